@@ -1,0 +1,114 @@
+"""Mode-level speed as ratios in one run: against its matrix products and its random numbers.
+
+    python benchmarks/mode_level.py [--images 10000] [--verified 100] [--rounds 5]
+
+Each figure is timed in turn with its yardstick, round by round; medians and the median of the
+ratios are printed. The yardsticks use the same NumPy, the same types and the same batch size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from labctl.data.mnist import load_test_images
+from labctl.data.models import Network, load_network
+from labctl.protocols.encoding import Floats
+from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
+from labctl.protocols.session import BATCH_IMAGES, Session
+from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+
+_WORST = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
+
+
+def settings(sampling: Sampling) -> SessionSettings:
+    return SessionSettings(
+        mean_photons=4.0,
+        receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
+        verifier=IDEAL_HOMODYNE,
+        loss_db=0.0,
+        technical_noise=0.0,
+        assumptions=_WORST,
+        sampling=sampling,
+        seed=0,
+        verification=VerificationSettings(),
+    )
+
+
+def protocol(network: Network, images: Floats, sampling: Sampling) -> None:
+    chosen = settings(sampling)
+    session = Session(network, chosen, ModeLink(chosen))
+    size = BATCH_IMAGES if sampling is Sampling.MEASURED else 32
+    for _ in session.run(images, batch_images=size):
+        pass
+    session.verdict()
+
+
+def products_and_numbers(network: Network, images: Floats) -> None:
+    generator = np.random.Generator(np.random.SFC64(0))
+    for first in range(0, len(images), BATCH_IMAGES):
+        values = images[first : first + BATCH_IMAGES]
+        for weights in network.layers:
+            values = values @ weights.T
+            generator.standard_normal(values.shape, dtype=np.float32)
+
+
+def normals(network: Network, images: Floats) -> None:
+    generator = np.random.Generator(np.random.SFC64(0))
+    buffers = [np.empty((len(w), (w.shape[1] + 1) // 2), np.float32) for w in network.layers]
+    for _ in images:
+        for buffer in buffers:
+            generator.standard_normal(out=buffer, dtype=np.float32)
+
+
+def seconds(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def compare(
+    name: str, work: Callable[[], None], yardstick: Callable[[], None], rounds: int
+) -> None:
+    work()
+    yardstick()
+    pairs = [(seconds(work), seconds(yardstick)) for _ in range(rounds)]
+    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(a / b for a, b in pairs)
+    print(f"{name:<52} {ours:8.3f} s {theirs:8.3f} s {ratio:7.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--verified", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    chosen = parser.parse_args()
+    network, data = load_network("noise-aware"), load_test_images().images
+    some, few = data[: chosen.images], data[: chosen.verified]
+    print(f"{'':<52} {'run':>10} {'yardstick':>10} {'ratio':>7}")
+    compare(
+        f"measured values, {len(some)} images / products + normals",
+        lambda: protocol(network, some, Sampling.MEASURED),
+        lambda: products_and_numbers(network, some),
+        chosen.rounds,
+    )
+    compare(
+        f"all returned modes, {len(few)} images / as many normals",
+        lambda: protocol(network, few, Sampling.ALL),
+        lambda: normals(network, few),
+        chosen.rounds,
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory {peak:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

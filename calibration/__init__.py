@@ -1,0 +1,1 @@
+"""Calibration: what was measured about the hardware, with uncertainty."""

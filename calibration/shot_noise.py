@@ -1,0 +1,64 @@
+"""The shot-noise unit of a homodyne receiver, from its noise with and without light on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from labctl.errors import SettingError, SignalError
+from labctl.units import ratio_to_db
+
+
+@dataclass(frozen=True)
+class ReceiverCalibration:
+    """What is known of a homodyne receiver before it judges light.
+
+    `efficiency`: of detector and mode matching, above 0, at most 1. `electronic_noise`: in SNU.
+    `blocked_variance`: variance with the local oscillator on and the signal blocked (shot plus
+    electronic noise) in the receiver's own units, from `samples` samples.
+    """
+
+    efficiency: float
+    electronic_noise: float
+    blocked_variance: float
+    samples: int
+
+    def __post_init__(self) -> None:
+        if self.samples < 2:
+            raise SettingError("calibration samples", self.samples, "2 or more")
+        if not 0.0 < self.efficiency <= 1.0:
+            raise SettingError("efficiency", self.efficiency, "above 0, at most 1")
+        if not 0.0 <= self.electronic_noise < math.inf:
+            raise SettingError("electronic_noise", self.electronic_noise, "0 or more, in SNU")
+        if not 0.0 < self.blocked_variance < math.inf:
+            raise SettingError("blocked_variance", self.blocked_variance, "above 0")
+
+    @property
+    def clearance_db(self) -> float:
+        """Shot plus electronic over electronic noise, in dB."""
+        return ratio_to_db((1.0 + self.electronic_noise) / max(self.electronic_noise, 1e-30))
+
+    @property
+    def relative_uncertainty(self) -> float:
+        """Relative standard uncertainty of the blocked variance: sqrt(2/samples)."""
+        return math.sqrt(2.0 / self.samples)
+
+
+def calibration_from_variances(
+    *, blocked: float, electronic: float, samples: int, efficiency: float
+) -> ReceiverCalibration:
+    """Return the calibration from the variances with light and without, in the same units.
+
+    Raises SignalError when the light on the local oscillator adds no noise.
+    """
+    if not blocked > electronic:
+        raise SignalError(
+            f"noise with light on the local oscillator ({blocked:.3g}) is not above that without "
+            f"({electronic:.3g}): is the local oscillator connected, the detector switched on?"
+        )
+    return ReceiverCalibration(
+        efficiency=efficiency,
+        electronic_noise=electronic / (blocked - electronic),
+        blocked_variance=blocked,
+        samples=samples,
+    )

@@ -1,0 +1,17 @@
+"""Data: datasets, model weights, run files and the shipped station files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_STATIONS = Path(__file__).resolve().parent / "stations"
+
+
+def shipped_station_path() -> Path:
+    """Return the station file of the demo."""
+    return _STATIONS / "demo.toml"
+
+
+def shipped_bench_path() -> Path:
+    """Return the bench file of the demo."""
+    return _STATIONS / "demo_bench.toml"

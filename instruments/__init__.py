@@ -1,0 +1,1 @@
+"""Instruments: capabilities, drivers by kind, their transports, and simulated stand-ins."""

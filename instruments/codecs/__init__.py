@@ -1,0 +1,1 @@
+"""Codecs: bytes in, messages out, no I/O; shared by drivers and front panels."""

@@ -1,0 +1,1 @@
+"""Drivers of modulator-bias controllers and modulator boxes."""

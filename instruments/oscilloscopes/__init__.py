@@ -1,0 +1,1 @@
+"""Oscilloscope and digitizer drivers."""

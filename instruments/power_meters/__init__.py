@@ -1,0 +1,1 @@
+"""Optical power-meter drivers."""

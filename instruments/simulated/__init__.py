@@ -1,0 +1,1 @@
+"""The simulated bench: physics, front panels and the doors through which messages come."""

@@ -1,0 +1,188 @@
+"""The tables of a bench file: what stands on the bench, with every physical parameter and unit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LaserTable(_Table):
+    """The source; `signal_fraction` of its light goes to the modulator."""
+
+    linewidth_hz: NotNegative
+    rin_db_hz: Annotated[float, Field(lt=-100.0)]
+    signal_fraction: Fraction
+
+
+class DriveTable(_Table):
+    """Output stages of all generators."""
+
+    bits: Annotated[int, Field(ge=4, le=24)]
+    full_scale_v: Positive
+    bandwidth_hz: Positive
+    noise_v: NotNegative
+
+
+class ModulatorTable(_Table):
+    """The I/Q modulator."""
+
+    v_pi_i_v: Positive
+    v_pi_q_v: Positive
+    v_pi_parent_v: Positive
+    extinction_ratio_db: Positive
+    insertion_loss_db: NotNegative
+    lock_error_rad: NotNegative
+    offset_rad: tuple[float, float, float]
+
+
+class MonitorTable(_Table):
+    """The monitor tap and its power head."""
+
+    tap_fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
+    responsivity_a_w: Positive
+    dark_current_a: NotNegative
+    noise_a: NotNegative
+
+
+class AttenuationTable(_Table):
+    """Between modulator and fibre: the variable attenuator's insertion loss, and a fixed one."""
+
+    insertion_loss_db: NotNegative
+    fixed_db: NotNegative
+
+
+class FibreTable(_Table):
+    """One leg of the link."""
+
+    length_km: NotNegative
+    loss_db_km: NotNegative
+    connector_loss_db: NotNegative
+
+
+class RotationTable(_Table):
+    """The client's rotation and clone."""
+
+    gain_per_v: Positive
+    emission_factor: Annotated[float, Field(ge=1.0)]
+    symbol_rate_hz: Positive
+    storage_s: NotNegative
+
+
+class ReceiverTable(_Table):
+    """A homodyne receiver, its local-oscillator path and digitizer."""
+
+    lo_fraction: Fraction
+    lo_delay_s: NotNegative
+    phase_shifter_v_pi_v: Positive
+    phase_drift_rad2_s: NotNegative
+    efficiency: Fraction
+    transimpedance_v_a: Positive
+    bandwidth_hz: Positive
+    electronic_noise_a_rthz: NotNegative
+    common_mode_rejection_db: NotNegative
+    swing_v: Positive
+    digitizer_bits: Annotated[int, Field(ge=4, le=24)]
+    digitizer_noise_v: NotNegative
+
+
+class ShutterTable(_Table):
+    """The shutter before the server's receiver."""
+
+    threshold_v: Positive
+    isolation_db: Positive
+
+
+DriveName = Literal[
+    "modulator_i",
+    "modulator_q",
+    "rotation_real",
+    "rotation_imaginary",
+    "client_lo_phase",
+    "client_gain",
+    "server_lo_phase",
+    "server_shutter",
+]
+
+
+class ItlaTable(_Table):
+    """An ITLA laser module."""
+
+    type: Literal["itla"]
+    address: str
+    serial: str = "CRTN0001"
+    turn_on_s: NotNegative = 2.0
+
+
+class GeneratorTable(_Table):
+    """A 33500-series generator: which outputs go where, and its trigger connector."""
+
+    type: Literal["keysight_33500"]
+    address: str
+    serial: str = "MY00000001"
+    outputs: dict[Literal["1", "2"], DriveName]
+    trigger: Literal["sends", "receives", "none"] = "none"
+    memory_samples: Annotated[int, Field(ge=8)] = 16_000_000
+    max_sample_rate_hz: Positive = 160e6
+
+
+class BiasTable(_Table):
+    """An MX10B: the modulator electrode it biases, and whether the light passes its attenuator."""
+
+    type: Literal["thorlabs_mx10b"]
+    address: str
+    bias: Literal["child_i", "child_q", "parent"]
+    attenuator: bool = False
+    ack: Literal["manual", "pymeasure"] = "manual"
+    serial: str = "T00123456"
+
+
+class OscilloscopeTable(_Table):
+    """An InfiniiVision oscilloscope at a receiver, on the trigger cable."""
+
+    type: Literal["keysight_infiniivision"]
+    address: str
+    serial: str = "MY57452230"
+    receiver: Literal["client", "server"]
+    max_sample_rate_hz: Positive = 160e6
+    memory_samples: Annotated[int, Field(ge=1000)] = 4_000_000
+
+
+class PowerMeterTable(_Table):
+    """A PM100D with its head on the monitor tap."""
+
+    type: Literal["thorlabs_pm100d"]
+    address: str
+
+
+PanelTable = Annotated[
+    ItlaTable | GeneratorTable | BiasTable | OscilloscopeTable | PowerMeterTable,
+    Field(discriminator="type"),
+]
+
+
+class BenchFile(_Table):
+    """A whole bench file."""
+
+    seed: Annotated[int, Field(ge=0)]
+    grid_hz: Positive
+    laser: LaserTable
+    generators: DriveTable
+    modulator: ModulatorTable
+    monitor: MonitorTable
+    attenuation: AttenuationTable
+    forward: FibreTable
+    rotation: RotationTable
+    back: FibreTable
+    shutter: ShutterTable
+    client: ReceiverTable
+    server: ReceiverTable
+    panels: dict[str, PanelTable]

@@ -1,0 +1,1 @@
+"""Front panels: wire messages in, physical settings out."""

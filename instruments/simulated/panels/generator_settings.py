@@ -1,0 +1,126 @@
+"""Settings of one output of a function generator, and how levels and units hang together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from labctl.instruments.codecs.scpi_status import ScpiError
+from labctl.instruments.codecs.scpi_values import Form, Number, Parameter
+from labctl.units import dbm_to_w, w_to_dbm
+
+SOURCE_OHM = 50.0
+LARGEST_OPEN_V = 10.0
+SMALLEST_OPEN_VPP = 2e-3
+_ROUNDING = 1e-9
+
+
+def divider(load_ohm: float) -> float:
+    """Return which part of its open-circuit voltage a 50 ohm source puts across a load."""
+    return 1.0 if load_ohm == math.inf else load_ohm / (load_ohm + SOURCE_OHM)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one output; voltages are those into `load_ohm`, as its display shows them."""
+
+    function: str = "SIN"
+    frequency_hz: float = 1e3
+    amplitude_vpp: float = 0.1
+    offset_v: float = 0.0
+    unit: str = "VPP"
+    phase_deg: float = 0.0
+    load_ohm: float = 50.0
+    polarity: str = "NORM"
+    on: bool = False
+    waveform: str = ""
+    sample_rate_hz: float = 40e3
+    filter: str = "NORM"
+    burst: bool = False
+    cycles: float = 1.0
+    burst_period_s: float = 10e-3
+    trigger_source: str = "IMM"
+    trigger_slope: str = "POS"
+    trigger_delay_s: float = 0.0
+
+    @property
+    def high_v(self) -> float:
+        """Upper level in V."""
+        return self.offset_v + self.amplitude_vpp / 2.0
+
+    @property
+    def low_v(self) -> float:
+        """Lower level in V."""
+        return self.offset_v - self.amplitude_vpp / 2.0
+
+    def timing(self) -> tuple[object, ...]:
+        """Return what restarts the waveform when it changes."""
+        shape = (self.on, self.function, self.waveform, self.frequency_hz, self.sample_rate_hz)
+        return (*shape, self.burst, self.trigger_source)
+
+    def with_load(self, load_ohm: float) -> Settings:
+        """Return the settings for another load: the source stays, the display follows."""
+        ratio = divider(load_ohm) / divider(self.load_ohm)
+        return replace(
+            self,
+            load_ohm=load_ohm,
+            amplitude_vpp=self.amplitude_vpp * ratio,
+            offset_v=self.offset_v * ratio,
+        )
+
+    def between(self, low_v: float, high_v: float) -> Settings:
+        """Return the settings for two levels; raises ScpiError -221 unless high is above low."""
+        if high_v <= low_v:
+            raise ScpiError(-221, "high level is not above low level")
+        return replace(self, amplitude_vpp=high_v - low_v, offset_v=(high_v + low_v) / 2.0)
+
+    def with_unit(self, unit: str) -> Settings:
+        """Return the settings in another unit; raises ScpiError -221 for dBm into no load."""
+        if unit == "DBM" and self.load_ohm == math.inf:
+            raise ScpiError(-221, "dBm needs a finite load")
+        return replace(self, unit=unit)
+
+    def check_levels(self) -> None:
+        """Raise ScpiError -222 or -221 if the output cannot give these levels."""
+        scale = divider(self.load_ohm)
+        smallest, largest = SMALLEST_OPEN_VPP * scale, 2.0 * LARGEST_OPEN_V * scale
+        if not smallest - _ROUNDING <= self.amplitude_vpp <= largest + _ROUNDING:
+            raise ScpiError(-222, f"amplitude must be {smallest:g} to {largest:g} Vpp")
+        peak_v = max(abs(self.high_v), abs(self.low_v))
+        if peak_v > LARGEST_OPEN_V * scale + _ROUNDING:
+            raise ScpiError(-221, f"peak exceeds {LARGEST_OPEN_V * scale:g} V")
+
+    def amplitude_limits(self) -> Number:
+        """Return what VOLT accepts as MIN, MAX and DEF, in Vpp."""
+        scale = divider(self.load_ohm)
+        return Number("V", SMALLEST_OPEN_VPP * scale, 2.0 * LARGEST_OPEN_V * scale, 0.2 * scale)
+
+    def parse_amplitude(self, parameter: Parameter, rms: float) -> float:
+        """Read an amplitude with or without unit, return Vpp; `rms` is that of a unit wave."""
+        text = parameter.text().upper()
+        if parameter.form is Form.PLAIN and text[:3] in ("MIN", "MAX", "DEF"):
+            return self.amplitude_limits().limit(parameter)
+        for unit, suffix in (("VPP", "PP"), ("VRMS", "RMS"), ("DBM", "")):
+            if text.endswith(unit):
+                shorter = text.removesuffix(suffix).encode("latin-1")
+                kind = Number("V" if suffix else "DBM")
+                return self._to_vpp(kind.parse(Parameter(parameter.form, shorter)), unit, rms)
+        return self._to_vpp(Number("V").parse(parameter), self.unit, rms)
+
+    def in_unit(self, vpp: float, rms: float) -> float:
+        """Return an amplitude in the unit of the display."""
+        vrms = vpp / 2.0 * rms
+        if self.unit == "DBM":
+            return w_to_dbm(vrms**2 / self.load_ohm)
+        return vrms if self.unit == "VRMS" else vpp
+
+    def _to_vpp(self, value: float, unit: str, rms: float) -> float:
+        if unit == "VPP":
+            return value
+        if unit == "VRMS":
+            return 2.0 * value / rms
+        if self.load_ohm == math.inf:
+            raise ScpiError(-221, "dBm needs a finite load")
+        if value > 100.0:
+            raise ScpiError(-222)
+        return 2.0 * math.sqrt(dbm_to_w(value) * self.load_ohm) / rms

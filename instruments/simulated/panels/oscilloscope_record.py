@@ -1,0 +1,134 @@
+"""What an oscilloscope keeps of one acquisition, and how it puts it on the wire.
+
+Source: Keysight InfiniiVision 2000 X-Series Programmer's Guide, page 632:
+V = (code - yref) yinc + yorg, t = (n - xref) xinc + xorg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from labctl.instruments.codecs.ieee488 import encode_block
+from labctl.instruments.simulated.ports import CaptureWindow, ChannelWindow, Volts
+
+FORMAT_CODES = {"BYTE": 0, "WORD": 1, "ASC": 4}
+_BITS = {"BYTE": 8, "WORD": 16}
+
+
+@dataclass(frozen=True)
+class ChannelSettings:
+    """Vertical settings of one channel; range and offset in V at the probe's tip."""
+
+    range_v: float = 40.0
+    offset_v: float = 0.0
+    coupling: str = "DC"
+    impedance: str = "ONEM"
+    display: bool = True
+    bandwidth_limit: bool = False
+    invert: bool = False
+    probe: float = 1.0
+    label: str = ""
+
+    def window(self) -> ChannelWindow:
+        """Return range and offset at the input connector."""
+        sign = -1.0 if self.invert else 1.0
+        return ChannelWindow(self.range_v / self.probe, sign * self.offset_v / self.probe)
+
+    def displayed(self, volts: Volts) -> Volts:
+        """Return the volts on the screen from those at the input connector."""
+        factor = -self.probe if self.invert else self.probe
+        return volts if factor == 1.0 else volts * np.float32(factor)
+
+
+@dataclass(frozen=True)
+class WaveformFormat:
+    """How `:WAV:DATA?` sends a record; `points` None means all of them."""
+
+    form: str = "BYTE"
+    little_endian: bool = False
+    unsigned: bool = True
+    mode: str = "NORM"
+    points: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One acquisition with the settings it was made with; volts as displayed."""
+
+    window: CaptureWindow
+    settings: Mapping[int, ChannelSettings]
+    volts: Mapping[int, Volts]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One channel of a record in one format."""
+
+    record: Record
+    channel: int
+    format: WaveformFormat
+
+    @property
+    def step(self) -> int:
+        """Every how many-th sample is sent."""
+        samples = self.record.window.samples
+        return -(-samples // (self.format.points or samples))
+
+    @property
+    def points(self) -> int:
+        """How many points are sent."""
+        return -(-self.record.window.samples // self.step)
+
+    @property
+    def x_increment_s(self) -> float:
+        """Time from point to point."""
+        return self.step / self.record.window.sample_rate_hz
+
+    @property
+    def x_origin_s(self) -> float:
+        """Time of the first point after the trigger."""
+        return self.record.window.start_s
+
+    @property
+    def y_increment_v(self) -> float:
+        """Volts per code."""
+        levels = 1 << _BITS.get(self.format.form, 16)
+        return self.record.settings[self.channel].range_v / levels
+
+    @property
+    def y_origin_v(self) -> float:
+        """Volts of the reference code."""
+        return self.record.settings[self.channel].offset_v
+
+    @property
+    def y_reference(self) -> int:
+        """The code in the middle of the screen."""
+        middle = 1 << (_BITS.get(self.format.form, 16) - 1)
+        return middle if self.format.unsigned else 0
+
+    def preamble(self) -> str:
+        """Return the ten fields of `:WAV:PRE?`; type is always 0 (normal)."""
+        head = f"{FORMAT_CODES[self.format.form]:+d},+0,{self.points:+d},+1"
+        x = f"{self.x_increment_s:+.8E},{self.x_origin_s:+.8E},+0"
+        y = f"{self.y_increment_v:+.8E},{self.y_origin_v:+.8E},{self.y_reference:+d}"
+        return f"{head},{x},{y}"
+
+    def block(self) -> bytes:
+        """Return the data block of `:WAV:DATA?`, always with an 8-digit length."""
+        volts = self.record.volts[self.channel][:: self.step]
+        if self.format.form == "ASC":
+            text = ",".join(map("{:+.5E}".format, volts.tolist()))
+            return encode_block(text.encode("ascii"), digits=8)
+        return encode_block(self._codes(volts), digits=8)
+
+    def _codes(self, volts: Volts) -> bytes:
+        middle = 1 << (_BITS[self.format.form] - 1)
+        codes = np.rint((volts - np.float32(self.y_origin_v)) / np.float32(self.y_increment_v))
+        codes = np.clip(codes, -middle, middle - 1) + self.y_reference
+        order = "<" if self.format.little_endian else ">"
+        sign = "u" if self.format.unsigned else "i"
+        width = _BITS[self.format.form] // 8
+        return bytes(codes.astype(f"{order}{sign}{width}").tobytes())

@@ -1,0 +1,1 @@
+"""Optical and electrical physics of the simulated bench: pure, seeded, no strings."""

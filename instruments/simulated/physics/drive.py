@@ -1,0 +1,125 @@
+"""A generator's output stage: converter steps, resolution, analogue bandwidth, output noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, optimize
+
+from labctl.instruments.simulated.physics.grid import Noise, Real, Window
+from labctl.instruments.simulated.ports import Drive
+
+
+@dataclass(frozen=True)
+class DriveParameters:
+    """`bits` over `full_scale_v` (peak to peak); Gaussian low-pass; white noise in V rms."""
+
+    bits: int
+    full_scale_v: float
+    bandwidth_hz: float
+    noise_v: float
+
+
+class DriveOutput:
+    """One output connector; implements `DrivePort`."""
+
+    def __init__(self, parameters: DriveParameters, grid_hz: float, noise: Noise) -> None:
+        self._parameters = parameters
+        self._grid_hz = grid_hz
+        self._noise = noise
+        self._drive: Drive | None = None
+        self._kernel = _low_pass(parameters.bandwidth_hz / grid_hz)
+
+    def play(self, drive: Drive | None) -> None:
+        """Put a drive on the connector; see `DrivePort`."""
+        self._drive = drive
+
+    @property
+    def drive(self) -> Drive | None:
+        """What is on the connector."""
+        return self._drive
+
+    def playing(self, time_s: float) -> bool:
+        """Return whether the drive runs at a time, rather than rests at its idle level or 0 V."""
+        if self._drive is None:
+            return False
+        played = (time_s - self._drive.start_s) * self._drive.sample_rate_hz
+        cycles = self._drive.cycles
+        return played >= 0.0 and (cycles is None or played < cycles * len(self._drive.samples_v))
+
+    def start_sample(self) -> int:
+        """Return the grid sample nearest to the start of the drive."""
+        return 0 if self._drive is None else round(self._drive.start_s * self._grid_hz)
+
+    def period_samples(self) -> int:
+        """Return the grid samples that one cycle of the drive takes, at least 1."""
+        if self._drive is None:
+            return 1
+        cycle = len(self._drive.samples_v) * self._grid_hz / self._drive.sample_rate_hz
+        return max(round(cycle), 1)
+
+    def voltage(self, window: Window) -> Real:
+        """Return the output voltage in V over a window."""
+        if self._drive is None:
+            return np.zeros(window.samples, np.float32)
+        steps = self._quantised(self._steps(self._drive, window))
+        smooth: Real = ndimage.correlate1d(steps, self._kernel, mode="nearest")
+        if self._parameters.noise_v > 0.0:
+            smooth += np.float32(self._parameters.noise_v) * self._noise.normals(window.samples)
+        return smooth
+
+    def steady_voltage(self) -> float:
+        """Return the voltage at rest: of a one-sample drive, or the idle level."""
+        if self._drive is None:
+            return 0.0
+        drive = self._drive
+        return float(drive.samples_v[0]) if len(drive.samples_v) == 1 else drive.idle_v
+
+    def _steps(self, drive: Drive, window: Window) -> Real:
+        """Return the converter's zero-order hold on the grid."""
+        first = window.start - self.start_sample()
+        ratio = drive.sample_rate_hz / self._grid_hz
+        length = len(drive.samples_v)
+        if length == 1 and drive.cycles is None:
+            return np.full(window.samples, drive.samples_v[0], np.float32)
+        if ratio == 1.0 and first >= 0 and first + window.samples <= length:
+            return drive.samples_v[first : first + window.samples].copy()
+        position = np.arange(first, first + window.samples, dtype=np.int64)
+        index = position if ratio == 1.0 else np.floor((position + 0.5) * ratio).astype(np.int64)
+        steps = drive.samples_v[index % length]
+        outside = index < 0
+        if drive.cycles is not None:
+            outside |= index >= length * drive.cycles
+        steps[outside] = drive.idle_v
+        return steps
+
+    def _quantised(self, voltage: Real) -> Real:
+        step = np.float32(self._parameters.full_scale_v / 2**self._parameters.bits)
+        voltage /= step
+        np.rint(voltage, out=voltage)
+        voltage *= step
+        return voltage
+
+
+def _low_pass(bandwidth: float) -> npt.NDArray[np.float64]:
+    """Return the Gaussian kernel that passes 1/sqrt(2) of a sine of `bandwidth` cycles per sample.
+
+    Its width is that of the sampled and truncated kernel, which is above the continuous one's
+    sqrt(ln 2)/(2 pi bandwidth) when the bandwidth comes near the half of the sample rate.
+    """
+    continuous = math.sqrt(math.log(2.0)) / (2.0 * math.pi * bandwidth)
+    reach = math.ceil(4.0 * continuous) + 1
+    place = np.arange(-reach, reach + 1)
+    wave = np.cos(2.0 * math.pi * bandwidth * place)
+
+    def excess(sigma: float) -> float:
+        weights = np.exp(-0.5 * (place / sigma) ** 2)
+        return float(weights @ wave / weights.sum()) - math.sqrt(0.5)
+
+    sigma = optimize.brentq(excess, 0.8 * continuous, 2.0 * continuous)
+    weights: npt.NDArray[np.float64] = np.exp(-0.5 * (place / sigma) ** 2)
+    weights /= weights.sum()
+    return weights

@@ -1,0 +1,55 @@
+"""What every driver does to be opened: read its options, then make sure who answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, SettingError
+from labctl.instruments.capabilities import Instrument
+
+_I = TypeVar("_I", bound=Instrument)
+_O = TypeVar("_O", bound="DriverOptions")
+
+
+class DriverOptions(BaseModel):
+    """Base of a driver's options: frozen, nothing unknown, no number written as text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def read_options(model: type[_O], instrument: str, options: Mapping[str, object]) -> _O:
+    """Return the options as the driver's model; raises SettingError naming the first wrong one."""
+    try:
+        return model.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else "options"
+        if first["type"] == "extra_forbidden":
+            valid = "one of the options " + ", ".join(sorted(model.model_fields))
+        else:
+            valid = str(first["msg"]).removeprefix("Input should be ")
+        raise SettingError(f"{instrument} option {key}", first["input"], valid) from error
+
+
+def verified(instrument: _I, address: str, *checks: Callable[[], object]) -> _I:
+    """Return the instrument once all checks have passed, or close it and raise what went wrong.
+
+    Silence becomes ConnectionFailedError: the address exists, but nothing there answers.
+    """
+    try:
+        for check in checks:
+            check()
+    except InstrumentTimeoutError as error:
+        instrument.close()
+        problem = (
+            f"{address} opened but nothing answers: check that the instrument is on, that the "
+            f"address is its own, and the baud rate of a serial line ({error.problem})"
+        )
+        raise ConnectionFailedError(instrument.name, problem, error.command) from error
+    except BaseException:
+        instrument.close()
+        raise
+    return instrument

@@ -1,0 +1,87 @@
+"""The seam between drivers and wires: whole messages or whole frames, one transaction each."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from labctl.clock import Clock
+
+
+class MessageTransport(Protocol):
+    """Text commands and replies, with binary blocks; terminators are the transport's business.
+
+    Every method is one transaction under a lock. A reply that came too late for the query that
+    asked for it is never handed out. Raises InstrumentTimeoutError when no reply comes in time,
+    ConnectionFailedError when the connection is lost, ReplyError when a block is malformed.
+    """
+
+    @property
+    def name(self) -> str:
+        """The instrument's name, for error messages."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time that passes for the instrument: whoever waits for it sleeps here."""
+        ...
+
+    def write(self, command: str) -> None:
+        """Send a command that has no reply."""
+        ...
+
+    def query(self, command: str) -> str:
+        """Send a command and return its reply without terminator and surrounding space."""
+        ...
+
+    def query_block(self, command: str) -> memoryview:
+        """Send a command and return the payload of the definite-length block it replies."""
+        ...
+
+    def write_block(self, prefix: str, payload: bytes | memoryview) -> None:
+        """Send `prefix` and then `payload` as a definite-length block."""
+        ...
+
+    def fence(self, command: str, marker: str, answer: str) -> tuple[str, ...]:
+        """Send a command and then the query `marker`; return what is replied before `answer`.
+
+        For instruments that acknowledge some commands and not others: the order of replies, not
+        time, tells whether a line belongs to the command.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Abandon what is under way and discard replies that are still to come."""
+        ...
+
+    def close(self) -> None:
+        """End the session; closing twice does nothing."""
+        ...
+
+
+class FrameTransport(Protocol):
+    """Binary frames of one fixed length, each answered by one frame of the same length."""
+
+    @property
+    def name(self) -> str:
+        """The instrument's name, for error messages."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time that passes for the instrument: whoever waits for it sleeps here."""
+        ...
+
+    def exchange(self, frame: bytes) -> bytes:
+        """Send a frame and return the one that answers it; one transaction under a lock.
+
+        Raises InstrumentTimeoutError, or ConnectionFailedError when the connection is lost.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Discard what has been received and bring both ends back to a frame boundary."""
+        ...
+
+    def close(self) -> None:
+        """End the session; closing twice does nothing."""
+        ...

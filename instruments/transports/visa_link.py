@@ -1,0 +1,324 @@
+"""One PyVISA session that stays in step: bytes out and in, under a lock, labctl errors only.
+
+How a session gets back in step after a time-out (or an interrupt in mid-query) depends on what
+the wire offers: a raw socket is closed and opened again, for a new connection cannot carry an old
+reply; a serial line is drained until it has been silent for one whole time-out; everything else
+(HiSLIP, VXI-11, USB, GPIB) has a device clear. A session that cannot be brought back in step
+refuses the transaction with ConnectionFailedError, and tries again at the next one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from labctl.clock import Clock, SystemClock
+from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, LabctlError, ReplyError
+from labctl.instruments.codecs.ieee488 import BlockError, block_span
+
+if TYPE_CHECKING:
+    import pyvisa
+    from pyvisa.resources import MessageBasedResource, Resource
+
+_T = TypeVar("_T")
+
+_CHUNK_BYTES = 1 << 18
+_LINE_BYTES = 1 << 16
+_LINE_READS = 256
+_DRAIN_READS = 64
+
+_managers: dict[str, pyvisa.ResourceManager] = {}
+_managers_lock = threading.Lock()
+
+
+def resource_manager(library: str) -> pyvisa.ResourceManager:
+    """Return the one resource manager of a VISA library; opened at first use, then cached.
+
+    All sessions of one library string share it, so that an in-process bench is one bench.
+    Raises ConnectionFailedError if there is no such library.
+    """
+    import pyvisa
+
+    with _managers_lock:
+        manager = _managers.get(library)
+        if manager is not None and _is_open(manager):
+            return manager
+        try:
+            manager = pyvisa.ResourceManager(library)
+        except Exception as error:  # what a backend raises while loading is its own choice
+            problem = f"library {library!r} cannot be loaded: {error}"
+            raise ConnectionFailedError("VISA", problem) from error
+        _managers[library] = manager
+        return manager
+
+
+def close_library(library: str) -> None:
+    """Close a library's resource manager and all its sessions; the next use opens it anew."""
+    with _managers_lock:
+        manager = _managers.pop(library, None)
+    if manager is not None:
+        manager.close()
+
+
+def _is_open(manager: pyvisa.ResourceManager) -> bool:
+    import pyvisa
+
+    try:
+        manager.session  # noqa: B018  the property raises once the manager is closed
+    except pyvisa.errors.InvalidSession:
+        return False
+    return True
+
+
+def _is_timeout(error: Exception) -> bool:
+    import pyvisa
+
+    return (
+        isinstance(error, pyvisa.errors.VisaIOError)
+        and error.error_code == pyvisa.constants.StatusCode.error_timeout
+    )
+
+
+class VisaLink:
+    """A VISA session; opens at construction, raises ConnectionFailedError.
+
+    `terminator` ends a line read (None: there are no lines). `baud_rate` is set on serial lines
+    (8N1) and means nothing elsewhere. `greet` runs after a disturbance, once old bytes are gone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        *,
+        library: str,
+        timeout_s: float,
+        terminator: str | None,
+        baud_rate: int,
+        greet: Callable[[VisaLink], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.address = address
+        self.timeout_s = timeout_s
+        self._manager = resource_manager(library)
+        clock: Clock | None = getattr(self._manager.visalib, "clock", None)
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        self._visalib: Any = self._manager.visalib
+        self._terminator = terminator
+        self._baud_rate = baud_rate
+        self._greet = greet
+        self._lock = threading.Lock()
+        self._closed = False
+        self._in_step = True
+        self._resource: MessageBasedResource | None = None
+        self._connect()
+
+    def transact(self, message: bytes, receive: Callable[[], _T], command: str) -> _T:
+        """Send bytes and return what `receive` reads of the answer.
+
+        Until the answer is complete the session counts as out of step, so that an error or an
+        interrupt anywhere in between cannot leave half a reply for the next query.
+        """
+        with self._lock:
+            if not self._in_step:
+                self._resynchronise(command)
+            self._in_step = False
+            try:
+                self.send(message)
+                answer = receive()
+            except LabctlError:
+                raise
+            except Exception as error:  # backends raise what they like: VISA, OS, serial errors
+                raise self._translated(error, command) from error
+            self._in_step = True
+            return answer
+
+    def send(self, message: bytes) -> None:
+        """Send bytes; for use within a transaction, like all `read_...`."""
+        self._visalib.write(self._session, message)
+
+    def read_line(self, command: str) -> str:
+        """Read up to the terminator, or to the end of the message where the wire marks it."""
+        line, status = self._read(_LINE_BYTES)
+        for _ in range(_LINE_READS):
+            if status != self._more:
+                return str(line, "latin-1").strip()
+            chunk, status = self._read(_LINE_BYTES)
+            line += chunk
+        raise ReplyError(self.name, f"sent {len(line)} bytes without ending the line", command)
+
+    def read_exactly(self, count: int) -> bytes:
+        """Read a number of bytes, whatever their values."""
+        chunks = []
+        while count > 0:
+            chunk, _ = self._read(min(count, _CHUNK_BYTES))
+            chunks.append(bytes(chunk))
+            count -= len(chunk)
+        return b"".join(chunks)
+
+    def read_if_any(self, count: int) -> bytes:
+        """Read a number of bytes, or return none when they do not come in time."""
+        try:
+            return self.read_exactly(count)
+        except Exception as error:
+            if _is_timeout(error):
+                return b""
+            raise
+
+    def read_block(self, command: str) -> memoryview:
+        """Read a definite-length block with the terminator behind it; return its payload."""
+        resource = self._opened()
+        resource.read_termination = None  # the payload may contain the terminator
+        header = self.read_exactly(2)
+        if header[:1] == b"#" and header[1:].isdigit():
+            header += self.read_exactly(int(header[1:]))
+        payload = self._read_payload(self._payload_bytes(header, command), command)
+        resource.read_termination = self._terminator
+        return payload
+
+    def clear(self) -> None:
+        """Discard what may still come; raises ConnectionFailedError if that is impossible."""
+        with self._lock:
+            self._in_step = False
+            self._resynchronise(None)
+
+    def close(self) -> None:
+        """End the session; whatever the backend thinks of it, it counts as closed."""
+        with self._lock:
+            self._closed = True
+            self._in_step = False
+            self._disconnect()
+
+    def _connect(self) -> None:
+        try:
+            resource = self._manager.open_resource(self.address, open_timeout=self._timeout_ms())
+        except Exception as error:  # PyVISA-py raises a bare Exception when nobody listens
+            problem = f"cannot open {self.address}: {error}"
+            raise ConnectionFailedError(self.name, problem) from error
+        try:
+            self._configure(resource)
+        except Exception as error:
+            resource.close()
+            problem = f"cannot set up {self.address}: {error}"
+            raise ConnectionFailedError(self.name, problem) from error
+
+    def _configure(self, resource: Resource) -> None:
+        from pyvisa import resources
+        from pyvisa.constants import StatusCode
+
+        if not isinstance(resource, resources.MessageBasedResource):
+            raise TypeError(f"a {type(resource).__name__} carries no messages")
+        resource.timeout = self._timeout_ms()
+        resource.read_termination = self._terminator
+        if isinstance(resource, resources.SerialInstrument):
+            resource.baud_rate = self._baud_rate
+        self._is_serial = isinstance(resource, resources.SerialInstrument)
+        self._is_socket = isinstance(resource, resources.TCPIPSocket)
+        self._session: Any = resource.session
+        self._more: StatusCode = StatusCode.success_max_count_read
+        self._quiet = resource.ignore_warning(self._more, StatusCode.success_device_not_present)
+        self._quiet.__enter__()  # for as long as the session lives: entering costs at every read
+        self._widen_reads()
+        self._resource = resource
+
+    def _timeout_ms(self) -> int:
+        return max(1, round(self.timeout_s * 1000))
+
+    def _widen_reads(self) -> None:
+        # PyVISA-py asks the kernel for 4 kB at a time, which makes long records slow.
+        sessions = getattr(self._visalib, "sessions", None)
+        session: Any = sessions.get(self._session) if isinstance(sessions, dict) else None
+        if hasattr(session, "max_recv_size"):
+            session.max_recv_size = _CHUNK_BYTES
+
+    def _disconnect(self) -> None:
+        resource, self._resource = self._resource, None
+        if resource is not None:
+            with suppress(Exception):  # a lost connection cannot be closed, and need not be
+                resource.close()
+
+    def _resynchronise(self, command: str | None) -> None:
+        if self._closed:
+            raise ConnectionFailedError(self.name, f"session to {self.address} is closed", command)
+        try:
+            if self._resource is None or self._is_socket:
+                self._reconnect()
+            if self._is_serial:
+                self._drain(command)
+            elif not self._is_socket:
+                self._device_clear()
+            self._opened().read_termination = self._terminator
+            if self._greet is not None:
+                self._greet(self)
+        except LabctlError:
+            raise
+        except Exception as error:
+            raise self._translated(error, command) from error
+        self._in_step = True
+
+    def _reconnect(self) -> None:
+        self._disconnect()
+        self._connect()
+
+    def _device_clear(self) -> None:
+        try:
+            self._opened().clear()
+        except Exception:  # a clear that fails says only that this session is beyond repair
+            self._reconnect()
+            self._opened().clear()
+
+    def _drain(self, command: str | None) -> None:
+        for _ in range(_DRAIN_READS):
+            try:
+                self._read(_LINE_BYTES)
+            except Exception as error:
+                if _is_timeout(error):
+                    return
+                raise
+        problem = f"{self.address} does not stop sending; check the baud rate, switch it off and on"
+        raise ConnectionFailedError(self.name, problem, command)
+
+    def _payload_bytes(self, header: bytes, command: str) -> int:
+        try:
+            span = block_span(header)
+        except BlockError as error:
+            raise ReplyError(self.name, str(error), command) from error
+        if span is None:
+            raise ReplyError(self.name, f"{header!r} does not start a block", command)
+        return span[1] - span[0]
+
+    def _read_payload(self, count: int, command: str) -> memoryview:
+        # Where the wire marks the end of a message a terminator is optional, else it is due.
+        chunks, have, wanted = [], 0, count + 1
+        while have < wanted:
+            chunk, status = self._read(min(wanted - have, _CHUNK_BYTES))
+            chunks.append(bytes(chunk))
+            have += len(chunk)
+            if have > count and chunks[-1].endswith(b"\r") and status == self._more:
+                wanted = count + 2
+            if have >= count and status != self._more:
+                break
+        message = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        if bytes(message[count:]).strip():
+            rest = bytes(message[count:])
+            raise ReplyError(self.name, f"a block is followed by {rest!r}", command)
+        return message[:count]
+
+    def _read(self, count: int) -> tuple[bytes, Any]:
+        answer: tuple[bytes, Any] = self._visalib.read(self._session, count)
+        return answer
+
+    def _opened(self) -> MessageBasedResource:
+        if self._resource is None:
+            raise ConnectionFailedError(self.name, f"session to {self.address} is closed")
+        return self._resource
+
+    def _translated(self, error: Exception, command: str | None) -> LabctlError:
+        if _is_timeout(error):
+            problem = f"no answer from {self.address} within {self.timeout_s:g} s"
+            return InstrumentTimeoutError(self.name, problem, command)
+        self._disconnect()
+        problem = f"connection to {self.address} failed: {error}"
+        return ConnectionFailedError(self.name, problem, command)

@@ -1,0 +1,113 @@
+"""The command line: `labctl COMMAND`, each command in a file of its own.
+
+Exit codes: 0 done, 1 failure, 2 usage, 130 interrupted. Errors are one line on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+
+from labctl.errors import LabctlError, UsageError
+
+_DEBUG = "--debug"
+# What typer's parser raises; where it keeps the class differs between its releases.
+_USAGE_ERRORS: Any = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="labctl",
+    help="Quantum-secure deep learning on the lab bench: run it, calibrate it, attack it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Quantum-secure deep learning on the lab bench."""
+
+
+def main() -> None:
+    """Run the command line and exit the process."""
+    debug = _DEBUG in sys.argv[1:]
+    arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
+    if "--version" in arguments[:1]:
+        from labctl import __version__
+
+        print(f"labctl {__version__}")
+        sys.exit(0)
+    try:
+        _run(arguments)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except LabctlError as error:
+        _explain(error, debug)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt as error:
+        print(f"interrupted{_notes(error)}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        sys.exit(_explain_usage(error, debug) or _explain(error, debug))
+
+
+def _run(arguments: list[str]) -> None:
+    """Run a command; unlike typer's own main, let every exception out, Ctrl-C with its notes."""
+    _add_commands()
+    command = typer.main.get_command(app)
+    with command.make_context(app.info.name, arguments) as context:
+        command.invoke(context)
+    sys.stdout.flush()
+
+
+def _explain_usage(error: Any, debug: bool) -> int:
+    """Say what was wrong with the options and return the exit code; 0 if that is not the error."""
+    if not isinstance(error, _USAGE_ERRORS):
+        return 0
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message(), file=sys.stderr)
+    else:
+        commands = getattr(error.ctx.command, "commands", None) if error.ctx else None
+        path = error.ctx.command_path if error.ctx else app.info.name
+        hint = f"commands: {', '.join(commands)}" if commands else f"see {path} --help"
+        _explain(UsageError(f"{error.format_message().rstrip('.')} ({hint})"), debug)
+    return UsageError.exit_code
+
+
+def _explain(error: Exception, debug: bool) -> int:
+    """Say on one line of stderr what went wrong; return the exit code."""
+    if debug:
+        traceback.print_exc()
+    known = isinstance(error, LabctlError)
+    what = str(error) if known else f"unexpected {type(error).__name__}: {error}"
+    hint = "" if known or debug else f" (run with {_DEBUG} to see where)"
+    print("error: " + " ".join(f"{what}{_notes(error)}{hint}".split()), file=sys.stderr)
+    return LabctlError.exit_code
+
+
+def _notes(error: BaseException) -> str:
+    return "".join(f" ({note})" for note in getattr(error, "__notes__", []))
+
+
+def _add_commands() -> None:
+    if app.registered_commands:
+        return
+    from labctl.cli import demo, infer, leakage, station, train
+
+    app.command("demo")(demo.demo)
+    app.command("infer")(infer.infer)
+    app.command("leakage")(leakage.leakage)
+    app.command("train")(train.train)
+    app.add_typer(station.app, name="station")

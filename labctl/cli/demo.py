@@ -1,0 +1,211 @@
+"""`labctl demo`: the whole product in under a minute, on the simulated bench."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.cli import output
+from labctl.cli.choices import DEFAULT_RUNS, images_of
+from labctl.data import shipped_station_path
+from labctl.data.models import load_network
+from labctl.figures import Point, Series, accuracy_against_leakage
+from labctl.inference import LinkLevel, Report, Request, run_inference
+from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
+from labctl.protocols.session import Session
+from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.station import Station, describe
+
+BENCH_IMAGES = 5
+VERIFIED_IMAGES = 200
+_ALL = 10_000
+_SETTINGS = (("reference", 4.0, 2.0), ("noise-aware", 0.57, 1.3), ("noise-aware", 7.5, 1.02))
+_CURVE_GAIN = 1.3
+_CURVE_PHOTONS = (0.2, 0.3, 0.45, 0.7, 1.0, 1.5, 2.2, 3.2, 5.0)
+_WORST = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
+_BENCH = Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.UNTRUSTED)
+
+
+def demo(
+    runs: Annotated[Path, typer.Option(help="Folder for run files and the figure.")] = DEFAULT_RUNS,
+    seed: Annotated[int, typer.Option(help="Seed of the mode link and of random choices.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show the protocol on the simulated bench and on all MNIST test images."""
+    bench = _on_bench(runs, seed, quiet=json)
+    reports = [_at_mode_level(*setting, runs, seed) for setting in _SETTINGS]
+    with output.progress("accuracy curves", 2 * len(_CURVE_PHOTONS), "points") as advance:
+        curves = [_curve(name, seed, advance) for name in ("reference", "noise-aware")]
+    figure = bench.run_file.with_name(bench.run_file.stem.replace("infer-bench", "demo") + ".png")
+    marked = [_point(report) for report, _ in reports]
+    accuracy_against_leakage(
+        figure,
+        curves,
+        marked,
+        "ours: ideal link, honest client, Holevo bound with all loss and noise untrusted; lines: "
+        f"G = {_CURVE_GAIN}; all on the {_ALL} test images",
+    )
+    if json:
+        output.print_json(
+            {
+                "bench": bench.as_json(),
+                "mode": [
+                    {**report.as_json(), "verification": verified.as_json()["verification"]}
+                    for report, verified in reports
+                ],
+                "figure": str(figure),
+            }
+        )
+        return
+    output.table(
+        "Private inference on MNIST",
+        ["", *(report.model for report, _ in [*reports, (bench, bench)])],
+        _rows([*reports, (bench, bench)]),
+        numeric=True,
+    )
+    output.people.print(
+        "weights: bit per real weight and query, for an honest client; bound: the most that the "
+        f"light returned for {VERIFIED_IMAGES} images (bench: {BENCH_IMAGES}) allows. One "
+        "inference cannot certify: the server pools. data: bit per datum to an honest server. "
+        + "; ".join(_WORST.sentences()[2:])
+        + ".",
+        style="dim",
+    )
+    output.facts(
+        "Saved",
+        {
+            "bench run": str(bench.run_file),
+            **{f"mode run {index + 1}": str(r.run_file) for index, (r, _) in enumerate(reports)},
+            "figure": str(figure),
+        },
+    )
+
+
+def _on_bench(runs: Path, seed: int, *, quiet: bool) -> Report:
+    def found(station: Station) -> None:
+        if not quiet:
+            output.table(
+                f"Station {station.table.name}: {len(station.identities)} instruments answered",
+                ["instrument", "who", "serial", "roles"],
+                _found(station),
+            )
+
+    request = replace(
+        _request("noise-aware", 0.57, 1.3, BENCH_IMAGES, Sampling.ALL, runs, seed),
+        link=LinkLevel.BENCH,
+        assumptions=_BENCH,
+        station=shipped_station_path(),
+    )
+    with output.progress("bench", BENCH_IMAGES, "images") as advance:
+        return run_inference(request, on_images=advance, on_step=output.say_step, on_station=found)
+
+
+def _found(station: Station) -> list[list[str]]:
+    roles = list(station.table.roles())
+    return [
+        [
+            name,
+            f"{who['maker']} {who['model']}",
+            who["serial"],
+            ", ".join(role for role, instrument in roles if instrument == name),
+        ]
+        for name, who in describe(station.identities).items()
+    ]
+
+
+def _at_mode_level(
+    name: str, mu: float, gain: float, runs: Path, seed: int
+) -> tuple[Report, Report]:
+    """Return accuracy over all images, and the verdict on some of them with all modes drawn."""
+    request = _request(name, mu, gain, _ALL, Sampling.MEASURED, runs, seed)
+    with output.progress(f"{name}, μ = {mu:g}, G = {gain:g}", _ALL, "images") as advance:
+        report = run_inference(request, on_images=advance)
+    checked = _request(name, mu, gain, VERIFIED_IMAGES, Sampling.ALL, runs, seed)
+    with output.progress("verification", VERIFIED_IMAGES, "images") as advance:
+        return report, run_inference(checked, on_images=advance)
+
+
+def _request(
+    name: str, mu: float, gain: float, images: int, sampling: Sampling, runs: Path, seed: int
+) -> Request:
+    return Request(
+        network=load_network(name),
+        images=images_of(None, images),
+        link=LinkLevel.MODE,
+        mean_photons=mu,
+        gain=gain,
+        emission_factor=1.0,
+        client=IDEAL_HOMODYNE,
+        verifier=IDEAL_HOMODYNE,
+        loss_db=0.0,
+        technical_noise=0.0,
+        assumptions=_WORST,
+        sampling=sampling,
+        seed=seed,
+        verification=VerificationSettings(),
+        station=None,
+        runs=runs,
+    )
+
+
+def _curve(name: str, seed: int, advance: Callable[[int], None]) -> Series:
+    network, images = load_network(name), images_of(None, _ALL)
+    points = []
+    for mu in _CURVE_PHOTONS:
+        settings = SessionSettings(
+            mean_photons=mu,
+            receiver=CloneReceiver(_CURVE_GAIN, 1.0, IDEAL_HOMODYNE),
+            verifier=IDEAL_HOMODYNE,
+            loss_db=0.0,
+            technical_noise=0.0,
+            assumptions=_WORST,
+            sampling=Sampling.MEASURED,
+            seed=seed,
+            verification=VerificationSettings(),
+        )
+        session = Session(network, settings, ModeLink(settings))
+        correct = sum(
+            int((batch.classes == images.labels[batch.first_image :][: len(batch.classes)]).sum())
+            for batch in session.run(images.images)
+        )
+        bits = session.leakage().weights_bits_per_real
+        points.append(Point(name, correct / _ALL, 0.0, bits))
+        advance(1)
+    return Series(f"{name} network, G = {_CURVE_GAIN}", points)
+
+
+def _point(report: Report) -> Point:
+    error = math.sqrt(report.accuracy * (1.0 - report.accuracy) / report.images)
+    mu, gain = report.settings.mean_photons, report.settings.receiver.gain
+    label = f"{report.model}, μ = {mu:g}, G = {gain:g}"
+    return Point(label, report.accuracy, error, report.leakage.weights_bits_per_real)
+
+
+def _rows(runs: list[tuple[Report, Report]]) -> list[list[str]]:
+    """Return one row per quantity, one column per run and its verification."""
+    quantities: dict[str, Callable[[Report, Report], str]] = {
+        "link": lambda run, _: str(run.link),
+        "images": lambda run, _: str(run.images),
+        "accuracy": lambda run, _: f"{run.accuracy:.2%}",
+        "μ": lambda run, _: f"{run.settings.mean_photons:g}",
+        "G": lambda run, _: f"{run.settings.receiver.gain:g}",
+        "F": lambda run, _: f"{run.settings.signal_to_noise:.3g}",
+        "weights": lambda run, _: output.number(run.leakage.weights_bits_per_real, 3),
+        "  bound": lambda _, seen: output.number(seen.verification.weights_bits_per_real_upper, 2),
+        "data, first": lambda run, _: output.number(run.leakage.data_bits_first, 2),
+        "data, journal": lambda run, _: output.number(run.leakage.data_bits_journal, 3),
+        "data, quantum": lambda run, _: output.number(run.leakage.data_bits_quantum, 3),
+        "loss": lambda run, _: str(run.leakage.assumptions.loss),
+        "technical noise": lambda run, _: str(run.leakage.assumptions.technical_noise),
+        "T": lambda _, seen: output.number(seen.verification.transmittance, 4),
+        "excess noise": lambda _, seen: output.number(seen.verification.excess_noise, 2),
+        "verdict": lambda _, seen: "accepted" if seen.verification.accepted else "REJECTED",
+    }
+    return [[name, *(tell(*run) for run in runs)] for name, tell in quantities.items()]

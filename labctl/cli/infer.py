@@ -1,0 +1,154 @@
+"""`labctl infer`: classify images privately and report accuracy, leakage and verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.cli import output
+from labctl.cli.choices import DEFAULT_RUNS, assumptions, images_of
+from labctl.data import shipped_station_path
+from labctl.data.models import load_network
+from labctl.errors import SettingError
+from labctl.inference import LinkLevel, Report, Request, run_inference
+from labctl.protocols.leakage import Trust
+from labctl.protocols.receiver import Homodyne, emission_factor_of_noise_figure
+from labctl.protocols.settings import Sampling, VerificationSettings
+
+
+def infer(
+    link: Annotated[LinkLevel, typer.Option(help="Mode level, or instruments.")] = LinkLevel.MODE,
+    images: Annotated[int, typer.Option(help="How many images, from the first on.")] = 100,
+    model: Annotated[
+        str, typer.Option(help="reference, noise-aware, or a .safetensors or .npz file.")
+    ] = "noise-aware",
+    mu: Annotated[float, typer.Option(help="Mean photon number per mode.")] = 0.57,
+    gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")] = 1.3,
+    loss_db: Annotated[
+        float | None, typer.Option(help="Loss of the round trip in dB (mode link; default 0).")
+    ] = None,
+    loss: Annotated[
+        Trust, typer.Option(help="Untrusted (the worst case): the client may hold lost light.")
+    ] = Trust.UNTRUSTED,
+    technical_noise: Annotated[
+        float | None,
+        typer.Option(help="Technical noise of the link in SNU (mode link; default 0)."),
+    ] = None,
+    noise: Annotated[
+        Trust, typer.Option(help="Untrusted (the worst case): technical noise is the client's.")
+    ] = Trust.UNTRUSTED,
+    sample: Annotated[
+        Sampling, typer.Option(help="Draw measured values only, or all returned modes too.")
+    ] = Sampling.ALL,
+    seed: Annotated[int, typer.Option(help="Seed of the mode link and of random choices.")] = 0,
+    station: Annotated[
+        Path | None, typer.Option(help="Station file of the bench link (default: the demo's).")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with idx test images (default: shipped MNIST).")
+    ] = None,
+    efficiency: Annotated[
+        float | None,
+        typer.Option(help="Efficiency of both homodyne receivers (mode link; default 1)."),
+    ] = None,
+    electronic_noise: Annotated[
+        float | None,
+        typer.Option(help="Electronic noise of both receivers in SNU (mode link; default 0)."),
+    ] = None,
+    noise_figure_db: Annotated[
+        float | None,
+        typer.Option(help="Amplifier noise figure in dB (mode link; default: quantum limit)."),
+    ] = None,
+    weights_bits_limit: Annotated[
+        float | None, typer.Option(help="Reject if the bound on bits per weight is above this.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder for run files.")] = DEFAULT_RUNS,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Classify images by the quantum-secure protocol, and verify the returned light."""
+    of_a_mode_link = {
+        "--loss-db": loss_db,
+        "--technical-noise": technical_noise,
+        "--efficiency": efficiency,
+        "--electronic-noise": electronic_noise,
+        "--noise-figure-db": noise_figure_db,
+    }
+    if link is LinkLevel.BENCH:
+        _refuse_given(of_a_mode_link, "the bench link: the station and its light decide")
+    else:
+        _refuse_given({"--station": station}, "the mode link: it has no instruments")
+    homodyne = Homodyne(
+        1.0 if efficiency is None else efficiency,
+        0.0 if electronic_noise is None else electronic_noise,
+    )
+    factor = 1.0
+    if noise_figure_db is not None:
+        factor = emission_factor_of_noise_figure(noise_figure_db, gain)
+    request = Request(
+        network=load_network(model),
+        images=images_of(data, images),
+        link=link,
+        mean_photons=mu,
+        gain=gain,
+        emission_factor=factor,
+        client=homodyne,
+        verifier=homodyne,
+        loss_db=loss_db or 0.0,
+        technical_noise=technical_noise or 0.0,
+        assumptions=assumptions(loss, noise),
+        sampling=sample,
+        seed=seed,
+        verification=VerificationSettings(weights_bits_limit=weights_bits_limit),
+        station=(station or shipped_station_path()) if link is LinkLevel.BENCH else None,
+        runs=runs,
+    )
+    with output.progress("inference", images, "images") as advance:
+        report = run_inference(request, on_images=advance, on_step=output.say_step)
+    if json:
+        output.print_json(report.as_json())
+    else:
+        show(report)
+
+
+def _refuse_given(options: Mapping[str, object], where: str) -> None:
+    """Refuse options that would be ignored; 0 says nothing about a link."""
+    for name, value in options.items():
+        if value is not None and value != 0.0:
+            raise SettingError(name, value, f"left out for {where}")
+
+
+def show(report: Report) -> None:
+    """Print a report for people."""
+    values = report.as_json()
+    leak, verdict = values["leakage"], values["verification"]
+    accepted = {True: "accepted", False: "REJECTED", None: "not verified"}[verdict["accepted"]]
+    output.facts(
+        f"{report.model} over {report.images} images, {report.link} link",
+        {
+            "accuracy": f"{report.accuracy:.2%} ± {values['accuracy_standard_error']:.2%}",
+            "setting": f"μ = {values['mu']:g}, G = {values['gain']:g}, F = {values['F']:.3g}",
+            "weights": f"{leak['weights_bits_per_real']:.4g} bit per real weight and query "
+            "(honest client)",
+            "weights, bound": f"{output.number(verdict['weights_bits_per_real_upper'])} bit per "
+            f"real weight, from {verdict['samples']} returned samples "
+            f"(failure probability {verdict['failure_probability']:g})",
+            "weights, all queries": f"{leak['weights_bits_per_real_all_queries']:.4g} bit per real "
+            f"weight after {leak['queries']} queries",
+            "data": f"{leak['data_bits_first']:.3g} (first), {leak['data_bits_journal']:.3g} "
+            f"(journal), {leak['data_bits_quantum']:.3g} (quantum limit) bit per symbol",
+            "data, per input": f"{leak['data_bits_first_per_input']:.3g}, "
+            f"{leak['data_bits_journal_per_input']:.3g}, "
+            f"{leak['data_bits_quantum_per_input']:.3g} bit",
+            "assumes": "\n".join(leak["assumptions"]["in_words"]),
+            "verdict": f"{accepted}: {verdict['reason']}",
+            "transmittance": output.number(verdict["transmittance"], 5),
+            "excess noise": f"{output.number(verdict['excess_noise'])} ± "
+            f"{output.number(verdict['excess_noise_standard_error'], 2)} SNU, below "
+            f"{output.number(verdict['excess_noise_upper'])}",
+            "time": f"{report.seconds:.2f} s",
+            "run file": str(report.run_file),
+        },
+    )

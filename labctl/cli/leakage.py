@@ -1,0 +1,77 @@
+"""`labctl leakage`: the closed-form leakage of a setting, with its assumptions."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import typer
+
+from labctl.cli import output
+from labctl.cli.choices import assumptions
+from labctl.errors import SettingError
+from labctl.inference import leakage_json
+from labctl.protocols.leakage import LayerShape, Trust, leakage_of
+from labctl.units import db_to_ratio
+
+
+def leakage(
+    mu: Annotated[float, typer.Option(help="Mean photon number per mode.")],
+    gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")],
+    modes: Annotated[int, typer.Option(help="Modes n that carry one row.")] = 392,
+    rows: Annotated[int, typer.Option(help="Rows M that carry the same input.")] = 784,
+    loss_db: Annotated[float, typer.Option(help="Loss of the round trip in dB.")] = 0.0,
+    loss: Annotated[
+        Trust, typer.Option(help="Untrusted (the worst case): the client may hold lost light.")
+    ] = Trust.UNTRUSTED,
+    technical_noise: Annotated[float, typer.Option(help="Technical noise in SNU.")] = 0.0,
+    noise: Annotated[
+        Trust, typer.Option(help="Untrusted (the worst case): technical noise is the client's.")
+    ] = Trust.UNTRUSTED,
+    queries: Annotated[int, typer.Option(help="Queries to add up.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say how much one query leaks, to whom, and under which assumptions."""
+    for name, value in (("modes", modes), ("rows", rows), ("queries", queries)):
+        if value < 1:
+            raise SettingError(name, value, "1 or more")
+    for name, real in (("mu", mu), ("gain", gain), ("technical_noise", technical_noise)):
+        if not math.isfinite(real):
+            raise SettingError(name, real, "a finite number")
+    if not 0.0 <= loss_db < 200.0:
+        raise SettingError("loss_db", loss_db, "0 dB or more, below 200 dB")
+    found = leakage_of(
+        (LayerShape(rows=rows, modes=modes, inputs=2 * modes),),
+        mean_photons=mu,
+        gain=gain,
+        transmittance=db_to_ratio(-loss_db),
+        technical_noise=technical_noise,
+        assumptions=assumptions(loss, noise),
+        emission_factor=1.0,
+    )
+    values = leakage_json(found, queries=queries)
+    if json:
+        output.print_json(
+            {"mu": mu, "gain": gain, "modes": modes, "rows": rows, "loss_db": loss_db,
+             "technical_noise": technical_noise, **values}
+        )  # fmt: skip
+        return
+    output.facts(
+        f"Leakage at μ = {mu:g}, G = {gain:g}, n = {modes} modes, M = {rows} rows",
+        {
+            "weights": f"{found.weights_bits_per_mode:.5g} bit per mode, "
+            f"{found.weights_bits_per_real:.5g} per real weight",
+            "weights, per query": f"{found.weights_bits_per_query:.5g} bit; 1 bit per weight after "
+            f"{found.queries_per_bit_per_weight:.4g} queries",
+            "weights, all queries": f"{found.after(queries):.5g} bit per real weight "
+            f"after {queries}",
+            "data, first version": f"{found.data_bits_first:.4g} bit per symbol, "
+            f"{found.data_bits_first_per_input:.4g} per input",
+            "data, journal": f"{found.data_bits_journal:.4g} bit per symbol, "
+            f"{found.data_bits_journal_per_input:.4g} per input",
+            "data, quantum limit": f"{found.data_bits_quantum:.4g} bit per symbol, "
+            f"{found.data_bits_quantum_per_input:.4g} per input",
+            "excess noise": f"{found.excess_noise:.5g} SNU at the server",
+            "assumes": "\n".join(found.assumptions.sentences()),
+        },
+    )

@@ -1,0 +1,75 @@
+"""How commands speak: one JSON object on stdout, or tables for people; progress on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+people = Console(highlight=False, markup=False, emoji=False)
+aside = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print one JSON object on one line of stdout."""
+    print(json.dumps(values, allow_nan=False))
+
+
+def table(title: str, columns: list[str], rows: list[list[str]], *, numeric: bool = False) -> None:
+    """Print a table for people; `numeric` aligns all columns but the first to the right."""
+    grid = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="right" if index and numeric else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    people.print(grid)
+
+
+def facts(title: str, values: Mapping[str, str]) -> None:
+    """Print named values, one a line."""
+    grid = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    for name, value in values.items():
+        grid.add_row(name, value)
+    people.print(grid)
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on stderr while the block runs; yields what advances it."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=aside,
+        transient=True,
+        disable=not aside.is_terminal,
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a value for people, or a dash for none."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def say_step(step: str) -> None:
+    """Tell on stderr what is being done."""
+    aside.print(f"· {step}", style="dim")

@@ -1,0 +1,113 @@
+"""Every error that labctl raises, drawn once.
+
+LabctlError
+├── UsageError                what the user asked for cannot be done       (exit code 2)
+│   ├── SettingError          a setting is outside what is valid
+│   ├── StationFileError      a station or bench file is wrong
+│   ├── ModelError            a network cannot be read or cannot run
+│   └── DatasetError          images or labels are missing or damaged
+├── InstrumentError           something on the wire or behind it           (exit code 1)
+│   ├── ConnectionFailedError nothing answers at the address
+│   ├── InstrumentTimeoutError the instrument did not answer in time
+│   ├── ReplyError            the instrument answered what no manual allows
+│   ├── InstrumentReportedError the instrument itself refused the command
+│   └── LimitError            refused here, before anything was sent
+├── SignalError               light or waveform is not what the protocol needs (exit code 1)
+│   └── SynchronisationError  the preamble was not found
+├── VerificationError         the server refuses to go on                  (exit code 1)
+└── RunFileError              a run file cannot be written or read         (exit code 1)
+"""
+
+from __future__ import annotations
+
+
+class LabctlError(Exception):
+    """Base of every error raised on purpose by labctl."""
+
+    exit_code = 1
+
+
+class UsageError(LabctlError):
+    """What the user asked for cannot be done; nothing was started."""
+
+    exit_code = 2
+
+
+class SettingError(UsageError):
+    """A setting is outside its range: names it, its value and what is valid."""
+
+    def __init__(self, name: str, value: object, valid: str) -> None:
+        super().__init__(f"{name} = {value!r}: must be {valid}")
+        self.name = name
+        self.value = value
+        self.valid = valid
+
+
+class StationFileError(UsageError):
+    """A station or bench file is wrong: names the file, the line and what is valid."""
+
+
+class ModelError(UsageError):
+    """A network cannot be read, or is not made of bias-free dense layers."""
+
+
+class DatasetError(UsageError):
+    """An image or label file is missing, truncated or not what its header says."""
+
+
+class InstrumentError(LabctlError):
+    """An instrument failed; names it and, where there is one, the command that caused it."""
+
+    def __init__(self, instrument: str, problem: str, command: str | None = None) -> None:
+        after = f" (command {command!r})" if command is not None else ""
+        super().__init__(f"{instrument}: {problem}{after}")
+        self.instrument = instrument
+        self.problem = problem
+        self.command = command
+
+
+class ConnectionFailedError(InstrumentError):
+    """Nothing answers at the instrument's address."""
+
+
+class InstrumentTimeoutError(InstrumentError):
+    """The instrument did not answer in time."""
+
+
+class ReplyError(InstrumentError):
+    """The instrument answered something that its manual does not allow."""
+
+
+class InstrumentReportedError(InstrumentError):
+    """The instrument refused the command; carries its own error code."""
+
+    def __init__(self, instrument: str, code: int, message: str, command: str | None) -> None:
+        super().__init__(instrument, f"reports error {code}, {message}", command)
+        self.code = code
+        self.message = message
+
+
+class LimitError(InstrumentError):
+    """A value is outside the instrument's limits; nothing was sent."""
+
+    def __init__(self, instrument: str, name: str, value: object, valid: str) -> None:
+        super().__init__(instrument, f"{name} = {value!r} refused, must be {valid}")
+        self.name = name
+        self.value = value
+        self.valid = valid
+
+
+class SignalError(LabctlError):
+    """Light or a waveform is not what the protocol needs; says the likely cause."""
+
+
+class SynchronisationError(SignalError):
+    """The preamble was not found in an acquired record."""
+
+
+class VerificationError(LabctlError):
+    """The returned light fails the verification and the session stops."""
+
+
+class RunFileError(LabctlError):
+    """A run file cannot be written, or is not one."""

@@ -1,0 +1,200 @@
+"""Station files: which instruments stand in the lab, what each party uses them for, and limits.
+
+Reading one opens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from labctl.errors import StationFileError
+from labctl.toml_file import place, read_toml
+
+SIMULATED = "@labctl"
+
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Channel = Annotated[int, Field(ge=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Limit(_Table):
+    """Lowest and highest value that may be sent, in the unit of the quantity's name."""
+
+    low: float
+    high: float
+
+
+class InstrumentTable(_Table):
+    """One instrument: its driver, its VISA address, options of the driver, limits by quantity."""
+
+    driver: Annotated[str, Field(min_length=1)]
+    address: Annotated[str, Field(min_length=1)]
+    options: dict[str, str | int | float | bool] = {}
+    limits: dict[str, Limit] = {}
+
+
+class OutputRole(_Table):
+    """One channel of an instrument."""
+
+    instrument: str
+    channel: Channel
+
+
+class PairRole(_Table):
+    """Two channels of a generator for the two parts of a complex waveform."""
+
+    instrument: str
+    i_channel: Channel
+    q_channel: Channel
+
+
+class ServerConstants(_Table):
+    """What is known of the server's hardware.
+
+    `monitor_ratio`: optical power into the attenuators over the power on the monitor's head.
+    `fixed_attenuation_db`: all loss from there to the fibre with the attenuator at 0 dB.
+    `efficiency`: of the receiver, detector and mode matching. `transmittance` of the round trip
+    with its standard uncertainty.
+    """
+
+    v_pi_i_v: Positive
+    v_pi_q_v: Positive
+    monitor_ratio: Positive
+    fixed_attenuation_db: NotNegative
+    shutter_closed_v: float
+    phase_shifter_v_pi_v: Positive
+    efficiency: Fraction
+    detector_delay_s: NotNegative
+    transmittance: Fraction
+    transmittance_uncertainty: NotNegative
+    excess_noise_uncertainty: NotNegative
+
+
+class ClientConstants(_Table):
+    """What is known of the client's hardware.
+
+    `gain_per_v`: amplifier gain above 1 per volt of its control. `electronic_noise` in SNU.
+    """
+
+    phase_shifter_v_pi_v: Positive
+    gain_per_v: Positive
+    emission_factor: Annotated[float, Field(ge=1.0)]
+    efficiency: Fraction
+    electronic_noise: NotNegative
+    detector_delay_s: NotNegative
+
+
+class ServerRoles(_Table):
+    """Which instrument does what for the server."""
+
+    laser: str
+    laser_power_dbm: float
+    laser_wavelength_nm: Annotated[float, Field(gt=1200.0, lt=1700.0)]
+    drive: PairRole
+    bias_i: str
+    bias_q: str
+    bias_parent: str
+    attenuator: str
+    monitor: str
+    lo_phase: OutputRole
+    shutter: OutputRole
+    digitizer: OutputRole
+    constants: ServerConstants
+
+
+class ClientRoles(_Table):
+    """Which instrument does what for the client."""
+
+    rotation: PairRole
+    lo_phase: OutputRole
+    gain: OutputRole
+    digitizer: OutputRole
+    constants: ClientConstants
+
+
+class FrameTable(_Table):
+    """Timing that both parties agree on."""
+
+    symbol_rate_hz: Positive
+    sample_rate_hz: Positive
+    preamble_symbols: Annotated[int, Field(ge=31)]
+    guard_symbols: Annotated[int, Field(ge=2)]
+    longest_delay_s: Positive
+
+
+class StationFile(_Table):
+    """A whole station file.
+
+    `library` is the VISA library: "" for the system's, "@py", or "FILE@labctl" for a simulated
+    bench, FILE being relative to the station file.
+    """
+
+    name: str
+    library: str
+    instruments: dict[str, InstrumentTable]
+    frame: FrameTable
+    server: ServerRoles
+    client: ClientRoles
+
+    def roles(self) -> Iterator[tuple[str, str]]:
+        """Yield each role with the instrument that plays it."""
+        for party, table in (("server", self.server), ("client", self.client)):
+            for role in type(table).model_fields:
+                value = getattr(table, role)
+                if isinstance(value, OutputRole | PairRole):
+                    yield f"{party}.{role}", value.instrument
+                elif isinstance(value, str):
+                    yield f"{party}.{role}", value
+
+
+def read_station_file(path: Path) -> StationFile:
+    """Read and check a station file; raises StationFileError naming file, line and what is valid.
+
+    Beyond types and keys: each role's instrument exists, each instrument has a role, addresses
+    differ, limits are ordered.
+    """
+    station = read_toml(path, StationFile)
+    roles = dict(station.roles())
+    for role, instrument in roles.items():
+        if instrument not in station.instruments:
+            known = ", ".join(station.instruments)
+            where = place(path, *role.split("."))
+            raise StationFileError(
+                f"{where}: role {role} wants instrument {instrument!r}; there are: {known}"
+            )
+    addresses: dict[str, str] = {}
+    for name, table in station.instruments.items():
+        if name not in roles.values():
+            where = place(path, "instruments", name)
+            raise StationFileError(f"{where}: instrument {name!r} has no role")
+        if table.address in addresses:
+            where = place(path, "instruments", name, "address")
+            raise StationFileError(
+                f"{where}: {name!r} and {addresses[table.address]!r} share address "
+                f"{table.address!r}"
+            )
+        addresses[table.address] = name
+        for quantity, limit in table.limits.items():
+            if limit.low > limit.high:
+                where = place(path, "instruments", name, "limits", quantity)
+                raise StationFileError(
+                    f"{where}: {name}.limits.{quantity}: low {limit.low} is above high {limit.high}"
+                )
+    return station
+
+
+def library_of(station: StationFile, path: Path) -> str:
+    """Return the VISA library string, with a bench file in it made absolute."""
+    if not station.library.endswith(SIMULATED) or station.library == SIMULATED:
+        return station.library
+    bench = station.library.removesuffix(SIMULATED)
+    return f"{(path.parent / bench).resolve()}{SIMULATED}"

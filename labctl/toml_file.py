@@ -1,0 +1,136 @@
+"""Strict TOML files: what is wrong is named with its file, its line and the nearest valid key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from labctl.errors import StationFileError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_PART = r"""(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)"""
+_DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
+_HEADER = re.compile(rf"^\s*\[{{1,2}}\s*({_DOTTED})\s*\]")
+_KEY = re.compile(rf"^\s*({_DOTTED})\s*=")
+
+
+def read_toml(path: Path, model: type[Model]) -> Model:
+    """Read `path` as `model`; raises StationFileError with the file, line and what is valid."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise StationFileError(f"{path}: cannot be read ({reason})") from error
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StationFileError(f"{path}: not valid TOML: {error}") from error
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise StationFileError(_explain(path, text, content, error, model)) from error
+
+
+def place(path: Path, *keys: str) -> str:
+    """Return `file:line` of a key that was read, for faults that no type can say."""
+    return f"{path}:{_line_of(path.read_text(encoding='utf-8'), list(keys))}"
+
+
+def _explain(
+    path: Path, text: str, content: dict[str, Any], error: ValidationError, model: type[BaseModel]
+) -> str:
+    """Return one line on the most telling fault, and how many more there are."""
+    faults = error.errors(include_url=False)
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+    keys = _keys(content, fault["loc"], fault["type"])
+    name = ".".join(keys)
+    if fault["type"] == "extra_forbidden":
+        message = f"unknown key {name!r}; {_hint(keys[-1], _fields_at(model, fault['loc'][:-1]))}"
+    elif fault["type"] == "missing":
+        message = f"key {name!r} is missing"
+    else:
+        message = f"{name} = {fault['input']!r}: {fault['msg']}"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{path}:{_line_of(text, keys)}: {message}{more}"
+
+
+def _hint(key: str, valid: list[str]) -> str:
+    near = difflib.get_close_matches(key, valid, n=1)
+    return f"did you mean {near[0]!r}?" if near else "valid here: " + ", ".join(valid)
+
+
+def _keys(content: Any, location: tuple[int | str, ...], kind: str) -> list[str]:
+    """Return the keys of a fault's location as written: tags of unions stand in no file."""
+    keys = []
+    for place, part in enumerate(location):
+        known = _holds(content, part)
+        if known:
+            content = content[part]
+        if known or (kind == "missing" and place == len(location) - 1):
+            keys.append(str(part))
+    return keys
+
+
+def _holds(content: Any, part: int | str) -> bool:
+    if isinstance(content, list):
+        return isinstance(part, int) and part < len(content)
+    return isinstance(content, dict) and part in content
+
+
+def _fields_at(annotation: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the model at a location takes."""
+    for part in location:
+        annotation = _step(_bare(annotation), part)
+    owner = _bare(annotation)
+    is_model = isinstance(owner, type) and issubclass(owner, BaseModel)
+    return sorted(owner.model_fields) if is_model else []
+
+
+def _step(annotation: Any, part: int | str) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(part))
+        return field.annotation if field is not None else None
+    if get_origin(annotation) in (Union, UnionType):
+        members = [_bare(member) for member in get_args(annotation)]
+        tagged = [m for m in members if _tag(m) == part]
+        return tagged[0] if tagged else _step(next(m for m in members if m is not type(None)), part)
+    arguments = get_args(annotation)
+    return arguments[-1] if arguments else None
+
+
+def _tag(model: Any) -> Any:
+    """Return the value of a union member's one-word `type` field."""
+    field = getattr(model, "model_fields", {}).get("type")
+    return get_args(field.annotation)[0] if field is not None else None
+
+
+def _bare(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _line_of(text: str, keys: list[str]) -> int:
+    """Return the line where `keys` stand, or the nearest table that holds them; 1 if none does."""
+    table: list[str] = []
+    best, depth = 1, 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        header, key = _HEADER.match(line), _KEY.match(line)
+        if header:
+            here = table = _parts(header.group(1))
+        elif key:
+            here = [*table, *_parts(key.group(1))]
+        else:
+            continue
+        if len(here) > depth and keys[: len(here)] == here:
+            best, depth = number, len(here)
+    return best
+
+
+def _parts(dotted: str) -> list[str]:
+    return [part.strip("\"'") for part in re.findall(_PART, dotted)]

@@ -1,0 +1,44 @@
+"""Conversions between SI and what people and data sheets write: dB, dBm, nm."""
+
+from __future__ import annotations
+
+import math
+
+PLANCK_J_S = 6.62607015e-34
+SPEED_OF_LIGHT_M_S = 299_792_458.0
+ELEMENTARY_CHARGE_C = 1.602176634e-19
+
+
+def db_to_ratio(value_db: float) -> float:
+    """Return the power ratio of a gain in dB; -3.01 dB gives 0.5."""
+    return float(10.0 ** (value_db / 10.0))
+
+
+def ratio_to_db(ratio: float) -> float:
+    """Return a positive power ratio in dB; 0 gives -inf."""
+    return 10.0 * math.log10(ratio) if ratio > 0.0 else -math.inf
+
+
+def dbm_to_w(power_dbm: float) -> float:
+    """Return a power in W from dBm; 0 dBm is 1 mW."""
+    return 1e-3 * db_to_ratio(power_dbm)
+
+
+def w_to_dbm(power_w: float) -> float:
+    """Return a power in dBm from W; 0 W gives -inf."""
+    return ratio_to_db(power_w / 1e-3)
+
+
+def frequency_to_wavelength_m(frequency_hz: float) -> float:
+    """Return the vacuum wavelength in m of an optical frequency in Hz."""
+    return SPEED_OF_LIGHT_M_S / frequency_hz
+
+
+def wavelength_to_frequency_hz(wavelength_m: float) -> float:
+    """Return the optical frequency in Hz of a vacuum wavelength in m."""
+    return SPEED_OF_LIGHT_M_S / wavelength_m
+
+
+def photon_energy_j(frequency_hz: float) -> float:
+    """Return the energy in J of one photon of the frequency in Hz."""
+    return PLANCK_J_S * frequency_hz

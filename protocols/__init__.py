@@ -1,0 +1,1 @@
+"""Protocols: quantum-secure inference, its links, verification and leakage."""

@@ -1,0 +1,302 @@
+"""The bench-level link: the same session over instruments, real or simulated.
+
+Per layer the server's light is uploaded once as a frame. Per image and layer the client loads its
+rotation, the server triggers the frame, both oscilloscopes record, and each party turns its own
+record into modes. Before a session the server levels its light on the power meter and both find
+the frame in their records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from labctl.calibration.shot_noise import ReceiverCalibration, calibration_from_variances
+from labctl.errors import SignalError
+from labctl.instruments.capabilities import Digitizer, Trace, TriggerSource
+from labctl.protocols.dsp import Sync, fit_phase, read_slots, synchronise
+from labctl.protocols.encoding import Floats
+from labctl.protocols.equipment import Equipment
+from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
+from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.protocols.transmitter import Transmitter
+
+_RECORD_MARGIN_S = 2e-6
+_RANGE_MARGIN = 1.6
+_FIRST_RANGE_V = 1.0
+_LEAST_RANGE_V = 0.02
+_RANGE_ROUNDS = 2
+_PHASE_ROUNDS = 8
+_LEAST_COHERENCE = 0.7
+# One frame's preamble shows the laser's phase noise over the delay between its light and the local
+# oscillator; only the slow part of it must be followed.
+_LOOP_GAIN = 0.15
+_BLOCKED_RECORDS = 4
+_ROTATION_NAME = "ROTATION"
+
+RawSink = Callable[[str, Floats], None]
+
+
+@dataclass
+class _Channel:
+    """One party's record taking: its digitizer, its range, and where its frames begin."""
+
+    digitizer: Digitizer
+    channel: int
+    range_v: float = _FIRST_RANGE_V
+    phase_setting_rad: float = 0.0
+
+    def prepare(self, duration_s: float) -> None:
+        self.digitizer.configure_channel(self.channel, range_v=self.range_v, offset_v=0.0)
+        self.digitizer.configure_record(start_s=0.0, duration_s=duration_s)
+        self.digitizer.configure_trigger("external", level_v=1.0)
+
+    def arm(self) -> None:
+        self.digitizer.arm([self.channel])
+
+    def read(self) -> Trace:
+        return self.digitizer.read(self.channel)
+
+    def fit_range(self, trace: Trace) -> None:
+        """Choose the range from the largest voltage seen, with room for noise."""
+        peak = float(np.max(np.abs(trace.voltage_v)))
+        self.range_v = max(2.0 * peak * _RANGE_MARGIN, _LEAST_RANGE_V)
+
+
+class BenchLink:
+    """Carries layers over the instruments of a station.
+
+    `on_raw(name, array)` is given what a re-analysis needs beside the measured values: each
+    frame's returned quadratures and the cosine and sine of each row's phase.
+    """
+
+    def __init__(
+        self,
+        equipment: Equipment,
+        settings: SessionSettings,
+        *,
+        on_raw: RawSink | None = None,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self._server = equipment.server
+        self._client = equipment.client
+        self._frame = equipment.frame
+        self._settings = settings
+        self._on_raw = on_raw
+        self._on_step = on_step
+        self._basis = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(99,)))
+        self._server_side = _Channel(self._server.digitizer, self._server.channel)
+        self._client_side = _Channel(self._client.digitizer, self._client.channel)
+        self._transmitter = Transmitter(
+            equipment.server, equipment.frame, settings.mean_photons, on_step
+        )
+        self._layouts = self._transmitter.layouts
+        self._arrival_s: float | None = None
+
+    def prepare(self, layers: list[LayerLight]) -> None:
+        """Switch on, level and upload every layer, align phases and ranges."""
+        self._server.shutter.set(0.0)
+        self._server.lo_phase.set(0.0)
+        self._client.lo_phase.set(0.0)
+        self._client.gain.set(
+            (self._settings.receiver.gain - 1.0) / self._client.constants.gain_per_v
+        )
+        self._transmitter.prepare(layers)
+        for light in layers:
+            self._on_step(f"layer {light.layer + 1}: find frame, align phases")
+            self._align(light.layer)
+
+    def calibrate(self) -> ReceiverCalibration:
+        """Measure the verifier's noise with shutter closed, then with the laser off.
+
+        Same frames, same matched filter, same range as the data that follow.
+        """
+        layer = max(self._layouts, key=lambda index: self._layouts[index].rows)
+        self._transmitter.select(layer)
+        self._on_step("shot noise: shutter closed")
+        self._server.shutter.set(self._server.constants.shutter_closed_v)
+        blocked, samples = self._noise(layer, _BLOCKED_RECORDS)
+        self._on_step("electronic noise: laser off")
+        self._server.laser.set_emission(False)
+        electronic, _ = self._noise(layer, 1)
+        self._server.laser.set_emission(True)
+        self._server.shutter.set(0.0)
+        calibration = calibration_from_variances(
+            blocked=blocked,
+            electronic=electronic,
+            samples=samples,
+            efficiency=self._server.constants.efficiency,
+        )
+        self._align(layer)
+        return calibration
+
+    def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
+        """Send one frame per image; see `Link.exchange`."""
+        measured = np.empty((len(coefficients), light.rows), np.float32)
+        returned = []
+        self._transmitter.select(light.layer)
+        for image, row in enumerate(coefficients):
+            client_trace, server_trace = self._shoot(light.layer, row)
+            measured[image] = self._client_values(light.layer, client_trace)
+            if server_trace is not None:
+                returned.append(self._server_values(light, server_trace))
+        return Exchange(measured, returned)
+
+    def _record_s(self, layer: int) -> float:
+        return self._layouts[layer].duration_s + self._frame.longest_delay_s + _RECORD_MARGIN_S
+
+    def _align(self, layer: int) -> None:
+        """Find the frame without rotation, fit both ranges, and turn both phases to zero."""
+        self._transmitter.select(layer)
+        self._rest_rotation()
+        self._client_side.range_v = self._server_side.range_v = _FIRST_RANGE_V
+        head_s = self._layouts[layer].rows_start_s + self._frame.longest_delay_s
+        for _ in range(_RANGE_ROUNDS):
+            client_trace, server_trace = self._record(layer, both=True, duration_s=head_s)
+            assert server_trace is not None
+            self._client_side.fit_range(client_trace)
+            self._server_side.fit_range(server_trace)
+        syncs = [
+            self._sync(layer, self._record(layer, both=False, duration_s=head_s)[0])
+            for _ in range(_PHASE_ROUNDS)
+        ]
+        phasor = np.mean([np.exp(1j * sync.phase_rad) for sync in syncs])
+        if abs(phasor) < _LEAST_COHERENCE:
+            raise SignalError(
+                f"client's phase jumps between frames (coherence {abs(phasor):.2f}): are laser "
+                "linewidth and path drift small over a frame, the local-oscillator path matched?"
+            )
+        start_s = float(np.median([sync.start_s for sync in syncs]))
+        self._arrival_s = start_s - self._client.constants.detector_delay_s
+        self._turn_client(float(np.angle(phasor)))
+
+    def _turn_client(self, error_rad: float) -> None:
+        side = self._client_side
+        side.phase_setting_rad = math.remainder(side.phase_setting_rad - error_rad, 2.0 * math.pi)
+        v_pi_v = self._client.constants.phase_shifter_v_pi_v
+        self._client.lo_phase.set(side.phase_setting_rad / math.pi * v_pi_v)
+
+    def _choose_basis(self) -> None:
+        """Turn the server's local oscillator to a quadrature that the client cannot foresee."""
+        angle = math.pi / 2.0 if self._basis.random() < 0.5 else 0.0
+        self._server.lo_phase.set(angle / math.pi * self._server.constants.phase_shifter_v_pi_v)
+
+    def _rest_rotation(self) -> None:
+        for channel in self._client.rotation.channels:
+            self._client.rotation.generator.set_output(channel, False)
+
+    def _load_rotation(self, layer: int, coefficients: Floats) -> None:
+        """Put one image's coefficients on the client's generator, to start with the first row."""
+        layout, rotation = self._layouts[layer], self._client.rotation
+        assert self._arrival_s is not None
+        levels = layout.rotation_levels(coefficients)
+        for channel, samples in zip(rotation.channels, levels, strict=True):
+            rotation.generator.forget(channel)
+            rotation.generator.upload(channel, _ROTATION_NAME, samples)
+            rotation.generator.play(
+                channel,
+                _ROTATION_NAME,
+                sample_rate_hz=layout.sample_rate_hz,
+                amplitude_v=rotation.amplitude_v(1.0),
+                offset_v=0.0,
+            )
+            rotation.generator.burst(
+                channel,
+                cycles=layout.rows,
+                trigger=TriggerSource.EXTERNAL,
+                delay_s=self._arrival_s + layout.rows_start_s,
+            )
+            rotation.generator.set_output(channel, True)
+
+    def _shoot(self, layer: int, coefficients: Floats) -> tuple[Trace, Trace | None]:
+        self._load_rotation(layer, coefficients)
+        both = self._settings.sampling is Sampling.ALL
+        if both:
+            self._choose_basis()
+        return self._record(layer, both=both)
+
+    def _record(
+        self, layer: int, *, both: bool, duration_s: float | None = None
+    ) -> tuple[Trace, Trace | None]:
+        """Send the layer's frame and return both parties' records (of all of it by default)."""
+        sides = [self._client_side, self._server_side] if both else [self._client_side]
+        for side in sides:
+            side.prepare(duration_s or self._record_s(layer))
+            side.arm()
+        self._transmitter.send()
+        client_trace = self._client_side.read()
+        server_trace = self._server_side.read() if both else None
+        self._transmitter.wait()
+        return client_trace, server_trace
+
+    def _sync(self, layer: int, trace: Trace) -> Sync:
+        return synchronise(trace, self._layouts[layer], self._frame.longest_delay_s)
+
+    def _client_values(self, layer: int, trace: Trace) -> Floats:
+        """Return one value per row in V; keeps the phase of later frames at zero."""
+        layout = self._layouts[layer]
+        sync = self._sync(layer, trace)
+        rows = layout.rows * layout.row_slots
+        slots = read_slots(trace, layout, sync.start_s, layout.first_row_slot, rows)
+        self._turn_client(_LOOP_GAIN * sync.phase_rad)
+        return slots.reshape(layout.rows, layout.row_slots)[:, -1].astype(np.float32)
+
+    def _server_values(self, light: LayerLight, trace: Trace) -> ReturnedLight:
+        """Return the quadratures of all modes, with the phase that pilots and preamble show."""
+        layout = self._layouts[light.layer]
+        sync = self._sync(light.layer, trace)
+        head = read_slots(trace, layout, sync.start_s, 0, layout.preamble_symbols)
+        rows = read_slots(
+            trace, layout, sync.start_s, layout.first_row_slot, layout.rows * layout.row_slots
+        ).reshape(layout.rows, layout.row_slots)
+        row_times = (layout.first_row_slot + np.arange(layout.rows) * layout.row_slots) * 1.0
+        head_times = np.arange(layout.preamble_symbols) * 1.0
+        a0, a1, b0, b1 = fit_phase(
+            np.concatenate([head, rows[:, 0]]),
+            np.concatenate([layout.preamble, layout.pilots]),
+            np.concatenate([head_times, row_times]) / layout.symbol_rate_hz,
+        )
+        middle = (row_times + layout.row_slots / 2.0) / layout.symbol_rate_hz
+        cosine, sine = a0 + a1 * middle, b0 + b1 * middle
+        length = np.hypot(cosine, sine)
+        chosen = ReturnedLight(
+            measured=np.ascontiguousarray(rows[:, 1:-1]),
+            cosine=(cosine / length).astype(np.float32)[:, None],
+            sine=(sine / length).astype(np.float32)[:, None],
+        )
+        _remove_carrier(light, chosen)
+        self._raw(f"returned-layer{light.layer}", chosen.measured)
+        phases = np.concatenate([chosen.cosine, chosen.sine], axis=1)
+        self._raw(f"phase-layer{light.layer}", phases)
+        return chosen
+
+    def _noise(self, layer: int, records: int) -> tuple[float, int]:
+        """Return variance in V^2 and sample count of the server's slots, whatever is in them."""
+        layout = self._layouts[layer]
+        total, samples = 0.0, 0
+        self._rest_rotation()
+        for _ in range(records):
+            _, trace = self._record(layer, both=True)
+            assert trace is not None
+            slots = read_slots(trace, layout, trace.start_s, 0, layout.slots)
+            centred = slots - slots.mean(dtype=np.float64).astype(np.float32)
+            total += float(np.vdot(centred, centred))
+            samples += len(slots) - 1
+        return total / samples, samples
+
+    def _raw(self, name: str, values: Floats) -> None:
+        if self._on_raw is not None:
+            self._on_raw(name, values)
+
+
+def _remove_carrier(light: LayerLight, read: ReturnedLight) -> None:
+    """Take off, in place, the constant that a residual carrier adds to all modes of a frame."""
+    expected = read.cosine * light.x
+    expected += read.sine * light.p
+    centred = expected - expected.mean()
+    slope = float(np.vdot(centred, read.measured)) / float(np.vdot(centred, centred))
+    offset = float(read.measured.mean()) - slope * float(expected.mean())
+    read.measured[...] -= np.float32(offset)

@@ -1,0 +1,152 @@
+"""What each party works with: capabilities in roles, and what is known of the hardware."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
+
+from labctl.instruments.capabilities import (
+    Attenuator,
+    Digitizer,
+    ModulatorBias,
+    PowerMeter,
+    TunableLaser,
+    VoltageSource,
+    WaveformGenerator,
+)
+from labctl.station import Station
+from labctl.station_file import ClientConstants, FrameTable, OutputRole, PairRole, ServerConstants
+from labctl.units import dbm_to_w, wavelength_to_frequency_hz
+
+Capability = TypeVar("Capability")
+
+
+@runtime_checkable
+class MultiChannelSource(Protocol):
+    """An instrument whose channels can each hold a voltage."""
+
+    def dc_output(self, channel: int) -> VoltageSource:
+        """Return one channel as a voltage source."""
+        ...
+
+
+@dataclass(frozen=True)
+class LimitedVoltage:
+    """A voltage output that keeps to the limits of the station file."""
+
+    source: VoltageSource
+    station: Station
+    instrument: str
+
+    def set(self, voltage_v: float) -> None:
+        """Apply a voltage in V; raises LimitError outside the station's limits."""
+        self.source.set_voltage(self.station.check(self.instrument, "voltage_v", voltage_v))
+
+
+@dataclass(frozen=True)
+class IQDrive:
+    """Two generator channels that play the parts of a complex waveform."""
+
+    generator: WaveformGenerator
+    i_channel: int
+    q_channel: int
+    station: Station
+    instrument: str
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Both channels."""
+        return self.i_channel, self.q_channel
+
+    def amplitude_v(self, amplitude_v: float) -> float:
+        """Return the amplitude if the station's limits allow it; raises LimitError."""
+        return self.station.check(self.instrument, "amplitude_v", amplitude_v)
+
+
+@dataclass(frozen=True)
+class ServerEquipment:
+    """The server's bench."""
+
+    laser: TunableLaser
+    laser_power_w: float
+    laser_frequency_hz: float
+    drive: IQDrive
+    bias_i: ModulatorBias
+    bias_q: ModulatorBias
+    bias_parent: ModulatorBias
+    attenuator: Attenuator
+    monitor: PowerMeter
+    lo_phase: LimitedVoltage
+    shutter: LimitedVoltage
+    digitizer: Digitizer
+    channel: int
+    constants: ServerConstants
+
+
+@dataclass(frozen=True)
+class ClientEquipment:
+    """The client's bench."""
+
+    rotation: IQDrive
+    lo_phase: LimitedVoltage
+    gain: LimitedVoltage
+    digitizer: Digitizer
+    channel: int
+    constants: ClientConstants
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """Both benches and the timing that the parties agree on."""
+
+    server: ServerEquipment
+    client: ClientEquipment
+    frame: FrameTable
+
+
+def equipment_of(station: Station) -> Equipment:
+    """Return an opened station's instruments by role.
+
+    Raises StationFileError when an instrument lacks the capability of its role, LimitError when
+    the laser's power is outside the station's limits.
+    """
+    server, client = station.table.server, station.table.client
+    power_w = station.check(server.laser, "power_w", dbm_to_w(server.laser_power_dbm))
+    frequency_hz = wavelength_to_frequency_hz(server.laser_wavelength_nm * 1e-9)
+    return Equipment(
+        server=ServerEquipment(
+            laser=station.instrument(server.laser, TunableLaser),
+            laser_power_w=power_w,
+            laser_frequency_hz=station.check(server.laser, "frequency_hz", frequency_hz),
+            drive=_pair(station, server.drive),
+            bias_i=station.instrument(server.bias_i, ModulatorBias),
+            bias_q=station.instrument(server.bias_q, ModulatorBias),
+            bias_parent=station.instrument(server.bias_parent, ModulatorBias),
+            attenuator=station.instrument(server.attenuator, Attenuator),
+            monitor=station.instrument(server.monitor, PowerMeter),
+            lo_phase=_voltage(station, server.lo_phase),
+            shutter=_voltage(station, server.shutter),
+            digitizer=station.instrument(server.digitizer.instrument, Digitizer),
+            channel=server.digitizer.channel,
+            constants=server.constants,
+        ),
+        client=ClientEquipment(
+            rotation=_pair(station, client.rotation),
+            lo_phase=_voltage(station, client.lo_phase),
+            gain=_voltage(station, client.gain),
+            digitizer=station.instrument(client.digitizer.instrument, Digitizer),
+            channel=client.digitizer.channel,
+            constants=client.constants,
+        ),
+        frame=station.table.frame,
+    )
+
+
+def _pair(station: Station, role: PairRole) -> IQDrive:
+    generator = station.instrument(role.instrument, WaveformGenerator)
+    return IQDrive(generator, role.i_channel, role.q_channel, station, role.instrument)
+
+
+def _voltage(station: Station, role: OutputRole) -> LimitedVoltage:
+    source = station.instrument(role.instrument, MultiChannelSource)
+    return LimitedVoltage(source.dc_output(role.channel), station, role.instrument)

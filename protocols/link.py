@@ -1,0 +1,84 @@
+"""The seam between engine and optics: light goes out, measured values and returned light come in.
+
+A link stands for everything physical between the two parties, their receivers included. It is the
+only place where the server's light and the client's rotation meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from labctl.calibration.shot_noise import ReceiverCalibration
+from labctl.protocols.encoding import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class LayerLight:
+    """What the server sends for one layer, as mean interleaved quadratures (rows, 2n) in SNU."""
+
+    layer: int
+    quadratures: Floats
+
+    @property
+    def rows(self) -> int:
+        """Rows of the layer, each sent as one train of pulses."""
+        return int(self.quadratures.shape[0])
+
+    @property
+    def modes(self) -> int:
+        """Modes per row."""
+        return int(self.quadratures.shape[1]) // 2
+
+    @cached_property
+    def x(self) -> Floats:
+        """Mean X of each mode, (rows, n)."""
+        return np.ascontiguousarray(self.quadratures[:, 0::2])
+
+    @cached_property
+    def p(self) -> Floats:
+        """Mean P of each mode, (rows, n)."""
+        return np.ascontiguousarray(self.quadratures[:, 1::2])
+
+
+@dataclass(frozen=True, eq=False)
+class ReturnedLight:
+    """What the server's homodyne receiver reads for one image and layer.
+
+    `measured`: (rows, n), one quadrature per mode in the receiver's own units; those of
+    `ReceiverCalibration.blocked_variance` are their square. `cosine` and `sine`,
+    (rows, 1): the quadrature that the local oscillator chose for each row, X cos + P sin.
+    """
+
+    measured: Floats
+    cosine: Floats
+    sine: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """Outcome of sending one layer to a batch of images.
+
+    `measured`: (images, rows), the client's values. `returned`: one item per image if the
+    returned light is verified, else empty. Use each item before asking for the next, whose
+    arrays it shares; `measured` is final once all items are taken.
+    """
+
+    measured: Floats
+    returned: Iterable[ReturnedLight]
+
+
+class Link(Protocol):
+    """Carries layers between the parties."""
+
+    def calibrate(self) -> ReceiverCalibration:
+        """Measure the verifier's noise with the signal blocked, before a session."""
+        ...
+
+    def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
+        """Send a layer to clients whose receivers are set to `coefficients` (images, 2n)."""
+        ...

@@ -1,0 +1,102 @@
+"""The client's clone-and-split receiver: noise, gain and signal-to-noise ratio in closed form.
+
+The mode b that carries the inner product passes a phase-insensitive amplifier of gain G and a
+splitter 1 - 1/G : 1/G. The large arm is measured by homodyne, the other returns with net gain 1.
+Variances in shot-noise units; G > 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from labctl.errors import SettingError
+from labctl.units import db_to_ratio
+
+MOST_GAIN = 1e6
+GAIN_RANGE = f"above 1 (no gain means no measurement), at most {MOST_GAIN:g}"
+_MOST_NOISE_FIGURE_DB = 100.0
+BEST_GAIN = 2.0 + math.sqrt(2.0)
+
+
+def added_noise(gain: float) -> float:
+    """Return g = 2 - 2/G, the noise that an ideal clone adds to the returned mode b."""
+    return 2.0 - 2.0 / gain
+
+
+def emission_factor_of_noise_figure(noise_figure_db: float, gain: float) -> float:
+    """Return the spontaneous-emission factor n_sp = (G F - 1)/(2 (G - 1)) of a noise figure in dB.
+
+    Desurvire, Erbium-Doped Fiber Amplifiers (1994), section 2.4. Raises SettingError where the
+    amplifier would be better than quantum mechanics allows (n_sp < 1), or does not amplify.
+    """
+    if not 1.0 < gain <= MOST_GAIN:
+        raise SettingError("gain", gain, GAIN_RANGE)
+    limit_db = 10.0 * math.log10((2.0 * (gain - 1.0) + 1.0) / gain)
+    if not limit_db - 1e-9 <= noise_figure_db <= _MOST_NOISE_FIGURE_DB:
+        valid = f"at least {limit_db:.3f} dB (quantum limit), at most {_MOST_NOISE_FIGURE_DB:g} dB"
+        raise SettingError("noise_figure_db", noise_figure_db, valid)
+    factor = (gain * db_to_ratio(noise_figure_db) - 1.0) / (2.0 * (gain - 1.0))
+    return max(factor, 1.0)
+
+
+@dataclass(frozen=True)
+class Homodyne:
+    """A homodyne receiver: quantum efficiency (0 to 1] and electronic noise in SNU."""
+
+    efficiency: float
+    electronic_noise: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.efficiency <= 1.0:
+            raise SettingError("efficiency", self.efficiency, "above 0, at most 1")
+        if not 0.0 <= self.electronic_noise < math.inf:
+            raise SettingError("electronic_noise", self.electronic_noise, "0 or more, in SNU")
+
+
+IDEAL_HOMODYNE = Homodyne(efficiency=1.0, electronic_noise=0.0)
+
+
+@dataclass(frozen=True)
+class CloneReceiver:
+    """Amplifier, splitter and homodyne; `emission_factor` n_sp is 1 at the quantum limit."""
+
+    gain: float
+    emission_factor: float
+    homodyne: Homodyne
+
+    def __post_init__(self) -> None:
+        if not 1.0 < self.gain <= MOST_GAIN:
+            raise SettingError("gain", self.gain, GAIN_RANGE)
+        if not 1.0 <= self.emission_factor < math.inf:
+            raise SettingError("emission_factor", self.emission_factor, "1 (quantum limit) or more")
+
+    @property
+    def returned_noise(self) -> float:
+        """Variance that the clone adds to the returned mode b: n_sp g."""
+        return self.emission_factor * added_noise(self.gain)
+
+    @property
+    def amplitude_gain(self) -> float:
+        """Amplitude of the measured value per unit amplitude of mode b."""
+        return math.sqrt(self.homodyne.efficiency * (self.gain - 1.0))
+
+    @property
+    def measured_noise(self) -> float:
+        """Variance of the measured value for vacuum in mode b.
+
+        (2G^2 - 3G + 2)/G for an ideal amplifier and an ideal homodyne.
+        """
+        idler = 2.0 * self.emission_factor - 1.0
+        arm = (self.gain - 1.0) + (self.gain - 1.0) ** 2 / self.gain * idler + 1.0 / self.gain
+        loss = 1.0 - self.homodyne.efficiency
+        return self.homodyne.efficiency * arm + loss + self.homodyne.electronic_noise
+
+    @property
+    def referred_noise(self) -> float:
+        """Noise D referred to mode b; 1.828 at G = 2 + sqrt 2 when all is ideal."""
+        return self.measured_noise / self.amplitude_gain**2
+
+    def signal_to_noise(self, mean_photons: float, transmittance: float) -> float:
+        """Return F = 2 mu T / D, T being the transmittance from server to client."""
+        return 2.0 * mean_photons * transmittance / self.referred_noise

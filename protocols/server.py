@@ -1,0 +1,47 @@
+"""The server: owns the weights, sends them as light, and never learns the data."""
+
+from __future__ import annotations
+
+from labctl.data.models import Network
+from labctl.protocols.encoding import quadratures
+from labctl.protocols.leakage import LayerShape
+from labctl.protocols.link import LayerLight, ReturnedLight
+from labctl.protocols.verification import LayerEvidence
+
+
+class Server:
+    """Holds the network and the light it sent; nothing of a client's data or values."""
+
+    def __init__(self, network: Network, mean_photons: float) -> None:
+        self._light = tuple(
+            LayerLight(index, quadratures(weights, mean_photons))
+            for index, weights in enumerate(network.layers)
+        )
+        self._evidence = tuple(LayerEvidence(light) for light in self._light)
+        self._sizes = network.sizes
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return len(self._light)
+
+    @property
+    def shapes(self) -> tuple[LayerShape, ...]:
+        """Rows, modes per row and real inputs of each layer: public."""
+        return tuple(
+            LayerShape(rows=light.rows, modes=light.modes, inputs=inputs)
+            for light, inputs in zip(self._light, self._sizes[:-1], strict=True)
+        )
+
+    def light(self, layer: int) -> LayerLight:
+        """Return what is sent for a layer; the same for every query."""
+        return self._light[layer]
+
+    def check(self, layer: int, returned: ReturnedLight) -> None:
+        """Compare one image's returned light of a layer with what was sent, and pool it."""
+        self._evidence[layer].add(returned)
+
+    @property
+    def evidence(self) -> tuple[LayerEvidence, ...]:
+        """What the returned light has shown so far, one entry per layer."""
+        return self._evidence

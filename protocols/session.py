@@ -1,0 +1,120 @@
+"""One secure-inference session: layer after layer over a link, then the server's verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from labctl.calibration.shot_noise import ReceiverCalibration
+from labctl.data.models import Network
+from labctl.errors import SettingError
+from labctl.protocols.client import Client
+from labctl.protocols.encoding import Floats
+from labctl.protocols.leakage import Leakage, leakage_of
+from labctl.protocols.link import Link
+from labctl.protocols.server import Server
+from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.protocols.verification import (
+    Expectation,
+    VerificationReport,
+    no_verification,
+    verify,
+)
+
+BATCH_IMAGES = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Result for some images: where they start, their classes, each layer's measured values."""
+
+    first_image: int
+    classes: npt.NDArray[np.uint8]
+    measured: tuple[Floats, ...]
+
+
+class Session:
+    """A server, and one client per batch of images, over a link.
+
+    The session carries light and values between the parties and keeps neither weights nor
+    images itself. Results come batch by batch, so memory does not grow with the images.
+    """
+
+    def __init__(self, network: Network, settings: SessionSettings, link: Link) -> None:
+        self._settings = settings
+        self._link = link
+        self._sizes = network.sizes
+        self.server = Server(network, settings.mean_photons)
+        self._calibration: ReceiverCalibration | None = None
+
+    def calibrate(self) -> ReceiverCalibration | None:
+        """Calibrate the verifier once, if the returned light is looked at at all."""
+        if self._settings.sampling is Sampling.ALL and self._calibration is None:
+            self._calibration = self._link.calibrate()
+        return self._calibration
+
+    def run(self, images: Floats, *, batch_images: int = BATCH_IMAGES) -> Iterator[Batch]:
+        """Classify images (B, N); yields the batches in order."""
+        if batch_images < 1:
+            raise SettingError("batch_images", batch_images, "1 or more")
+        self.calibrate()
+        for first in range(0, len(images), batch_images):
+            yield self._batch(first, images[first : first + batch_images])
+
+    def _batch(self, first: int, images: Floats) -> Batch:
+        client = Client(self._sizes, images)
+        measured = []
+        for layer in range(self.server.layers):
+            light = self.server.light(layer)
+            exchange = self._link.exchange(light, client.coefficients())
+            for returned in exchange.returned:
+                self.server.check(layer, returned)
+            client.receive(exchange.measured)
+            measured.append(exchange.measured)
+        return Batch(first, client.classes(), tuple(measured))
+
+    def verdict(self, expectation: Expectation | None = None) -> VerificationReport:
+        """Judge all light returned so far; `expectation` defaults to that of the settings."""
+        settings = self._settings
+        calibration = self._calibration
+        if calibration is None or not any(part.samples for part in self.server.evidence):
+            return no_verification(settings.verification)
+        return verify(
+            self.server.evidence,
+            calibration,
+            expectation or self.expectation(),
+            settings.verification,
+            mean_photons=settings.mean_photons,
+            technical_noise=settings.technical_noise,
+            assumptions=settings.assumptions,
+        )
+
+    def expectation(self) -> Expectation:
+        """Return what the settings let an honest round trip show, over the light read so far."""
+        settings = self._settings
+        read = sum(part.samples for part in self.server.evidence)
+        noisy = sum(
+            part.samples / shape.modes
+            for part, shape in zip(self.server.evidence, self.server.shapes, strict=True)
+        )
+        share = settings.leg_transmittance * settings.receiver.returned_noise
+        return Expectation(
+            transmittance=settings.transmittance,
+            excess_noise=share * noisy / max(read, 1) + settings.technical_noise,
+        )
+
+    def leakage(self) -> Leakage:
+        """Return the leakage of an honest client at these settings."""
+        settings = self._settings
+        return leakage_of(
+            self.server.shapes,
+            mean_photons=settings.mean_photons,
+            gain=settings.receiver.gain,
+            transmittance=settings.transmittance,
+            technical_noise=settings.technical_noise,
+            assumptions=settings.assumptions,
+            emission_factor=settings.receiver.emission_factor,
+        )

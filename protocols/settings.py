@@ -1,0 +1,104 @@
+"""The settings of one secure-inference session, checked once, before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from labctl.errors import SettingError
+from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE
+from labctl.protocols.leakage import Assumptions
+from labctl.protocols.receiver import CloneReceiver, Homodyne
+from labctl.units import db_to_ratio
+
+_MOST_LOSS_DB = 1000.0
+_LOSS_RANGE = f"0 to {_MOST_LOSS_DB:g} dB"
+
+
+class Sampling(StrEnum):
+    """How much of the returned light is drawn and verified."""
+
+    MEASURED = "measured"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class VerificationSettings:
+    """How the server decides.
+
+    failure_probability: chance that the true transmittance or excess noise lies outside the
+    bounds (two-sided, both bounds together). false_alarm_probability: chance that an honest
+    session is rejected. calibration_samples: homodyne samples with the signal blocked that fix the
+    shot-noise unit. weights_bits_limit: highest bound on the bits per real weight that the server
+    puts up with, or None to only watch for tampering.
+    """
+
+    failure_probability: float = 1e-10
+    false_alarm_probability: float = 1e-6
+    calibration_samples: int = 100_000_000
+    weights_bits_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("failure_probability", "false_alarm_probability"):
+            if not 0.0 < getattr(self, name) < 1.0:
+                raise SettingError(name, getattr(self, name), "above 0 and below 1")
+        if self.calibration_samples < 2:
+            raise SettingError("calibration_samples", self.calibration_samples, "2 or more")
+        if self.weights_bits_limit is not None and not self.weights_bits_limit > 0.0:
+            raise SettingError("weights_bits_limit", self.weights_bits_limit, "above 0 bits")
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What server and client agree on, and what each assumes of the link.
+
+    mean_photons: mu per mode, above 0. loss_db: optical loss of the round trip, half of it on
+    each leg. technical_noise: excess noise of the link in SNU at the server.
+    """
+
+    mean_photons: float
+    receiver: CloneReceiver
+    verifier: Homodyne
+    loss_db: float
+    technical_noise: float
+    assumptions: Assumptions
+    sampling: Sampling
+    seed: int
+    verification: VerificationSettings
+
+    def __post_init__(self) -> None:
+        checks = (
+            (
+                "mean_photons",
+                self.mean_photons,
+                0.0 < self.mean_photons <= MOST_PHOTONS,
+                PHOTON_RANGE,
+            ),
+            ("loss_db", self.loss_db, 0.0 <= self.loss_db <= _MOST_LOSS_DB, _LOSS_RANGE),
+            (
+                "technical_noise",
+                self.technical_noise,
+                0.0 <= self.technical_noise < math.inf,
+                "0 or more, in SNU",
+            ),
+            ("seed", self.seed, self.seed >= 0, "0 or more"),
+        )
+        for name, value, holds, valid in checks:
+            if not holds:
+                raise SettingError(name, value, valid)
+
+    @property
+    def leg_transmittance(self) -> float:
+        """Transmittance of one leg of the link."""
+        return db_to_ratio(-self.loss_db / 2.0)
+
+    @property
+    def transmittance(self) -> float:
+        """Transmittance of the round trip."""
+        return db_to_ratio(-self.loss_db)
+
+    @property
+    def signal_to_noise(self) -> float:
+        """F of one inner product at the client."""
+        return self.receiver.signal_to_noise(self.mean_photons, self.leg_transmittance)

@@ -1,0 +1,63 @@
+"""Arbitrary blocks and error replies."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labctl.instruments.codecs.ieee488 import (
+    BlockError,
+    block_span,
+    decode_block,
+    encode_block,
+    parse_error,
+)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300), st.sampled_from([None, 8, 9]), st.sampled_from([b"", b"\n"]))
+def test_definite_blocks_round_trip(payload: bytes, digits: int | None, ending: bytes) -> None:
+    assert bytes(decode_block(encode_block(payload, digits=digits) + ending)) == payload
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300))
+def test_an_indefinite_block_ends_at_its_final_newline(payload: bytes) -> None:
+    assert bytes(decode_block(b"#0" + payload + b"\n")) == payload
+
+
+@settings(deadline=None)
+@given(st.binary(min_size=1, max_size=300), st.data())
+def test_a_block_cut_short_is_never_handed_out(payload: bytes, data: st.DataObject) -> None:
+    block = encode_block(payload)
+    cut = data.draw(st.integers(0, len(block) - 1))
+    with pytest.raises(BlockError):
+        decode_block(block[:cut])
+
+
+def test_a_span_waits_for_its_header() -> None:
+    assert block_span(b"DATA #3", 5) is None
+    assert block_span(b"#3012") == (5, 17)
+
+
+@pytest.mark.parametrize("bad", [b"12", b"#x12", b"#2ab", b"#13abcd"])
+def test_what_is_no_block_is_refused(bad: bytes) -> None:
+    with pytest.raises(BlockError):
+        decode_block(bad)
+
+
+def test_a_payload_too_long_for_its_header_is_refused() -> None:
+    with pytest.raises(BlockError, match="do not fit"):
+        encode_block(b"0123456789", digits=1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        ('+0,"No error"', (0, "No error")),
+        ('0,"No error"\n', (0, "No error")),
+        ("-113", (-113, "")),
+        ('-222,"Data out of range; 5"', (-222, "Data out of range; 5")),
+    ],
+)
+def test_error_replies_of_all_styles_are_read(reply: str, error: tuple[int, str]) -> None:
+    assert parse_error(reply) == error

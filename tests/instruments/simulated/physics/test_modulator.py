@@ -1,0 +1,195 @@
+"""The I/Q modulator: its transfer curve, its bias points, and how far it can go dark."""
+
+import cmath
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labctl.instruments.simulated.physics.grid import Field, Noise
+from labctl.instruments.simulated.physics.modulator import IQModulator, ModulatorParameters
+from labctl.instruments.simulated.ports import BiasMode
+
+V_PI_I, V_PI_Q, V_PI_PARENT = 3.4, 3.9, 7.2
+LOSS_DB = 6.0
+OFFSETS = (0.41, -0.83, 0.22)
+VOLTS = st.floats(-20.0, 20.0)
+
+
+def modulator(
+    *, lock_error_rad: float = 0.0, extinction_ratio_db: float = 30.0, seed: int = 1
+) -> IQModulator:
+    parameters = ModulatorParameters(
+        V_PI_I, V_PI_Q, V_PI_PARENT, extinction_ratio_db, LOSS_DB, lock_error_rad, OFFSETS
+    )
+    return IQModulator(parameters, Noise(np.random.SeedSequence(seed)))
+
+
+def lock(made: IQModulator) -> None:
+    """Lock for I/Q modulation around a dark carrier."""
+    made.child_i.set_bias(BiasMode.NULL)
+    made.child_q.set_bias(BiasMode.NULL)
+    made.parent.set_bias(BiasMode.QUADRATURE_PLUS)
+
+
+def passed(made: IQModulator, drive_i_v: float, drive_q_v: float) -> complex:
+    field = made.transfer(np.array([drive_i_v], np.float32), np.array([drive_q_v], np.float32))
+    return complex(field[0] * 10.0 ** (LOSS_DB / 20.0))
+
+
+def child_i(made: IQModulator, drive_v: float) -> complex:
+    """Return the field through child I alone: child Q changes its sign over 2 V_pi."""
+    return passed(made, drive_v, 0.0) + passed(made, drive_v, 2.0 * V_PI_Q)
+
+
+def child_q(made: IQModulator, drive_v: float) -> complex:
+    return passed(made, 0.0, drive_v) + passed(made, 2.0 * V_PI_I, drive_v)
+
+
+@given(
+    drives=st.tuples(VOLTS, VOLTS),
+    biases=st.tuples(VOLTS, VOLTS, VOLTS),
+    extinction_ratio_db=st.floats(15.0, 60.0),
+)
+@settings(deadline=None)
+def test_the_field_follows_the_closed_form(
+    drives: tuple[float, float], biases: tuple[float, float, float], extinction_ratio_db: float
+) -> None:
+    made = modulator(extinction_ratio_db=extinction_ratio_db)
+    for electrode, voltage_v in zip((made.child_i, made.child_q, made.parent), biases, strict=True):
+        electrode.set_bias(BiasMode.MANUAL, voltage_v)
+        assert electrode.voltage_v() == voltage_v
+    rho = 10.0 ** (-extinction_ratio_db / 20.0)
+    u_i = OFFSETS[0] + math.pi * (drives[0] + biases[0]) / (2.0 * V_PI_I)
+    u_q = OFFSETS[1] + math.pi * (drives[1] + biases[1]) / (2.0 * V_PI_Q)
+    parent = cmath.exp(2j * OFFSETS[2] + 1j * math.pi * biases[2] / V_PI_PARENT)
+    one = complex(math.cos(u_i), rho * math.sin(u_i))
+    two = complex(math.cos(u_q), rho * math.sin(u_q))
+    assert passed(made, *drives) == pytest.approx(0.5 * (one + parent * two), abs=2e-5)
+
+
+@given(VOLTS, VOLTS)
+@settings(deadline=None)
+def test_it_never_gives_more_light_than_its_insertion_loss_leaves(i_v: float, q_v: float) -> None:
+    made = modulator(extinction_ratio_db=20.0)
+    assert abs(passed(made, i_v, q_v)) <= 1.0 + 1e-6
+
+
+def test_v_pi_lies_between_a_childs_peak_and_its_null() -> None:
+    """Power of each child over a fine voltage scan: maxima and minima alternate by V_pi."""
+    made = modulator()
+    scan = np.linspace(-15.0, 15.0, 30_001).astype(np.float32)
+    flat = np.zeros_like(scan)
+    full_i, full_q = np.full_like(scan, 2 * V_PI_I), np.full_like(scan, 2 * V_PI_Q)
+    for power, v_pi_v in (
+        (np.abs(made.transfer(scan, flat) + made.transfer(scan, full_q)) ** 2, V_PI_I),
+        (np.abs(made.transfer(flat, scan) + made.transfer(full_i, scan)) ** 2, V_PI_Q),
+    ):
+        smallest = scan[1:-1][(power[1:-1] < power[:-2]) & (power[1:-1] < power[2:])]
+        groups = np.split(smallest, np.where(np.diff(smallest) > 1)[0] + 1)
+        minima = [np.mean(group) for group in groups]
+        assert len(minima) >= 3
+        assert np.diff(minima) == pytest.approx(2.0 * v_pi_v, abs=0.02)
+        peak_v = minima[0] + v_pi_v
+        near_peak = power[np.argmin(np.abs(scan - peak_v))]
+        assert near_peak == pytest.approx(np.max(power), rel=1e-5)
+
+
+@pytest.mark.parametrize("extinction_ratio_db", [20.0, 25.0, 35.0])
+def test_a_childs_own_null_under_manual_bias_shows_its_extinction_ratio(
+    extinction_ratio_db: float,
+) -> None:
+    made = modulator(extinction_ratio_db=extinction_ratio_db)
+    for electrode, child, v_pi_v, offset in (
+        (made.child_i, child_i, V_PI_I, OFFSETS[0]),
+        (made.child_q, child_q, V_PI_Q, OFFSETS[1]),
+    ):
+        null_v = (math.pi / 2.0 - offset) * 2.0 * v_pi_v / math.pi
+        electrode.set_bias(BiasMode.MANUAL, null_v)
+        dark = abs(child(made, 0.0)) ** 2
+        electrode.set_bias(BiasMode.MANUAL, null_v - v_pi_v)
+        bright = abs(child(made, 0.0)) ** 2
+        assert bright == pytest.approx(1.0, rel=1e-5)
+        assert 10.0 * math.log10(bright / dark) == pytest.approx(extinction_ratio_db, abs=0.01)
+
+
+@pytest.mark.parametrize("extinction_ratio_db", [20.0, 30.0])
+def test_without_lock_error_the_carrier_vanishes(extinction_ratio_db: float) -> None:
+    made = modulator(extinction_ratio_db=extinction_ratio_db)
+    lock(made)
+    assert abs(passed(made, 0.0, 0.0)) < 1e-6
+
+
+def test_with_lock_error_only_that_error_is_left() -> None:
+    """2,000 locks, seed 2: carrier power 1/4 (s^2 + s^2), exponential: 5/sqrt(m) = 11 %.
+
+    Near its null a child of error e passes -e; the parent's error turns what is nearly dark.
+    """
+    error = 1e-3
+    made = modulator(lock_error_rad=error, seed=2)
+    powers = []
+    for _ in range(2000):
+        lock(made)
+        powers.append(abs(passed(made, 0.0, 0.0)) ** 2)
+    assert np.mean(powers) == pytest.approx(0.5 * error**2, rel=5.0 / math.sqrt(2000))
+
+
+def test_a_lock_settles_with_the_stated_standard_deviation() -> None:
+    """5,000 locks of the parent, seed 3: five standard errors of a deviation, 5 %."""
+    made = modulator(lock_error_rad=2e-3, seed=3)
+    phases = []
+    for _ in range(5000):
+        made.parent.set_bias(BiasMode.QUADRATURE_PLUS)
+        phases.append(made.parent.phase_rad() - math.pi / 4.0)
+    assert np.std(phases) == pytest.approx(2e-3, rel=5.0 / math.sqrt(10_000))
+    assert np.mean(phases) == pytest.approx(0.0, abs=5.0 * 2e-3 / math.sqrt(5000))
+
+
+@pytest.mark.parametrize(
+    ("mode", "turn"), [(BiasMode.QUADRATURE_PLUS, 1j), (BiasMode.QUADRATURE_MINUS, -1j)]
+)
+def test_parent_quadrature_makes_i_and_q_orthogonal(mode: BiasMode, turn: complex) -> None:
+    """Without leakage: child I is real, child Q imaginary, each sin(pi v / 2 V_pi) / 2."""
+    made = modulator(extinction_ratio_db=200.0)
+    made.child_i.set_bias(BiasMode.NULL)
+    made.child_q.set_bias(BiasMode.NULL)
+    made.parent.set_bias(mode)
+    for i_v, q_v in ((1.0, 0.0), (0.0, 1.0), (-2.3, 1.7), (V_PI_I, -V_PI_Q)):
+        expected = -0.5 * math.sin(math.pi * i_v / (2.0 * V_PI_I))
+        expected_q = -0.5 * math.sin(math.pi * q_v / (2.0 * V_PI_Q))
+        assert passed(made, i_v, q_v) == pytest.approx(expected + turn * expected_q, abs=2e-6)
+
+
+def test_all_at_peak_only_the_insertion_loss_is_left() -> None:
+    made = modulator()
+    for electrode in (made.child_i, made.child_q, made.parent):
+        electrode.set_bias(BiasMode.PEAK)
+    field: Field = made.transfer(np.zeros(1, np.float32), np.zeros(1, np.float32))
+    assert 20.0 * math.log10(abs(field[0])) == pytest.approx(-LOSS_DB, abs=1e-4)
+
+
+def test_an_electrode_that_is_off_shows_its_own_offset() -> None:
+    made = modulator()
+    lock(made)
+    for electrode, offset in zip((made.child_i, made.child_q, made.parent), OFFSETS, strict=True):
+        electrode.set_bias(BiasMode.OFF)
+        assert (electrode.voltage_v(), electrode.phase_rad()) == (0.0, offset)
+
+
+@pytest.mark.parametrize("mode", [BiasMode.PEAK, BiasMode.NULL, BiasMode.QUADRATURE_MINUS])
+def test_a_lock_takes_the_nearest_such_point(mode: BiasMode) -> None:
+    """Points repeat every 4 V_pi of the electrode (2 pi of u): never more than 2 V_pi away."""
+    made = modulator(lock_error_rad=0.1)
+    for electrode, v_pi_v in ((made.child_i, V_PI_I), (made.parent, V_PI_PARENT)):
+        for _ in range(50):
+            electrode.set_bias(mode)
+            assert abs(electrode.voltage_v()) <= 2.0 * v_pi_v
+
+
+def test_a_controllers_tap_shows_what_it_is_connected_to() -> None:
+    made = modulator()
+    assert made.child_i.tap_power_w() == 0.0
+    made.child_i.tap = lambda: 3e-6
+    assert made.child_i.tap_power_w() == 3e-6

@@ -1,0 +1,143 @@
+"""Passive optics: loss is a beam splitter, paths drift at their rate, shutters isolate."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labctl.instruments.simulated.physics.grid import Noise, Window
+from labctl.instruments.simulated.physics.path import (
+    Fibre,
+    PhaseDrift,
+    PhaseShifter,
+    Shutter,
+    VariableAttenuator,
+    lose,
+)
+
+GRID_HZ = 160e6
+
+
+def noise(seed: int) -> Noise:
+    return Noise(np.random.SeedSequence(seed))
+
+
+@pytest.mark.parametrize("transmittance", [0.9, 0.5, 0.01, 0.0])
+def test_loss_is_a_beam_splitter(transmittance: float) -> None:
+    """300,000 samples, seeds 1 and 2: mean sqrt(T) and variance 1 within five errors."""
+    samples = 300_000
+    vacuum = noise(1).vacuum(samples)
+    field = vacuum + np.complex64(6.0 - 2.5j)
+    lose(field, transmittance, noise(2))
+    assert np.mean(field) == pytest.approx(
+        math.sqrt(transmittance) * (6.0 - 2.5j), abs=5.0 * math.sqrt(2.0 / samples)
+    )
+    tolerance = 5.0 * math.sqrt(2.0 / samples)
+    for part, before in ((field.real, vacuum.real), (field.imag, vacuum.imag)):
+        assert np.var(part) == pytest.approx(1.0, abs=tolerance)
+        both = np.mean((part - np.mean(part)) * before)
+        assert both == pytest.approx(math.sqrt(transmittance), abs=tolerance)
+
+
+def test_excess_noise_shrinks_with_transmittance() -> None:
+    """300,000 samples, seeds 3, 4: variance V goes to T V + 1 - T."""
+    field = noise(3).vacuum(300_000) * np.float32(2.0)
+    lose(field, 0.3, noise(4))
+    expected = 0.3 * 4.0 + 0.7
+    assert np.var(field.real) == pytest.approx(expected, rel=5.0 * math.sqrt(2.0 / 300_000))
+
+
+def test_no_loss_changes_nothing() -> None:
+    field = noise(5).vacuum(1000)
+    before = field.copy()
+    lose(field, 1.0, noise(6))
+    assert np.array_equal(field, before)
+
+
+def test_an_attenuator_adds_its_insertion_loss() -> None:
+    attenuator = VariableAttenuator(0.7, lambda: 2e-3)
+    attenuator.set_attenuation(12.3)
+    assert attenuator.transmittance == pytest.approx(10.0**-1.3, rel=1e-12)
+    assert attenuator.input_power_w() == 2e-3
+    assert attenuator.output_power_w() == pytest.approx(2e-3 * 10.0**-1.3, rel=1e-12)
+
+
+@given(st.floats(0.0, 60.0), st.floats(0.0, 60.0))
+@settings(deadline=None)
+def test_decibels_add(first_db: float, second_db: float) -> None:
+    one, two, both = (VariableAttenuator(0.0, lambda: 1.0) for _ in range(3))
+    one.set_attenuation(first_db)
+    two.set_attenuation(second_db)
+    both.set_attenuation(first_db + second_db)
+    assert one.transmittance * two.transmittance == pytest.approx(both.transmittance, rel=1e-12)
+
+
+def test_a_fibre_loses_and_delays_by_its_length() -> None:
+    fibre = Fibre(length_km=25.0, loss_db_km=0.2, connector_loss_db=0.5)
+    assert fibre.transmittance == pytest.approx(10.0**-0.55, rel=1e-12)
+    assert fibre.delay_s == pytest.approx(25.0 * 4.9e-6, rel=1e-12)
+    assert Fibre(0.0, 0.2, 0.0).transmittance == 1.0
+
+
+@pytest.mark.parametrize(
+    ("samples", "gap"), [(8192, 0), (20_000, 100_000), (100, 0), (1, 0), (4097, 5)]
+)
+def test_a_path_drifts_at_its_rate(samples: int, gap: int) -> None:
+    """4,000 windows, seed 7: variance of the steps from start to start, five errors."""
+    windows, rate_rad2_s = 4000, 30.0
+    drift = PhaseDrift(rate_rad2_s, GRID_HZ, noise(7))
+    phases = [
+        np.float64(drift.phase(Window(k * (samples + gap), samples))[0]) for k in range(windows)
+    ]
+    steps = np.diff(phases)
+    expected = rate_rad2_s * (samples + gap) / GRID_HZ
+    # Phases are float32 below 64 rad: rounding adds at most (4e-6)^2 / 6 to a variance.
+    assert np.var(steps) == pytest.approx(
+        expected, rel=5.0 * math.sqrt(2.0 / (windows - 1)), abs=3e-12
+    )
+
+
+def test_a_drift_goes_on_where_it_was_left() -> None:
+    """Over a window boundary the phase moves no more than within windows of one stride."""
+    drift = PhaseDrift(1.0, GRID_HZ, noise(8))
+    whole = np.concatenate([drift.phase(Window(k * 10_000, 10_000)) for k in range(20)])
+    steps = np.abs(np.diff(whole.astype(np.float64)))
+    boundary = steps[9_999::10_000]
+    assert np.max(boundary) <= np.max(np.delete(steps, np.arange(9_999, len(steps), 10_000))) + 1e-6
+
+
+def test_a_long_window_drifts_at_its_rate_inside() -> None:
+    """8,192,000 samples, seed 9: 2,000 strides of 4,096 samples, five errors."""
+    drift = PhaseDrift(20.0, GRID_HZ, noise(9))
+    phase = drift.phase(Window(0, 2000 * 4096)).astype(np.float64)
+    steps = np.diff(phase[::4096])
+    expected = 20.0 * 4096 / GRID_HZ
+    assert np.var(steps) == pytest.approx(expected, rel=5.0 * math.sqrt(2.0 / len(steps)))
+
+
+def test_paths_start_at_any_phase_and_a_still_one_keeps_it() -> None:
+    """2,000 seeds: the mean phasor of uniform phases is 0 +- 4/sqrt(m)."""
+    starts = []
+    for seed in range(2000):
+        drift = PhaseDrift(0.0, GRID_HZ, noise(seed))
+        start = drift.phase(Window(0, 2))[0]
+        assert drift.phase(Window(10**9, 5)) == pytest.approx(start, abs=0.0)
+        starts.append(start)
+    assert abs(np.mean(np.exp(1j * np.array(starts)))) < 4.0 / math.sqrt(2000)
+
+
+@given(st.floats(-10.0, 10.0), st.floats(0.5, 10.0))
+@settings(deadline=None)
+def test_a_phase_shifter_turns_by_pi_per_v_pi(voltage_v: float, v_pi_v: float) -> None:
+    shifter = PhaseShifter(v_pi_v, lambda: voltage_v)
+    assert shifter.phase_rad() == pytest.approx(math.pi * voltage_v / v_pi_v, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("voltage_v", "expected"), [(0.0, 1.0), (2.5, 1.0), (2.51, 1e-6), (5.0, 1e-6), (-5.0, 1.0)]
+)
+def test_a_shutter_closes_above_its_threshold(voltage_v: float, expected: float) -> None:
+    shutter = Shutter(2.5, 60.0, lambda: voltage_v)
+    assert shutter.transmittance() == pytest.approx(expected, rel=1e-12)

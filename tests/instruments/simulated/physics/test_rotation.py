@@ -1,0 +1,320 @@
+"""The client's rotation and clone against closed forms, derived here.
+
+With G the gain, s^2 = 2 n_sp - 1 the amplifier's noise, b the collected mode, v1 and v2 vacua:
+
+    amplified   a = sqrt(G) b + s sqrt(G - 1) v1
+    measured    m = sqrt(1 - 1/G) a - sqrt(1/G) v2
+                  = sqrt(G - 1) b + s (G - 1)/sqrt(G) v1 - v2/sqrt(G)
+    returned    r = sqrt(1/G) a + sqrt(1 - 1/G) v2
+                  = b + sqrt((G - 1)/G) (s v1 + v2)
+
+hence per quadrature, with var b = 1,
+
+    var r          = 1 + (G - 1)/G (s^2 + 1) = 1 + 2 n_sp (1 - 1/G)
+    var m          = (G - 1) + s^2 (G - 1)^2/G + 1/G       (n_sp = 1: (2 G^2 - 3 G + 2)/G)
+    cov(m, r)      = sqrt(G - 1) (1 + s^2 (G - 1)/G - 1/G) = 2 n_sp (G - 1)^(3/2)/G
+    cov(m, r - b)  = cov(m, r) - sqrt(G - 1)               (n_sp = 1: sqrt(G - 1) (G - 2)/G)
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labctl.instruments.simulated.physics.drive import DriveOutput, DriveParameters
+from labctl.instruments.simulated.physics.grid import Field, Noise, Window
+from labctl.instruments.simulated.physics.rotation import (
+    Cycles,
+    RotationParameters,
+    RotationUnit,
+)
+from labctl.instruments.simulated.ports import Drive
+
+GRID_HZ = 160e6
+SLOT = 8
+GAIN_PER_V = 0.25
+
+
+@dataclass
+class Client:
+    """A rotation unit and the three generator outputs that drive it."""
+
+    unit: RotationUnit
+    real: DriveOutput
+    imaginary: DriveOutput
+    gain_control: DriveOutput
+
+    def set_gain(self, gain: float) -> None:
+        volts = np.array([(gain - 1.0) / GAIN_PER_V], np.float32)
+        self.gain_control.play(Drive(volts, 1.0, 0.0, None, 0.0))
+
+    def rotate(self, coefficients: npt.NDArray[np.complex128], rows: int, start: int = 0) -> Cycles:
+        """Play coefficients (n,) of the slots between pilot and collected slot."""
+        held = np.repeat(np.concatenate(([0.0], coefficients, [0.0])), SLOT)
+        for output, levels in ((self.real, held.real), (self.imaginary, held.imag)):
+            output.play(Drive(levels.astype(np.float32), GRID_HZ, start / GRID_HZ, rows, 0.0))
+        cycles = self.unit.cycles(Window(start, len(held) * rows))
+        assert cycles is not None
+        return cycles
+
+
+def client(
+    *, gain: float = 2.0, emission_factor: float = 1.0, seed: int = 1, noise_v: float = 0.0
+) -> Client:
+    stage = DriveParameters(24, 10.0, 0.49 * GRID_HZ, noise_v)
+    seeds = np.random.SeedSequence(seed).spawn(4)
+    real, imaginary, control = (DriveOutput(stage, GRID_HZ, Noise(one)) for one in seeds[:3])
+    parameters = RotationParameters(GAIN_PER_V, emission_factor, SLOT, 0)
+    unit = RotationUnit(parameters, real, imaginary, control, Noise(seeds[3]))
+    made = Client(unit, real, imaginary, control)
+    made.set_gain(gain)
+    return made
+
+
+def random_coefficients(modes: int, seed: int) -> npt.NDArray[np.complex128]:
+    """Return coefficients within 1 V, of no particular norm."""
+    random = np.random.default_rng(seed)
+    values = random.uniform(-0.7, 0.7, modes) + 1j * random.uniform(-0.7, 0.7, modes)
+    return np.asarray(values, np.complex128)
+
+
+def unit_norm(coefficients: npt.NDArray[np.complex128]) -> npt.NDArray[np.complex128]:
+    return coefficients / np.linalg.norm(coefficients)
+
+
+def coherent_rows(rows: int, modes: int, seed: int) -> tuple[Field, npt.NDArray[np.complex128]]:
+    """Return rows of coherent pulses with pilots, and each slot's mean field (slots,)."""
+    random = np.random.default_rng(seed)
+    means = random.normal(0.0, 3.0, modes + 2) + 1j * random.normal(0.0, 3.0, modes + 2)
+    means[0], means[-1] = 40.0 + 9.0j, 0.0
+    field = Noise(np.random.SeedSequence(seed)).vacuum(rows * (modes + 2) * SLOT)
+    field += np.tile(np.repeat(means, SLOT), rows).astype(np.complex64)
+    return field, means
+
+
+def variance_tolerance(expected: float, samples: int) -> float:
+    return 5.0 * expected * math.sqrt(2.0 / samples)
+
+
+@pytest.mark.parametrize(
+    ("gain", "emission_factor"), [(1.02, 1.0), (1.3, 1.0), (2.0, 1.0), (4.0, 1.0), (2.0, 1.6)]
+)
+def test_a_row_follows_the_closed_forms(gain: float, emission_factor: float) -> None:
+    """3,000 rows of 6 modes at 8 samples a slot: m = 24,000; seeds 2 to 4; five errors."""
+    rows, modes = 3000, 6
+    unit = client(gain=gain, emission_factor=emission_factor, seed=2)
+    volts = random_coefficients(modes, seed=3)
+    c = unit_norm(volts)
+    cycles = unit.rotate(volts, rows)
+    field, means = coherent_rows(rows, modes, seed=4)
+    measured, returned = unit.unit.pass_through(field, cycles.window, cycles)
+    shape = (rows, modes + 2, SLOT)
+    before = field.reshape(shape).astype(np.complex128)[:, 1:-1]
+    after = returned.reshape(shape).astype(np.complex128)[:, 1:-1]
+    m = measured.reshape(shape).astype(np.complex128)[:, -1].ravel()
+    b = np.einsum("k,rks->rs", c.conj(), before).ravel()
+    r = np.einsum("k,rks->rs", c.conj(), after).ravel()
+    count, mean_b = len(m), complex(c.conj() @ means[1:-1])
+    step, s2 = 1.0 - 1.0 / gain, 2.0 * emission_factor - 1.0
+    var_r = 1.0 + 2.0 * emission_factor * step
+    var_m = (gain - 1.0) + s2 * (gain - 1.0) ** 2 / gain + 1.0 / gain
+    cov_mr = 2.0 * emission_factor * (gain - 1.0) ** 1.5 / gain
+    if emission_factor == 1.0:
+        assert var_r == pytest.approx(1.0 + 2.0 - 2.0 / gain)
+        assert var_m == pytest.approx((2.0 * gain**2 - 3.0 * gain + 2.0) / gain)
+    mean_error = 5.0 * math.sqrt(2.0 * var_r / count)
+    assert np.mean(r) == pytest.approx(mean_b, abs=mean_error)
+    assert np.mean(r - b) == pytest.approx(0.0, abs=mean_error)
+    assert np.mean(m) == pytest.approx(
+        math.sqrt(gain - 1.0) * mean_b, abs=5.0 * math.sqrt(2.0 * var_m / count)
+    )
+    cross = 5.0 * math.sqrt((var_m * var_r + cov_mr**2) / count)
+    for part in (np.real, np.imag):
+        assert np.var(part(r)) == pytest.approx(var_r, abs=variance_tolerance(var_r, count))
+        assert np.var(part(m)) == pytest.approx(var_m, abs=variance_tolerance(var_m, count))
+        assert np.cov(part(m), part(r))[0, 1] == pytest.approx(cov_mr, abs=cross)
+        added = np.cov(part(m), part(r - b))[0, 1]
+        assert added == pytest.approx(cov_mr - math.sqrt(gain - 1.0), abs=cross)
+    assert np.cov(m.real, r.imag)[0, 1] == pytest.approx(0.0, abs=cross)
+    assert np.cov(m.real, m.imag)[0, 1] == pytest.approx(0.0, abs=5.0 * var_m / math.sqrt(count))
+
+
+@given(st.integers(2, 40), st.integers(0, 2**32 - 1), st.floats(1.01, 5.0))
+@settings(deadline=None, max_examples=30)
+def test_the_orthogonal_modes_come_back_untouched(modes: int, seed: int, gain: float) -> None:
+    """Sample by sample: what the light differs by from what came in lies along c alone."""
+    unit = client(gain=gain, seed=5)
+    volts = random_coefficients(modes, seed)
+    c = unit_norm(volts)
+    cycles = unit.rotate(volts, rows=3)
+    field, _ = coherent_rows(3, modes, seed)
+    _, returned = unit.unit.pass_through(field, cycles.window, cycles)
+    change = (returned - field).astype(np.complex128).reshape(3, modes + 2, SLOT)[:, 1:-1]
+    along = np.einsum("k,rks->rs", c.conj(), change)
+    residual = change - c[None, :, None] * along[:, None, :]
+    assert np.max(np.abs(residual)) < 5e-5
+    assert np.max(np.abs(along)) > 1e-2
+
+
+def test_the_pilot_slot_and_the_last_slot_come_back_bit_by_bit() -> None:
+    unit = client(seed=6)
+    cycles = unit.rotate(random_coefficients(5, seed=6), rows=4)
+    field, _ = coherent_rows(4, 5, seed=6)
+    before = field.copy().reshape(4, 7, SLOT)
+    _, returned = unit.unit.pass_through(field, cycles.window, cycles)
+    after = returned.reshape(4, 7, SLOT)
+    assert np.array_equal(after[:, 0], before[:, 0])
+    assert np.array_equal(after[:, -1], before[:, -1])
+    assert not np.any(after[:, 1:-1] == before[:, 1:-1])
+
+
+def test_coefficients_of_the_pilot_and_the_last_slot_are_ignored() -> None:
+    """Bit by bit what comes with 0 V there."""
+    volts = random_coefficients(5, seed=6)
+    field, _ = coherent_rows(4, 5, seed=6)
+    lights = []
+    for ends_v in (0.0, 0.9):
+        unit = client(seed=6)
+        held = np.repeat(np.concatenate(([ends_v], volts, [-ends_v])), SLOT)
+        for output, levels in ((unit.real, held.real), (unit.imaginary, held.imag)):
+            output.play(Drive(levels.astype(np.float32), GRID_HZ, 0.0, 4, 0.0))
+        window = Window(0, len(held) * 4)
+        cycles = unit.unit.cycles(window)
+        lights.append(unit.unit.pass_through(field.copy(), window, cycles))
+    for one, other in zip(*lights, strict=True):
+        assert np.array_equal(other, one)
+
+
+def test_the_measured_arm_holds_no_light_outside_the_last_slot() -> None:
+    """2,000 rows of 5 slots before the last, seed 7: mean 0, the clone's vacuum variance."""
+    gain, rows, modes = 1.7, 2000, 4
+    unit = client(gain=gain, seed=7)
+    cycles = unit.rotate(random_coefficients(modes, seed=7), rows)
+    field, _ = coherent_rows(rows, modes, seed=7)
+    measured, _ = unit.unit.pass_through(field, cycles.window, cycles)
+    empty = measured.reshape(rows, modes + 2, SLOT)[:, :-1].astype(np.complex128)
+    expected = (2.0 * gain**2 - 3.0 * gain + 2.0) / gain
+    assert np.abs(np.mean(empty, axis=(0, 2))) == pytest.approx(
+        0.0, abs=5.0 * math.sqrt(2.0 * expected / (rows * SLOT))
+    )
+    assert np.var(empty.real) == pytest.approx(
+        expected, abs=variance_tolerance(expected, empty.size)
+    )
+
+
+@pytest.mark.parametrize(("gain", "emission_factor"), [(1.3, 1.0), (2.5, 1.4)])
+def test_idle_it_is_a_transparent_clone(gain: float, emission_factor: float) -> None:
+    """200,000 samples, seeds 8 and 9: mean kept, variances of the clone in each sample."""
+    unit = client(gain=gain, emission_factor=emission_factor, seed=8)
+    samples, mean = 200_000, 4.0 - 3.0j
+    field = Noise(np.random.SeedSequence(9)).vacuum(samples) + np.complex64(mean)
+    window = Window(0, samples)
+    assert unit.unit.cycles(window) is None
+    measured, returned = unit.unit.pass_through(field, window, None)
+    s2 = 2.0 * emission_factor - 1.0
+    var_r = 1.0 + 2.0 * emission_factor * (1.0 - 1.0 / gain)
+    var_m = (gain - 1.0) + s2 * (gain - 1.0) ** 2 / gain + 1.0 / gain
+    for light, amplitude, variance in (
+        (returned, 1.0, var_r),
+        (measured, math.sqrt(gain - 1.0), var_m),
+    ):
+        assert np.mean(light) == pytest.approx(
+            amplitude * mean, abs=5.0 * math.sqrt(2.0 * variance / samples) + 1e-5
+        )
+        for part in (light.real, light.imag):
+            tolerance = variance_tolerance(variance, samples)
+            assert np.var(part.astype(np.float64)) == pytest.approx(variance, abs=tolerance)
+
+
+def test_before_and_after_the_rows_it_is_idle() -> None:
+    """1,000 samples either side, seed 10: a bright mean goes to both arms; in rows it does not."""
+    unit = client(gain=2.0, seed=10)
+    cycles = unit.rotate(random_coefficients(4, seed=10), rows=2, start=1000)
+    window = Window(0, cycles.window.stop + 1000)
+    field = Noise(np.random.SeedSequence(10)).vacuum(window.samples) + np.complex64(30.0)
+    measured, returned = unit.unit.pass_through(field.copy(), window, cycles)
+    for outside in (slice(0, 1000), slice(cycles.window.stop, window.stop)):
+        assert np.mean(measured[outside]) == pytest.approx(30.0, abs=0.5)
+        assert np.mean(returned[outside]) == pytest.approx(30.0, abs=0.5)
+    pilot = slice(1000, 1000 + SLOT)
+    assert abs(np.mean(measured[pilot])) < 5.0
+    assert np.array_equal(returned[pilot], field[pilot])
+
+
+@pytest.mark.parametrize("noise_v", [0.0, 0.3e-3])
+def test_all_zero_coefficients_change_nothing(noise_v: float) -> None:
+    """Also with a generator's output noise: 400 modes, seed 11."""
+    unit = client(seed=11, noise_v=noise_v)
+    cycles = unit.rotate(np.zeros(400, np.complex128), rows=2)
+    field, _ = coherent_rows(2, 400, seed=11)
+    before = field.copy()
+    measured, returned = unit.unit.pass_through(field, cycles.window, cycles)
+    assert np.array_equal(returned, before)
+    assert np.var(measured.real) == pytest.approx(2.0, rel=5.0 * math.sqrt(2.0 / measured.size))
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.5, 3.0])
+def test_the_norm_of_the_coefficients_does_not_matter(scale: float) -> None:
+    volts = random_coefficients(12, seed=12)
+    field, _ = coherent_rows(5, 12, seed=12)
+    lights = []
+    for factor in (1.0, scale):
+        unit = client(seed=13)
+        cycles = unit.rotate(factor * volts, rows=5)
+        lights.append(unit.unit.pass_through(field.copy(), cycles.window, cycles))
+    for one, other in zip(*lights, strict=True):
+        assert other == pytest.approx(one, abs=2e-4)
+
+
+def test_one_basis_vector_measures_one_mode() -> None:
+    """2,000 rows, seed 14: the measured mean is sqrt(G - 1) of that slot's mean."""
+    unit = client(gain=2.0, seed=14)
+    volts = np.zeros(5, np.complex128)
+    volts[3] = 0.8j
+    cycles = unit.rotate(volts, rows=2000)
+    field, means = coherent_rows(2000, 5, seed=14)
+    measured, _ = unit.unit.pass_through(field, cycles.window, cycles)
+    last = measured.reshape(2000, 7, SLOT)[:, -1]
+    assert np.mean(last) == pytest.approx(-1j * means[4], abs=5.0 * math.sqrt(4.0 / last.size))
+
+
+def test_without_gain_nothing_is_added_and_nothing_measured() -> None:
+    """3,000 rows, seed 15: G = 1 returns the light as it was; the arm holds vacuum."""
+    unit = client(gain=1.0, seed=15)
+    cycles = unit.rotate(random_coefficients(4, seed=15), rows=3000)
+    field, _ = coherent_rows(3000, 4, seed=15)
+    before = field.copy()
+    measured, returned = unit.unit.pass_through(field, cycles.window, cycles)
+    assert returned == pytest.approx(before, abs=1e-4)
+    assert np.var(measured.real) == pytest.approx(1.0, rel=5.0 * math.sqrt(2.0 / measured.size))
+    assert np.mean(measured.real) == pytest.approx(0.0, abs=5.0 / math.sqrt(measured.size))
+
+
+@pytest.mark.parametrize(("volts", "gain"), [(0.0, 1.0), (4.0, 2.0), (1.2, 1.3), (-3.0, 1.0)])
+def test_gain_follows_its_control_voltage_and_never_falls_below_one(
+    volts: float, gain: float
+) -> None:
+    unit = client()
+    unit.gain_control.play(Drive(np.array([volts], np.float32), 1.0, 0.0, None, 0.0))
+    assert unit.unit.gain() == pytest.approx(gain, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("start", "samples", "first", "count"),
+    [(0, 48, 0, 1), (0, 480, 0, 10), (47, 2, 0, 2), (100, 1, 2, 1), (-500, 10_000, 0, 10)],
+)
+def test_a_window_touches_whole_rows(start: int, samples: int, first: int, count: int) -> None:
+    unit = client()
+    unit.rotate(random_coefficients(4, seed=1), rows=10)
+    assert unit.unit.cycles(Window(start, samples)) == Cycles(first * 48, 48, count)
+
+
+@pytest.mark.parametrize(("start", "samples"), [(-100, 100), (480, 100)])
+def test_a_window_beside_the_rows_touches_none(start: int, samples: int) -> None:
+    unit = client()
+    unit.rotate(random_coefficients(4, seed=1), rows=10)
+    assert unit.unit.cycles(Window(start, samples)) is None

@@ -1,0 +1,516 @@
+"""`labctl infer` runs the protocol, reports it, keeps a run file, and refuses what cannot be."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from labctl.data.models import Network, load_network, save_network
+from labctl.data.run_file import Run, read_run
+from labctl.station_file import read_station_file
+
+Result = subprocess.CompletedProcess[str]
+Infer = Callable[..., dict[str, Any]]
+TOP = {"accuracy", "images", "link", "model", "mu", "gain", "F", "leakage", "verification"}
+TOP |= {"seconds", "run_file"}
+LEAKAGE = {"weights_bits_per_mode", "weights_bits_per_real", "data_bits_first"}
+LEAKAGE |= {"data_bits_journal", "data_bits_quantum", "assumptions"}
+VERIFICATION = {"accepted", "transmittance", "excess_noise", "excess_noise_upper", "samples"}
+
+
+def object_of(result: Result) -> dict[str, Any]:
+    """Return the one JSON object that a run printed, and nothing else."""
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("\n") == 1
+
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is not JSON")
+
+    return dict(json.loads(result.stdout, parse_constant=refuse))
+
+
+@pytest.fixture
+def infer(run_here: Callable[..., Result], tiny_network: str, pictures: str) -> Infer:
+    """Run `labctl infer --json` with the tiny network on the twelve pictures."""
+
+    def run(*arguments: str) -> dict[str, Any]:
+        given = ("--model", tiny_network, "--data", pictures, "--images", "12")
+        return object_of(run_here("infer", *given, *arguments, "--json"))
+
+    return run
+
+
+def run_of(found: dict[str, Any], folder: Path) -> Run:
+    """Read the run file that a report names."""
+    return read_run(folder / found["run_file"])
+
+
+def test_a_process_prints_one_object_with_all_that_is_promised(
+    run_process: Callable[..., Result], tiny_network: str, tmp_path: Path
+) -> None:
+    line = "--link mode --images 30 --mu 6 --gain 1.3 --loss-db 0.5 --loss trusted --seed 3"
+    options = (*line.split(), "--technical-noise", "0.01", "--sample", "all", "--json")
+    found = object_of(run_process("infer", "--model", tiny_network, *options))
+    assert found.keys() >= TOP
+    assert found["leakage"].keys() >= LEAKAGE
+    assert found["verification"].keys() >= VERIFICATION
+    assert (found["images"], found["link"], found["model"]) == (30, "mode", "tiny")
+    assert (found["mu"], found["gain"], found["loss_db"]) == (6.0, 1.3, 0.5)
+    assert found["leakage"]["assumptions"]["loss"] == "trusted"
+    assert found["verification"]["samples"] == 30 * (8 * 392 + 10 * 4)
+    assert found["seconds"] > 0
+    assert run_of(found, tmp_path).complete
+
+
+def test_f_is_that_of_the_closed_form(infer: Infer) -> None:
+    gain, mu, loss_db = 1.3, 0.57, 2.0
+    referred = (2 * gain**2 - 3 * gain + 2) / (gain * (gain - 1))
+    lossless = infer("--mu", str(mu), "--gain", str(gain))["F"]
+    assert lossless == pytest.approx(2 * mu / referred, rel=1e-9)
+    lossy = infer("--mu", str(mu), "--gain", str(gain), "--loss-db", str(loss_db))["F"]
+    assert lossy == pytest.approx(lossless * 10 ** (-loss_db / 20), rel=1e-9)
+
+
+def test_the_leakage_is_that_of_the_leakage_command(
+    infer: Infer, run_here: Callable[..., Result]
+) -> None:
+    found = infer("--mu", "6", "--gain", "1.3")["leakage"]
+    narrow = object_of(
+        run_here("leakage", "--mu", "6", "--gain", "1.3", "--modes", "4", "--rows", "10", "--json")
+    )
+    names = ("weights_bits_per_mode", "weights_bits_per_real", "data_bits_journal")
+    assert [found[name] for name in names] == [narrow[name] for name in names]
+    assert found["weights_bits_per_real_all_queries"] == pytest.approx(
+        12 * found["weights_bits_per_real"]
+    )
+
+
+def test_a_bright_quiet_session_classifies_as_the_network_does(
+    infer: Infer, tiny_network: str, tmp_path: Path
+) -> None:
+    run = run_of(infer("--mu", "1e9", "--sample", "measured"), tmp_path)
+    values = np.frombuffer((tmp_path / "pictures/t10k-images-idx3-ubyte").read_bytes()[16:], "u1")
+    for layer in load_network(tmp_path / tiny_network).layers:
+        values = np.maximum(values.reshape(12, -1) @ layer.T.astype(float), 0.0)
+    assert run.predictions.tolist() == values.argmax(axis=1).tolist()
+
+
+def test_the_run_file_holds_settings_model_results_and_verdict(
+    infer: Infer, tiny_network: str, tmp_path: Path
+) -> None:
+    found = infer("--mu", "3", "--gain", "1.5", "--seed", "8")
+    run = run_of(found, tmp_path)
+    assert run.complete
+    assert run.seed == 8
+    assert run.settings["mean_photons"] == 3.0
+    assert run.settings["receiver"]["gain"] == 1.5
+    assert (run.settings["link"], run.settings["images"]) == ("mode", 12)
+    assert run.station_text is None
+    assert run.model.sha256 == load_network(tmp_path / tiny_network).sha256
+    assert run.versions.keys() >= {"labctl", "numpy"}
+    assert run.images.tolist() == list(range(12))
+    assert run.labels.tolist() == [*range(10), 0, 0]
+    assert found["accuracy"] == pytest.approx((run.predictions == run.labels).mean())
+    assert run.verification is not None
+    assert run.verification.items() >= found["verification"].items()
+    assert run.leakage is not None
+    assert run.leakage["weights_bits_per_real"] == found["leakage"]["weights_bits_per_real"]
+    measured = run.measured()
+    assert measured is not None
+    assert [layer.shape for layer in measured] == [(12, 8), (12, 10)]
+
+
+def test_the_server_can_be_checked_from_the_run_file(infer: Infer, tmp_path: Path) -> None:
+    run = run_of(infer("--sample", "all"), tmp_path)
+    assert set(run.raw_names) == {"evidence/layer0", "evidence/layer1"}
+    sums = run.raw("evidence", "layer0")
+    assert sums.shape == (12, 4)
+    assert set(sums[:, 0]) == {8 * 392.0}
+
+
+def test_measured_values_alone_verify_nothing(infer: Infer, tmp_path: Path) -> None:
+    found = infer("--sample", "measured")["verification"]
+    assert found["samples"] == 0
+    for name in ("accepted", "transmittance", "excess_noise", "excess_noise_upper"):
+        assert found[name] is None
+
+
+def test_honest_light_is_accepted_and_measured_right(infer: Infer) -> None:
+    # 12 images x 3176 modes; five standard errors, seed 2.
+    found = infer("--mu", "20", "--gain", "1.3", "--loss-db", "1", "--seed", "2")["verification"]
+    assert found["accepted"] is True
+    assert found["samples"] == 12 * (8 * 392 + 10 * 4)
+    assert found["transmittance"] == pytest.approx(10**-0.1, abs=5 * 0.0015)
+    assert abs(found["excess_noise"] - found["excess_noise_expected"]) < 5 * 0.0075
+    assert found["excess_noise"] < found["excess_noise_upper"]
+
+
+def test_a_limit_that_the_bound_exceeds_rejects_but_does_not_fail(infer: Infer) -> None:
+    found = infer("--weights-bits-limit", "1e-9")["verification"]
+    assert found["accepted"] is False
+    assert "1e-09" in found["reason"]
+
+
+def without_times(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in ("seconds", "run_file")}
+
+
+def measured_of(found: dict[str, Any], folder: Path) -> list[list[float]]:
+    measured = run_of(found, folder).measured()
+    assert measured is not None
+    return [layer.ravel().tolist() for layer in measured]
+
+
+@pytest.mark.parametrize("sample", ["measured", "all"])
+def test_the_same_seed_gives_the_same_run_and_another_another(
+    sample: str, infer: Infer, tmp_path: Path
+) -> None:
+    first, again, other = (infer("--sample", sample, "--seed", s) for s in ("5", "5", "6"))
+    assert without_times(first) == without_times(again)
+    assert first["run_file"] != again["run_file"]
+    assert measured_of(first, tmp_path) == measured_of(again, tmp_path)
+    assert measured_of(first, tmp_path) != measured_of(other, tmp_path)
+
+
+def test_fewer_images_are_the_first_ones(infer: Infer, tmp_path: Path) -> None:
+    all_of_them = measured_of(infer("--sample", "measured"), tmp_path)
+    five = measured_of(infer("--sample", "measured", "--images", "5"), tmp_path)
+    # The same light and noise; sums of other batches may be rounded otherwise.
+    assert five[0] == pytest.approx(all_of_them[0][: 5 * 8], rel=1e-4, abs=1e-4)
+
+
+def test_receivers_that_are_worse_measure_worse(infer: Infer) -> None:
+    ideal = infer("--sample", "measured")["F"]
+    for option in (("--efficiency", "0.7"), ("--electronic-noise", "0.3")):
+        assert infer("--sample", "measured", *option)["F"] < ideal
+    noisy = infer("--sample", "measured", "--noise-figure-db", "4")
+    assert noisy["F"] < ideal
+
+
+def test_run_files_go_where_they_are_wanted(infer: Infer, tmp_path: Path) -> None:
+    found = infer("--runs", "deep/down")
+    assert found["run_file"].startswith("deep/down/")
+    assert (tmp_path / found["run_file"]).is_file()
+    assert not (tmp_path / "labctl-runs").exists()
+
+
+def test_people_get_a_table_with_everything_that_matters(
+    run_here: Callable[..., Result], tiny_network: str, pictures: str
+) -> None:
+    options = ("--model", tiny_network, "--data", pictures, "--images", "12", "--runs", "r")
+    result = run_here("infer", *options)
+    assert (result.returncode, result.stderr) == (0, "")
+    for part in ("tiny over 12 images, mode link", "loss untrusted", "verdict", "run file"):
+        assert part in result.stdout
+
+
+def test_a_models_name_is_printed_as_it_is(
+    run_here: Callable[..., Result], tiny_network: str, pictures: str, tmp_path: Path
+) -> None:
+    odd = (tmp_path / tiny_network).rename(tmp_path / "net[bold]x.safetensors")
+    result = run_here("infer", "--model", odd.name, "--data", pictures, "--images", "2")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "net[bold]x over 2 images" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--mu", "0", "mean_photons = 0.0: must be above 0"),
+        ("--mu", "-1", "mean_photons = -1.0: must be above 0"),
+        ("--mu", "nan", "mean_photons = nan: must be above 0"),
+        ("--mu", "inf", "mean_photons = inf: must be"),
+        ("--gain", "1", "gain = 1.0: must be above 1"),
+        ("--gain", "0.5", "gain = 0.5: must be above 1"),
+        ("--gain", "-2", "gain = -2.0: must be above 1"),
+        ("--gain", "nan", "gain = nan: must be above 1"),
+        ("--gain", "inf", "gain = inf: must be above 1"),
+        ("--images", "0", "images = 0: must be 1 to 12"),
+        ("--images", "-5", "images = -5: must be 1 to 12"),
+        ("--images", "13", "images = 13: must be 1 to 12"),
+        ("--loss-db", "-1", "loss_db = -1.0: must be 0 "),
+        ("--loss-db", "nan", "loss_db = nan: must be 0 "),
+        ("--loss-db", "inf", "loss_db = inf: must be 0 "),
+        ("--technical-noise", "-0.1", "technical_noise = -0.1: must be 0 or more, in SNU"),
+        ("--technical-noise", "nan", "technical_noise = nan: must be 0 or more, in SNU"),
+        ("--seed", "-1", "seed = -1: must be 0 or more"),
+        ("--efficiency", "0", "efficiency = 0.0: must be above 0, at most 1"),
+        ("--efficiency", "1.1", "efficiency = 1.1: must be above 0, at most 1"),
+        ("--electronic-noise", "-1", "electronic_noise = -1.0: must be 0 or more"),
+        ("--noise-figure-db", "0", "noise_figure_db = 0.0: must be at least"),
+        ("--weights-bits-limit", "0", "weights_bits_limit = 0.0: must be above 0 bits"),
+        ("--data", "absent", "absent: no such folder"),
+        ("--model", "noiseaware", "did you mean 'noise-aware'?"),
+        ("--model", "absent.npz", "absent.npz: no such file"),
+        ("--model", "pictures", "pictures: not a network; must be a file .safetensors or .npz"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name_before_anything_is_written(
+    option: str,
+    value: str,
+    told: str,
+    refused: Callable[..., str],
+    tiny_network: str,
+    pictures: str,
+    tmp_path: Path,
+) -> None:
+    options = {"--model": tiny_network, "--data": pictures, "--images": "12", option: value}
+    line = refused("infer", *(part for pair in options.items() for part in pair), "--json")
+    assert told in line
+    assert not list(tmp_path.glob("labctl-runs/*"))
+
+
+@pytest.mark.parametrize("gain", ["1", "0.5", "-1", "nan", "inf"])
+def test_a_gain_that_cannot_be_is_refused_with_a_noise_figure_too(
+    gain: str, refused: Callable[..., str], tiny_network: str, pictures: str
+) -> None:
+    options = ("--model", tiny_network, "--data", pictures, "--images", "1", "--gain", gain)
+    assert "gain = " in refused("infer", *options, "--noise-figure-db", "5")
+
+
+@pytest.mark.parametrize("images", ["0", "10001"])
+def test_the_shipped_images_are_10000(
+    images: str,
+    run_process: Callable[..., Result],
+    is_refusal: Callable[..., str],
+    tiny_network: str,
+) -> None:
+    result = run_process("infer", "--model", tiny_network, "--images", images)
+    assert is_refusal(result) == f"error: images = {images}: must be 1 to 10000"
+
+
+def layers(*shapes: tuple[int, ...]) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    return {f"{depth}": np.ones(shape, np.float32) for depth, shape in enumerate(shapes)}
+
+
+def write_truncated(path: Path) -> None:
+    save_file(layers((8, 784)), path)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda path: save_file(layers((8, 784), (8,)), path), "a bias; only bias-free dense"),
+        (lambda path: save_file(layers((8, 784), (10, 7)), path), "must be (outputs, 8)"),
+        (lambda path: save_file(layers((8, 3, 784)), path), "must be dense, (outputs, inputs)"),
+        (
+            lambda path: save_file({"0": np.full((8, 784), np.nan, np.float32)}, path),
+            "NaN or infinity",
+        ),
+        (lambda path: save_file({"0": np.zeros((8, 784), np.float32)}, path), "all zero"),
+        (lambda path: save_file({"0": np.ones((8, 784), np.int32)}, path), "must be float16"),
+        (lambda path: save_file({}, path), "holds no layers"),
+        (write_truncated, "not a readable .safetensors file"),
+        (lambda path: path.write_bytes(b""), "not a readable .safetensors file"),
+        (lambda path: path.write_bytes(bytes(range(256))), "not a readable .safetensors file"),
+    ],
+)
+def test_a_model_that_cannot_run_on_light_is_refused_by_its_file(
+    write: Callable[[Path], None], told: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    write(tmp_path / "bad.safetensors")
+    line = refused("infer", "--model", "bad.safetensors", "--images", "1")
+    assert line.startswith("error: bad.safetensors: ")
+    assert told in line
+
+
+def test_a_network_for_other_pictures_is_refused_with_both_sizes(
+    tmp_path: Path, pictures: str, refused: Callable[..., str]
+) -> None:
+    save_network(Network((np.ones((10, 16), np.float32),), "x", {}), tmp_path / "x.safetensors")
+    line = refused("infer", "--model", "x.safetensors", "--data", pictures, "--images", "2")
+    assert "784" in line
+    assert "16" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("t10k-images-idx3-ubyte", b"\x00\x00\x08\x03\x00\x00", "truncated in its header"),
+        ("t10k-images-idx3-ubyte", b"\x00\x00\x08\x01" + bytes(100), "magic number 0x00000801"),
+        ("t10k-images-idx3-ubyte", None, "bytes of data; its header asks for"),
+        ("t10k-labels-idx1-ubyte.gz", b"\x1f\x8b\x08\x00", "damaged gzip file"),
+        ("t10k-labels-idx1-ubyte.gz", gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x01\x07"), "12"),
+    ],
+)
+def test_damaged_pictures_are_refused_by_their_file(
+    name: str,
+    content: bytes | None,
+    told: str,
+    tmp_path: Path,
+    tiny_network: str,
+    pictures: str,
+    refused: Callable[..., str],
+) -> None:
+    path = tmp_path / pictures / name
+    path.write_bytes(path.read_bytes()[:-10] if content is None else content)
+    line = refused("infer", "--model", tiny_network, "--data", pictures, "--images", "1")
+    assert line.startswith(f"error: {pictures}/{name}")
+    assert told in line
+
+
+@pytest.mark.parametrize("missing", ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte.gz"])
+def test_missing_pictures_are_refused_with_the_names_that_would_do(
+    missing: str, tmp_path: Path, tiny_network: str, pictures: str, refused: Callable[..., str]
+) -> None:
+    (tmp_path / pictures / missing).unlink()
+    line = refused("infer", "--model", tiny_network, "--data", pictures, "--images", "1")
+    assert missing in line
+
+
+@pytest.mark.parametrize("runs", ["taken", "taken/deeper"])
+def test_a_folder_for_run_files_that_cannot_be_is_a_failure(
+    runs: str, tmp_path: Path, tiny_network: str, pictures: str, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "taken").write_text("a file in its place")
+    options = ("--model", tiny_network, "--data", pictures, "--images", "1", "--runs", runs)
+    line = refused("infer", *options, code=1)
+    assert line.startswith(f"error: {runs}: cannot be created")
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (("--loss-db", "1"), "left out for the bench link"),
+        (("--loss-db", "-1"), "left out for the bench link"),
+        (("--loss-db", "nan"), "left out for the bench link"),
+        (("--technical-noise", "0.1"), "left out for the bench link"),
+        (("--station", "absent.toml"), "absent.toml: cannot be read"),
+        (("--station", "wrong.toml"), "wrong.toml:1: unknown key 'nam'; did you mean 'name'?"),
+        (("--gain", "1"), "gain = 1.0: must be above 1"),
+        (("--mu", "0"), "mean_photons = 0.0: must be above 0"),
+    ],
+)
+def test_what_a_bench_cannot_do_is_refused_before_it_is_opened(
+    option: tuple[str, str],
+    told: str,
+    tmp_path: Path,
+    tiny_network: str,
+    pictures: str,
+    refused: Callable[..., str],
+) -> None:
+    (tmp_path / "wrong.toml").write_text('nam = "x"\n')
+    options = ("--model", tiny_network, "--data", pictures, "--images", "1")
+    assert told in refused("infer", "--link", "bench", *options, *option)
+    assert not (tmp_path / "labctl-runs").exists()
+
+
+# A run of minutes, so that a signal always comes in its middle.
+def long_run(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """Start `labctl infer` as a shell would, Ctrl-C not ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "labctl", "infer", "--runs", "runs", *options],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def wait_for_results(folder: Path, run: subprocess.Popen[str], timeout_s: float) -> Path:
+    """Wait, by bounded steps, until the run's file has images in it."""
+    pause = threading.Event()
+    for _ in range(round(timeout_s / 0.05)):
+        for path in folder.glob("runs/*.h5"):
+            if path.stat().st_size and len(read_run(path).images):
+                return path
+        assert run.poll() is None, run.communicate()
+        pause.wait(0.05)
+    pytest.fail("no results came in time")
+
+
+def wide_network(folder: Path) -> str:
+    """Save a network of 784-784-10; verified, it takes minutes for all images."""
+    random = np.random.default_rng(9)
+    shapes = ((784, 784), (10, 784))
+    weights = tuple(random.standard_normal(shape).astype(np.float32) for shape in shapes)
+    save_network(Network(weights, "wide", {}), folder / "wide.safetensors")
+    return "wide.safetensors"
+
+
+def test_ctrl_c_ends_a_run_that_keeps_what_it_has(tmp_path: Path) -> None:
+    options = ("--images", "10000", "--sample", "all", "--model", wide_network(tmp_path))
+    with long_run(tmp_path, *options, "--json") as run:
+        try:
+            path = wait_for_results(tmp_path, run, 60)
+            run.send_signal(signal.SIGINT)
+            out, err = run.communicate(timeout=30)
+        finally:
+            run.kill()
+    assert (run.returncode, out, err) == (130, "", "interrupted\n")
+    kept = read_run(path)
+    assert kept.status == "interrupted"
+    assert kept.finished_utc is not None
+    assert 0 < len(kept.images) < 10000
+    assert kept.images.tolist() == list(range(len(kept.images)))
+    assert kept.verification is None
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+def test_a_run_that_is_killed_keeps_what_it_has(tmp_path: Path) -> None:
+    options = ("--images", "10000", "--sample", "all", "--model", wide_network(tmp_path))
+    with long_run(tmp_path, *options) as run:
+        try:
+            path = wait_for_results(tmp_path, run, 60)
+        finally:
+            run.kill()
+    kept = read_run(path)
+    assert kept.status == "interrupted"
+    assert len(kept.images) > 0
+
+
+@pytest.mark.timeout(300)
+def test_the_bench_classifies_through_instruments(
+    run_process: Callable[..., Result], tiny_network: str, demo_station: Path, tmp_path: Path
+) -> None:
+    options = ("--link", "bench", "--images", "1", "--model", tiny_network, "--json")
+    result = run_process("infer", *options, "--station", demo_station.name, timeout_s=280)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("\n") == 1
+    found = json.loads(result.stdout)
+    assert (found["link"], found["images"]) == ("bench", 1)
+    constants = read_station_file(demo_station).server.constants
+    assert found["loss_db"] == pytest.approx(-10 * math.log10(constants.transmittance))
+    assert found["verification"]["samples"] == 8 * 392 + 10 * 4
+    run = run_of(found, tmp_path)
+    assert run.complete
+    assert run.station_text == demo_station.read_text(encoding="utf-8")
+    assert len(run.settings["instruments"]) == 11
+    assert run.settings["instruments"]["server_generator"]["model"] == "33512B"
+    assert any(name.startswith("bench/") for name in run.raw_names)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_on_the_bench_in_order(
+    number: signal.Signals, tiny_network: str, tmp_path: Path
+) -> None:
+    options = ("--link", "bench", "--images", "10000", "--model", tiny_network)
+    with long_run(tmp_path, *options) as run:
+        try:
+            path = wait_for_results(tmp_path, run, 200)
+            run.send_signal(number)
+            out, err = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert (run.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in err
+    assert read_run(path).status == "interrupted"

@@ -1,0 +1,119 @@
+"""The way out runs to its end: no signal cuts it short, and none is lost."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+
+import pytest
+
+from labctl.errors import InstrumentError
+from labctl.safety import run_all, terminate_as_interrupt, uninterrupted
+
+BOTH = [signal.SIGINT, signal.SIGTERM]
+
+
+def fails(error: Exception) -> Callable[[], None]:
+    def step() -> None:
+        raise error
+
+    return step
+
+
+def test_ctrl_c_takes_effect_only_after_the_block() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012 - the block is the point
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        reached.append("end")
+    assert reached == ["end"]
+
+
+def test_terminate_takes_effect_only_after_the_block() -> None:
+    reached = []
+    with (  # noqa: PT012 - the block is the point
+        pytest.raises(KeyboardInterrupt),
+        terminate_as_interrupt(),
+        uninterrupted(),
+    ):
+        signal.raise_signal(signal.SIGTERM)
+        reached.append("end")
+    assert reached == ["end"]
+
+
+def test_an_inner_block_leaves_the_signal_to_the_outer_one() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012 - the block is the point
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+        reached.append("outer")
+    assert reached == ["outer"]
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@pytest.mark.parametrize("error", [None, ValueError("wrong")])
+@pytest.mark.parametrize("context", [uninterrupted, terminate_as_interrupt])
+def test_the_handlers_are_put_back(
+    context: Callable[[], AbstractContextManager[None]], error: Exception | None
+) -> None:
+    before = [signal.getsignal(number) for number in BOTH]
+    with suppress(ValueError), context():
+        if error is not None:
+            raise error
+    assert [signal.getsignal(number) for number in BOTH] == before
+
+
+@pytest.mark.parametrize("context", [uninterrupted, terminate_as_interrupt])
+def test_another_thread_may_use_it_too(context: Callable[[], AbstractContextManager[None]]) -> None:
+    reached: list[str] = []
+
+    def work() -> None:
+        with context():
+            reached.append("block")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(timeout=10)
+    assert reached == ["block"]
+
+
+def test_every_step_runs_and_each_failure_is_told() -> None:
+    reached: list[str] = []
+    steps = [
+        ("one", fails(InstrumentError("laser", "is deaf"))),
+        ("two", lambda: reached.append("two")),
+        ("three", fails(OSError("no such device"))),
+        ("four", lambda: reached.append("four")),
+    ]
+    failures = run_all(steps)
+    assert reached == ["two", "four"]
+    assert failures == [
+        "laser: is deaf",
+        "three: unexpected OSError: no such device",
+    ]
+
+
+def test_nothing_fails_when_nothing_is_to_do() -> None:
+    assert run_all([]) == []
+
+
+def test_ctrl_c_during_a_step_waits_for_the_last_one() -> None:
+    reached: list[str] = []
+    steps: list[tuple[str, Callable[[], None]]] = [
+        ("one", lambda: signal.raise_signal(signal.SIGINT)),
+        ("two", lambda: reached.append("two")),
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        run_all(steps)
+    assert reached == ["two"]

@@ -1,0 +1,197 @@
+"""The bench link: the protocol over drivers, wire, panels and simulated light.
+
+The engine under test and the physics behind the wire share no code; what the tests expect comes
+from closed forms and from the bench's own hidden truth.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labctl.data import shipped_bench_path, shipped_station_path
+from labctl.data.mnist import load_test_images
+from labctl.data.models import Network, load_network
+from labctl.errors import SettingError, SynchronisationError
+from labctl.instruments.simulated import bench_file
+from labctl.instruments.simulated.bench import LinkBench
+from labctl.protocols.bench_link import BenchLink
+from labctl.protocols.encoding import Floats
+from labctl.protocols.equipment import equipment_of
+from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.receiver import CloneReceiver, Homodyne
+from labctl.protocols.session import Session
+from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.station import Station
+from labctl.station_file import StationFile
+from labctl.units import ratio_to_db
+
+ROWS, INPUTS, IMAGES = 200, 64, 40
+
+
+@pytest.fixture
+def benches(monkeypatch: pytest.MonkeyPatch) -> list[LinkBench]:
+    """The benches that are built meanwhile, so that a test can look behind the wire."""
+    built: list[LinkBench] = []
+    load = bench_file.load_bench
+
+    def remember(path: Path) -> LinkBench:
+        built.append(load(path))
+        return built[-1]
+
+    monkeypatch.setattr(bench_file, "load_bench", remember)
+    return built
+
+
+def small_network() -> Network:
+    draw = np.random.default_rng(11)
+    first = draw.uniform(-1.5, 1.5, (ROWS, INPUTS)).astype(np.float32)
+    second = draw.uniform(-1.5, 1.5, (10, ROWS)).astype(np.float32)
+    return Network((first, second), "small", {})
+
+
+def some_images() -> Floats:
+    return np.random.default_rng(12).random((IMAGES, INPUTS), dtype=np.float32)
+
+
+def settings_for(
+    table: StationFile, *, mean_photons: float, gain: float, sampling: Sampling = Sampling.ALL
+) -> SessionSettings:
+    client, server = table.client.constants, table.server.constants
+    homodyne = Homodyne(client.efficiency, client.electronic_noise)
+    return SessionSettings(
+        mean_photons=mean_photons,
+        receiver=CloneReceiver(gain, client.emission_factor, homodyne),
+        verifier=Homodyne(server.efficiency, 0.0),
+        loss_db=-ratio_to_db(server.transmittance),
+        technical_noise=0.0,
+        assumptions=Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.UNTRUSTED),
+        sampling=sampling,
+        seed=5,
+        verification=VerificationSettings(),
+    )
+
+
+def over_instruments(
+    network: Network, images: Floats, station_path: Path, *, mean_photons: float, gain: float
+) -> tuple[Session, Floats]:
+    """Run a session on a station; returns it and the first layer's measured values."""
+    with Station.read(station_path) as station:
+        settings = settings_for(station.table, mean_photons=mean_photons, gain=gain)
+        link = BenchLink(equipment_of(station), settings)
+        session = Session(network, settings, link)
+        link.prepare([session.server.light(layer) for layer in range(session.server.layers)])
+        batches = list(session.run(images, batch_images=8))
+    return session, np.concatenate([batch.measured[0] for batch in batches])
+
+
+def inner_products(network: Network, images: Floats) -> Floats:
+    """Unit-RMS weights times unit-norm images, in double precision."""
+    weights = network.layers[0].astype(np.float64)
+    weights /= math.sqrt(float(np.mean(weights**2)))
+    inputs = images.astype(np.float64)
+    inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
+    return np.asarray(inputs @ weights.T)
+
+
+def signal_to_noise(measured: Floats, exact: Floats) -> float:
+    """F of measured values: squared slope over residual variance, for inputs of unit variance."""
+    x, y = exact.ravel(), measured.astype(np.float64).ravel()
+    slope, offset = np.polyfit(x, y, 1)
+    return float(slope**2 / np.var(y - slope * x - offset))
+
+
+def station_with(folder: Path, **changed: str) -> Path:
+    """A copy of the shipped station whose bench file has some keys changed."""
+    lines = shipped_bench_path().read_text(encoding="utf-8").splitlines()
+    for key, value in changed.items():
+        lines = [f"{key} = {value}" if line.startswith(f"{key} =") else line for line in lines]
+    (folder / "demo_bench.toml").write_text("\n".join(lines), encoding="utf-8")
+    copy = folder / "demo.toml"
+    copy.write_text(shipped_station_path().read_text(encoding="utf-8"), encoding="utf-8")
+    return copy
+
+
+@pytest.mark.timeout(300)
+def test_bench_and_mode_level_agree_on_the_same_images() -> None:
+    """8,000 values each; F: 2 % from sampling and 4 % for mode matching and phase noise."""
+    network, images = small_network(), some_images()
+    session, measured = over_instruments(
+        network, images, shipped_station_path(), mean_photons=4.0, gain=2.0
+    )
+    table = Station.read(shipped_station_path()).table
+    settings = settings_for(table, mean_photons=4.0, gain=2.0, sampling=Sampling.MEASURED)
+    by_modes = Session(network, settings, ModeLink(settings))
+    modes = np.concatenate([batch.measured[0] for batch in by_modes.run(images)])
+
+    exact = inner_products(network, images)
+    expected = signal_to_noise(modes, exact)
+    assert expected == pytest.approx(settings.signal_to_noise, rel=0.08)
+    assert signal_to_noise(measured, exact) == pytest.approx(expected, rel=0.10)
+
+    verdict = session.verdict(session.expectation())
+    assert verdict.samples == IMAGES * (ROWS * INPUTS // 2 + 10 * ROWS // 2)
+    assert verdict.transmittance is not None
+    assert verdict.transmittance == pytest.approx(10.0 ** (-0.04), abs=3 * 0.02)
+    assert verdict.excess_noise is not None
+    assert verdict.excess_noise_expected is not None
+    assert verdict.excess_noise_standard_error is not None
+    excess = verdict.excess_noise - verdict.excess_noise_expected
+    assert abs(excess) < 5.0 * verdict.excess_noise_standard_error
+
+
+@pytest.mark.timeout(300)
+def test_full_size_network_runs_over_instruments_and_leaves_them_safe(
+    tmp_path: Path, benches: list[LinkBench]
+) -> None:
+    """2 images, 1,568 first-layer values: correlation with the exact ones, 4 sigma = 0.08."""
+    network, data = load_network("noise-aware"), load_test_images()
+    session, measured = over_instruments(
+        network, data.images[:2], station_with(tmp_path), mean_photons=4.0, gain=2.0
+    )
+    exact = inner_products(network, data.images[:2])
+    table = Station.read(shipped_station_path()).table
+    ratio = settings_for(table, mean_photons=4.0, gain=2.0).signal_to_noise * np.var(exact)
+    correlation = float(np.corrcoef(measured.ravel(), exact.ravel())[0, 1])
+    assert correlation == pytest.approx(math.sqrt(ratio / (1.0 + ratio)), abs=0.08)
+    assert session.verdict(session.expectation()).samples == 2 * 311_248
+
+    optics = benches[0].optics
+    assert optics.laser.emitted_power_w() == 0.0
+    assert optics.drive_i.drive is None
+    assert optics.drive_q.drive is None
+    assert optics.rotation.gain() == 1.0
+
+
+def test_blocked_light_is_named(tmp_path: Path, benches: list[LinkBench]) -> None:
+    station = station_with(tmp_path, length_km="400.0", lo_delay_s="0.0")
+    with pytest.raises(SynchronisationError, match="light not blocked"):
+        over_instruments(small_network(), some_images(), station, mean_photons=4.0, gain=2.0)
+    assert benches[0].optics.laser.emitted_power_w() == 0.0
+
+
+def test_mean_photon_number_out_of_the_attenuators_reach_is_refused(tmp_path: Path) -> None:
+    station = station_with(tmp_path, fixed_db="80.0")
+    with pytest.raises(SettingError, match="in reach of the attenuator"):
+        over_instruments(small_network(), some_images(), station, mean_photons=400_000.0, gain=2.0)
+
+
+def test_raw_light_is_handed_out_per_frame() -> None:
+    network, images = small_network(), some_images()[:2]
+    taken: list[tuple[str, tuple[int, ...]]] = []
+    with Station.read(shipped_station_path()) as station:
+        settings = settings_for(station.table, mean_photons=4.0, gain=2.0)
+        link = BenchLink(
+            equipment_of(station),
+            settings,
+            on_raw=lambda name, values: taken.append((name, values.shape)),
+        )
+        session = Session(network, settings, link)
+        link.prepare([session.server.light(layer) for layer in range(2)])
+        list(session.run(images, batch_images=1))
+    assert taken.count(("returned-layer0", (ROWS, INPUTS // 2))) == 2
+    assert taken.count(("phase-layer1", (10, 2))) == 2

@@ -1,0 +1,149 @@
+"""Frames: which symbol lies in which slot, and the waveforms that carry it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labctl.errors import SettingError
+from labctl.protocols.frames import PEAK, FrameLayout, modulator_drive, pulse, zadoff_chu
+
+odd_lengths = st.integers(1, 300).map(lambda half: 2 * half + 1)
+
+
+def layout(
+    rows: int = 3, modes: int = 4, sample_rate_hz: float = 160e6, preamble_symbols: int = 31
+) -> FrameLayout:
+    return FrameLayout(
+        symbol_rate_hz=20e6,
+        sample_rate_hz=sample_rate_hz,
+        preamble_symbols=preamble_symbols,
+        guard_symbols=5,
+        rows=rows,
+        modes=modes,
+    )
+
+
+@settings(deadline=None)
+@given(odd_lengths)
+def test_preamble_has_unit_modulus_and_no_cyclic_sidelobes(symbols: int) -> None:
+    sequence = zadoff_chu(symbols).astype(np.complex128)
+    assert np.allclose(np.abs(sequence), 1.0, atol=1e-5)
+    sidelobes = [abs(np.vdot(np.roll(sequence, shift), sequence)) for shift in range(1, symbols)]
+    assert max(sidelobes) < 1e-4 * symbols
+
+
+@pytest.mark.parametrize("symbols", [2, 64])
+def test_preamble_of_even_length_is_refused(symbols: int) -> None:
+    with pytest.raises(SettingError, match="odd"):
+        zadoff_chu(symbols)
+
+
+def test_pulse_is_a_hann_of_7_8_slot_from_1_8_slot_early() -> None:
+    times = np.linspace(-0.5, 1.5, 2001)
+    expected = 0.5 - 0.5 * np.cos(2.0 * math.pi * (times + 0.125) / 0.875)
+    expected[(times < -0.125) | (times > 0.75)] = 0.0
+    assert np.allclose(pulse(times), expected, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 20), st.integers(1, 20))
+def test_slots_are_counted(rows: int, modes: int) -> None:
+    """Preamble, guard, then per row pilot, modes and readout; a guard ends the frame."""
+    frame = layout(rows, modes)
+    assert frame.samples_per_symbol == 8
+    assert frame.row_slots == 1 + modes + 1
+    assert frame.first_row_slot == 31 + 5
+    assert frame.slots == 31 + 5 + rows * (modes + 2) + 5
+    assert frame.duration_s == pytest.approx(frame.slots * 50e-9, rel=1e-12)
+    assert frame.rows_start_s == pytest.approx(36 * 50e-9, rel=1e-12)
+    assert len(frame.pulses(np.zeros(frame.slots, np.float32))) == 8 * frame.slots
+
+
+def test_every_symbol_lies_in_its_slot() -> None:
+    frame = layout()
+    quadratures = np.random.default_rng(1).normal(size=(3, 8)).astype(np.float32)
+    x_fields, p_fields = frame.server_symbols(quadratures, 0.2)
+    symbols = x_fields + 1j * p_fields
+    assert x_fields.shape == p_fields.shape == (frame.slots,)
+    assert np.allclose(symbols[:31], PEAK * zadoff_chu(31), atol=1e-6)
+    assert not symbols[31:36].any()
+    assert not symbols[-5:].any()
+    for row in range(3):
+        first = 36 + 6 * row
+        assert symbols[first] == pytest.approx(PEAK * (1j if row % 2 else 1.0), rel=1e-6)
+        for mode in range(4):
+            x, p = quadratures[row, 2 * mode], quadratures[row, 2 * mode + 1]
+            assert symbols[first + 1 + mode] == pytest.approx(0.2 * (x + 1j * p), rel=1e-5)
+        assert symbols[first + 5] == 0.0
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.floats(1e-3, 1e6))
+def test_no_field_exceeds_the_modulator_on_either_axis(seed: int, size: float) -> None:
+    quadratures = (size * np.random.default_rng(seed).normal(size=(3, 8))).astype(np.float32)
+    scale = PEAK / float(np.abs(quadratures).max())
+    for fields in layout().server_symbols(quadratures, scale):
+        assert np.abs(fields).max() <= PEAK * (1 + 1e-6)
+
+
+def test_without_pilots_only_the_payload_is_lit() -> None:
+    frame = layout()
+    quadratures = np.random.default_rng(1).normal(size=(3, 8)).astype(np.float32)
+    lit = frame.server_symbols(quadratures, 0.2)
+    for whole, payload in zip(
+        lit, frame.server_symbols(quadratures, 0.2, pilots=False), strict=True
+    ):
+        assert not payload[:36].any()
+        rows, kept = whole[36:-5].reshape(3, 6), payload[36:-5].reshape(3, 6)
+        assert np.array_equal(rows[:, 1:-1], kept[:, 1:-1])
+        assert not kept[:, [0, 5]].any()
+
+
+def test_pilots_alternate_so_that_one_quadrature_sees_both() -> None:
+    assert np.array_equal(layout(rows=4).pilots, np.array([1.0, 1j, 1.0, 1j]))
+
+
+def test_pulses_scale_with_their_symbol_and_keep_to_their_slot() -> None:
+    frame = layout()
+    values = np.arange(frame.slots, dtype=np.float32)
+    shaped = frame.pulses(values).reshape(frame.slots, 8)
+    samples = pulse(np.arange(8) / 8.0)
+    assert np.allclose(shaped, np.outer(values, samples), rtol=1e-6)
+    assert not shaped[:, 6:].any()
+
+
+def test_rotation_holds_each_coefficient_over_its_mode_s_slot() -> None:
+    coefficients = np.array([0.1, -0.2, 0.4, 0.0, -0.8, 0.3, 0.0, 0.2], np.float32)
+    real, imaginary = layout().rotation_levels(coefficients)
+    assert real.shape == imaginary.shape == (6 * 8,)
+    for levels, part in ((real, coefficients[0::2]), (imaginary, coefficients[1::2])):
+        slots = levels.reshape(6, 8)
+        assert np.all(slots == slots[:, :1])
+        assert np.allclose(slots[1:5, 0], part / 0.8, rtol=1e-6)
+        assert not slots[[0, 5]].any()
+
+
+def test_rotation_of_an_empty_image_stays_at_rest() -> None:
+    real, imaginary = layout().rotation_levels(np.zeros(8, np.float32))
+    assert not real.any()
+    assert not imaginary.any()
+
+
+@settings(deadline=None)
+@given(st.floats(-1.0, 1.0))
+def test_modulator_drive_makes_the_field_linear(field: float) -> None:
+    """A Mach-Zehnder biased at null passes sin(pi v / (2 V_pi)) of the field."""
+    drive = modulator_drive(np.array([field], np.float32))
+    assert np.all(np.abs(drive) <= 1.0)
+    assert np.sin(math.pi / 2.0 * float(drive[0])) == pytest.approx(field, abs=1e-6)
+
+
+@pytest.mark.parametrize("sample_rate_hz", [60e6, 90e6, 20e6, 0.0])
+def test_samples_must_divide_the_slot_into_4_or_more(sample_rate_hz: float) -> None:
+    with pytest.raises(SettingError, match="whole multiple"):
+        layout(sample_rate_hz=sample_rate_hz)

@@ -1,0 +1,78 @@
+"""What the shipped networks reach through the protocol engine, on all 10,000 test images."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labctl.data.mnist import load_test_images
+from labctl.data.models import load_network
+from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
+from labctl.protocols.session import Session
+from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+
+
+@pytest.mark.parametrize(
+    ("model", "mean_photons", "gain", "accuracy", "weights_bits", "data_bits_journal"),
+    [
+        ("reference", 4.0, 2.0, 0.965, 0.0438, 0.51),
+        ("noise-aware", 0.57, 1.3, 0.965, 0.005, 0.19),
+        ("noise-aware", 7.5, 1.02, 0.96, 0.005, 0.0025),
+    ],
+)
+def test_accuracy_and_leakage(
+    model: str,
+    mean_photons: float,
+    gain: float,
+    accuracy: float,
+    weights_bits: float,
+    data_bits_journal: float,
+) -> None:
+    """One seed; the standard error of an accuracy of 0.97 on 10,000 images is 0.0017."""
+    data = load_test_images()
+    settings = SessionSettings(
+        mean_photons=mean_photons,
+        receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE),
+        verifier=IDEAL_HOMODYNE,
+        loss_db=0.0,
+        technical_noise=0.0,
+        assumptions=Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED),
+        sampling=Sampling.MEASURED,
+        seed=0,
+        verification=VerificationSettings(),
+    )
+    session = Session(load_network(model), settings, ModeLink(settings))
+    correct = sum(
+        int((batch.classes == data.labels[batch.first_image :][: len(batch.classes)]).sum())
+        for batch in session.run(data.images)
+    )
+    leakage = session.leakage()
+    assert correct / 10_000 >= accuracy
+    assert leakage.weights_bits_per_real <= weights_bits
+    assert leakage.data_bits_journal <= data_bits_journal
+
+
+@pytest.mark.parametrize(
+    "sample", [["--images", "10000", "--sample", "measured"], ["--images", "64"]]
+)
+def test_a_mode_level_run_stays_below_one_gibibyte(tmp_path: Path, sample: list[str]) -> None:
+    program = (
+        "import resource, sys; from labctl.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "    print(peak * 1024, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "infer", "--json", *sample],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert int(done.stderr.split()[-1]) < 2**30

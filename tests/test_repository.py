@@ -1,0 +1,130 @@
+"""The repository itself: what is shipped, and what must stand in none of its files."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("labctl", "instruments", "protocols", "calibration", "data")
+IGNORED = re.compile(r"(^|/)(\.[a-z_]+|__pycache__|[^/]+\.egg-info|build|dist|labctl-runs)/")
+
+
+def files() -> list[Path]:
+    """Return the repository's files: tracked, or new and not ignored."""
+    git = shutil.which("git")
+    if git is not None and (ROOT / ".git").exists():
+        command = [git, "ls-files", "-z", "-co", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
+        if listed.returncode == 0:
+            names = listed.stdout.decode().split("\0")
+            return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+    found = (path for path in ROOT.rglob("*") if path.is_file())
+    return [path for path in found if not IGNORED.search(path.relative_to(ROOT).as_posix())]
+
+
+FILES = files()
+SOURCES = [path for path in FILES if path.suffix == ".py" and path.parent != ROOT]
+SHIPPED = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in FOLDERS]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+# In parts, so that this file does not hold what it looks for.
+REGISTRIES = tuple(
+    first + second
+    for first, second in (
+        ("py", "pi.org"),
+        ("python", "hosted"),
+        ("arti", "factory"),
+        ("dev", "pi"),
+        ("index", "-url"),
+        ("anaconda", ".org"),
+        ("npm", "js."),
+    )
+)
+MACHINES = r"(?<![\w.:/-])/(?:home|Users|root|work|mnt|tmp|opt/[a-z]+/work)/[\w.]"
+MARKS = r"\b(?:" + "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK")) + r")\b"
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def folder_of(package: str) -> Path:
+    """Return where a package's files are, by the longest entry of package-dir."""
+    places: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
+    prefix = max(
+        (name for name in places if f"{package}.".startswith(f"{name}.")), key=len, default=""
+    )
+    rest = package.removeprefix(prefix).strip(".").replace(".", "/")
+    return ROOT / places[prefix] / rest
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert ROOT / "pyproject.toml" in FILES
+    assert len(SHIPPED) > 40
+
+
+def test_every_package_is_shipped_and_every_shipped_package_is_there() -> None:
+    listed = PROJECT["tool"]["setuptools"]["packages"]
+    assert len(listed) == len(set(listed))
+    there = {path.parent for path in SHIPPED if path.name == "__init__.py"}
+    assert {folder_of(package) for package in listed} == there
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    folders = {path.parent for path in SHIPPED}
+    assert [name_of(path) for path in folders if not (path / "__init__.py").is_file()] == []
+
+
+def test_every_command_and_driver_that_is_promised_is_there() -> None:
+    points = {**PROJECT["project"]["scripts"]}
+    points |= PROJECT["project"]["entry-points"]["labctl.drivers"]
+    for target in points.values():
+        module, name = target.split(":")
+        place = folder_of(module)
+        source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        defined = ast.parse(source.read_text(encoding="utf-8")).body
+        assert name in {getattr(part, "name", None) for part in defined}, target
+
+
+def test_data_files_that_are_promised_are_there() -> None:
+    for package, patterns in PROJECT["tool"]["setuptools"]["package-data"].items():
+        for pattern in patterns:
+            assert list(folder_of(package).glob(pattern)), f"{package}: {pattern}"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=name_of)
+def test_every_module_starts_with_what_it_is(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring is not None
+    assert len(docstring.splitlines()[0]) > 10
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if "tests" in path.parts], ids=name_of)
+def test_tests_that_share_a_folder_need_no_package(path: Path) -> None:
+    assert path.name != "__init__.py"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_file_names_a_registry_or_a_machine_or_unfinished_work(path: Path) -> None:
+    content = path.read_bytes()
+    if b"\0" in content:
+        return
+    text = content.decode("utf-8")
+    assert [word for word in REGISTRIES if word in text] == []
+    assert re.findall(MACHINES + r".*", text) == []
+    assert re.findall(MARKS, text) == []
+
+
+@pytest.mark.parametrize("folder", ["home", "root", "work", "tmp"])
+def test_the_search_for_machines_finds_absolute_paths_alone(folder: str) -> None:
+    path = f"/{folder}/me"
+    assert re.search(MACHINES, f"see {path}")
+    assert re.search(MACHINES, f'"{path}"')
+    assert not re.search(MACHINES, f"https://example.org{path}")
+    assert not re.search(MACHINES, f"here{path}")
