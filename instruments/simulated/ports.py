@@ -158,3 +158,23 @@ class TriggerPort(Protocol):
     def listen(self, callback: Callable[[float], None]) -> None:
         """Call `callback(time_s)` at each pulse."""
         ...
+
+
+class SourcePort(Protocol):
+    """One output of a direct-current source, with the load that hangs on it."""
+
+    def force_voltage(self, on: bool, voltage_v: float, current_limit_a: float) -> None:
+        """Hold a voltage in V, or less where the load would draw more than the limit in A."""
+        ...
+
+    def force_current(self, on: bool, current_a: float, voltage_limit_v: float) -> None:
+        """Hold a current in A, or less where the load would need more than the limit in V."""
+        ...
+
+    def voltage_v(self) -> float:
+        """Return the voltage in V at the output now; 0 when off."""
+        ...
+
+    def current_a(self) -> float:
+        """Return the current in A that the load draws now; 0 when off."""
+        ...
