@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_ERROR = re.compile(r'^\s*([+-]?\d+)\s*(?:,\s*(.*))?$', re.DOTALL)
+_ERROR = re.compile(r"^\s*([+-]?\d+)\s*(?:,\s*(.*))?$", re.DOTALL)
 
 
 class BlockError(ValueError):
