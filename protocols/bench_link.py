@@ -20,6 +20,7 @@ from labctl.instruments.capabilities import Digitizer, Trace, TriggerSource
 from labctl.protocols.dsp import Sync, fit_phase, read_slots, synchronise
 from labctl.protocols.encoding import Floats
 from labctl.protocols.equipment import Equipment
+from labctl.protocols.frames import PEAK
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.transmitter import Transmitter
@@ -245,21 +246,30 @@ class BenchLink:
         return slots.reshape(layout.rows, layout.row_slots)[:, -1].astype(np.float32)
 
     def _server_values(self, light: LayerLight, trace: Trace) -> ReturnedLight:
-        """Return the quadratures of all modes, with the phase that pilots and preamble show."""
+        """Return the quadratures of all modes, with the phase that the whole frame shows.
+
+        The server knows every symbol it sent; the phase that preamble, pilots and payload agree
+        on is known better than from the pilots alone, which matters where X and P of a mode carry
+        correlated weights.
+        """
         layout = self._layouts[light.layer]
         sync = self._sync(light.layer, trace)
         head = read_slots(trace, layout, sync.start_s, 0, layout.preamble_symbols)
         rows = read_slots(
             trace, layout, sync.start_s, layout.first_row_slot, layout.rows * layout.row_slots
         ).reshape(layout.rows, layout.row_slots)
-        row_times = (layout.first_row_slot + np.arange(layout.rows) * layout.row_slots) * 1.0
-        head_times = np.arange(layout.preamble_symbols) * 1.0
+        slot_times = np.arange(layout.slots - layout.guard_symbols) / layout.symbol_rate_hz
+        row_times = slot_times[layout.first_row_slot :].reshape(rows.shape)
+        pilot = np.complex64(PEAK / self._transmitter.scale)
+        symbols = np.empty((layout.rows, layout.row_slots - 1), np.complex64)
+        symbols[:, 0] = pilot * layout.pilots
+        symbols[:, 1:] = light.x + 1j * light.p
         a0, a1, b0, b1 = fit_phase(
-            np.concatenate([head, rows[:, 0]]),
-            np.concatenate([layout.preamble, layout.pilots]),
-            np.concatenate([head_times, row_times]) / layout.symbol_rate_hz,
+            np.concatenate([head, rows[:, :-1].ravel()]),
+            np.concatenate([pilot * layout.preamble, symbols.ravel()]),
+            np.concatenate([slot_times[: len(head)], row_times[:, :-1].ravel()]),
         )
-        middle = (row_times + layout.row_slots / 2.0) / layout.symbol_rate_hz
+        middle = row_times.mean(axis=1)
         cosine, sine = a0 + a1 * middle, b0 + b1 * middle
         length = np.hypot(cosine, sine)
         chosen = ReturnedLight(

@@ -98,13 +98,15 @@ def fit_phase(read: Floats, symbols: np.ndarray, times_s: np.ndarray) -> np.ndar
     """Fit y = (a0 + a1 t) Re s + (b0 + b1 t) Im s; returns (a0, a1, b0, b1), t in s.
 
     A straight line in both coefficients follows the slow drift of path phases over one frame.
+    Solved by normal equations in scaled columns: a frame has hundreds of thousands of symbols.
     """
-    design = np.stack(
-        [symbols.real, symbols.real * times_s, symbols.imag, symbols.imag * times_s], axis=1
-    )
-    scale = np.linalg.norm(design, axis=0)
-    solution, *_ = np.linalg.lstsq(design / scale, read, rcond=None)
-    return np.asarray(solution / scale)
+    design = np.empty((4, len(read)))
+    design[0], design[2] = symbols.real, symbols.imag
+    design[1], design[3] = design[0] * times_s, design[2] * times_s
+    scale = np.sqrt(np.einsum("ij,ij->i", design, design))
+    design /= np.where(scale > 0.0, scale, 1.0)[:, None]
+    solution, *_ = np.linalg.lstsq(design @ design.T, design @ read, rcond=None)
+    return np.asarray(solution / np.where(scale > 0.0, scale, 1.0))
 
 
 def _samples_per_symbol(trace: Trace, layout: FrameLayout) -> int:

@@ -22,7 +22,10 @@ _RMS_FIELD = 0.1
 
 
 class Transmitter:
-    """Sends one frame per trigger; knows the server's light and nothing of the client."""
+    """Sends one frame per trigger; knows the server's light and nothing of the client.
+
+    `scale`: field of the modulator, in units of its largest, per SNU of what is sent.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,13 @@ class Transmitter:
         self._on_step = on_step
         self._selected: int | None = None
         self.layouts: dict[int, FrameLayout] = {}
+        self.scale = 1.0
 
     def prepare(self, layers: Sequence[LayerLight]) -> None:
         """Switch on, level every layer's payload on the power meter, upload every frame."""
         self._switch_on()
         self.layouts.update({light.layer: self._layout(light) for light in layers})
-        scale = _common_scale(layers, self._mean_photons)
+        self.scale = scale = _common_scale(layers, self._mean_photons)
         self._on_step(f"level to {self._mean_photons:g} photons a mode")
         self._level(max(layers, key=lambda light: light.quadratures.size), scale)
         for light in layers:

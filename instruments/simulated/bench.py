@@ -11,7 +11,7 @@ of that moment.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,9 +99,10 @@ class TriggerCable:
 
 
 class Digitizer:
-    """The front end at one receiver; implements `DigitizerPort`."""
+    """A front end at a receiver; several may hang on one. Implements `DigitizerPort`."""
 
-    def __init__(self, take: Callable[[CaptureWindow], Capture]) -> None:
+    def __init__(self, receiver: str, take: Callable[[Digitizer, CaptureWindow], Capture]) -> None:
+        self.receiver = receiver
         self._take = take
         self.armed: tuple[CaptureWindow, Callable[[Capture], None]] | None = None
 
@@ -115,7 +116,7 @@ class Digitizer:
 
     def capture_now(self, window: CaptureWindow) -> Capture:
         """Acquire at once."""
-        return self._take(window)
+        return self._take(self, window)
 
 
 class MonitorSensor:
@@ -155,7 +156,9 @@ class LinkBench:
 
     def __post_init__(self) -> None:
         self.trigger = TriggerCable(self.clock, self._acquire_armed)
-        self.digitizers = {name: Digitizer(self._taker(name)) for name in self.optics.receivers}
+        self._digitizers: list[Digitizer] = []
+        laser = self.optics.laser
+        self.optics.modulator.wavelength_m = lambda: frequency_to_wavelength_m(laser.frequency_hz)
         self._power_cache: tuple[object, float] | None = None
 
     def modulated_power_w(self) -> float:
@@ -167,8 +170,9 @@ class LinkBench:
             optics.drive_q.drive,
             optics.drive_i.playing(now_s),
             optics.drive_q.playing(now_s),
+            optics.laser.frequency_hz,
             tuple(
-                electrode.voltage_v()
+                electrode.phase_rad()
                 for electrode in (
                     optics.modulator.child_i,
                     optics.modulator.child_q,
@@ -191,52 +195,65 @@ class LinkBench:
         )
         return float(np.vdot(field_, field_).real) / len(field_)
 
-    def _taker(self, name: str) -> Callable[[CaptureWindow], Capture]:
-        def take(window: CaptureWindow) -> Capture:
-            return self._capture(self.clock.now_s(), {name: window})[name]
+    def digitizer_at(self, receiver: str) -> Digitizer:
+        """Return a new front end at the client's or the server's detector."""
+        self._digitizers.append(Digitizer(receiver, self._take_now))
+        return self._digitizers[-1]
 
-        return take
+    def _take_now(self, digitizer: Digitizer, window: CaptureWindow) -> Capture:
+        return self._capture(self.clock.now_s(), [(digitizer, window)])[0]
 
     def _acquire_armed(self, now_s: float) -> None:
-        armed = {
-            name: digitizer.armed
-            for name, digitizer in self.digitizers.items()
-            if digitizer.armed is not None
-        }
+        armed = [(each, each.armed) for each in self._digitizers if each.armed is not None]
         if not armed:
             return
-        captures = self._capture(now_s, {name: item[0] for name, item in armed.items()})
-        for name, (_, deliver) in armed.items():
-            self.digitizers[name].disarm()
-            deliver(captures[name])
+        captures = self._capture(now_s, [(each, window) for each, (window, _) in armed])
+        for (each, (_, deliver)), capture in zip(armed, captures, strict=True):
+            each.disarm()
+            deliver(capture)
 
     def _capture(
-        self, trigger_s: float, requests: Mapping[str, CaptureWindow]
-    ) -> dict[str, Capture]:
+        self, trigger_s: float, requests: Sequence[tuple[Digitizer, CaptureWindow]]
+    ) -> list[Capture]:
         """Compute the fields for the requested windows and digitize them; time passes meanwhile."""
-        windows = {name: self._window(trigger_s, request) for name, request in requests.items()}
+        windows: dict[str, Window] = {}
+        for each, request in requests:
+            window = self._window(trigger_s, request)
+            earlier = windows.get(each.receiver, window)
+            windows[each.receiver] = union(earlier, window)
         voltages = self._voltages(windows)
-        captures: dict[str, Capture] = {}
-        for name, request in requests.items():
-            receiver = self.optics.receivers[name]
-            start_s = windows[name].start / self.grid_hz
-            silence = np.zeros(windows[name].samples, np.float32)
-            captures[name] = {
-                channel: digitize(
-                    voltages[name] if channel == 1 else silence,
-                    start_s,
-                    self.grid_hz,
-                    request,
-                    channel,
-                    receiver.digitizer,
-                    receiver.noise,
-                    trigger_s,
-                )
-                for channel in request.channels
-            }
+        captures = [
+            self._digitized(each.receiver, request, voltages, windows, trigger_s)
+            for each, request in requests
+        ]
         end_s = max(window.stop for window in windows.values()) / self.grid_hz
         self.clock.sleep(max(end_s - self.clock.now_s(), 0.0))
         return captures
+
+    def _digitized(
+        self,
+        name: str,
+        request: CaptureWindow,
+        voltages: Mapping[str, Real],
+        windows: Mapping[str, Window],
+        trigger_s: float,
+    ) -> Capture:
+        receiver = self.optics.receivers[name]
+        start_s = windows[name].start / self.grid_hz
+        silence = np.zeros(windows[name].samples, np.float32)
+        return {
+            channel: digitize(
+                voltages[name] if channel == 1 else silence,
+                start_s,
+                self.grid_hz,
+                request,
+                channel,
+                receiver.digitizer,
+                receiver.noise,
+                trigger_s,
+            )
+            for channel in request.channels
+        }
 
     def _window(self, trigger_s: float, request: CaptureWindow) -> Window:
         start = math.floor((trigger_s + request.start_s) * self.grid_hz) - self.settling_samples

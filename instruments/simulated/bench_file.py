@@ -246,7 +246,7 @@ def _panel(
             return InfiniiVisionPanel(
                 name,
                 clock,
-                bench.digitizers[table.receiver],
+                bench.digitizer_at(table.receiver),
                 2,
                 identity=f"KEYSIGHT TECHNOLOGIES,DSO-X 3104T,{table.serial},07.50.2021102830",
                 max_sample_rate_hz=table.max_sample_rate_hz,

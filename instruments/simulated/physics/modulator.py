@@ -33,13 +33,21 @@ class ModulatorParameters:
     offset_rad: tuple[float, float, float]
 
 
+_RATED_WAVELENGTH_M = 1550e-9
+
+
 class IQModulator:
-    """The modulator with its three bias electrodes."""
+    """The modulator with its three bias electrodes.
+
+    Half-wave voltages are rated at 1550 nm and grow with the wavelength of the light: the same
+    index change is less of a wave (Yariv and Yeh, Photonics, 2007, section 9.3).
+    """
 
     def __init__(self, parameters: ModulatorParameters, noise: Noise) -> None:
         self.parameters = parameters
         self._leak = 10.0 ** (-parameters.extinction_ratio_db / 20.0)
         self._through = 10.0 ** (-parameters.insertion_loss_db / 20.0)
+        self.wavelength_m: Callable[[], float] = lambda: _RATED_WAVELENGTH_M
         shift = math.atan(self._leak)
         self.child_i = BiasElectrode(
             parameters.v_pi_i_v, parameters.offset_rad[0], -shift, parameters.lock_error_rad, noise
@@ -54,6 +62,12 @@ class IQModulator:
             parameters.lock_error_rad,
             noise,
         )
+        for electrode in (self.child_i, self.child_q, self.parent):
+            electrode.wavelength_scale = self.wavelength_scale
+
+    def wavelength_scale(self) -> float:
+        """Return by what half-wave voltages differ from their rating, for the light of now."""
+        return self.wavelength_m() / _RATED_WAVELENGTH_M
 
     def transfer(self, drive_i_v: Real, drive_q_v: Real) -> Field:
         """Return the field transmission for drive voltages in V; |t|^2 is the power's."""
@@ -65,6 +79,7 @@ class IQModulator:
         return child_i
 
     def _child(self, drive_v: Real, v_pi_v: float, electrode: BiasElectrode) -> Field:
+        v_pi_v *= self.wavelength_scale()
         angle = drive_v * np.float32(math.pi / (2.0 * v_pi_v))
         angle += np.float32(electrode.phase_rad())
         field = np.empty(len(angle), np.complex64)
@@ -104,6 +119,8 @@ class BiasElectrode:
         self._lock_error_rad = lock_error_rad
         self._noise = noise
         self._voltage_v = 0.0
+        self.wavelength_scale: Callable[[], float] = lambda: 1.0
+        self.external: Callable[[], float] = lambda: 0.0
         self.tap: Callable[[], float] = lambda: 0.0
 
     def set_bias(self, mode: BiasMode, voltage_v: float = 0.0) -> None:
@@ -117,15 +134,19 @@ class BiasElectrode:
             if mode is BiasMode.NULL:
                 target += self._compensation_rad
             away = math.remainder(target - self._offset_rad, 2.0 * math.pi)
-            self._voltage_v = away * 2.0 * self._v_pi_v / math.pi
+            v_pi_v = self._v_pi_v * self.wavelength_scale()
+            self._voltage_v = away * 2.0 * v_pi_v / math.pi - self.external()
 
     def voltage_v(self) -> float:
-        """Return the voltage on the electrode."""
+        """Return the controller's voltage on the electrode."""
         return self._voltage_v
 
     def phase_rad(self) -> float:
-        """Return the phase u that bias and offset make."""
-        return self._offset_rad + math.pi * self._voltage_v / (2.0 * self._v_pi_v)
+        """Return the phase u that offset, controller and `external` (V, a source) make."""
+        voltage_v = self._voltage_v + self.external()
+        return self._offset_rad + math.pi * voltage_v / (
+            2.0 * self._v_pi_v * self.wavelength_scale()
+        )
 
     def settled(self) -> bool:
         """Return True: the lock is taken as settled once set; the panel adds its time."""
