@@ -99,16 +99,16 @@ def _step(annotation: Any, part: int | str) -> Any:
         return field.annotation if field is not None else None
     if get_origin(annotation) in (Union, UnionType):
         members = [_bare(member) for member in get_args(annotation)]
-        tagged = [m for m in members if _tag(m) == part]
+        tagged = [m for m in members if part in _tags(m)]
         return tagged[0] if tagged else _step(next(m for m in members if m is not type(None)), part)
     arguments = get_args(annotation)
     return arguments[-1] if arguments else None
 
 
-def _tag(model: Any) -> Any:
-    """Return the value of a union member's one-word `type` field."""
+def _tags(model: Any) -> tuple[Any, ...]:
+    """Return the values that a union member's `type` field may have."""
     field = getattr(model, "model_fields", {}).get("type")
-    return get_args(field.annotation)[0] if field is not None else None
+    return get_args(field.annotation) if field is not None else ()
 
 
 def _bare(annotation: Any) -> Any:

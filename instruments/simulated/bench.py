@@ -145,6 +145,7 @@ class MonitorSensor:
 class LinkBench:
     """The bench: components, clock, trigger cable, ports, and the panels on the wire.
 
+    `panels` go by their VISA address, `names` tell each one's name and type in the bench file.
     Each record is computed with `settling_samples` before and after it, for filters to settle.
     """
 
@@ -153,6 +154,7 @@ class LinkBench:
     settling_samples: int = 64
     clock: BenchClock = field(default_factory=BenchClock)
     panels: dict[str, FrontPanel] = field(default_factory=dict)
+    names: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.trigger = TriggerCable(self.clock, self._acquire_armed)

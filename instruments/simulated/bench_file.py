@@ -85,6 +85,7 @@ def build_bench(table: BenchFile, path: Path) -> LinkBench:
         if panel.address in bench.panels:
             raise StationFileError(f"{path}: panel {name!r}: address {panel.address!r} is taken")
         bench.panels[panel.address] = _panel(name, panel, bench, drives, seeds)
+        bench.names[panel.address] = (name, panel.type)
     return bench
 
 

@@ -101,7 +101,25 @@ class ShutterTable(_Table):
     isolation_db: Positive
 
 
+class ProbeTable(_Table):
+    """A line beside the link: a laser of its own, a fibre, a power head."""
+
+    linewidth_hz: NotNegative
+    rin_db_hz: Annotated[float, Field(lt=-100.0)]
+    insertion_loss_db: NotNegative
+
+
+class LoadTable(_Table):
+    """What hangs on a direct-current output; with `electrode`, its voltage adds to that bias."""
+
+    resistance_ohm: Positive
+    noise_v: NotNegative
+    electrode: Literal["child_i", "child_q", "parent"] | None = None
+
+
 DriveName = Literal[
+    "spare_1",
+    "spare_2",
     "modulator_i",
     "modulator_q",
     "rotation_real",
@@ -163,8 +181,76 @@ class PowerMeterTable(_Table):
     address: str
 
 
+class SweptLaserTable(_Table):
+    """An N7776C or a TSL-570 that lights a probe line."""
+
+    type: Literal["keysight_n7776c", "santec_tsl570"]
+    address: str
+    probe: str
+
+
+class ProbeAttenuatorTable(_Table):
+    """A DD-100 in a probe line."""
+
+    type: Literal["oz_optics_dd100"]
+    address: str
+    probe: str
+
+
+class MultiportMeterTable(_Table):
+    """An N7744A; each input hangs on a probe line, or on the link's monitor tap as "monitor"."""
+
+    type: Literal["keysight_n7744a"]
+    address: str
+    inputs: dict[Literal["1", "2", "3", "4"], str]
+
+
+class VoltageArrayTable(_Table):
+    """A Q8iv with a load on each output in use."""
+
+    type: Literal["qontrol_q8iv"]
+    address: str
+    outputs: dict[Literal["1", "2", "3", "4", "5", "6", "7", "8"], str]
+
+
+class SourceMeterTable(_Table):
+    """A 2450 with a load."""
+
+    type: Literal["keithley_2450"]
+    address: str
+    output: str
+
+
+class SupplyTable(_Table):
+    """An E36312A with a load on each output in use."""
+
+    type: Literal["keysight_e36312a"]
+    address: str
+    outputs: dict[Literal["1", "2", "3"], str]
+
+
+class RedPitayaTable(_Table):
+    """A STEMlab 125-14: its first input at a receiver, outputs where a generator's could be."""
+
+    type: Literal["red_pitaya"]
+    address: str
+    receiver: Literal["client", "server"]
+    outputs: dict[Literal["1", "2"], DriveName] = {}
+
+
 PanelTable = Annotated[
-    ItlaTable | GeneratorTable | BiasTable | OscilloscopeTable | PowerMeterTable,
+    ItlaTable
+    | GeneratorTable
+    | BiasTable
+    | OscilloscopeTable
+    | PowerMeterTable
+    | SweptLaserTable
+    | ProbeAttenuatorTable
+    | MultiportMeterTable
+    | VoltageArrayTable
+    | SourceMeterTable
+    | SupplyTable
+    | RedPitayaTable,
     Field(discriminator="type"),
 ]
 
@@ -185,4 +271,6 @@ class BenchFile(_Table):
     shutter: ShutterTable
     client: ReceiverTable
     server: ReceiverTable
+    probes: dict[str, ProbeTable] = {}
+    loads: dict[str, LoadTable] = {}
     panels: dict[str, PanelTable]

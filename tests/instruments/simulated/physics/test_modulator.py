@@ -193,3 +193,31 @@ def test_a_controllers_tap_shows_what_it_is_connected_to() -> None:
     assert made.child_i.tap_power_w() == 0.0
     made.child_i.tap = lambda: 3e-6
     assert made.child_i.tap_power_w() == 3e-6
+
+
+def test_half_wave_voltages_grow_with_the_wavelength() -> None:
+    """The drive that swings a child from peak to null at 1550 nm falls short at 1600 nm."""
+    modulator = IQModulator(
+        ModulatorParameters(3.5, 3.5, 7.0, 200.0, 0.0, 0.0, (0.0, 0.0, 0.0)),
+        Noise(np.random.SeedSequence(1)),
+    )
+    for electrode in (modulator.child_i, modulator.child_q, modulator.parent):
+        electrode.set_bias(BiasMode.PEAK)
+    drive = np.array([3.5], np.float32)
+    assert abs(modulator.transfer(drive, drive)[0]) == pytest.approx(0.0, abs=1e-6)
+    modulator.wavelength_m = lambda: 1600e-9
+    expected = np.cos(np.pi / 2.0 * 1550.0 / 1600.0)
+    assert abs(modulator.transfer(drive, drive)[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_source_on_an_electrode_moves_its_bias() -> None:
+    modulator = IQModulator(
+        ModulatorParameters(3.5, 3.5, 7.0, 200.0, 0.0, 0.0, (0.0, 0.0, 0.0)),
+        Noise(np.random.SeedSequence(1)),
+    )
+    modulator.child_i.set_bias(BiasMode.MANUAL, 1.0)
+    modulator.child_i.external = lambda: 0.75
+    assert modulator.child_i.phase_rad() == pytest.approx(np.pi * 1.75 / 7.0)
+    assert modulator.child_i.voltage_v() == 1.0
+    modulator.child_i.set_bias(BiasMode.NULL)
+    assert modulator.child_i.phase_rad() == pytest.approx(np.pi / 2.0, abs=1e-6)
