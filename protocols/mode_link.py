@@ -85,26 +85,27 @@ class ModeLink:
     ) -> Iterator[ReturnedLight]:
         """Yield each image's returned light and complete its measured values in place."""
         returned = np.empty((light.rows, light.modes), np.float32)
+        bright = np.concatenate([light.x, light.p]) * np.float32(self._returned_amplitude)
         for row_values, row in zip(measured, coefficients, strict=True):
             on_x = generator.random(light.rows, dtype=np.float32) < np.float32(0.5)
             halves = np.ascontiguousarray(row.reshape(-1, 2).T)
+            chosen = np.arange(light.rows) + np.where(on_x, 0, light.rows)
             for first in range(0, light.rows, _ROWS_AT_ONCE):
                 part = slice(first, first + _ROWS_AT_ONCE)
-                sent = np.where(on_x[part, None], light.x[part], light.p[part])
-                self._rows(sent, on_x[part], halves, row_values[part], generator, returned[part])
+                self._rows(on_x[part], halves, row_values[part], generator, returned[part])
+                returned[part] += bright.take(chosen[part], axis=0)
             cosine = on_x.astype(np.float32)[:, None]
             yield ReturnedLight(returned, cosine, np.float32(1.0) - cosine)
 
     def _rows(
         self,
-        sent: Floats,
         on_x: npt.NDArray[np.bool_],
         halves: Floats,
         row_values: Floats,
         generator: np.random.Generator,
         returned: Floats,
     ) -> None:
-        """Draw some rows of one image: complete `row_values`, fill `returned`."""
+        """Draw some rows of one image: complete `row_values`, fill `returned` with the noise."""
         settings = self._settings
         white = self._blocked_variance
         white += settings.verifier.efficiency * settings.technical_noise
@@ -121,8 +122,6 @@ class ModeLink:
         kicks *= math.sqrt(seen / self._blocked_variance)
         returned *= np.float32(math.sqrt(white / self._blocked_variance))
         returned += kicks.T.astype(np.float32) @ halves
-        sent *= np.float32(self._returned_amplitude)
-        returned += sent
 
     def _clone(self, b_vacuum: Floats, fresh: Floats, row_values: Floats) -> tuple[Floats, Floats]:
         """Add the measured arm's noise to `row_values`; return what X and P of b take back."""

@@ -17,9 +17,13 @@ import numpy.typing as npt
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.errors import SettingError, SignalError
+from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import WEIGHTS_PER_MODE, Assumptions, weights_bits_per_mode
 from labctl.protocols.link import LayerLight, ReturnedLight
 from labctl.protocols.settings import VerificationSettings
+
+# Few enough rows that all passes over a block stay in the cache.
+_ROWS_AT_ONCE = 112
 
 
 class LayerEvidence:
@@ -28,6 +32,7 @@ class LayerEvidence:
     def __init__(self, light: LayerLight) -> None:
         self._light = light
         self._fresh: list[tuple[float, float, float, float]] = []
+        self._scratch = np.empty((2, _ROWS_AT_ONCE, light.modes), np.float32)
         self.samples = 0
         self.sent_power = 0.0
         self.cross_power = 0.0
@@ -42,22 +47,38 @@ class LayerEvidence:
         read = returned.measured
         if read.shape != self._light.x.shape:
             raise SettingError("returned light", read.shape, f"of shape {self._light.x.shape}")
-        if not math.isfinite(float(np.vdot(read, read))):
+        sums = np.zeros(3)
+        for first in range(0, len(read), _ROWS_AT_ONCE):
+            part = slice(first, first + _ROWS_AT_ONCE)
+            sums += self._sums(read[part], returned.cosine[part], returned.sine[part], part)
+        if not np.isfinite(sums).all():
             raise SignalError("returned light holds values that are not finite, or beyond 1e19")
-        expected = returned.cosine * self._light.x
-        expected += returned.sine * self._light.p
-        sent = float(np.vdot(expected, expected))
-        # Sums of the residual, not of bright light: what float32 rounds stays far below vacuum.
-        slope = float(np.float32(np.vdot(expected, read) / sent)) if sent > 0.0 else 0.0
-        residual = read - np.float32(slope) * expected
-        remainder = float(np.vdot(expected, residual))
-        cross = slope * sent + remainder
-        received = slope * (cross + remainder) + float(np.vdot(residual, residual))
+        sent, cross, received = map(float, sums)
         self.samples += read.size
         self.sent_power += sent
         self.cross_power += cross
         self.received_power += received
         self._fresh.append((float(read.size), sent, cross, received))
+
+    def _sums(
+        self, read: Floats, cosine: Floats, sine: Floats, rows: slice
+    ) -> tuple[float, float, float]:
+        """Return the sums of sent^2, sent times read and read^2 over some rows.
+
+        Built from the residual, not from bright light: what float32 rounds stays far below vacuum.
+        """
+        expected, other = self._scratch[0][: len(read)], self._scratch[1][: len(read)]
+        np.multiply(cosine, self._light.x[rows], out=expected)
+        np.multiply(sine, self._light.p[rows], out=other)
+        expected += other
+        sent = float(np.vdot(expected, expected))
+        along = float(np.vdot(expected, read))
+        slope = np.float32(along / sent if sent > 0.0 and math.isfinite(along) else 0.0)
+        np.multiply(expected, -slope, out=other)
+        other += read
+        remainder = float(np.vdot(expected, other))
+        cross = float(slope) * sent + remainder
+        return sent, cross, float(slope) * (cross + remainder) + float(np.vdot(other, other))
 
     def take_sums(self) -> npt.NDArray[np.float64]:
         """Return, once each, every image's sums (images, 4) for a run file.
