@@ -15,3 +15,8 @@ def shipped_station_path() -> Path:
 def shipped_bench_path() -> Path:
     """Return the bench file of the demo."""
     return _STATIONS / "demo_bench.toml"
+
+
+def shipped_fleet_path() -> Path:
+    """Return the bench file that holds every instrument there is a front panel for."""
+    return _STATIONS / "fleet_bench.toml"

@@ -100,6 +100,27 @@ class TunableLaser(Laser, Protocol):
 
 
 @runtime_checkable
+class SweptLaser(Protocol):
+    """A laser that sweeps its wavelength at a constant speed."""
+
+    def configure_sweep(self, start_m: float, stop_m: float, speed_m_s: float) -> None:
+        """Prepare one sweep from `start_m` up to `stop_m` (wavelengths in m), speed in m/s."""
+        ...
+
+    def start_sweep(self) -> None:
+        """Start the sweep that was configured last; returns at once."""
+        ...
+
+    def sweeping(self) -> bool:
+        """Tell whether a sweep that was started has not ended yet."""
+        ...
+
+    def stop_sweep(self) -> None:
+        """End the sweep where it is."""
+        ...
+
+
+@runtime_checkable
 class Attenuator(Protocol):
     """A variable optical attenuator."""
 
@@ -152,6 +173,23 @@ class VoltageSource(Protocol):
 
     def voltage_v(self) -> float:
         """Return the voltage that is set, in V."""
+        ...
+
+
+@runtime_checkable
+class SourceMeter(VoltageSource, Protocol):
+    """A voltage source that limits its current and measures what is at its output."""
+
+    def set_current_limit(self, current_a: float) -> None:
+        """Limit the current to a magnitude in A."""
+        ...
+
+    def measured_voltage_v(self) -> float:
+        """Measure and return the voltage at the output, in V."""
+        ...
+
+    def measured_current_a(self) -> float:
+        """Measure and return the current that the output delivers, in A."""
         ...
 
 

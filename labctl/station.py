@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
@@ -10,11 +12,13 @@ from typing import Any, Protocol, Self, TypeVar
 
 from labctl.errors import InstrumentError, LimitError, StationFileError
 from labctl.safety import run_all
-from labctl.station_file import StationFile, library_of, read_station_file
+from labctl.station_file import StationFile, library_of, read_station_file, record_of
 
 Capability = TypeVar("Capability")
 
 DRIVER_GROUP = "labctl.drivers"
+# What transports look at when they are opened; a station knows no transport.
+_RECORD, _REPLAY = "LABCTL_RECORD", "LABCTL_REPLAY"
 
 
 class Openable(Protocol):
@@ -49,7 +53,8 @@ class Station:
     """Opened instruments; use it as a context manager.
 
     Leaving the context puts every instrument into its safe state, last opened first, also after
-    an error or Ctrl-C, and closes it.
+    an error or Ctrl-C, and closes it. If the station file asks for a wire record, `record` is
+    where it goes, unless the process is recorded or replayed as a whole.
     """
 
     def __init__(self, path: Path, table: StationFile) -> None:
@@ -57,6 +62,7 @@ class Station:
         self.table = table
         self._opened: dict[str, Openable] = {}
         self.identities: dict[str, object] = {}
+        self.record: Path | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -70,13 +76,9 @@ class Station:
         return station
 
     def __enter__(self) -> Self:
-        library = library_of(self.table, self.path)
         try:
-            for name, table in self.table.instruments.items():
-                opener = find_driver(table.driver)
-                opened = opener(name, table.address, library=library, options=table.options)
-                self._opened[name] = opened
-                self.identities[name] = opened.identify()
+            with self._recording():
+                self._open_all()
         except BaseException as error:
             _add_failures(error, self._leave())
             raise
@@ -112,6 +114,29 @@ class Station:
                 name, quantity, value, f"{limit.low} to {limit.high} by the station file"
             )
         return value
+
+    def _open_all(self) -> None:
+        library = library_of(self.table, self.path)
+        for name, table in self.table.instruments.items():
+            opener = find_driver(table.driver)
+            opened = opener(name, table.address, library=library, options=table.options)
+            self._opened[name] = opened
+            self.identities[name] = opened.identify()
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        if os.environ.get(_RECORD) or os.environ.get(_REPLAY):
+            yield
+            return
+        self.record = record_of(self.table, self.path)
+        if self.record is None:
+            yield
+            return
+        os.environ[_RECORD] = str(self.record)
+        try:
+            yield
+        finally:
+            del os.environ[_RECORD]
 
     def _leave(self) -> list[str]:
         leaving = list(reversed(self._opened.items()))

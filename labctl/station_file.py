@@ -135,11 +135,14 @@ class StationFile(_Table):
     """A whole station file.
 
     `library` is the VISA library: "" for the system's, "@py", or "FILE@labctl" for a simulated
-    bench, FILE being relative to the station file.
+    bench, FILE being relative to the station file. `record`: a file, relative to the station file,
+    to which all messages with the instruments are written; if it exists, the next free of
+    FILE-2, FILE-3 and so on.
     """
 
     name: str
     library: str
+    record: Annotated[str, Field(min_length=1)] | None = None
     instruments: dict[str, InstrumentTable]
     frame: FrameTable
     server: ServerRoles
@@ -198,3 +201,15 @@ def library_of(station: StationFile, path: Path) -> str:
         return station.library
     bench = station.library.removesuffix(SIMULATED)
     return f"{(path.parent / bench).resolve()}{SIMULATED}"
+
+
+def record_of(station: StationFile, path: Path) -> Path | None:
+    """Return the file that a station's next wire record goes to, None if it keeps none."""
+    if station.record is None:
+        return None
+    wanted = free = (path.parent / station.record).resolve()
+    number = 1
+    while free.exists():
+        number += 1
+        free = wanted.with_stem(f"{wanted.stem}-{number}")
+    return free

@@ -112,7 +112,8 @@ class Keysight33512B:
     ) -> None:
         """Select a stored waveform and play it continuously: sample +1 is offset + amplitude.
 
-        Ends a burst set before; does not switch the output. Raises LimitError.
+        `sample_rate_hz` in Hz, `amplitude_v` (peak) and `offset_v` in V at the load. Ends a burst
+        set before; does not switch the output. Raises LimitError.
         """
         self._check_channel(channel)
         self._check_name(name)

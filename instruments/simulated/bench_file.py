@@ -10,27 +10,10 @@ import math
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from labctl.errors import StationFileError
-from labctl.instruments.simulated.bench import LinkBench, MonitorSensor, Optics, Receiver
-from labctl.instruments.simulated.bench_tables import (
-    BenchFile,
-    BiasTable,
-    DriveName,
-    GeneratorTable,
-    ItlaTable,
-    OscilloscopeTable,
-    PanelTable,
-    PowerMeterTable,
-    ReceiverTable,
-)
-from labctl.instruments.simulated.panel import FrontPanel
-from labctl.instruments.simulated.panels.itla import ITLAPanel
-from labctl.instruments.simulated.panels.keysight_33500 import Keysight33500Panel
-from labctl.instruments.simulated.panels.keysight_infiniivision import InfiniiVisionPanel
-from labctl.instruments.simulated.panels.thorlabs_mx10b import ThorlabsMX10BPanel
-from labctl.instruments.simulated.panels.thorlabs_pm100d import ThorlabsPM100DPanel
+from labctl.instruments.simulated.bench import LinkBench, Optics, Receiver
+from labctl.instruments.simulated.bench_panels import PanelBuilder
+from labctl.instruments.simulated.bench_tables import BenchFile, DriveName, ReceiverTable
 from labctl.instruments.simulated.physics.detection import (
     BalancedDetector,
     DetectorParameters,
@@ -38,13 +21,9 @@ from labctl.instruments.simulated.physics.detection import (
     SensorParameters,
 )
 from labctl.instruments.simulated.physics.drive import DriveOutput, DriveParameters
-from labctl.instruments.simulated.physics.grid import Noise
+from labctl.instruments.simulated.physics.grid import Seeds
 from labctl.instruments.simulated.physics.laser import Laser, LaserParameters
-from labctl.instruments.simulated.physics.modulator import (
-    BiasElectrode,
-    IQModulator,
-    ModulatorParameters,
-)
+from labctl.instruments.simulated.physics.modulator import IQModulator, ModulatorParameters
 from labctl.instruments.simulated.physics.path import (
     Fibre,
     PhaseDrift,
@@ -68,7 +47,7 @@ def build_bench(table: BenchFile, path: Path) -> LinkBench:
     """Build the bench that a checked bench file describes."""
     _check_bandwidths(table, path)
     _check_slots(table, path)
-    seeds = _Seeds(table.seed)
+    seeds = Seeds(table.seed)
     grid_hz = table.grid_hz
     stage = DriveParameters(**table.generators.model_dump())
     drives = {
@@ -81,11 +60,9 @@ def build_bench(table: BenchFile, path: Path) -> LinkBench:
     optics.attenuator = VariableAttenuator(
         table.attenuation.insertion_loss_db, lambda: bench.modulated_power_w() * tap
     )
+    builder = PanelBuilder(table, path, bench, drives, seeds)
     for name, panel in table.panels.items():
-        if panel.address in bench.panels:
-            raise StationFileError(f"{path}: panel {name!r}: address {panel.address!r} is taken")
-        bench.panels[panel.address] = _panel(name, panel, bench, drives, seeds)
-        bench.names[panel.address] = (name, panel.type)
+        builder.add(name, panel)
     return bench
 
 
@@ -124,22 +101,8 @@ def _check_slots(table: BenchFile, path: Path) -> None:
         )
 
 
-def _dark() -> float:
-    return 0.0
-
-
-class _Seeds:
-    """Streams of random numbers by name: adding a component leaves all others as they are."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def noise(self, name: str) -> Noise:
-        return Noise(np.random.SeedSequence([self._seed, *name.encode()]))
-
-
 def _optics(
-    table: BenchFile, drives: dict[str, DriveOutput], grid_hz: float, seeds: _Seeds
+    table: BenchFile, drives: dict[str, DriveOutput], grid_hz: float, seeds: Seeds
 ) -> Optics:
     laser = table.laser
     rotation = table.rotation
@@ -158,7 +121,7 @@ def _optics(
         sensor=SensorParameters(
             table.monitor.responsivity_a_w, table.monitor.dark_current_a, table.monitor.noise_a
         ),
-        attenuator=VariableAttenuator(table.attenuation.insertion_loss_db, _dark),
+        attenuator=VariableAttenuator(table.attenuation.insertion_loss_db, lambda: 0.0),
         fixed_attenuation_db=table.attenuation.fixed_db,
         forward=Fibre(**table.forward.model_dump()),
         rotation=RotationUnit(
@@ -188,7 +151,7 @@ def _optics(
 
 
 def _receiver(
-    table: ReceiverTable, phase_drive: DriveOutput, grid_hz: float, seeds: _Seeds, name: str
+    table: ReceiverTable, phase_drive: DriveOutput, grid_hz: float, seeds: Seeds, name: str
 ) -> Receiver:
     return Receiver(
         lo_fraction=table.lo_fraction,
@@ -210,50 +173,3 @@ def _receiver(
         digitizer=DigitizerParameters(table.digitizer_bits, table.digitizer_noise_v),
         noise=seeds.noise(f"{name} digitizer"),
     )
-
-
-def _panel(
-    name: str, table: PanelTable, bench: LinkBench, drives: dict[str, DriveOutput], seeds: _Seeds
-) -> FrontPanel:
-    clock, optics = bench.clock, bench.optics
-    match table:
-        case ItlaTable():
-            return ITLAPanel(
-                name, clock, optics.laser, serial=table.serial, turn_on_s=table.turn_on_s
-            )
-        case GeneratorTable():
-            return Keysight33500Panel(
-                name,
-                clock,
-                {int(output): drives[drive] for output, drive in table.outputs.items()},
-                bench.trigger if table.trigger == "sends" else None,
-                bench.trigger if table.trigger == "receives" else None,
-                serial=table.serial,
-                memory_samples=table.memory_samples,
-                max_sample_rate_hz=table.max_sample_rate_hz,
-            )
-        case BiasTable():
-            electrode: BiasElectrode = getattr(optics.modulator, table.bias)
-            electrode.tap = lambda: bench.modulated_power_w() * optics.tap_fraction
-            # The box has a laser and an attenuator of its own; what the bench does not use of them
-            # is there, with nothing connected.
-            attenuator = optics.attenuator if table.attenuator else VariableAttenuator(0.7, _dark)
-            built_in = LaserParameters(linewidth_hz=1e6, rin_db_hz=-145.0)
-            laser = Laser(built_in, bench.grid_hz, seeds.noise(f"laser {name}"))
-            return ThorlabsMX10BPanel(
-                name, clock, laser, electrode, attenuator, ack=table.ack, serial=table.serial
-            )
-        case OscilloscopeTable():
-            return InfiniiVisionPanel(
-                name,
-                clock,
-                bench.digitizer_at(table.receiver),
-                2,
-                identity=f"KEYSIGHT TECHNOLOGIES,DSO-X 3104T,{table.serial},07.50.2021102830",
-                max_sample_rate_hz=table.max_sample_rate_hz,
-                memory_samples=table.memory_samples,
-            )
-        case PowerMeterTable():
-            return ThorlabsPM100DPanel(
-                name, clock, MonitorSensor(bench, seeds.noise(f"sensor {name}"))
-            )

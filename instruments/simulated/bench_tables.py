@@ -206,11 +206,11 @@ class MultiportMeterTable(_Table):
 
 
 class VoltageArrayTable(_Table):
-    """A Q8iv with a load on each output in use."""
+    """A Q8iv with a load on each output in use; outputs count from 0."""
 
     type: Literal["qontrol_q8iv"]
     address: str
-    outputs: dict[Literal["1", "2", "3", "4", "5", "6", "7", "8"], str]
+    outputs: dict[Literal["0", "1", "2", "3", "4", "5", "6", "7"], str]
 
 
 class SourceMeterTable(_Table):

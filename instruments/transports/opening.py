@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, SettingError
 from labctl.instruments.capabilities import Instrument
+from labctl.instruments.transports.masking import conceal
 
 _I = TypeVar("_I", bound=Instrument)
 _O = TypeVar("_O", bound="DriverOptions")
@@ -23,7 +24,7 @@ class DriverOptions(BaseModel):
 def read_options(model: type[_O], instrument: str, options: Mapping[str, object]) -> _O:
     """Return the options as the driver's model; raises SettingError naming the first wrong one."""
     try:
-        return model.model_validate(dict(options))
+        read = model.model_validate(dict(options))
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else "options"
@@ -32,6 +33,8 @@ def read_options(model: type[_O], instrument: str, options: Mapping[str, object]
         else:
             valid = str(first["msg"]).removeprefix("Input should be ")
         raise SettingError(f"{instrument} option {key}", first["input"], valid) from error
+    conceal(read.model_dump())
+    return read
 
 
 def verified(instrument: _I, address: str, *checks: Callable[[], object]) -> _I:

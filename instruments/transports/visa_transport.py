@@ -5,6 +5,8 @@ from __future__ import annotations
 from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError, ReplyError
 from labctl.instruments.codecs.ieee488 import encode_block
+from labctl.instruments.transports.taps import tapped_frames, tapped_messages
+from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 from labctl.instruments.transports.visa_link import VisaLink, close_library, resource_manager
 
 __all__ = [
@@ -27,21 +29,25 @@ def open_visa(
     timeout_s: float,
     terminator: str = "\n",
     baud_rate: int = 9600,
-) -> VisaTransport:
+) -> MessageTransport:
     """Open a VISA address for text messages; raises ConnectionFailedError.
 
     `terminator` ends every command and every reply (a carriage return before it is stripped).
     `baud_rate` holds for serial addresses (8N1). `library` is PyVISA's library string.
     """
-    link = VisaLink(
-        name,
-        address,
-        library=library,
-        timeout_s=timeout_s,
-        terminator=terminator,
-        baud_rate=baud_rate,
-    )
-    return VisaTransport(link, terminator)
+
+    def connect() -> VisaTransport:
+        link = VisaLink(
+            name,
+            address,
+            library=library,
+            timeout_s=timeout_s,
+            terminator=terminator,
+            baud_rate=baud_rate,
+        )
+        return VisaTransport(link, terminator)
+
+    return tapped_messages(name, address, connect)
 
 
 def open_visa_frames(
@@ -53,7 +59,7 @@ def open_visa_frames(
     frame_bytes: int,
     filler: bytes,
     baud_rate: int,
-) -> VisaFrameTransport:
+) -> FrameTransport:
     """Open a VISA address for frames of `frame_bytes` both ways; raises ConnectionFailedError.
 
     After a disturbance `filler` (one byte) is sent until a whole frame comes back, at most
@@ -68,16 +74,19 @@ def open_visa_frames(
         problem = f"{link.address} does not answer {frame_bytes} filler bytes; check the baud rate"
         raise ConnectionFailedError(name, problem)
 
-    link = VisaLink(
-        name,
-        address,
-        library=library,
-        timeout_s=timeout_s,
-        terminator=None,
-        baud_rate=baud_rate,
-        greet=greet,
-    )
-    return VisaFrameTransport(link, frame_bytes)
+    def connect() -> VisaFrameTransport:
+        link = VisaLink(
+            name,
+            address,
+            library=library,
+            timeout_s=timeout_s,
+            terminator=None,
+            baud_rate=baud_rate,
+            greet=greet,
+        )
+        return VisaFrameTransport(link, frame_bytes)
+
+    return tapped_frames(name, address, connect)
 
 
 class VisaTransport:

@@ -104,10 +104,14 @@ def _notes(error: BaseException) -> str:
 def _add_commands() -> None:
     if app.registered_commands:
         return
-    from labctl.cli import demo, infer, leakage, station, train
+    from labctl.cli import demo, infer, instruments, leakage, record, sim, station, train
 
     app.command("demo")(demo.demo)
     app.command("infer")(infer.infer)
     app.command("leakage")(leakage.leakage)
     app.command("train")(train.train)
+    app.command("record", context_settings=record.CONTEXT)(record.record)
+    app.command("replay", context_settings=record.CONTEXT)(record.replay)
     app.add_typer(station.app, name="station")
+    app.add_typer(instruments.app, name="instruments")
+    app.add_typer(sim.app, name="sim")

@@ -46,6 +46,17 @@ def union(*windows: Window) -> Window:
     return Window(start, max(window.stop for window in windows) - start)
 
 
+class Seeds:
+    """Streams of random numbers by name: adding a component leaves all others as they are."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def noise(self, name: str) -> Noise:
+        """Return the source of randomness of that name."""
+        return Noise(np.random.SeedSequence([self._seed, *name.encode()]))
+
+
 class Noise:
     """One physical source of randomness with its own stream."""
 

@@ -1,0 +1,146 @@
+"""OZ Optics DD-100-MC and DA-100 motorised attenuators (serial, 9600 baud).
+
+Commands: section 12 of the command tables, on which three public drivers agree. A reply is some
+lines closed by `Done`, sometimes with an empty line behind it; a refusal is a line that starts
+with `Error`. How long the motor may take is [M]: an option.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
+
+from pydantic import Field
+
+from labctl.errors import InstrumentReportedError, LimitError, ReplyError
+from labctl.instruments.capabilities import Identity
+from labctl.instruments.transports.opening import DriverOptions, read_options, verified
+from labctl.instruments.transports.visa_lines import LinesTransport, open_visa_lines
+
+_DONE = "Done"
+_ERROR = "ERROR"
+_NO_CODE = -1
+_NUMBER = re.compile(r"\s*([+-]?\d+(?:\.\d*)?)")
+
+
+class DD100Options(DriverOptions):
+    """Line, and the time a movement of the motor may take.
+
+    `timeout_s` must cover the longest movement [M]. `terminator` ends the commands: a carriage
+    return, unless given. `model`: how the model starts in the unit's description.
+    """
+
+    baud_rate: int = Field(default=9600, gt=0)
+    timeout_s: float = Field(default=10.0, gt=0)
+    terminator: Literal["\r", "\r\n"] = "\r"
+    model: str = Field(default="DD100", min_length=1)
+
+
+class OzOpticsDD100:
+    """An Attenuator, with its motor to home and its insertion loss to set."""
+
+    def __init__(self, transport: LinesTransport, options: DD100Options | None = None) -> None:
+        self.name = transport.name
+        self._transport = transport
+        self._options = options or DD100Options()
+        self._max_attenuation_db: float | None = None
+
+    @classmethod
+    def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
+        """Connect and identify; raises SettingError or ConnectionFailedError."""
+        read = read_options(DD100Options, name, options)
+        transport = open_visa_lines(
+            name,
+            address,
+            library=library,
+            timeout_s=read.timeout_s,
+            baud_rate=read.baud_rate,
+            end=read.terminator,
+        )
+        attenuator = cls(transport, read)
+        return verified(attenuator, address, attenuator.identify)
+
+    def identify(self) -> Identity:
+        """Ask for the unit's description; raises ReplyError if it is another model."""
+        lines = self._command("CD")
+        wanted = self._options.model
+        start = next(
+            (n for n, line in enumerate(lines) if line.upper().startswith(wanted.upper())), None
+        )
+        if start is None or start + 1 >= len(lines):
+            raise ReplyError(self.name, f"{lines!r} answers, a {wanted} is expected", "CD")
+        self._max_attenuation_db = self._field(lines, "MAX ATTEN:", "CD")
+        serial = next((line[3:].strip() for line in lines if line.startswith("NO:")), "")
+        return Identity("OZ Optics", lines[start], serial, lines[start + 1])
+
+    def set_attenuation(self, attenuation_db: float) -> None:
+        """Set the attenuation in dB (0.01 dB steps), 0 to what the unit states (else LimitError).
+
+        Returns when the motor is there.
+        """
+        highest = self.max_attenuation_db()
+        if not 0 <= attenuation_db <= highest:
+            raise LimitError(self.name, "attenuation_db", attenuation_db, f"0 to {highest:g} dB")
+        self._command(f"A{abs(attenuation_db):.2f}")  # no "-0.00"
+
+    def attenuation_db(self) -> float:
+        """Return the attenuation that is set, in dB."""
+        return self._field(self._command("A?"), "ATTEN:", "A?")
+
+    def max_attenuation_db(self) -> float:
+        """Return the largest attenuation in dB that the unit states; asked for once."""
+        if self._max_attenuation_db is None:
+            self._max_attenuation_db = self._field(self._command("CD"), "MAX ATTEN:", "CD")
+        return self._max_attenuation_db
+
+    def motor_position(self) -> int:
+        """Return where the motor is, in steps."""
+        position = self._field(self._command("D"), "DPOS:", "D")
+        if position != int(position):
+            raise ReplyError(self.name, f"position {position:g} is no number of steps", "D")
+        return int(position)
+
+    def set_insertion_loss(self, loss_db: float) -> None:
+        """Tell the unit its insertion loss in dB, 0 or more (else LimitError)."""
+        if not 0 <= loss_db < math.inf:
+            raise LimitError(self.name, "loss_db", loss_db, "0 dB or more")
+        self._command(f"L{abs(loss_db):.2f}")
+
+    def home(self) -> None:
+        """Move the motor to its home position and find the origin again."""
+        self._command("H")
+
+    def reset(self) -> None:
+        """Restart the unit."""
+        self._command("RST")
+
+    def safe_state(self) -> None:
+        """Attenuate as much as the unit can."""
+        self.set_attenuation(self.max_attenuation_db())
+
+    def close(self) -> None:
+        """End the session."""
+        self._transport.close()
+
+    def _command(self, command: str) -> list[str]:
+        lines = self._transport.exchange(command, _closed)
+        last = lines[-1]
+        if last.upper().startswith(_ERROR):
+            # Whether `Done` follows an error is not documented: it must not close the next reply.
+            self._transport.clear()
+            raise InstrumentReportedError(self.name, _NO_CODE, last, command)
+        return [line for line in lines[:-1] if line]
+
+    def _field(self, lines: Sequence[str], label: str, command: str) -> float:
+        for line in lines:
+            if line.upper().startswith(label):
+                match = _NUMBER.match(line, len(label))
+                if match is not None:
+                    return float(match.group(1))
+        raise ReplyError(self.name, f"{list(lines)!r} has no number behind {label!r}", command)
+
+
+def _closed(lines: Sequence[str]) -> bool:
+    return lines[-1] == _DONE or lines[-1].upper().startswith(_ERROR)

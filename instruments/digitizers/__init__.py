@@ -1,0 +1,1 @@
+"""Digitizer drivers: boards that record voltages but show nothing."""

@@ -1,0 +1,249 @@
+"""Red Pitaya STEMlab 125-14 through its SCPI server (TCP port 5000).
+
+Commands: official client and examples, section 15 of the command tables [V]. Records travel as
+blocks of big-endian float32 volts. That a trigger delay of 0 puts the trigger into the middle of
+the buffer is [M]; so is which range the inputs' jumpers are set for: an option.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from labctl.clock import wait_until
+from labctl.errors import (
+    InstrumentReportedError,
+    InstrumentTimeoutError,
+    LimitError,
+    ReplyError,
+)
+from labctl.instruments.capabilities import Identity, Trace, TriggerInput
+from labctl.instruments.codecs.ieee488 import parse_error
+from labctl.instruments.transports.opening import DriverOptions, read_options, verified
+from labctl.instruments.transports.scpi_session import ScpiSession
+from labctl.instruments.transports.transport import MessageTransport
+from labctl.instruments.transports.visa_transport import open_visa
+
+_DECIMATIONS = tuple(1 << power for power in range(17))
+_PEAK_V = {"LV": 1.0, "HV": 20.0}
+_ROUNDING = 1 + 1e-9
+_LARGEST_DELAY = 2**31 - 1
+_QUEUE_DEPTH = 32
+_TRIGGER_STATES = {"TD": True, "WAIT": False}
+
+
+class RedPitayaOptions(DriverOptions):
+    """Waits, and what the board is.
+
+    `trigger_timeout_s`: how long `read` waits for a trigger. `jumpers`: the range that the
+    inputs are wired for, "LV" (1 V) or "HV" (20 V); unless given the smaller that fits is set.
+    `averaging`: average the samples that decimation leaves out.
+    """
+
+    timeout_s: float = Field(default=10.0, gt=0)
+    trigger_timeout_s: float = Field(default=10.0, gt=0)
+    channels: int = Field(default=2, ge=1, le=4)
+    jumpers: Literal["LV", "HV"] | None = None
+    averaging: bool = True
+    sample_rate_hz: float = Field(default=125e6, gt=0)
+
+
+@dataclass(frozen=True)
+class _Record:
+    start_s: float
+    interval_s: float
+    samples: int
+
+
+class _Session(ScpiSession):
+    """The board counts its errors, and gives them out under a longer name."""
+
+    def check(self, command: str) -> None:
+        """Empty the error queue; raises InstrumentReportedError with the first error in it."""
+        query = "SYST:ERR:NEXT?"
+        count = min(self.integer("SYST:ERR:COUN?"), _QUEUE_DEPTH)
+        replies = [self.query(query) for _ in range(count)]
+        for reply in replies:
+            try:
+                code, message = parse_error(reply)
+            except ValueError as error:
+                raise ReplyError(self.name, f"{error} (after {command!r})", query) from error
+            raise InstrumentReportedError(self.name, code, message, command)
+
+
+class RedPitaya:
+    """A Digitizer."""
+
+    def __init__(
+        self, transport: MessageTransport, options: RedPitayaOptions | None = None
+    ) -> None:
+        self.name = transport.name
+        self._scpi = _Session(transport)
+        self._options = options or RedPitayaOptions()
+        self._record: _Record | None = None
+        self._armed: _Record | None = None
+        self._trigger: str | None = None
+
+    @classmethod
+    def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
+        """Connect and identify; raises SettingError or ConnectionFailedError."""
+        read = read_options(RedPitayaOptions, name, options)
+        transport = open_visa(
+            name, address, library=library, timeout_s=read.timeout_s, terminator="\r\n"
+        )
+        board = cls(transport, read)
+        return verified(board, address, board._scpi.forget_errors, board.identify)
+
+    def identify(self) -> Identity:
+        """Ask `*IDN?` (`REDPITAYA,INSTR<year>,...`); raises ReplyError if it is another maker."""
+        identity = self._scpi.identify("INSTR")
+        if identity.maker.upper() != "REDPITAYA":
+            problem = f"a {identity.maker!r} answers, a REDPITAYA is expected"
+            raise ReplyError(self.name, problem, "*IDN?")
+        return identity
+
+    def configure_channel(self, channel: int, *, range_v: float, offset_v: float) -> None:
+        """Choose the input range that holds `offset_v` +- half of `range_v` (V, peak to peak).
+
+        The board has two ranges, 1 V and 20 V to either side of 0. Raises LimitError.
+        """
+        self._check_channel(channel)
+        if not 0 < range_v < math.inf:
+            raise LimitError(self.name, "range_v", range_v, "above 0 and finite")
+        peak_v = abs(offset_v) + range_v / 2
+        allowed = (self._options.jumpers,) if self._options.jumpers is not None else ("LV", "HV")
+        for gain in allowed:
+            if peak_v <= _PEAK_V[gain] * _ROUNDING:
+                self._scpi.set(f"ACQ:SOUR{channel}:GAIN {gain}")
+                return
+        valid = f"at most {_PEAK_V[allowed[-1]]:g} V"
+        raise LimitError(self.name, "|offset_v| + range_v / 2", peak_v, valid)
+
+    def configure_record(self, *, start_s: float, duration_s: float) -> None:
+        """Set the record's start, in s after the trigger (may be negative), and length in s.
+
+        The sample rate is the highest at which the record fits the buffer. Raises LimitError.
+        """
+        size = self._buffer_samples()
+        rate_hz = self._options.sample_rate_hz
+        longest_s = size * _DECIMATIONS[-1] / rate_hz
+        if not 0 < duration_s <= longest_s * _ROUNDING:
+            raise LimitError(self.name, "duration_s", duration_s, f"0 to {longest_s:.4g} s")
+        fitting = (n for n in _DECIMATIONS if duration_s <= n * size / rate_hz * _ROUNDING)
+        decimation = next(fitting)
+        interval_s = decimation / rate_hz
+        latest_s = (_LARGEST_DELAY - size) * interval_s
+        if not -size * interval_s <= start_s <= latest_s:
+            valid = f"{-size * interval_s:.4g} to {latest_s:.4g} s for records of this length"
+            raise LimitError(self.name, "start_s", start_s, valid)
+        first = round(start_s / interval_s)
+        self._record = None
+        for command in (
+            f"ACQ:DEC {decimation}",
+            f"ACQ:AVG {'ON' if self._options.averaging else 'OFF'}",
+            f"ACQ:TRIG:DLY {first + size // 2}",
+        ):
+            self._scpi.set(command)
+        samples = min(size, max(1, math.ceil(duration_s / interval_s / _ROUNDING)))
+        self._record = _Record(first * interval_s, interval_s, samples)
+
+    def configure_trigger(self, source: TriggerInput, *, level_v: float) -> None:
+        """Trigger on the rising edge through `level_v` (V) of a channel, or of "external".
+
+        The external input is digital: the level does not matter there.
+        """
+        if not math.isfinite(level_v):
+            raise LimitError(self.name, "level_v", level_v, "a finite number")
+        if source == "external":
+            self._trigger = "EXT_PE"
+            return
+        if source not in self._channels():
+            valid = f'"external" or a channel, 1 to {self._options.channels}'
+            raise LimitError(self.name, "trigger source", source, valid)
+        self._scpi.set(f"ACQ:TRIG:LEV {level_v:.9g}")
+        self._trigger = f"CH{source}_PE"
+
+    def arm(self, channels: Sequence[int]) -> None:
+        """Wait for one trigger and record; returns once the samples before the trigger are there.
+
+        The board always records all channels. Raises LimitError unless record and trigger have
+        been configured.
+        """
+        if not channels:
+            raise LimitError(self.name, "channels", channels, "at least one channel")
+        for channel in channels:
+            self._check_channel(channel)
+        if self._record is None:
+            raise LimitError(self.name, "record", None, "configured first (configure_record)")
+        if self._trigger is None:
+            raise LimitError(self.name, "trigger", None, "configured first (configure_trigger)")
+        for command in ("ACQ:DATA:FORMAT BIN", "ACQ:DATA:UNITS VOLTS", "ACQ:START"):
+            self._scpi.set(command)
+        # A trigger that comes earlier would find older samples in the buffer.
+        self._scpi.clock.sleep(max(0.0, -self._record.start_s))
+        self._scpi.set(f"ACQ:TRIG {self._trigger}")
+        self._armed = self._record
+
+    def complete(self) -> bool:
+        """Tell whether the trigger has come and the buffer has been filled after it."""
+        state = self._scpi.query("ACQ:TRIG:STAT?").upper()
+        if state not in _TRIGGER_STATES:
+            raise ReplyError(self.name, f"{state!r} is no trigger state", "ACQ:TRIG:STAT?")
+        return _TRIGGER_STATES[state] and self._scpi.integer("ACQ:TRIG:FILL?") == 1
+
+    def read(self, channel: int) -> Trace:
+        """Wait for the record and return one channel of it.
+
+        Raises InstrumentTimeoutError when no trigger came, ReplyError on a malformed record,
+        LimitError if the board was not armed.
+        """
+        self._check_channel(channel)
+        record = self._armed
+        if record is None:
+            raise LimitError(self.name, "record", None, "armed first (arm)")
+        self._wait_for_trigger()
+        query = f"ACQ:SOUR{channel}:DATA:OLD:N? {record.samples}"
+        payload = self._scpi.transport.query_block(query)
+        if len(payload) != 4 * record.samples:
+            problem = f"sent {len(payload)} bytes for {record.samples} samples of 4 bytes"
+            raise ReplyError(self.name, problem, query)
+        voltage_v = np.frombuffer(payload, dtype=">f4").astype(np.float32)
+        if not np.isfinite(voltage_v).all():
+            raise ReplyError(self.name, "sent samples that are not finite", query)
+        return Trace(record.start_s, record.interval_s, voltage_v)
+
+    def safe_state(self) -> None:
+        """Stop recording; a digitizer does no harm."""
+        self._armed = None
+        self._scpi.set("ACQ:STOP")
+
+    def close(self) -> None:
+        """End the session."""
+        self._scpi.transport.close()
+
+    def _wait_for_trigger(self) -> None:
+        timeout_s = self._options.trigger_timeout_s
+        if not wait_until(self.complete, self._scpi.clock, timeout_s, interval_s=0.01):
+            problem = (
+                f"no trigger within {timeout_s:g} s: check that the trigger is connected, its "
+                "level, and that a burst was started"
+            )
+            raise InstrumentTimeoutError(self.name, problem, f"ACQ:TRIG {self._trigger}")
+
+    def _buffer_samples(self) -> int:
+        size = self._scpi.integer("ACQ:BUF:SIZE?")
+        if size < 2:
+            raise ReplyError(self.name, f"a buffer of {size} samples is none", "ACQ:BUF:SIZE?")
+        return size
+
+    def _channels(self) -> range:
+        return range(1, self._options.channels + 1)
+
+    def _check_channel(self, channel: int) -> None:
+        if channel not in self._channels():
+            raise LimitError(self.name, "channel", channel, f"1 to {self._options.channels}")

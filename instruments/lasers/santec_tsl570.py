@@ -1,0 +1,241 @@
+"""Santec TSL-570 tunable laser, and the TSL-550 with its shutter (SCPI).
+
+Commands: section 3 of the command tables [2+]. Of the two command sets the older takes
+wavelengths in nm ("legacy"), the newer in m ("scpi"); sweep speeds are nm/s in both [1]. Powers
+travel in dBm, which both sets share. Alert texts come from one source [1]: only the code of the
+warm-up is looked at. The power range is [M]: options.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal, Self
+
+from pydantic import Field
+
+from labctl.clock import wait_until
+from labctl.errors import InstrumentTimeoutError, LimitError, ReplyError
+from labctl.instruments.capabilities import Identity
+from labctl.instruments.transports.opening import DriverOptions, read_options, verified
+from labctl.instruments.transports.scpi_session import ScpiSession
+from labctl.instruments.transports.transport import MessageTransport
+from labctl.instruments.transports.visa_transport import open_visa
+from labctl.units import (
+    dbm_to_w,
+    frequency_to_wavelength_m,
+    w_to_dbm,
+    wavelength_to_frequency_hz,
+)
+
+_LEGACY, _SCPI = 0, 1
+_IN_DBM = 0
+_CONTINUOUS_ONE_WAY = 1
+_SWEEP_STATES = (0, 1, 2, 3, 4)
+_WARMING_UP = "NO23"
+
+
+class TSL570Options(DriverOptions):
+    """Line, command set, waits and limits.
+
+    `terminator` of commands and replies: a carriage return on RS-232 and LAN; GPIB has CR LF [1].
+    `command_set`: asked for unless given (a TSL-550 knows only "legacy"). `shutter`: open and
+    close it with the light. `sweep_speeds_nm_s`: those of the TSL-570; an empty list leaves the
+    choice to the laser. `settling_timeout_s`: how long switching on or tuning may take.
+    """
+
+    baud_rate: int = Field(default=9600, gt=0)
+    timeout_s: float = Field(default=5.0, gt=0)
+    settling_timeout_s: float = Field(default=60.0, gt=0)
+    terminator: Literal["\r", "\n", "\r\n"] = "\r"
+    command_set: Literal["legacy", "scpi"] | None = None
+    model: str = Field(default="TSL-570", min_length=1)
+    shutter: bool = False
+    min_power_dbm: float = -15.0
+    max_power_dbm: float = 13.0
+    sweep_speeds_nm_s: list[float] = Field(default=[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0])
+
+
+class SantecTSL570:
+    """A TunableLaser and a SweptLaser."""
+
+    def __init__(self, transport: MessageTransport, options: TSL570Options | None = None) -> None:
+        self.name = transport.name
+        self._scpi = ScpiSession(transport)
+        self._options = options or TSL570Options()
+        self._in_metres: bool | None = None
+        if self._options.command_set is not None:
+            self._in_metres = self._options.command_set == "scpi"
+
+    @classmethod
+    def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
+        """Connect and identify; raises SettingError or ConnectionFailedError."""
+        read = read_options(TSL570Options, name, options)
+        transport = open_visa(
+            name,
+            address,
+            library=library,
+            timeout_s=read.timeout_s,
+            terminator=read.terminator,
+            baud_rate=read.baud_rate,
+        )
+        laser = cls(transport, read)
+        return verified(laser, address, laser._scpi.forget_errors, laser.identify)
+
+    def identify(self) -> Identity:
+        """Ask `*IDN?`; raises ReplyError if it is another model."""
+        return self._scpi.identify(self._options.model.upper())
+
+    def set_power(self, power_w: float) -> None:
+        """Set the power in W (0.01 dB steps), within the options' range (else LimitError)."""
+        power_dbm = w_to_dbm(power_w) if power_w > 0 else -math.inf
+        lowest, highest = self._options.min_power_dbm, self._options.max_power_dbm
+        # Half a step of grace: a limit converted to W and back must still be inside.
+        if not lowest - 0.005 <= power_dbm <= highest + 0.005:
+            valid = f"{dbm_to_w(lowest):.4g} to {dbm_to_w(highest):.4g} W"
+            raise LimitError(self.name, "power_w", power_w, valid)
+        self._use_dbm()
+        self._scpi.set(f":POW {power_dbm:.2f}")
+
+    def power_w(self) -> float:
+        """Return the power in W that the laser measures at its output."""
+        self._use_dbm()
+        return dbm_to_w(self._scpi.number(":POW:ACT?"))
+
+    def set_emission(self, on: bool) -> None:
+        """Switch the light and wait until it is, and warm; raises InstrumentTimeoutError."""
+        command = f":POW:STAT {on:d}"
+        if not self._options.shutter:
+            self._scpi.set(command)
+        elif on:
+            self._scpi.set(":POW:SHUT 0")
+            self._scpi.set(command)
+        else:
+            self._darken(command)
+        self._wait(lambda: self.emission() is on, f"switch {'on' if on else 'off'}", command)
+        if on:
+            self._wait(self._is_warm, "warm up", ":SYST:ALER?")
+
+    def emission(self) -> bool:
+        """Tell whether light comes out: diode on and, where there is one, shutter open."""
+        is_open = not self._options.shutter or self._one_of(":POW:SHUT?", (0, 1)) == 0
+        return is_open and self._one_of(":POW:STAT?", (0, 1)) == 1
+
+    def set_frequency(self, frequency_hz: float) -> None:
+        """Tune to a frequency in Hz (0.1 pm steps) within `frequency_limits_hz`, and wait.
+
+        Raises LimitError.
+        """
+        lowest, highest = self.frequency_limits_hz()
+        if not lowest <= frequency_hz <= highest:
+            valid = f"{lowest:.7g} to {highest:.7g} Hz"
+            raise LimitError(self.name, "frequency_hz", frequency_hz, valid)
+        command = f":WAV {self._wavelength(frequency_to_wavelength_m(frequency_hz))}"
+        self._scpi.set(command)
+        self._wait(lambda: self._scpi.integer("*OPC?") == 1, f"complete {command!r}", "*OPC?")
+
+    def frequency_hz(self) -> float:
+        """Return the frequency in Hz that is set."""
+        return wavelength_to_frequency_hz(self._wavelength_m(":WAV?"))
+
+    def frequency_limits_hz(self) -> tuple[float, float]:
+        """Return the lowest and the highest frequency in Hz that the laser states."""
+        shortest_m, longest_m = self._wavelength_m(":WAV:MIN?"), self._wavelength_m(":WAV:MAX?")
+        return wavelength_to_frequency_hz(longest_m), wavelength_to_frequency_hz(shortest_m)
+
+    def configure_sweep(self, start_m: float, stop_m: float, speed_m_s: float) -> None:
+        """Prepare one continuous sweep, wavelengths in m, speed in m/s; raises LimitError."""
+        lowest, highest = self._wavelength_m(":WAV:MIN?"), self._wavelength_m(":WAV:MAX?")
+        if not lowest <= start_m < stop_m <= highest:
+            valid = f"ascending within {lowest:.8g} to {highest:.8g} m"
+            raise LimitError(self.name, "(start_m, stop_m)", (start_m, stop_m), valid)
+        self._check_speed(speed_m_s)
+        for command in (
+            f":WAV:SWE:MOD {_CONTINUOUS_ONE_WAY}",
+            ":WAV:SWE:CYCL 1",
+            f":WAV:SWE:STAR {self._wavelength(start_m)}",
+            f":WAV:SWE:STOP {self._wavelength(stop_m)}",
+            f":WAV:SWE:SPE {speed_m_s * 1e9:.9g}",
+        ):
+            self._scpi.set(command)
+
+    def start_sweep(self) -> None:
+        """Start the sweep; returns at once."""
+        self._scpi.set(":WAV:SWE 1")
+
+    def sweeping(self) -> bool:
+        """Tell whether a sweep is being prepared, waits for a trigger or runs."""
+        return self._one_of(":WAV:SWE?", _SWEEP_STATES) != 0
+
+    def stop_sweep(self) -> None:
+        """End the sweep where it is."""
+        self._scpi.set(":WAV:SWE 0")
+
+    def set_coherence_control(self, on: bool) -> None:
+        """Broaden the line on purpose, or leave it as narrow as it is."""
+        self._scpi.set(f":COHC {on:d}")
+
+    def coherence_control(self) -> bool:
+        """Tell whether the line is broadened on purpose."""
+        return self._one_of(":COHC?", (0, 1)) == 1
+
+    def alerts(self) -> str:
+        """Return what the laser is worried about, in its own words."""
+        return self._scpi.query(":SYST:ALER?")
+
+    def safe_state(self) -> None:
+        """Switch the light off."""
+        self.set_emission(False)
+
+    def close(self) -> None:
+        """End the session."""
+        self._scpi.transport.close()
+
+    def _darken(self, command: str) -> None:
+        try:
+            self._scpi.set(command)
+        finally:
+            self._scpi.set(":POW:SHUT 1")
+
+    def _use_dbm(self) -> None:
+        # The front panel can change the unit at any time.
+        if self._one_of(":POW:UNIT?", (0, 1)) != _IN_DBM:
+            self._scpi.set(f":POW:UNIT {_IN_DBM}")
+
+    def _metres(self) -> bool:
+        if self._in_metres is None:
+            self._in_metres = self._one_of(":SYST:COMM:COD?", (_LEGACY, _SCPI)) == _SCPI
+        return self._in_metres
+
+    def _wavelength(self, wavelength_m: float) -> str:
+        return f"{wavelength_m:.7E}" if self._metres() else f"{wavelength_m * 1e9:.4f}"
+
+    def _wavelength_m(self, query: str) -> float:
+        scale = 1.0 if self._metres() else 1e-9
+        wavelength_m = self._scpi.number(query) * scale
+        if not 1e-7 < wavelength_m < 1e-5:
+            problem = f"{wavelength_m:g} m is no wavelength; check the option command_set"
+            raise ReplyError(self.name, problem, query)
+        return wavelength_m
+
+    def _check_speed(self, speed_m_s: float) -> None:
+        speeds = self._options.sweep_speeds_nm_s
+        known = not speeds or any(math.isclose(speed_m_s, speed * 1e-9) for speed in speeds)
+        if not 0 < speed_m_s < math.inf or not known:
+            valid = " or ".join(f"{speed * 1e-9:g}" for speed in speeds) or "above 0 and finite"
+            raise LimitError(self.name, "speed_m_s", speed_m_s, valid)
+
+    def _is_warm(self) -> bool:
+        return not self.alerts().upper().startswith(_WARMING_UP)
+
+    def _one_of(self, query: str, valid: tuple[int, ...]) -> int:
+        value = self._scpi.integer(query)
+        if value not in valid:
+            raise ReplyError(self.name, f"answered {value} where one of {valid} is due", query)
+        return value
+
+    def _wait(self, condition: Callable[[], bool], what: str, command: str) -> None:
+        timeout_s = self._options.settling_timeout_s
+        if not wait_until(condition, self._scpi.clock, timeout_s):
+            problem = f"did not {what} within {timeout_s:g} s"
+            raise InstrumentTimeoutError(self.name, problem, command)

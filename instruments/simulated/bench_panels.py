@@ -1,0 +1,238 @@
+"""Front panels on a bench: each table of a bench file becomes an instrument wired to the optics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from labctl.errors import StationFileError
+from labctl.instruments.simulated.bench import LinkBench, MonitorSensor
+from labctl.instruments.simulated.bench_tables import (
+    BenchFile,
+    BiasTable,
+    GeneratorTable,
+    ItlaTable,
+    MultiportMeterTable,
+    OscilloscopeTable,
+    PanelTable,
+    PowerMeterTable,
+    ProbeAttenuatorTable,
+    RedPitayaTable,
+    SourceMeterTable,
+    SupplyTable,
+    SweptLaserTable,
+    VoltageArrayTable,
+)
+from labctl.instruments.simulated.panel import FrontPanel
+from labctl.instruments.simulated.panels.itla import ITLAPanel
+from labctl.instruments.simulated.panels.keithley_2450 import Keithley2450Panel
+from labctl.instruments.simulated.panels.keysight_33500 import Keysight33500Panel
+from labctl.instruments.simulated.panels.keysight_e36312a import KeysightE36312APanel
+from labctl.instruments.simulated.panels.keysight_infiniivision import InfiniiVisionPanel
+from labctl.instruments.simulated.panels.keysight_n7744a import KeysightN7744APanel
+from labctl.instruments.simulated.panels.keysight_n7776c import KeysightN7776CPanel
+from labctl.instruments.simulated.panels.oz_optics_dd100 import OzOpticsDD100Panel
+from labctl.instruments.simulated.panels.qontrol_q8iv import QontrolQ8ivPanel
+from labctl.instruments.simulated.panels.red_pitaya import RedPitayaPanel
+from labctl.instruments.simulated.panels.santec_tsl570 import SantecTSL570Panel
+from labctl.instruments.simulated.panels.thorlabs_mx10b import ThorlabsMX10BPanel
+from labctl.instruments.simulated.panels.thorlabs_pm100d import ThorlabsPM100DPanel
+from labctl.instruments.simulated.physics.detection import SensorParameters
+from labctl.instruments.simulated.physics.drive import DriveOutput
+from labctl.instruments.simulated.physics.grid import Seeds
+from labctl.instruments.simulated.physics.laser import Laser, LaserParameters
+from labctl.instruments.simulated.physics.modulator import BiasElectrode
+from labctl.instruments.simulated.physics.path import VariableAttenuator
+from labctl.instruments.simulated.physics.probe import LineSensor, ProbeLine
+from labctl.instruments.simulated.physics.source import LoadParameters, SourceOutput
+from labctl.instruments.simulated.ports import DrivePort, PowerSensorPort, SourcePort
+from labctl.toml_file import place
+
+Part = TypeVar("Part")
+
+_MONITOR = "monitor"
+_SCOPE_CHANNELS = 2
+_SUPPLY_OUTPUTS = (1, 2, 3)
+_ARRAY_OUTPUTS = range(8)
+_METER_INPUTS = (1, 2, 3, 4)
+_LEAKAGE_OHM = 1e8
+
+
+class PanelBuilder:
+    """Wires panels to one bench; probe lines and loads are shared by name."""
+
+    def __init__(
+        self,
+        table: BenchFile,
+        path: Path,
+        bench: LinkBench,
+        drives: Mapping[str, DriveOutput],
+        seeds: Seeds,
+    ) -> None:
+        self._path, self._bench, self._drives, self._seeds = path, bench, drives, seeds
+        monitor = table.monitor
+        self._head = SensorParameters(
+            monitor.responsivity_a_w, monitor.dark_current_a, monitor.noise_a
+        )
+        self._probes = {
+            name: ProbeLine(
+                Laser(
+                    LaserParameters(probe.linewidth_hz, probe.rin_db_hz),
+                    bench.grid_hz,
+                    seeds.noise(f"probe {name}"),
+                ),
+                probe.insertion_loss_db,
+            )
+            for name, probe in table.probes.items()
+        }
+        self._loads: dict[str, SourceOutput] = {}
+        for name, load in table.loads.items():
+            parameters = LoadParameters(load.resistance_ohm, load.noise_v)
+            self._loads[name] = SourceOutput(parameters, seeds.noise(f"load {name}"))
+            if load.electrode is not None:
+                electrode: BiasElectrode = getattr(bench.optics.modulator, load.electrode)
+                electrode.external = self._loads[name].held_v
+
+    def add(self, name: str, table: PanelTable) -> None:
+        """Put one instrument on the bench; raises StationFileError if its wiring does not fit."""
+        if table.address in self._bench.panels:
+            raise StationFileError(f"{self._at(name)}: address {table.address!r} is taken")
+        self._bench.panels[table.address] = self._panel(name, table)
+        self._bench.names[table.address] = (name, table.type)
+
+    def _panel(self, name: str, table: PanelTable) -> FrontPanel:
+        match table:
+            case ItlaTable() | GeneratorTable() | BiasTable() | OscilloscopeTable():
+                return self._of_the_link(name, table)
+            case SweptLaserTable() | ProbeAttenuatorTable() | PowerMeterTable():
+                return self._optical(name, table)
+            case MultiportMeterTable():
+                wired = {int(number): line for number, line in table.inputs.items()}
+                heads = {n: self._input(name, n, wired.get(n)) for n in _METER_INPUTS}
+                return KeysightN7744APanel(name, self._bench.clock, heads, self._bench.trigger)
+            case VoltageArrayTable() | SourceMeterTable() | SupplyTable():
+                return self._electrical(name, table)
+            case RedPitayaTable():
+                outputs: dict[int, DrivePort] = {
+                    int(output): self._drives[drive] for output, drive in table.outputs.items()
+                }
+                digitizer = self._bench.digitizer_at(table.receiver)
+                return RedPitayaPanel(name, self._bench.clock, digitizer, outputs)
+
+    def _of_the_link(
+        self, name: str, table: ItlaTable | GeneratorTable | BiasTable | OscilloscopeTable
+    ) -> FrontPanel:
+        bench, optics = self._bench, self._bench.optics
+        match table:
+            case ItlaTable():
+                return ITLAPanel(
+                    name, bench.clock, optics.laser, serial=table.serial, turn_on_s=table.turn_on_s
+                )
+            case GeneratorTable():
+                return Keysight33500Panel(
+                    name,
+                    bench.clock,
+                    {int(output): self._drives[drive] for output, drive in table.outputs.items()},
+                    bench.trigger if table.trigger == "sends" else None,
+                    bench.trigger if table.trigger == "receives" else None,
+                    serial=table.serial,
+                    memory_samples=table.memory_samples,
+                    max_sample_rate_hz=table.max_sample_rate_hz,
+                )
+            case BiasTable():
+                return self._modulator_box(name, table)
+            case OscilloscopeTable():
+                return InfiniiVisionPanel(
+                    name,
+                    bench.clock,
+                    bench.digitizer_at(table.receiver),
+                    _SCOPE_CHANNELS,
+                    identity=f"KEYSIGHT TECHNOLOGIES,DSO-X 3104T,{table.serial},07.50.2021102830",
+                    max_sample_rate_hz=table.max_sample_rate_hz,
+                    memory_samples=table.memory_samples,
+                )
+
+    def _modulator_box(self, name: str, table: BiasTable) -> FrontPanel:
+        bench, optics = self._bench, self._bench.optics
+        electrode: BiasElectrode = getattr(optics.modulator, table.bias)
+        electrode.tap = lambda: bench.modulated_power_w() * optics.tap_fraction
+        # The box has a laser and an attenuator of its own; what the bench does not use of them
+        # is there, with nothing connected.
+        attenuator = optics.attenuator if table.attenuator else VariableAttenuator(0.7, _dark)
+        built_in = LaserParameters(linewidth_hz=1e6, rin_db_hz=-145.0)
+        laser = Laser(built_in, bench.grid_hz, self._seeds.noise(f"laser {name}"))
+        return ThorlabsMX10BPanel(
+            name, bench.clock, laser, electrode, attenuator, ack=table.ack, serial=table.serial
+        )
+
+    def _optical(
+        self, name: str, table: SweptLaserTable | ProbeAttenuatorTable | PowerMeterTable
+    ) -> FrontPanel:
+        clock = self._bench.clock
+        match table:
+            case SweptLaserTable(type="keysight_n7776c"):
+                return KeysightN7776CPanel(name, clock, self._probe(name, table.probe).laser)
+            case SweptLaserTable():
+                return SantecTSL570Panel(name, clock, self._probe(name, table.probe).laser)
+            case ProbeAttenuatorTable():
+                return OzOpticsDD100Panel(name, clock, self._probe(name, table.probe).attenuator)
+            case PowerMeterTable():
+                return ThorlabsPM100DPanel(name, clock, self._monitor(f"sensor {name}"))
+
+    def _electrical(
+        self, name: str, table: VoltageArrayTable | SourceMeterTable | SupplyTable
+    ) -> FrontPanel:
+        clock = self._bench.clock
+        if isinstance(table, SourceMeterTable):
+            return Keithley2450Panel(name, clock, self._load(name, table.output))
+        supply = isinstance(table, SupplyTable)
+        wired = {int(number): load for number, load in table.outputs.items()}
+        outputs: dict[int, SourcePort] = {
+            number: self._load(name, wired[number]) if number in wired else self._open(name, number)
+            for number in (_SUPPLY_OUTPUTS if supply else _ARRAY_OUTPUTS)
+        }
+        if supply:
+            return KeysightE36312APanel(name, clock, outputs)
+        return QontrolQ8ivPanel(name, clock, outputs)
+
+    def _open(self, name: str, number: int) -> SourceOutput:
+        """Return an output with nothing on it but its own leakage."""
+        noise = self._seeds.noise(f"open {name} {number}")
+        return SourceOutput(LoadParameters(_LEAKAGE_OHM, noise_v=100e-6), noise)
+
+    def _input(self, name: str, number: int, line: str | None) -> PowerSensorPort:
+        stream = f"input {name} {number}"
+        if line == _MONITOR:
+            return self._monitor(stream)
+        noise = self._seeds.noise(stream)
+        if line is None:
+            dark = Laser(LaserParameters(0.0, -150.0), self._bench.grid_hz, noise)
+            return LineSensor(ProbeLine(dark, insertion_loss_db=0.0), self._head, noise)
+        return LineSensor(self._probe(name, line), self._head, noise)
+
+    def _monitor(self, stream: str) -> MonitorSensor:
+        return MonitorSensor(self._bench, self._seeds.noise(stream))
+
+    def _probe(self, panel: str, name: str) -> ProbeLine:
+        return self._known(panel, "probe", self._probes, name)
+
+    def _load(self, panel: str, name: str) -> SourceOutput:
+        return self._known(panel, "load", self._loads, name)
+
+    def _known(self, panel: str, kind: str, parts: Mapping[str, Part], name: str) -> Part:
+        if name not in parts:
+            there = ", ".join(parts) or "none"
+            raise StationFileError(
+                f"{self._at(panel)}: unknown {kind} {name!r}; there are: {there}"
+            )
+        return parts[name]
+
+    def _at(self, panel: str) -> str:
+        if not self._path.is_file():
+            return f"{self._path}: panel {panel!r}"
+        return f"{place(self._path, 'panels', panel)}: panel {panel!r}"
+
+
+def _dark() -> float:
+    return 0.0

@@ -1,0 +1,1 @@
+"""Doors over the network: a simulated bench for programs in other processes."""

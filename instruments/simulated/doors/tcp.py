@@ -1,0 +1,87 @@
+"""TCP on loopback: a listener on a free port, and the raw socket door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from labctl.instruments.simulated.doors.live_bench import LivePanel
+
+LOOPBACK = "127.0.0.1"
+_CHUNK_BYTES = 1 << 17
+_READ_AHEAD_BYTES = 1 << 20
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Listener:
+    """A free loopback port where `serve` runs for each connection until it is over."""
+
+    def __init__(self, serve: Serve) -> None:
+        self._serve = serve
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> int:
+        """Listen; returns the port."""
+        self._server = await asyncio.start_server(
+            self._connected, LOOPBACK, 0, limit=_READ_AHEAD_BYTES
+        )
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def close(self) -> None:
+        """Stop listening and cut all connections."""
+        if self._server is not None:
+            self._server.close()
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.get_running_loop().create_task(self._run(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+
+    async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._serve(reader, writer)
+            writer.close()
+        except BaseException:
+            writer.transport.abort()
+            raise
+
+
+class SocketClient:
+    """A client on a raw socket: no END, no status byte; replies are pushed."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def deliver(self, data: bytes, *, ends: bool, status: int) -> None:
+        """Send a reply, if the client is still there."""
+        if not self._writer.is_closing():
+            self._writer.write(data)
+
+    def hang_up(self) -> None:
+        """Cut the connection."""
+        self._writer.transport.abort()
+
+
+async def serve_socket(
+    panel: LivePanel, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Pass bytes to the panel as they come; messages end inside it.
+
+    A host that does not read its replies is not listened to either. Hosts that write half a
+    message each at the same time mix them, as on one wire.
+    """
+    client = SocketClient(writer)
+    try:
+        while data := await reader.read(_CHUNK_BYTES):
+            panel.write([data], client, end=False)
+            await writer.drain()
+    finally:
+        panel.leave(client)

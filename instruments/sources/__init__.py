@@ -1,0 +1,1 @@
+"""Voltage-source drivers."""

@@ -1,0 +1,174 @@
+"""Keithley 2450 source meter as a voltage source that measures its own output (SCPI).
+
+Commands: section 11 of the command tables [2+] and section 22.7. The instrument must be in its
+SCPI command set (`*LANG?`). The largest voltage and current are [M]: options.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from labctl.errors import LimitError, ReplyError
+from labctl.instruments.capabilities import Identity
+from labctl.instruments.transports.opening import DriverOptions, read_options, verified
+from labctl.instruments.transports.scpi_session import ScpiSession
+from labctl.instruments.transports.transport import MessageTransport
+from labctl.instruments.transports.visa_transport import open_visa
+
+_OVERFLOW = 1e30
+
+
+class Keithley2450Options(DriverOptions):
+    """Limits to check before anything is sent, and how to measure.
+
+    `current_limit_a`: what the current is limited to from the first voltage on. `max_voltage_v`
+    and `max_current_a`: magnitudes never to exceed; what the instrument has is the default [M].
+    `range_v`: source range in V, automatic unless given. `nplc`: how long a reading takes, in
+    power-line cycles.
+    """
+
+    timeout_s: float = Field(default=10.0, gt=0)
+    current_limit_a: float = Field(default=1e-3, gt=0)
+    max_voltage_v: float = Field(default=210.0, gt=0)
+    max_current_a: float = Field(default=1.05, gt=0)
+    range_v: float | None = Field(default=None, gt=0)
+    nplc: float = Field(default=1.0, ge=0.01, le=10.0)
+
+
+class Keithley2450:
+    """A SourceMeter."""
+
+    def __init__(
+        self, transport: MessageTransport, options: Keithley2450Options | None = None
+    ) -> None:
+        self.name = transport.name
+        self._scpi = ScpiSession(transport)
+        self._options = options or Keithley2450Options()
+        self._current_limit_a = self._options.current_limit_a
+        self._check_current(self._current_limit_a)
+        self._configured = False
+        self._sensed: Literal["CURR", "VOLT"] | None = None
+
+    @classmethod
+    def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
+        """Connect, make sure of the command set, and identify.
+
+        Raises SettingError, LimitError (options that contradict each other),
+        ConnectionFailedError, or ReplyError.
+        """
+        read = read_options(Keithley2450Options, name, options)
+        transport = open_visa(name, address, library=library, timeout_s=read.timeout_s)
+        try:
+            smu = cls(transport, read)
+        except LimitError:
+            transport.close()
+            raise
+        checks = (smu.check_command_set, smu._scpi.forget_errors, smu.identify)
+        return verified(smu, address, *checks)
+
+    def check_command_set(self) -> None:
+        """Raise ReplyError unless the instrument speaks SCPI (and not TSP or a 2400's SCPI)."""
+        language = self._scpi.query("*LANG?")
+        if language.upper() != "SCPI":
+            problem = f"command set is {language!r}: choose SCPI in the system menu, then restart"
+            raise ReplyError(self.name, problem, "*LANG?")
+
+    def identify(self) -> Identity:
+        """Ask `*IDN?`; raises ReplyError if no 2450 answers."""
+        return self._scpi.identify("MODEL 2450")
+
+    def set_voltage(self, voltage_v: float) -> None:
+        """Apply a voltage in V and switch the output on; raises LimitError.
+
+        The first time it also sets function, range, current limit and integration time.
+        """
+        limit_v = min(self._options.max_voltage_v, self._options.range_v or math.inf)
+        if not abs(voltage_v) <= limit_v:
+            raise LimitError(self.name, "voltage_v", voltage_v, f"{-limit_v:g} to {limit_v:g} V")
+        if not self._configured:
+            self._configure()
+        self._scpi.set(f":SOUR:VOLT {voltage_v:.9g}")
+        self._scpi.set("OUTP ON")
+
+    def voltage_v(self) -> float:
+        """Return the voltage that is set, in V."""
+        return self._scpi.number(":SOUR:VOLT?")
+
+    def set_current_limit(self, current_a: float) -> None:
+        """Limit the current to a magnitude in A, now and for later voltages; raises LimitError."""
+        self._check_current(current_a)
+        self._scpi.set(f":SOUR:VOLT:ILIM {current_a:.9g}")
+        self._current_limit_a = current_a
+
+    def measured_voltage_v(self) -> float:
+        """Measure the voltage at the output in V; raises ReplyError when beyond the range."""
+        return self._reading("VOLT")
+
+    def measured_current_a(self) -> float:
+        """Measure the current in A; raises ReplyError when beyond the range."""
+        return self._reading("CURR")
+
+    def readings(self, count: int) -> NDArray[np.float64]:
+        """Return the first `count` readings in the instrument's default buffer, shape (count,)."""
+        if count < 1:
+            raise LimitError(self.name, "count", count, "1 or more")
+        query = f":TRAC:DATA? 1,{count},'defbuffer1'"
+        reply = self._scpi.query(query)
+        try:
+            values = np.array([float(field) for field in reply.split(",")])
+        except ValueError:
+            values = np.empty(0)
+        if len(values) != count:
+            raise ReplyError(self.name, f"{reply!r} is not {count} readings", query)
+        return values
+
+    def set_output(self, on: bool) -> None:
+        """Connect or disconnect the output."""
+        self._scpi.set(f"OUTP {'ON' if on else 'OFF'}")
+
+    def safe_state(self) -> None:
+        """Switch the output off."""
+        self._configured = False
+        self._sensed = None
+        self.set_output(False)
+
+    def close(self) -> None:
+        """End the session."""
+        self._scpi.transport.close()
+
+    def _configure(self) -> None:
+        range_v = self._options.range_v
+        for command in (
+            ":SOUR:FUNC VOLT",
+            ":SOUR:VOLT:RANG:AUTO ON" if range_v is None else f":SOUR:VOLT:RANG {range_v:.9g}",
+            f":SOUR:VOLT:ILIM {self._current_limit_a:.9g}",
+        ):
+            self._scpi.set(command)
+        self._sense("CURR")
+        self._scpi.set(":SENS:CURR:RANG:AUTO ON")
+        self._scpi.set(f":SENS:CURR:NPLC {self._options.nplc:g}")
+        self._configured = True
+
+    def _sense(self, quantity: Literal["CURR", "VOLT"]) -> None:
+        if self._sensed != quantity:
+            self._sensed = None
+            self._scpi.set(f":SENS:FUNC '{quantity}'")
+            self._sensed = quantity
+
+    def _reading(self, quantity: Literal["CURR", "VOLT"]) -> float:
+        self._sense(quantity)
+        value = self._scpi.number(":READ?")
+        if abs(value) > _OVERFLOW:
+            raise ReplyError(self.name, f"reading is beyond the range ({value:g})", ":READ?")
+        return value
+
+    def _check_current(self, current_a: float) -> None:
+        limit_a = self._options.max_current_a
+        if not 0 < current_a <= limit_a:
+            raise LimitError(self.name, "current_a", current_a, f"above 0, at most {limit_a:g} A")

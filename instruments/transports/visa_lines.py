@@ -1,0 +1,112 @@
+"""Replies of several lines over PyVISA, for instruments whose replies say when they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+from labctl.clock import Clock
+from labctl.errors import ReplyError
+from labctl.instruments.transports.taps import tapped_lines
+from labctl.instruments.transports.visa_link import VisaLink
+
+Complete: TypeAlias = Callable[[Sequence[str]], bool]
+"""Tells, from the lines received so far, whether the reply has ended."""
+
+_MOST_LINES = 256
+
+
+class LinesTransport(Protocol):
+    """Text commands whose replies are one or more lines; each exchange is one transaction.
+
+    Raises InstrumentTimeoutError when a reply does not end in time, ConnectionFailedError when
+    the connection is lost.
+    """
+
+    @property
+    def name(self) -> str:
+        """The instrument's name, for error messages."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time that passes for the instrument: whoever waits for it sleeps here."""
+        ...
+
+    def exchange(self, command: str, complete: Complete) -> tuple[str, ...]:
+        """Send a command; return the lines of its reply once `complete` says that it has ended.
+
+        Lines come without terminator and surrounding space. Lines that arrived since the last
+        exchange come first. Raises ReplyError on a reply that does not end.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Abandon what is under way and discard lines that are still to come."""
+        ...
+
+    def close(self) -> None:
+        """End the session; closing twice does nothing."""
+        ...
+
+
+class VisaLinesTransport:
+    """A LinesTransport over a VISA session; `end` is put behind every command."""
+
+    def __init__(self, link: VisaLink, end: str) -> None:
+        self.name = link.name
+        self.clock: Clock = link.clock
+        self._link = link
+        self._end = end
+
+    def exchange(self, command: str, complete: Complete) -> tuple[str, ...]:
+        """Send a command; return the lines of its reply."""
+
+        def receive() -> tuple[str, ...]:
+            lines: list[str] = []
+            while len(lines) < _MOST_LINES:
+                lines.append(self._link.read_line(command))
+                if complete(lines):
+                    return tuple(lines)
+            problem = f"reply has not ended after {len(lines)} lines, the last {lines[-1]!r}"
+            raise ReplyError(self.name, problem, command)
+
+        message = (command + self._end).encode("ascii")
+        return self._link.transact(message, receive, command)
+
+    def clear(self) -> None:
+        """Abandon what is under way and discard lines that are still to come."""
+        self._link.clear()
+
+    def close(self) -> None:
+        """End the session."""
+        self._link.close()
+
+
+def open_visa_lines(
+    name: str,
+    address: str,
+    *,
+    library: str,
+    timeout_s: float,
+    baud_rate: int,
+    end: str,
+) -> LinesTransport:
+    """Open a VISA address for replies of several lines; raises ConnectionFailedError.
+
+    Received lines end with a line feed (a carriage return before it is stripped), commands with
+    `end`. `baud_rate` holds for serial addresses (8N1).
+    """
+
+    def connect() -> VisaLinesTransport:
+        link = VisaLink(
+            name,
+            address,
+            library=library,
+            timeout_s=timeout_s,
+            terminator="\n",
+            baud_rate=baud_rate,
+        )
+        return VisaLinesTransport(link, end)
+
+    return tapped_lines(name, address, connect)

@@ -1,0 +1,169 @@
+"""`labctl record` and `labctl replay`: a program with its wire messages written down, or from them.
+
+Both run any command that opens instruments through labctl: `labctl infer`, or a script.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from labctl.cli import output
+from labctl.errors import LabctlError, SettingError, UsageError
+
+CONTEXT = {"allow_interspersed_args": False, "ignore_unknown_options": True}
+"""How both commands are registered: what follows the first argument belongs to the program."""
+
+_RUNS = Path("labctl-runs")
+_COMMAND = typer.Argument(metavar="-- COMMAND...", help="The program to run, with its options.")
+
+
+class Blocks(StrEnum):
+    """How binary blocks stand in a record: as their SHA-256 and length alone, or in full."""
+
+    HASH = "hash"
+    KEEP = "keep"
+
+
+def record(
+    command: Annotated[list[str], _COMMAND],
+    output_: Annotated[
+        Path | None, typer.Option("--output", help="Record to write (default: in labctl-runs).")
+    ] = None,
+    blocks: Annotated[
+        Blocks, typer.Option(help="Write the hash of binary blocks, or keep them for a replay.")
+    ] = Blocks.HASH,
+) -> None:
+    """Run a program and write down every wire message of its instruments, one JSON line each.
+
+    Ends with the program's own exit code. Passwords, pins and keys among a driver's options are
+    masked in the record.
+    """
+    from labctl.instruments.transports import taps
+    from labctl.instruments.transports.wire_record import start_record
+
+    path = (output_ or _new_path()).absolute()
+    _refuse_nested(taps.RECORD, taps.REPLAY)
+    program = _program(command)
+    start_record(path, command, blocks)
+    try:
+        code = _run(program, {taps.RECORD: str(path), taps.RECORD_BLOCKS: str(blocks)})
+    except SettingError:
+        path.unlink()
+        raise
+    lines = path.read_bytes().count(b"\n") - 1
+    output.say_step(f"{lines} lines in {path}")
+    raise typer.Exit(code)
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(help="Record to play back.")],
+    command: Annotated[list[str], _COMMAND],
+) -> None:
+    """Run a program against a record, without any instrument.
+
+    Each message must be the one that the record has at that place. At the first difference the
+    program gets a ConnectionFailedError and this command ends with exit code 1, naming the line,
+    what it expects and what it got; without one it ends with the program's own exit code.
+    """
+    from labctl.instruments.transports import taps
+    from labctl.instruments.transports.wire_replay import read_record, read_state, unplayed
+
+    _refuse_nested(taps.RECORD, taps.REPLAY)
+    entries = read_record(file)
+    program = _program(command)
+    with tempfile.TemporaryDirectory(prefix="labctl-replay-") as folder:
+        state = Path(folder) / "state.json"
+        code = _run(program, {taps.REPLAY: str(file.absolute()), taps.REPLAY_STATE: str(state)})
+        difference = unplayed(entries, read_state(state))
+    if difference is not None:
+        ended = f" (the program ended with exit code {code})" if code else ""
+        raise LabctlError(f"{file}: {difference}{ended}")
+    output.say_step(f"{len(entries)} lines of {file} played, no difference")
+    raise typer.Exit(code)
+
+
+def _new_path() -> Path:
+    try:
+        _RUNS.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError("--output", None, f"given: {_RUNS} is no folder to write to") from error
+    start, number = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-wire", 1
+    path = _RUNS / f"{start}.jsonl"
+    while path.exists():
+        number += 1
+        path = _RUNS / f"{start}-{number}.jsonl"
+    return path
+
+
+def _refuse_nested(*switches: str) -> None:
+    for switch in switches:
+        if os.environ.get(switch):
+            raise UsageError(f"{switch} is set: this process is recorded or replayed already")
+
+
+def _program(command: list[str]) -> list[str]:
+    """Return what to start; `labctl` is the one that runs now, wherever the shell would look."""
+    program = command[1:] if command[0] == "--" else command
+    if not program:
+        raise SettingError("COMMAND", "", "the program to run and its options, after --")
+    if program[0] == "labctl":
+        return [sys.executable, "-m", "labctl", *program[1:]]
+    return program
+
+
+def _run(program: list[str], switches: Mapping[str, str]) -> int:
+    """Run a program to its end and return its exit code; raises SettingError if it cannot start.
+
+    Ctrl-C reaches the program from the terminal, SIGTERM is passed on: the program leaves its
+    instruments safe, and this process waits for that.
+    """
+    sys.stdout.flush()
+    with _stopping_on_sigterm() as started:
+        try:
+            child = subprocess.Popen(program, env={**os.environ, **switches})
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise SettingError("COMMAND", program[0], f"a program that runs ({reason})") from error
+        started(child)
+        code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _stopping_on_sigterm() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Survive signals until the block ends; yields what is told of the child to terminate."""
+    children: list[subprocess.Popen[bytes]] = []
+    asked: list[int] = []
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        for child in children:
+            child.terminate()
+
+    def started(child: subprocess.Popen[bytes]) -> None:
+        children.append(child)
+        if asked:
+            child.terminate()
+
+    previous = {
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+    }
+    try:
+        yield started
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

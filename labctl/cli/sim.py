@@ -1,0 +1,62 @@
+"""`labctl sim serve`: a simulated bench for programs that speak HiSLIP, raw TCP or serial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.cli import output
+from labctl.data import shipped_fleet_path
+from labctl.instruments.simulated.bench_file import load_bench
+from labctl.instruments.simulated.doors.serving import Offer
+from labctl.instruments.simulated.doors.serving import serve as serve_doors
+
+app = typer.Typer(help="Run a simulated bench.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def options() -> None:
+    """Run a simulated bench."""
+
+
+@app.command()
+def serve(
+    bench: Annotated[
+        Path | None, typer.Argument(help="Bench file (default: the demo's).", show_default=False)
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per instrument, then ready.")
+    ] = False,
+) -> None:
+    """Offer every instrument through HiSLIP, TCP and a pseudo-terminal, on loopback only.
+
+    Ctrl-C ends. Time on the bench passes as on the wall.
+    """
+    path = bench or shipped_fleet_path()
+    loaded = load_bench(path)
+
+    def announce(offers: Sequence[Offer]) -> None:
+        if json:
+            for offer in offers:
+                output.print_json(asdict(offer))
+            print('{"ready": true}', flush=True)
+        else:
+            show(path, offers)
+
+    serve_doors(loaded, announce)
+
+
+def show(path: Path, offers: Sequence[Offer]) -> None:
+    """Print where each instrument is, for people."""
+    rows = [
+        [offer.name, offer.panel, *(at or "–" for at in (offer.hislip, offer.socket, offer.pty))]
+        for offer in offers
+    ]
+    output.table(
+        f"Bench {path}", ["instrument", "panel", "HiSLIP", "socket", "pseudo-terminal"], rows
+    )
+    print("serving, Ctrl-C ends", flush=True)

@@ -1,0 +1,233 @@
+"""The 2450 panel as a host sees it, with a resistor on its output."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labctl.instruments.simulated.clock import BenchClock
+from labctl.instruments.simulated.panels.keithley_2450 import Keithley2450Panel
+
+
+class Resistor:
+    """An output with 1 kilo-ohm as its load."""
+
+    load_ohm = 1000.0
+
+    def __init__(self) -> None:
+        self.volts = 0.0
+
+    def force_voltage(self, on: bool, voltage_v: float, current_limit_a: float) -> None:
+        largest_v = current_limit_a * self.load_ohm
+        self.volts = min(max(voltage_v, -largest_v), largest_v) if on else 0.0
+
+    def force_current(self, on: bool, current_a: float, voltage_limit_v: float) -> None:
+        wanted_v = current_a * self.load_ohm
+        self.volts = min(max(wanted_v, -voltage_limit_v), voltage_limit_v) if on else 0.0
+
+    def voltage_v(self) -> float:
+        return self.volts
+
+    def current_a(self) -> float:
+        return self.volts / self.load_ohm
+
+
+class Host:
+    def __init__(self) -> None:
+        self.clock, self.load = BenchClock(), Resistor()
+        self.panel = Keithley2450Panel("smu", self.clock, self.load, line_frequency_hz=50.0)
+
+    def send(self, *messages: str) -> None:
+        for message in messages:
+            self.panel.write(message.encode("latin-1") + b"\n", end=True)
+
+    def ask(self, message: str) -> str:
+        self.send(message)
+        return self.panel.read(1 << 20)[0].decode().rstrip("\n")
+
+    def numbers(self, message: str) -> list[float]:
+        return [float(field) for field in self.ask(message).split(",")]
+
+    def errors(self) -> list[int]:
+        found = []
+        while (code := int(self.ask("SYST:ERR?").partition(",")[0])) != 0:
+            found.append(code)
+        return found
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+def test_it_says_who_it_is(host: Host) -> None:
+    assert host.ask("*LANG?") == "SCPI"
+    assert host.ask("*IDN?") == "Keithley Instruments Inc., Model 2450, 01419964, 3.3.5"
+    assert host.ask("SYST:ERR?") == '0,"No error;0;0 0"'
+
+
+@pytest.mark.parametrize(
+    ("setting", "reply"),
+    [
+        (":SOUR:FUNC CURR", "CURR"),
+        (":SOUR:VOLT 1.5", "1.500000E+00"),
+        (":SOUR:VOLT:LEV -2", "-2.000000E+00"),
+        (":SOUR:VOLT:RANG 15", "2.000000E+01"),
+        (":SOUR:VOLT:RANG:AUTO 0", "0"),
+        (":SOUR:VOLT:ILIM 10 mA", "1.000000E-02"),
+        (":SOUR:VOLT:DEL 0.5", "5.000000E-01"),
+        (":SOUR:VOLT:DEL:AUTO 0", "0"),
+        (":SOUR:CURR:LEV 5e-3", "5.000000E-03"),
+        (":SOUR:CURR:VLIM 10", "1.000000E+01"),
+        (":SOUR1:CURR:RANG 1", "1.000000E+00"),
+        (":SENS:FUNC 'VOLT'", '"VOLT:DC"'),
+        (':SENS:FUNC "CURR:DC"', '"CURR:DC"'),
+        (":SENS:FUNC 'RES'", '"RES"'),
+        (":SENS:CURR:NPLC 10", "1.000000E+01"),
+        (":SENS:CURR:RANG 5e-3", "1.000000E-02"),
+        (":SENS:CURR:RANG:AUTO 0", "0"),
+        (":SENS:VOLT:RANG 2", "2.000000E+00"),
+        (":SENS:RES:RSEN 1", "1"),
+        (":SENS:COUN 5", "5"),
+        ("OUTP:STAT ON", "1"),
+        ("OUTPUT 0", "0"),
+        (":TRAC:POIN 1000", "1000"),
+        (":ROUT:TERM REAR", "REAR"),
+    ],
+)
+def test_settings_are_read_back(host: Host, setting: str, reply: str) -> None:
+    host.send(setting)
+    assert host.ask(setting.partition(" ")[0] + "?") == reply
+    assert host.errors() == []
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (":SOUR:VOLT 211", -222),
+        (":SOUR:CURR 1.1", -222),
+        (":SOUR:VOLT", -109),
+        (":SOUR2:VOLT 1", -114),
+        (":SOUR:VOLT:RANG 2;:SOUR:VOLT 3", -222),
+        (":SOUR:FUNC RES", -224),
+        (":SENS:FUNC 'POW'", -224),
+        (":SENS:CURR:NPLC 11", -222),
+        (":TRAC:DATA? 1,1,'defbuffer1'", -222),
+        (":TRAC:DATA?", -109),
+        (":READ? 'mybuffer'", -224),
+        (":TRAC:POIN 5", -222),
+        ("OUTP PERHAPS", -104),
+        (":SYST:BEEP 1000", -109),
+    ],
+)
+def test_wrong_messages_are_reported(host: Host, message: str, code: int) -> None:
+    host.send(message)
+    assert host.errors() == [code]
+
+
+def test_it_sources_a_voltage_and_reads_the_current(host: Host) -> None:
+    host.send(":SOUR:FUNC VOLT", ":SENS:FUNC 'CURR'", ":SOUR:VOLT:ILIM 0.1", ":SOUR:VOLT 2")
+    assert host.numbers(":READ?") == [0.0]
+    host.send("OUTP ON")
+    assert host.numbers(":READ?") == [2e-3]
+    assert host.ask(":SENS:CURR:RANG?") == "1.000000E-02"
+    assert host.ask(":SOUR:VOLT:ILIM:TRIP?") == "0"
+
+
+def test_compliance_holds_the_voltage_down(host: Host) -> None:
+    host.send(":SOUR:VOLT:ILIM 1e-3", ":SOUR:VOLT 5", ":SENS:FUNC 'VOLT'", "OUTP ON")
+    assert host.numbers(":READ?") == [1.0]
+    assert host.ask(":SOUR:VOLT:ILIM:TRIP?") == "1"
+
+
+def test_it_sources_a_current_and_reads_voltage_and_resistance(host: Host) -> None:
+    host.send(":SOUR:FUNC CURR", ":SOUR:CURR:VLIM 4", ":SOUR:CURR 3e-3", "OUTP ON")
+    host.send(":SENS:FUNC 'VOLT'")
+    assert host.numbers(":READ?") == [3.0]
+    host.send(":SENS:FUNC 'RES'")
+    assert host.numbers(":READ?") == [1000.0]
+    host.send(":SOUR:CURR 5e-3", ":SENS:FUNC 'VOLT'")
+    assert host.numbers(":READ?") == [4.0]
+    assert host.ask(":SOUR:CURR:VLIM:TRIP?") == "1"
+
+
+def test_a_fixed_measure_range_overflows(host: Host) -> None:
+    host.send(":SOUR:VOLT:ILIM 1", ":SOUR:VOLT 2", "OUTP ON", ":SENS:CURR:RANG 1e-3")
+    assert host.numbers(":READ?") == [9.9e37]
+    host.send(":SENS:FUNC 'RES'", "OUTP OFF")
+    assert host.numbers(":READ?") == [9.9e37]
+
+
+def test_a_reading_takes_delay_and_power_line_cycles(host: Host) -> None:
+    host.send(":SOUR:VOLT:DEL 0.5", ":SENS:CURR:NPLC 5", "OUTP ON")
+    host.ask(":READ?")
+    assert host.clock.now_s() == pytest.approx(0.6)
+    host.ask(":READ?")
+    assert host.clock.now_s() == pytest.approx(0.7)
+
+
+def test_readings_are_kept_in_the_buffer(host: Host) -> None:
+    host.send(":SOUR:VOLT:ILIM 1", "OUTP ON")
+    for volts in (1, 2, 3):
+        host.send(f":SOUR:VOLT {volts}")
+        host.ask(":READ? 'defbuffer1'")
+    assert host.ask(":TRAC:ACT?") == "3"
+    assert host.numbers(":TRAC:DATA? 1,3,'defbuffer1'") == [1e-3, 2e-3, 3e-3]
+    assert host.numbers(":TRAC:DATA? 2,2,'defbuffer1',READ,SOUR") == [2e-3, 2.0]
+    assert host.numbers(":TRAC:DATA? 1,1,'defbuffer1',REL") == [0.0]
+    host.send(":TRAC:CLE 'defbuffer1'")
+    assert host.ask(":TRAC:ACT? 'defbuffer1'") == "0"
+
+
+def test_a_count_of_measurements_fills_the_buffer(host: Host) -> None:
+    host.send(":SENS:COUN 10")
+    host.ask(":READ?")
+    assert len(host.numbers(":TRAC:DATA? 1,10,'defbuffer1'")) == 10
+    host.send(":TRAC:POIN 10")
+    host.ask(":READ?")
+    host.ask(":READ?")
+    assert host.ask(":TRAC:ACT?") == "10"
+
+
+def test_reset_switches_off(host: Host) -> None:
+    host.send(":SOUR:VOLT 1", "OUTP ON", "*RST")
+    assert host.ask("OUTP?;:SOUR:VOLT?") == "0;0.000000E+00"
+    assert host.load.volts == 0.0
+
+
+WORDS = st.sampled_from(
+    [
+        ":SOUR:",
+        "VOLT",
+        "CURR",
+        ":RANG",
+        ":ILIM",
+        ":AUTO",
+        " 1",
+        " -5",
+        "?",
+        ";",
+        "\n",
+        ":SENS:",
+        "FUNC",
+        " 'VOLT'",
+        ":READ?",
+        ":TRAC:DATA? 1,2,'defbuffer1'",
+        "OUTP ON",
+        " MAX",
+        " 1E999",
+        "*RST",
+        ":TRAC:POIN",
+        "'",
+        ":SOUR:FUNC CURR",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=9)), max_size=10))
+def test_random_messages_never_stop_it(words: list[bytes]) -> None:
+    host = Host()
+    host.panel.write(b"".join(words), end=True)
+    host.panel.read(1 << 20)
+    host.panel.clear()
+    assert host.ask("*IDN?").startswith("Keithley")
