@@ -17,10 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyvisa
+from pyvisa.resources import MessageBasedResource
 
 from labctl.data import shipped_bench_path
 from labctl.instruments.power_meters.thorlabs_pm100d import ThorlabsPM100D
@@ -119,13 +121,15 @@ def against_pyvisa_sim(rounds: int) -> None:
                 encoding="utf-8",
             )
             other = pyvisa.ResourceManager(f"{definition}@sim").open_resource("ASRL1::INSTR")
+        assert isinstance(own, MessageBasedResource)
+        assert isinstance(other, MessageBasedResource)
         for resource in (own, other):
             resource.read_termination = resource.write_termination = "\n"
             resource.timeout = 60_000
         compare(
             f"query, {size} bytes: ours / pyvisa-sim",
-            lambda resource=own: resource.query("?"),
-            lambda resource=other: resource.query("?"),
+            partial(own.query, "?"),
+            partial(other.query, "?"),
             calls,
             rounds,
         )

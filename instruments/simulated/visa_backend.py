@@ -243,8 +243,18 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         mechanism: constants.EventMechanism,
         context: None = None,
     ) -> StatusCode:
-        """Refuse: a bench whose time stands still between calls has no events."""
-        return self.handle_return_value(session, StatusCode.error_nonsupported_operation)
+        """Enable service requests by the queue mechanism; others are not supported.
+
+        Nothing happens on a bench between calls, so there is nobody to run a handler.
+        """
+        with self._guard:
+            opened = self._session(session)
+            queued = mechanism == constants.EventMechanism.queue
+            if event_type != constants.EventType.service_request or not queued:
+                unsupported = StatusCode.error_nonsupported_operation
+                return self.handle_return_value(session, unsupported)
+            opened.watch_service_requests(True)
+            return self.handle_return_value(session, StatusCode.success)
 
     def disable_event(
         self,
@@ -252,7 +262,9 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         event_type: constants.EventType,
         mechanism: constants.EventMechanism,
     ) -> StatusCode:
-        """Succeed: none can be enabled."""
+        """Disable service requests."""
+        with self._guard:
+            self._session(session).watch_service_requests(False)
         return StatusCode.success
 
     def discard_events(
@@ -261,8 +273,22 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         event_type: constants.EventType,
         mechanism: constants.EventMechanism,
     ) -> StatusCode:
-        """Succeed: none ever comes."""
+        """Forget a service request that waits."""
+        with self._guard:
+            self._session(session).take_service_request()
         return StatusCode.success
+
+    def wait_on_event(
+        self, session: VISASession, in_event_type: constants.EventType, timeout: int
+    ) -> tuple[constants.EventType, VISAEventContext, StatusCode]:
+        """Wait on the bench's clock for a service request; raises a time-out without one."""
+        with self._guard:
+            opened = self._session(session)
+            if not opened.watches_service_requests:
+                self.handle_return_value(session, StatusCode.error_not_enabled)
+            if not opened.wait_for_service_request(timeout):
+                self.handle_return_value(session, StatusCode.error_timeout)
+        return in_event_type, VISAEventContext(0), StatusCode.success
 
     def _forget(self) -> None:
         self._manager = VISARMSession(0)

@@ -16,6 +16,7 @@ from labctl.instruments.simulated.panel import FrontPanel
 
 MESSAGE_TIME_S = 0.2e-3
 WAIT_STEPS = 32
+_REQUEST_SERVICE = 64
 ENDLESS_STEP_S, ENDLESS_STEPS = 10e-3, 10_000
 _EVERYTHING = 1 << 30
 _UNSIGNED_BITS = {"ViBoolean": 1, "ViUInt8": 8, "ViUInt16": 16, "ViUInt32": 32}
@@ -67,6 +68,7 @@ class Session:
         self.is_stream = self._serial or self.resource_type[1] == "SOCKET"
         self._pending = b""
         self._pending_ends = False
+        self._watches = self._requested = False
         self._attributes = _initial_attributes(name, self.resource_type)
         self._derive()
 
@@ -192,6 +194,31 @@ class Session:
             return data, StatusCode.success_termination_character_read
         return data, StatusCode.success_max_count_read
 
+    @property
+    def watches_service_requests(self) -> bool:
+        """Whether service requests are enabled."""
+        return self._watches
+
+    def watch_service_requests(self, on: bool) -> None:
+        """Enable or disable service requests; one that stands already counts as new."""
+        self._watches, self._requested = on, False
+
+    def take_service_request(self) -> bool:
+        """Tell whether the instrument has begun to request service since this was last asked."""
+        requests = bool(self._panel.status_byte() & _REQUEST_SERVICE)
+        begun, self._requested = requests and not self._requested, requests
+        return begun
+
+    def wait_for_service_request(self, timeout_ms: int) -> bool:
+        """Wait on the bench's clock for a service request; False if none came in time."""
+        if self.take_service_request():
+            return True
+        for step_s in self._steps_of(timeout_ms):
+            self._clock.sleep(step_s)
+            if self.take_service_request():
+                return True
+        return False
+
     def _receive(self, count: int) -> tuple[bytes, bool]:
         """Wait on the bench's clock for bytes; returns none after the time-out."""
         data, ends = self._panel.read(count)
@@ -207,9 +234,13 @@ class Session:
         return data, ends
 
     def _waiting_steps(self) -> list[float]:
-        if self._timeout_ms == constants.VI_TMO_INFINITE:
+        return self._steps_of(self._timeout_ms)
+
+    @staticmethod
+    def _steps_of(timeout_ms: int) -> list[float]:
+        if timeout_ms == constants.VI_TMO_INFINITE:
             return [ENDLESS_STEP_S] * ENDLESS_STEPS
-        return [self._timeout_ms / 1e3 / WAIT_STEPS] * WAIT_STEPS if self._timeout_ms else []
+        return [timeout_ms / 1e3 / WAIT_STEPS] * WAIT_STEPS if timeout_ms else []
 
     def _receive_all(self) -> None:
         while True:

@@ -23,6 +23,7 @@ from pyvisa.constants import (
 )
 from pyvisa.resources import MessageBasedResource, SerialInstrument
 
+from labctl.data import shipped_bench_path
 from labctl.errors import StationFileError
 from labctl.instruments.codecs.ieee488 import encode_block
 from labctl.instruments.codecs.itla import Reply, Request
@@ -425,12 +426,19 @@ def test_a_closed_session_is_invalid(door: Door) -> None:
         door.library.write(session, b"*IDN?")
 
 
-def test_events_cannot_be_enabled(door: Door) -> None:
+@pytest.mark.parametrize(
+    ("event", "mechanism"),
+    [
+        (pyvisa.constants.EventType.trig, pyvisa.constants.EventMechanism.queue),
+        (pyvisa.constants.EventType.service_request, pyvisa.constants.EventMechanism.handler),
+    ],
+)
+def test_events_other_than_queued_service_requests_cannot_be_enabled(
+    door: Door, event: pyvisa.constants.EventType, mechanism: pyvisa.constants.EventMechanism
+) -> None:
     resource = door.open(LAN)
     with fails_with(StatusCode.error_nonsupported_operation):
-        resource.enable_event(
-            pyvisa.constants.EventType.service_request, pyvisa.constants.EventMechanism.queue
-        )
+        resource.enable_event(event, mechanism)
 
 
 def test_threads_may_share_a_bench(door: Door) -> None:
@@ -497,3 +505,24 @@ def test_a_bench_with_an_impossible_address_is_refused() -> None:
 
     with pytest.raises(StationFileError, match="'NONSENSE' is not a VISA resource name"):
         pyvisa.ResourceManager(Broken("broken"))
+
+
+def test_a_service_request_wakes_who_waits_for_it() -> None:
+    """*SRE 32 passes the event summary on, *ESE 1 lets *OPC set it: IEEE 488.2 section 11."""
+    manager = pyvisa.ResourceManager(f"{shipped_bench_path()}@labctl")
+    with manager.open_resource("TCPIP0::server-generator::hislip0::INSTR") as generator:
+        assert isinstance(generator, MessageBasedResource)
+        request = pyvisa.constants.EventType.service_request
+        queue = pyvisa.constants.EventMechanism.queue
+        with pytest.raises(pyvisa.VisaIOError, match="VI_ERROR_NENABLED"):
+            generator.wait_on_event(request, 10)
+        generator.write("*CLS;*ESE 1;*SRE 32")
+        generator.enable_event(request, queue)
+        assert generator.wait_on_event(request, 10, capture_timeout=True).timed_out
+        generator.write("*OPC")
+        assert not generator.wait_on_event(request, 1000, capture_timeout=True).timed_out
+        assert generator.read_stb() & 64
+        assert generator.wait_on_event(request, 10, capture_timeout=True).timed_out
+        assert generator.query("*ESR?").strip() in ("1", "+1")
+        generator.disable_event(request, queue)
+    manager.close()

@@ -16,9 +16,8 @@ from labctl.clock import SystemClock
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, ReplyError
 from labctl.instruments.codecs.ieee488 import encode_block
 from labctl.instruments.transports import visa_link
+from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 from labctl.instruments.transports.visa_transport import (
-    VisaFrameTransport,
-    VisaTransport,
     open_visa,
     open_visa_frames,
     resource_manager,
@@ -31,7 +30,7 @@ TIMEOUT_S = 0.5
 
 
 @contextmanager
-def opened(address: str, timeout_s: float = 5.0) -> Iterator[VisaTransport]:
+def opened(address: str, timeout_s: float = 5.0) -> Iterator[MessageTransport]:
     transport = open_visa("scope", address, library="@py", timeout_s=timeout_s)
     try:
         yield transport
@@ -40,7 +39,7 @@ def opened(address: str, timeout_s: float = 5.0) -> Iterator[VisaTransport]:
 
 
 @contextmanager
-def framed(address: str) -> Iterator[VisaFrameTransport]:
+def framed(address: str) -> Iterator[FrameTransport]:
     transport = open_visa_frames(
         "laser",
         address,
@@ -179,7 +178,7 @@ def test_an_interrupted_query_leaves_no_reply_for_the_next_one(
 def test_threads_never_get_each_others_replies(socket_peer: Peers) -> None:
     wrong: list[str] = []
 
-    def ask(transport: VisaTransport, word: str) -> None:
+    def ask(transport: MessageTransport, word: str) -> None:
         wrong.extend(reply for _ in range(100) if (reply := transport.query(word)) != word)
 
     peer = socket_peer(lambda line, send: send(line))
