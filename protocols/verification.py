@@ -32,7 +32,7 @@ class LayerEvidence:
     def __init__(self, light: LayerLight) -> None:
         self._light = light
         self._fresh: list[tuple[float, float, float, float]] = []
-        self._scratch = np.empty((2, _ROWS_AT_ONCE, light.modes), np.float32)
+        self._scratch = np.zeros((2, _ROWS_AT_ONCE, light.modes), np.float32)
         self.samples = 0
         self.sent_power = 0.0
         self.cross_power = 0.0

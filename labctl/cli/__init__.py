@@ -65,7 +65,7 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> None:
     """Run a command; unlike typer's own main, let every exception out, Ctrl-C with its notes."""
-    _add_commands()
+    _add_commands(arguments)
     command = typer.main.get_command(app)
     with command.make_context(app.info.name, arguments) as context:
         command.invoke(context)
@@ -81,7 +81,7 @@ def _explain_usage(error: Any, debug: bool) -> int:
     else:
         commands = getattr(error.ctx.command, "commands", None) if error.ctx else None
         path = error.ctx.command_path if error.ctx else app.info.name
-        hint = f"commands: {', '.join(commands)}" if commands else f"see {path} --help"
+        hint = f"commands: {', '.join(sorted(commands))}" if commands else f"see {path} --help"
         _explain(UsageError(f"{error.format_message().rstrip('.')} ({hint})"), debug)
     return UsageError.exit_code
 
@@ -101,17 +101,78 @@ def _notes(error: BaseException) -> str:
     return "".join(f" ({note})" for note in getattr(error, "__notes__", []))
 
 
-def _add_commands() -> None:
-    if app.registered_commands:
-        return
-    from labctl.cli import demo, infer, instruments, leakage, record, sim, station, train
+def _add_commands(arguments: list[str]) -> None:
+    """Add the command that is asked for, or all where none of them is: each loads much else."""
+    first = next((argument for argument in arguments if not argument.startswith("-")), "")
+    for name in (first,) if first in _COMMANDS else tuple(_COMMANDS):
+        if name not in _added:
+            _added.add(name)
+            _COMMANDS[name](name)
 
-    app.command("demo")(demo.demo)
-    app.command("infer")(infer.infer)
-    app.command("leakage")(leakage.leakage)
-    app.command("train")(train.train)
-    app.command("record", context_settings=record.CONTEXT)(record.record)
-    app.command("replay", context_settings=record.CONTEXT)(record.replay)
-    app.add_typer(station.app, name="station")
-    app.add_typer(instruments.app, name="instruments")
-    app.add_typer(sim.app, name="sim")
+
+def _add_demo(name: str) -> None:
+    from labctl.cli import demo
+
+    app.command(name)(demo.demo)
+
+
+def _add_infer(name: str) -> None:
+    from labctl.cli import infer
+
+    app.command(name)(infer.infer)
+
+
+def _add_leakage(name: str) -> None:
+    from labctl.cli import leakage
+
+    app.command(name)(leakage.leakage)
+
+
+def _add_train(name: str) -> None:
+    from labctl.cli import train
+
+    app.command(name)(train.train)
+
+
+def _add_station(name: str) -> None:
+    from labctl.cli import station
+
+    app.add_typer(station.app, name=name)
+
+
+def _add_instruments(name: str) -> None:
+    from labctl.cli import instruments
+
+    app.add_typer(instruments.app, name=name)
+
+
+def _add_sim(name: str) -> None:
+    from labctl.cli import sim
+
+    app.add_typer(sim.app, name=name)
+
+
+def _add_record(name: str) -> None:
+    from labctl.cli import record
+
+    app.command(name, context_settings=record.CONTEXT)(record.record)
+
+
+def _add_replay(name: str) -> None:
+    from labctl.cli import record
+
+    app.command(name, context_settings=record.CONTEXT)(record.replay)
+
+
+_COMMANDS = {
+    "demo": _add_demo,
+    "infer": _add_infer,
+    "leakage": _add_leakage,
+    "train": _add_train,
+    "station": _add_station,
+    "instruments": _add_instruments,
+    "sim": _add_sim,
+    "record": _add_record,
+    "replay": _add_replay,
+}
+_added: set[str] = set()

@@ -15,7 +15,17 @@ from labctl.cli import app, leakage
 from labctl.errors import InstrumentError
 
 Result = subprocess.CompletedProcess[str]
-COMMANDS = {"demo", "infer", "leakage", "station", "train"}
+COMMANDS = {
+    "demo",
+    "infer",
+    "instruments",
+    "leakage",
+    "record",
+    "replay",
+    "sim",
+    "station",
+    "train",
+}
 
 
 def raises(error: BaseException) -> Callable[..., None]:
@@ -60,7 +70,7 @@ def test_no_command_at_all_is_answered_with_help_as_a_usage_error(
     [
         (["infr"], "'infr'", "infer"),
         (["station", "chek"], "'chek'", "check, show"),
-        (["--bogus"], "--bogus", "demo, infer, leakage"),
+        (["--bogus"], "--bogus", "demo, infer, instruments, leakage"),
         (["infer", "--imges", "3"], "--imges", "--images"),
         (["leakage", "--mu", "4"], "'--gain'", "labctl leakage --help"),
         (["leakage", "--mu", "4", "--gain", "2", "more"], "(more)", "labctl leakage --help"),
