@@ -154,6 +154,7 @@ class InfiniiVisionPanel:
             action(":RUN", lambda _: self._run()),
             action(":STOP", lambda _: self._stop()),
             action(":AUToscale", lambda _: self._autoscale()),
+            action(":SYSTem:PRESet", lambda _: self._reset()),
             readout(":OPERegister:CONDition", lambda _: f"{self._condition():+d}"),
             setting(":ACQuire:TYPE", types, lambda _: "NORM", lambda _, name: _only_normal(name)),
             setting(":ACQuire:MODE", Word("RTIMe"), lambda _: "RTIM", lambda _, name: None),

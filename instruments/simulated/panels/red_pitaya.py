@@ -68,6 +68,7 @@ class Acquisition:
     averaging: str = "ON"
     form: str = "ASCII"
     units: str = "VOLTS"
+    byte_order: str = "BEND"
     source: str = "DISABLED"
     level_v: float = 0.0
     delay: int = 0
@@ -98,7 +99,8 @@ class RedPitayaPanel:
     ACQ:AVG is kept only: the digitizer port takes a sample rate. Inputs AIN read `analog_inputs_v`,
     0 V where nothing is connected. Assumed, not confirmed by a source: the identity, the digits of
     ASCII numbers and replies, ACQ:WPOS? 0, decimations as powers of two only, error replies in
-    the style of SCPI-99. ACQ:DATA:BYTE:ORDER, deep memory and bursts are not fitted.
+    the style of SCPI-99. ACQ:SOUR:DATA:TRIG, delays in ns, deep memory, bursts, and the board's
+    date and time are not fitted.
     """
 
     def __init__(
@@ -109,11 +111,13 @@ class RedPitayaPanel:
         outputs: Mapping[int, DrivePort],
         *,
         identity: str = "REDPITAYA,INSTR2020,0,01-02",
+        board: str = "STEMlab 125-14",
         analog_inputs_v: Mapping[int, float] | None = None,
     ) -> None:
         self.name, self._clock, self._digitizer = name, clock, digitizer
         self._ports = dict(outputs)
         self._analog_inputs_v = dict(analog_inputs_v or {})
+        self._board = board
         self._pending = b""
         self._scpi = ScpiCore(
             self._commands(),
@@ -179,6 +183,7 @@ class RedPitayaPanel:
             *self._output_commands(),
             *self._pin_commands(),
             readout(":SYSTem:ERRor:COUNt", lambda _: str(self._count_errors())),
+            readout(":SYSTem:BRD:NAME", lambda _: self._board),
         ]
 
     def _acquiring(
@@ -222,6 +227,12 @@ class RedPitayaPanel:
                 lambda a: a.units,
                 lambda a, word: replace(a, units=word),
             ),
+            self._acquiring(
+                ":ACQ:DATA:BYTE:ORDER",
+                Word("BEND", "LEND"),
+                lambda a: a.byte_order,
+                lambda a, word: replace(a, byte_order=word),
+            ),
             setting(
                 ":ACQ:SOUR#:GAIN",
                 Word("LV", "HV"),
@@ -257,9 +268,9 @@ class RedPitayaPanel:
         return [
             readout(data, lambda n: self._data(n, 0, BUFFER_SAMPLES)),
             Command(f"{data}:OLD:N", ask=lambda n, p: self._data(n, 0, _count(only(p)))),
-            Command(f"{data}:LAT:N", ask=self._latest),
-            Command(f"{data}:STA:N", ask=self._from_start),
-            Command(f"{data}:STA:END", ask=self._from_start_to_end),
+            Command(f"{data}:LATest:N", ask=self._latest),
+            Command(f"{data}:STArt:N", ask=self._from_start),
+            Command(f"{data}:STArt:END", ask=self._from_start_to_end),
         ]
 
     def _output_commands(self) -> list[Command]:
@@ -436,11 +447,13 @@ class RedPitayaPanel:
             raise ScpiError(-230, "nothing was acquired")
         volts = np.take(self._record[number], range(start, start + count), mode="wrap")
         binary = self._acquisition.form == "BIN"
+        order = "<" if self._acquisition.byte_order == "LEND" else ">"
         if self._acquisition.units == "VOLTS":
-            block = encode_block(volts.astype(">f4").tobytes())
+            block = encode_block(volts.astype(f"{order}f4").tobytes())
             return block if binary else _braces(volts, "{:.6f}")
         codes = _codes(volts, RANGES_V[self._record_gains[number]])
-        return encode_block(codes.astype(">i2").tobytes()) if binary else _braces(codes, "{:d}")
+        block = encode_block(codes.astype(f"{order}i2").tobytes())
+        return block if binary else _braces(codes, "{:d}")
 
     def _number(self, suffixes: Suffixes) -> int:
         if suffixes[0] not in self._ports:

@@ -132,6 +132,13 @@ def test_settings_are_read_back(bench: Bench, setting: str, reply: str) -> None:
     assert bench.errors() == []
 
 
+def test_the_default_setup_is_what_a_reset_leaves(bench: Bench) -> None:
+    before = bench.ask(":CHAN2?"), bench.ask(":TIM?")
+    bench.send(":CHAN2:RANG 0.8", ":CHAN2:DISP ON", ":TIM:RANG 2E-6", ":SYSTem:PRESet")
+    assert (bench.ask(":CHAN2?"), bench.ask(":TIM?")) == before
+    assert bench.errors() == []
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [

@@ -95,6 +95,7 @@ def host() -> Host:
         ("ACQ:AVG OFF", "OFF"),
         ("ACQ:DATA:FORMAT BIN", "BIN"),
         ("ACQ:DATA:Units RAW", "RAW"),
+        ("ACQ:DATA:BYTE:ORDER LEND", "LEND"),
         ("ACQ:SOUR1:GAIN HV", "HV"),
         ("ACQ:TRig:LEV 0.25", "0.250000"),
         ("ACQ:TRig:DLY -100", "-100"),
@@ -154,6 +155,10 @@ def test_wrong_messages_are_counted_and_reported(host: Host, message: str, code:
     assert host.ask("SYST:ERR:COUN?") == "1"
     assert host.errors() == [code]
     assert host.ask("SYST:ERR:COUN?") == "0"
+
+
+def test_the_board_tells_its_name(host: Host) -> None:
+    assert host.ask("SYST:BRD:Name?") == "STEMlab 125-14"
 
 
 def test_replies_end_with_cr_nl(host: Host) -> None:
@@ -229,6 +234,27 @@ def test_parts_of_the_buffer_are_read(host: Host) -> None:
     np.testing.assert_array_equal(
         host.volts("ACQ:SOUR1:DATA:STA:N? 16380,8"), [*volts[-4:], *volts[:4]]
     )
+
+
+def test_parts_of_the_buffer_are_asked_for_as_the_official_client_spells_it(host: Host) -> None:
+    host.send("ACQ:START", "ACQ:TRIG NOW")
+    data = "ACQ:SOUR1:DATA"
+    assert host.ask(f"{data}:STArt:N? 3,7") == host.ask(f"{data}:STA:N? 3,7")
+    assert host.ask(f"{data}:STArt:End? 3,9") == host.ask(f"{data}:STA:END? 3,9")
+    assert host.ask(f"{data}:LATest:N? 7") == host.ask(f"{data}:LAT:N? 7")
+    assert host.errors() == []
+
+
+@pytest.mark.parametrize(("units", "kind"), [("VOLTS", "f4"), ("RAW", "i2")])
+def test_binary_samples_come_in_the_byte_order_asked_for(host: Host, units: str, kind: str) -> None:
+    host.send("ACQ:DATA:FORMAT BIN", f"ACQ:DATA:Units {units}", "ACQ:START", "ACQ:TRIG NOW")
+    big = np.frombuffer(decode_block(host.query("ACQ:SOUR1:DATA?")[:-2]), f">{kind}")
+    host.send("ACQ:DATA:BYTE:ORDER LEND")
+    little = np.frombuffer(decode_block(host.query("ACQ:SOUR1:DATA?")[:-2]), f"<{kind}")
+    np.testing.assert_array_equal(big, little)
+    assert np.ptp(big) > 0
+    host.send("ACQ:RST")
+    assert host.ask("ACQ:DATA:BYTE:ORDER?") == "BEND"
 
 
 def test_binary_blocks_are_big_endian(host: Host) -> None:
