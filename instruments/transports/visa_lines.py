@@ -72,7 +72,7 @@ class VisaLinesTransport:
             raise ReplyError(self.name, problem, command)
 
         message = (command + self._end).encode("ascii")
-        return self._link.transact(message, receive, command)
+        return self._link.transact((message,), receive, command)
 
     def clear(self) -> None:
         """Abandon what is under way and discard lines that are still to come."""

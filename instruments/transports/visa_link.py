@@ -1,10 +1,9 @@
-"""One PyVISA session that stays in step: bytes out and in, under a lock, labctl errors only.
+"""The link over PyVISA: one session of one VISA library.
 
 How a session gets back in step after a time-out (or an interrupt in mid-query) depends on what
 the wire offers: a raw socket is closed and opened again, for a new connection cannot carry an old
 reply; a serial line is drained until it has been silent for one whole time-out; everything else
-(HiSLIP, VXI-11, USB, GPIB) has a device clear. A session that cannot be brought back in step
-refuses the transaction with ConnectionFailedError, and tries again at the next one.
+(HiSLIP, VXI-11, USB, GPIB) has a device clear.
 """
 
 from __future__ import annotations
@@ -12,17 +11,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from labctl.clock import Clock, SystemClock
-from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, LabctlError, ReplyError
+from labctl.errors import ConnectionFailedError, ReplyError
 from labctl.instruments.codecs.ieee488 import BlockError, block_span
+from labctl.instruments.transports.link import Link
 
 if TYPE_CHECKING:
     import pyvisa
     from pyvisa.resources import MessageBasedResource, Resource
-
-_T = TypeVar("_T")
 
 _CHUNK_BYTES = 1 << 18
 _LINE_BYTES = 1 << 16
@@ -72,16 +70,7 @@ def _is_open(manager: pyvisa.ResourceManager) -> bool:
     return True
 
 
-def _is_timeout(error: Exception) -> bool:
-    import pyvisa
-
-    return (
-        isinstance(error, pyvisa.errors.VisaIOError)
-        and error.error_code == pyvisa.constants.StatusCode.error_timeout
-    )
-
-
-class VisaLink:
+class VisaLink(Link):
     """A VISA session; opens at construction, raises ConnectionFailedError.
 
     `terminator` ends a line read (None: there are no lines). `baud_rate` is set on serial lines
@@ -99,45 +88,21 @@ class VisaLink:
         baud_rate: int,
         greet: Callable[[VisaLink], None] | None = None,
     ) -> None:
-        self.name = name
-        self.address = address
-        self.timeout_s = timeout_s
         self._manager = resource_manager(library)
         clock: Clock | None = getattr(self._manager.visalib, "clock", None)
-        self.clock: Clock = clock if clock is not None else SystemClock()
+        super().__init__(
+            name, address, timeout_s=timeout_s, clock=clock if clock is not None else SystemClock()
+        )
         self._visalib: Any = self._manager.visalib
         self._terminator = terminator
         self._baud_rate = baud_rate
         self._greet = greet
-        self._lock = threading.Lock()
-        self._closed = False
-        self._in_step = True
         self._resource: MessageBasedResource | None = None
         self._connect()
 
-    def transact(self, message: bytes, receive: Callable[[], _T], command: str) -> _T:
-        """Send bytes and return what `receive` reads of the answer.
-
-        Until the answer is complete the session counts as out of step, so that an error or an
-        interrupt anywhere in between cannot leave half a reply for the next query.
-        """
-        with self._lock:
-            if not self._in_step:
-                self._resynchronise(command)
-            self._in_step = False
-            try:
-                self.send(message)
-                answer = receive()
-            except LabctlError:
-                raise
-            except Exception as error:  # backends raise what they like: VISA, OS, serial errors
-                raise self._translated(error, command) from error
-            self._in_step = True
-            return answer
-
-    def send(self, message: bytes) -> None:
-        """Send bytes; for use within a transaction, like all `read_...`."""
-        self._visalib.write(self._session, message)
+    def send(self, *parts: bytes | memoryview) -> None:
+        """Send one message, in one write: its end may be marked on the wire."""
+        self._visalib.write(self._session, b"".join(parts))
 
     def read_line(self, command: str) -> str:
         """Read up to the terminator, or to the end of the message where the wire marks it."""
@@ -163,7 +128,7 @@ class VisaLink:
         try:
             return self.read_exactly(count)
         except Exception as error:
-            if _is_timeout(error):
+            if self._is_timeout(error):
                 return b""
             raise
 
@@ -177,19 +142,6 @@ class VisaLink:
         payload = self._read_payload(self._payload_bytes(header, command), command)
         resource.read_termination = self._terminator
         return payload
-
-    def clear(self) -> None:
-        """Discard what may still come; raises ConnectionFailedError if that is impossible."""
-        with self._lock:
-            self._in_step = False
-            self._resynchronise(None)
-
-    def close(self) -> None:
-        """End the session; whatever the backend thinks of it, it counts as closed."""
-        with self._lock:
-            self._closed = True
-            self._in_step = False
-            self._disconnect()
 
     def _connect(self) -> None:
         try:
@@ -239,24 +191,16 @@ class VisaLink:
             with suppress(Exception):  # a lost connection cannot be closed, and need not be
                 resource.close()
 
-    def _resynchronise(self, command: str | None) -> None:
-        if self._closed:
-            raise ConnectionFailedError(self.name, f"session to {self.address} is closed", command)
-        try:
-            if self._resource is None or self._is_socket:
-                self._reconnect()
-            if self._is_serial:
-                self._drain(command)
-            elif not self._is_socket:
-                self._device_clear()
-            self._opened().read_termination = self._terminator
-            if self._greet is not None:
-                self._greet(self)
-        except LabctlError:
-            raise
-        except Exception as error:
-            raise self._translated(error, command) from error
-        self._in_step = True
+    def _get_in_step(self, command: str | None) -> None:
+        if self._resource is None or self._is_socket:
+            self._reconnect()
+        if self._is_serial:
+            self._drain(command)
+        elif not self._is_socket:
+            self._device_clear()
+        self._opened().read_termination = self._terminator
+        if self._greet is not None:
+            self._greet(self)
 
     def _reconnect(self) -> None:
         self._disconnect()
@@ -274,7 +218,7 @@ class VisaLink:
             try:
                 self._read(_LINE_BYTES)
             except Exception as error:
-                if _is_timeout(error):
+                if self._is_timeout(error):
                     return
                 raise
         problem = f"{self.address} does not stop sending; check the baud rate, switch it off and on"
@@ -315,10 +259,10 @@ class VisaLink:
             raise ConnectionFailedError(self.name, f"session to {self.address} is closed")
         return self._resource
 
-    def _translated(self, error: Exception, command: str | None) -> LabctlError:
-        if _is_timeout(error):
-            problem = f"no answer from {self.address} within {self.timeout_s:g} s"
-            return InstrumentTimeoutError(self.name, problem, command)
-        self._disconnect()
-        problem = f"connection to {self.address} failed: {error}"
-        return ConnectionFailedError(self.name, problem, command)
+    def _is_timeout(self, error: Exception) -> bool:
+        import pyvisa
+
+        return (
+            isinstance(error, pyvisa.errors.VisaIOError)
+            and error.error_code == pyvisa.constants.StatusCode.error_timeout
+        )

@@ -1,10 +1,13 @@
-"""Messages and frames over PyVISA: the two transports that drivers use on real wires."""
+"""Messages and frames at a VISA address: the two transports that drivers use on real wires."""
 
 from __future__ import annotations
 
+import os
+
 from labctl.clock import Clock
-from labctl.errors import ConnectionFailedError, ReplyError
-from labctl.instruments.codecs.ieee488 import encode_block
+from labctl.errors import ConnectionFailedError
+from labctl.instruments.transports.link_transport import LinkTransport
+from labctl.instruments.transports.socket_transport import SocketTransport, is_socket_address
 from labctl.instruments.transports.taps import tapped_frames, tapped_messages
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 from labctl.instruments.transports.visa_link import VisaLink, close_library, resource_manager
@@ -18,7 +21,7 @@ __all__ = [
     "resource_manager",
 ]
 
-_FENCE_LINES = 32
+_OWN_SOCKETS = frozenset({"", "@py"})
 
 
 def open_visa(
@@ -33,10 +36,15 @@ def open_visa(
     """Open a VISA address for text messages; raises ConnectionFailedError.
 
     `terminator` ends every command and every reply (a carriage return before it is stripped).
-    `baud_rate` holds for serial addresses (8N1). `library` is PyVISA's library string.
+    `baud_rate` holds for serial addresses (8N1). `library` is PyVISA's library string; a raw
+    socket (`TCPIP::host::port::SOCKET`) needs none unless one is asked for: with `""` or `"@py"`
+    it is opened as a SocketTransport.
     """
+    own_socket = is_socket_address(address) and _leaves_sockets_to_us(library)
 
-    def connect() -> VisaTransport:
+    def connect() -> MessageTransport:
+        if own_socket:
+            return SocketTransport(name, address, timeout_s=timeout_s, terminator=terminator)
         link = VisaLink(
             name,
             address,
@@ -89,59 +97,13 @@ def open_visa_frames(
     return tapped_frames(name, address, connect)
 
 
-class VisaTransport:
+def _leaves_sockets_to_us(library: str) -> bool:
+    # PyVISA takes the library that it is not given from the environment.
+    return (library or os.environ.get("PYVISA_LIBRARY", "")) in _OWN_SOCKETS
+
+
+class VisaTransport(LinkTransport):
     """A MessageTransport over a VISA session."""
-
-    def __init__(self, link: VisaLink, terminator: str) -> None:
-        self.name = link.name
-        self.clock: Clock = link.clock
-        self._link = link
-        self._end = terminator.encode("ascii")
-
-    def write(self, command: str) -> None:
-        """Send a command that has no reply."""
-        self._link.transact(self._line(command), _nothing, command)
-
-    def query(self, command: str) -> str:
-        """Send a command and return its reply, stripped."""
-        link = self._link
-        return link.transact(self._line(command), lambda: link.read_line(command), command)
-
-    def query_block(self, command: str) -> memoryview:
-        """Send a command and return the payload of the block that it replies."""
-        link = self._link
-        return link.transact(self._line(command), lambda: link.read_block(command), command)
-
-    def write_block(self, prefix: str, payload: bytes | memoryview) -> None:
-        """Send a prefix and a definite-length block in one message."""
-        message = b"".join((prefix.encode("ascii"), encode_block(bytes(payload)), self._end))
-        self._link.transact(message, _nothing, prefix)
-
-    def fence(self, command: str, marker: str, answer: str) -> tuple[str, ...]:
-        """Send a command and the query `marker`; return the lines that come before `answer`."""
-
-        def receive() -> tuple[str, ...]:
-            lines: list[str] = []
-            while len(lines) < _FENCE_LINES:
-                line = self._link.read_line(command)
-                if line == answer:
-                    return tuple(lines)
-                lines.append(line)
-            problem = f"{marker!r} was never answered with {answer!r}, but with {lines[0]!r}"
-            raise ReplyError(self.name, problem, command)
-
-        return self._link.transact(self._line(command) + self._line(marker), receive, command)
-
-    def clear(self) -> None:
-        """Abandon what is under way and discard replies that are still to come."""
-        self._link.clear()
-
-    def close(self) -> None:
-        """End the session."""
-        self._link.close()
-
-    def _line(self, command: str) -> bytes:
-        return command.encode("ascii") + self._end
 
 
 class VisaFrameTransport:
@@ -156,7 +118,7 @@ class VisaFrameTransport:
     def exchange(self, frame: bytes) -> bytes:
         """Send a frame and return the one that answers it."""
         link = self._link
-        return link.transact(frame, lambda: link.read_exactly(self._frame_bytes), frame.hex())
+        return link.transact((frame,), lambda: link.read_exactly(self._frame_bytes), frame.hex())
 
     def clear(self) -> None:
         """Discard what has been received and bring both ends back to a frame boundary."""
@@ -165,7 +127,3 @@ class VisaFrameTransport:
     def close(self) -> None:
         """End the session."""
         self._link.close()
-
-
-def _nothing() -> None:
-    return None

@@ -18,6 +18,7 @@ from labctl.instruments.codecs.ieee488 import encode_block
 from labctl.instruments.transports import visa_link
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 from labctl.instruments.transports.visa_transport import (
+    VisaTransport,
     open_visa,
     open_visa_frames,
     resource_manager,
@@ -31,7 +32,10 @@ TIMEOUT_S = 0.5
 
 @contextmanager
 def opened(address: str, timeout_s: float = 5.0) -> Iterator[MessageTransport]:
-    transport = open_visa("scope", address, library="@py", timeout_s=timeout_s)
+    link = visa_link.VisaLink(
+        "scope", address, library="@py", timeout_s=timeout_s, terminator="\n", baud_rate=9600
+    )
+    transport = VisaTransport(link, "\n")
     try:
         yield transport
     finally:

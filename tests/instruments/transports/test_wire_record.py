@@ -24,9 +24,10 @@ from labctl.errors import (
 from labctl.instruments.transports import masking, taps
 from labctl.instruments.transports.opening import DriverOptions, read_options
 from labctl.instruments.transports.scripted import ScriptedFrames, ScriptedTransport
+from labctl.instruments.transports.socket_transport import SocketTransport
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 from labctl.instruments.transports.visa_lines import Complete
-from labctl.instruments.transports.visa_transport import VisaTransport, open_visa
+from labctl.instruments.transports.visa_transport import open_visa
 from labctl.instruments.transports.wire_replay import read_record, read_state, unplayed
 
 Use = Callable[[MessageTransport], Any]
@@ -106,12 +107,12 @@ def test_without_a_tap_the_driver_holds_the_wire_itself(bench: Bench) -> None:
     assert not bench.path.exists()
 
 
-def test_without_a_tap_a_visa_session_is_a_visa_transport(
+def test_without_a_tap_an_opened_socket_is_a_socket_transport(
     socket_peer: Callable[..., Any],
 ) -> None:
     peer = socket_peer(lambda line, send: send(b"yes\n"))
     wire = open_visa("dut", peer.address, library="@py", timeout_s=5)
-    assert type(wire) is VisaTransport
+    assert type(wire) is SocketTransport
     wire.close()
 
 

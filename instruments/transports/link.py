@@ -1,0 +1,118 @@
+"""A session that stays in step, whatever wire carries it: one lock, whole transactions, our errors.
+
+Until an answer is complete a session counts as out of step, so that an error or an interrupt
+anywhere in between cannot leave half a reply for the next query. How it gets back in step is the
+wire's business; a session that cannot refuses the transaction, and tries again at the next one.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from labctl.clock import Clock
+from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, LabctlError
+
+_T = TypeVar("_T")
+
+
+class Link(ABC):
+    """Bytes out and in under a lock; `timeout_s` is how long an answer may take."""
+
+    def __init__(self, name: str, address: str, *, timeout_s: float, clock: Clock) -> None:
+        self.name = name
+        self.address = address
+        self.timeout_s = timeout_s
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._closed = False
+        self._in_step = True
+        self._settled = True
+
+    def transact(
+        self, message: Sequence[bytes | memoryview], receive: Callable[[], _T], command: str
+    ) -> _T:
+        """Send the parts of one message and return what `receive` reads of the answer.
+
+        Raises InstrumentTimeoutError, ConnectionFailedError, and what `receive` raises; each
+        names `command`.
+        """
+        with self._lock:
+            if not self._in_step:
+                self._resynchronise(command)
+            self._in_step = False
+            self._settled = True
+            try:
+                self._prepare(command)
+                self.send(*message)
+                answer = receive()
+            except LabctlError:
+                raise
+            except Exception as error:  # backends raise what they like: VISA, OS, serial errors
+                raise self._translated(error, command) from error
+            self._in_step = self._settled
+            return answer
+
+    @abstractmethod
+    def send(self, *parts: bytes | memoryview) -> None:
+        """Send one message; for use within a transaction, like all `read_...`."""
+
+    @abstractmethod
+    def read_line(self, command: str) -> str:
+        """Read up to the terminator; return the line without it and surrounding space."""
+
+    @abstractmethod
+    def read_block(self, command: str) -> memoryview:
+        """Read an arbitrary block with the terminator behind it; return its payload."""
+
+    def clear(self) -> None:
+        """Discard what may still come; raises ConnectionFailedError if that is impossible."""
+        with self._lock:
+            self._in_step = False
+            self._resynchronise(None)
+
+    def close(self) -> None:
+        """End the session; whatever the wire thinks of it, it counts as closed."""
+        with self._lock:
+            self._closed = True
+            self._in_step = False
+            self._disconnect()
+
+    @abstractmethod
+    def _get_in_step(self, command: str | None) -> None:
+        """Make sure that no reply to an earlier command can be read any more."""
+
+    @abstractmethod
+    def _disconnect(self) -> None:
+        """Let go of the wire; never raises."""
+
+    @abstractmethod
+    def _is_timeout(self, error: Exception) -> bool:
+        """Tell whether an error of the wire means that nothing came in time."""
+
+    def _prepare(self, command: str) -> None:  # noqa: B027  most wires need no preparation
+        """Do what the wire needs right before a command is sent."""
+
+    def _resynchronise(self, command: str | None) -> None:
+        if self._closed:
+            raise ConnectionFailedError(self.name, f"session to {self.address} is closed", command)
+        try:
+            self._get_in_step(command)
+        except LabctlError:
+            raise
+        except Exception as error:
+            raise self._translated(error, command) from error
+        self._in_step = True
+
+    def _translated(self, error: Exception, command: str | None) -> LabctlError:
+        if self._is_timeout(error):
+            return self._timed_out(command)
+        self._disconnect()
+        problem = f"connection to {self.address} failed: {error}"
+        return ConnectionFailedError(self.name, problem, command)
+
+    def _timed_out(self, command: str | None) -> InstrumentTimeoutError:
+        problem = f"no answer from {self.address} within {self.timeout_s:g} s"
+        return InstrumentTimeoutError(self.name, problem, command)
