@@ -26,7 +26,7 @@ from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.protocols.verification import Expectation, VerificationReport
-from labctl.safety import terminate_as_interrupt
+from labctl.safety import interruptible
 from labctl.station import Station, describe
 from labctl.units import ratio_to_db
 
@@ -151,7 +151,7 @@ def run_inference(
 ) -> Report:
     """Run the request and write its run file; the file stays readable if this is interrupted."""
     started = time.perf_counter()
-    with _opened(request, on_step, on_station) as run:
+    with interruptible() as check, _opened(request, on_step, on_station) as run:
         path = new_run_path(request.runs, f"infer-{request.link}")
         with RunFileWriter.create(
             path,
@@ -162,7 +162,7 @@ def run_inference(
             seed=request.seed,
         ) as writer:
             run.raw.writer = writer
-            correct = _classify(request, run.session, writer, on_images)
+            correct = _classify(request, run.session, writer, on_images, check)
             verification = run.session.verdict(run.expectation())
             leakage = run.session.leakage()
             writer.set_verification(verification_json(verification))
@@ -229,7 +229,7 @@ def _opened(
         raise SettingError("station", None, "a station file, for the bench link")
     station = Station.read(request.station)
     settings = _settings(_as_the_station_says(request, station))
-    with terminate_as_interrupt(), station:
+    with station:
         on_station(station)
         from labctl.protocols.bench_link import BenchLink
         from labctl.protocols.equipment import equipment_of
@@ -268,7 +268,11 @@ def _settings(request: Request) -> SessionSettings:
 
 
 def _classify(
-    request: Request, session: Session, writer: RunFileWriter, on_images: Callable[[int], None]
+    request: Request,
+    session: Session,
+    writer: RunFileWriter,
+    on_images: Callable[[int], None],
+    check: Callable[[], None],
 ) -> int:
     """Classify all images, each batch written before the next; returns the correct ones."""
     correct = 0
@@ -283,6 +287,7 @@ def _classify(
                 writer.append_raw("evidence", f"layer{layer}", sums)
         correct += int(np.count_nonzero(batch.classes == labels))
         on_images(count)
+        check()
     return correct
 
 

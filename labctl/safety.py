@@ -52,6 +52,36 @@ def terminate_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Let SIGTERM unwind the program as Ctrl-C does; yields a check for long loops.
+
+    Python drops what is raised in a destructor or a callback, and a signal may be handled in one:
+    the check raises KeyboardInterrupt if an interruption was asked for and got lost that way.
+    An ignored SIGINT stays ignored (main thread only).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    asked: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    previous: dict[int, Any] = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        yield check
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 def run_all(steps: Sequence[tuple[str, Callable[[], None]]]) -> list[str]:
     """Run every step without interruption; return what failed, in words, never raise for it."""
     failures = []

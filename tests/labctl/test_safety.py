@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, suppress
 import pytest
 
 from labctl.errors import InstrumentError
-from labctl.safety import run_all, terminate_as_interrupt, uninterrupted
+from labctl.safety import interruptible, run_all, terminate_as_interrupt, uninterrupted
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
 
@@ -117,3 +117,31 @@ def test_ctrl_c_during_a_step_waits_for_the_last_one() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_all(steps)
     assert reached == ["two"]
+
+
+class Dropped:
+    """Raises a signal where Python drops what its handler raises: in a destructor."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self._number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_that_got_lost_is_found_by_the_check(number: int) -> None:
+    before = signal.getsignal(number)
+    with interruptible() as check:
+        check()
+        doomed = Dropped(number)
+        del doomed
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    assert signal.getsignal(number) == before
+
+
+def test_an_interruption_unwinds_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(signal.SIGTERM)
