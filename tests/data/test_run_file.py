@@ -34,13 +34,16 @@ from pathlib import Path
 import numpy as np
 from labctl.data.models import Network
 from labctl.data.run_file import RunFileWriter
+from labctl.safety import interruptible
 network = Network((np.ones((4, 6), np.float32), np.ones((3, 4), np.float32)), "small", {{}})
-with RunFileWriter.create(Path(sys.argv[1]), settings={{"blocks": "endless"}}, station_text=None,
-                          model=network, versions={{}}, seed=1) as run:
+with interruptible() as check, RunFileWriter.create(
+    Path(sys.argv[1]), settings={{"blocks": "endless"}}, station_text=None,
+    model=network, versions={{}}, seed=1) as run:
     block = 0
     while True:
         labels = np.full({ROWS}, block)
         measured = [np.full(({ROWS}, outputs), block, np.float32) for outputs in (4, 3)]
+        check()
         run.append_results(block * {ROWS}, labels, labels, measured)
         run.append_raw("bench", f"trace{{block % 40 // 20}}", np.full((7, 300), block))
         run.set_leakage({{"block": block}})
