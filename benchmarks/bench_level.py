@@ -15,9 +15,9 @@ import time
 from labctl.data import shipped_station_path
 from labctl.data.mnist import load_test_images
 from labctl.data.models import load_network
+from labctl.instruments.equipment import equipment_of
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.protocols.bench_link import BenchLink
-from labctl.protocols.equipment import equipment_of
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session

@@ -13,7 +13,9 @@ LabctlError
 │   ├── InstrumentReportedError the instrument itself refused the command
 │   └── LimitError            refused here, before anything was sent
 ├── SignalError               light or waveform is not what the protocol needs (exit code 1)
-│   └── SynchronisationError  the preamble was not found
+│   ├── SynchronisationError  the preamble was not found
+│   └── CalibrationError      a routine sees light that it cannot calibrate with
+├── RecordError               a calibration record is damaged, missing or does not apply (exit code 1)
 ├── VerificationError         the server refuses to go on                  (exit code 1)
 └── RunFileError              a run file cannot be written or read         (exit code 1)
 """
@@ -103,6 +105,14 @@ class SignalError(LabctlError):
 
 class SynchronisationError(SignalError):
     """The preamble was not found in an acquired record."""
+
+
+class CalibrationError(SignalError):
+    """A calibration routine cannot trust what it sees; names the likely cause, leaves no record."""
+
+
+class RecordError(LabctlError):
+    """A calibration record is damaged or missing, or does not apply to what stands there now."""
 
 
 class VerificationError(LabctlError):

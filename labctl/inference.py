@@ -231,8 +231,8 @@ def _opened(
     settings = _settings(_as_the_station_says(request, station))
     with station:
         on_station(station)
+        from labctl.instruments.equipment import equipment_of
         from labctl.protocols.bench_link import BenchLink
-        from labctl.protocols.equipment import equipment_of
 
         raw = _Raw()
         link = BenchLink(equipment_of(station), settings, on_raw=raw, on_step=on_step)

@@ -10,25 +10,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from labctl.calibration.shot_noise import ReceiverCalibration, calibration_from_variances
 from labctl.errors import SignalError
-from labctl.instruments.capabilities import Digitizer, Trace, TriggerSource
-from labctl.protocols.dsp import Sync, fit_phase, read_slots, synchronise
+from labctl.instruments.capabilities import Trace, TriggerSource
+from labctl.instruments.equipment import Equipment
+from labctl.instruments.frames.dsp import Sync, fit_phase, read_slots, synchronise
+from labctl.instruments.frames.layout import PEAK
+from labctl.instruments.frames.recorder import FIRST_RANGE_V, Recorder
 from labctl.protocols.encoding import Floats
-from labctl.protocols.equipment import Equipment
-from labctl.protocols.frames import PEAK
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.transmitter import Transmitter
 
 _RECORD_MARGIN_S = 2e-6
-_RANGE_MARGIN = 1.6
-_FIRST_RANGE_V = 1.0
-_LEAST_RANGE_V = 0.02
 _RANGE_ROUNDS = 2
 _PHASE_ROUNDS = 8
 _LEAST_COHERENCE = 0.7
@@ -39,32 +36,6 @@ _BLOCKED_RECORDS = 4
 _ROTATION_NAME = "ROTATION"
 
 RawSink = Callable[[str, Floats], None]
-
-
-@dataclass
-class _Channel:
-    """One party's record taking: its digitizer, its range, and where its frames begin."""
-
-    digitizer: Digitizer
-    channel: int
-    range_v: float = _FIRST_RANGE_V
-    phase_setting_rad: float = 0.0
-
-    def prepare(self, duration_s: float) -> None:
-        self.digitizer.configure_channel(self.channel, range_v=self.range_v, offset_v=0.0)
-        self.digitizer.configure_record(start_s=0.0, duration_s=duration_s)
-        self.digitizer.configure_trigger("external", level_v=1.0)
-
-    def arm(self) -> None:
-        self.digitizer.arm([self.channel])
-
-    def read(self) -> Trace:
-        return self.digitizer.read(self.channel)
-
-    def fit_range(self, trace: Trace) -> None:
-        """Choose the range from the largest voltage seen, with room for noise."""
-        peak = float(np.max(np.abs(trace.voltage_v)))
-        self.range_v = max(2.0 * peak * _RANGE_MARGIN, _LEAST_RANGE_V)
 
 
 class BenchLink:
@@ -89,13 +60,14 @@ class BenchLink:
         self._on_raw = on_raw
         self._on_step = on_step
         self._basis = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(99,)))
-        self._server_side = _Channel(self._server.digitizer, self._server.channel)
-        self._client_side = _Channel(self._client.digitizer, self._client.channel)
+        self._server_side = Recorder(self._server.digitizer, self._server.channel)
+        self._client_side = Recorder(self._client.digitizer, self._client.channel)
         self._transmitter = Transmitter(
             equipment.server, equipment.frame, settings.mean_photons, on_step
         )
         self._layouts = self._transmitter.layouts
         self._arrival_s: float | None = None
+        self._client_phase_rad = 0.0
 
     def prepare(self, layers: list[LayerLight]) -> None:
         """Switch on, level and upload every layer, align phases and ranges."""
@@ -153,7 +125,7 @@ class BenchLink:
         """Find the frame without rotation, fit both ranges, and turn both phases to zero."""
         self._transmitter.select(layer)
         self._rest_rotation()
-        self._client_side.range_v = self._server_side.range_v = _FIRST_RANGE_V
+        self._client_side.range_v = self._server_side.range_v = FIRST_RANGE_V
         head_s = self._layouts[layer].rows_start_s + self._frame.longest_delay_s
         for _ in range(_RANGE_ROUNDS):
             client_trace, server_trace = self._record(layer, both=True, duration_s=head_s)
@@ -175,10 +147,9 @@ class BenchLink:
         self._turn_client(float(np.angle(phasor)))
 
     def _turn_client(self, error_rad: float) -> None:
-        side = self._client_side
-        side.phase_setting_rad = math.remainder(side.phase_setting_rad - error_rad, 2.0 * math.pi)
+        self._client_phase_rad = math.remainder(self._client_phase_rad - error_rad, 2.0 * math.pi)
         v_pi_v = self._client.constants.phase_shifter_v_pi_v
-        self._client.lo_phase.set(side.phase_setting_rad / math.pi * v_pi_v)
+        self._client.lo_phase.set(self._client_phase_rad / math.pi * v_pi_v)
 
     def _choose_basis(self) -> None:
         """Turn the server's local oscillator to a quadrature that the client cannot foresee."""
@@ -225,8 +196,7 @@ class BenchLink:
         """Send the layer's frame and return both parties' records (of all of it by default)."""
         sides = [self._client_side, self._server_side] if both else [self._client_side]
         for side in sides:
-            side.prepare(duration_s or self._record_s(layer))
-            side.arm()
+            side.arm(duration_s or self._record_s(layer))
         self._transmitter.send()
         client_trace = self._client_side.read()
         server_trace = self._server_side.read() if both else None

@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from labctl.errors import InstrumentError, SettingError, SignalError
-from labctl.instruments.capabilities import BiasPoint, TriggerSource
-from labctl.protocols.encoding import Floats
-from labctl.protocols.equipment import ServerEquipment
-from labctl.protocols.frames import PEAK, FrameLayout, modulator_drive
+from labctl.instruments.equipment import ServerEquipment
+from labctl.instruments.frames.layout import PEAK, FrameLayout
+from labctl.instruments.frames.sender import FrameSender
 from labctl.protocols.link import LayerLight
 from labctl.station_file import FrameTable
-from labctl.units import db_to_ratio, frequency_to_wavelength_m, photon_energy_j, ratio_to_db
+from labctl.units import db_to_ratio, photon_energy_j, ratio_to_db
 
 _LEVEL_NAME = "LEVEL"
 _READINGS = 16
@@ -35,17 +34,18 @@ class Transmitter:
         on_step: Callable[[str], None],
     ) -> None:
         self._equipment = equipment
-        self._frame = frame
         self._mean_photons = mean_photons
         self._on_step = on_step
+        self._sender = FrameSender(equipment, frame, on_step)
         self._selected: int | None = None
         self.layouts: dict[int, FrameLayout] = {}
         self.scale = 1.0
 
     def prepare(self, layers: Sequence[LayerLight]) -> None:
         """Switch on, level every layer's payload on the power meter, upload every frame."""
-        self._switch_on()
-        self.layouts.update({light.layer: self._layout(light) for light in layers})
+        self._sender.switch_on()
+        for light in layers:
+            self.layouts[light.layer] = self._sender.layout(rows=light.rows, modes=light.modes)
         self.scale = scale = _common_scale(layers, self._mean_photons)
         self._on_step(f"level to {self._mean_photons:g} photons a mode")
         self._level(max(layers, key=lambda light: light.quadratures.size), scale)
@@ -53,77 +53,23 @@ class Transmitter:
             self._on_step(f"layer {light.layer + 1}: upload")
             layout = self.layouts[light.layer]
             symbols = layout.server_symbols(light.quadratures, scale)
-            self._upload(_name(light.layer), layout, symbols)
+            self._sender.upload(_name(light.layer), layout, symbols)
         self._selected = None
 
     def select(self, layer: int) -> None:
         """Make the layer's frame, at its power, the one that the next trigger sends."""
         if self._selected == layer:
             return
-        self._play(_name(layer))
-        for channel in self._equipment.drive.channels:
-            self._equipment.drive.generator.burst(channel, cycles=1, trigger=TriggerSource.SOFTWARE)
+        self._sender.select(_name(layer))
         self._selected = layer
 
     def send(self) -> None:
         """Start the selected frame."""
-        self._equipment.drive.generator.trigger()
+        self._sender.send()
 
     def wait(self) -> None:
         """Return when the frame has ended."""
-        self._equipment.drive.generator.wait_for_bursts()
-
-    def _switch_on(self) -> None:
-        equipment = self._equipment
-        self._on_step("monitor: zero in the dark")
-        equipment.laser.set_emission(False)
-        equipment.monitor.set_wavelength(frequency_to_wavelength_m(equipment.laser_frequency_hz))
-        equipment.monitor.zero()
-        self._on_step("laser on")
-        equipment.laser.set_frequency(equipment.laser_frequency_hz)
-        equipment.laser.set_power(equipment.laser_power_w)
-        equipment.laser.set_emission(True)
-        self._on_step("modulator bias: lock")
-        for channel in equipment.drive.channels:
-            equipment.drive.generator.set_output(channel, False)
-        equipment.bias_i.lock(BiasPoint.NULL)
-        equipment.bias_q.lock(BiasPoint.NULL)
-        equipment.bias_parent.lock(BiasPoint.QUADRATURE_PLUS)
-
-    def _layout(self, light: LayerLight) -> FrameLayout:
-        return FrameLayout(
-            symbol_rate_hz=self._frame.symbol_rate_hz,
-            sample_rate_hz=self._frame.sample_rate_hz,
-            preamble_symbols=self._frame.preamble_symbols,
-            guard_symbols=self._frame.guard_symbols,
-            rows=light.rows,
-            modes=light.modes,
-        )
-
-    def _forget(self) -> None:
-        for channel in self._equipment.drive.channels:
-            self._equipment.drive.generator.set_output(channel, False)
-            self._equipment.drive.generator.forget(channel)
-
-    def _upload(self, name: str, layout: FrameLayout, symbols: Sequence[Floats]) -> None:
-        drive = self._equipment.drive
-        for channel, part in zip(drive.channels, symbols, strict=True):
-            drive.generator.upload(channel, name, modulator_drive(layout.pulses(part)))
-
-    def _play(self, name: str) -> None:
-        """Play a waveform continuously on both channels."""
-        drive, constants = self._equipment.drive, self._equipment.constants
-        for channel, v_pi_v in zip(
-            drive.channels, (constants.v_pi_i_v, constants.v_pi_q_v), strict=True
-        ):
-            drive.generator.play(
-                channel,
-                name,
-                sample_rate_hz=self._frame.sample_rate_hz,
-                amplitude_v=drive.amplitude_v(v_pi_v),
-                offset_v=0.0,
-            )
-            drive.generator.set_output(channel, True)
+        self._sender.wait()
 
     def _level(self, light: LayerLight, scale: float) -> None:
         """Attenuate so that mu photons per mode reach the fibre, measured on the payload alone.
@@ -131,13 +77,13 @@ class Transmitter:
         All layers have the same RMS and the same scale, so one of them sets the power of all.
         """
         layout = self.layouts[light.layer]
-        self._forget()
+        self._sender.forget()
         background_w = self._monitor_w()
         symbols = layout.server_symbols(light.quadratures, scale, pilots=False)
-        self._upload(_LEVEL_NAME, layout, symbols)
-        self._play(_LEVEL_NAME)
+        self._sender.upload(_LEVEL_NAME, layout, symbols)
+        self._sender.play(_LEVEL_NAME)
         self._attenuate(layout, self._monitor_w() - background_w)
-        self._forget()
+        self._sender.forget()
 
     def _monitor_w(self) -> float:
         """Return the mean of several readings of the monitor in W."""

@@ -16,11 +16,11 @@ from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.data.mnist import load_test_images
 from labctl.data.models import Network, load_network
 from labctl.errors import SettingError, SynchronisationError
+from labctl.instruments.equipment import equipment_of
 from labctl.instruments.simulated import bench_file
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.encoding import Floats
-from labctl.protocols.equipment import equipment_of
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver, Homodyne

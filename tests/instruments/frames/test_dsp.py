@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from labctl.errors import SynchronisationError
 from labctl.instruments.capabilities import Trace
-from labctl.protocols.dsp import Sync, fit_phase, read_slots, synchronise
-from labctl.protocols.frames import FrameLayout
+from labctl.instruments.frames.dsp import Sync, fit_phase, read_slots, synchronise
+from labctl.instruments.frames.layout import FrameLayout
 
 SAMPLE_RATE_HZ = 160e6
 SAMPLES_PER_SLOT = 8

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import SettingError
-from labctl.protocols.encoding import Floats
 
+Floats = npt.NDArray[np.float32]
 Complexes = npt.NDArray[np.complex64]
 
 PEAK = 0.95
@@ -110,8 +110,8 @@ class FrameLayout:
 
     def server_symbols(
         self, quadratures: Floats, scale: float, *, pilots: bool = True
-    ) -> tuple[Floats, Floats]:
-        """Return the field of each slot on X and on P, in units of the modulator's largest.
+    ) -> Complexes:
+        """Return the field of each slot, X + iP, in units of the modulator's largest.
 
         `quadratures`: mean interleaved quadratures (rows, 2n); `scale` takes them to fields of at
         most PEAK. Without `pilots` only the payload is lit.
@@ -123,7 +123,7 @@ class FrameLayout:
         if pilots:
             frame[: self.preamble_symbols] = np.float32(PEAK) * self.preamble
             rows[:, 0] = np.float32(PEAK) * self.pilots
-        return frame.real, frame.imag
+        return frame
 
     def pulses(self, values: Floats) -> Floats:
         """Return the field samples (slots * samples per symbol) of one real value per slot."""

@@ -15,8 +15,7 @@ from scipy import signal
 
 from labctl.errors import SynchronisationError
 from labctl.instruments.capabilities import Trace
-from labctl.protocols.encoding import Floats
-from labctl.protocols.frames import FrameLayout, pulse
+from labctl.instruments.frames.layout import Floats, FrameLayout, pulse
 
 _SEARCH_STEPS = 32
 _LEAST_PEAK = 7.0

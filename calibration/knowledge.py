@@ -1,0 +1,54 @@
+"""What is known of a station's hardware: measured values over the nominal ones of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from labctl.calibration.quantity import Quantity
+from labctl.calibration.record import Record
+from labctl.errors import CalibrationError
+from labctl.instruments.equipment import Equipment
+from labctl.station_file import ClientConstants, ServerConstants
+
+Constants = TypeVar("Constants", ServerConstants, ClientConstants)
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Quantities by name, and the ids of the records that they come from by routine."""
+
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
+    records: Mapping[str, str] = field(default_factory=dict)
+
+    def with_record(self, record: Record) -> Knowledge:
+        """Return the knowledge with one more record, which overrides what it names."""
+        found = {name: row.quantity() for name, row in record.quantities.items()}
+        return Knowledge({**self.quantities, **found}, {**self.records, record.routine: record.id})
+
+    def quantity(self, name: str) -> Quantity:
+        """Return a measured quantity; raises CalibrationError if no record tells it."""
+        if name not in self.quantities:
+            raise CalibrationError(f"{name} has not been measured: run the routine that finds it")
+        return self.quantities[name]
+
+    def applied(self, equipment: Equipment) -> Equipment:
+        """Return the equipment with measured values in the place of its nominal constants."""
+        server, client = equipment.server, equipment.client
+        return replace(
+            equipment,
+            server=replace(server, constants=self._updated("server", server.constants)),
+            client=replace(client, constants=self._updated("client", client.constants)),
+        )
+
+    def _updated(self, party: str, constants: Constants) -> Constants:
+        found = {
+            name: self.quantities[f"{party}.{name}"].value
+            for name in type(constants).model_fields
+            if f"{party}.{name}" in self.quantities
+        }
+        return constants.model_copy(update=found)
+
+
+NOTHING = Knowledge()
