@@ -15,7 +15,7 @@ LabctlError
 ├── SignalError               light or waveform is not what the protocol needs (exit code 1)
 │   ├── SynchronisationError  the preamble was not found
 │   └── CalibrationError      a routine sees light that it cannot calibrate with
-├── RecordError               a calibration record is damaged, missing or does not apply (exit code 1)
+├── RecordError               a calibration record is damaged or stale     (exit code 1)
 ├── VerificationError         the server refuses to go on                  (exit code 1)
 └── RunFileError              a run file cannot be written or read         (exit code 1)
 """
