@@ -3,7 +3,8 @@
     python benchmarks/wire.py [--rounds 5]
 
 Queries against pyvisa-sim run only where it is installed (pip install pyvisa-sim). Yardstick of a
-typed call is its transport call; of a block, recv_into a buffer and a view of it.
+typed call is its transport call; of a block, recv_into a buffer and a view of it. Last come two
+threads at a time, in process and over TCP, with every reply held to its question.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from labctl.instruments.simulated.visa_backend import LabctlVisaLibrary
 from labctl.instruments.transports.visa_transport import open_visa
 
 ADDRESS = "TCPIP0::echo::hislip0::INSTR"
+MIRRORS = ("TCPIP0::mirror-1::hislip0::INSTR", "TCPIP0::mirror-2::hislip0::INSTR")
 BLOCK_BYTES = 20_000_000
 _SERVER = """
 import socket, threading
@@ -44,6 +47,16 @@ def serve(client):
             client.sendall(message)
 while True:
     threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+_MIRROR = """
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+client, _ = listener.accept()
+client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+while data := client.recv(4096):
+    client.sendall(data)
 """
 
 
@@ -68,12 +81,23 @@ class Echo:
         return 0
 
 
+class Mirror(Echo):
+    """A panel that answers every message with that message."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def write(self, data: bytes, *, end: bool) -> None:
+        self._waiting = data
+
+
 class World:
     """What the PyVISA backend needs of a bench."""
 
     def __init__(self, size: int) -> None:
         self.clock = BenchClock()
-        self.panels = {ADDRESS: Echo(size)}
+        self.panels: dict[str, Echo] = {ADDRESS: Echo(size)}
+        self.panels |= {address: Mirror() for address in MIRRORS}
 
 
 def library_of(size: int) -> LabctlVisaLibrary:
@@ -182,15 +206,67 @@ def block_over_tcp(rounds: int) -> None:
         server.wait()
 
 
+def in_pairs(name: str, ask: Sequence[Callable[[str], str]], queries: int) -> None:
+    """Let each thread ask distinct questions; print how many replies are theirs, and the speed."""
+    right = [0] * len(ask)
+
+    def work(thread: int) -> None:
+        query = ask[thread]
+        for number in range(queries):
+            question = f"{thread}:{number}?"
+            right[thread] += query(question) == question
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(len(ask))]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - started
+    total = queries * len(ask)
+    print(f"{name:<46} {sum(right)} of {total} replies right, {total / seconds:.0f} queries/s")
+    if sum(right) != total:
+        raise SystemExit(f"{name}: {total - sum(right)} replies belong to other questions")
+
+
+def paired_in_process(queries: int) -> None:
+    manager = pyvisa.ResourceManager(library_of(1))
+    asks = []
+    for address in MIRRORS:
+        resource = manager.open_resource(address)
+        assert isinstance(resource, MessageBasedResource)
+        resource.read_termination = resource.write_termination = "\n"
+        asks.append(resource.query)
+    in_pairs("2 threads in process, a session each", asks, queries)
+    manager.close()
+
+
+def paired_over_tcp(queries: int) -> None:
+    server = subprocess.Popen([sys.executable, "-c", _MIRROR], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        address = f"TCPIP::127.0.0.1::{int(server.stdout.readline())}::SOCKET"
+        transport = open_visa("mirror", address, library="@py", timeout_s=20.0)
+        in_pairs("2 threads over TCP, one session", [transport.query] * 2, queries)
+        transport.close()
+    finally:
+        server.kill()
+        server.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--pairs", type=int, default=50_000, help="queries of each thread")
+    arguments = parser.parse_args()
+    rounds = arguments.rounds
     print(f"{'':<46} {'ours':>14} {'other':>14} {'other/ours':>9}")
     if importlib.util.find_spec("pyvisa_sim"):
         against_pyvisa_sim(rounds)
     typed_call(rounds)
     block_over_tcp(rounds)
+    paired_in_process(arguments.pairs)
+    paired_over_tcp(arguments.pairs)
 
 
 if __name__ == "__main__":

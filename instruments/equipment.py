@@ -15,7 +15,14 @@ from labctl.instruments.capabilities import (
     WaveformGenerator,
 )
 from labctl.station import Station
-from labctl.station_file import ClientConstants, FrameTable, OutputRole, PairRole, ServerConstants
+from labctl.station_file import (
+    ClientConstants,
+    FrameTable,
+    MeterRole,
+    OutputRole,
+    PairRole,
+    ServerConstants,
+)
 from labctl.units import dbm_to_w, wavelength_to_frequency_hz
 
 Capability = TypeVar("Capability")
@@ -28,6 +35,31 @@ class MultiChannelSource(Protocol):
     def dc_output(self, channel: int) -> VoltageSource:
         """Return one channel as a voltage source."""
         ...
+
+
+@runtime_checkable
+class MultiChannelMeter(Protocol):
+    """An instrument with several optical power inputs."""
+
+    def channel(self, number: int) -> PowerMeter:
+        """Return one input as a power meter."""
+        ...
+
+
+@dataclass(frozen=True)
+class FibreMeter:
+    """A power-meter input that sees a known share of what is in a fibre.
+
+    `ratio`: power in the fibre over power at the input, `ratio_uncertainty` relative.
+    """
+
+    input: PowerMeter
+    ratio: float
+    ratio_uncertainty: float
+
+    def fibre_power_w(self) -> float:
+        """Return the power in the fibre in W."""
+        return self.input.power_w() * self.ratio
 
 
 @dataclass(frozen=True)
@@ -80,6 +112,8 @@ class ServerEquipment:
     shutter: LimitedVoltage
     digitizer: Digitizer
     channel: int
+    launch_meter: FibreMeter | None
+    return_meter: FibreMeter | None
     constants: ServerConstants
 
 
@@ -92,6 +126,7 @@ class ClientEquipment:
     gain: LimitedVoltage
     digitizer: Digitizer
     channel: int
+    arrival_meter: FibreMeter | None
     constants: ClientConstants
 
 
@@ -128,6 +163,8 @@ def equipment_of(station: Station) -> Equipment:
             shutter=_voltage(station, server.shutter),
             digitizer=station.instrument(server.digitizer.instrument, Digitizer),
             channel=server.digitizer.channel,
+            launch_meter=_meter(station, server.launch_meter),
+            return_meter=_meter(station, server.return_meter),
             constants=server.constants,
         ),
         client=ClientEquipment(
@@ -136,6 +173,7 @@ def equipment_of(station: Station) -> Equipment:
             gain=_voltage(station, client.gain),
             digitizer=station.instrument(client.digitizer.instrument, Digitizer),
             channel=client.digitizer.channel,
+            arrival_meter=_meter(station, client.arrival_meter),
             constants=client.constants,
         ),
         frame=station.table.frame,
@@ -150,3 +188,10 @@ def _pair(station: Station, role: PairRole) -> IQDrive:
 def _voltage(station: Station, role: OutputRole) -> LimitedVoltage:
     source = station.instrument(role.instrument, MultiChannelSource)
     return LimitedVoltage(source.dc_output(role.channel), station, role.instrument)
+
+
+def _meter(station: Station, role: MeterRole | None) -> FibreMeter | None:
+    if role is None:
+        return None
+    meter = station.instrument(role.instrument, MultiChannelMeter).channel(role.channel)
+    return FibreMeter(meter, role.ratio, role.ratio_uncertainty)

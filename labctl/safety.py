@@ -40,25 +40,12 @@ def uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind the program as Ctrl-C does, so that teardown runs (main thread only)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-@contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Let SIGTERM unwind the program as Ctrl-C does; yields a check for long loops.
+    """Let SIGTERM unwind the program as Ctrl-C does, so that teardown runs (main thread only).
 
-    Python drops what is raised in a destructor or a callback, and a signal may be handled in one:
-    the check raises KeyboardInterrupt if an interruption was asked for and got lost that way.
-    An ignored SIGINT stays ignored (main thread only).
+    Yields a check for long loops: Python drops what is raised in a destructor or a callback, and
+    a signal may be handled in one; the check raises KeyboardInterrupt if an interruption was asked
+    for and got lost that way. A signal that is ignored stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None

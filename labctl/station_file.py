@@ -57,6 +57,19 @@ class PairRole(_Table):
     q_channel: Channel
 
 
+class MeterRole(_Table):
+    """One input of a power meter that sees a known share of a fibre's light.
+
+    `ratio`: power in the fibre over power at the input, with its relative standard uncertainty
+    (that of the meter's own calibration included).
+    """
+
+    instrument: str
+    channel: Channel
+    ratio: Positive
+    ratio_uncertainty: Annotated[float, Field(gt=0.0, lt=0.5)]
+
+
 class ServerConstants(_Table):
     """What is known of the server's hardware.
 
@@ -94,7 +107,11 @@ class ClientConstants(_Table):
 
 
 class ServerRoles(_Table):
-    """Which instrument does what for the server."""
+    """Which instrument does what for the server.
+
+    `launch_meter` sees what enters the fibre, `return_meter` what comes back to the receiver:
+    calibration needs them, a session does not.
+    """
 
     laser: str
     laser_power_dbm: float
@@ -108,16 +125,19 @@ class ServerRoles(_Table):
     lo_phase: OutputRole
     shutter: OutputRole
     digitizer: OutputRole
+    launch_meter: MeterRole | None = None
+    return_meter: MeterRole | None = None
     constants: ServerConstants
 
 
 class ClientRoles(_Table):
-    """Which instrument does what for the client."""
+    """Which instrument does what for the client; `arrival_meter` sees what arrives there."""
 
     rotation: PairRole
     lo_phase: OutputRole
     gain: OutputRole
     digitizer: OutputRole
+    arrival_meter: MeterRole | None = None
     constants: ClientConstants
 
 
@@ -153,7 +173,7 @@ class StationFile(_Table):
         for party, table in (("server", self.server), ("client", self.client)):
             for role in type(table).model_fields:
                 value = getattr(table, role)
-                if isinstance(value, OutputRole | PairRole):
+                if isinstance(value, OutputRole | PairRole | MeterRole):
                     yield f"{party}.{role}", value.instrument
                 elif isinstance(value, str):
                     yield f"{party}.{role}", value

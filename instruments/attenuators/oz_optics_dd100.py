@@ -16,6 +16,7 @@ from pydantic import Field
 
 from labctl.errors import InstrumentReportedError, LimitError, ReplyError
 from labctl.instruments.capabilities import Identity
+from labctl.instruments.driver_rules import require_range
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.visa_lines import LinesTransport, open_visa_lines
 
@@ -81,8 +82,7 @@ class OzOpticsDD100:
         Returns when the motor is there.
         """
         highest = self.max_attenuation_db()
-        if not 0 <= attenuation_db <= highest:
-            raise LimitError(self.name, "attenuation_db", attenuation_db, f"0 to {highest:g} dB")
+        require_range(self.name, "attenuation_db", attenuation_db, 0, highest, "dB")
         self._command(f"A{abs(attenuation_db):.2f}")  # no "-0.00"
 
     def attenuation_db(self) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+MOST_BLOCK_BYTES = 999_999_999
 _ERROR = re.compile(r"^\s*([+-]?\d+)\s*(?:,\s*(.*))?$", re.DOTALL)
 
 
@@ -14,13 +15,22 @@ class BlockError(ValueError):
     """Bytes that should be an arbitrary block are not, or are cut short."""
 
 
-def encode_block(payload: bytes, *, digits: int | None = None) -> bytes:
-    """Return a definite-length block; `digits` forces the width of its length field (1 to 9)."""
-    length = str(len(payload))
+def block_header(payload_bytes: int, *, digits: int | None = None) -> bytes:
+    """Return what stands before the payload of a definite-length block of that many bytes.
+
+    `digits` forces the width of its length field. Raises BlockError unless that is 1 to 9 digits
+    and the length fits in them.
+    """
+    length = b"%d" % payload_bytes
     width = digits if digits is not None else len(length)
     if not len(length) <= width <= 9:
-        raise BlockError(f"{len(payload)} bytes do not fit a block header of {width} digits")
-    return b"#%d" % width + length.zfill(width).encode() + payload
+        raise BlockError(f"{payload_bytes} bytes do not fit a block header of {width} digits")
+    return b"#%d" % width + length.zfill(width)
+
+
+def encode_block(payload: bytes, *, digits: int | None = None) -> bytes:
+    """Return a definite-length block; `digits` forces the width of its length field (1 to 9)."""
+    return block_header(len(payload), digits=digits) + payload
 
 
 def block_span(message: bytes | memoryview, start: int = 0) -> tuple[int, int] | None:

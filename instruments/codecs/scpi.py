@@ -113,7 +113,8 @@ class ScpiCore:
     `reset` is *RST; `trigger` is *TRG, absent if None; `busy` tells whether an overlapped
     operation is still running: *OPC?, *WAI and *OPC wait for it. Error replies follow
     `error_style`, the error queue holds `error_depth` entries. A message has at most
-    `message_bytes` and replies that wait at most `output_bytes` (beyond: -363, -430).
+    `message_bytes` and replies that wait at most `output_bytes` (beyond: -363, -430). `patterns`
+    are the headers of all commands.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class ScpiCore:
         self._busy = busy
         self.status = Status(error_depth, error_style)
         declared = [*commands, *self._common_commands()]
+        self.patterns = tuple(command.pattern for command in declared)
         self._commands = [(header_expression(c.pattern), c) for c in declared]
         self._input = MessageInput(message_bytes)
         self._input_limit = message_bytes
@@ -148,11 +150,11 @@ class ScpiCore:
         """Take bytes from the host and carry out the messages that they complete.
 
         On a wire with END, a new message while a reply waits is a query error (-410) and the
-        reply is lost; on one without, replies queue up.
+        reply is lost, and so is that of a message that is not finished, once it is (IEEE 488.2
+        section 6.3.2.3); on a wire without, replies queue up.
         """
         if end and self._output:
-            self._drop_output()
-            self.status.fault(ScpiError(-410))
+            self._interrupt()
         steps = self._cache.get(data)
         if steps is not None and (end or data[-1] == 10) and not (self._steps or self._input):
             self._begin(steps)
@@ -197,6 +199,10 @@ class ScpiCore:
         self._note_completion()
         return self.status.byte(bool(self._output))
 
+    def _interrupt(self) -> None:
+        self._drop_output()
+        self.status.fault(ScpiError(-410))
+
     def _drop_output(self) -> None:
         self._output.clear()
         self._sent = 0
@@ -228,6 +234,7 @@ class ScpiCore:
             self.status.fault(ScpiError(-363))
 
     def _begin(self, steps: tuple[_Step, ...]) -> None:
+        self._input.passed_by()
         self._steps.extend(steps)
         self._carry_out()
 
@@ -252,13 +259,19 @@ class ScpiCore:
     def _perform(self, step: _Step) -> None:
         if step.ask is not None:
             reply = step.ask(step.suffixes, step.parameters)
-            self._parts.append(reply.encode("latin-1") if isinstance(reply, str) else reply)
+            if isinstance(reply, str):
+                # Upper case of what came in as Latin-1 need not be Latin-1.
+                reply = reply.encode("latin-1", "replace")
+            self._parts.append(reply)
         elif step.do is not None:
             step.do(step.suffixes, step.parameters)
         elif step.fault is not None:
             raise step.fault
 
     def _answer(self, reply: bytes) -> None:
+        if self._input.is_followed:
+            self._interrupt()
+            return
         if sum(map(len, self._output)) + len(reply) > self._output_limit:
             self._drop_output()
             self.status.fault(ScpiError(-430))

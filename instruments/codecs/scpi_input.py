@@ -34,6 +34,12 @@ class MessageInput:
         self._scan = 0
         self._quote = 0
         self._dropping = False
+        self._is_end_ahead = False
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether END has come after the one that ends the message taken last."""
+        return len(self._ends) > self._is_end_ahead
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -58,10 +64,16 @@ class MessageInput:
         lost = self._dropping or stop > self._limit
         message = b"" if lost else bytes(memoryview(self._buffer)[:stop])
         self._dropping = False
+        ends = len(self._ends)
         self._discard(stop + (self._buffer[stop : stop + 1] == b"\n"))
+        self._is_end_ahead = 0 < ends == len(self._ends)
         if lost:
             raise ScpiError(-363)
         return message
+
+    def passed_by(self) -> None:
+        """A whole message with its END was carried out without being fed."""
+        self._is_end_ahead = False
 
     def _discard(self, count: int) -> None:
         del self._buffer[:count]

@@ -10,22 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field
 
-from labctl.clock import wait_until
-from labctl.errors import (
-    InstrumentReportedError,
-    InstrumentTimeoutError,
-    LimitError,
-    ReplyError,
-)
+from labctl.errors import LimitError, ReplyError
 from labctl.instruments.capabilities import Identity, Trace, TriggerInput
-from labctl.instruments.codecs.ieee488 import parse_error
+from labctl.instruments.digitizers.red_pitaya_outputs import RedPitayaGenerator, RedPitayaPins
+from labctl.instruments.digitizers.red_pitaya_session import RedPitayaSession
+from labctl.instruments.driver_rules import (
+    require_channel,
+    require_channels,
+    require_finite,
+    require_positive,
+    require_range,
+    try_all,
+)
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
-from labctl.instruments.transports.scpi_session import ScpiSession
 from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 
@@ -33,7 +36,6 @@ _DECIMATIONS = tuple(1 << power for power in range(17))
 _PEAK_V = {"LV": 1.0, "HV": 20.0}
 _ROUNDING = 1 + 1e-9
 _LARGEST_DELAY = 2**31 - 1
-_QUEUE_DEPTH = 32
 _TRIGGER_STATES = {"TD": True, "WAIT": False}
 
 
@@ -42,7 +44,8 @@ class RedPitayaOptions(DriverOptions):
 
     `trigger_timeout_s`: how long `read` waits for a trigger. `jumpers`: the range that the
     inputs are wired for, "LV" (1 V) or "HV" (20 V); unless given the smaller that fits is set.
-    `averaging`: average the samples that decimation leaves out.
+    `averaging`: average the samples that decimation leaves out. `outputs`: how many fast outputs
+    there are, `max_output_v` their peak and `max_pin_v` the most of a slow output, in V [M].
     """
 
     timeout_s: float = Field(default=10.0, gt=0)
@@ -51,6 +54,9 @@ class RedPitayaOptions(DriverOptions):
     jumpers: Literal["LV", "HV"] | None = None
     averaging: bool = True
     sample_rate_hz: float = Field(default=125e6, gt=0)
+    outputs: int = Field(default=2, ge=0, le=2)
+    max_output_v: float = Field(default=1.0, gt=0)
+    max_pin_v: float = Field(default=1.8, gt=0)
 
 
 @dataclass(frozen=True)
@@ -60,31 +66,19 @@ class _Record:
     samples: int
 
 
-class _Session(ScpiSession):
-    """The board counts its errors, and gives them out under a longer name."""
-
-    def check(self, command: str) -> None:
-        """Empty the error queue; raises InstrumentReportedError with the first error in it."""
-        query = "SYST:ERR:NEXT?"
-        count = min(self.integer("SYST:ERR:COUN?"), _QUEUE_DEPTH)
-        replies = [self.query(query) for _ in range(count)]
-        for reply in replies:
-            try:
-                code, message = parse_error(reply)
-            except ValueError as error:
-                raise ReplyError(self.name, f"{error} (after {command!r})", query) from error
-            raise InstrumentReportedError(self.name, code, message, command)
-
-
 class RedPitaya:
-    """A Digitizer."""
+    """A Digitizer; `generator` and `pins` are its outputs."""
 
     def __init__(
         self, transport: MessageTransport, options: RedPitayaOptions | None = None
     ) -> None:
         self.name = transport.name
-        self._scpi = _Session(transport)
+        self._scpi = RedPitayaSession(transport)
         self._options = options or RedPitayaOptions()
+        self._channels = range(1, self._options.channels + 1)
+        outputs, max_output_v = self._options.outputs, self._options.max_output_v
+        self.generator = RedPitayaGenerator(self._scpi, outputs, max_output_v)
+        self.pins = RedPitayaPins(self._scpi, self._options.max_pin_v)
         self._record: _Record | None = None
         self._armed: _Record | None = None
         self._trigger: str | None = None
@@ -112,9 +106,8 @@ class RedPitaya:
 
         The board has two ranges, 1 V and 20 V to either side of 0. Raises LimitError.
         """
-        self._check_channel(channel)
-        if not 0 < range_v < math.inf:
-            raise LimitError(self.name, "range_v", range_v, "above 0 and finite")
+        require_channel(self.name, channel, self._channels)
+        require_positive(self.name, "range_v", range_v)
         peak_v = abs(offset_v) + range_v / 2
         allowed = (self._options.jumpers,) if self._options.jumpers is not None else ("LV", "HV")
         for gain in allowed:
@@ -132,23 +125,19 @@ class RedPitaya:
         size = self._buffer_samples()
         rate_hz = self._options.sample_rate_hz
         longest_s = size * _DECIMATIONS[-1] / rate_hz
-        if not 0 < duration_s <= longest_s * _ROUNDING:
-            raise LimitError(self.name, "duration_s", duration_s, f"0 to {longest_s:.4g} s")
+        require_positive(self.name, "duration_s", duration_s, longest_s * _ROUNDING, "s")
         fitting = (n for n in _DECIMATIONS if duration_s <= n * size / rate_hz * _ROUNDING)
         decimation = next(fitting)
         interval_s = decimation / rate_hz
         latest_s = (_LARGEST_DELAY - size) * interval_s
-        if not -size * interval_s <= start_s <= latest_s:
-            valid = f"{-size * interval_s:.4g} to {latest_s:.4g} s for records of this length"
-            raise LimitError(self.name, "start_s", start_s, valid)
+        require_range(self.name, "start_s", start_s, -size * interval_s, latest_s, "s")
         first = round(start_s / interval_s)
         self._record = None
-        for command in (
+        self._scpi.set_all(
             f"ACQ:DEC {decimation}",
             f"ACQ:AVG {'ON' if self._options.averaging else 'OFF'}",
             f"ACQ:TRIG:DLY {first + size // 2}",
-        ):
-            self._scpi.set(command)
+        )
         samples = min(size, max(1, math.ceil(duration_s / interval_s / _ROUNDING)))
         self._record = _Record(first * interval_s, interval_s, samples)
 
@@ -157,12 +146,11 @@ class RedPitaya:
 
         The external input is digital: the level does not matter there.
         """
-        if not math.isfinite(level_v):
-            raise LimitError(self.name, "level_v", level_v, "a finite number")
+        require_finite(self.name, "level_v", level_v)
         if source == "external":
             self._trigger = "EXT_PE"
             return
-        if source not in self._channels():
+        if source not in self._channels:
             valid = f'"external" or a channel, 1 to {self._options.channels}'
             raise LimitError(self.name, "trigger source", source, valid)
         self._scpi.set(f"ACQ:TRIG:LEV {level_v:.9g}")
@@ -174,16 +162,12 @@ class RedPitaya:
         The board always records all channels. Raises LimitError unless record and trigger have
         been configured.
         """
-        if not channels:
-            raise LimitError(self.name, "channels", channels, "at least one channel")
-        for channel in channels:
-            self._check_channel(channel)
+        require_channels(self.name, channels, self._channels)
         if self._record is None:
             raise LimitError(self.name, "record", None, "configured first (configure_record)")
         if self._trigger is None:
             raise LimitError(self.name, "trigger", None, "configured first (configure_trigger)")
-        for command in ("ACQ:DATA:FORMAT BIN", "ACQ:DATA:UNITS VOLTS", "ACQ:START"):
-            self._scpi.set(command)
+        self._scpi.set_all("ACQ:DATA:FORMAT BIN", "ACQ:DATA:UNITS VOLTS", "ACQ:START")
         # A trigger that comes earlier would find older samples in the buffer.
         self._scpi.clock.sleep(max(0.0, -self._record.start_s))
         self._scpi.set(f"ACQ:TRIG {self._trigger}")
@@ -202,48 +186,43 @@ class RedPitaya:
         Raises InstrumentTimeoutError when no trigger came, ReplyError on a malformed record,
         LimitError if the board was not armed.
         """
-        self._check_channel(channel)
+        require_channel(self.name, channel, self._channels)
         record = self._armed
         if record is None:
             raise LimitError(self.name, "record", None, "armed first (arm)")
         self._wait_for_trigger()
         query = f"ACQ:SOUR{channel}:DATA:OLD:N? {record.samples}"
-        payload = self._scpi.transport.query_block(query)
-        if len(payload) != 4 * record.samples:
-            problem = f"sent {len(payload)} bytes for {record.samples} samples of 4 bytes"
-            raise ReplyError(self.name, problem, query)
-        voltage_v = np.frombuffer(payload, dtype=">f4").astype(np.float32)
+        voltage_v = self._scpi.array(query, ">f4", record.samples, "samples").astype(np.float32)
         if not np.isfinite(voltage_v).all():
             raise ReplyError(self.name, "sent samples that are not finite", query)
         return Trace(record.start_s, record.interval_s, voltage_v)
 
     def safe_state(self) -> None:
-        """Stop recording; a digitizer does no harm."""
+        """Disconnect the fast outputs and stop recording; each also when another fails."""
         self._armed = None
-        self._scpi.set("ACQ:STOP")
+        try_all(self.generator.switch_off, partial(self._scpi.set, "ACQ:STOP"))
+
+    def reset(self) -> None:
+        """Return the acquisition to its defaults (`ACQ:RST`); all has to be configured again."""
+        self._record = self._armed = self._trigger = None
+        self._scpi.set("ACQ:RST")
 
     def close(self) -> None:
         """End the session."""
         self._scpi.transport.close()
 
     def _wait_for_trigger(self) -> None:
-        timeout_s = self._options.trigger_timeout_s
-        if not wait_until(self.complete, self._scpi.clock, timeout_s, interval_s=0.01):
-            problem = (
-                f"no trigger within {timeout_s:g} s: check that the trigger is connected, its "
-                "level, and that a burst was started"
-            )
-            raise InstrumentTimeoutError(self.name, problem, f"ACQ:TRIG {self._trigger}")
+        self._scpi.wait(
+            self.complete,
+            self._options.trigger_timeout_s,
+            "no trigger",
+            f"ACQ:TRIG {self._trigger}",
+            interval_s=0.01,
+            hint=": check that it is connected, its level, and that a burst was started",
+        )
 
     def _buffer_samples(self) -> int:
         size = self._scpi.integer("ACQ:BUF:SIZE?")
         if size < 2:
             raise ReplyError(self.name, f"a buffer of {size} samples is none", "ACQ:BUF:SIZE?")
         return size
-
-    def _channels(self) -> range:
-        return range(1, self._options.channels + 1)
-
-    def _check_channel(self, channel: int) -> None:
-        if channel not in self._channels():
-            raise LimitError(self.name, "channel", channel, f"1 to {self._options.channels}")

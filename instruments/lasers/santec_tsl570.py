@@ -9,14 +9,15 @@ warm-up is looked at. The power range is [M]: options.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field
 
-from labctl.clock import wait_until
-from labctl.errors import InstrumentTimeoutError, LimitError, ReplyError
+from labctl.errors import LimitError
 from labctl.instruments.capabilities import Identity
+from labctl.instruments.driver_rules import require_range
+from labctl.instruments.lasers.santec_tsl570_sweep import TSL570Sweep
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.scpi_session import ScpiSession
 from labctl.instruments.transports.transport import MessageTransport
@@ -28,10 +29,7 @@ from labctl.units import (
     wavelength_to_frequency_hz,
 )
 
-_LEGACY, _SCPI = 0, 1
 _IN_DBM = 0
-_CONTINUOUS_ONE_WAY = 1
-_SWEEP_STATES = (0, 1, 2, 3, 4)
 _WARMING_UP = "NO23"
 
 
@@ -56,16 +54,14 @@ class TSL570Options(DriverOptions):
     sweep_speeds_nm_s: list[float] = Field(default=[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0])
 
 
-class SantecTSL570:
+class SantecTSL570(TSL570Sweep):
     """A TunableLaser and a SweptLaser."""
 
     def __init__(self, transport: MessageTransport, options: TSL570Options | None = None) -> None:
         self.name = transport.name
-        self._scpi = ScpiSession(transport)
         self._options = options or TSL570Options()
-        self._in_metres: bool | None = None
-        if self._options.command_set is not None:
-            self._in_metres = self._options.command_set == "scpi"
+        command_set, speeds_nm_s = self._options.command_set, self._options.sweep_speeds_nm_s
+        super().__init__(ScpiSession(transport), command_set, speeds_nm_s)
 
     @classmethod
     def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
@@ -112,27 +108,27 @@ class SantecTSL570:
             self._scpi.set(command)
         else:
             self._darken(command)
-        self._wait(lambda: self.emission() is on, f"switch {'on' if on else 'off'}", command)
+        timeout_s = self._options.settling_timeout_s
+        problem = f"did not switch {'on' if on else 'off'}"
+        self._scpi.wait(lambda: self.emission() is on, timeout_s, problem, command)
         if on:
-            self._wait(self._is_warm, "warm up", ":SYST:ALER?")
+            self._scpi.wait(self._is_warm, timeout_s, "did not warm up", ":SYST:ALER?")
 
     def emission(self) -> bool:
         """Tell whether light comes out: diode on and, where there is one, shutter open."""
-        is_open = not self._options.shutter or self._one_of(":POW:SHUT?", (0, 1)) == 0
-        return is_open and self._one_of(":POW:STAT?", (0, 1)) == 1
+        is_open = not self._options.shutter or not self._scpi.flag(":POW:SHUT?")
+        return is_open and self._scpi.flag(":POW:STAT?")
 
     def set_frequency(self, frequency_hz: float) -> None:
         """Tune to a frequency in Hz (0.1 pm steps) within `frequency_limits_hz`, and wait.
 
         Raises LimitError.
         """
-        lowest, highest = self.frequency_limits_hz()
-        if not lowest <= frequency_hz <= highest:
-            valid = f"{lowest:.7g} to {highest:.7g} Hz"
-            raise LimitError(self.name, "frequency_hz", frequency_hz, valid)
+        limits_hz = self.frequency_limits_hz()
+        require_range(self.name, "frequency_hz", frequency_hz, *limits_hz, unit="Hz")
         command = f":WAV {self._wavelength(frequency_to_wavelength_m(frequency_hz))}"
         self._scpi.set(command)
-        self._wait(lambda: self._scpi.integer("*OPC?") == 1, f"complete {command!r}", "*OPC?")
+        self._scpi.settle(self._options.settling_timeout_s, command)
 
     def frequency_hz(self) -> float:
         """Return the frequency in Hz that is set."""
@@ -140,36 +136,27 @@ class SantecTSL570:
 
     def frequency_limits_hz(self) -> tuple[float, float]:
         """Return the lowest and the highest frequency in Hz that the laser states."""
-        shortest_m, longest_m = self._wavelength_m(":WAV:MIN?"), self._wavelength_m(":WAV:MAX?")
+        shortest_m, longest_m = self.wavelength_limits_m()
         return wavelength_to_frequency_hz(longest_m), wavelength_to_frequency_hz(shortest_m)
 
-    def configure_sweep(self, start_m: float, stop_m: float, speed_m_s: float) -> None:
-        """Prepare one continuous sweep, wavelengths in m, speed in m/s; raises LimitError."""
-        lowest, highest = self._wavelength_m(":WAV:MIN?"), self._wavelength_m(":WAV:MAX?")
-        if not lowest <= start_m < stop_m <= highest:
-            valid = f"ascending within {lowest:.8g} to {highest:.8g} m"
-            raise LimitError(self.name, "(start_m, stop_m)", (start_m, stop_m), valid)
-        self._check_speed(speed_m_s)
-        for command in (
-            f":WAV:SWE:MOD {_CONTINUOUS_ONE_WAY}",
-            ":WAV:SWE:CYCL 1",
-            f":WAV:SWE:STAR {self._wavelength(start_m)}",
-            f":WAV:SWE:STOP {self._wavelength(stop_m)}",
-            f":WAV:SWE:SPE {speed_m_s * 1e9:.9g}",
-        ):
-            self._scpi.set(command)
+    def set_fine_tuning(self, share: float | None) -> None:
+        """Shift the frequency finely, by -100 to 100 (per cent); None ends fine tuning.
 
-    def start_sweep(self) -> None:
-        """Start the sweep; returns at once."""
-        self._scpi.set(":WAV:SWE 1")
+        Raises LimitError.
+        """
+        if share is None:
+            self._scpi.set(":WAV:FIN:DIS")
+            return
+        require_range(self.name, "share", share, -100, 100)
+        self._scpi.set(f":WAV:FIN {share:.2f}")
 
-    def sweeping(self) -> bool:
-        """Tell whether a sweep is being prepared, waits for a trigger or runs."""
-        return self._one_of(":WAV:SWE?", _SWEEP_STATES) != 0
+    def fine_tuning(self) -> float:
+        """Return how far fine tuning shifts, -100 to 100."""
+        return self._scpi.number(":WAV:FIN?")
 
-    def stop_sweep(self) -> None:
-        """End the sweep where it is."""
-        self._scpi.set(":WAV:SWE 0")
+    def set_automatic_attenuation(self, on: bool) -> None:
+        """Let the laser choose between its current and its attenuator to reach a power, or not."""
+        self._scpi.set(f":POW:ATT:AUT {on:d}")
 
     def set_coherence_control(self, on: bool) -> None:
         """Broaden the line on purpose, or leave it as narrow as it is."""
@@ -177,7 +164,7 @@ class SantecTSL570:
 
     def coherence_control(self) -> bool:
         """Tell whether the line is broadened on purpose."""
-        return self._one_of(":COHC?", (0, 1)) == 1
+        return self._scpi.flag(":COHC?")
 
     def alerts(self) -> str:
         """Return what the laser is worried about, in its own words."""
@@ -199,43 +186,8 @@ class SantecTSL570:
 
     def _use_dbm(self) -> None:
         # The front panel can change the unit at any time.
-        if self._one_of(":POW:UNIT?", (0, 1)) != _IN_DBM:
+        if self._scpi.one_of(":POW:UNIT?", (0, 1)) != _IN_DBM:
             self._scpi.set(f":POW:UNIT {_IN_DBM}")
-
-    def _metres(self) -> bool:
-        if self._in_metres is None:
-            self._in_metres = self._one_of(":SYST:COMM:COD?", (_LEGACY, _SCPI)) == _SCPI
-        return self._in_metres
-
-    def _wavelength(self, wavelength_m: float) -> str:
-        return f"{wavelength_m:.7E}" if self._metres() else f"{wavelength_m * 1e9:.4f}"
-
-    def _wavelength_m(self, query: str) -> float:
-        scale = 1.0 if self._metres() else 1e-9
-        wavelength_m = self._scpi.number(query) * scale
-        if not 1e-7 < wavelength_m < 1e-5:
-            problem = f"{wavelength_m:g} m is no wavelength; check the option command_set"
-            raise ReplyError(self.name, problem, query)
-        return wavelength_m
-
-    def _check_speed(self, speed_m_s: float) -> None:
-        speeds = self._options.sweep_speeds_nm_s
-        known = not speeds or any(math.isclose(speed_m_s, speed * 1e-9) for speed in speeds)
-        if not 0 < speed_m_s < math.inf or not known:
-            valid = " or ".join(f"{speed * 1e-9:g}" for speed in speeds) or "above 0 and finite"
-            raise LimitError(self.name, "speed_m_s", speed_m_s, valid)
 
     def _is_warm(self) -> bool:
         return not self.alerts().upper().startswith(_WARMING_UP)
-
-    def _one_of(self, query: str, valid: tuple[int, ...]) -> int:
-        value = self._scpi.integer(query)
-        if value not in valid:
-            raise ReplyError(self.name, f"answered {value} where one of {valid} is due", query)
-        return value
-
-    def _wait(self, condition: Callable[[], bool], what: str, command: str) -> None:
-        timeout_s = self._options.settling_timeout_s
-        if not wait_until(condition, self._scpi.clock, timeout_s):
-            problem = f"did not {what} within {timeout_s:g} s"
-            raise InstrumentTimeoutError(self.name, problem, command)

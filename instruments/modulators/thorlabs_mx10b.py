@@ -1,36 +1,31 @@
 """Thorlabs MX10B: laser, modulator bias controller and optical attenuator in one box (serial).
 
-Commands: remote control guide TTN116413-D04 and section 10 of the command tables [V]. Setters
-have a colon behind the last mnemonic; errors come as replies. Whether a setting is acknowledged
-with `1` is told differently by the guide and by public drivers: each setting is therefore fenced
-by a query with a known answer, and what comes before that answer is its acknowledgement.
+Commands: remote control guide TTN116413-D04, sections 10 and 22.4 of the command tables [V]. What
+goes beyond the capabilities is in `laser`, `bias`, `amplifier` and `output`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import Field
 
-from labctl.clock import wait_until
-from labctl.errors import (
-    InstrumentError,
-    InstrumentReportedError,
-    InstrumentTimeoutError,
-    LimitError,
-    ReplyError,
-)
+from labctl.errors import ReplyError
 from labctl.instruments.capabilities import BiasPoint, Identity
+from labctl.instruments.driver_rules import require_range, try_all
+from labctl.instruments.modulators.thorlabs_mx10b_line import MX10BLine
+from labctl.instruments.modulators.thorlabs_mx10b_sections import (
+    MX10BAmplifier,
+    MX10BBias,
+    MX10BLaser,
+    MX10BOutput,
+)
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 from labctl.units import dbm_to_w
 
-_MARKER = "SYS:MODEL?"
-_ERROR = "Err:"
-_NO_CODE = -1
 _OFF, _MANUAL = 0, 7
 _LOCKS = {
     BiasPoint.PEAK: 1,
@@ -38,7 +33,7 @@ _LOCKS = {
     BiasPoint.QUADRATURE_PLUS: 3,
     BiasPoint.QUADRATURE_MINUS: 4,
 }
-_LARGEST_BIAS_MV = 10_000
+_LARGEST_BIAS_V = 10.0
 
 
 class MX10BOptions(DriverOptions):
@@ -63,7 +58,11 @@ class ThorlabsMX10B:
         self.name = transport.name
         self._transport = transport
         self._options = options or MX10BOptions()
-        self._marker_answer: str | None = None
+        self._line = MX10BLine(transport, self._options.settling_timeout_s)
+        self.laser = MX10BLaser(self._line)
+        self.bias = MX10BBias(self._line)
+        self.amplifier = MX10BAmplifier(self._line)
+        self.output = MX10BOutput(self._line)
 
     @classmethod
     def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
@@ -77,32 +76,31 @@ class ThorlabsMX10B:
 
     def identify(self) -> Identity:
         """Ask model, serial number and firmware; raises ReplyError if it is another model."""
-        model = self._query(_MARKER)
+        model = self._line.model()
         wanted = self._options.model
         if not model.upper().startswith(wanted.upper()):
-            raise ReplyError(self.name, f"{model!r} answers, a {wanted} is expected", _MARKER)
-        self._marker_answer = model
-        return Identity("Thorlabs", model, self._query("SYS:SER?"), self._query("SYS:FIRM?"))
+            raise ReplyError(self.name, f"{model!r} answers, a {wanted} is expected", "SYS:MODEL?")
+        return Identity(
+            "Thorlabs", model, self._line.query("SYS:SER?"), self._line.query("SYS:FIRM?")
+        )
 
     def lock(self, point: BiasPoint) -> None:
         """Lock the bias to a point and wait until it is stable; raises InstrumentTimeoutError."""
-        self._set(f"MZM:MODE: {_LOCKS[point]}")
-        self._settle(self._is_locked, f"bias did not lock to the {point.value}", "MZM:SET?")
+        self._line.set(f"MZM:MODE: {_LOCKS[point]}")
+        self._line.settle(self._is_locked, f"bias did not lock to the {point.value}", "MZM:SET?")
 
     def hold_voltage(self, voltage_v: float) -> None:
         """Hold a bias in V, -10 to 10 in steps of 1 mV; raises LimitError."""
-        if not abs(voltage_v) * 1e3 <= _LARGEST_BIAS_MV:
-            raise LimitError(self.name, "voltage_v", voltage_v, "-10 to 10 V")
-        self._set(f"MZM:HOLD:V: {round(voltage_v * 1e3)}")
-        self._set(f"MZM:MODE: {_MANUAL}")
+        require_range(self.name, "voltage_v", voltage_v, -_LARGEST_BIAS_V, _LARGEST_BIAS_V, "V")
+        self._line.set(f"MZM:HOLD:V: {round(voltage_v * 1e3)}", f"MZM:MODE: {_MANUAL}")
 
     def bias_voltage_v(self) -> float:
         """Return the bias voltage in V that is applied now."""
-        return self._number("MZM:V?")
+        return self._line.number("MZM:V?")
 
     def release(self) -> None:
         """Switch the bias controller off."""
-        self._set(f"MZM:MODE: {_OFF}")
+        self._line.set(f"MZM:MODE: {_OFF}")
 
     def set_attenuation(self, attenuation_db: float) -> None:
         """Set the attenuation in dB and wait until it is reached; raises LimitError.
@@ -110,93 +108,44 @@ class ThorlabsMX10B:
         Switches the attenuator on: off means least attenuation [V].
         """
         lowest, highest = self._options.min_attenuation_db, self._options.max_attenuation_db
-        if not lowest <= attenuation_db <= highest:
-            valid = f"{lowest:g} to {highest:g} dB"
-            raise LimitError(self.name, "attenuation_db", attenuation_db, valid)
+        require_range(self.name, "attenuation_db", attenuation_db, lowest, highest, "dB")
         self._attenuate(attenuation_db)
-        self._settle(lambda: self._flag("VOA:SET?"), "attenuator did not settle", "VOA:SET?")
+        self._line.settle(
+            lambda: self._line.flag("VOA:SET?"), "attenuator did not settle", "VOA:SET?"
+        )
 
     def attenuation_db(self) -> float:
         """Return the attenuation that is set, in dB."""
-        return self._number("VOA:ATT?")
+        return self._line.number("VOA:ATT?")
 
     def set_emission(self, on: bool) -> None:
         """Switch the box's laser, return when it is locked and stable."""
-        self._set(f"LAS:POW: {on:d}")
+        self._line.set(f"LAS:POW: {on:d}")
         if on:
-            self._settle(lambda: self._flag("LAS:SET?"), "laser did not lock", "LAS:SET?")
+            self._line.settle(lambda: self._line.flag("LAS:SET?"), "laser did not lock", "LAS:SET?")
 
     def emission(self) -> bool:
         """Tell whether the box's laser is on."""
-        return self._flag("LAS:POW?")
+        return self._line.flag("LAS:POW?")
 
     def power_w(self) -> float:
         """Return the power in W that the box's laser emits."""
-        return dbm_to_w(self._number("LAS:OOP?"))
+        return dbm_to_w(self._line.number("LAS:OOP?"))
 
     def safe_state(self) -> None:
         """Switch the laser off, attenuate fully, release the bias; each even if another fails."""
-        failures: list[InstrumentError] = []
-        actions: tuple[Callable[[], None], ...] = (
+        try_all(
             lambda: self.set_emission(False),
             lambda: self._attenuate(self._options.max_attenuation_db),
             self.release,
         )
-        for action in actions:
-            try:
-                action()
-            except InstrumentError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
 
     def close(self) -> None:
         """End the session."""
         self._transport.close()
 
     def _attenuate(self, attenuation_db: float) -> None:
-        self._set("VOA:MODE: 0")
-        self._set(f"VOA:ATT: {attenuation_db:g}")
-        self._set("VOA:POW: 1")
+        self._line.set("VOA:MODE: 0", f"VOA:ATT: {attenuation_db:g}", "VOA:POW: 1")
 
     def _is_locked(self) -> bool:
-        return self._flag("MZM:SET?") and not self._flag("MZM:CAL?")
-
-    def _settle(self, condition: Callable[[], bool], problem: str, query: str) -> None:
-        timeout_s = self._options.settling_timeout_s
-        if not wait_until(condition, self._transport.clock, timeout_s):
-            raise InstrumentTimeoutError(self.name, f"{problem} within {timeout_s:g} s", query)
-
-    def _set(self, command: str) -> None:
-        if self._marker_answer is None:
-            self._marker_answer = self._query(_MARKER)
-        for line in self._transport.fence(command, _MARKER, self._marker_answer):
-            self._refuse_error(line, command)
-            if line not in ("", "1"):
-                raise ReplyError(self.name, f"acknowledged with {line!r}, not 1", command)
-
-    def _query(self, command: str) -> str:
-        reply = self._transport.query(command)
-        self._refuse_error(reply, command)
-        return reply
-
-    def _number(self, command: str) -> float:
-        reply = self._query(command)
-        try:
-            value = float(reply)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise ReplyError(self.name, f"answered {reply!r} where a number is due", command)
-        return value
-
-    def _flag(self, command: str) -> bool:
-        value = self._number(command)
-        if value not in (0.0, 1.0):
-            raise ReplyError(self.name, f"answered {value:g} where 0 or 1 is due", command)
-        return value == 1.0
-
-    def _refuse_error(self, line: str, command: str) -> None:
-        if line.startswith(_ERROR):
-            message = line.removeprefix(_ERROR).strip()
-            raise InstrumentReportedError(self.name, _NO_CODE, message, command)
+        return self._line.flag("MZM:SET?") and not self._line.flag("MZM:CAL?")

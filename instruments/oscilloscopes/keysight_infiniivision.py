@@ -1,23 +1,27 @@
 """Keysight InfiniiVision oscilloscopes, 2000, 3000, 4000 X-Series and DSOX1000 (SCPI).
 
 Commands: 2000 X-Series Programmer's Guide pages 632 and 644, section 14.1 of the command tables
-[V]. Records travel as little-endian unsigned words: V = (code - yref) * yinc + yorg and
-t = (n - xref) * xinc + xorg. Bit 3 of `:OPER:COND?` says that a record is being waited for.
+[V]. Bit 3 of `:OPER:COND?` says that a record is being waited for.
 """
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Self
 
-import numpy as np
 from pydantic import Field
 
-from labctl.clock import wait_until
-from labctl.errors import InstrumentTimeoutError, LimitError, ReplyError
+from labctl.errors import LimitError
 from labctl.instruments.capabilities import Identity, Trace, TriggerInput
+from labctl.instruments.driver_rules import (
+    require_channel,
+    require_channels,
+    require_finite,
+    require_positive,
+    require_range,
+)
+from labctl.instruments.oscilloscopes.keysight_record import read_record
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.scpi_session import ScpiSession
 from labctl.instruments.transports.transport import MessageTransport
@@ -25,8 +29,8 @@ from labctl.instruments.transports.visa_transport import open_visa
 
 _MODELS = ("DSO-X", "MSO-X", "DSOX", "MSOX", "EDUX")
 _RUNNING = 1 << 3
-_WORD_FORMAT = 1
-_RECORD_SETTINGS = ":WAV:FORM WORD;:WAV:BYT LSBF;:WAV:UNS 1;:WAV:POIN:MODE RAW;:WAV:POIN MAX"
+_MOST_AVERAGES = 65536
+_LABEL = re.compile(r"[ !#-~]{0,32}")
 
 
 class InfiniiVisionOptions(DriverOptions):
@@ -42,16 +46,6 @@ class InfiniiVisionOptions(DriverOptions):
     input_impedance: Literal["FIFT", "ONEM"] | None = None
 
 
-@dataclass(frozen=True)
-class _Preamble:
-    points: int
-    interval_s: float
-    start_s: float
-    step_v: float
-    origin_v: float
-    reference: float
-
-
 class KeysightInfiniiVision:
     """A Digitizer."""
 
@@ -61,6 +55,7 @@ class KeysightInfiniiVision:
         self.name = transport.name
         self._scpi = ScpiSession(transport)
         self._options = options or InfiniiVisionOptions()
+        self._channels = range(1, self._options.channels + 1)
 
     @classmethod
     def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
@@ -76,9 +71,9 @@ class KeysightInfiniiVision:
 
     def configure_channel(self, channel: int, *, range_v: float, offset_v: float) -> None:
         """Set full scale (V, peak to peak, all 8 divisions) and the voltage at mid-screen (V)."""
-        self._check_channel(channel)
-        self._check_finite("offset_v", offset_v)
-        self._check_positive("range_v", range_v)
+        require_channel(self.name, channel, self._channels)
+        require_finite(self.name, "offset_v", offset_v)
+        require_positive(self.name, "range_v", range_v)
         if self._options.input_impedance is not None:
             self._scpi.set(f":CHAN{channel}:IMP {self._options.input_impedance}")
         self._scpi.set(f":CHAN{channel}:RANG {range_v:.9g}")
@@ -89,16 +84,16 @@ class KeysightInfiniiVision:
 
         The oscilloscope may round the length up to a range it has.
         """
-        self._check_finite("start_s", start_s)
-        self._check_positive("duration_s", duration_s)
+        require_finite(self.name, "start_s", start_s)
+        require_positive(self.name, "duration_s", duration_s)
         self._scpi.set(":TIM:REF CENT")
         self._scpi.set(f":TIM:RANG {duration_s:.12g}")
         self._scpi.set(f":TIM:POS {start_s + duration_s / 2:.12g}")
 
     def configure_trigger(self, source: TriggerInput, *, level_v: float) -> None:
         """Trigger on the rising edge through `level_v` of a channel, or of "external"."""
-        self._check_finite("level_v", level_v)
-        if source != "external" and source not in self._channels():
+        require_finite(self.name, "level_v", level_v)
+        if source != "external" and source not in self._channels:
             valid = f'"external" or a channel, 1 to {self._options.channels}'
             raise LimitError(self.name, "trigger source", source, valid)
         self._scpi.set(f":TRIG:EDGE:SOUR {'EXT' if source == 'external' else f'CHAN{source}'}")
@@ -107,10 +102,7 @@ class KeysightInfiniiVision:
 
     def arm(self, channels: Sequence[int]) -> None:
         """Switch the channels on and wait for one trigger; returns at once."""
-        if not channels:
-            raise LimitError(self.name, "channels", channels, "at least one channel")
-        for channel in channels:
-            self._check_channel(channel)
+        require_channels(self.name, channels, self._channels)
         for channel in channels:
             self._scpi.set(f":CHAN{channel}:DISP 1")
         self._scpi.set(":SING")
@@ -124,16 +116,57 @@ class KeysightInfiniiVision:
 
         Raises InstrumentTimeoutError when no trigger came, ReplyError on a malformed record.
         """
-        self._check_channel(channel)
+        require_channel(self.name, channel, self._channels)
         self._wait_for_trigger()
-        self._scpi.set(f":WAV:SOUR CHAN{channel};{_RECORD_SETTINGS}")
-        preamble = self._preamble()
-        codes = np.frombuffer(self._record(preamble.points), dtype="<u2")
-        voltage_v = codes.astype(np.float32)
-        voltage_v -= np.float32(preamble.reference)
-        voltage_v *= np.float32(preamble.step_v)
-        voltage_v += np.float32(preamble.origin_v)
-        return Trace(preamble.start_s, preamble.interval_s, voltage_v)
+        return read_record(self._scpi, channel)
+
+    def configure_input(
+        self,
+        channel: int,
+        *,
+        coupling: Literal["AC", "DC"],
+        bandwidth_limit: bool = False,
+        inverted: bool = False,
+        probe_ratio: float = 1.0,
+        label: str | None = None,
+    ) -> None:
+        """Set how a channel takes its signal; `probe_ratio` is the attenuation of its probe.
+
+        `label`: up to 32 printable characters without quotation marks, left as it is unless
+        given. Raises LimitError.
+        """
+        require_channel(self.name, channel, self._channels)
+        require_positive(self.name, "probe_ratio", probe_ratio)
+        if label is not None and _LABEL.fullmatch(label) is None:
+            raise LimitError(self.name, "label", label, 'up to 32 printable characters without "')
+        self._scpi.set_all(
+            f":CHAN{channel}:COUP {coupling}",
+            f":CHAN{channel}:BWL {bandwidth_limit:d}",
+            f":CHAN{channel}:INV {inverted:d}",
+            f":CHAN{channel}:PROB {probe_ratio:.9g}",
+        )
+        if label is not None:
+            self._scpi.set(f':CHAN{channel}:LAB "{label}"')
+
+    def configure_acquisition(
+        self, kind: Literal["NORM", "AVER", "HRES"], *, count: int = 8
+    ) -> None:
+        """Choose how samples are taken; `count` records are averaged. Raises LimitError.
+
+        Peak detection is left out: it gives two samples for each time.
+        """
+        require_range(self.name, "count", count, 1, _MOST_AVERAGES)
+        self._scpi.set(f":ACQ:TYPE {kind}")
+        if kind == "AVER":
+            self._scpi.set(f":ACQ:COUN {count}")
+
+    def run(self) -> None:
+        """Record again and again, as for a person who looks at the screen."""
+        self._scpi.set(":RUN")
+
+    def autoscale(self) -> None:
+        """Let the oscilloscope choose ranges, record and trigger by the signals it finds."""
+        self._scpi.set(":AUT")
 
     def safe_state(self) -> None:
         """Stop waiting for triggers; an oscilloscope does no harm."""
@@ -144,48 +177,14 @@ class KeysightInfiniiVision:
         self._scpi.transport.close()
 
     def _wait_for_trigger(self) -> None:
-        timeout_s = self._options.trigger_timeout_s
-        if not wait_until(self.complete, self._scpi.clock, timeout_s, interval_s=0.01):
-            problem = (
-                f"no trigger within {timeout_s:g} s: check that the generator's sync output is "
-                "connected to the trigger input, the trigger level, and that a burst was started"
-            )
-            raise InstrumentTimeoutError(self.name, problem, ":SING")
-
-    def _preamble(self) -> _Preamble:
-        query = ":WAV:PRE?"
-        reply = self._scpi.query(query)
-        try:
-            values = [float(field) for field in reply.split(",")]
-        except ValueError:
-            values = []
-        if len(values) != 10 or not all(map(math.isfinite, values)):
-            raise ReplyError(self.name, f"{reply!r} is not a preamble of ten numbers", query)
-        layout, _, points, _, xinc, xorg, xref, yinc, yorg, yref = values
-        if layout != _WORD_FORMAT or points < 1 or xinc <= 0:
-            raise ReplyError(self.name, f"{reply!r} does not describe a record of words", query)
-        return _Preamble(int(points), xinc, xorg - xref * xinc, yinc, yorg, yref)
-
-    def _record(self, points: int) -> memoryview:
-        query = ":WAV:DATA?"
-        payload = self._scpi.transport.query_block(query)
-        if len(payload) != 2 * points:
-            problem = f"sent {len(payload)} bytes for {points} samples of 2 bytes"
-            raise ReplyError(self.name, problem, query)
-        return payload
-
-    def _channels(self) -> range:
-        return range(1, self._options.channels + 1)
-
-    def _check_channel(self, channel: int) -> None:
-        if channel not in self._channels():
-            valid = f"1 to {self._options.channels}"
-            raise LimitError(self.name, "channel", channel, valid)
-
-    def _check_finite(self, name: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise LimitError(self.name, name, value, "a finite number")
-
-    def _check_positive(self, name: str, value: float) -> None:
-        if not 0 < value < math.inf:
-            raise LimitError(self.name, name, value, "above 0 and finite")
+        self._scpi.wait(
+            self.complete,
+            self._options.trigger_timeout_s,
+            "no trigger",
+            ":SING",
+            interval_s=0.01,
+            hint=(
+                ": check that the generator's sync output is connected to the trigger input, the "
+                "trigger level, and that a burst was started"
+            ),
+        )

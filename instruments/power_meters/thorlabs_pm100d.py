@@ -1,7 +1,7 @@
 """Thorlabs PM100D optical power meter (SCPI over USBTMC).
 
-Commands: PM100D manual pages 49 and 51, section 17 of the command tables [V]. Wavelengths are
-nanometres on this wire.
+Commands: PM100D manual pages 49 and 51, sections 17 and 22.9 of the command tables [V].
+Wavelengths are nanometres on this wire.
 """
 
 from __future__ import annotations
@@ -11,22 +11,27 @@ from typing import Self
 
 from pydantic import Field
 
-from labctl.clock import wait_until
-from labctl.errors import InstrumentTimeoutError, LimitError, ReplyError
+from labctl.errors import LimitError, ReplyError
 from labctl.instruments.capabilities import Identity
+from labctl.instruments.driver_rules import require_positive, require_range
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.scpi_session import ScpiSession
 from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 
 _BEYOND_RANGE_W = 1e9
+_LARGEST_LOSS_DB = 60.0
 
 
 class PM100DOptions(DriverOptions):
-    """`timeout_s` of one message, and `zero_timeout_s` of the zero adjustment, in s."""
+    """`timeout_s` of one message, and `zero_timeout_s` of the zero adjustment, in s.
+
+    `max_averages`: the most readings to average [M].
+    """
 
     timeout_s: float = Field(default=5.0, gt=0)
     zero_timeout_s: float = Field(default=30.0, gt=0)
+    max_averages: int = Field(default=10_000, ge=1)
 
 
 class ThorlabsPM100D:
@@ -66,28 +71,95 @@ class ThorlabsPM100D:
 
     def power_w(self) -> float:
         """Measure the power in W; raises ReplyError when the light is beyond the range."""
-        if not self._in_watts:
-            self._scpi.set("SENS:POW:UNIT W")
-            self._in_watts = True
-        power_w = self._scpi.number("MEAS:POW?")
-        if abs(power_w) > _BEYOND_RANGE_W:
-            raise ReplyError(self.name, f"power is beyond the range ({power_w:g})", "MEAS:POW?")
-        return power_w
+        self._use_watts()
+        return self._power("MEAS:POW?")
+
+    def start_measuring(self) -> None:
+        """Start one measurement with the settings there are; returns at once."""
+        self._use_watts()
+        self._scpi.set("CONF:POW")
+        self._scpi.set("INIT")
+
+    def latest_power_w(self) -> float:
+        """Return the power in W of the measurement started last, without a new one."""
+        self._use_watts()
+        return self._power("FETC?")
+
+    def next_power_w(self) -> float:
+        """Measure and return the power in W as configured last (`READ?`)."""
+        self._use_watts()
+        return self._power("READ?")
+
+    def sensor(self) -> str:
+        """Return what sensor is attached, in the instrument's words."""
+        return self._scpi.query("SYST:SENS:IDN?")
+
+    def set_loss(self, loss_db: float) -> None:
+        """Correct readings for a loss in front of the sensor, in dB; raises LimitError."""
+        require_range(self.name, "loss_db", loss_db, -_LARGEST_LOSS_DB, _LARGEST_LOSS_DB, "dB")
+        self._scpi.set(f"SENS:CORR {loss_db:.6g}")
+
+    def loss_db(self) -> float:
+        """Return the loss in dB that readings are corrected for."""
+        return self._scpi.number("SENS:CORR?")
+
+    def set_range(self, power_w: float | None) -> None:
+        """Set the range to what covers a power in W, or let the instrument choose (None)."""
+        if power_w is None:
+            self._scpi.set("SENS:POW:RANG:AUTO 1")
+            return
+        require_positive(self.name, "power_w", power_w, _BEYOND_RANGE_W, "W")
+        self._use_watts()
+        self._scpi.set("SENS:POW:RANG:AUTO 0")
+        self._scpi.set(f"SENS:POW:RANG {power_w:.9g}")
+
+    def range_w(self) -> float:
+        """Return the power in W up to which the range goes."""
+        self._use_watts()
+        return self._scpi.number("SENS:POW:RANG?")
+
+    def set_averaging(self, count: int) -> None:
+        """Set how many readings one measurement averages; raises LimitError."""
+        require_range(self.name, "count", count, 1, self._options.max_averages)
+        self._scpi.set(f"SENS:AVER {count}")
+
+    def averaging(self) -> int:
+        """Return how many readings one measurement averages."""
+        return self._scpi.integer("SENS:AVER?")
 
     def zero(self) -> None:
         """Take the present light as darkness; raises InstrumentTimeoutError if it never ends."""
         self._scpi.set("SENS:CORR:COLL:ZERO")
         query = "SENS:CORR:COLL:ZERO:STAT?"
-        timeout_s = self._options.zero_timeout_s
-        if not wait_until(lambda: self._scpi.integer(query) == 0, self._scpi.clock, timeout_s):
-            problem = f"zero adjustment has not ended within {timeout_s:g} s; is the sensor dark?"
-            raise InstrumentTimeoutError(self.name, problem, query)
+        self._scpi.wait(
+            lambda: self._scpi.integer(query) == 0,
+            self._options.zero_timeout_s,
+            "zero adjustment has not ended",
+            query,
+            hint="; is the sensor dark?",
+        )
         self._scpi.check("SENS:CORR:COLL:ZERO")
 
     def safe_state(self) -> None:
         """Stop a measurement that is under way; a power meter does no harm."""
         self._scpi.set("ABOR")
 
+    def reset(self) -> None:
+        """Return to the instrument's own defaults (`*RST`)."""
+        self._in_watts = False
+        self._scpi.set("*RST")
+
     def close(self) -> None:
         """End the session."""
         self._scpi.transport.close()
+
+    def _use_watts(self) -> None:
+        if not self._in_watts:
+            self._scpi.set("SENS:POW:UNIT W")
+            self._in_watts = True
+
+    def _power(self, query: str) -> float:
+        power_w = self._scpi.number(query)
+        if abs(power_w) > _BEYOND_RANGE_W:
+            raise ReplyError(self.name, f"power is beyond the range ({power_w:g})", query)
+        return power_w

@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from labctl.instruments.simulated.bench_truth import BenchTruth
 from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.panel import FrontPanel
 from labctl.instruments.simulated.physics.detection import (
     BalancedDetector,
     DigitizerParameters,
+    PowerHead,
     SensorParameters,
     digitize,
 )
@@ -32,6 +34,7 @@ from labctl.instruments.simulated.physics.path import (
     Fibre,
     PhaseDrift,
     PhaseShifter,
+    PolarisationDrift,
     Shutter,
     VariableAttenuator,
     lose,
@@ -51,6 +54,7 @@ class Receiver:
     lo_delay_s: float
     phase_shifter: PhaseShifter
     drift: PhaseDrift
+    polarisation: PolarisationDrift
     detector: BalancedDetector
     digitizer: DigitizerParameters
     noise: Noise
@@ -119,34 +123,13 @@ class Digitizer:
         return self._take(self, window)
 
 
-class MonitorSensor:
-    """The power head on the monitor tap; implements `PowerSensorPort`."""
-
-    def __init__(self, bench: LinkBench, noise: Noise) -> None:
-        self._bench = bench
-        self._noise = noise
-
-    def photocurrent_a(self, averaging_s: float) -> float:
-        """Return the photocurrent in A; noise falls with the square root of the averaging."""
-        optics = self._bench.optics
-        wavelength_m = frequency_to_wavelength_m(optics.laser.frequency_hz)
-        power_w = self._bench.modulated_power_w() * optics.tap_fraction
-        averages = math.sqrt(max(averaging_s, 1e-4) / 1e-3)
-        noise = optics.sensor.noise_a / averages * float(self._noise.normals(1)[0])
-        current = power_w * self.responsivity_a_w(wavelength_m)
-        return current + optics.sensor.dark_current_a + noise
-
-    def responsivity_a_w(self, wavelength_m: float) -> float:
-        """Return A/W: below its cut-off, an InGaAs head's efficiency is flat in photons."""
-        return self._bench.optics.sensor.responsivity_a_w * wavelength_m / 1550e-9
-
-
 @dataclass
 class LinkBench:
     """The bench: components, clock, trigger cable, ports, and the panels on the wire.
 
     `panels` go by their VISA address, `names` tell each one's name and type in the bench file.
     Each record is computed with `settling_samples` before and after it, for filters to settle.
+    `drawn` is what `truth` tells.
     """
 
     optics: Optics
@@ -155,6 +138,7 @@ class LinkBench:
     clock: BenchClock = field(default_factory=BenchClock)
     panels: dict[str, FrontPanel] = field(default_factory=dict)
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
+    drawn: BenchTruth | None = None
 
     def __post_init__(self) -> None:
         self.trigger = TriggerCable(self.clock, self._acquire_armed)
@@ -162,6 +146,24 @@ class LinkBench:
         laser = self.optics.laser
         self.optics.modulator.wavelength_m = lambda: frequency_to_wavelength_m(laser.frequency_hz)
         self._power_cache: tuple[object, float] | None = None
+
+    def truth(self) -> BenchTruth:
+        """Return what the components really are, for tests: nothing on the wire tells it.
+
+        Raises LookupError for a bench that was not built from a file.
+        """
+        if self.drawn is None:
+            raise LookupError("this bench was put together by hand: its components tell themselves")
+        return self.drawn
+
+    def tapped_power_w(self) -> float:
+        """Return the mean power on the monitor tap."""
+        return self.modulated_power_w() * self.optics.tap_fraction
+
+    def monitor_head(self, noise: Noise) -> PowerHead:
+        """Return a new power head on the monitor tap."""
+        laser = self.optics.laser
+        return PowerHead(self.tapped_power_w, lambda: laser.frequency_hz, self.optics.sensor, noise)
 
     def modulated_power_w(self) -> float:
         """Return the mean power after the modulator, over one period of what drives it."""
@@ -287,6 +289,7 @@ class LinkBench:
         arriving = {"client": measured}
         if "server" in windows:
             through = optics.back.transmittance * optics.shutter.transmittance()
+            returned = optics.back.disperse(returned, self.grid_hz, optics.laser.frequency_hz)
             returned = returned[at_client["server"].within(touched)]
             lose(returned, through, optics.vacuum)
         voltages = {}
@@ -316,6 +319,7 @@ class LinkBench:
             light *= np.exp(np.complex64(1j) * phase)
             light *= optics.laser.relative_amplitude(len(light))
         light *= np.float32(2.0 * math.sqrt(photons))
+        light = optics.forward.disperse(light, self.grid_hz, optics.laser.frequency_hz)
         light += optics.vacuum.vacuum(len(light))
         return light
 
@@ -324,6 +328,7 @@ class LinkBench:
         laser = self.optics.laser
         lo_phase = lo_phase + receiver.drift.phase(window)
         lo_phase += np.float32(receiver.phase_shifter.phase_rad())
+        receiver.polarisation.mix(light, window)
         return receiver.detector.voltage(
             light,
             lo_phase,

@@ -10,10 +10,12 @@ import math
 from pathlib import Path
 from typing import get_args
 
-from labctl.errors import StationFileError
 from labctl.instruments.simulated.bench import LinkBench, Optics, Receiver
 from labctl.instruments.simulated.bench_panels import PanelBuilder
 from labctl.instruments.simulated.bench_tables import BenchFile, DriveName, ReceiverTable
+from labctl.instruments.simulated.bench_truth import draw, truth_of
+from labctl.instruments.simulated.bench_wiring import bandwidths_hz, check_parts, check_wiring
+from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.physics.detection import (
     BalancedDetector,
     DetectorParameters,
@@ -28,25 +30,28 @@ from labctl.instruments.simulated.physics.path import (
     Fibre,
     PhaseDrift,
     PhaseShifter,
+    PolarisationDrift,
     Shutter,
     VariableAttenuator,
 )
 from labctl.instruments.simulated.physics.rotation import RotationParameters, RotationUnit
 from labctl.toml_file import read_toml
 
-_LEAST_SLOT = 4
-_LONGEST_RESPONSE = 1000
 
+def load_bench(path: Path, *, seed: int | None = None) -> LinkBench:
+    """Read a bench file and build its bench; raises StationFileError if anything is wrong.
 
-def load_bench(path: Path) -> LinkBench:
-    """Read a bench file and build its bench; raises StationFileError if anything is wrong."""
-    return build_bench(read_toml(path, BenchFile), path)
+    `seed` stands in for the file's, for many benches from one file.
+    """
+    table = read_toml(path, BenchFile)
+    return build_bench(table if seed is None else table.model_copy(update={"seed": seed}), path)
 
 
 def build_bench(table: BenchFile, path: Path) -> LinkBench:
-    """Build the bench that a checked bench file describes."""
-    _check_bandwidths(table, path)
-    _check_slots(table, path)
+    """Build the bench that a checked bench file describes, drawn around it by its spread."""
+    check_parts(table, path)
+    check_wiring(table, path)
+    table = draw(table)
     seeds = Seeds(table.seed)
     grid_hz = table.grid_hz
     stage = DriveParameters(**table.generators.model_dump())
@@ -54,57 +59,28 @@ def build_bench(table: BenchFile, path: Path) -> LinkBench:
         name: DriveOutput(stage, grid_hz, seeds.noise(f"drive {name}"))
         for name in get_args(DriveName)
     }
-    optics = _optics(table, drives, grid_hz, seeds)
-    bench = LinkBench(optics, grid_hz, _settling_samples(table))
+    clock = BenchClock()
+    optics = _optics(table, drives, clock, seeds)
+    bench = LinkBench(optics, grid_hz, _settling_samples(table), clock, drawn=truth_of(table))
     tap = 1.0 - table.monitor.tap_fraction
     optics.attenuator = VariableAttenuator(
         table.attenuation.insertion_loss_db, lambda: bench.modulated_power_w() * tap
     )
-    builder = PanelBuilder(table, path, bench, drives, seeds)
+    builder = PanelBuilder(table, bench, drives, seeds)
     for name, panel in table.panels.items():
         builder.add(name, panel)
     return bench
 
 
-def _check_bandwidths(table: BenchFile, path: Path) -> None:
-    """Refuse analogue bandwidths that the time grid cannot hold, or only at great length."""
-    lowest_hz, nyquist_hz = table.grid_hz / _LONGEST_RESPONSE, table.grid_hz / 2.0
-    for name, bandwidth_hz in _bandwidths_hz(table).items():
-        if not lowest_hz <= bandwidth_hz < nyquist_hz:
-            raise StationFileError(
-                f"{path}: {name}.bandwidth_hz = {bandwidth_hz:g}: must be at least "
-                f"grid_hz / {_LONGEST_RESPONSE} = {lowest_hz:g} and below grid_hz / 2 = "
-                f"{nyquist_hz:g}"
-            )
-
-
-def _bandwidths_hz(table: BenchFile) -> dict[str, float]:
-    return {
-        "generators": table.generators.bandwidth_hz,
-        "client": table.client.bandwidth_hz,
-        "server": table.server.bandwidth_hz,
-    }
-
-
 def _settling_samples(table: BenchFile) -> int:
     """Return twice the inverse of the lowest bandwidth: filters have settled to 2e-4 by then."""
-    return max(64, math.ceil(2.0 * table.grid_hz / min(_bandwidths_hz(table).values())))
-
-
-def _check_slots(table: BenchFile, path: Path) -> None:
-    """Refuse symbols that do not take a whole number of grid samples, at least four."""
-    samples = table.grid_hz / table.rotation.symbol_rate_hz
-    if samples < _LEAST_SLOT - 1e-9 or abs(samples - round(samples)) > 1e-9 * samples:
-        raise StationFileError(
-            f"{path}: rotation.symbol_rate_hz = {table.rotation.symbol_rate_hz:g}: must be "
-            f"grid_hz = {table.grid_hz:g} over a whole number, {_LEAST_SLOT} or more"
-        )
+    return max(64, math.ceil(2.0 * table.grid_hz / min(bandwidths_hz(table).values())))
 
 
 def _optics(
-    table: BenchFile, drives: dict[str, DriveOutput], grid_hz: float, seeds: Seeds
+    table: BenchFile, drives: dict[str, DriveOutput], clock: BenchClock, seeds: Seeds
 ) -> Optics:
-    laser = table.laser
+    laser, grid_hz = table.laser, table.grid_hz
     rotation = table.rotation
     return Optics(
         laser=Laser(
@@ -115,7 +91,10 @@ def _optics(
         drive_i=drives["modulator_i"],
         drive_q=drives["modulator_q"],
         modulator=IQModulator(
-            ModulatorParameters(**table.modulator.model_dump()), seeds.noise("bias")
+            ModulatorParameters(**table.modulator.model_dump()),
+            seeds.noise("bias"),
+            clock.now_s,
+            [seeds.noise(f"bias drift {electrode}") for electrode in ("i", "q", "parent")],
         ),
         tap_fraction=table.monitor.tap_fraction,
         sensor=SensorParameters(
@@ -130,11 +109,15 @@ def _optics(
                 emission_factor=rotation.emission_factor,
                 slot_samples=round(grid_hz / rotation.symbol_rate_hz),
                 storage_samples=round(rotation.storage_s * grid_hz),
+                loss_db_per_mode=rotation.loss_db_per_mode,
+                coupler_error_rad=rotation.coupler_error_rad,
+                phase_error_rad=rotation.phase_error_rad,
             ),
             drives["rotation_real"],
             drives["rotation_imaginary"],
             drives["client_gain"],
             seeds.noise("rotation"),
+            seeds.sequence("rotation elements"),
         ),
         back=Fibre(**table.back.model_dump()),
         shutter=Shutter(
@@ -158,6 +141,9 @@ def _receiver(
         lo_delay_s=table.lo_delay_s,
         phase_shifter=PhaseShifter(table.phase_shifter_v_pi_v, phase_drive.steady_voltage),
         drift=PhaseDrift(table.phase_drift_rad2_s, grid_hz, seeds.noise(f"{name} path")),
+        polarisation=PolarisationDrift(
+            table.polarisation_drift_rad2_s, grid_hz, seeds.noise(f"{name} polarisation")
+        ),
         detector=BalancedDetector(
             DetectorParameters(
                 efficiency=table.efficiency,
@@ -166,10 +152,13 @@ def _receiver(
                 electronic_noise_a_rthz=table.electronic_noise_a_rthz,
                 common_mode_rejection_db=table.common_mode_rejection_db,
                 swing_v=table.swing_v,
+                saturation_power_w=table.saturation_power_w,
             ),
             grid_hz,
             seeds.noise(f"{name} detector"),
         ),
-        digitizer=DigitizerParameters(table.digitizer_bits, table.digitizer_noise_v),
+        digitizer=DigitizerParameters(
+            table.digitizer_bits, table.digitizer_noise_v, table.digitizer_jitter_s
+        ),
         noise=seeds.noise(f"{name} digitizer"),
     )

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TypeVar
 
-from labctl.errors import StationFileError
-from labctl.instruments.simulated.bench import LinkBench, MonitorSensor
+from labctl.instruments.simulated.bench import LinkBench
 from labctl.instruments.simulated.bench_tables import (
     BenchFile,
     BiasTable,
@@ -24,6 +21,7 @@ from labctl.instruments.simulated.bench_tables import (
     SweptLaserTable,
     VoltageArrayTable,
 )
+from labctl.instruments.simulated.bench_wiring import MONITOR
 from labctl.instruments.simulated.panel import FrontPanel
 from labctl.instruments.simulated.panels.itla import ITLAPanel
 from labctl.instruments.simulated.panels.keithley_2450 import Keithley2450Panel
@@ -38,20 +36,17 @@ from labctl.instruments.simulated.panels.red_pitaya import RedPitayaPanel
 from labctl.instruments.simulated.panels.santec_tsl570 import SantecTSL570Panel
 from labctl.instruments.simulated.panels.thorlabs_mx10b import ThorlabsMX10BPanel
 from labctl.instruments.simulated.panels.thorlabs_pm100d import ThorlabsPM100DPanel
-from labctl.instruments.simulated.physics.detection import SensorParameters
+from labctl.instruments.simulated.physics.detection import PowerHead, SensorParameters
 from labctl.instruments.simulated.physics.drive import DriveOutput
 from labctl.instruments.simulated.physics.grid import Seeds
 from labctl.instruments.simulated.physics.laser import Laser, LaserParameters
 from labctl.instruments.simulated.physics.modulator import BiasElectrode
 from labctl.instruments.simulated.physics.path import VariableAttenuator
-from labctl.instruments.simulated.physics.probe import LineSensor, ProbeLine
+from labctl.instruments.simulated.physics.probe import ProbeLine
 from labctl.instruments.simulated.physics.source import LoadParameters, SourceOutput
 from labctl.instruments.simulated.ports import DrivePort, PowerSensorPort, SourcePort
-from labctl.toml_file import place
+from labctl.units import wavelength_to_frequency_hz
 
-Part = TypeVar("Part")
-
-_MONITOR = "monitor"
 _SCOPE_CHANNELS = 2
 _SUPPLY_OUTPUTS = (1, 2, 3)
 _ARRAY_OUTPUTS = range(8)
@@ -65,12 +60,11 @@ class PanelBuilder:
     def __init__(
         self,
         table: BenchFile,
-        path: Path,
         bench: LinkBench,
         drives: Mapping[str, DriveOutput],
         seeds: Seeds,
     ) -> None:
-        self._path, self._bench, self._drives, self._seeds = path, bench, drives, seeds
+        self._bench, self._drives, self._seeds = bench, drives, seeds
         monitor = table.monitor
         self._head = SensorParameters(
             monitor.responsivity_a_w, monitor.dark_current_a, monitor.noise_a
@@ -95,9 +89,7 @@ class PanelBuilder:
                 electrode.external = self._loads[name].held_v
 
     def add(self, name: str, table: PanelTable) -> None:
-        """Put one instrument on the bench; raises StationFileError if its wiring does not fit."""
-        if table.address in self._bench.panels:
-            raise StationFileError(f"{self._at(name)}: address {table.address!r} is taken")
+        """Put one instrument of a checked file on the bench."""
         self._bench.panels[table.address] = self._panel(name, table)
         self._bench.names[table.address] = (name, table.type)
 
@@ -156,7 +148,7 @@ class PanelBuilder:
     def _modulator_box(self, name: str, table: BiasTable) -> FrontPanel:
         bench, optics = self._bench, self._bench.optics
         electrode: BiasElectrode = getattr(optics.modulator, table.bias)
-        electrode.tap = lambda: bench.modulated_power_w() * optics.tap_fraction
+        electrode.tap = bench.tapped_power_w
         # The box has a laser and an attenuator of its own; what the bench does not use of them
         # is there, with nothing connected.
         attenuator = optics.attenuator if table.attenuator else VariableAttenuator(0.7, _dark)
@@ -172,11 +164,11 @@ class PanelBuilder:
         clock = self._bench.clock
         match table:
             case SweptLaserTable(type="keysight_n7776c"):
-                return KeysightN7776CPanel(name, clock, self._probe(name, table.probe).laser)
+                return KeysightN7776CPanel(name, clock, self._probes[table.probe].laser)
             case SweptLaserTable():
-                return SantecTSL570Panel(name, clock, self._probe(name, table.probe).laser)
+                return SantecTSL570Panel(name, clock, self._probes[table.probe].laser)
             case ProbeAttenuatorTable():
-                return OzOpticsDD100Panel(name, clock, self._probe(name, table.probe).attenuator)
+                return OzOpticsDD100Panel(name, clock, self._probes[table.probe].attenuator)
             case PowerMeterTable():
                 return ThorlabsPM100DPanel(name, clock, self._monitor(f"sensor {name}"))
 
@@ -185,11 +177,11 @@ class PanelBuilder:
     ) -> FrontPanel:
         clock = self._bench.clock
         if isinstance(table, SourceMeterTable):
-            return Keithley2450Panel(name, clock, self._load(name, table.output))
+            return Keithley2450Panel(name, clock, self._loads[table.output])
         supply = isinstance(table, SupplyTable)
         wired = {int(number): load for number, load in table.outputs.items()}
         outputs: dict[int, SourcePort] = {
-            number: self._load(name, wired[number]) if number in wired else self._open(name, number)
+            number: self._loads[wired[number]] if number in wired else self._open(name, number)
             for number in (_SUPPLY_OUTPUTS if supply else _ARRAY_OUTPUTS)
         }
         if supply:
@@ -203,36 +195,21 @@ class PanelBuilder:
 
     def _input(self, name: str, number: int, line: str | None) -> PowerSensorPort:
         stream = f"input {name} {number}"
-        if line == _MONITOR:
+        if line == MONITOR:
             return self._monitor(stream)
         noise = self._seeds.noise(stream)
         if line is None:
-            dark = Laser(LaserParameters(0.0, -150.0), self._bench.grid_hz, noise)
-            return LineSensor(ProbeLine(dark, insertion_loss_db=0.0), self._head, noise)
-        return LineSensor(self._probe(name, line), self._head, noise)
+            return PowerHead(_dark, _rated_frequency_hz, self._head, noise)
+        probe = self._probes[line]
+        return PowerHead(probe.power_w, probe.frequency_hz, self._head, noise)
 
-    def _monitor(self, stream: str) -> MonitorSensor:
-        return MonitorSensor(self._bench, self._seeds.noise(stream))
-
-    def _probe(self, panel: str, name: str) -> ProbeLine:
-        return self._known(panel, "probe", self._probes, name)
-
-    def _load(self, panel: str, name: str) -> SourceOutput:
-        return self._known(panel, "load", self._loads, name)
-
-    def _known(self, panel: str, kind: str, parts: Mapping[str, Part], name: str) -> Part:
-        if name not in parts:
-            there = ", ".join(parts) or "none"
-            raise StationFileError(
-                f"{self._at(panel)}: unknown {kind} {name!r}; there are: {there}"
-            )
-        return parts[name]
-
-    def _at(self, panel: str) -> str:
-        if not self._path.is_file():
-            return f"{self._path}: panel {panel!r}"
-        return f"{place(self._path, 'panels', panel)}: panel {panel!r}"
+    def _monitor(self, stream: str) -> PowerHead:
+        return self._bench.monitor_head(self._seeds.noise(stream))
 
 
 def _dark() -> float:
     return 0.0
+
+
+def _rated_frequency_hz() -> float:
+    return wavelength_to_frequency_hz(1550e-9)

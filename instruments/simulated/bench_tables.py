@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
+Spread = Annotated[float, Field(ge=0.0, le=0.3)]
 
 
 class _Table(BaseModel):
@@ -33,7 +34,11 @@ class DriveTable(_Table):
 
 
 class ModulatorTable(_Table):
-    """The I/Q modulator."""
+    """The I/Q modulator.
+
+    `bias_drift_v_pi_rth`: walk of each electrode's offset, in half-wave voltages per square root
+    of an hour; a locked controller follows it.
+    """
 
     v_pi_i_v: Positive
     v_pi_q_v: Positive
@@ -42,6 +47,7 @@ class ModulatorTable(_Table):
     insertion_loss_db: NotNegative
     lock_error_rad: NotNegative
     offset_rad: tuple[float, float, float]
+    bias_drift_v_pi_rth: NotNegative = 0.0
 
 
 class MonitorTable(_Table):
@@ -61,24 +67,37 @@ class AttenuationTable(_Table):
 
 
 class FibreTable(_Table):
-    """One leg of the link."""
+    """One leg of the link; `dispersion_ps_nm_km` is 17 for standard fibre at 1550 nm."""
 
     length_km: NotNegative
     loss_db_km: NotNegative
     connector_loss_db: NotNegative
+    dispersion_ps_nm_km: float = 0.0
 
 
 class RotationTable(_Table):
-    """The client's rotation and clone."""
+    """The client's rotation and clone.
+
+    A block of b modes passes b elements each way: each loses `loss_db_per_mode`, and is off by
+    fixed amounts with the standard deviations `coupler_error_rad` and `phase_error_rad`.
+    """
 
     gain_per_v: Positive
     emission_factor: Annotated[float, Field(ge=1.0)]
     symbol_rate_hz: Positive
     storage_s: NotNegative
+    loss_db_per_mode: NotNegative = 0.0
+    coupler_error_rad: NotNegative = 0.0
+    phase_error_rad: NotNegative = 0.0
 
 
 class ReceiverTable(_Table):
-    """A homodyne receiver, its local-oscillator path and digitizer."""
+    """A homodyne receiver, its local-oscillator path and digitizer.
+
+    `polarisation_drift_rad2_s`: variance per second of the signal's walk on the Poincare sphere;
+    `saturation_power_w`: local-oscillator power at which the photodiodes lose half of their
+    carriers, 0 for never; `digitizer_jitter_s`: standard deviation of the time of a sample.
+    """
 
     lo_fraction: Fraction
     lo_delay_s: NotNegative
@@ -92,6 +111,9 @@ class ReceiverTable(_Table):
     swing_v: Positive
     digitizer_bits: Annotated[int, Field(ge=4, le=24)]
     digitizer_noise_v: NotNegative
+    polarisation_drift_rad2_s: NotNegative = 0.0
+    saturation_power_w: NotNegative = 0.0
+    digitizer_jitter_s: NotNegative = 0.0
 
 
 class ShutterTable(_Table):
@@ -255,6 +277,30 @@ PanelTable = Annotated[
 ]
 
 
+class SpreadTable(_Table):
+    """How far the components are from their data sheets; each is drawn from the bench's seed.
+
+    Standard deviations of normal distributions cut off at three of them, 0 unless given: in rad
+    for the offsets of the modulator's phases, otherwise relative to the value in the file (of
+    decibels where that is in decibels). `v_pi` is for modulator and phase shifters, `splitters`
+    for the shares of laser and monitor tap, `insertion_loss` for all losses but those of fibre.
+    """
+
+    v_pi: Spread = 0.0
+    offset_rad: NotNegative = 0.0
+    extinction_ratio: Spread = 0.0
+    insertion_loss: Spread = 0.0
+    splitters: Spread = 0.0
+    responsivity: Spread = 0.0
+    fibre_length: Spread = 0.0
+    lo_delay: Spread = 0.0
+    amplifier_gain: Spread = 0.0
+    efficiency: Spread = 0.0
+    transimpedance: Spread = 0.0
+    electronic_noise: Spread = 0.0
+    common_mode_rejection: Spread = 0.0
+
+
 class BenchFile(_Table):
     """A whole bench file."""
 
@@ -271,6 +317,7 @@ class BenchFile(_Table):
     shutter: ShutterTable
     client: ReceiverTable
     server: ReceiverTable
+    spread: SpreadTable = SpreadTable()
     probes: dict[str, ProbeTable] = {}
     loads: dict[str, LoadTable] = {}
     panels: dict[str, PanelTable]

@@ -8,23 +8,32 @@ shipped.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
 from pyvisa import constants, errors, highlevel, rname
 from pyvisa.constants import StatusCode
-from pyvisa.typing import VISAEventContext, VISARMSession, VISASession
+from pyvisa.typing import VISAEventContext, VISAHandler, VISARMSession, VISASession
 from pyvisa.util import DebugInfo, LibraryPath
 
 import labctl
-from labctl.clock import Clock
+from labctl.clock import Clock, SystemClock
 from labctl.errors import StationFileError
 from labctl.instruments.simulated.panel import FrontPanel
-from labctl.instruments.simulated.visa_session import Session, SharedLock
+from labctl.instruments.simulated.visa_events import Installed, ServiceRequests
+from labctl.instruments.simulated.visa_session import (
+    MANUFACTURER,
+    SPECIFICATION,
+    Session,
+    SharedLock,
+)
+
+_PAUSE_S = 2e-3
 
 
 class World(Protocol):
@@ -78,6 +87,9 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
     def _init(self) -> None:
         self._world: World | None = None
         self._guard = threading.RLock()
+        self._calling = threading.RLock()
+        self._happened = threading.Condition(self._guard)
+        self._caller: threading.Thread | None = None
         self._numbers = count(1)
         self._forget()
 
@@ -126,6 +138,9 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
                 self._world = None
                 self._forget()
                 return StatusCode.success
+            if session in self._contexts:
+                self._contexts.discard(session)
+                return StatusCode.success
             closed = self._sessions.pop(session, None)
             if closed is None:
                 return self.handle_return_value(None, StatusCode.error_invalid_object)
@@ -139,6 +154,8 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         """Write bytes; returns how many were taken."""
         with self._guard:
             written, status = self._usable(session).write(data)
+            if self._is_watched:
+                self._look()
         self._last_status = self._last_status_in_session[session] = status
         return written, status
 
@@ -146,10 +163,57 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         """Read up to `count` bytes; VI_ERROR_TMO at once if none come, however long they take."""
         with self._guard:
             data, status = self._usable(session).read(count)
+            if self._is_watched:
+                self._look()
         if status is StatusCode.success or status is StatusCode.success_termination_character_read:
             self._last_status = self._last_status_in_session[session] = status
             return data, status
         return data, self.handle_return_value(session, status)
+
+    def buffer_write(self, session: VISASession, data: bytes) -> tuple[int, StatusCode]:
+        """Write bytes, which no buffer holds back."""
+        return self.write(session, data)
+
+    def buffer_read(self, session: VISASession, num_bytes: int) -> tuple[bytes, StatusCode]:
+        """Read up to a number of bytes, as `read`."""
+        return self.read(session, num_bytes)
+
+    def write_from_file(
+        self, session: VISASession, filename: str, count: int
+    ) -> tuple[int, StatusCode]:
+        """Write the first `count` bytes of a file; VI_ERROR_FILE_ACCESS if it cannot be read."""
+        try:
+            with Path(filename).open("rb") as file:
+                data = file.read(count)
+        except OSError:
+            return 0, self.handle_return_value(session, StatusCode.error_file_access)
+        return self.write(session, data)
+
+    def read_to_file(
+        self, session: VISASession, filename: str, count: int
+    ) -> tuple[int, StatusCode]:
+        """Read up to `count` bytes into a file; VI_ERROR_FILE_ACCESS if it cannot be written."""
+        data, status = self.read(session, count)
+        try:
+            Path(filename).write_bytes(data)
+        except OSError:
+            return 0, self.handle_return_value(session, StatusCode.error_file_access)
+        return len(data), status
+
+    def set_buffer(self, session: VISASession, mask: constants.BufferType, size: int) -> StatusCode:
+        """Accept a buffer size, which means nothing here."""
+        self._session(session)
+        return self.handle_return_value(session, StatusCode.success)
+
+    def status_description(
+        self,
+        session: VISASession | VISAEventContext | VISARMSession,
+        status: StatusCode,
+    ) -> tuple[str, StatusCode]:
+        """Return a status code in words."""
+        unknown = ("", "unknown status code")
+        text = errors.completion_and_error_messages.get(status, unknown)
+        return ": ".join(filter(None, text)), StatusCode.success
 
     def clear(self, session: VISASession) -> StatusCode:
         """Clear the device; on a stream, what was received."""
@@ -172,7 +236,9 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
     ) -> StatusCode:
         """Trigger the device."""
         with self._guard:
-            return self.handle_return_value(session, self._usable(session).trigger())
+            status = self._usable(session).trigger()
+            self._look()
+        return self.handle_return_value(session, status)
 
     def gpib_control_ren(
         self, session: VISASession, mode: constants.RENLineOperation
@@ -214,7 +280,13 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
     ) -> tuple[Any, StatusCode]:
         """Return an attribute's state."""
         with self._guard:
+            if session in self._contexts:
+                return self._event_attribute(attribute)
+            if session == self._manager and self._world is not None:
+                return self._manager_attribute(attribute)
             opened = self._session(session)
+            if attribute == constants.ResourceAttribute.resource_manager_session:
+                return self._manager, StatusCode.success
             if attribute == constants.ResourceAttribute.resource_lock_state:
                 locked = opened.lock.holders and (
                     constants.AccessModes.shared_lock
@@ -236,6 +308,34 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
             status = self._session(session).set_attribute(attribute, attribute_state)
         return self.handle_return_value(session, status)
 
+    def install_handler(
+        self,
+        session: VISASession,
+        event_type: constants.EventType,
+        handler: VISAHandler,
+        user_handle: Any,
+    ) -> tuple[VISAHandler, Any, Any, StatusCode]:
+        """Install a handler for service requests; handlers run in a thread of their own."""
+        if not callable(handler):
+            raise TypeError(f"a handler is something to call, not {handler!r}")
+        with self._guard:
+            events = self._events_of(session, event_type)
+            events.handlers.append(Installed(handler, user_handle))
+        return handler, user_handle, handler, StatusCode.success
+
+    def uninstall_handler(
+        self,
+        session: VISASession,
+        event_type: constants.EventType,
+        handler: VISAHandler,
+        user_handle: Any = None,
+    ) -> StatusCode:
+        """Forget a handler; waits until it has returned, if it is running."""
+        with self._calling, self._guard:
+            known = self._events_of(session, event_type).uninstall(handler, user_handle)
+        status = StatusCode.success if known else StatusCode.error_invalid_handler_reference
+        return self.handle_return_value(session, status)
+
     def enable_event(
         self,
         session: VISASession,
@@ -243,18 +343,21 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         mechanism: constants.EventMechanism,
         context: None = None,
     ) -> StatusCode:
-        """Enable service requests by the queue mechanism; others are not supported.
+        """Enable service requests, which are what there is of events, on resources with END.
 
-        Nothing happens on a bench between calls, so there is nobody to run a handler.
+        While handlers are enabled, bench time goes on with the wall clock also between calls, so
+        that somebody who sleeps until a handler was called does not sleep for ever.
         """
         with self._guard:
-            opened = self._session(session)
-            queued = mechanism == constants.EventMechanism.queue
-            if event_type != constants.EventType.service_request or not queued:
-                unsupported = StatusCode.error_nonsupported_operation
-                return self.handle_return_value(session, unsupported)
-            opened.watch_service_requests(True)
-            return self.handle_return_value(session, StatusCode.success)
+            if event_type == constants.EventType.all_enabled:
+                return self.handle_return_value(session, StatusCode.error_invalid_event)
+            events = self._events_of(session, event_type)
+            status = events.enable(mechanism)
+            if events.calls_handlers and self._caller is None:
+                self._caller = threading.Thread(target=self._call_handlers, daemon=True)
+                self._caller.start()
+            self._look()
+        return self.handle_return_value(session, status)
 
     def disable_event(
         self,
@@ -262,10 +365,11 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         event_type: constants.EventType,
         mechanism: constants.EventMechanism,
     ) -> StatusCode:
-        """Disable service requests."""
-        with self._guard:
-            self._session(session).watch_service_requests(False)
-        return StatusCode.success
+        """Disable service requests; waits until handlers that are running have returned."""
+        with self._calling, self._guard:
+            status = self._events_of(session, event_type).disable(mechanism)
+            self._look()
+        return self.handle_return_value(session, status)
 
     def discard_events(
         self,
@@ -273,27 +377,97 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         event_type: constants.EventType,
         mechanism: constants.EventMechanism,
     ) -> StatusCode:
-        """Forget a service request that waits."""
+        """Forget service requests that wait."""
         with self._guard:
-            self._session(session).take_service_request()
-        return StatusCode.success
+            status = self._events_of(session, event_type).discard(mechanism)
+        return self.handle_return_value(session, status)
 
     def wait_on_event(
         self, session: VISASession, in_event_type: constants.EventType, timeout: int
     ) -> tuple[constants.EventType, VISAEventContext, StatusCode]:
         """Wait on the bench's clock for a service request; raises a time-out without one."""
         with self._guard:
+            events = self._events_of(session, in_event_type)
             opened = self._session(session)
-            if not opened.watches_service_requests:
+            if not events.is_queued:
                 self.handle_return_value(session, StatusCode.error_not_enabled)
             if not opened.wait_for_service_request(timeout):
                 self.handle_return_value(session, StatusCode.error_timeout)
-        return in_event_type, VISAEventContext(0), StatusCode.success
+            context = self._new_context()
+        return constants.EventType.service_request, context, StatusCode.success
+
+    def _manager_attribute(self, attribute: int) -> tuple[Any, StatusCode]:
+        states = {
+            constants.ResourceAttribute.resource_manufacturer_name: MANUFACTURER,
+            constants.ResourceAttribute.resource_spec_version: SPECIFICATION,
+        }
+        if attribute not in states:
+            return None, self.handle_return_value(None, StatusCode.error_nonsupported_attribute)
+        return states[constants.ResourceAttribute(attribute)], StatusCode.success
+
+    def _event_attribute(self, attribute: int) -> tuple[Any, StatusCode]:
+        if attribute != constants.EventAttribute.event_type:
+            return None, self.handle_return_value(None, StatusCode.error_nonsupported_attribute)
+        return constants.EventType.service_request, StatusCode.success
+
+    def _events_of(self, session: int, event_type: int) -> ServiceRequests:
+        """Return a session's events; raises VI_ERROR_INV_EVENT for what it has none of."""
+        opened = self._session(session)
+        everything = event_type == constants.EventType.all_enabled
+        requests = event_type == constants.EventType.service_request and not opened.is_stream
+        if not (everything or requests):
+            self.handle_return_value(VISASession(session), StatusCode.error_invalid_event)
+        return opened.events
+
+    def _new_context(self) -> VISAEventContext:
+        context = VISAEventContext(next(self._numbers))
+        self._contexts.add(context)
+        return context
+
+    def _look(self) -> None:
+        """Note new service requests: something has happened on the bench."""
+        watched = [opened.events for opened in self._sessions.values() if opened.events.is_watched]
+        for events in watched:
+            events.look()
+        self._is_watched = bool(watched)
+        self._happened.notify_all()
+
+    def _call_handlers(self) -> None:
+        """Pass service requests on as they come, as long as anybody wants them passed on."""
+        wall = SystemClock()
+        before_s = wall.now_s()
+        while True:
+            with self._happened:
+                self._happened.wait(_PAUSE_S)
+                world, now_s = self._world, wall.now_s()
+                sessions = self._sessions.items()
+                calling = [s for s, opened in sessions if opened.events.calls_handlers]
+                if world is None or not calling:
+                    self._caller = None
+                    return
+                world.clock.sleep(now_s - before_s)
+                before_s = now_s
+            for session in calling:
+                self._call_handlers_of(session)
+
+    def _call_handlers_of(self, session: int) -> None:
+        with self._calling:
+            with self._guard:
+                opened = self._sessions.get(session)
+                due = opened.events.take_due() if opened is not None else ()
+                context = self._new_context() if due else VISAEventContext(0)
+            for handler, user_handle in due:
+                kind = constants.EventType.service_request
+                if _called(handler, VISASession(session), kind, context, user_handle):
+                    break
+            self._contexts.discard(context)
 
     def _forget(self) -> None:
         self._manager = VISARMSession(0)
         self._names: dict[str, str] = {}
         self._sessions: dict[int, Session] = {}
+        self._contexts: set[int] = set()
+        self._is_watched = False
         self._locks: defaultdict[str, SharedLock] = defaultdict(SharedLock)
 
     def _opened_world(self) -> World:
@@ -317,6 +491,21 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         if holders and session not in holders:
             self.handle_return_value(session, StatusCode.error_resource_locked)
         return opened
+
+
+def _called(handler: VISAHandler, *arguments: Any) -> bool:
+    """Call a handler; True if it keeps others from being called (VI_SUCCESS_NCHAIN).
+
+    What it raises has nobody to go to: it is reported, as of any thread, and others are called.
+    """
+    call: Callable[..., object] = handler  # PyVISA's type has it return nothing
+    try:
+        result = call(*arguments)
+    except Exception:
+        hook = threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
+        threading.excepthook(hook)
+        return False
+    return result == StatusCode.success_no_more_handler_calls_in_chain
 
 
 def _take(lock: SharedLock, session: int, key: str) -> bool:

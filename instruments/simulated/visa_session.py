@@ -13,6 +13,7 @@ from pyvisa.constants import BufferOperation, InterfaceType, ResourceAttribute, 
 
 from labctl.clock import Clock
 from labctl.instruments.simulated.panel import FrontPanel
+from labctl.instruments.simulated.visa_events import ServiceRequests
 
 MESSAGE_TIME_S = 0.2e-3
 WAIT_STEPS = 32
@@ -26,6 +27,35 @@ _READ_BUFFERS = (
     | BufferOperation.discard_receive_buffer
     | BufferOperation.discard_receive_buffer2
 )
+
+MANUFACTURER = "labctl simulated bench"
+SPECIFICATION = 0x00500800
+"""VPP-4.3 version 5.8, as VI_ATTR_RSRC_SPEC_VERSION has it: major in bits 31 to 20, minor below."""
+
+_VERSION = 0x00100000
+_COMMON_ATTRIBUTES: dict[int, Any] = {
+    ResourceAttribute.resource_manufacturer_id: 0xFFF,
+    ResourceAttribute.resource_impl_version: _VERSION,
+    ResourceAttribute.dma_allow_enabled: False,
+    ResourceAttribute.read_buffer_size: 4096,
+    ResourceAttribute.write_buffer_size: 4096,
+    ResourceAttribute.gpib_ren_state: constants.LineState.asserted,
+    ResourceAttribute.is_4882_compliant: True,
+    ResourceAttribute.manufacturer_name: "labctl",
+    ResourceAttribute.model_name: "simulated instrument",
+    ResourceAttribute.usb_max_interrupt_size: 2,
+    ResourceAttribute.usb_protocol: 1,
+    ResourceAttribute.tcpip_hislip_version: 0x01000000,
+    ResourceAttribute.tcpip_hislip_overlap_enable: False,
+    ResourceAttribute.asrl_connected: True,
+    ResourceAttribute.asrl_cts_state: constants.LineState.asserted,
+    ResourceAttribute.asrl_dcd_state: constants.LineState.asserted,
+    ResourceAttribute.asrl_dsr_state: constants.LineState.asserted,
+    ResourceAttribute.asrl_dtr_state: constants.LineState.asserted,
+    ResourceAttribute.asrl_ri_state: constants.LineState.unasserted,
+    ResourceAttribute.asrl_rts_state: constants.LineState.asserted,
+}
+"""What no panel knows and no address says: the host's side, and a plain USBTMC interface."""
 
 Read = tuple[bytes, StatusCode]
 
@@ -68,13 +98,15 @@ class Session:
         self.is_stream = self._serial or self.resource_type[1] == "SOCKET"
         self._pending = b""
         self._pending_ends = False
-        self._watches = self._requested = False
+        self.events = ServiceRequests(lambda: bool(panel.status_byte() & _REQUEST_SERVICE))
         self._attributes = _initial_attributes(name, self.resource_type)
         self._derive()
 
     def write(self, data: bytes) -> tuple[int, StatusCode]:
         """Hand bytes to the panel."""
         self._clock.sleep(MESSAGE_TIME_S)
+        if self._sends_end:
+            self._pending = b""
         if self._closing:
             data = data + self._closing
         self._panel.write(data, end=self._sends_end)
@@ -194,28 +226,13 @@ class Session:
             return data, StatusCode.success_termination_character_read
         return data, StatusCode.success_max_count_read
 
-    @property
-    def watches_service_requests(self) -> bool:
-        """Whether service requests are enabled."""
-        return self._watches
-
-    def watch_service_requests(self, on: bool) -> None:
-        """Enable or disable service requests; one that stands already counts as new."""
-        self._watches, self._requested = on, False
-
-    def take_service_request(self) -> bool:
-        """Tell whether the instrument has begun to request service since this was last asked."""
-        requests = bool(self._panel.status_byte() & _REQUEST_SERVICE)
-        begun, self._requested = requests and not self._requested, requests
-        return begun
-
     def wait_for_service_request(self, timeout_ms: int) -> bool:
-        """Wait on the bench's clock for a service request; False if none came in time."""
-        if self.take_service_request():
+        """Wait on the bench's clock for a queued service request; False if none came in time."""
+        if self.events.take_queued():
             return True
         for step_s in self._steps_of(timeout_ms):
             self._clock.sleep(step_s)
-            if self.take_service_request():
+            if self.events.take_queued():
                 return True
         return False
 
@@ -279,17 +296,22 @@ def _initial_attributes(
         ResourceAttribute.resource_name: str(name),
         ResourceAttribute.resource_class: resource_type[1],
         ResourceAttribute.interface_type: resource_type[0],
-        ResourceAttribute.resource_manufacturer_name: "labctl simulated bench",
+        ResourceAttribute.resource_manufacturer_name: MANUFACTURER,
+        ResourceAttribute.resource_spec_version: SPECIFICATION,
         ResourceAttribute.send_end_enabled: True,
         ResourceAttribute.suppress_end_enabled: resource_type[1] == "SOCKET",
     }
-    return values | _address_attributes(name)
+    values |= _address_attributes(name)
+    mine = {attribute.attribute_id for attribute in known}
+    return values | {key: value for key, value in _COMMON_ATTRIBUTES.items() if key in mine}
 
 
 def _address_attributes(name: rname.ResourceName) -> dict[int, Any]:
     values: dict[int, Any] = {}
     board = getattr(name, "board", "0")
-    values[ResourceAttribute.interface_number] = int(board) if board.isdecimal() else 0
+    number = int(board) if board.isdecimal() else 0
+    values[ResourceAttribute.interface_number] = number
+    values[ResourceAttribute.interface_instrument_name] = f"{name.interface_type}{number}"
     if isinstance(name, rname.TCPIPInstr | rname.TCPIPSocket):
         values[ResourceAttribute.tcpip_address] = name.host_address
         values[ResourceAttribute.tcpip_hostname] = name.host_address
@@ -297,8 +319,16 @@ def _address_attributes(name: rname.ResourceName) -> dict[int, Any]:
         values[ResourceAttribute.tcpip_port] = int(name.port)
     if isinstance(name, rname.TCPIPInstr):
         values[ResourceAttribute.tcpip_device_name] = name.lan_device_name
+        is_hislip = name.lan_device_name.casefold().startswith("hislip")
+        values[ResourceAttribute.tcpip_is_hislip] = is_hislip
     if isinstance(name, rname.GPIBInstr):
         values[ResourceAttribute.gpib_primary_address] = int(name.primary_address)
+        secondary = name.secondary_address
+        values[ResourceAttribute.gpib_secondary_address] = (
+            int(secondary) if secondary else constants.VI_NO_SEC_ADDR
+        )
     if isinstance(name, rname.USBInstr):
         values[ResourceAttribute.usb_serial_number] = name.serial_number
+        values[ResourceAttribute.manufacturer_id] = int(name.manufacturer_id, 0)
+        values[ResourceAttribute.model_code] = int(name.model_code, 0)
     return values

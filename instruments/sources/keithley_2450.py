@@ -1,7 +1,8 @@
 """Keithley 2450 source meter as a voltage source that measures its own output (SCPI).
 
 Commands: section 11 of the command tables [2+] and section 22.7. The instrument must be in its
-SCPI command set (`*LANG?`). The largest voltage and current are [M]: options.
+SCPI command set (`*LANG?`). The largest voltage and current are [M]: options. That the limit of a
+current source is `:SOUR:CURR:VLIM` is PyMeasure's [1].
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from pydantic import Field
 
 from labctl.errors import LimitError, ReplyError
 from labctl.instruments.capabilities import Identity
+from labctl.instruments.driver_rules import require_positive, require_range
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.scpi_session import ScpiSession
 from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 
 _OVERFLOW = 1e30
+_LONGEST_DELAY_S = 1e4
 
 
 class Keithley2450Options(DriverOptions):
@@ -52,7 +55,7 @@ class Keithley2450:
         self._options = options or Keithley2450Options()
         self._current_limit_a = self._options.current_limit_a
         self._check_current(self._current_limit_a)
-        self._configured = False
+        self._configured: Literal["VOLT", "CURR"] | None = None
         self._sensed: Literal["CURR", "VOLT"] | None = None
 
     @classmethod
@@ -89,9 +92,8 @@ class Keithley2450:
         The first time it also sets function, range, current limit and integration time.
         """
         limit_v = min(self._options.max_voltage_v, self._options.range_v or math.inf)
-        if not abs(voltage_v) <= limit_v:
-            raise LimitError(self.name, "voltage_v", voltage_v, f"{-limit_v:g} to {limit_v:g} V")
-        if not self._configured:
+        require_range(self.name, "voltage_v", voltage_v, -limit_v, limit_v, "V")
+        if self._configured != "VOLT":
             self._configure()
         self._scpi.set(f":SOUR:VOLT {voltage_v:.9g}")
         self._scpi.set("OUTP ON")
@@ -119,14 +121,43 @@ class Keithley2450:
         if count < 1:
             raise LimitError(self.name, "count", count, "1 or more")
         query = f":TRAC:DATA? 1,{count},'defbuffer1'"
-        reply = self._scpi.query(query)
-        try:
-            values = np.array([float(field) for field in reply.split(",")])
-        except ValueError:
-            values = np.empty(0)
-        if len(values) != count:
-            raise ReplyError(self.name, f"{reply!r} is not {count} readings", query)
-        return values
+        return np.array(self._scpi.numbers(query, count, "readings"))
+
+    def source_current(self, current_a: float, *, voltage_limit_v: float) -> None:
+        """Deliver a current in A at up to a voltage in V (magnitude), output on.
+
+        The range of the source is automatic. Raises LimitError.
+        """
+        limit_a, limit_v = self._options.max_current_a, self._options.max_voltage_v
+        require_range(self.name, "current_a", current_a, -limit_a, limit_a, "A")
+        require_positive(self.name, "voltage_limit_v", voltage_limit_v, limit_v, "V")
+        if self._configured != "CURR":
+            self._configured = None
+            self._scpi.set_all("OUTP OFF", ":SOUR:FUNC CURR", ":SOUR:CURR:RANG:AUTO ON")
+            self._configured = "CURR"
+        self._scpi.set_all(
+            f":SOUR:CURR:VLIM {voltage_limit_v:.9g}", f":SOUR:CURR {current_a:.9g}", "OUTP ON"
+        )
+
+    def set_delay(self, duration_s: float) -> None:
+        """Set how long the instrument waits between setting a voltage and measuring, in s.
+
+        Raises LimitError.
+        """
+        if duration_s != 0:
+            require_positive(self.name, "duration_s", duration_s, _LONGEST_DELAY_S, "s")
+        self._scpi.set(f":SOUR:VOLT:DEL {duration_s:.9g}")
+
+    def set_current_range(self, current_a: float | None) -> None:
+        """Measure currents in the range that holds a magnitude in A; None: automatically.
+
+        Setting the first voltage chooses the automatic range. Raises LimitError.
+        """
+        if current_a is None:
+            self._scpi.set(":SENS:CURR:RANG:AUTO ON")
+            return
+        self._check_current(current_a)
+        self._scpi.set(f":SENS:CURR:RANG {current_a:.9g}")
 
     def set_output(self, on: bool) -> None:
         """Connect or disconnect the output."""
@@ -134,9 +165,13 @@ class Keithley2450:
 
     def safe_state(self) -> None:
         """Switch the output off."""
-        self._configured = False
-        self._sensed = None
+        self._configured = self._sensed = None
         self.set_output(False)
+
+    def reset(self) -> None:
+        """Return to the instrument's own defaults (`*RST`), output off."""
+        self._configured = self._sensed = None
+        self._scpi.set("*RST")
 
     def close(self) -> None:
         """End the session."""
@@ -144,16 +179,18 @@ class Keithley2450:
 
     def _configure(self) -> None:
         range_v = self._options.range_v
-        for command in (
+        if self._configured == "CURR":
+            self._scpi.set("OUTP OFF")
+        self._configured = None
+        self._scpi.set_all(
             ":SOUR:FUNC VOLT",
             ":SOUR:VOLT:RANG:AUTO ON" if range_v is None else f":SOUR:VOLT:RANG {range_v:.9g}",
             f":SOUR:VOLT:ILIM {self._current_limit_a:.9g}",
-        ):
-            self._scpi.set(command)
+        )
         self._sense("CURR")
         self._scpi.set(":SENS:CURR:RANG:AUTO ON")
         self._scpi.set(f":SENS:CURR:NPLC {self._options.nplc:g}")
-        self._configured = True
+        self._configured = "VOLT"
 
     def _sense(self, quantity: Literal["CURR", "VOLT"]) -> None:
         if self._sensed != quantity:
@@ -169,6 +206,4 @@ class Keithley2450:
         return value
 
     def _check_current(self, current_a: float) -> None:
-        limit_a = self._options.max_current_a
-        if not 0 < current_a <= limit_a:
-            raise LimitError(self.name, "current_a", current_a, f"above 0, at most {limit_a:g} A")
+        require_positive(self.name, "current_a", current_a, self._options.max_current_a, "A")

@@ -7,18 +7,25 @@ What the outputs can deliver is [M]: options, by default an E36312A.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Self
 
 from pydantic import Field
 
-from labctl.errors import InstrumentError, LimitError, ReplyError
+from labctl.errors import ReplyError
 from labctl.instruments.capabilities import Identity, SourceMeter
+from labctl.instruments.driver_rules import (
+    require_channel,
+    require_positive,
+    require_range,
+    try_all,
+)
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.scpi_session import ScpiSession
 from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 
-_CHANNELS = (1, 2, 3)
+_CHANNELS = range(1, 4)
 _OVERFLOW = 1e30
 
 
@@ -67,22 +74,14 @@ class KeysightE36312A:
 
     def safe_state(self) -> None:
         """Switch all outputs off; each also when another fails."""
-        failures: list[InstrumentError] = []
-        for channel in _CHANNELS:
-            try:
-                self.set_output(channel, False)
-            except InstrumentError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+        try_all(*(partial(self.set_output, channel, False) for channel in _CHANNELS))
 
     def close(self) -> None:
         """End the session."""
         self._scpi.transport.close()
 
     def _check_channel(self, channel: int) -> None:
-        if channel not in _CHANNELS:
-            raise LimitError(self.name, "channel", channel, "1, 2 or 3")
+        require_channel(self.name, channel, _CHANNELS)
 
 
 class _Output:
@@ -103,9 +102,8 @@ class _Output:
         self._max_current_a = max_current_a
 
     def set_voltage(self, voltage_v: float) -> None:
-        if not 0 <= voltage_v <= self._max_voltage_v:
-            valid = f"0 to {self._max_voltage_v:g} V at output {self._list}"
-            raise LimitError(self._name, "voltage_v", voltage_v, valid)
+        unit = f"V at output {self._list}"
+        require_range(self._name, "voltage_v", voltage_v, 0, self._max_voltage_v, unit)
         self._scpi.set(f"VOLT {voltage_v:.9g}, {self._list}")
         self._scpi.set(f"OUTP 1, {self._list}")
 
@@ -113,9 +111,8 @@ class _Output:
         return self._scpi.number(f"VOLT? {self._list}")
 
     def set_current_limit(self, current_a: float) -> None:
-        if not 0 < current_a <= self._max_current_a:
-            valid = f"above 0, at most {self._max_current_a:g} A at output {self._list}"
-            raise LimitError(self._name, "current_a", current_a, valid)
+        unit = f"A at output {self._list}"
+        require_positive(self._name, "current_a", current_a, self._max_current_a, unit)
         self._scpi.set(f"CURR {current_a:.9g}, {self._list}")
 
     def measured_voltage_v(self) -> float:

@@ -1,48 +1,25 @@
 """Qontrol Q8iv eight-channel voltage driver with current read-back (serial, 115200 baud).
 
-Commands: the vendor's library and manual, section 11 of the command tables [V]. A setting is
-answered `OK`. Lines `E<nn>:<ch>` come at any time: some instead of an answer, others (a load that
-takes more than its limits) on their own. Every setting is therefore followed by a reading of the
-same channel, and whatever line of that kind has arrived by then is raised.
+Commands: the vendor's library and manual, sections 11 and 22.6 of the command tables [V]. A load
+that takes more than its limits is told by an error line of its own: every setting is therefore
+followed by a reading of the same channel.
 """
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Self
 
 from pydantic import Field
 
-from labctl.errors import (
-    InstrumentError,
-    InstrumentReportedError,
-    InstrumentTimeoutError,
-    LimitError,
-    ReplyError,
-)
+from labctl.errors import LimitError, ReplyError
 from labctl.instruments.capabilities import Identity, SourceMeter
+from labctl.instruments.driver_rules import require_channel, require_range, try_all
+from labctl.instruments.sources.qontrol_lines import QontrolLines
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.visa_lines import LinesTransport, open_visa_lines
-
-_ERRORS = {
-    1: "over-voltage",
-    2: "over-current",
-    3: "power error",
-    10: "command not recognised",
-    11: "bad parameter",
-    12: "bad channel",
-    13: "forbidden",
-    14: "overflow",
-    15: "communication error",
-    16: "time-out",
-    30: "more errors suppressed",
-    90: "module powered up: outputs and limits are lost",
-}
-_REFUSALS = range(10, 17)
-_POWERED_UP = 90
-_ERROR_LINE = re.compile(r"E(\d+):(\d+)")
-_QUANTITY = re.compile(r"([+-]?\d+(?:\.\d*)?)\s*(V|mA)")
 
 
 class Q8ivOptions(DriverOptions):
@@ -66,8 +43,10 @@ class QontrolQ8iv:
         self.name = transport.name
         self._transport = transport
         self._options = options or Q8ivOptions()
+        self._lines = QontrolLines(transport, self._forget_limits)
         self._full_scale: tuple[float, float] | None = None
         self._limited: set[int] = set()
+        self._channels = range(self._options.channels)
 
     @classmethod
     def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
@@ -90,7 +69,7 @@ class QontrolQ8iv:
 
     def identify(self) -> Identity:
         """Ask `id?`; raises ReplyError if no Q8iv answers."""
-        reply = self._query("id?")
+        reply = self._lines.query("id?")
         model, _, serial = reply.partition("-")
         if model.upper() != "Q8IV":
             raise ReplyError(self.name, f"{reply!r} answers, a Q8iv is expected", "id?")
@@ -99,14 +78,21 @@ class QontrolQ8iv:
     def full_scale(self) -> tuple[float, float]:
         """Return the largest voltage in V and the largest current in A; asked for once."""
         if self._full_scale is None:
-            self._full_scale = self._quantity("vfull?", "V"), self._quantity("ifull?", "mA") * 1e-3
+            self._full_scale = (
+                self._lines.quantity("vfull?", "V"),
+                self._lines.quantity("ifull?", "mA") * 1e-3,
+            )
         return self._full_scale
 
     def check_limits(self) -> None:
         """Raise LimitError if the options' limits are beyond the module's full scale."""
         full_v, full_a = self.full_scale()
-        self._check("option max_voltage_v", self._options.max_voltage_v or 0.0, full_v, "V")
-        self._check("option max_current_a", self._options.max_current_a or 0.0, full_a, "A")
+        require_range(
+            self.name, "option max_voltage_v", self._options.max_voltage_v or 0.0, 0, full_v, "V"
+        )
+        require_range(
+            self.name, "option max_current_a", self._options.max_current_a or 0.0, 0, full_a, "A"
+        )
 
     def dc_output(self, channel: int) -> SourceMeter:
         """Return a channel (from 0, as the module counts); nothing is sent before it is used."""
@@ -116,9 +102,9 @@ class QontrolQ8iv:
     def hold_voltage(self, channel: int, voltage_v: float) -> None:
         """Apply a voltage in V to a channel; raises LimitError."""
         self._check_channel(channel)
-        self._check("voltage_v", voltage_v, self._highest_v(), "V")
+        require_range(self.name, "voltage_v", voltage_v, 0, self._highest_v(), "V")
         self._limit(channel)
-        self._set(f"V{channel}={abs(voltage_v):.5f}", f"V{channel}?")
+        self._lines.set(f"V{channel}={abs(voltage_v):.5f}", f"V{channel}?")
 
     def set_voltages(self, voltages_v: Sequence[float]) -> None:
         """Apply voltages in V to all channels of the first module at once; raises LimitError."""
@@ -126,29 +112,30 @@ class QontrolQ8iv:
         if len(voltages_v) != channels:
             raise LimitError(self.name, "number of voltages", len(voltages_v), str(channels))
         for voltage_v in voltages_v:
-            self._check("voltage_v", voltage_v, self._highest_v(), "V")
+            require_range(self.name, "voltage_v", voltage_v, 0, self._highest_v(), "V")
         for channel in range(channels):
             self._limit(channel)
         values = ",".join(f"{abs(voltage_v):.5f}" for voltage_v in voltages_v)
-        self._set(f"VVEC0={values}", "V1?")
+        self._lines.set(f"VVEC0={values}", "V1?")
 
     def channel_voltage_v(self, channel: int) -> float:
         """Return the voltage in V that the module reports for a channel."""
         self._check_channel(channel)
-        return self._quantity(f"V{channel}?", "V")
+        return self._lines.quantity(f"V{channel}?", "V")
 
     def channel_current_a(self, channel: int) -> float:
         """Return the current in A that a channel delivers."""
         self._check_channel(channel)
-        return self._quantity(f"I{channel}?", "mA") * 1e-3
+        return self._lines.quantity(f"I{channel}?", "mA") * 1e-3
 
     def voltages_v(self) -> tuple[float, ...]:
         """Return the voltages in V of all channels."""
-        return self._quantities("Vall?", "V")
+        return self._lines.quantities("Vall?", "V", self._options.channels)
 
     def currents_a(self) -> tuple[float, ...]:
         """Return the currents in A of all channels."""
-        return tuple(current_ma * 1e-3 for current_ma in self._quantities("Iall?", "mA"))
+        currents_ma = self._lines.quantities("Iall?", "mA", self._options.channels)
+        return tuple(current_ma * 1e-3 for current_ma in currents_ma)
 
     def limit_current(self, channel: int, current_a: float) -> None:
         """Set the current in A above which the module reports an over-current (IMAX).
@@ -158,35 +145,69 @@ class QontrolQ8iv:
         self._check_channel(channel)
         if not current_a > 0:
             raise LimitError(self.name, "current_a", current_a, "above 0 A")
-        self._check("current_a", current_a, self._highest_a(), "A")
+        require_range(self.name, "current_a", current_a, 0, self._highest_a(), "A")
         self._limit(channel)
-        self._set(f"IMAX{channel}={current_a * 1e3:.4f}", f"V{channel}?")
+        self._lines.set(f"IMAX{channel}={current_a * 1e3:.4f}", f"V{channel}?")
+
+    def set_limits(self, channel: int, *, voltage_v: float, current_a: float) -> None:
+        """Set the voltage (V) and the current (A) above which the module reports an error.
+
+        They are VMAX and IMAX. Raises LimitError.
+        """
+        self._check_channel(channel)
+        require_range(self.name, "voltage_v", voltage_v, 0, self._highest_v(), "V")
+        require_range(self.name, "current_a", current_a, 0, self._highest_a(), "A")
+        self._lines.acknowledged(f"VMAX{channel}={voltage_v:.5f}")
+        self._lines.acknowledged(f"IMAX{channel}={current_a * 1e3:.4f}")
+        self._limited.add(channel)
+
+    def limits(self, channel: int) -> tuple[float, float]:
+        """Return the voltage in V and the current in A that a channel is limited to."""
+        self._check_channel(channel)
+        voltage_v = self._lines.quantity(f"VMAX{channel}?", "V")
+        return voltage_v, self._lines.quantity(f"IMAX{channel}?", "mA") * 1e-3
+
+    def drive_current(self, channel: int, current_a: float) -> None:
+        """Drive a channel to a current in A; raises LimitError."""
+        self._check_channel(channel)
+        require_range(self.name, "current_a", current_a, 0, self._highest_a(), "A")
+        self._limit(channel)
+        self._lines.set(f"I{channel}={abs(current_a) * 1e3:.4f}", f"V{channel}?")
+
+    def number_chain(self) -> tuple[str, ...]:
+        """Number the modules of a chain anew (`nup=0`) and return what each calls itself."""
+        self._lines.acknowledged("nup=0")
+        return self.chain()
+
+    def chain(self) -> tuple[str, ...]:
+        """Return what each module of the chain calls itself, with its number behind a colon."""
+        return tuple(self._lines.lines("nupall?", math.ceil(self._options.channels / 8)))
+
+    def chain_position(self) -> str:
+        """Return where in the chain the first module stands, in its own words."""
+        return self._lines.query("nup?")
+
+    def channel_count(self) -> int:
+        """Return how many channels the module counts."""
+        reply = self._lines.query("nchan?")
+        if not (reply.isascii() and reply.isdigit() and len(reply) < 6):
+            raise ReplyError(self.name, f"answered {reply!r} where a count is due", "nchan?")
+        return int(reply)
 
     def safe_state(self) -> None:
         """Put all channels to 0 V; each also when another fails."""
-        failures: list[InstrumentError] = []
-        for channel in self._channels():
-            try:
-                self._acknowledged(f"V{channel}=0")
-            except InstrumentError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+        settings = (f"V{channel}=0" for channel in self._channels)
+        try_all(*(partial(self._lines.acknowledged, setting) for setting in settings))
 
     def close(self) -> None:
         """End the session."""
         self._transport.close()
 
-    def _channels(self) -> range:
-        return range(self._options.channels)
+    def _forget_limits(self) -> None:
+        self._limited.clear()
 
     def _check_channel(self, channel: int) -> None:
-        if channel not in self._channels():
-            raise LimitError(self.name, "channel", channel, f"0 to {self._options.channels - 1}")
-
-    def _check(self, what: str, value: float, highest: float, unit: str) -> None:
-        if not 0 <= value <= highest:
-            raise LimitError(self.name, what, value, f"0 to {highest:g} {unit}")
+        require_channel(self.name, channel, self._channels)
 
     def _highest_v(self) -> float:
         limit_v = self._options.max_voltage_v
@@ -200,67 +221,10 @@ class QontrolQ8iv:
         if channel in self._limited:
             return
         if self._options.max_voltage_v is not None:
-            self._acknowledged(f"VMAX{channel}={self._options.max_voltage_v:.5f}")
+            self._lines.acknowledged(f"VMAX{channel}={self._options.max_voltage_v:.5f}")
         if self._options.max_current_a is not None:
-            self._acknowledged(f"IMAX{channel}={self._options.max_current_a * 1e3:.4f}")
+            self._lines.acknowledged(f"IMAX{channel}={self._options.max_current_a * 1e3:.4f}")
         self._limited.add(channel)
-
-    def _set(self, command: str, reading: str) -> None:
-        self._acknowledged(command)
-        self._exchange(reading, 1, blamed=command)
-
-    def _acknowledged(self, command: str) -> None:
-        reply = self._query(command)
-        if reply != "OK":
-            self._transport.clear()
-            raise ReplyError(self.name, f"answered {reply!r} where OK is due", command)
-
-    def _query(self, command: str) -> str:
-        return self._exchange(command, 1, blamed=command)[0]
-
-    def _quantity(self, command: str, unit: str) -> float:
-        return self._parsed(self._query(command), unit, command)
-
-    def _quantities(self, command: str, unit: str) -> tuple[float, ...]:
-        lines = self._exchange(command, self._options.channels, blamed=command)
-        return tuple(self._parsed(line, unit, command) for line in lines)
-
-    def _parsed(self, reply: str, unit: str, command: str) -> float:
-        match = _QUANTITY.fullmatch(reply)
-        if match is None or match.group(2) != unit:
-            self._transport.clear()
-            problem = f"answered {reply!r} where a number and {unit} are due"
-            raise ReplyError(self.name, problem, command)
-        return float(match.group(1))
-
-    def _exchange(self, command: str, count: int, *, blamed: str) -> list[str]:
-        """Return `count` lines of answer; raise the first error line among or instead of them."""
-        answer: list[str] = []
-        errors: list[tuple[int, int]] = []
-
-        def complete(lines: Sequence[str]) -> bool:
-            match = _ERROR_LINE.fullmatch(lines[-1])
-            if match is not None:
-                errors.append((int(match.group(1)), int(match.group(2))))
-                return errors[-1][0] in _REFUSALS
-            if lines[-1]:
-                answer.append(lines[-1])
-            return len(answer) == count
-
-        try:
-            self._transport.exchange(command, complete)
-        except InstrumentTimeoutError:
-            self._raise(errors, blamed)
-            raise
-        self._raise(errors, blamed)
-        return answer
-
-    def _raise(self, errors: Sequence[tuple[int, int]], command: str) -> None:
-        if any(code == _POWERED_UP for code, _ in errors):
-            self._limited.clear()
-        for code, channel in errors:
-            message = f"{_ERRORS.get(code, 'unknown error')} (channel {channel})"
-            raise InstrumentReportedError(self.name, code, message, command)
 
 
 class _Output:

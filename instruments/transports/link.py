@@ -19,13 +19,25 @@ _T = TypeVar("_T")
 
 
 class Link(ABC):
-    """Bytes out and in under a lock; `timeout_s` is how long an answer may take."""
+    """Bytes out and in under a lock; `timeout_s` is how long an answer may take.
 
-    def __init__(self, name: str, address: str, *, timeout_s: float, clock: Clock) -> None:
+    `greet` runs after a disturbance, once old bytes are gone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        *,
+        timeout_s: float,
+        clock: Clock,
+        greet: Callable[[Link], None] | None = None,
+    ) -> None:
         self.name = name
         self.address = address
         self.timeout_s = timeout_s
         self.clock = clock
+        self._greet = greet
         self._lock = threading.Lock()
         self._closed = False
         self._in_step = True
@@ -67,6 +79,19 @@ class Link(ABC):
     def read_block(self, command: str) -> memoryview:
         """Read an arbitrary block with the terminator behind it; return its payload."""
 
+    @abstractmethod
+    def read_exactly(self, count: int) -> bytes:
+        """Read a number of bytes, whatever their values."""
+
+    def read_if_any(self, count: int) -> bytes:
+        """Read a number of bytes, or return none when they do not come in time."""
+        try:
+            return self.read_exactly(count)
+        except Exception as error:
+            if self._is_timeout(error):
+                return b""
+            raise
+
     def clear(self) -> None:
         """Discard what may still come; raises ConnectionFailedError if that is impossible."""
         with self._lock:
@@ -100,6 +125,8 @@ class Link(ABC):
             raise ConnectionFailedError(self.name, f"session to {self.address} is closed", command)
         try:
             self._get_in_step(command)
+            if self._greet is not None:
+                self._greet(self)
         except LabctlError:
             raise
         except Exception as error:

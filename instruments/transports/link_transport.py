@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from labctl.clock import Clock
 from labctl.errors import ReplyError, SettingError
+from labctl.instruments.codecs.ieee488 import MOST_BLOCK_BYTES, BlockError, block_header
 from labctl.instruments.transports.link import Link
 
 _FENCE_LINES = 32
-_MOST_PAYLOAD_BYTES = 999_999_999
 
 
 class LinkTransport:
@@ -76,11 +76,11 @@ class LinkTransport:
             raise SettingError(f"{self.name} command", command, "ASCII text") from error
 
     def _block_header(self, payload_bytes: int) -> bytes:
-        if payload_bytes > _MOST_PAYLOAD_BYTES:
-            valid = f"at most {_MOST_PAYLOAD_BYTES}, what a block header can say"
-            raise SettingError(f"{self.name} payload in bytes", payload_bytes, valid)
-        digits = b"%d" % payload_bytes
-        return b"#%d" % len(digits) + digits
+        try:
+            return block_header(payload_bytes)
+        except BlockError as error:
+            valid = f"at most {MOST_BLOCK_BYTES}, what a block header can say"
+            raise SettingError(f"{self.name} payload in bytes", payload_bytes, valid) from error
 
 
 def _nothing() -> None:

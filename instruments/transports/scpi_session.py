@@ -6,12 +6,17 @@ Source: IEEE 488.2 and SCPI-99; error replies as in section 20 of the command ta
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
 
 from labctl.clock import Clock
 from labctl.errors import InstrumentReportedError, InstrumentTimeoutError, ReplyError
 from labctl.instruments.capabilities import Identity
 from labctl.instruments.codecs.ieee488 import parse_error
+from labctl.instruments.driver_rules import wait_for
 from labctl.instruments.transports.transport import MessageTransport
 
 ERROR_QUERY = "SYST:ERR?"
@@ -31,6 +36,11 @@ class ScpiSession:
         """Send a setting; raises InstrumentReportedError, naming it, if it is refused."""
         self.transport.write(command)
         self.check(command)
+
+    def set_all(self, *commands: str) -> None:
+        """Send settings in this order, checking each; the first that is refused ends it."""
+        for command in commands:
+            self.set(command)
 
     def set_block(self, prefix: str, payload: bytes | memoryview) -> None:
         """Send a setting that carries a block, and check it like any other."""
@@ -71,16 +81,83 @@ class ScpiSession:
             raise ReplyError(self.name, f"answered {value!r} where a count is due", command)
         return int(value)
 
-    def identify(self, *models: str) -> Identity:
-        """Ask `*IDN?`; raises ReplyError unless the model starts with one of `models`."""
-        reply = self.query("*IDN?")
+    def one_of(self, command: str, valid: Sequence[int]) -> int:
+        """Query a whole number; raises ReplyError unless it is one of `valid`."""
+        value = self.integer(command)
+        if value not in valid:
+            raise ReplyError(self.name, f"answered {value} where one of {valid} is due", command)
+        return value
+
+    def flag(self, command: str) -> bool:
+        """Query 0 or 1; raises ReplyError on anything else."""
+        return self.one_of(command, (0, 1)) == 1
+
+    def numbers(self, command: str, count: int, what: str) -> list[float]:
+        """Query `count` finite numbers with commas between; raises ReplyError, naming `what`."""
+        reply = self.query(command)
+        try:
+            values = [float(field) for field in reply.split(",")]
+        except ValueError:
+            values = []
+        if len(values) != count or not all(map(math.isfinite, values)):
+            raise ReplyError(self.name, f"{reply!r} is not {count} {what}", command)
+        return values
+
+    def array(self, command: str, dtype: str, count: int, what: str) -> NDArray[np.generic]:
+        """Query a block of `count` items of a NumPy `dtype`, byte order included, shape (count,).
+
+        The array is a view of what arrived. Raises ReplyError, naming `what` the items are, on
+        another number of bytes.
+        """
+        payload = self.transport.query_block(command)
+        item_bytes = np.dtype(dtype).itemsize
+        if len(payload) != item_bytes * count:
+            problem = f"sent {len(payload)} bytes for {count} {what} of {item_bytes} bytes"
+            raise ReplyError(self.name, problem, command)
+        return np.frombuffer(payload, dtype=dtype)
+
+    def wait(
+        self,
+        condition: Callable[[], bool],
+        timeout_s: float,
+        problem: str,
+        command: str,
+        interval_s: float = 0.05,
+        hint: str = "",
+    ) -> None:
+        """Poll every `interval_s` (s); raises InstrumentTimeoutError after `timeout_s` (s).
+
+        The error says `problem`, the time, and what `hint` there is to its cause.
+        """
+        wait_for(
+            condition,
+            self.clock,
+            timeout_s,
+            instrument=self.name,
+            problem=f"{problem} within {timeout_s:g} s{hint}",
+            command=command,
+            interval_s=interval_s,
+        )
+
+    def operation_complete(self) -> bool:
+        """Tell whether nothing is pending (`*OPC?`)."""
+        return self.integer("*OPC?") == 1
+
+    def settle(self, timeout_s: float, command: str) -> None:
+        """Wait until what `command` started has ended; raises InstrumentTimeoutError."""
+        problem = f"did not complete {command!r}"
+        self.wait(self.operation_complete, timeout_s, problem, "*OPC?")
+
+    def identify(self, *models: str, query: str = "*IDN?") -> Identity:
+        """Ask who answers; raises ReplyError unless its model starts with one of `models`."""
+        reply = self.query(query)
         fields = [field.strip() for field in reply.split(",", 3)]
         if len(fields) != 4:
-            raise ReplyError(self.name, f"{reply!r} does not identify an instrument", "*IDN?")
+            raise ReplyError(self.name, f"{reply!r} does not identify an instrument", query)
         identity = Identity(*fields)
         if not identity.model.upper().startswith(models):
             wanted = " or ".join(models)
-            raise ReplyError(self.name, f"{reply!r} answers, a {wanted} is expected", "*IDN?")
+            raise ReplyError(self.name, f"{reply!r} answers, a {wanted} is expected", query)
         return identity
 
     def _next_error(self, command: str) -> tuple[int, str] | None:

@@ -1,4 +1,4 @@
-"""Messages over a raw TCP socket of our own: blocks go from the kernel into their final place.
+"""A raw TCP socket of our own: blocks go from the kernel into their final place.
 
 A raw socket marks no ends of messages, so what tells where a reply ends is its own text:
 
@@ -17,14 +17,16 @@ command was sent cannot answer it and are dropped.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
 from labctl.clock import SystemClock
 from labctl.errors import ConnectionFailedError, ReplyError, SettingError
-from labctl.instruments.codecs.ieee488 import BlockError, block_span
+from labctl.instruments.codecs.ieee488 import MOST_BLOCK_BYTES, BlockError, block_span
 from labctl.instruments.transports.link import Link
 from labctl.instruments.transports.link_transport import LinkTransport
 
@@ -33,10 +35,10 @@ _RESOURCE = re.compile(
     re.IGNORECASE,
 )
 
+_OWN_SOCKETS = frozenset({"", "@py"})
 _CHUNK_BYTES = 1 << 16
 _JOINED_BYTES = 1 << 16
 _MOST_LINE_BYTES = 1 << 24
-_MOST_BLOCK_BYTES = 999_999_999
 _HEADER_BYTES = 11
 _UNASKED_READS = 64
 _TERMINATOR_S = 0.1
@@ -66,6 +68,15 @@ def socket_endpoint(address: str) -> Endpoint:
     return Endpoint(match["ipv6"] or match["host"], int(match["port"]))
 
 
+def opens_own_socket(address: str, library: str) -> bool:
+    """Tell whether a raw TCP socket is ours to open: no VISA library but `@py` was asked for.
+
+    `library` is PyVISA's library string; an empty one stands for what the environment names.
+    """
+    asked_for = library or os.environ.get("PYVISA_LIBRARY", "")
+    return asked_for in _OWN_SOCKETS and is_socket_address(address)
+
+
 class SocketTransport(LinkTransport):
     """A MessageTransport over a TCP connection; opens it, raises ConnectionFailedError.
 
@@ -81,11 +92,27 @@ class SocketTransport(LinkTransport):
 
 
 class SocketLink(Link):
-    """A TCP connection; opens at construction, raises ConnectionFailedError."""
+    """A TCP connection; opens at construction, raises ConnectionFailedError.
 
-    def __init__(self, name: str, address: str, *, timeout_s: float, line_end: str) -> None:
-        super().__init__(name, address, timeout_s=max(timeout_s, 1e-3), clock=SystemClock())
+    `drops_unasked` is off for instruments that speak unasked: what arrived before a command was
+    sent then stays, as the beginning of what is read next.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        *,
+        timeout_s: float,
+        line_end: str,
+        drops_unasked: bool = True,
+        greet: Callable[[Link], None] | None = None,
+    ) -> None:
+        super().__init__(
+            name, address, timeout_s=max(timeout_s, 1e-3), clock=SystemClock(), greet=greet
+        )
         self._line_end = line_end.encode("ascii")
+        self._drops_unasked = drops_unasked
         self._pending = bytearray()
         self._chunk = memoryview(bytearray(_CHUNK_BYTES))
         self._deadline_s = 0.0
@@ -117,6 +144,15 @@ class SocketLink(Link):
         line = str(self._pending[:end], "latin-1")
         del self._pending[: end + 1]
         return line.strip()
+
+    def read_exactly(self, count: int) -> bytes:
+        """Read a number of bytes, whatever their values."""
+        self._start_waiting(self.timeout_s)
+        while len(self._pending) < count:
+            self._receive()
+        data = bytes(self._pending[:count])
+        del self._pending[:count]
+        return data
 
     def read_block(self, command: str) -> memoryview:
         """Read a definite block straight into the memory it stays in, or an indefinite one."""
@@ -162,6 +198,8 @@ class SocketLink(Link):
 
     def _prepare(self, command: str) -> None:
         connection = self._opened()
+        if not self._drops_unasked:
+            return
         self._pending.clear()
         connection.settimeout(0)
         for _ in range(_UNASKED_READS):
@@ -237,7 +275,7 @@ class SocketLink(Link):
     def _read_indefinite(self, command: str) -> memoryview:
         self._settled = False
         reply = self._pending
-        while len(reply) <= _MOST_BLOCK_BYTES:
+        while len(reply) <= MOST_BLOCK_BYTES:
             whole = len(reply) > 2 and reply.endswith(b"\n")
             try:
                 self._receive(min(_PAUSE_S, self.timeout_s) if whole else None)

@@ -1,4 +1,4 @@
-"""Replies of several lines over PyVISA, for instruments whose replies say when they end."""
+"""Replies of several lines, for instruments whose replies say when they end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Protocol, TypeAlias
 
 from labctl.clock import Clock
 from labctl.errors import ReplyError
+from labctl.instruments.transports.link import Link
+from labctl.instruments.transports.socket_transport import SocketLink, opens_own_socket
 from labctl.instruments.transports.taps import tapped_lines
 from labctl.instruments.transports.visa_link import VisaLink
 
@@ -50,10 +52,10 @@ class LinesTransport(Protocol):
         ...
 
 
-class VisaLinesTransport:
-    """A LinesTransport over a VISA session; `end` is put behind every command."""
+class LinkLinesTransport:
+    """A LinesTransport over a link; `end` is put behind every command."""
 
-    def __init__(self, link: VisaLink, end: str) -> None:
+    def __init__(self, link: Link, end: str) -> None:
         self.name = link.name
         self.clock: Clock = link.clock
         self._link = link
@@ -95,18 +97,23 @@ def open_visa_lines(
     """Open a VISA address for replies of several lines; raises ConnectionFailedError.
 
     Received lines end with a line feed (a carriage return before it is stripped), commands with
-    `end`. `baud_rate` holds for serial addresses (8N1).
+    `end`. `baud_rate` holds for serial addresses (8N1). Raw sockets are opened as by `open_visa`.
     """
 
-    def connect() -> VisaLinesTransport:
-        link = VisaLink(
-            name,
-            address,
-            library=library,
-            timeout_s=timeout_s,
-            terminator="\n",
-            baud_rate=baud_rate,
-        )
-        return VisaLinesTransport(link, end)
+    def connect() -> LinkLinesTransport:
+        if opens_own_socket(address, library):
+            link: Link = SocketLink(
+                name, address, timeout_s=timeout_s, line_end="\n", drops_unasked=False
+            )
+        else:
+            link = VisaLink(
+                name,
+                address,
+                library=library,
+                timeout_s=timeout_s,
+                terminator="\n",
+                baud_rate=baud_rate,
+            )
+        return LinkLinesTransport(link, end)
 
     return tapped_lines(name, address, connect)

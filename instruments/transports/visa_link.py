@@ -86,17 +86,20 @@ class VisaLink(Link):
         timeout_s: float,
         terminator: str | None,
         baud_rate: int,
-        greet: Callable[[VisaLink], None] | None = None,
+        greet: Callable[[Link], None] | None = None,
     ) -> None:
         self._manager = resource_manager(library)
         clock: Clock | None = getattr(self._manager.visalib, "clock", None)
         super().__init__(
-            name, address, timeout_s=timeout_s, clock=clock if clock is not None else SystemClock()
+            name,
+            address,
+            timeout_s=timeout_s,
+            clock=clock if clock is not None else SystemClock(),
+            greet=greet,
         )
         self._visalib: Any = self._manager.visalib
         self._terminator = terminator
         self._baud_rate = baud_rate
-        self._greet = greet
         self._resource: MessageBasedResource | None = None
         self._connect()
 
@@ -122,15 +125,6 @@ class VisaLink(Link):
             chunks.append(bytes(chunk))
             count -= len(chunk)
         return b"".join(chunks)
-
-    def read_if_any(self, count: int) -> bytes:
-        """Read a number of bytes, or return none when they do not come in time."""
-        try:
-            return self.read_exactly(count)
-        except Exception as error:
-            if self._is_timeout(error):
-                return b""
-            raise
 
     def read_block(self, command: str) -> memoryview:
         """Read a definite-length block with the terminator behind it; return its payload."""
@@ -199,8 +193,6 @@ class VisaLink(Link):
         elif not self._is_socket:
             self._device_clear()
         self._opened().read_termination = self._terminator
-        if self._greet is not None:
-            self._greet(self)
 
     def _reconnect(self) -> None:
         self._disconnect()

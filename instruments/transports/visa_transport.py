@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
-
 from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError
+from labctl.instruments.transports.link import Link
 from labctl.instruments.transports.link_transport import LinkTransport
-from labctl.instruments.transports.socket_transport import SocketTransport, is_socket_address
+from labctl.instruments.transports.socket_transport import (
+    SocketLink,
+    SocketTransport,
+    opens_own_socket,
+)
 from labctl.instruments.transports.taps import tapped_frames, tapped_messages
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 from labctl.instruments.transports.visa_link import VisaLink, close_library, resource_manager
 
 __all__ = [
-    "VisaFrameTransport",
+    "LinkFrameTransport",
     "VisaTransport",
     "close_library",
     "open_visa",
     "open_visa_frames",
     "resource_manager",
 ]
-
-_OWN_SOCKETS = frozenset({"", "@py"})
 
 
 def open_visa(
@@ -40,10 +41,9 @@ def open_visa(
     socket (`TCPIP::host::port::SOCKET`) needs none unless one is asked for: with `""` or `"@py"`
     it is opened as a SocketTransport.
     """
-    own_socket = is_socket_address(address) and _leaves_sockets_to_us(library)
 
     def connect() -> MessageTransport:
-        if own_socket:
+        if opens_own_socket(address, library):
             return SocketTransport(name, address, timeout_s=timeout_s, terminator=terminator)
         link = VisaLink(
             name,
@@ -71,10 +71,11 @@ def open_visa_frames(
     """Open a VISA address for frames of `frame_bytes` both ways; raises ConnectionFailedError.
 
     After a disturbance `filler` (one byte) is sent until a whole frame comes back, at most
-    `frame_bytes` times: so an instrument that holds part of a frame is brought to its end.
+    `frame_bytes` times: so an instrument that holds part of a frame is brought to its end. Raw
+    sockets are opened as by `open_visa`.
     """
 
-    def greet(link: VisaLink) -> None:
+    def greet(link: Link) -> None:
         for _ in range(frame_bytes):
             link.send(filler)
             if link.read_if_any(frame_bytes):
@@ -82,34 +83,32 @@ def open_visa_frames(
         problem = f"{link.address} does not answer {frame_bytes} filler bytes; check the baud rate"
         raise ConnectionFailedError(name, problem)
 
-    def connect() -> VisaFrameTransport:
-        link = VisaLink(
-            name,
-            address,
-            library=library,
-            timeout_s=timeout_s,
-            terminator=None,
-            baud_rate=baud_rate,
-            greet=greet,
-        )
-        return VisaFrameTransport(link, frame_bytes)
+    def connect() -> LinkFrameTransport:
+        if opens_own_socket(address, library):
+            link: Link = SocketLink(name, address, timeout_s=timeout_s, line_end="\n", greet=greet)
+        else:
+            link = VisaLink(
+                name,
+                address,
+                library=library,
+                timeout_s=timeout_s,
+                terminator=None,
+                baud_rate=baud_rate,
+                greet=greet,
+            )
+        return LinkFrameTransport(link, frame_bytes)
 
     return tapped_frames(name, address, connect)
-
-
-def _leaves_sockets_to_us(library: str) -> bool:
-    # PyVISA takes the library that it is not given from the environment.
-    return (library or os.environ.get("PYVISA_LIBRARY", "")) in _OWN_SOCKETS
 
 
 class VisaTransport(LinkTransport):
     """A MessageTransport over a VISA session."""
 
 
-class VisaFrameTransport:
-    """A FrameTransport over a VISA session."""
+class LinkFrameTransport:
+    """A FrameTransport over a link."""
 
-    def __init__(self, link: VisaLink, frame_bytes: int) -> None:
+    def __init__(self, link: Link, frame_bytes: int) -> None:
         self.name = link.name
         self.clock: Clock = link.clock
         self._link = link

@@ -18,7 +18,7 @@ import typer
 from labctl.cli import output
 from labctl.data import shipped_station_path
 from labctl.errors import ConnectionFailedError, InstrumentError, SettingError
-from labctl.safety import terminate_as_interrupt
+from labctl.safety import interruptible
 from labctl.station import Openable, Opener, Station, describe, find_driver
 from labctl.station_file import library_of
 
@@ -325,7 +325,7 @@ def _refuse_beside(options: Mapping[str, object], beside: str) -> None:
 @contextmanager
 def _opened(target: _Target) -> Iterator[Openable]:
     """Open an instrument and close it again, whatever happens; its state stays as it is."""
-    with terminate_as_interrupt():
+    with interruptible():
         opened = target.opener(
             target.name, target.address, library=target.library, options=target.options
         )

@@ -9,7 +9,7 @@ import typer
 
 from labctl.cli import output
 from labctl.data import shipped_station_path
-from labctl.safety import terminate_as_interrupt
+from labctl.safety import interruptible
 from labctl.station import Station, describe
 
 app = typer.Typer(help="Check or show a station file.", no_args_is_help=True, rich_markup_mode=None)
@@ -43,7 +43,7 @@ def show(
     station = Station.read(file or shipped_station_path())
     identities: dict[str, dict[str, str]] = {}
     if open_:
-        with terminate_as_interrupt(), station:
+        with interruptible(), station:
             identities = describe(station.identities)
     rows = instrument_rows(station, identities)
     if json:

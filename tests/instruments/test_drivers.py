@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
+import pkgutil
+import tomllib
 import tty
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from labctl.errors import ConnectionFailedError, SettingError
 from labctl.instruments import drivers
 
-ALL = (
-    "keysight_33512b",
-    "keysight_infiniivision",
-    "purephotonics_ppcl550",
-    "thorlabs_mx10b",
-    "thorlabs_pm100d",
-)
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+SHIPPED: dict[str, str] = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"][
+    "entry-points"
+][drivers.GROUP]
+ALL = tuple(sorted(SHIPPED))
 
 
 @pytest.fixture
@@ -31,7 +33,23 @@ def silent_line() -> Iterator[str]:
 
 
 def test_the_shipped_drivers_are_found() -> None:
-    assert set(ALL) <= set(drivers.names())
+    assert len(ALL) >= 13
+    for name, value in SHIPPED.items():
+        driver = drivers.load(name)
+        assert f"{driver.__module__}:{driver.__name__}" == value
+
+
+def test_every_class_that_opens_an_instrument_is_shipped_as_a_driver() -> None:
+    folders = {value.split(":")[0].rpartition(".")[0] for value in SHIPPED.values()}
+    found = {
+        f"{module.__name__}:{name}"
+        for folder in map(importlib.import_module, folders)
+        for each in pkgutil.iter_modules(folder.__path__, f"{folder.__name__}.")
+        for module in [importlib.import_module(each.name)]
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and kind.__module__ == module.__name__ and hasattr(kind, "open")
+    }
+    assert found == set(SHIPPED.values())
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ from labctl.instruments.capabilities import (
     VoltageSource,
     WaveformGenerator,
 )
+from labctl.instruments.codecs.itla import Request
 from labctl.instruments.simulated.bench_tables import BenchFile
 from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.panel import FrontPanel
@@ -60,7 +62,7 @@ from labctl.instruments.simulated.visa_backend import LabctlVisaLibrary
 from labctl.instruments.transports import visa_link
 from labctl.instruments.transports.opening import DriverOptions
 from labctl.instruments.transports.scripted import ScriptedClock
-from labctl.instruments.transports.taps import opened_message_transports
+from labctl.instruments.transports.transport import FrameTransport
 from labctl.instruments.transports.visa_link import close_library, resource_manager
 from labctl.station_file import read_station_file
 from labctl.toml_file import read_toml
@@ -68,6 +70,7 @@ from labctl.units import frequency_to_wavelength_m
 
 UNITS = {"hz": "Hz", "v": "V", "w": "W", "s": "s", "m": "m", "a": "A", "db": "dB", "dbm": "dBm",
          "ohm": "ohm", "rad": "rad", "k": "K", "c": "°C"}  # fmt: skip
+QUESTIONS = (b"CD", b"D")  # the only ones of the fleet without a question mark
 GARBAGE = ("", "garbage", "1", "a,b,c", "a,b,c,d", "\x00\xff?,", ",,,", "9" * 5000, "nan")
 NO_NUMBERS = (math.nan, math.inf, -math.inf)
 
@@ -83,6 +86,20 @@ CAPABILITIES = {
     if inspect.isclass(kind) and getattr(kind, "_is_protocol", False)
     if kind.__module__ == capabilities.__name__ and name not in ("Instrument", "Driver")
 }
+
+DRIVERS = tuple(
+    f"labctl.instruments.{folder}."
+    for folder in (
+        "attenuators",
+        "digitizers",
+        "generators",
+        "lasers",
+        "modulators",
+        "oscilloscopes",
+        "power_meters",
+        "sources",
+    )
+)
 
 every_driver = pytest.mark.parametrize("name", drivers.names())
 
@@ -178,6 +195,60 @@ def outputs_of(driver: type[object]) -> dict[str, type[object]]:
     return found
 
 
+def parts_of(instrument: object) -> list[Any]:
+    """Return an instrument and what it has as public attributes with methods of their own."""
+    owned = [value for name, value in vars(instrument).items() if not name.startswith("_")]
+    return [instrument, *(each for each in owned if type(each).__module__.startswith(DRIVERS))]
+
+
+def questions(part: object) -> list[Callable[[], object]]:
+    """Return the methods that need nothing to be told and return something."""
+    found = []
+    for member in public_methods(type(part)):
+        method = getattr(part, member)
+        hints = typing.get_type_hints(method) if inspect.ismethod(method) else {}
+        if hints.get("return", type(None)) is not type(None):
+            parameters = inspect.signature(method).parameters.values()
+            if all(each.default is not inspect.Parameter.empty for each in parameters):
+                found.append(method)
+    return found
+
+
+def properties_of(part: object) -> Iterator[tuple[str, Any, Any, tuple[Any, ...]]]:
+    """Yield what is set by `set_<noun>` and told by `<noun>` or `<noun>_<unit>`, with values.
+
+    What belongs to a capability has a check of its own.
+    """
+    covered = set().union(*(CAPABILITIES[each] for each in capabilities_of(type(part))))
+    methods = public_methods(type(part))
+    for setter in methods:
+        noun = setter.removeprefix("set_")
+        getters = [noun, *(f"{noun}_{unit}" for unit in UNITS)]
+        getter = next((each for each in getters if each in methods), None)
+        needed = inspect.signature(getattr(part, setter)).parameters if noun != setter else {}
+        if getter is None or setter in covered or len(needed) != 1:
+            continue
+        hints = typing.get_type_hints(getattr(type(part), setter))
+        argument = next(iter(needed))
+        values = values_of(hints[argument], argument)
+        if values:
+            yield setter, getattr(part, setter), getattr(part, getter), values
+
+
+def values_of(kind: Any, argument: str) -> tuple[Any, ...]:
+    """Return values of a type to set and read back; none if it is no plain value."""
+    if inspect.isclass(kind) and issubclass(kind, Enum):
+        return tuple(kind)
+    if kind is bool:
+        return (True, False, True)
+    if kind is int:
+        return (1, 2, 4, 7)
+    if kind not in (float, float | None):
+        return ()
+    numbers = (0.0, 0.25, 1.0, 2.0, 5.0, 50.0, 1e9, -1.5)
+    return tuple(1e8 * number for number in numbers) if argument.endswith("_hz") else numbers
+
+
 def documentation(driver: type[object], method: str) -> str:
     """Return what is written of a method: in the driver, and in the capabilities that have it."""
     protocols = [kind for kind in vars(capabilities).values() if hasattr(kind, method)]
@@ -197,14 +268,16 @@ def test_it_is_an_instrument_with_its_words(name: str) -> None:
 
 @every_driver
 def test_every_public_method_says_what_it_does_and_in_which_units(name: str) -> None:
-    driver = drivers.load(name)
-    for method, member in public_methods(driver).items():
-        assert inspect.getdoc(member), f"{method} has no docstring"
-        text = documentation(driver, method)
-        for argument in inspect.signature(member).parameters:
-            unit = UNITS.get(argument.rpartition("_")[2]) if "_" in argument else None
-            told = unit is None or re.search(rf"\b{unit}\b|\b{argument}\b", text)
-            assert told, f"{method}: neither {unit} nor {argument} is in its docstring"
+    driver: Any = drivers.load(name)
+    kinds = {type(part) for part in parts_of(driver(Wire()))} | set(outputs_of(driver).values())
+    for kind in kinds:
+        for method, member in public_methods(kind).items():
+            text = documentation(kind, method)
+            assert text.strip(), f"{kind.__name__}.{method} has no docstring"
+            for argument in (method, *inspect.signature(member).parameters):
+                unit = UNITS.get(argument.rpartition("_")[2]) if "_" in argument else None
+                told = unit is None or re.search(rf"\b{unit}\b|\b{argument}\b", text)
+                assert told, f"{method}: neither {unit} nor {argument} is in its docstring"
 
 
 @every_driver
@@ -284,6 +357,25 @@ def test_silence_is_a_time_out_and_never_a_success(name: str) -> None:
         except InstrumentTimeoutError:
             continue
         assert wire.said == [], "was sent, but nobody confirmed it"
+
+
+@every_driver
+def test_no_question_is_answered_by_silence(name: str) -> None:
+    driver: Any = drivers.load(name)
+    for part in parts_of(driver(Wire())):
+        for question in questions(part):
+            with pytest.raises((InstrumentTimeoutError, LimitError)):
+                question()
+
+
+@every_driver
+@pytest.mark.parametrize("answer", GARBAGE)
+def test_garbage_raises_no_surprise_from_any_question(name: str, answer: str) -> None:
+    driver: Any = drivers.load(name)
+    for part in parts_of(driver(GarbageWire(answer))):
+        for question in questions(part):
+            with suppress(InstrumentError):
+                question()
 
 
 @every_driver
@@ -409,18 +501,28 @@ class Place:
 
 @dataclass
 class OnBench:
-    """A driver opened on its panel: with what it sent, and its one-line transport if it has one."""
+    """A driver opened on its panel: with what it sent, over the transport that it declares."""
 
     instrument: Any
     address: str
     sent: list[bytes]
-    wires: list[Any]
+    transport: type[Any]
+    sessions: list[Any]
     library: Any
 
     def settings(self) -> list[bytes]:
-        """Return the lines sent that ask nothing."""
-        lines = [line for message in self.sent for line in message.split(b"\n")]
-        return [line for line in lines if line.strip() and b"?" not in line]
+        """Return what was sent that asks nothing: frames that write, or lines."""
+        if self.transport is FrameTransport:
+            return [each for each in self.sent if len(each) == 4 and Request.decode(each).write]
+        lines = [line for message in self.sent for line in re.split(rb"[\r\n]+", message)]
+        return [line for line in lines if line and b"?" not in line and line not in QUESTIONS]
+
+    def send(self, message: bytes) -> None:
+        """Send bytes past the driver, and drop what is replied."""
+        self.library.write(self.sessions[-1], message)
+        with suppress(pyvisa.errors.VisaIOError):
+            for _ in range(100):
+                self.library.read(self.sessions[-1], 4096)
 
     def get(self, capability: type[Any]) -> list[Any]:
         """Return all that has the capability: the instrument, and its first channel."""
@@ -474,17 +576,18 @@ def on_bench(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[OnBench]:
     library: Any = resource_manager(place.library).visalib
     write = library.write
     sent: list[bytes] = []
+    sessions: list[Any] = []
 
     def noted(session: Any, data: bytes) -> Any:
         sent.append(bytes(data))
+        sessions.append(session)
         return write(session, data)
 
     monkeypatch.setattr(library, "write", noted)
-    with opened_message_transports() as wires:
-        instrument = drivers.load(name).open(
-            "dut", place.address, library=place.library, options=place.options
-        )
-    yield OnBench(instrument, place.address, sent, wires, library)
+    driver = drivers.load(name)
+    instrument = driver.open("dut", place.address, library=place.library, options=place.options)
+    transport = typing.get_type_hints(driver.__init__)["transport"]
+    yield OnBench(instrument, place.address, sent, transport, sessions, library)
     instrument.close()
     close_library(place.library)
 
@@ -496,38 +599,46 @@ def refused(bench: OnBench, use: Callable[[float], object], *values: float) -> N
         with pytest.raises(LimitError) as raised:
             use(value)
         assert raised.value.valid, "says what would be valid"
-        if bench.wires:
-            assert bench.settings() == []
+        assert bench.settings() == []
 
 
 def refused_by_panel(
-    bench: OnBench, use: Callable[[float], object], get: Callable[[], float], value: float
+    bench: OnBench,
+    use: Callable[[float], object],
+    get: Callable[[], float],
+    value: float,
+    written: Callable[[float], float] = float,
 ) -> None:
     """Check that the panel itself keeps its value when a number far out of range is sent raw.
 
-    The command is the driver's own for `value`, with the number replaced. Drivers that speak in
-    frames have no numbers to replace, and those without a one-line transport no way to send.
+    The message is the driver's own for `value`, which stands there as `written`, with the number
+    replaced; the driver's declared transport tells what a message is.
     """
-    if not bench.wires:
-        return
     bench.sent.clear()
     use(value)
     before = get()
-    spans = [(line, span) for line in bench.settings() if (span := _span_of(value, line))]
-    assert spans, f"no setting in {bench.sent} holds {value}"
-    line, (start, stop) = spans[-1]
-    wire = bench.wires[-1]
-    wire.write((line[:start] + b"987654321" + line[stop:]).decode("ascii").strip())
-    wire.clear()
-    assert get() == before
+    bench.send(out_of_range(bench, written(value)))
+    assert get() == pytest.approx(before, rel=1e-6)
     with suppress(InstrumentReportedError):  # what the panel has to say of the raw command
         use(value)
     use(value)
 
 
+def out_of_range(bench: OnBench, value: float) -> bytes:
+    """Return the setting sent last that holds a value, with a number that no instrument takes."""
+    settings = bench.settings()
+    if bench.transport is FrameTransport:
+        return Request(Request.decode(settings[-1]).register, 0x7FFF, write=True).encode()
+    spans = [(line, span) for line in settings if (span := _span_of(value, line))]
+    assert spans, f"no setting in {bench.sent} holds {value}"
+    line, (start, stop) = spans[-1]
+    ends = {end for each in bench.sent if (end := each[len(each.rstrip(b"\r\n")) :])}
+    return line[:start] + b"987654321" + line[stop:] + min(ends, default=b"\n")
+
+
 def _span_of(value: float, line: bytes) -> tuple[int, int] | None:
     """Return where in a line a value stands, whatever power of ten its unit is."""
-    for found in re.finditer(rb"\d+(?:\.\d*)?(?:E[-+]?\d+)?", line, re.IGNORECASE):
+    for found in re.finditer(rb"(?<!\d)\d+(?:\.\d*)?(?:E[-+]?\d+)?", line, re.IGNORECASE):
         number = float(found.group())
         digits = math.log10(number / value) if number else 0.5
         if abs(digits - round(digits)) < 1e-4:
@@ -557,6 +668,8 @@ def check_laser(bench: OnBench, each: Laser) -> None:
         each.set_power(power_w)
         assert each.power_w() == pytest.approx(power_w, rel=0.1)
     refused(bench, each.set_power, -1.0, 1e3, *NO_NUMBERS)
+    # 10 mW is 10 dBm: the same digits in either unit.
+    refused_by_panel(bench, each.set_power, each.power_w, 10e-3)
     each.set_emission(False)
     assert each.emission() is False
     assert each.power_w() < 0.01 * min(accepted)
@@ -574,6 +687,10 @@ def check_tunable_laser(bench: OnBench, each: TunableLaser) -> None:
         assert each.frequency_hz() == pytest.approx(frequency_hz, abs=5e7)
     refused(bench, each.set_frequency, 0.0, lowest_hz - 1e12, highest_hz + 1e12, *NO_NUMBERS)
     assert each.frequency_hz() == pytest.approx(highest_hz, abs=5e7)
+    middle_hz = (lowest_hz + highest_hz) / 2
+    refused_by_panel(
+        bench, each.set_frequency, each.frequency_hz, middle_hz, frequency_to_wavelength_m
+    )
 
 
 def check_swept_laser(bench: OnBench, each: SweptLaser) -> None:
@@ -743,6 +860,31 @@ def test_on_the_bench_what_is_set_is_read_back_and_what_is_wrong_is_refused(
     for each in found:
         CHECKS[capability](on_bench, each)
     on_bench.instrument.safe_state()
+
+
+@every_driver
+def test_on_the_bench_each_further_property_is_read_back(name: str, on_bench: OnBench) -> None:
+    instrument = on_bench.instrument
+    channels = [getattr(instrument, method)(1) for method in outputs_of(type(instrument))]
+    for part in (*parts_of(instrument), *channels):
+        for what, put, get, values in properties_of(part):
+            outcomes = [read_back(what, put, get, value) for value in values]
+            missing = set(outcomes) <= {"refused by the instrument", "out of range"}
+            assert outcomes.count("read back") >= 2 or missing, f"{what}: {outcomes}"
+
+
+def read_back(what: str, put: Callable[[Any], object], get: Callable[[], Any], value: Any) -> str:
+    """Set one value and compare; return what came of it."""
+    try:
+        put(value)
+    except LimitError:
+        return "out of range"
+    except InstrumentReportedError:
+        return "refused by the instrument"
+    found = get()
+    wanted = value if isinstance(value, Enum) else pytest.approx(value, rel=1e-3, abs=1e-9)
+    assert found == wanted, what
+    return "read back"
 
 
 @every_driver

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, suppress
 import pytest
 
 from labctl.errors import InstrumentError
-from labctl.safety import interruptible, run_all, terminate_as_interrupt, uninterrupted
+from labctl.safety import interruptible, run_all, uninterrupted
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
 
@@ -35,7 +35,7 @@ def test_terminate_takes_effect_only_after_the_block() -> None:
     reached = []
     with (  # noqa: PT012 - the block is the point
         pytest.raises(KeyboardInterrupt),
-        terminate_as_interrupt(),
+        interruptible(),
         uninterrupted(),
     ):
         signal.raise_signal(signal.SIGTERM)
@@ -52,10 +52,13 @@ def test_an_inner_block_leaves_the_signal_to_the_outer_one() -> None:
     assert reached == ["outer"]
 
 
-def test_an_ignored_signal_stays_ignored() -> None:
+@pytest.mark.parametrize("context", [uninterrupted, interruptible])
+def test_an_ignored_signal_stays_ignored(
+    context: Callable[[], AbstractContextManager[object]],
+) -> None:
     previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with uninterrupted():
+        with context():
             signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
@@ -63,9 +66,9 @@ def test_an_ignored_signal_stays_ignored() -> None:
 
 
 @pytest.mark.parametrize("error", [None, ValueError("wrong")])
-@pytest.mark.parametrize("context", [uninterrupted, terminate_as_interrupt])
+@pytest.mark.parametrize("context", [uninterrupted, interruptible])
 def test_the_handlers_are_put_back(
-    context: Callable[[], AbstractContextManager[None]], error: Exception | None
+    context: Callable[[], AbstractContextManager[object]], error: Exception | None
 ) -> None:
     before = [signal.getsignal(number) for number in BOTH]
     with suppress(ValueError), context():
@@ -74,8 +77,10 @@ def test_the_handlers_are_put_back(
     assert [signal.getsignal(number) for number in BOTH] == before
 
 
-@pytest.mark.parametrize("context", [uninterrupted, terminate_as_interrupt])
-def test_another_thread_may_use_it_too(context: Callable[[], AbstractContextManager[None]]) -> None:
+@pytest.mark.parametrize("context", [uninterrupted, interruptible])
+def test_another_thread_may_use_it_too(
+    context: Callable[[], AbstractContextManager[object]],
+) -> None:
     reached: list[str] = []
 
     def work() -> None:

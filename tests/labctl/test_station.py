@@ -263,7 +263,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import labctl.station
-from labctl.safety import terminate_as_interrupt
+from labctl.safety import interruptible
 
 def say(words):
     print(words, flush=True)
@@ -282,7 +282,7 @@ class Instrument:
 
 labctl.station.find_driver = lambda driver: Instrument
 try:
-    with terminate_as_interrupt(), labctl.station.Station.read(Path(sys.argv[1])):
+    with interruptible(), labctl.station.Station.read(Path(sys.argv[1])):
         say("opened")
         sys.stdin.readline()
         say("not interrupted")

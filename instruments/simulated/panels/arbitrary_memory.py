@@ -86,6 +86,7 @@ def _decode(parameters: Parameters, element: str) -> Samples:
     if any(parameter.form is not Form.PLAIN for parameter in parameters):
         raise ScpiError(-104)
     try:
-        return np.array([bytes(parameter.data) for parameter in parameters]).astype(np.float32)
+        with np.errstate(over="ignore"):  # too large for a float32 is out of range, like infinity
+            return np.array([bytes(parameter.data) for parameter in parameters]).astype(np.float32)
     except ValueError as error:
         raise ScpiError(-104) from error

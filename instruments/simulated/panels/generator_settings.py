@@ -12,6 +12,7 @@ from labctl.units import dbm_to_w, w_to_dbm
 SOURCE_OHM = 50.0
 LARGEST_OPEN_V = 10.0
 SMALLEST_OPEN_VPP = 2e-3
+NARROWEST_PULSE_S = 16e-9
 _ROUNDING = 1e-9
 
 
@@ -30,6 +31,12 @@ class Settings:
     offset_v: float = 0.0
     unit: str = "VPP"
     phase_deg: float = 0.0
+    square_duty_pct: float = 50.0
+    symmetry_pct: float = 100.0
+    pulse_width_s: float = 100e-6
+    pulse_hold: str = "WIDT"
+    leading_s: float = 10e-9
+    trailing_s: float = 10e-9
     load_ohm: float = 50.0
     polarity: str = "NORM"
     on: bool = False
@@ -39,9 +46,13 @@ class Settings:
     burst: bool = False
     cycles: float = 1.0
     burst_period_s: float = 10e-3
+    burst_phase_deg: float = 0.0
+    gate_polarity: str = "NORM"
     trigger_source: str = "IMM"
     trigger_slope: str = "POS"
     trigger_delay_s: float = 0.0
+    trigger_timer_s: float = 1.0
+    trigger_count: float = 1.0
 
     @property
     def high_v(self) -> float:
@@ -52,6 +63,35 @@ class Settings:
     def low_v(self) -> float:
         """Lower level in V."""
         return self.offset_v - self.amplitude_vpp / 2.0
+
+    def with_frequency(self, frequency_hz: float) -> Settings:
+        """Return the settings at another frequency; pulses keep width or duty cycle if they fit."""
+        ratio = self.frequency_hz / frequency_hz if self.pulse_hold == "DCYC" else 1.0
+        widest_s = 1.0 / frequency_hz - NARROWEST_PULSE_S
+        width_s = min(self.pulse_width_s * ratio, widest_s)
+        return replace(self, frequency_hz=frequency_hz, pulse_width_s=width_s)
+
+    def with_pulse_width(self, width_s: float) -> Settings:
+        """Return the settings for another width of pulses; raises ScpiError -221."""
+        if width_s > 1.0 / self.frequency_hz - NARROWEST_PULSE_S * 0.999:
+            raise ScpiError(-221, "the pulse is too wide for its period")
+        if width_s < NARROWEST_PULSE_S * 0.999:
+            raise ScpiError(-221, f"a pulse is at least {NARROWEST_PULSE_S:g} s wide")
+        return replace(self, pulse_width_s=width_s)
+
+    def high_part(self) -> float:
+        """Return the part of a period for which a square wave or a pulse is high."""
+        if self.function == "SQU":
+            return self.square_duty_pct / 100.0
+        return self.pulse_width_s * self.frequency_hz
+
+    def start_phase_deg(self) -> float:
+        """Return the phase a waveform starts with."""
+        return self.phase_deg + (self.burst_phase_deg if self.burst else 0.0)
+
+    def repetition_s(self) -> float:
+        """Return the time from burst to burst without outer trigger."""
+        return self.trigger_timer_s if self.trigger_source == "TIM" else self.burst_period_s
 
     def timing(self) -> tuple[object, ...]:
         """Return what restarts the waveform when it changes."""

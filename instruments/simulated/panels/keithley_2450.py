@@ -1,17 +1,19 @@
 """Front panel of a Keithley 2450 source meter in its SCPI command set.
 
-Source: the drivers of PyMeasure, QCoDeS and tm_devices, which agree on these commands.
+Source: Model 2450 reference manual, SCPI command reference, in agreement with the drivers of
+PyMeasure, QCoDeS and tm_devices.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import fmean
 
 from labctl.clock import Clock
 from labctl.instruments.codecs.scpi import (
+    Ask,
     Command,
     Parameters,
     Reply,
@@ -19,6 +21,7 @@ from labctl.instruments.codecs.scpi import (
     Suffixes,
     action,
     none,
+    only,
     readout,
     setting,
 )
@@ -26,77 +29,36 @@ from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import (
     INFINITY,
     Boolean,
-    Form,
     Integer,
     Kind,
     Number,
-    Parameter,
     T,
     Word,
 )
+from labctl.instruments.simulated.panels.keithley_2450_buffers import (
+    STYLE,
+    Reading,
+    ReadingBuffers,
+)
+from labctl.instruments.simulated.panels.keithley_2450_settings import (
+    OVER_RANGE,
+    RANGES,
+    Function,
+    Sense,
+    Source,
+    fitting,
+    with_level,
+    with_range,
+)
+from labctl.instruments.simulated.panels.keithley_2450_sweep import Sweep, parse_sweep
 from labctl.instruments.simulated.ports import SourcePort
 
 KEITHLEY_ERRORS = '{code:d},"{text};0;0 0"'
-BUFFERS = ("DEFBUFFER1", "DEFBUFFER2")
-STYLE = "{:.6E}"
-OVER_RANGE = 1.05
-RANGES: Mapping[str, tuple[float, ...]] = {
-    "VOLT": (20e-3, 200e-3, 2.0, 20.0, 200.0),
-    "CURR": (10e-9, 100e-9, 1e-6, 10e-6, 100e-6, 1e-3, 10e-3, 100e-3, 1.0),
-    "RES": (20.0, 200.0, 2e3, 20e3, 200e3, 2e6, 20e6, 200e6),
-}
+MOST_AVERAGED = 100
+USER_DELAYS = range(1, 6)
+USER_DELAY = Number("S", 0.0, 1e4, style=STYLE)
 _NODES = {"VOLT": "VOLTage[:DC]", "CURR": "CURRent[:DC]", "RES": "RESistance"}
 _UNITS = {"VOLT": "V", "CURR": "A", "RES": "OHM"}
-_SHOWN = {"VOLT": '"VOLT:DC"', "CURR": '"CURR:DC"', "RES": '"RES"'}
-
-
-@dataclass(frozen=True)
-class Source:
-    """Settings of sourcing voltage or current; the limit is of the other quantity."""
-
-    limit: float
-    level: float = 0.0
-    range: float = 0.0
-    auto: bool = True
-    delay_s: float = 0.0
-    auto_delay: bool = True
-
-
-@dataclass(frozen=True)
-class Sense:
-    """Settings of measuring one quantity."""
-
-    range: float
-    auto: bool = True
-    cycles: float = 1.0
-    four_wire: bool = False
-
-
-class Reading(NamedTuple):
-    """One entry of a reading buffer, with the bench time in s it was taken at."""
-
-    value: float
-    source: float
-    time_s: float
-
-
-class Function:
-    """A measure function in quotes, with or without `:DC`."""
-
-    def parse(self, parameter: Parameter) -> str:
-        """Read a name; raises ScpiError -104 or -224."""
-        if parameter.form not in (Form.STRING, Form.PLAIN):
-            raise ScpiError(-104)
-        name = parameter.text().strip().upper().removesuffix(":DC").encode("latin-1", "replace")
-        return Word("VOLTage", "CURRent", "RESistance").parse(Parameter(Form.PLAIN, name))
-
-    def limit(self, parameter: Parameter) -> str:
-        """Refuse: such a query takes no parameter (ScpiError -108)."""
-        raise ScpiError(-108)
-
-    def format(self, value: str) -> str:
-        """Write the name as the instrument does."""
-        return _SHOWN[value]
 
 
 class Keithley2450Panel:
@@ -104,12 +66,13 @@ class Keithley2450Panel:
 
     Every :READ? takes SENS:COUN measurements into a buffer and replies the last one; each takes
     its power-line cycles, the first after a change of the source also the source delay. A reading
-    beyond 1.05 of a fixed range is 9.9E+37, so is a resistance without current. TRAC:DATA?
-    gives READ, SOUR and REL elements. Assumed, not confirmed by a source: the ";0;0 0" of error
-    replies (`error_style`), the reply to SENS:FUNC?, the ranges, `auto_delay_s`, defaults of
-    limits and ranges, 0 as the readings with the output off, the buffer size of 100000, -222 for
-    levels beyond a fixed range and for buffer entries that are not there. Its power envelope and
-    four-wire sensing change nothing here.
+    beyond 1.05 of a fixed range is 9.9E+37, so is a resistance without current. TRAC:DATA? gives
+    the numeric elements. INIT runs the sweep that is set up, output on, to its end and switches
+    the output off. Delays of trigger models and output-off states are kept only. Assumed, not
+    confirmed by a source: the ";0;0 0" of error replies (`error_style`), the reply to SENS:FUNC?,
+    the ranges, `auto_delay_s`, defaults of limits and ranges, 0 as the readings with the output
+    off, the buffer size of 100000, -222 for levels beyond a fixed range and for buffer entries
+    that are not there. Its power envelope and four-wire sensing change nothing here.
     """
 
     def __init__(
@@ -128,6 +91,7 @@ class Keithley2450Panel:
         self.name, self._clock, self._port = name, clock, output
         self._limits = {"VOLT": voltage_limit_v, "CURR": current_limit_a, "RES": 210e6}
         self._line_hz, self._auto_delay_s = line_frequency_hz, auto_delay_s
+        self._buffers = ReadingBuffers()
         self._scpi = ScpiCore(
             self._commands(),
             identity=identity,
@@ -147,14 +111,15 @@ class Keithley2450Panel:
         self._sources = {"VOLT": Source(105e-6, range=20e-3), "CURR": Source(21.0, range=10e-9)}
         self._senses = {name: Sense(ranges[-1]) for name, ranges in RANGES.items()}
         self._count, self._terminals = 1, "FRON"
-        self._buffers: dict[str, deque[Reading]] = {
-            buffer: deque(maxlen=100_000) for buffer in BUFFERS
-        }
+        self._buffers.reset()
+        self._sweep: Sweep | None = None
+        self._moving: deque[float] = deque(maxlen=MOST_AVERAGED)
+        self._user_delays_s: dict[tuple[str, int], float] = {}
         self._settled_s = self._clock.now_s()
         self._apply()
 
     def _commands(self) -> list[Command]:
-        commands = [*self._system_commands(), *self._buffer_commands()]
+        commands = [*self._system_commands(), *self._reading_commands()]
         for quantity in ("VOLT", "CURR"):
             commands += self._source_commands(quantity)
         for quantity in _NODES:
@@ -163,8 +128,12 @@ class Keithley2450Panel:
 
     def _system_commands(self) -> list[Command]:
         return [
-            readout("*LANG", lambda _: "SCPI"),
+            setting("*LANG", Word("SCPI"), lambda _: "SCPI", lambda _, name: None),
             action(":STATus:PRESet", lambda _: None),
+            action(":STATus:CLEar", lambda _: self._scpi.status.clear()),
+            action(":SYSTem:CLEar", lambda _: self._clear_errors()),
+            readout(":SYSTem:LFRequency", lambda _: f"{self._line_hz:g}"),
+            action(":SENSe#:AZERo:ONCE", lambda _: None),
             action(":ABORt", lambda _: None),
             Command(":SYSTem:BEEPer[:IMMediate]", _beep),
             setting(":OUTPut#[:STATe]", Boolean(), lambda _: self._on, self._switch),
@@ -191,14 +160,33 @@ class Keithley2450Panel:
             ),
         ]
 
-    def _buffer_commands(self) -> list[Command]:
+    def _reading_commands(self) -> list[Command]:
         return [
+            *self._buffers.commands(),
             Command(":READ", ask=self._read),
-            Command(":TRACe:DATA", ask=self._ask_data),
-            Command(":TRACe:ACTual", ask=self._ask_count),
-            Command(":TRACe:CLEar", self._clear_buffer),
-            Command(":TRACe:POINts", self._put_points, self._ask_points),
+            Command(":MEASure", ask=self._read),
+            *(Command(f":MEASure:{node}", ask=self._measuring(q)) for q, node in _NODES.items()),
+            Command(":FETCh", ask=lambda _, parameters: self._buffers.last(parameters)),
+            Command(":TRACe:TRIGger", self._trigger),
+            action(":INITiate[:IMMediate]", lambda _: self._initiate()),
+            *(command for q in ("VOLT", "CURR") for command in self._sweep_commands(q)),
         ]
+
+    def _sweep_commands(self, quantity: str) -> list[Command]:
+        root = f":SOURce#:SWEep:{_NODES[quantity].removesuffix('[:DC]')}"
+        highest = self._limits[quantity]
+        level = Number(_UNITS[quantity], -highest, highest)
+
+        def declare(node: str, spacing: str) -> Command:
+            def do(suffixes: Suffixes, parameters: Parameters) -> None:
+                _first(suffixes)
+                sweep = parse_sweep(quantity, spacing, level, parameters)
+                self._buffers.buffer(sweep.buffer)
+                self._sweep = sweep
+
+            return Command(f"{root}:{node}", do)
+
+        return [declare("LINear", "LIN"), declare("LINear:STEP", "STEP"), declare("LOG", "LOG")]
 
     def _source_commands(self, quantity: str) -> list[Command]:
         other = "CURR" if quantity == "VOLT" else "VOLT"
@@ -218,19 +206,19 @@ class Keithley2450Panel:
                 "[:LEVel][:IMMediate][:AMPLitude]",
                 level,
                 lambda s: s.level,
-                lambda s, value: _with_level(quantity, s, value),
+                lambda s, value: with_level(quantity, s, value),
             ),
             declare(
                 ":RANGe",
                 level,
                 lambda s: s.range,
-                lambda s, value: _with_range(quantity, s, value),
+                lambda s, value: with_range(quantity, s, value),
             ),
             declare(
                 ":RANGe:AUTO",
                 Boolean(),
                 lambda s: s.auto,
-                lambda s, auto: _with_level(quantity, replace(s, auto=auto), s.level),
+                lambda s, auto: with_level(quantity, replace(s, auto=auto), s.level),
             ),
             declare(
                 f":{limit_node}[:LEVel]",
@@ -251,6 +239,20 @@ class Keithley2450Panel:
                 lambda s: s.auto_delay,
                 lambda s, auto: replace(s, auto_delay=auto),
             ),
+            declare(
+                ":READ:BACK",
+                Boolean(),
+                lambda s: s.read_back,
+                lambda s, v: replace(s, read_back=v),
+            ),
+            self._source_setting(
+                quantity,
+                f":OUTPut#:{_NODES[quantity].removesuffix('[:DC]')}:SMODe",
+                Word("NORMal", "HIMPedance", "ZERO", "GUARd"),
+                lambda s: s.off_state,
+                lambda s, v: replace(s, off_state=v),
+            ),
+            self._delay_command(root),
         ]
 
     def _source_setting(
@@ -278,6 +280,7 @@ class Keithley2450Panel:
             def adopt(suffixes: Suffixes, value: T) -> None:
                 _first(suffixes)
                 self._senses[quantity] = put(self._senses[quantity], value)
+                self._moving.clear()
 
             return setting(f"{root}{node}", kind, lambda _: get(self._senses[quantity]), adopt)
 
@@ -286,7 +289,7 @@ class Keithley2450Panel:
                 ":RANGe[:UPPer]",
                 Number(_UNITS[quantity], -highest, highest, style=STYLE),
                 lambda s: s.range,
-                lambda s, value: replace(s, range=_fitting(quantity, value), auto=False),
+                lambda s, value: replace(s, range=fitting(quantity, value), auto=False),
             ),
             declare(":RANGe:AUTO", Boolean(), lambda s: s.auto, lambda s, v: replace(s, auto=v)),
             declare(
@@ -298,6 +301,31 @@ class Keithley2450Panel:
             declare(
                 ":RSENse", Boolean(), lambda s: s.four_wire, lambda s, v: replace(s, four_wire=v)
             ),
+            declare(
+                ":AZERo[:STATe]",
+                Boolean(),
+                lambda s: s.auto_zero,
+                lambda s, v: replace(s, auto_zero=v),
+            ),
+            declare(
+                ":AVERage[:STATe]",
+                Boolean(),
+                lambda s: s.filtered,
+                lambda s, v: replace(s, filtered=v),
+            ),
+            declare(
+                ":AVERage:COUNt",
+                Integer(1, MOST_AVERAGED, 10),
+                lambda s: s.filter_count,
+                lambda s, v: replace(s, filter_count=v),
+            ),
+            declare(
+                ":AVERage:TCONtrol",
+                Word("REPeat", "MOVing"),
+                lambda s: s.filter_type,
+                lambda s, v: replace(s, filter_type=v),
+            ),
+            self._delay_command(root),
         ]
 
     def _switch(self, suffixes: Suffixes, on: bool) -> None:
@@ -313,6 +341,23 @@ class Keithley2450Panel:
     def _put_function(self, suffixes: Suffixes, quantity: str) -> None:
         _first(suffixes)
         self._sensed = quantity
+        self._moving.clear()
+
+    def _clear_errors(self) -> None:
+        event = self._scpi.status.event
+        self._scpi.status.clear()
+        self._scpi.status.event = event
+
+    def _delay_command(self, root: str) -> Command:
+        def do(suffixes: Suffixes, parameters: Parameters) -> None:
+            delay_s = USER_DELAY.parse(only(parameters))
+            self._user_delays_s[root, _user(suffixes)] = delay_s
+
+        def ask(suffixes: Suffixes, parameters: Parameters) -> Reply:
+            none(parameters)
+            return USER_DELAY.format(self._user_delays_s.get((root, _user(suffixes)), 0.0))
+
+        return Command(f"{root}:DELay:USER#", do, ask)
 
     def _put_count(self, _: Suffixes, count: int) -> None:
         self._count = count
@@ -338,23 +383,64 @@ class Keithley2450Panel:
         return "1" if abs(held) >= self._sources[quantity].limit * (1.0 - 1e-6) else "0"
 
     def _read(self, _: Suffixes, parameters: Parameters) -> Reply:
-        if len(parameters) > 1:
-            raise ScpiError(-108)
-        buffer = self._buffer(parameters[0] if parameters else None)
+        """Take readings into a buffer and reply the last: [buffer[, elements...]]."""
+        self._fill(parameters[:1])
+        return self._buffers.last(parameters)
+
+    def _measuring(self, quantity: str) -> Ask:
+        def ask(suffixes: Suffixes, parameters: Parameters) -> Reply:
+            self._sensed = quantity
+            return self._read(suffixes, parameters)
+
+        return ask
+
+    def _trigger(self, _: Suffixes, parameters: Parameters) -> None:
+        none(parameters[1:])
+        self._fill(parameters)
+
+    def _fill(self, parameters: Parameters) -> None:
+        buffer = self._buffers.buffer(parameters[0] if parameters else None)
         for _index in range(self._count):
             buffer.append(self._measure())
-        return STYLE.format(buffer[-1].value)
+
+    def _initiate(self) -> None:
+        """Run the sweep: output on, a reading at every level, output off."""
+        sweep = self._sweep
+        if sweep is None:
+            raise ScpiError(-221, "no sweep is set up")
+        buffer = self._buffers.buffer(sweep.buffer)
+        self._sourced, self._on = sweep.quantity, True
+        for level in sweep.levels:
+            source = replace(self._sources[sweep.quantity], auto=True)
+            self._sources[sweep.quantity] = with_level(sweep.quantity, source, level)
+            self._apply()
+            self._settled_s += sweep.delay_s
+            buffer.append(self._measure())
+        self._on = False
+        self._apply()
 
     def _measure(self) -> Reading:
+        """Take one reading, of which a filter averages several."""
+        sense = self._senses[self._sensed]
+        count = sense.filter_count if sense.filtered and sense.filter_type == "REP" else 1
+        value = fmean(self._sample() for _ in range(count))
+        if sense.filtered and sense.filter_type == "MOV":
+            self._moving.append(value)
+            value = fmean(list(self._moving)[-sense.filter_count :])
+        sourced = self._sources[self._sourced]
+        source = self._quantity(self._sourced) if sourced.read_back else sourced.level
+        return Reading(value, source, self._clock.now_s())
+
+    def _sample(self) -> float:
         sense = self._senses[self._sensed]
         settling_s = max(self._settled_s - self._clock.now_s(), 0.0)
         self._clock.sleep(settling_s + sense.cycles / self._line_hz)
         value = self._quantity(self._sensed)
         if sense.auto:
-            self._senses[self._sensed] = replace(sense, range=_fitting(self._sensed, value))
+            self._senses[self._sensed] = replace(sense, range=fitting(self._sensed, value))
         elif abs(value) > OVER_RANGE * sense.range:
             value = INFINITY
-        return Reading(value, self._quantity(self._sourced), self._clock.now_s())
+        return value
 
     def _quantity(self, quantity: str) -> float:
         if quantity == "VOLT":
@@ -364,56 +450,16 @@ class Keithley2450Panel:
             return current_a
         return self._port.voltage_v() / current_a if current_a else INFINITY
 
-    def _buffer(self, parameter: Parameter | None) -> deque[Reading]:
-        name = "DEFBUFFER1" if parameter is None else parameter.text().strip().upper()
-        if name not in self._buffers:
-            raise ScpiError(-224, "no such buffer")
-        return self._buffers[name]
-
-    def _optional_buffer(self, parameters: Parameters) -> deque[Reading]:
-        none(parameters[1:])
-        return self._buffer(parameters[0] if parameters else None)
-
-    def _ask_data(self, _: Suffixes, parameters: Parameters) -> Reply:
-        if len(parameters) < 2:
-            raise ScpiError(-109)
-        buffer = self._buffer(parameters[2] if len(parameters) > 2 else None)
-        first = Integer(1, max(len(buffer), 1)).parse(parameters[0])
-        last = Integer(first, max(len(buffer), first)).parse(parameters[1])
-        if last > len(buffer):
-            raise ScpiError(-222, "the buffer is empty")
-        word = Word("READing", "SOURce", "RELative")
-        elements = [word.parse(p) for p in parameters[3:]] or ["READ"]
-        start_s = buffer[0].time_s
-        fields = (
-            _element(buffer[index], element, start_s)
-            for index in range(first - 1, last)
-            for element in elements
-        )
-        return ",".join(map(STYLE.format, fields))
-
-    def _ask_count(self, _: Suffixes, parameters: Parameters) -> Reply:
-        return str(len(self._optional_buffer(parameters)))
-
-    def _clear_buffer(self, _: Suffixes, parameters: Parameters) -> None:
-        self._optional_buffer(parameters).clear()
-
-    def _put_points(self, _: Suffixes, parameters: Parameters) -> None:
-        """Resize a buffer, which empties it."""
-        if not parameters:
-            raise ScpiError(-109)
-        points = Integer(10, 6_875_000).parse(parameters[0])
-        self._optional_buffer(parameters[1:])
-        name = parameters[1].text().strip().upper() if parameters[1:] else BUFFERS[0]
-        self._buffers[name] = deque(maxlen=points)
-
-    def _ask_points(self, _: Suffixes, parameters: Parameters) -> Reply:
-        return str(self._optional_buffer(parameters).maxlen)
-
 
 def _first(suffixes: Suffixes) -> None:
     if suffixes[0] != 1:
         raise ScpiError(-114)
+
+
+def _user(suffixes: Suffixes) -> int:
+    if suffixes[-1] not in USER_DELAYS:
+        raise ScpiError(-114)
+    return suffixes[-1]
 
 
 def _beep(_: Suffixes, parameters: Parameters) -> None:
@@ -421,29 +467,3 @@ def _beep(_: Suffixes, parameters: Parameters) -> None:
         raise ScpiError(-109 if len(parameters) < 2 else -108)
     Number("HZ", 20.0, 8e3).parse(parameters[0])
     Number("S", 0.0, 100.0).parse(parameters[1])
-
-
-def _fitting(quantity: str, value: float) -> float:
-    """Return the smallest range that holds a value, or the largest there is."""
-    ranges = RANGES[quantity]
-    fitting = (limit for limit in ranges if abs(value) <= limit * OVER_RANGE)
-    return next(fitting, ranges[-1])
-
-
-def _with_level(quantity: str, source: Source, level: float) -> Source:
-    if source.auto:
-        return replace(source, level=level, range=_fitting(quantity, level))
-    if abs(level) > source.range * OVER_RANGE * (1.0 + 1e-9):
-        raise ScpiError(-222, "the level exceeds the source range")
-    return replace(source, level=level)
-
-
-def _with_range(quantity: str, source: Source, value: float) -> Source:
-    fixed = replace(source, range=_fitting(quantity, value), auto=False)
-    return _with_level(quantity, fixed, source.level)
-
-
-def _element(reading: Reading, element: str, start_s: float) -> float:
-    if element == "READ":
-        return reading.value
-    return reading.source if element == "SOUR" else reading.time_s - start_s

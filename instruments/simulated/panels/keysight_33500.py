@@ -14,23 +14,42 @@ import numpy as np
 from labctl.clock import Clock
 from labctl.instruments.codecs.scpi import (
     Command,
+    Do,
     Parameters,
     Reply,
     ScpiCore,
     Suffixes,
     action,
+    none,
     only,
     readout,
     setting,
 )
 from labctl.instruments.codecs.scpi_status import ScpiError
-from labctl.instruments.codecs.scpi_values import Boolean, Kind, Number, T, Text, Word
+from labctl.instruments.codecs.scpi_values import (
+    Boolean,
+    Kind,
+    Number,
+    T,
+    Text,
+    Word,
+    spellings,
+)
 from labctl.instruments.simulated.panels.arbitrary_memory import ArbitraryMemory
+from labctl.instruments.simulated.panels.generator_commands import (
+    INFINITE,
+    ROOT,
+    burst_commands,
+    mode_commands,
+    shape_commands,
+    trigger_commands,
+)
 from labctl.instruments.simulated.panels.generator_settings import (
     LARGEST_OPEN_V,
     Settings,
     divider,
 )
+from labctl.instruments.simulated.panels.generator_system import GeneratorSystem
 from labctl.instruments.simulated.panels.waveforms import (
     Samples,
     noise_waveform,
@@ -39,8 +58,8 @@ from labctl.instruments.simulated.panels.waveforms import (
 )
 from labctl.instruments.simulated.ports import Drive, DrivePort, TriggerPort
 
-_INFINITE = {"INFinity": math.inf}
-_ROOT = "[:SOURce#]"
+SHAPES = ("SINusoid", "SQUare", "TRIangle", "RAMP", "PULSe", "NOISe", "ARBitrary", "DC")
+LEVEL = Number("V", -LARGEST_OPEN_V, LARGEST_OPEN_V, 0.0)
 
 
 class Keysight33500Panel:
@@ -50,12 +69,12 @@ class Keysight33500Panel:
     scales the voltages as it does on a bench. *TRG starts the bursts of the outputs whose trigger
     source is BUS, then fires `trigger_out`; pulses on `trigger_in` start those whose source is
     EXT. A trigger that nothing waits for, or during a burst, is ignored (-211). With trigger
-    source IMM or TIM a burst repeats every BURS:INT:PER; gated bursts are refused (-221), since
-    nothing gates. An uploaded waveform plays -1..+1 as offset +- VOLT/2. Assumed, not confirmed
-    by a source: at least 8 points, names of at most 12 characters, error 786 for a name that
-    exists, *RST emptying the volatile memory, 10 V as the largest open-circuit peak.
-    FUNC:ARB:FILT is kept, but a `Drive` is the ideal signal before any filter. PRBS, sequences
-    and mass memory are not fitted.
+    source IMM a burst repeats every BURS:INT:PER, with TIM every TRIG:TIM; gated bursts are
+    refused (-221), since nothing gates. An uploaded waveform plays -1..+1 as offset +- VOLT/2.
+    Assumed, not confirmed by a source: at least 8 points, names of at most 12 characters, error
+    786 for a name that exists, *RST emptying the volatile memory, 10 V as the largest open-circuit
+    peak. FUNC:ARB:FILT and the edges of pulses are kept, but a `Drive` is the ideal signal before
+    any filter. PRBS, modulation, sweeps, sequences and mass memory are not fitted.
     """
 
     def __init__(
@@ -79,7 +98,9 @@ class Keysight33500Panel:
         self._ports, self._trigger_out = dict(outputs), trigger_out
         self._memory_samples, self._max_rate_hz = memory_samples, max_sample_rate_hz
         self._max_frequency_hz, self._noise_seed = max_frequency_hz, noise_seed
+        self._frequency = Number("HZ", 1e-6, max_frequency_hz, 1e3)
         self._connected = divider(connected_load_ohm)
+        self._system = GeneratorSystem(self._ports)
         self._scpi = ScpiCore(
             self._commands(),
             identity=f"Agilent Technologies,{model},{serial},{firmware}",
@@ -96,6 +117,7 @@ class Keysight33500Panel:
         self._reset()
 
     def _reset(self) -> None:
+        self._system.reset()
         self._settings = {number: Settings() for number in self._ports}
         self._memory = {number: ArbitraryMemory(self._memory_samples) for number in self._ports}
         self._start_s = dict.fromkeys(self._ports, 0.0)
@@ -110,7 +132,12 @@ class Keysight33500Panel:
             *self._signal_commands(),
             *self._level_commands(),
             *self._waveform_commands(),
-            *self._burst_commands(),
+            *shape_commands(self._setting, self._max_frequency_hz),
+            *burst_commands(self._setting),
+            *trigger_commands(self._setting),
+            *mode_commands(self._setting),
+            *self._apply_commands(),
+            *self._system.commands(),
         ]
 
     def _setting(
@@ -129,23 +156,21 @@ class Keysight33500Panel:
         )
 
     def _signal_commands(self) -> list[Command]:
-        shapes = ("SINusoid", "SQUare", "TRIangle", "RAMP", "PULSe", "NOISe", "ARBitrary", "DC")
-        frequency = Number("HZ", 1e-6, self._max_frequency_hz, 1e3)
         return [
             self._setting(
-                f"{_ROOT}:FUNCtion",
-                Word(*shapes),
+                f"{ROOT}:FUNCtion",
+                Word(*SHAPES),
                 lambda s: s.function,
                 lambda s, function: replace(s, function=function),
             ),
             self._setting(
-                f"{_ROOT}:FREQuency",
-                frequency,
+                f"{ROOT}:FREQuency",
+                self._frequency,
                 lambda s: s.frequency_hz,
-                lambda s, frequency_hz: replace(s, frequency_hz=frequency_hz),
+                lambda s, frequency_hz: s.with_frequency(frequency_hz),
             ),
             self._setting(
-                f"{_ROOT}:PHASe",
+                f"{ROOT}:PHASe",
                 Number("DEG", -360.0, 360.0, 0.0),
                 lambda s: s.phase_deg,
                 lambda s, phase_deg: replace(s, phase_deg=phase_deg),
@@ -153,7 +178,7 @@ class Keysight33500Panel:
             self._setting(":OUTPut#", Boolean(), lambda s: s.on, lambda s, on: replace(s, on=on)),
             self._setting(
                 ":OUTPut#:LOAD",
-                Number("OHM", 1.0, 10e3, 50.0, words=_INFINITE),
+                Number("OHM", 1.0, 10e3, 50.0, words=INFINITE),
                 lambda s: s.load_ohm,
                 lambda s, load_ohm: s.with_load(load_ohm),
             ),
@@ -163,33 +188,32 @@ class Keysight33500Panel:
                 lambda s: s.polarity,
                 lambda s, polarity: replace(s, polarity=polarity),
             ),
-            action(f"{_ROOT}:PHASe:SYNChronize", lambda _: self._synchronise()),
+            action(f"{ROOT}:PHASe:SYNChronize", lambda _: self._synchronise()),
         ]
 
     def _level_commands(self) -> list[Command]:
-        level = Number("V", -LARGEST_OPEN_V, LARGEST_OPEN_V, 0.0)
         return [
-            Command(f"{_ROOT}:VOLTage", self._put_amplitude, self._ask_amplitude),
+            Command(f"{ROOT}:VOLTage", self._put_amplitude, self._ask_amplitude),
             self._setting(
-                f"{_ROOT}:VOLTage:OFFSet",
-                level,
+                f"{ROOT}:VOLTage:OFFSet",
+                LEVEL,
                 lambda s: s.offset_v,
                 lambda s, offset_v: replace(s, offset_v=offset_v),
             ),
             self._setting(
-                f"{_ROOT}:VOLTage:HIGH",
-                level,
+                f"{ROOT}:VOLTage:HIGH",
+                LEVEL,
                 lambda s: s.high_v,
                 lambda s, high_v: s.between(s.low_v, high_v),
             ),
             self._setting(
-                f"{_ROOT}:VOLTage:LOW",
-                level,
+                f"{ROOT}:VOLTage:LOW",
+                LEVEL,
                 lambda s: s.low_v,
                 lambda s, low_v: s.between(low_v, s.high_v),
             ),
             self._setting(
-                f"{_ROOT}:VOLTage:UNIT",
+                f"{ROOT}:VOLTage:UNIT",
                 Word("VPP", "VRMS", "DBM"),
                 lambda s: s.unit,
                 lambda s, unit: s.with_unit(unit),
@@ -199,11 +223,11 @@ class Keysight33500Panel:
     def _waveform_commands(self) -> list[Command]:
         rate = Number("SA/S", 1e-6, self._max_rate_hz, 40e3)
         return [
-            Command(f"{_ROOT}:DATA:ARBitrary", lambda n, p: self._upload(n, p, dac=False)),
-            Command(f"{_ROOT}:DATA:ARBitrary:DAC", lambda n, p: self._upload(n, p, dac=True)),
-            action(f"{_ROOT}:DATA:VOLatile:CLEar", self._clear_memory),
-            readout(f"{_ROOT}:DATA:VOLatile:CATalog", self._catalogue),
-            readout(f"{_ROOT}:DATA:VOLatile:FREE", lambda n: f"{self._memory_of(n).free:+d}"),
+            Command(f"{ROOT}:DATA:ARBitrary", lambda n, p: self._upload(n, p, dac=False)),
+            Command(f"{ROOT}:DATA:ARBitrary:DAC", lambda n, p: self._upload(n, p, dac=True)),
+            action(f"{ROOT}:DATA:VOLatile:CLEar", self._clear_memory),
+            readout(f"{ROOT}:DATA:VOLatile:CATalog", self._catalogue),
+            readout(f"{ROOT}:DATA:VOLatile:FREE", lambda n: f"{self._memory_of(n).free:+d}"),
             setting(
                 ":FORMat:BORDer",
                 Word("NORMal", "SWAPped"),
@@ -211,74 +235,61 @@ class Keysight33500Panel:
                 lambda _, order: self._put_order(order),
             ),
             setting(
-                f"{_ROOT}:FUNCtion:ARBitrary",
+                f"{ROOT}:FUNCtion:ARBitrary",
                 Text(),
                 lambda n: self._of(n).waveform,
                 self._select,
             ),
             self._setting(
-                f"{_ROOT}:FUNCtion:ARBitrary:SRATe",
+                f"{ROOT}:FUNCtion:ARBitrary:SRATe",
                 rate,
                 lambda s: s.sample_rate_hz,
                 lambda s, sample_rate_hz: replace(s, sample_rate_hz=sample_rate_hz),
             ),
             self._setting(
-                f"{_ROOT}:FUNCtion:ARBitrary:FILTer",
+                f"{ROOT}:FUNCtion:ARBitrary:FILTer",
                 Word("NORMal", "STEP", "OFF"),
                 lambda s: s.filter,
                 lambda s, filter_: replace(s, filter=filter_),
             ),
             self._setting(
-                f"{_ROOT}:FUNCtion:ARBitrary:PTPeak",
+                f"{ROOT}:FUNCtion:ARBitrary:PTPeak",
                 Number("V", 0.0, 2.0 * LARGEST_OPEN_V, 0.1),
                 lambda s: s.amplitude_vpp,
                 lambda s, amplitude_vpp: replace(s, amplitude_vpp=amplitude_vpp),
             ),
         ]
 
-    def _burst_commands(self) -> list[Command]:
-        sources = Word("IMMediate", "EXTernal", "TIMer", "BUS")
+    def _apply_commands(self) -> list[Command]:
         return [
-            self._setting(
-                f"{_ROOT}:BURSt:STATe",
-                Boolean(),
-                lambda s: s.burst,
-                lambda s, burst: replace(s, burst=burst),
-            ),
-            self._setting(
-                f"{_ROOT}:BURSt:MODE", Word("TRIGgered", "GATed"), lambda s: "TRIG", _not_gated
-            ),
-            self._setting(
-                f"{_ROOT}:BURSt:NCYCles",
-                Number("", 1.0, 1e8, 1.0, words=_INFINITE),
-                lambda s: s.cycles,
-                lambda s, cycles: replace(s, cycles=_whole(cycles)),
-            ),
-            self._setting(
-                f"{_ROOT}:BURSt:INTernal:PERiod",
-                Number("S", 1e-6, 8e3, 10e-3),
-                lambda s: s.burst_period_s,
-                lambda s, burst_period_s: replace(s, burst_period_s=burst_period_s),
-            ),
-            self._setting(
-                ":TRIGger#:SOURce",
-                sources,
-                lambda s: s.trigger_source,
-                lambda s, trigger_source: replace(s, trigger_source=trigger_source),
-            ),
-            self._setting(
-                ":TRIGger#:SLOPe",
-                Word("POSitive", "NEGative"),
-                lambda s: s.trigger_slope,
-                lambda s, trigger_slope: replace(s, trigger_slope=trigger_slope),
-            ),
-            self._setting(
-                ":TRIGger#:DELay",
-                Number("S", 0.0, 1e3, 0.0),
-                lambda s: s.trigger_delay_s,
-                lambda s, trigger_delay_s: replace(s, trigger_delay_s=trigger_delay_s),
-            ),
+            Command(f"{ROOT}:APPLy", ask=self._applied),
+            *(Command(f"{ROOT}:APPLy:{shape}", self._applying(shape)) for shape in SHAPES),
         ]
+
+    def _applying(self, shape: str) -> Do:
+        """Return the command that plays a shape: [frequency [, amplitude [, offset]]]."""
+        function = spellings(shape)[0]
+
+        def do(suffixes: Suffixes, parameters: Parameters) -> None:
+            none(parameters[3:])
+            new = replace(self._of(suffixes), function=function, on=True, burst=False)
+            if parameters:
+                new = new.with_frequency(self._frequency.parse(parameters[0]))
+            if len(parameters) > 1:
+                vpp = new.parse_amplitude(parameters[1], self._rms(suffixes))
+                new = replace(new, amplitude_vpp=vpp)
+            if len(parameters) > 2:
+                new = replace(new, offset_v=LEVEL.parse(parameters[2]))
+            self._adopt(suffixes, new)
+
+        return do
+
+    def _applied(self, suffixes: Suffixes, parameters: Parameters) -> Reply:
+        none(parameters)
+        s = self._of(suffixes)
+        amplitude = s.in_unit(s.amplitude_vpp, self._rms(suffixes))
+        values = (s.frequency_hz, amplitude, s.offset_v)
+        return f'"{s.function} {",".join(map(LEVEL.format, values))}"'
 
     def _number(self, suffixes: Suffixes) -> int:
         if suffixes[0] not in self._ports:
@@ -359,7 +370,7 @@ class Keysight33500Panel:
 
     def _repeating_burst(self, settings: Settings, volts: Samples, rate_hz: float) -> Samples:
         """Return one period of a burst with the rest up to the next one."""
-        period = round(settings.burst_period_s * rate_hz)
+        period = round(settings.repetition_s() * rate_hz)
         if settings.cycles * volts.size >= period:
             return volts
         if period > max(self._memory_samples, volts.size):
@@ -383,16 +394,23 @@ class Keysight33500Panel:
         return self._volts[number]
 
     def _unit_waveform(self, number: int, settings: Settings) -> tuple[Samples, float]:
-        function = settings.function
+        function, phase_deg = settings.function, settings.start_phase_deg()
         uploaded = self._memory[number].get(settings.waveform)
         if function == "ARB" and uploaded is not None:
-            return uploaded, settings.sample_rate_hz
+            turn = round(phase_deg / 360.0 * uploaded.size)
+            return np.roll(uploaded, -turn) if turn else uploaded, settings.sample_rate_hz
         if function in ("ARB", "DC"):
             return np.zeros(1, np.float32), settings.sample_rate_hz
         if function == "NOIS":
             return noise_waveform(self._noise_seed + number), self._max_rate_hz
-        phase_rad = math.radians(settings.phase_deg)
-        return standard_waveform(function, settings.frequency_hz, phase_rad, self._max_rate_hz)
+        return standard_waveform(
+            function,
+            settings.frequency_hz,
+            math.radians(phase_deg),
+            self._max_rate_hz,
+            high=settings.high_part(),
+            symmetry=settings.symmetry_pct / 100.0,
+        )
 
     def _bus_trigger(self) -> None:
         """Start the bursts that wait for *TRG, then pulse the trigger output."""
@@ -434,13 +452,3 @@ class Keysight33500Panel:
         cycles = None if endless else int(settings.cycles)
         self._busy_until_s[number] = start_s + settings.cycles * volts.size / rate_hz
         self._ports[number].play(Drive(volts, rate_hz, start_s, cycles, float(volts[0])))
-
-
-def _whole(cycles: float) -> float:
-    return cycles if cycles == math.inf else float(math.floor(cycles + 0.5))
-
-
-def _not_gated(settings: Settings, mode: str) -> Settings:
-    if mode == "GAT":
-        raise ScpiError(-221, "no gate signal is connected")
-    return settings

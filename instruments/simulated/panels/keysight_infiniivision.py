@@ -6,9 +6,8 @@ PyMeasure, python-ivi and labscript.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,66 +25,43 @@ from labctl.instruments.codecs.scpi import (
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Boolean, Integer, Kind, Number, T, Text, Word
 from labctl.instruments.simulated.panels.oscilloscope_record import (
+    AcquisitionType,
     ChannelSettings,
     Record,
     Transfer,
     WaveformFormat,
 )
-from labctl.instruments.simulated.ports import Capture, CaptureWindow, DigitizerPort
+from labctl.instruments.simulated.panels.oscilloscope_settings import (
+    DIVISIONS_X,
+    DIVISIONS_Y,
+    RANGE_LIMITS_V,
+    TIME_RANGE_LIMITS_S,
+    EdgeTrigger,
+    Timebase,
+    channel_summary,
+    checked,
+    coarser,
+    finer_window,
+)
+from labctl.instruments.simulated.ports import Capture, CaptureWindow, DigitizerPort, Volts
 
-DIVISIONS_X, DIVISIONS_Y = 10.0, 8.0
-RANGE_LIMITS_V = (8e-3, 40.0)
-TIME_RANGE_LIMITS_S = (20e-9, 500.0)
 RUN_BIT, WAIT_TRIGGER_BIT = 8, 32
-_REFERENCE = {"LEFT": 0.1, "CENT": 0.5, "RIGH": 0.9}
-
-
-def engineering(value: float) -> str:
-    """Write a number as the instrument does: +40.0E+00, +500.0E-06; 0 below 1e-99."""
-    if abs(value) < 1e-99:
-        return "+0.0E+00"
-    exponent = 3 * math.floor(math.log10(abs(value)) / 3)
-    mantissa = f"{value / 10.0**exponent:+.9g}"
-    return f"{mantissa}{'' if '.' in mantissa else '.0'}E{exponent:+03d}"
-
-
-@dataclass(frozen=True)
-class Timebase:
-    """Horizontal settings: full range, and the reference point's time after the trigger."""
-
-    range_s: float = 1e-3
-    position_s: float = 0.0
-    reference: str = "CENT"
-
-    @property
-    def start_s(self) -> float:
-        """Time of the left edge of the screen after the trigger."""
-        return self.position_s - _REFERENCE[self.reference] * self.range_s
-
-
-@dataclass(frozen=True)
-class EdgeTrigger:
-    """Edge trigger settings."""
-
-    source: str = "CHAN1"
-    level_v: float = 0.0
-    slope: str = "POS"
 
 
 class InfiniiVisionPanel:
     """An oscilloscope of `channels` channels; satisfies `FrontPanel`.
 
-    The sample rate is the largest that lets the time range fit in `memory_samples`. :DIG and
-    :SING acquire once: with trigger source EXT they arm the digitizer and wait for its trigger,
-    however long; *OPC? answers when it has come, :OPER:COND? tells meanwhile. With a channel as
-    source, the first edge within one record's length triggers, and without any edge (or with
-    source LINE) the record is untriggered, as in the instrument's automatic sweep. :RUN arms
-    again after every record. A record keeps the settings it was made with until the next one. All
-    transfer modes (NORM, MAX, RAW) read the whole record, thinned out to :WAV:POIN. Only
-    acquisition type NORMal is fitted (-221 for others). Coupling, impedance and bandwidth limit
-    are kept and read back, but the digitizer port takes range and offset only. Assumed, not
-    confirmed by a source: bits 8 (run) and 32 (waiting for trigger) of :OPER:COND?, the reply to
-    :TIM?, the limits of range and time base.
+    The sample rate is the largest that lets the time range fit in `memory_samples`. :DIG and :SING
+    acquire once: with trigger source EXT they arm the digitizer and wait for its trigger, however
+    long; *OPC? answers when it has come, :OPER:COND? tells meanwhile. With a channel as source,
+    the first edge within one record's length triggers, and without any edge (or with source LINE)
+    the record is untriggered, as in the instrument's automatic sweep. :RUN arms again after every
+    record. A record keeps the settings it was made with until the next one. All transfer modes
+    (NORM, MAX, RAW) read the whole record, thinned out to :WAV:POIN. HRESolution averages up to 16
+    finer samples into one, AVERage :ACQ:COUN records; PEAK is not fitted. Coupling, impedance and
+    bandwidth limit are kept and read back, but the digitizer port takes range and offset only.
+    Assumed, not confirmed by a source: bits 8 (run) and 32 (waiting for trigger) of :OPER:COND?,
+    the reply to :TIM?, the limits of range and time base.
     """
 
     def __init__(
@@ -130,7 +106,8 @@ class InfiniiVisionPanel:
         self._trigger = EdgeTrigger()
         self._format = WaveformFormat()
         self._source = first
-        self._count = 8
+        self._type = AcquisitionType()
+        self._left = 0
         self._armed = self._running = False
         self._expected: CaptureWindow | None = None
         self._record: Record | None = None
@@ -156,9 +133,13 @@ class InfiniiVisionPanel:
             action(":AUToscale", lambda _: self._autoscale()),
             action(":SYSTem:PRESet", lambda _: self._reset()),
             readout(":OPERegister:CONDition", lambda _: f"{self._condition():+d}"),
-            setting(":ACQuire:TYPE", types, lambda _: "NORM", lambda _, name: _only_normal(name)),
+            setting(":ACQuire:TYPE", types, lambda _: self._type.name, self._put_type),
             setting(":ACQuire:MODE", Word("RTIMe"), lambda _: "RTIM", lambda _, name: None),
-            setting(":ACQuire:COUNt", Integer(2, 65536, 8), lambda _: self._count, self._put_count),
+            readout(":ACQuire:POINts", lambda _: f"{self._window([]).samples:+d}"),
+            readout(":ACQuire:SRATe", lambda _: f"{self._window([]).sample_rate_hz:+.8E}"),
+            setting(
+                ":ACQuire:COUNt", Integer(2, 65536, 8), lambda _: self._type.count, self._put_count
+            ),
         ]
 
     def _channel(
@@ -172,7 +153,7 @@ class InfiniiVisionPanel:
 
         def adopt(suffixes: Suffixes, value: T) -> None:
             number = self._number(suffixes)
-            self._channels[number] = _checked(put(self._channels[number], value))
+            self._channels[number] = checked(put(self._channels[number], value))
 
         return setting(
             f":CHANnel#:{node}", kind, lambda n: get(self._channels[self._number(n)]), adopt
@@ -241,7 +222,7 @@ class InfiniiVisionPanel:
         low_s, high_s = TIME_RANGE_LIMITS_S
         style = "{:+.8E}"
         return [
-            readout(":TIMebase", lambda _: self._timebase_summary()),
+            readout(":TIMebase", lambda _: self._timebase.summary()),
             setting(":TIMebase:MODE", Word("MAIN"), lambda _: "MAIN", lambda _, name: None),
             self._timebase_setting(
                 "RANGe",
@@ -368,33 +349,18 @@ class InfiniiVisionPanel:
 
     def _channel_summary(self, suffixes: Suffixes) -> str:
         number = self._number(suffixes)
-        c = self._channels[number]
-        fields = [
-            f":CHAN{number}:RANG {engineering(c.range_v)}",
-            f"OFFS {engineering(c.offset_v)}",
-            f"COUP {c.coupling}",
-            f"IMP {c.impedance}",
-            f"DISP {c.display:d}",
-            f"BWL {c.bandwidth_limit:d}",
-            f"INV {c.invert:d}",
-            f'LAB "{c.label}"',
-            "UNIT VOLT",
-            f"PROB {engineering(c.probe)}",
-            "PROB:SKEW +0.00E+00",
-            "STYP SING",
-        ]
-        return ";".join(fields)
-
-    def _timebase_summary(self) -> str:
-        t = self._timebase
-        ranges = f"MAIN:RANG {engineering(t.range_s)};POS {engineering(t.position_s)}"
-        return f":TIM:MODE MAIN;REF {t.reference};{ranges}"
+        return channel_summary(number, self._channels[number])
 
     def _put_count(self, _: Suffixes, count: int) -> None:
-        self._count = count
+        self._type = replace(self._type, count=count)
+
+    def _put_type(self, _: Suffixes, name: str) -> None:
+        if name == "PEAK":
+            raise ScpiError(-221, "peak detection is not fitted")
+        self._type = replace(self._type, name=name)
 
     def _put_source(self, _: Suffixes, source: str) -> None:
-        self._source = int(source.removeprefix("CHAN"))
+        self._source = int(source[4:])
 
     def _displayed(self) -> list[int]:
         return [number for number, c in self._channels.items() if c.display]
@@ -439,23 +405,45 @@ class InfiniiVisionPanel:
             self._digitizer.disarm()
             self._armed = False
         window = self._window(numbers)
-        settings = dict(self._channels)
-        self._expected = window
+        finer = self._type.finer(window.sample_rate_hz, self._max_rate_hz)
+        fine = finer_window(window, finer)
+        self._expected, self._left = fine, self._type.records
+        self._sum: dict[int, Volts] = {}
+        settings, how = dict(self._channels), self._type
+
+        def deliver(capture: Capture) -> None:
+            self._store(fine, Record(window, settings, coarser(capture, finer), how), deliver)
+
         if self._trigger.source == "EXT":
             self._armed = True
-            self._digitizer.arm(window, lambda capture: self._store(window, settings, capture))
-        elif self._trigger.source == "LINE":
-            self._store(window, settings, self._digitizer.capture_now(window))
-        else:
-            self._store(window, settings, self._edge_capture(window))
+            self._digitizer.arm(fine, deliver)
+            return
+        for _ in range(self._left):
+            at_once = self._trigger.source == "LINE"
+            deliver(self._digitizer.capture_now(fine) if at_once else self._edge_capture(fine))
 
     def _store(
-        self, window: CaptureWindow, settings: dict[int, ChannelSettings], capture: Capture
+        self, fine: CaptureWindow, record: Record, deliver: Callable[[Capture], None]
     ) -> None:
-        if window is not self._expected:
+        """Add one record to those to be averaged; keep their mean when it is the last."""
+        if fine is not self._expected:
             return
-        volts = {number: settings[number].displayed(capture[number]) for number in window.channels}
-        self._record = Record(window, settings, volts)
+        self._left -= 1
+        for number, volts in record.volts.items():
+            self._sum[number] = self._sum[number] + volts if number in self._sum else volts
+        if self._left > 0:
+            if self._armed:
+                self._digitizer.arm(fine, deliver)
+            return
+        scale = np.float32(record.type.records)
+        self._record = replace(
+            record,
+            volts={
+                number: record.settings[number].displayed(total / scale if scale != 1 else total)
+                for number, total in self._sum.items()
+            },
+        )
+        self._sum.clear()
         self._armed = False
 
     def _refresh(self) -> None:
@@ -478,17 +466,8 @@ class InfiniiVisionPanel:
         )
         capture = self._digitizer.capture_now(longer)
         shown = self._channels[source].displayed(capture[source])
-        first = lead + start + self._first_edge(shown[lead : lead + window.samples + 1])
+        first = lead + start + self._trigger.first_edge(shown[lead : lead + window.samples + 1])
         return {n: capture[n][first : first + window.samples].copy() for n in window.channels}
-
-    def _first_edge(self, volts: np.ndarray[tuple[int], np.dtype[np.float32]]) -> int:
-        """Return the index of the first edge, 0 if there is none."""
-        above = volts >= self._trigger.level_v
-        edges = {
-            "POS": above[1:] & ~above[:-1],
-            "NEG": above[:-1] & ~above[1:],
-        }.get(self._trigger.slope, above[1:] ^ above[:-1])
-        return int(np.argmax(edges)) + 1 if edges.any() else 0
 
     def _autoscale(self) -> None:
         """Fit range and offset of each displayed channel to what it sees, in two passes."""
@@ -519,15 +498,3 @@ class InfiniiVisionPanel:
             return Transfer(self._record, self._source, self._format).points
         samples = self._window([]).samples
         return min(samples, self._format.points or samples)
-
-
-def _checked(settings: ChannelSettings) -> ChannelSettings:
-    low_v, high_v = RANGE_LIMITS_V
-    if not low_v * 0.999 <= settings.range_v / settings.probe <= high_v * 1.001:
-        raise ScpiError(-222)
-    return settings
-
-
-def _only_normal(name: str) -> None:
-    if name != "NORM":
-        raise ScpiError(-221, "only normal acquisition is fitted")

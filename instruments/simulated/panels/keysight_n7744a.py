@@ -22,10 +22,10 @@ from labctl.instruments.codecs.scpi import (
     Suffixes,
     action,
     readout,
-    setting,
 )
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import INFINITY, Boolean, Integer, Kind, Number, T, Word
+from labctl.instruments.simulated.panels.kept_settings import kept
 from labctl.instruments.simulated.panels.optical_values import (
     DBM,
     WATT,
@@ -161,11 +161,10 @@ class KeysightN7744APanel:
     ) -> Command:
         """Declare a setting of one port: how to read it and what the new settings are."""
 
-        def adopt(suffixes: Suffixes, value: T) -> None:
-            slot = self._slot(suffixes)
-            self._settings[slot] = put(self._settings[slot], value)
+        def write(suffixes: Suffixes, settings: Settings) -> None:
+            self._settings[self._slot(suffixes)] = settings
 
-        return setting(pattern, kind, lambda n: get(self._settings[self._slot(n)]), adopt)
+        return kept(pattern, kind, get, put, lambda n: self._settings[self._slot(n)], write)
 
     def _power_commands(self) -> list[Command]:
         power = f":SENSe#{_CHANNEL}:POWer"
@@ -252,6 +251,7 @@ class KeysightN7744APanel:
             action(zero, lambda n: self._begin_zero([self._slot(n)])),
             action(f"{zero}:ALL", lambda _: self._begin_zero(list(self._sensors))),
             readout(zero, self._ask_zero),
+            readout(f"{zero}:ALL", self._ask_zero),
         ]
 
     def _logging_commands(self) -> list[Command]:

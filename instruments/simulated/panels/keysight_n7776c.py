@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,67 +24,30 @@ from labctl.instruments.codecs.scpi import (
     none,
     only,
     readout,
-    setting,
 )
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Boolean, Integer, Kind, Number, T, Word
+from labctl.instruments.simulated.panels.kept_settings import kept
+from labctl.instruments.simulated.panels.keysight_n7776c_sweep import (
+    SMALLEST_STEP_M,
+    LaserSweep,
+    Settings,
+    SweepLimits,
+)
 from labctl.instruments.simulated.panels.optical_values import (
-    DBM,
     LongNumber,
     PowerUnit,
     format_power,
     long_number,
     parse_power_w,
 )
-from labctl.instruments.simulated.panels.wavelength_sweep import SweepRun, WavelengthSweep
 from labctl.instruments.simulated.ports import LaserPort
 from labctl.units import db_to_ratio, wavelength_to_frequency_hz
 
 PIN = "1234"
-SMALLEST_STEP_M = 0.1e-12
-SWEEP_TIME_LIMITS_S = (1e-3, 1e5)
 SPEEDS_M_S = (0.5e-9, 1e-9, 50e-9, 80e-9, 200e-9)
 _SOURCE = "[:SOURce#][:CHANnel#]"
 _SWEEP = f"{_SOURCE}:WAVelength:SWEep"
-_FAULTS = {
-    368: "end wavelength <= start wavelength",
-    369: "sweep time too small",
-    370: "sweep time too big",
-    371: "trigger frequency too large",
-    372: "step too small",
-    373: "number of triggers exceeds allowed limit",
-    374: "lambda logging and modulation",
-    375: "lambda logging only works with step finished output trigger",
-    376: "lambda logging only works in continuous sweep mode",
-    377: "step is no multiple of the smallest one",
-    380: "start wavelength too small",
-    381: "end wavelength too large",
-}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What *RST resets; wavelengths in m, powers in W."""
-
-    wavelength_m: float
-    power_w: float
-    start_m: float
-    stop_m: float
-    speed_m_s: float
-    unit: int = DBM
-    on: bool = False
-    attenuation_db: float = 0.0
-    auto_attenuation: bool = True
-    modulated: bool = False
-    step_m: float = 1e-9
-    mode: str = "STEP"
-    cycles: int = 1
-    dwell_s: float = 0.1
-    repeat: str = "ONEW"
-    logging: bool = False
-    trigger_out: str = "DIS"
-    trigger_in: str = "IGN"
-    trigger_path: str = "DEF"
 
 
 class KeysightN7776CPanel:
@@ -94,11 +57,13 @@ class KeysightN7776CPanel:
     `identity` and `slot_identity` are options. Headers without index, and index 1 that stands for
     them, mean this laser. A power without suffix is in the unit of POW:UNIT, other numbers in base
     units. A sweep waits for :SWE:SOFT with trigger input SWS; :STEP:NEXT, or :SOFT with input
-    NEXT, moves a sweep in MAN mode. :FLAG? is odd while it waits. Assumed, not confirmed by a
-    source: limits and defaults of power, wavelength and attenuator, error -200 for switching on
-    while locked and for settings that a running sweep refuses, -224 for a wrong PIN, that locking
-    darkens the laser, that CYCL 0 sweeps until stopped, :FLAG? 2 once a sweep has begun, limits
-    behind :CHEC? (40 kHz triggers, `max_triggers`, sweep time), and both identities.
+    NEXT, moves a sweep in MAN mode. :FLAG? is 1 from the trigger awaited until the first cycle is
+    complete, then 2 for each cycle. Assumed, not confirmed by a source: limits and defaults of
+    power, wavelength and attenuator, error -200 for switching on while locked and for settings
+    that a running sweep refuses, -224 for a wrong PIN, that locking darkens the laser, that CYCL 0
+    sweeps until stopped, that :FLAG? keeps its count when the sweep is complete (a driver waits
+    for it, the manual has 0), limits behind :CHEC? (40 kHz triggers, `max_triggers`, sweep time),
+    and both identities.
     """
 
     def __init__(
@@ -122,9 +87,10 @@ class KeysightN7776CPanel:
         self.name, self._clock, self._laser, self._slot = name, clock, laser, slot
         self._slot_identity, self._locked = slot_identity, locked
         self._limits_m, self._power_limits_w = wavelength_limits_m, power_limits_w
-        self._sweep_limits_m = sweep_limits_m or wavelength_limits_m
+        self._sweep_limits = SweepLimits(
+            sweep_limits_m or wavelength_limits_m, max_trigger_hz, max_triggers
+        )
         self._largest_attenuation_db, self._speeds_m_s = largest_attenuation_db, speeds_m_s
-        self._max_trigger_hz, self._max_triggers = max_trigger_hz, max_triggers
         self._scpi = ScpiCore(
             self._commands(), identity=identity, reset=self._reset, message_bytes=1 << 16
         )
@@ -148,11 +114,7 @@ class KeysightN7776CPanel:
             stop_m=high_m,
             speed_m_s=max(self._speeds_m_s),
         )
-        self._run: SweepRun | None = None
-        self._step: int | None = None
-        self._waiting = False
-        self._flag = 0
-        self._log: np.ndarray[tuple[int], np.dtype[np.float64]] = np.empty(0)
+        self._sweep = LaserSweep(self._clock)
         self._emit()
 
     def _commands(self) -> list[Command]:
@@ -175,18 +137,17 @@ class KeysightN7776CPanel:
     ) -> Command:
         """Declare a setting; one that is not for `sweeping` is refused while a sweep runs."""
 
-        def adopt(suffixes: Suffixes, value: T) -> None:
+        def read(suffixes: Suffixes) -> Settings:
             self._addressed(suffixes)
+            return self._settings
+
+        def write(_: Suffixes, settings: Settings) -> None:
             if not sweeping:
-                self._only_at_rest()
-            self._settings = put(self._settings, value)
+                self._sweep.only_at_rest()
+            self._settings = settings
             self._emit()
 
-        def show(suffixes: Suffixes) -> T:
-            self._addressed(suffixes)
-            return get(self._settings)
-
-        return setting(pattern, kind, show, adopt)
+        return kept(pattern, kind, get, put, read, write)
 
     def _system_commands(self) -> list[Command]:
         return [
@@ -243,7 +204,7 @@ class KeysightN7776CPanel:
             self._setting(
                 f"{_SOURCE}:WAVelength",
                 wavelength,
-                lambda s: self._wavelength_m(),
+                self._now_m,
                 lambda s, value_m: replace(s, wavelength_m=value_m),
             ),
             self._setting(
@@ -305,10 +266,12 @@ class KeysightN7776CPanel:
                 lambda s, logging: replace(s, logging=logging),
                 sweeping=True,
             ),
-            Command(f"{_SWEEP}[:STATe]", self._control, self._answer(lambda: str(self._state()))),
+            Command(
+                f"{_SWEEP}[:STATe]", self._control, self._answer(lambda: f"{self._sweep.state:+d}")
+            ),
             Command(f"{_SWEEP}:CHECkparams", ask=self._answer(self._check_text)),
-            Command(f"{_SWEEP}:EXPectedtriggernum", ask=self._answer(self._expected_triggers)),
-            Command(f"{_SWEEP}:FLAG", ask=self._answer(lambda: f"{self._flag:+d}")),
+            Command(f"{_SWEEP}:EXPectedtriggernum", ask=self._answer(self._triggers)),
+            Command(f"{_SWEEP}:FLAG", ask=self._answer(lambda: f"{self._sweep.flag:+d}")),
             action(f"{_SWEEP}:SOFTtrigger", self._soft_trigger),
             action(f"{_SWEEP}:STEP:NEXT", lambda n: self._walk(n, +1)),
             action(f"{_SWEEP}:STEP:PREVious", lambda n: self._walk(n, -1)),
@@ -355,10 +318,6 @@ class KeysightN7776CPanel:
             return get()
 
         return ask
-
-    def _only_at_rest(self) -> None:
-        if self._state() != 0:
-            raise ScpiError(-200, "Execution error; a sweep is running")
 
     def _identify_slot(self, suffixes: Suffixes) -> str:
         if suffixes[0] != self._slot:
@@ -410,53 +369,12 @@ class KeysightN7776CPanel:
                 return speed_m_s
         raise ScpiError(-222)
 
-    def _manual(self) -> bool:
-        return self._settings.mode == "MAN" or self._settings.trigger_in == "NEXT"
-
-    def _sweep(self) -> WavelengthSweep:
-        s = self._settings
-        return WavelengthSweep(
-            start_m=s.start_m,
-            stop_m=s.stop_m,
-            step_m=s.step_m,
-            speed_m_s=s.speed_m_s,
-            dwell_s=s.dwell_s,
-            continuous=s.mode == "CONT",
-            two_way=s.repeat == "TWOW",
-            cycles=float(s.cycles) or math.inf,
-        )
-
-    def _faults(self) -> list[tuple[int, bool]]:
-        """Return the checks of :CHEC?, in order, and whether each fails."""
-        s, sweep = self._settings, self._sweep()
-        shortest_s, longest_s = SWEEP_TIME_LIMITS_S
-        steps = s.step_m / SMALLEST_STEP_M
-        stepping = s.trigger_out == "STF" and s.mode == "CONT"
-        return [
-            (368, s.stop_m <= s.start_m),
-            (380, s.start_m < self._sweep_limits_m[0]),
-            (381, s.stop_m > self._sweep_limits_m[1]),
-            (369, sweep.way_s < shortest_s),
-            (370, sweep.way_s > longest_s),
-            (371, stepping and s.speed_m_s / s.step_m > self._max_trigger_hz * (1 + 1e-9)),
-            (373, s.trigger_out == "STF" and sweep.steps > self._max_triggers),
-            (374, s.logging and s.modulated),
-            (375, s.logging and s.trigger_out != "STF"),
-            (376, s.logging and s.mode != "CONT"),
-            (377, abs(steps - round(steps)) > 1e-3),
-        ]
-
-    def _check(self) -> int:
-        return next((code for code, fails in self._faults() if fails), 0)
-
     def _check_text(self) -> str:
-        code = self._check()
-        return f'{code},"{_FAULTS[code]}"' if code else "0,OK"
+        fault = self._sweep_limits.fault(self._settings)
+        return f'{fault[0]},"{fault[1]}"' if fault else "0,OK"
 
-    def _expected_triggers(self) -> str:
-        s = self._settings
-        each = self._sweep().steps if s.trigger_out == "STF" and s.stop_m > s.start_m else 1
-        return f"{0 if s.trigger_out == 'DIS' else each:+d}"
+    def _triggers(self) -> str:
+        return f"{self._settings.expected_triggers():+d}"
 
     def _control(self, suffixes: Suffixes, parameters: Parameters) -> None:
         self._addressed(suffixes)
@@ -466,110 +384,68 @@ class KeysightN7776CPanel:
         else:
             word = Word("STOP", "STARt", "PAUSe", "CONTinue").parse(parameters[0])
             state = ("STOP", "STAR", "PAUS", "CONT").index(word)
-        (self._stop, self._start, self._pause, self._continue)[state]()
+        (self._stop, self._start, self._sweep.pause, self._sweep.resume)[state]()
         self._emit()
 
     def _start(self) -> None:
-        self._only_at_rest()
-        code = self._check()
-        if code:
-            raise ScpiError(code, _FAULTS[code])
-        self._flag, self._log = 0, np.empty(0)
-        self._waiting = self._settings.trigger_in == "SWS"
-        self._step = 0 if self._manual() else None
-        self._flag = 1 if self._waiting else 2
-        if self._step is None:
-            self._run = SweepRun(self._clock, self._sweep())
-            if self._waiting:
-                self._run.pause()
+        self._sweep.only_at_rest()
+        fault = self._sweep_limits.fault(self._settings)
+        if fault:
+            raise ScpiError(*fault)
+        self._sweep.start(self._settings)
 
     def _stop(self) -> None:
         """Halt the sweep for good; the laser stays where it is."""
-        self._keep_log()
-        self._settings = replace(self._settings, wavelength_m=self._wavelength_m())
-        self._run, self._step, self._waiting = None, None, False
-
-    def _pause(self) -> None:
-        if self._run is None or self._waiting:
-            raise ScpiError(-200, "Execution error; no sweep is running")
-        self._run.pause()
-
-    def _continue(self) -> None:
-        if self._run is None or self._waiting:
-            raise ScpiError(-200, "Execution error; no sweep is paused")
-        self._run.resume()
+        wavelength_m = self._sweep.wavelength_m(self._settings)
+        self._sweep.stop(self._settings)
+        self._settings = replace(self._settings, wavelength_m=wavelength_m)
 
     def _soft_trigger(self, suffixes: Suffixes) -> None:
         self._addressed(suffixes)
-        if self._waiting and self._run is not None:
-            self._waiting, self._flag = False, self._flag + 1
-            self._run.resume()
-        elif self._step is not None and self._settings.trigger_in == "NEXT":
-            self._walk(suffixes, +1)
-        else:
-            raise ScpiError(-211)
+        self._sweep.trigger(self._settings)
+        self._emit()
 
     def _walk(self, suffixes: Suffixes, by: int) -> None:
         self._addressed(suffixes)
-        if self._step is None:
-            raise ScpiError(-200, "Execution error; no manual sweep is running")
-        if not 0 <= self._step + by < self._sweep().steps:
-            raise ScpiError(-222, "the sweep ends here")
-        self._step += by
+        self._sweep.walk(self._settings, by)
         self._emit()
-
-    def _state(self) -> int:
-        """Return 0 stopped, 1 running (or waiting for its trigger), 2 paused."""
-        if self._step is not None:
-            return 1
-        if self._run is None:
-            return 0
-        return 2 if self._run.paused and not self._waiting else 1
-
-    def _wavelength_m(self) -> float:
-        s = self._settings
-        if self._step is not None:
-            return s.start_m + self._step * s.step_m
-        return s.wavelength_m if self._run is None else self._run.wavelength_m()
 
     def _follow(self) -> None:
         """Bring the laser to where its sweep is, and end a sweep that is complete."""
-        if self._run is not None:
-            if self._run.done():
-                self._stop()
-            self._emit()
+        if self._sweep.complete:
+            self._stop()
+        self._emit()
 
     def _emit(self) -> None:
         s = self._settings
         ratio = 1.0 if s.auto_attenuation else db_to_ratio(-s.attenuation_db)
-        self._laser.set_emission(
-            s.on, s.power_w * ratio, wavelength_to_frequency_hz(self._wavelength_m())
-        )
+        frequency_hz = wavelength_to_frequency_hz(self._sweep.wavelength_m(s))
+        self._laser.set_emission(s.on, s.power_w * ratio, frequency_hz)
 
-    def _keep_log(self) -> None:
-        if self._run is not None and self._settings.logging and not self._waiting:
-            self._log = self._run.passed()
+    def _now_m(self, settings: Settings) -> float:
+        return self._sweep.wavelength_m(settings)
 
-    def _logged(self, parameters: Parameters, *words: str) -> str:
-        word = Word(*words).parse(only(parameters))
-        self._keep_log()
+    def _logged(self, parameters: Parameters) -> str:
+        """Return what the log is asked for as, with the log as long as it is by now."""
+        word = Word("LLOGging", "PMAX").parse(only(parameters))
+        self._sweep.keep_log(self._settings)
         return word
 
     def _ask_points(self, suffixes: Suffixes, parameters: Parameters) -> Reply:
         self._addressed(suffixes)
-        self._logged(parameters, "LLOGging", "PMAX")
-        return f"{self._log.size:+d}"
+        self._logged(parameters)
+        return f"{self._sweep.log.size:+d}"
 
     def _ask_data(self, suffixes: Suffixes, parameters: Parameters) -> Reply:
         """Return logged wavelengths in m as float64, or with PMAX pairs with a float32 in W."""
         self._addressed(suffixes)
-        word = self._logged(parameters, "LLOGging", "PMAX")
-        if not self._log.size:
+        word = self._logged(parameters)
+        if not self._sweep.log.size:
             raise ScpiError(-230, "nothing was logged")
         if word == "LLOG":
-            return encode_block(self._log.astype("<f8").tobytes())
-        pairs = np.empty(self._log.size, dtype=[("wavelength", "<f8"), ("power", "<f4")])
-        pairs["wavelength"], pairs["power"] = self._log, self._power_limits_w[1]
+            return encode_block(self._sweep.log.astype("<f8").tobytes())
+        pairs = np.empty(self._sweep.log.size, dtype=[("wavelength", "<f8"), ("power", "<f4")])
+        pairs["wavelength"], pairs["power"] = self._sweep.log, self._power_limits_w[1]
         return encode_block(pairs.tobytes())
 
     def _largest_power(self, suffixes: Suffixes, parameters: Parameters) -> Reply:

@@ -63,8 +63,8 @@ def parse_power_w(parameter: Parameter, unit: int) -> float:
         raise ScpiError(-104)
     if text.endswith("DBM") or (unit == DBM and not text[-1:].isalpha()):
         return dbm_to_w(Number("DBM", -_LARGEST_DBM, _LARGEST_DBM).parse(parameter))
-    plain = text.removesuffix("ATT") if text.endswith("WATT") else text
-    return Number("W").parse(Parameter(Form.PLAIN, plain.encode("latin-1")))
+    plain = bytes(parameter.data)
+    return Number("W").parse(Parameter(Form.PLAIN, plain[:-3] if text.endswith("WATT") else plain))
 
 
 def format_power(power_w: float, unit: int) -> str:

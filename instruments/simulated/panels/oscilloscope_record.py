@@ -15,6 +15,7 @@ from labctl.instruments.codecs.ieee488 import encode_block
 from labctl.instruments.simulated.ports import CaptureWindow, ChannelWindow, Volts
 
 FORMAT_CODES = {"BYTE": 0, "WORD": 1, "ASC": 4}
+MOST_FINER = 16
 _BITS = {"BYTE": 8, "WORD": 16}
 
 
@@ -54,6 +55,35 @@ class WaveformFormat:
     points: int | None = None
 
 
+@dataclass(frozen=True)
+class AcquisitionType:
+    """How a record comes about; `count` is that of averages.
+
+    NORM takes the samples, HRES the mean of up to 16 finer ones for each, AVER the mean of
+    `count` records.
+    """
+
+    name: str = "NORM"
+    count: int = 8
+
+    @property
+    def records(self) -> int:
+        """How many records are taken for one."""
+        return self.count if self.name == "AVER" else 1
+
+    @property
+    def code(self) -> int:
+        """Return what the preamble calls it (Programmer's Guide, :WAVeform:TYPE)."""
+        return {"NORM": 0, "AVER": 2, "HRES": 3}[self.name]
+
+    def finer(self, rate_hz: float, max_rate_hz: float) -> int:
+        """Return how many samples are taken for one."""
+        return max(min(int(max_rate_hz / rate_hz), MOST_FINER), 1) if self.name == "HRES" else 1
+
+
+NORMAL = AcquisitionType()
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """One acquisition with the settings it was made with; volts as displayed."""
@@ -61,6 +91,7 @@ class Record:
     window: CaptureWindow
     settings: Mapping[int, ChannelSettings]
     volts: Mapping[int, Volts]
+    type: AcquisitionType = NORMAL
 
 
 @dataclass(frozen=True)
@@ -110,8 +141,10 @@ class Transfer:
         return middle if self.format.unsigned else 0
 
     def preamble(self) -> str:
-        """Return the ten fields of `:WAV:PRE?`; type is always 0 (normal)."""
-        head = f"{FORMAT_CODES[self.format.form]:+d},+0,{self.points:+d},+1"
+        """Return the ten fields of `:WAV:PRE?`."""
+        how = self.record.type
+        kind = f"{FORMAT_CODES[self.format.form]:+d},{how.code:+d}"
+        head = f"{kind},{self.points:+d},{how.records:+d}"
         x = f"{self.x_increment_s:+.8E},{self.x_origin_s:+.8E},+0"
         y = f"{self.y_increment_v:+.8E},{self.y_origin_v:+.8E},{self.y_reference:+d}"
         return f"{head},{x},{y}"

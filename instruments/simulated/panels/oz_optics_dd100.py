@@ -1,6 +1,7 @@
 """Front panel of an OZ Optics DD-100-MC motor-driven attenuator: letters in, lines out.
 
-Source: the drivers of pylablib, QMI and Keck Observatory, which agree on these lines.
+Source: the drivers of pylablib, QMI and Keck Observatory, which agree on these lines; for motor
+positions (S, F, B) and homing the command list in the driver of Caltech Optical Observatories.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class OzOpticsDD100Panel:
     when the motor stands. Commands that arrive meanwhile wait. The light follows the motor at every
     message and read. Assumed, not confirmed by a source: an empty line after `Error!` too, motor
     positions proportional to the attenuation (`steps_per_db`), the motor's speed, home at no
-    attenuation, RST going home, the text of CALIB, and that attenuations count from the insertion
-    loss set with L.
+    attenuation and always found (`Diff=0`), `Error!` for a position beyond, RST going home, the
+    text of CALIB, and that attenuations count from the insertion loss set with L.
     """
 
     def __init__(
@@ -102,6 +103,8 @@ class OzOpticsDD100Panel:
         letters, argument = match.groups()
         if letters == "A" and argument == "?":
             return [f"Atten:{self._attenuation_db():.2f}(dB)"]
+        if letters in ("S", "F", "B"):
+            return self._put_position(letters, argument)
         if letters in ("A", "L") and argument not in (None, "?"):
             put = self._put_attenuation if letters == "A" else self._put_insertion_loss
             return put(float(argument))
@@ -112,7 +115,25 @@ class OzOpticsDD100Panel:
         if letters == "CD":
             return self._configuration()
         self._move(0)
-        return []
+        return ["Diff=0"] if letters == "H" else []
+
+    def _put_position(self, letters: str, argument: str | None) -> list[str]:
+        """Move to a step from home (S), or by steps (S+, S-, F, B), or tell where it is (S?)."""
+        if (argument is None) is (letters == "S") or "." in (argument or ""):
+            raise RefusedError
+        step = self._to_step
+        if argument is None:
+            step += 1 if letters == "F" else -1
+        elif argument != "?":
+            step = int(argument) + (step if argument[0] in "+-" else 0)
+        if not 0 <= step <= self._largest_step():
+            raise RefusedError
+        if argument != "?":
+            self._move(step)
+        return [f"Pos:{step}"]
+
+    def _largest_step(self) -> int:
+        return round((self._largest_db - self._insertion_loss_db) * self._steps_per_db)
 
     def _put_attenuation(self, attenuation_db: float) -> list[str]:
         if not self._insertion_loss_db <= attenuation_db <= self._largest_db:

@@ -6,15 +6,21 @@ Source: the vendor's Python library and programming manual (github.com/takeqontr
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from labctl.clock import Clock
+from labctl.instruments.simulated.panels.qontrol_frames import (
+    begins_frame,
+    frame_command,
+    frame_length,
+)
 from labctl.instruments.simulated.panels.serial_lines import LineInput, LineOutput
 from labctl.instruments.simulated.ports import SourcePort
 
 OVER_VOLTAGE, OVER_CURRENT = 1, 2
 UNRECOGNISED, BAD_PARAMETER, BAD_CHANNEL, FORBIDDEN = 10, 11, 12, 13
+VECTORS = ("VVEC", "IVEC", "VMAXVEC", "IMAXVEC")
 _COMMAND = re.compile(r"(NUPALL|VALL|IALL|[A-Z]+)(\d{0,4})(\?|=)(.*)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 # What falls short by less may be the noise of a reading.
@@ -46,8 +52,9 @@ class QontrolQ8ivPanel:
     and I? are what it measures, in V and mA. When a channel comes to its limit, an error line
     `E01:<channel>` or `E02:<channel>` comes at the next message or read, once until it has left
     the limit. Assumed, not confirmed by a source: that a channel at a limit stays there, two digits
-    and 00 for no channel in error lines, and the texts of firmware and lifetime. The binary mode
-    is not fitted: its bytes are unrecognised.
+    and 00 for no channel in error lines, and the texts of firmware and lifetime. Binary
+    frames are answered in text, as the vendor's library reads them; those by device number or to
+    all modules are unrecognised.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class QontrolQ8ivPanel:
         self._texts = {"ID": identity, "FIRMWARE": firmware, "LIFETIME": lifetime}
         self._full_v, self._full_a = full_scale_v, full_scale_a
         self._input, self._output = LineInput(longest=_LONGEST_LINE), LineOutput()
+        self._frame = bytearray()
         self._channels = {n: Channel(full_scale_v, full_scale_a) for n in self._ports}
         self._limited: dict[int, int | None] = dict.fromkeys(self._ports)
         for number in self._ports:
@@ -74,10 +82,13 @@ class QontrolQ8ivPanel:
 
     def write(self, data: bytes, *, end: bool) -> None:
         """Take bytes from the host and answer the lines that they complete."""
-        self._input.feed(data, end=end)
-        while (line := self._input.take()) is not None:
-            self._output.put(self._answer(line))
-            self._watch()
+        for part in self._parts(data):
+            self._input.feed(part, end=False)
+            self._work()
+        if end:
+            self._input.feed(b"", end=True)
+            self._frame.clear()
+            self._work()
 
     def read(self, limit: int) -> tuple[bytes, bool]:
         """Hand out up to `limit` bytes of the oldest line, and whether it ends with them."""
@@ -88,10 +99,29 @@ class QontrolQ8ivPanel:
         """Drop half a line and replies that wait."""
         self._input.clear()
         self._output.clear()
+        self._frame.clear()
 
     def status_byte(self) -> int:
         """Return 0: it has none."""
         return 0
+
+    def _parts(self, data: bytes) -> Iterator[bytes]:
+        """Yield what was received, with each binary frame as the line that it stands for."""
+        for byte in data:
+            if not self._frame and not begins_frame(byte):
+                yield bytes((byte,))
+                continue
+            self._frame.append(byte)
+            if len(self._frame) == frame_length(self._frame):
+                line = frame_command(self._frame, self._full_v, self._full_a * 1e3)
+                self._frame.clear()
+                yield f"\n{line}\n".encode("latin-1")
+
+    def _work(self) -> None:
+        """Answer the lines that wait."""
+        while (line := self._input.take()) is not None:
+            self._output.put(self._answer(line))
+            self._watch()
 
     def _answer(self, line: str) -> str:
         try:
@@ -107,8 +137,8 @@ class QontrolQ8ivPanel:
         header, digits, operator, argument = match.groups()
         if header in ("V", "I", "VMAX", "IMAX"):
             return self._channel_command(header, digits, operator, argument)
-        if header == "VVEC" and operator == "=":
-            return self._put_vector(digits, argument)
+        if header in VECTORS and operator == "=":
+            return self._put_vector(header.removesuffix("VEC"), digits, argument)
         if header == "NUP" and operator == "=" and not digits:
             self._index = int(self._number(argument, 0, 255.0))
             return ["OK"]
@@ -155,8 +185,8 @@ class QontrolQ8ivPanel:
 
     def _put(self, header: str, number: int, argument: str) -> None:
         in_volts = header.startswith("V")
-        largest = self._full_v if in_volts else self._full_a * 1e3
-        value = self._number(argument, number, largest) * (1.0 if in_volts else 1e-3)
+        value = self._number(argument, number, self._largest(header))
+        value *= 1.0 if in_volts else 1e-3
         channel = self._channels[number]
         if header == "VMAX":
             channel = replace(channel, voltage_limit_v=value)
@@ -167,18 +197,21 @@ class QontrolQ8ivPanel:
         self._channels[number] = channel
         self._apply(number)
 
-    def _put_vector(self, digits: str, argument: str) -> list[str]:
-        """Set the voltages of channels in a row: all of them, or none if one is wrong."""
+    def _put_vector(self, header: str, digits: str, argument: str) -> list[str]:
+        """Set what `header` is of channels in a row: of all of them, or none if one is wrong."""
         first = self._number_of(digits)
         words = argument.split(",")
         numbers = range(first, first + len(words))
         if any(number not in self._ports for number in numbers):
             raise FaultError(BAD_PARAMETER, first)
         for number, word in zip(numbers, words, strict=True):
-            self._number(word, number, self._full_v)
+            self._number(word, number, self._largest(header))
         for number, word in zip(numbers, words, strict=True):
-            self._put("V", number, word)
+            self._put(header, number, word)
         return ["OK"]
+
+    def _largest(self, header: str) -> float:
+        return self._full_v if header.startswith("V") else self._full_a * 1e3
 
     def _number(self, text: str, channel: int, largest: float) -> float:
         if _NUMBER.fullmatch(text.strip()) is None or not 0.0 <= float(text) <= largest:

@@ -1,91 +1,36 @@
 """Front panel of a Red Pitaya STEMlab 125-14 SCPI server: acquisition, generator and slow pins.
 
-Source: the official Python client and its examples (github.com/RedPitaya/RedPitaya-Examples), in
-agreement with the driver of PyMeasure.
+Source: the board's SCPI server (github.com/RedPitaya/RedPitaya, scpi-server) and the official
+Python client (github.com/RedPitaya/RedPitaya-Examples), in agreement with PyMeasure's driver.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TypeVar
-
-import numpy as np
-import numpy.typing as npt
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 
 from labctl.clock import Clock
-from labctl.instruments.codecs.ieee488 import encode_block, parse_error
+from labctl.instruments.codecs.ieee488 import parse_error
 from labctl.instruments.codecs.scpi import (
     SCPI_ERRORS,
     Command,
     Parameters,
-    Reply,
     ScpiCore,
     Suffixes,
-    action,
     only,
     readout,
-    setting,
 )
 from labctl.instruments.codecs.scpi_status import ERROR_TEXTS, MESSAGE_WAITS, ScpiError
-from labctl.instruments.codecs.scpi_values import Boolean, Integer, Kind, Number, Parameter, T, Word
-from labctl.instruments.simulated.panels.waveforms import Samples, standard_waveform
-from labctl.instruments.simulated.ports import (
-    Capture,
-    CaptureWindow,
-    ChannelWindow,
-    DigitizerPort,
-    Drive,
-    DrivePort,
-    Volts,
-)
+from labctl.instruments.codecs.scpi_values import Text
+from labctl.instruments.simulated.panels.red_pitaya_acquisition import RedPitayaAcquisition
+from labctl.instruments.simulated.panels.red_pitaya_generator import RedPitayaGenerator
+from labctl.instruments.simulated.panels.red_pitaya_pins import RedPitayaPins
+from labctl.instruments.simulated.ports import DigitizerPort, DrivePort
 
-U = TypeVar("U")
-
-CLOCK_HZ = 125e6
-BUFFER_SAMPLES = 16384
-MIDDLE = BUFFER_SAMPLES // 2
-HALF_SCALE_CODES = 8192
-RANGES_V = {"LV": 2.0, "HV": 40.0}
-DELAY_LIMITS = (-MIDDLE, 1 << 18)
-EDGES = ("CH1_PE", "CH1_NE", "CH2_PE", "CH2_NE", "EXT_PE", "EXT_NE", "AWG_PE", "AWG_NE")
-SOURCES = ("DISABLED", "NOW", *EDGES)
-DIGITAL_PINS = tuple(f"LED{n}" for n in range(8)) + tuple(
-    f"DIO{n}_{side}" for side in "PN" for n in range(8)
-)
-ANALOG_INPUTS = tuple(f"AIN{n}" for n in range(4))
-ANALOG_OUTPUTS = tuple(f"AOUT{n}" for n in range(4))
-_SHAPES = {"SINE": "SIN", "SQUARE": "SQU", "TRIANGLE": "TRI", "SAWU": "RAMP", "SAWD": "RAMP"}
 _EVERYTHING = 1 << 30
-
-
-@dataclass(frozen=True)
-class Acquisition:
-    """What ACQ:RST resets."""
-
-    decimation: int = 1
-    averaging: str = "ON"
-    form: str = "ASCII"
-    units: str = "VOLTS"
-    byte_order: str = "BEND"
-    source: str = "DISABLED"
-    level_v: float = 0.0
-    delay: int = 0
-    started: bool = False
-
-
-@dataclass(frozen=True)
-class Output:
-    """Settings of one generator output."""
-
-    on: bool = False
-    shape: str = "SINE"
-    amplitude_v: float = 1.0
-    offset_v: float = 0.0
-    frequency_hz: float = 1000.0
-    trace: tuple[float, ...] = (0.0,)
-    start_s: float = 0.0
+_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
+_TIME = re.compile(r"(\d{1,2}):(\d{1,2}):(\d{1,2})(?:\.\d*)?")
 
 
 class RedPitayaPanel:
@@ -95,12 +40,12 @@ class RedPitayaPanel:
     (NOW), at the first edge that a query finds within one record's length (CH1, CH2), at the
     digitizer's trigger (EXT), or when an output plays (AWG). Its end lies 8192 + ACQ:TRIG:DLY
     samples after the trigger, so 0 has the trigger in the middle. The oldest sample is
-    number 0 of the buffer. An output plays amplitude times shape plus offset, within +-1 V.
-    ACQ:AVG is kept only: the digitizer port takes a sample rate. Inputs AIN read `analog_inputs_v`,
-    0 V where nothing is connected. Assumed, not confirmed by a source: the identity, the digits of
-    ASCII numbers and replies, ACQ:WPOS? 0, decimations as powers of two only, error replies in
-    the style of SCPI-99. ACQ:SOUR:DATA:TRIG, delays in ns, deep memory, bursts, and the board's
-    date and time are not fitted.
+    number 0 of the buffer. ACQ:AVG and the debounce times are kept only: the digitizer port takes
+    a sample rate. Inputs AIN read `analog_inputs_v`, 0 V where nothing is connected. Date and
+    time run from `powered_on` on, until they are set. Assumed, not confirmed by a source: the
+    identity's last two fields, ACQ:WPOS? 0, error codes of SCPI-99 instead of the board's own
+    texts. Deep memory (AXI), split triggers (boards with four inputs), the load setting (boards
+    with a switchable gain), and the serial buses are not fitted: -113.
     """
 
     def __init__(
@@ -112,12 +57,17 @@ class RedPitayaPanel:
         *,
         identity: str = "REDPITAYA,INSTR2020,0,01-02",
         board: str = "STEMlab 125-14",
+        board_id: int = 2,
+        version: str = "2.07-48",
         analog_inputs_v: Mapping[int, float] | None = None,
+        powered_on: datetime = datetime(1970, 1, 1),
     ) -> None:
-        self.name, self._clock, self._digitizer = name, clock, digitizer
-        self._ports = dict(outputs)
-        self._analog_inputs_v = dict(analog_inputs_v or {})
-        self._board = board
+        self.name, self._clock = name, clock
+        self._generator = RedPitayaGenerator(clock, outputs)
+        self._acquisition = RedPitayaAcquisition(clock, digitizer, self._generator.playing)
+        self._pins = RedPitayaPins(analog_inputs_v or {})
+        self._board, self._board_id, self._version = board, board_id, version
+        self._zero = powered_on - timedelta(seconds=clock.now_s())
         self._pending = b""
         self._scpi = ScpiCore(
             self._commands(),
@@ -127,7 +77,6 @@ class RedPitayaPanel:
             message_bytes=1 << 20,
         )
         self.read_timed_out = self._scpi.read_timed_out
-        self._reset()
 
     def write(self, data: bytes, *, end: bool) -> None:
         """Take bytes from the host."""
@@ -154,177 +103,24 @@ class RedPitayaPanel:
         return self._scpi.status_byte() | (MESSAGE_WAITS if self._pending else 0)
 
     def _reset(self) -> None:
-        self._gains = {1: "LV", 2: "LV"}
-        self._reset_acquisition()
-        self._reset_pins()
-        self._outputs = dict.fromkeys(self._ports, Output())
-        for number in self._ports:
-            self._play(number)
-
-    def _reset_acquisition(self) -> None:
-        self._digitizer.disarm()
-        self._acquisition = Acquisition()
-        self._record: Capture | None = None
-        self._record_gains = dict(self._gains)
-        self._expected: CaptureWindow | None = None
-        self._waiting = False
-        self._full_s = math.inf
-
-    def _reset_pins(self) -> None:
-        self._pins = dict.fromkeys(DIGITAL_PINS, False)
-        self._directions = dict.fromkeys(DIGITAL_PINS[8:], "IN")
-        self._analog_v = dict.fromkeys(ANALOG_OUTPUTS, 0.0)
+        self._acquisition.reset()
+        self._pins.reset()
+        self._generator.reset()
 
     def _commands(self) -> list[Command]:
-        return [
-            *self._acquisition_commands(),
-            *self._trigger_commands(),
-            *self._data_commands(),
-            *self._output_commands(),
-            *self._pin_commands(),
+        commands = [
+            *self._acquisition.commands(),
+            *self._generator.commands(),
+            *self._pins.commands(),
             readout(":SYSTem:ERRor:COUNt", lambda _: str(self._count_errors())),
-            readout(":SYSTem:BRD:NAME", lambda _: self._board),
+            readout(":SYSTem:BRD:ID", lambda _: str(self._board_id)),
+            readout(":SYSTem:BRD:Name", lambda _: self._board),
+            readout(":SYSTem:VERSion", lambda _: self._version),
+            Command(":SYSTem:DATE", self._put_date, readout("", lambda _: self._now("date")).ask),
+            Command(":SYSTem:TIME", self._put_time, readout("", lambda _: self._now("time")).ask),
         ]
-
-    def _acquiring(
-        self,
-        pattern: str,
-        kind: Kind[T],
-        get: Callable[[Acquisition], T],
-        put: Callable[[Acquisition, T], Acquisition],
-    ) -> Command:
-        def adopt(_: Suffixes, value: T) -> None:
-            self._acquisition = put(self._acquisition, value)
-
-        return setting(pattern, kind, lambda _: get(self._acquisition), adopt)
-
-    def _acquisition_commands(self) -> list[Command]:
-        return [
-            action(":ACQ:RST", lambda _: self._reset_acquisition()),
-            action(":ACQ:START", lambda _: self._start()),
-            action(":ACQ:STOP", lambda _: self._stop()),
-            self._acquiring(
-                ":ACQ:DEC[:FACTOR]",
-                Integer(1, 65536),
-                lambda a: a.decimation,
-                lambda a, value: replace(a, decimation=_power_of_two(value)),
-            ),
-            self._acquiring(
-                ":ACQ:AVG",
-                Word("ON", "OFF"),
-                lambda a: a.averaging,
-                lambda a, word: replace(a, averaging=word),
-            ),
-            self._acquiring(
-                ":ACQ:DATA:FORMAT",
-                Word("ASCII", "BIN"),
-                lambda a: a.form,
-                lambda a, word: replace(a, form=word),
-            ),
-            self._acquiring(
-                ":ACQ:DATA:UNITS",
-                Word("VOLTS", "RAW"),
-                lambda a: a.units,
-                lambda a, word: replace(a, units=word),
-            ),
-            self._acquiring(
-                ":ACQ:DATA:BYTE:ORDER",
-                Word("BEND", "LEND"),
-                lambda a: a.byte_order,
-                lambda a, word: replace(a, byte_order=word),
-            ),
-            setting(
-                ":ACQ:SOUR#:GAIN",
-                Word("LV", "HV"),
-                lambda n: self._gains[_input(n)],
-                self._put_gain,
-            ),
-            readout(":ACQ:BUF:SIZE", lambda _: str(BUFFER_SAMPLES)),
-        ]
-
-    def _trigger_commands(self) -> list[Command]:
-        return [
-            Command(":ACQ:TRIG", self._put_source),
-            self._acquiring(
-                ":ACQ:TRIG:LEV",
-                Number("V", -20.0, 20.0, style="{:.6f}"),
-                lambda a: a.level_v,
-                lambda a, level_v: replace(a, level_v=level_v),
-            ),
-            self._acquiring(
-                ":ACQ:TRIG:DLY",
-                Integer(*DELAY_LIMITS),
-                lambda a: a.delay,
-                lambda a, delay: replace(a, delay=delay),
-            ),
-            readout(":ACQ:TRIG:STAT", lambda _: self._trigger_state()),
-            readout(":ACQ:TRIG:FILL", lambda _: self._filled()),
-            readout(":ACQ:TPOS", lambda _: self._trigger_position()),
-            readout(":ACQ:WPOS", lambda _: "0"),
-        ]
-
-    def _data_commands(self) -> list[Command]:
-        data = ":ACQ:SOUR#:DATA"
-        return [
-            readout(data, lambda n: self._data(n, 0, BUFFER_SAMPLES)),
-            Command(f"{data}:OLD:N", ask=lambda n, p: self._data(n, 0, _count(only(p)))),
-            Command(f"{data}:LATest:N", ask=self._latest),
-            Command(f"{data}:STArt:N", ask=self._from_start),
-            Command(f"{data}:STArt:END", ask=self._from_start_to_end),
-        ]
-
-    def _output_commands(self) -> list[Command]:
-        def declare(
-            pattern: str,
-            kind: Kind[T],
-            get: Callable[[Output], T],
-            put: Callable[[Output, T], Output],
-        ) -> Command:
-            def adopt(suffixes: Suffixes, value: T) -> None:
-                number = self._number(suffixes)
-                self._outputs[number] = put(self._outputs[number], value)
-                self._play(number)
-
-            return setting(pattern, kind, lambda n: get(self._outputs[self._number(n)]), adopt)
-
-        return [
-            declare(":OUTPUT#:STATE", Boolean(), lambda o: o.on, self._switched),
-            declare(
-                ":SOUR#:FUNC",
-                Word(*_SHAPES, "ARBITRARY", "DC"),
-                lambda o: o.shape,
-                lambda o, shape: replace(o, shape=shape),
-            ),
-            declare(
-                ":SOUR#:VOLT",
-                Number("V", 0.0, 1.0, style="{:.6f}"),
-                lambda o: o.amplitude_v,
-                lambda o, amplitude_v: replace(o, amplitude_v=amplitude_v),
-            ),
-            declare(
-                ":SOUR#:VOLT:OFFS",
-                Number("V", -1.0, 1.0, style="{:.6f}"),
-                lambda o: o.offset_v,
-                lambda o, offset_v: replace(o, offset_v=offset_v),
-            ),
-            declare(
-                ":SOUR#:FREQ:FIX",
-                Number("HZ", 1e-3, 50e6, style="{:.6f}"),
-                lambda o: o.frequency_hz,
-                lambda o, frequency_hz: replace(o, frequency_hz=frequency_hz),
-            ),
-            Command(":SOUR#:TRAC:DATA:DATA", self._put_trace),
-            action(":SOUR#:TRIG:INT", self._restart),
-        ]
-
-    def _pin_commands(self) -> list[Command]:
-        return [
-            action(":DIG:RST", lambda _: self._reset_pins()),
-            action(":ANALOG:RST", lambda _: self._reset_pins()),
-            Command(":DIG:PIN", self._put_pin, self._ask_pin),
-            Command(":DIG:PIN:DIR", self._put_direction, self._ask_direction),
-            Command(":ANALOG:PIN", self._put_analog, self._ask_analog),
-        ]
+        listed = "\n".join(_spelled(commands))
+        return [*commands, readout(":SYSTem:Help", lambda _: listed)]
 
     def _count_errors(self) -> int:
         """Count the errors that wait: take all off the queue and put them back."""
@@ -338,224 +134,45 @@ class RedPitayaPanel:
         status.event = event
         return len(found)
 
-    def _put_gain(self, suffixes: Suffixes, gain: str) -> None:
-        self._gains[_input(suffixes)] = gain
+    def _local(self) -> datetime:
+        return self._zero + timedelta(seconds=self._clock.now_s())
 
-    def _start(self) -> None:
-        self._digitizer.disarm()
-        self._acquisition = replace(self._acquisition, started=True)
-        self._record, self._full_s = None, math.inf
-        self._arm()
+    def _now(self, part: str) -> str:
+        now = self._local()
+        return now.date().isoformat() if part == "date" else now.strftime("%H:%M:%S")
 
-    def _stop(self) -> None:
-        self._digitizer.disarm()
-        self._waiting = False
-        self._acquisition = replace(self._acquisition, started=False)
+    def _put_date(self, _: Suffixes, parameters: Parameters) -> None:
+        year, month, day = _fields(_DATE, parameters)
+        self._set_clock(lambda now: now.replace(year=year, month=month, day=day))
 
-    def _put_source(self, _: Suffixes, parameters: Parameters) -> None:
-        source = Word(*SOURCES).parse(only(parameters))
-        self._digitizer.disarm()
-        self._acquisition = replace(self._acquisition, source=source)
-        self._arm()
-
-    def _arm(self) -> None:
-        """Wait for the trigger, if the acquisition is started and has a source."""
-        acquisition = self._acquisition
-        self._waiting = acquisition.source != "DISABLED"
-        if not (acquisition.started and self._waiting):
-            return
-        window = self._window()
-        self._expected, self._record_gains = window, dict(self._gains)
-        if acquisition.source == "NOW":
-            self._store(window, self._digitizer.capture_now(window))
-        elif acquisition.source.startswith("EXT"):
-            self._digitizer.arm(window, lambda capture: self._store(window, capture))
-        else:
-            self._seek()
-
-    def _window(self) -> CaptureWindow:
-        rate_hz = CLOCK_HZ / self._acquisition.decimation
-        channels = {n: ChannelWindow(RANGES_V[gain], 0.0) for n, gain in self._gains.items()}
-        start = self._acquisition.delay - MIDDLE
-        return CaptureWindow(start / rate_hz, rate_hz, BUFFER_SAMPLES, channels)
-
-    def _store(self, window: CaptureWindow, capture: Capture) -> None:
-        if window is not self._expected or not self._waiting:
-            return
-        self._record, self._waiting = capture, False
-        after_s = window.start_s + window.samples / window.sample_rate_hz
-        self._full_s = self._clock.now_s() + max(after_s, 0.0)
-        self._acquisition = replace(self._acquisition, source="DISABLED")
-
-    def _seek(self) -> None:
-        """Look whether an edge, or a playing output, triggers now."""
-        acquisition, window = self._acquisition, self._expected
-        if not (acquisition.started and self._waiting) or window is None:
-            return
-        if acquisition.source.startswith("AWG"):
-            if any(output.on for output in self._outputs.values()):
-                self._store(window, self._digitizer.capture_now(window))
-        elif acquisition.source.startswith("CH"):
-            self._seek_edge(window)
-
-    def _seek_edge(self, window: CaptureWindow) -> None:
-        start = round(window.start_s * window.sample_rate_hz)
-        lead = max(-start, 0)
-        longer = replace(
-            window,
-            start_s=-lead / window.sample_rate_hz,
-            samples=lead + max(start, 0) + 2 * BUFFER_SAMPLES,
+    def _put_time(self, _: Suffixes, parameters: Parameters) -> None:
+        hour, minute, second = _fields(_TIME, parameters)
+        self._set_clock(
+            lambda now: now.replace(hour=hour, minute=minute, second=second, microsecond=0)
         )
-        capture = self._digitizer.capture_now(longer)
-        source = self._acquisition.source
-        above = capture[int(source[2])][lead : lead + BUFFER_SAMPLES] >= self._acquisition.level_v
-        edges = above[1:] & ~above[:-1] if source.endswith("PE") else above[:-1] & ~above[1:]
-        if edges.any():
-            first = lead + int(np.argmax(edges)) + 1 + start
-            record = {n: v[first : first + BUFFER_SAMPLES].copy() for n, v in capture.items()}
-            self._store(window, record)
 
-    def _trigger_state(self) -> str:
-        self._seek()
-        return "WAIT" if self._waiting else "TD"
-
-    def _trigger_position(self) -> str:
-        return str((MIDDLE - self._acquisition.delay) % BUFFER_SAMPLES)
-
-    def _filled(self) -> str:
-        self._seek()
-        return "1" if self._record is not None and self._clock.now_s() >= self._full_s else "0"
-
-    def _latest(self, suffixes: Suffixes, parameters: Parameters) -> Reply:
-        count = _count(only(parameters))
-        return self._data(suffixes, BUFFER_SAMPLES - count, count)
-
-    def _from_start(self, suffixes: Suffixes, parameters: Parameters) -> Reply:
-        start, count = _two(parameters, Integer(0, BUFFER_SAMPLES - 1), Integer(1, BUFFER_SAMPLES))
-        return self._data(suffixes, start, count)
-
-    def _from_start_to_end(self, suffixes: Suffixes, parameters: Parameters) -> Reply:
-        index = Integer(0, BUFFER_SAMPLES - 1)
-        start, end = _two(parameters, index, index)
-        return self._data(suffixes, start, (end - start) % BUFFER_SAMPLES + 1)
-
-    def _data(self, suffixes: Suffixes, start: int, count: int) -> Reply:
-        """Return samples from `start` on, around the end of the buffer if need be."""
-        self._seek()
-        number = _input(suffixes)
-        if self._record is None or number not in self._record:
-            raise ScpiError(-230, "nothing was acquired")
-        volts = np.take(self._record[number], range(start, start + count), mode="wrap")
-        binary = self._acquisition.form == "BIN"
-        order = "<" if self._acquisition.byte_order == "LEND" else ">"
-        if self._acquisition.units == "VOLTS":
-            block = encode_block(volts.astype(f"{order}f4").tobytes())
-            return block if binary else _braces(volts, "{:.6f}")
-        codes = _codes(volts, RANGES_V[self._record_gains[number]])
-        block = encode_block(codes.astype(f"{order}i2").tobytes())
-        return block if binary else _braces(codes, "{:d}")
-
-    def _number(self, suffixes: Suffixes) -> int:
-        if suffixes[0] not in self._ports:
-            raise ScpiError(-114)
-        return suffixes[0]
-
-    def _switched(self, output: Output, on: bool) -> Output:
-        return replace(output, on=on, start_s=self._clock.now_s())
-
-    def _restart(self, suffixes: Suffixes) -> None:
-        number = self._number(suffixes)
-        self._outputs[number] = replace(self._outputs[number], start_s=self._clock.now_s())
-        self._play(number)
-
-    def _put_trace(self, suffixes: Suffixes, parameters: Parameters) -> None:
-        """Take one period of an arbitrary waveform, 2 to 16384 samples within +-1."""
-        number = self._number(suffixes)
-        if len(parameters) < 2:
-            raise ScpiError(-109)
-        if len(parameters) > BUFFER_SAMPLES:
-            raise ScpiError(-222)
-        kind = Number("", -1.0, 1.0)
-        trace = tuple(kind.parse(parameter) for parameter in parameters)
-        self._outputs[number] = replace(self._outputs[number], trace=trace)
-        self._play(number)
-
-    def _play(self, number: int) -> None:
-        output = self._outputs[number]
-        if not output.on:
-            self._ports[number].play(None)
-            return
-        unit, rate_hz = _unit_waveform(output)
-        volts = np.clip(unit * np.float32(output.amplitude_v) + np.float32(output.offset_v), -1, 1)
-        samples = volts.astype(np.float32)
-        drive = Drive(samples, rate_hz, output.start_s, None, float(samples[0]))
-        self._ports[number].play(drive)
-
-    def _put_pin(self, _: Suffixes, parameters: Parameters) -> None:
-        pin, state = _two(parameters, Word(*DIGITAL_PINS), Boolean())
-        self._pins[pin] = state
-
-    def _ask_pin(self, _: Suffixes, parameters: Parameters) -> Reply:
-        return f"{self._pins[Word(*DIGITAL_PINS).parse(only(parameters))]:d}"
-
-    def _put_direction(self, _: Suffixes, parameters: Parameters) -> None:
-        direction, pin = _two(parameters, Word("IN", "OUT"), Word(*DIGITAL_PINS[8:]))
-        self._directions[pin] = direction
-
-    def _ask_direction(self, _: Suffixes, parameters: Parameters) -> Reply:
-        return self._directions[Word(*DIGITAL_PINS[8:]).parse(only(parameters))]
-
-    def _put_analog(self, _: Suffixes, parameters: Parameters) -> None:
-        pin, voltage_v = _two(parameters, Word(*ANALOG_OUTPUTS), Number("V", 0.0, 1.8))
-        self._analog_v[pin] = voltage_v
-
-    def _ask_analog(self, _: Suffixes, parameters: Parameters) -> Reply:
-        pin = Word(*ANALOG_INPUTS, *ANALOG_OUTPUTS).parse(only(parameters))
-        if pin in self._analog_v:
-            return f"{self._analog_v[pin]:.6f}"
-        return f"{self._analog_inputs_v.get(int(pin[3:]), 0.0):.6f}"
+    def _set_clock(self, change: Callable[[datetime], datetime]) -> None:
+        now = self._local()
+        try:
+            self._zero += change(now) - now
+        except ValueError as error:
+            raise ScpiError(-200, str(error)) from error
 
 
-def _input(suffixes: Suffixes) -> int:
-    if suffixes[0] not in (1, 2):
-        raise ScpiError(-114)
-    return suffixes[0]
+def _spelled(commands: Iterable[Command]) -> Iterator[str]:
+    for command in commands:
+        pattern = command.pattern.removeprefix(":")
+        if command.do is not None:
+            yield pattern
+        if command.ask is not None:
+            yield f"{pattern}?"
 
 
-def _count(parameter: Parameter) -> int:
-    return Integer(1, BUFFER_SAMPLES).parse(parameter)
-
-
-def _two(parameters: Parameters, first: Kind[T], second: Kind[U]) -> tuple[T, U]:
-    """Read the two parameters there must be; raises ScpiError -109 or -108."""
-    if len(parameters) != 2:
-        raise ScpiError(-109 if len(parameters) < 2 else -108)
-    return first.parse(parameters[0]), second.parse(parameters[1])
-
-
-def _power_of_two(value: int) -> int:
-    if value & (value - 1):
-        raise ScpiError(-222)
-    return value
-
-
-def _codes(volts: Volts, range_v: float) -> npt.NDArray[np.int16]:
-    """Return the 14-bit codes of volts."""
-    codes = np.rint(volts * np.float32(2 * HALF_SCALE_CODES / range_v))
-    clipped: npt.NDArray[np.float32] = np.clip(codes, -HALF_SCALE_CODES, HALF_SCALE_CODES - 1)
-    return clipped.astype(np.int16)
-
-
-def _braces(values: Volts | npt.NDArray[np.int16], style: str) -> str:
-    return "{" + ",".join(map(style.format, values.tolist())) + "}"
-
-
-def _unit_waveform(output: Output) -> tuple[Samples, float]:
-    """Return one period between -1 and +1, and its sample rate in Hz."""
-    if output.shape == "DC":
-        return np.ones(1, np.float32), CLOCK_HZ
-    if output.shape == "ARBITRARY":
-        trace = np.array(output.trace, dtype=np.float32)
-        return trace, trace.size * output.frequency_hz
-    unit, rate_hz = standard_waveform(_SHAPES[output.shape], output.frequency_hz, 0.0, CLOCK_HZ)
-    return (-unit if output.shape == "SAWD" else unit), rate_hz
+def _fields(form: re.Pattern[str], parameters: Parameters) -> tuple[int, int, int]:
+    """Read three numbers of a quoted date or time; raises ScpiError -200 if it is none."""
+    text = Text().parse(only(parameters)).strip()
+    match = form.fullmatch(text)
+    if match is None:
+        raise ScpiError(-200, text[:32])
+    first, second, third = map(int, match.groups())
+    return first, second, third

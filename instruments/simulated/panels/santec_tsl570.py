@@ -1,19 +1,20 @@
 """Front panel of a Santec TSL-570 tunable laser, in its Legacy and SCPI command sets.
 
-Source: the drivers of PyMeasure and QMI (with error and alert tables), which agree, and the TSL-710
-manual page 73 for the status registers.
+Source: the drivers of PyMeasure and QMI (with error and alert tables), which agree; for the limits
+as `? MIN|MAX`, the attenuator, trigger polarities, standby and frequency steps a QCoDeS driver and
+one after the TSL-570 manual version 1.7; the TSL-710 manual page 73 for the status registers.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from labctl.clock import Clock
-from labctl.instruments.codecs.ieee488 import encode_block, parse_error
+from labctl.instruments.codecs.ieee488 import encode_block
 from labctl.instruments.codecs.scpi import (
     SCPI_ERRORS,
     Command,
@@ -24,93 +25,31 @@ from labctl.instruments.codecs.scpi import (
     setting,
 )
 from labctl.instruments.codecs.scpi_status import MESSAGE_WAITS, ScpiError
-from labctl.instruments.codecs.scpi_values import Boolean, Form, Integer, Kind, Number, Parameter, T
-from labctl.instruments.simulated.panels.optical_values import long_number
-from labctl.instruments.simulated.panels.wavelength_sweep import SweepRun, WavelengthSweep
+from labctl.instruments.codecs.scpi_values import Boolean, Integer, Kind, Number, T
+from labctl.instruments.simulated.panels.kept_settings import kept
+from labctl.instruments.simulated.panels.santec_tsl570_sweep import LaserSweep, Settings
+from labctl.instruments.simulated.panels.santec_tsl570_values import (
+    LEGACY,
+    RESOLUTION_M,
+    CommandSet,
+    PowerLevel,
+    Quantity,
+    known_error,
+    nominal_speed,
+    rounded,
+)
 from labctl.instruments.simulated.ports import LaserPort
 from labctl.units import (
+    db_to_ratio,
     dbm_to_w,
     frequency_to_wavelength_m,
-    w_to_dbm,
     wavelength_to_frequency_hz,
 )
 
-LEGACY, SCPI = 0, 1
-STOPPED, RUNNING, WAITING, PREPARING = 0, 1, 3, 4
-SPEEDS_NM_S = (1, 2, 5, 10, 20, 50, 100, 200)
-STEP_TRIGGER = 3
-RESOLUTION_M = 0.1e-12
-ERRORS = {
-    0: "No error",
-    -102: "Syntax error",
-    -103: "Invalid separator",
-    -108: "Parameter not allowed",
-    -109: "Missing parameter",
-    -113: "Undefined header",
-    -148: "Character data not allowed",
-    -200: "Execution error",
-    -222: "Data out of range",
-    -410: "Query INTERRUPTED",
-}
-_NEAREST = {-101: -102, -104: -148, -114: -113, -131: -148, -151: -102, -161: -102, -224: -222}
+LARGEST_ATTENUATION_DB = 30.0
+SMALLEST_STEP_HZ = 20e6
+_FINE = ("FINe", "FINetuning")
 _EVERYTHING = 1 << 30
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A wavelength or frequency: in `legacy` units and `style`, or in m or Hz in the SCPI set."""
-
-    unit: str
-    low: float
-    high: float
-    legacy: float
-    style: str
-    command_set: Callable[[], int]
-
-    def parse(self, parameter: Parameter) -> float:
-        """Read a number, with or without suffix; raises ScpiError -104, -131 or -222."""
-        bare = parameter.form is Form.PLAIN and not parameter.text()[-1:].isalpha()
-        factor = self.legacy if bare and self.command_set() == LEGACY else 1.0
-        value = Number(self.unit).parse(parameter) * factor
-        if not self.low * (1.0 - 1e-12) <= value <= self.high * (1.0 + 1e-12):
-            raise ScpiError(-222)
-        return value
-
-    def limit(self, parameter: Parameter) -> float:
-        """Refuse: limits have queries of their own (ScpiError -108)."""
-        raise ScpiError(-108)
-
-    def format(self, value: float) -> str:
-        """Write a value in the units of the command set."""
-        legacy = self.command_set() == LEGACY
-        return self.style.format(value / self.legacy) if legacy else long_number(value)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What *RST resets; wavelengths in m."""
-
-    wavelength_m: float
-    start_m: float
-    stop_m: float
-    power_w: float
-    on: bool = False
-    shut: bool = False
-    in_milliwatts: bool = False
-    auto_attenuation: bool = True
-    in_terahertz: bool = False
-    fine: float = 0.0
-    coherence: bool = False
-    step_m: float = 100e-12
-    speed_nm_s: int = 100
-    dwell_s: float = 0.0
-    delay_s: float = 0.0
-    cycles: int = 1
-    mode: int = 1
-    trigger_out: int = 0
-    trigger_step_m: float = 100e-12
-    trigger_setting: int = 0
-    external: bool = False
 
 
 class SantecTSL570Panel:
@@ -124,7 +63,9 @@ class SantecTSL570Panel:
     not confirmed by a source: limits and defaults, `prepare_s`, `tuning_s` of each step besides
     its dwell time, numbers in the SCPI set as +1.55000000E-006, READ:DAT? in 0.1 pm in both sets,
     CYCL 0 as one cycle, -200 for what a running sweep refuses, `dark_dbm`, and the frequency shift
-    of fine tuning (`fine_step_hz`, none by default). POW:ATT:AUT and COHC are kept only.
+    of fine tuning (`fine_step_hz`, none by default), and that the attenuator takes light only while
+    POW:ATT:AUT is off. COHC, FREQ:SWE:STEP and polarity and way of triggers are kept only. With
+    TRIG:INP:STAN on a sweep waits for TRIG:INP:SOFT too.
     """
 
     def __init__(
@@ -133,7 +74,7 @@ class SantecTSL570Panel:
         clock: Clock,
         laser: LaserPort,
         *,
-        identity: str = "SANTEC,TSL-570,21020001,0001.000.0001",
+        identity: str = "SANTEC,TSL-570,21020001,0026.0026.0011",
         terminator: bytes = b"\r",
         command_set: int = LEGACY,
         wavelength_limits_m: tuple[float, float] = (1480e-9, 1640e-9),
@@ -147,9 +88,11 @@ class SantecTSL570Panel:
         self.name, self._clock, self._laser = name, clock, laser
         self._terminator, self._command_set = terminator, command_set
         self._limits_m, self._power_limits_dbm = wavelength_limits_m, power_limits_dbm
+        self._power = PowerLevel(*power_limits_dbm, lambda: self._settings.in_milliwatts)
         self._warm_s = clock.now_s() + warm_up_s
         self._prepare_s, self._tuning_s = prepare_s, tuning_s
         self._fine_step_hz, self._dark_dbm = fine_step_hz, dark_dbm
+        self._firmware = identity.rpartition(",")[2]
         self._pending = b""
         self._scpi = ScpiCore(
             self._commands(),
@@ -196,10 +139,7 @@ class SantecTSL570Panel:
             stop_m=high_m,
             power_w=dbm_to_w(min(max(0.0, low_dbm), high_dbm)),
         )
-        self._run: SweepRun | None = None
-        self._ready_s = -math.inf
-        self._log = np.empty(0)
-        self._count = 0
+        self._sweep = LaserSweep(self._clock, self._prepare_s, self._tuning_s)
         self._emit()
 
     def _wavelength(self, low_m: float, high_m: float) -> Quantity:
@@ -216,6 +156,7 @@ class SantecTSL570Panel:
             *self._wavelength_commands(),
             *self._limit_commands(),
             *self._sweep_commands(),
+            *self._frequency_sweep_commands(),
             *self._trigger_commands(),
         ]
 
@@ -230,24 +171,26 @@ class SantecTSL570Panel:
     ) -> Command:
         """Declare a setting; one that is not for `sweeping` is refused while a sweep runs."""
 
-        def adopt(_: Suffixes, value: T) -> None:
+        def write(_: Suffixes, settings: Settings) -> None:
             if not sweeping:
-                self._only_at_rest()
-            self._settings = put(self._settings, value)
+                self._sweep.only_at_rest()
+            self._settings = settings
             self._emit()
 
-        return setting(pattern, kind, lambda _: get(self._settings), adopt)
+        return kept(pattern, kind, get, put, lambda _: self._settings, write)
 
     def _system_commands(self) -> list[Command]:
         return [
-            readout(":SYSTem:ERRor[:NEXT]", lambda _: self._next_error()),
+            readout(":SYSTem:ERRor[:NEXT]", lambda _: known_error(self._scpi.status.next_error())),
             readout(":SYSTem:ALERt", lambda _: self._alert()),
             setting(
                 ":SYSTem:COMMunicate:CODe",
-                Integer(0, 1),
+                CommandSet(),
                 lambda _: self._command_set,
                 self._put_command_set,
             ),
+            readout(":SYSTem:VERSion", lambda _: self._firmware),
+            readout(":SYSTem:LOCK", lambda _: "0"),
             action(":SPECial:SHUTdown", lambda _: self._reset()),
             action(":SPECial:REBoot", lambda _: self._reset()),
         ]
@@ -255,36 +198,43 @@ class SantecTSL570Panel:
     def _power_commands(self) -> list[Command]:
         return [
             self._setting(
-                ":POWer:STATe",
+                "[:SOURce]:POWer:STATe",
                 Boolean(),
                 lambda s: s.on,
                 lambda s, on: replace(s, on=on),
                 sweeping=True,
             ),
             self._setting(
-                ":POWer:SHUTter",
+                "[:SOURce]:POWer:SHUTter",
                 Boolean(),
                 lambda s: s.shut,
                 lambda s, shut: replace(s, shut=shut),
                 sweeping=True,
             ),
             self._setting(
-                ":POWer[:LEVel][:IMMediate][:AMPLitude]",
-                Number("", style="{:+.2f}"),
-                lambda s: self._shown_power(s.power_w),
-                self._with_power,
+                "[:SOURce]:POWer[:LEVel][:IMMediate][:AMPLitude]",
+                self._power,
+                lambda s: s.power_w,
+                lambda s, power_w: replace(s, power_w=power_w),
                 sweeping=True,
             ),
-            readout(":POWer:ACTual[:LEVel]", lambda _: self._actual_power()),
+            readout("[:SOURce]:POWer:ACTual[:LEVel]", lambda _: self._actual_power()),
             self._setting(
-                ":POWer:UNIT",
+                "[:SOURce]:POWer:UNIT",
                 Integer(0, 1),
                 lambda s: int(s.in_milliwatts),
                 lambda s, unit: replace(s, in_milliwatts=unit == 1),
                 sweeping=True,
             ),
             self._setting(
-                ":POWer:ATTenuation:AUTo",
+                "[:SOURce]:POWer:ATTenuation",
+                Number("DB", 0.0, LARGEST_ATTENUATION_DB, 0.0, "{:.2f}"),
+                lambda s: s.attenuation_db,
+                lambda s, value_db: replace(s, attenuation_db=value_db),
+                sweeping=True,
+            ),
+            self._setting(
+                "[:SOURce]:POWer:ATTenuation:AUTo",
                 Boolean(),
                 lambda s: s.auto_attenuation,
                 lambda s, auto: replace(s, auto_attenuation=auto),
@@ -295,39 +245,45 @@ class SantecTSL570Panel:
     def _wavelength_commands(self) -> list[Command]:
         commands = [
             self._setting(
-                ":WAVelength",
+                "[:SOURce]:WAVelength",
                 self._wavelength(*self._limits_m),
-                lambda s: self._wavelength_m(),
-                lambda s, wavelength_m: replace(s, wavelength_m=_rounded(wavelength_m)),
+                self._now_m,
+                lambda s, wavelength_m: replace(s, wavelength_m=rounded(wavelength_m)),
             ),
             self._setting(
-                ":WAVelength:UNIT",
+                "[:SOURce]:WAVelength:UNIT",
                 Integer(0, 1),
                 lambda s: int(s.in_terahertz),
                 lambda s, unit: replace(s, in_terahertz=unit == 1),
                 sweeping=True,
             ),
-            self._setting(
-                ":WAVelength:FINe",
-                Number("", -100.0, 100.0, 0.0, "{:+.2f}"),
-                lambda s: s.fine,
-                lambda s, fine: replace(s, fine=fine),
+            *(
+                self._setting(
+                    f"[:SOURce]:WAVelength:{fine}",
+                    Number("", -100.0, 100.0, 0.0, "{:+.2f}"),
+                    lambda s: s.fine,
+                    lambda s, value: replace(s, fine=value),
+                )
+                for fine in _FINE
             ),
-            action(":WAVelength:FINe:DISable", lambda _: self._stop_fine()),
+            *(
+                action(f"[:SOURce]:WAVelength:{fine}:DISable", lambda _: self._stop_fine())
+                for fine in _FINE
+            ),
             self._setting(
-                ":COHCtrl",
+                "[:SOURce]:COHCtrl",
                 Boolean(),
                 lambda s: s.coherence,
                 lambda s, coherence: replace(s, coherence=coherence),
                 sweeping=True,
             ),
         ]
-        for pattern in (":WAVelength:FREQuency", ":FREQuency"):
+        for pattern in ("[:SOURce]:WAVelength:FREQuency", "[:SOURce]:FREQuency"):
             commands.append(
                 self._setting(
                     pattern,
                     self._frequency(),
-                    lambda s: wavelength_to_frequency_hz(self._wavelength_m()),
+                    lambda s: wavelength_to_frequency_hz(self._now_m(s)),
                     lambda s, value_hz: replace(
                         s, wavelength_m=frequency_to_wavelength_m(value_hz)
                     ),
@@ -338,58 +294,46 @@ class SantecTSL570Panel:
     def _limit_commands(self) -> list[Command]:
         wavelength, frequency = self._wavelength(*self._limits_m), self._frequency()
         limits: list[tuple[str, Quantity]] = [
-            (":WAVelength:{}", wavelength),
-            (":WAVelength:SWEep:RANGe:{}", wavelength),
-            (":WAVelength:FREQuency:{}", frequency),
-            (":FREQuency:{}", frequency),
-            (":FREQuency:SWEep:RANGe:{}", frequency),
+            ("[:SOURce]:WAVelength:{}", wavelength),
+            ("[:SOURce]:WAVelength:SWEep:RANGe:{}", wavelength),
+            ("[:SOURce]:WAVelength:FREQuency:{}", frequency),
+            ("[:SOURce]:FREQuency:{}", frequency),
+            ("[:SOURce]:FREQuency:SWEep:RANGe:{}", frequency),
         ]
         return [
-            _limit(pattern.format(word), kind, high=word == "MAXimum")
+            kind.limit_query(pattern.format(word), highest=word == "MAXimum")
             for pattern, kind in limits
             for word in ("MINimum", "MAXimum")
         ]
 
     def _sweep_commands(self) -> list[Command]:
-        wavelength, frequency = self._wavelength(*self._limits_m), self._frequency()
+        wavelength = self._wavelength(*self._limits_m)
         seconds = Number("S", 0.0, 999.9, 0.0, "{:.1f}")
-        sweep = ":WAVelength:SWEep"
+        sweep = "[:SOURce]:WAVelength:SWEep"
         return [
             self._setting(
                 f"{sweep}:STARt",
                 wavelength,
                 lambda s: s.start_m,
-                lambda s, value_m: replace(s, start_m=_rounded(value_m)),
+                lambda s, value_m: replace(s, start_m=rounded(value_m)),
             ),
             self._setting(
                 f"{sweep}:STOP",
                 wavelength,
                 lambda s: s.stop_m,
-                lambda s, value_m: replace(s, stop_m=_rounded(value_m)),
-            ),
-            self._setting(
-                ":FREQuency:SWEep:STARt",
-                frequency,
-                lambda s: wavelength_to_frequency_hz(s.start_m),
-                lambda s, value_hz: replace(s, start_m=frequency_to_wavelength_m(value_hz)),
-            ),
-            self._setting(
-                ":FREQuency:SWEep:STOP",
-                frequency,
-                lambda s: wavelength_to_frequency_hz(s.stop_m),
-                lambda s, value_hz: replace(s, stop_m=frequency_to_wavelength_m(value_hz)),
+                lambda s, value_m: replace(s, stop_m=rounded(value_m)),
             ),
             self._setting(
                 f"{sweep}:STEP",
                 self._wavelength(RESOLUTION_M, self._limits_m[1] - self._limits_m[0]),
                 lambda s: s.step_m,
-                lambda s, step_m: replace(s, step_m=_rounded(step_m)),
+                lambda s, step_m: replace(s, step_m=rounded(step_m)),
             ),
             self._setting(
                 f"{sweep}:SPEed",
                 Integer(1, 200),
                 lambda s: s.speed_nm_s,
-                lambda s, speed: replace(s, speed_nm_s=_nominal_speed(speed)),
+                lambda s, speed: replace(s, speed_nm_s=nominal_speed(speed)),
             ),
             self._setting(
                 f"{sweep}:DWELl", seconds, lambda s: s.dwell_s, lambda s, v: replace(s, dwell_s=v)
@@ -406,9 +350,41 @@ class SantecTSL570Panel:
             self._setting(
                 f"{sweep}:MODe", Integer(0, 3), lambda s: s.mode, lambda s, v: replace(s, mode=v)
             ),
-            setting(f"{sweep}[:STATe]", Integer(0, 1), lambda _: self._state(), self._control),
+            setting(f"{sweep}[:STATe]", Integer(0, 1), lambda _: self._sweep.state, self._control),
             action(f"{sweep}[:STATe]:REPeat", lambda _: self._start(math.inf)),
-            readout(f"{sweep}:COUNt", lambda _: str(self._cycles_done())),
+            readout(f"{sweep}:COUNt", lambda _: str(self._sweep.cycles_done)),
+        ]
+
+    def _frequency_sweep_commands(self) -> list[Command]:
+        frequency = self._frequency()
+        span_hz = frequency.high - frequency.low
+        step = replace(frequency, low=SMALLEST_STEP_HZ, high=span_hz)
+        return [
+            command
+            for sweep in (
+                "[:SOURce]:FREQuency:SWEep",
+                "[:SOURce]:WAVelength:FREQuency:SWEep",
+            )
+            for command in (
+                self._setting(
+                    f"{sweep}:STARt",
+                    frequency,
+                    lambda s: wavelength_to_frequency_hz(s.start_m),
+                    lambda s, value_hz: replace(s, start_m=frequency_to_wavelength_m(value_hz)),
+                ),
+                self._setting(
+                    f"{sweep}:STOP",
+                    frequency,
+                    lambda s: wavelength_to_frequency_hz(s.stop_m),
+                    lambda s, value_hz: replace(s, stop_m=frequency_to_wavelength_m(value_hz)),
+                ),
+                self._setting(
+                    f"{sweep}:STEP",
+                    step,
+                    lambda s: s.step_hz,
+                    lambda s, value_hz: replace(s, step_hz=value_hz),
+                ),
+            )
         ]
 
     def _trigger_commands(self) -> list[Command]:
@@ -423,7 +399,7 @@ class SantecTSL570Panel:
                 ":TRIGger:OUTPut:STEP[:WIDTh]",
                 self._wavelength(RESOLUTION_M, self._limits_m[1] - self._limits_m[0]),
                 lambda s: s.trigger_step_m,
-                lambda s, step_m: replace(s, trigger_step_m=_rounded(step_m)),
+                lambda s, step_m: replace(s, trigger_step_m=rounded(step_m)),
             ),
             self._setting(
                 ":TRIGger:OUTPut:SETTing",
@@ -437,15 +413,34 @@ class SantecTSL570Panel:
                 lambda s: s.external,
                 lambda s, external: replace(s, external=external),
             ),
-            action(":TRIGger:INPut:SOFTtrigger", lambda _: self._soft_trigger()),
-            readout(":READout:POINts", lambda _: str(self._logged().size)),
+            self._setting(
+                ":TRIGger:INPut:STANdby",
+                Boolean(),
+                lambda s: s.standby,
+                lambda s, standby: replace(s, standby=standby),
+            ),
+            self._setting(
+                ":TRIGger:INPut:ACTive",
+                Boolean(),
+                lambda s: s.trigger_in_falls,
+                lambda s, falls: replace(s, trigger_in_falls=falls),
+            ),
+            self._setting(
+                ":TRIGger:OUTPut:ACTive",
+                Boolean(),
+                lambda s: s.trigger_out_falls,
+                lambda s, falls: replace(s, trigger_out_falls=falls),
+            ),
+            self._setting(
+                ":TRIGger:THRough",
+                Boolean(),
+                lambda s: s.trigger_through,
+                lambda s, through: replace(s, trigger_through=through),
+            ),
+            action(":TRIGger:INPut:SOFTtrigger", lambda _: self._sweep.trigger()),
+            readout(":READout:POINts", lambda _: str(self._sweep.logged(self._settings).size)),
             readout(":READout:DATa", lambda _: self._block()),
         ]
-
-    def _next_error(self) -> str:
-        code = parse_error(self._scpi.status.next_error())[0]
-        known = code if code in ERRORS else _NEAREST.get(code, -200)
-        return SCPI_ERRORS.format(code=known, text=ERRORS[known])
 
     def _alert(self) -> str:
         return "No23.,Ongoing Warm up" if self._clock.now_s() < self._warm_s else "No alerts."
@@ -453,29 +448,12 @@ class SantecTSL570Panel:
     def _put_command_set(self, _: Suffixes, command_set: int) -> None:
         self._command_set = command_set
 
-    def _only_at_rest(self) -> None:
-        if self._run is not None:
-            raise ScpiError(-200, "a sweep is running")
-
-    def _shown_power(self, power_w: float) -> float:
-        return power_w * 1e3 if self._settings.in_milliwatts else w_to_dbm(power_w)
-
-    def _with_power(self, settings: Settings, value: float) -> Settings:
-        low_dbm, high_dbm = self._power_limits_dbm
-        if settings.in_milliwatts:
-            if value <= 0.0:
-                raise ScpiError(-222)
-            value = w_to_dbm(value * 1e-3)
-        if not low_dbm - 0.005 <= value <= high_dbm + 0.015:
-            raise ScpiError(-222)
-        return replace(settings, power_w=dbm_to_w(value))
-
     def _actual_power(self) -> str:
-        shown = self._shown_power(self._laser.emitted_power_w())
+        shown = self._power.shown(self._laser.emitted_power_w())
         return f"{max(shown, self._dark_dbm):+.2f}"
 
     def _stop_fine(self) -> None:
-        self._only_at_rest()
+        self._sweep.only_at_rest()
         self._settings = replace(self._settings, fine=0.0)
         self._emit()
 
@@ -486,88 +464,31 @@ class SantecTSL570Panel:
             self._stop()
 
     def _start(self, cycles: float) -> None:
-        self._only_at_rest()
-        s = self._settings
-        if s.start_m == s.stop_m:
-            raise ScpiError(-200, "start and stop are the same")
-        continuous = s.mode in (1, 3)
-        sweep = WavelengthSweep(
-            start_m=s.start_m,
-            stop_m=s.stop_m,
-            step_m=s.trigger_step_m if continuous else s.step_m,
-            speed_m_s=s.speed_nm_s * 1e-9,
-            dwell_s=s.dwell_s + self._tuning_s,
-            continuous=continuous,
-            two_way=s.mode in (2, 3),
-            cycles=cycles,
-            pause_s=s.delay_s,
-        )
-        self._log, self._count = np.empty(0), 0
-        self._ready_s = self._clock.now_s() + self._prepare_s
-        self._run = SweepRun(self._clock, sweep, self._prepare_s)
-        if s.external:
-            self._run.pause()
+        self._sweep.start(self._settings, cycles)
         self._emit()
 
     def _stop(self) -> None:
         """Halt the sweep for good; the laser stays where it is."""
-        if self._run is not None:
-            self._log, self._count = self._logged(), self._run.cycle()
-            self._settings = replace(self._settings, wavelength_m=self._run.wavelength_m())
-            self._run = None
+        wavelength_m = self._now_m(self._settings)
+        self._sweep.stop(self._settings)
+        self._settings = replace(self._settings, wavelength_m=wavelength_m)
 
-    def _soft_trigger(self) -> None:
-        if self._run is None or self._state() != WAITING:
-            raise ScpiError(-200, "no sweep waits for a trigger")
-        self._run.resume()
-
-    def _state(self) -> int:
-        if self._run is None:
-            return STOPPED
-        if self._clock.now_s() < self._ready_s:
-            return PREPARING
-        return WAITING if self._run.paused else RUNNING
-
-    def _cycles_done(self) -> int:
-        return self._count if self._run is None else self._run.cycle()
-
-    def _wavelength_m(self) -> float:
-        return self._settings.wavelength_m if self._run is None else self._run.wavelength_m()
+    def _now_m(self, settings: Settings) -> float:
+        return self._sweep.wavelength_m(settings)
 
     def _follow(self) -> None:
         """Bring the laser to where its sweep is, and end a sweep that is complete."""
-        if self._run is not None:
-            if self._run.done():
-                self._stop()
-            self._emit()
+        if self._sweep.complete:
+            self._stop()
+        self._emit()
 
     def _emit(self) -> None:
         s = self._settings
-        frequency_hz = wavelength_to_frequency_hz(self._wavelength_m())
-        shift_hz = s.fine * self._fine_step_hz
-        self._laser.set_emission(s.on and not s.shut, s.power_w, frequency_hz + shift_hz)
-
-    def _logged(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        if self._run is None:
-            return self._log
-        logs = self._settings.trigger_out == STEP_TRIGGER and self._state() == RUNNING
-        return self._run.passed() if logs else np.empty(0)
+        frequency_hz = wavelength_to_frequency_hz(self._now_m(s)) + s.fine * self._fine_step_hz
+        ratio = 1.0 if s.auto_attenuation else db_to_ratio(-s.attenuation_db)
+        self._laser.set_emission(s.on and not s.shut, s.power_w * ratio, frequency_hz)
 
     def _block(self) -> bytes:
         """Return the logged wavelengths as uint32 in 0.1 pm, little-endian."""
-        return encode_block(np.rint(self._logged() / RESOLUTION_M).astype("<u4").tobytes())
-
-
-def _rounded(length_m: float) -> float:
-    """Return a wavelength on the laser's grid of 0.1 pm."""
-    return round(length_m / RESOLUTION_M) * RESOLUTION_M
-
-
-def _nominal_speed(speed_nm_s: int) -> int:
-    if speed_nm_s not in SPEEDS_NM_S:
-        raise ScpiError(-222)
-    return speed_nm_s
-
-
-def _limit(pattern: str, kind: Quantity, *, high: bool) -> Command:
-    return readout(pattern, lambda _: kind.format(kind.high if high else kind.low))
+        logged_m = self._sweep.logged(self._settings)
+        return encode_block(np.rint(logged_m / RESOLUTION_M).astype("<u4").tobytes())

@@ -11,10 +11,12 @@ from typing import Literal
 
 from labctl.clock import Clock
 from labctl.instruments.codecs.scpi_syntax import header_expression
+from labctl.instruments.codecs.scpi_values import spellings
 from labctl.instruments.simulated.panels.thorlabs_mx10b_sections import (
     AttenuatorSection,
     BiasSection,
     Entry,
+    LampSection,
     LaserSection,
     PanelError,
     whole,
@@ -23,7 +25,8 @@ from labctl.instruments.simulated.ports import AttenuatorPort, BiasPort, LaserPo
 
 LONGEST_LINE = 256
 LONGEST_OUTPUT = 1 << 16
-PARTS = ("LAS", "MZM", "VOA", "AMP", "RGB")
+PARTS = ("LASer", "MZM", "VOA", "AMP")
+Section = LaserSection | BiasSection | AttenuatorSection | LampSection
 _LINE = re.compile(r"([A-Za-z]\w*(?::[A-Za-z]\w*)*)([:?]?)\s*(.*)", re.ASCII)
 
 
@@ -31,11 +34,13 @@ class ThorlabsMX10BPanel:
     """The controller on its serial line; satisfies `FrontPanel`.
 
     A port that is None is not fitted: its commands answer `Err: Feature not present`, as those of
-    the RF amplifier (`AMP`) and the lamp (`RGB`) always do. `ack` is whom to follow in the
+    the RF amplifier (`AMP`) and of lasers of other bands always do. `ack` is whom to follow in the
     conflict between manual and driver: "manual" answers `1` to every command that sets something,
     "pymeasure" only to VOA:MODE and MZM:RESET. Modes 5 and 6 (hold quadrature) lock to
-    quadrature; 8 and 9 (auto-power) answer `Err: Feature not present`. Assumed, not confirmed by
-    a source: the laser's channel grid, fixed power and lock time, -100 dBm as the reading of a
+    quadrature. Modes 8 and 9 (auto-power) answer `Err: Illegal parameter value`, which the manual
+    has (page 5) for what this device does not support: its bias controller sees no light before
+    the modulator, to which the held power would be a ratio. Assumed, not confirmed by a source:
+    the laser's channel grid, fixed power and lock time, -100 dBm as the reading of a
     dark tap, the defaults after switching on, and that VOA:MEAS? and VOA:ERR? follow the
     attenuation applied (in power mode, the power reached). SYS:SLEEP darkens laser, bias and
     attenuator until SYS:WAKE; SYS:RESTART brings all defaults back.
@@ -67,8 +72,8 @@ class ThorlabsMX10BPanel:
         self._laser_power_w, self._lock_s = laser_power_w, lock_s
         self._first_channel_hz, self._spacing_hz = first_channel_hz, channel_spacing_hz
         self._channels, self._attenuation_limits_db = channels, attenuation_limits_db
-        self._identity = {"MODEL": model, "SER": serial, "FIRM": firmware}
-        self._identity |= {"HARD": hardware, "BOOT": boot}
+        self._identity = {"MODEL": model, "SERial": serial, "FIRMware": firmware}
+        self._identity |= {"HARDware": hardware, "BOOTloader": boot}
         self._line = ""
         self._output = b""
         self._restart()
@@ -127,18 +132,16 @@ class ThorlabsMX10BPanel:
         return "1" if self._ack == "manual" or header in ("VOA:MODE", "MZM:RESET") else None
 
     def _entry(self, header: str) -> Entry:
-        part = header.partition(":")[0]
-        if part in PARTS and part not in self._fitted:
-            raise PanelError("Feature not present")
         for expression, entry in self._entries:
             if expression.fullmatch(":" + header):
                 return entry
-        raise PanelError("Undefined header")
+        missing = header.partition(":")[0] in self._missing
+        raise PanelError("Feature not present" if missing else "Undefined header")
 
     def _restart(self) -> None:
         """Build the fitted sections anew, with their defaults."""
         self._wavelength_nm = 1550
-        self._sections: list[LaserSection | BiasSection | AttenuatorSection] = []
+        self._sections: list[Section] = [LampSection()]
         if self._laser is not None:
             self._sections.append(self._laser_section(self._laser))
         if self._bias is not None:
@@ -149,7 +152,8 @@ class ThorlabsMX10BPanel:
         table = self._system_table()
         for section in self._sections:
             table |= section.table()
-        self._fitted = {pattern.partition(":")[0] for pattern in table}
+        fitted = {pattern.partition(":")[0] for pattern in table}
+        self._missing = {word for part in PARTS if part not in fitted for word in spellings(part)}
         self._entries = [(header_expression(p), entry) for p, entry in table.items()]
 
     def _laser_section(self, port: LaserPort) -> LaserSection:
@@ -164,12 +168,12 @@ class ThorlabsMX10BPanel:
         )
 
     def _system_table(self) -> dict[str, Entry]:
-        table = {f"SYS:{key}": Entry(ask=text.__str__) for key, text in self._identity.items()}
+        table = {f"SYStem:{key}": Entry(ask=text.__str__) for key, text in self._identity.items()}
         return table | {
-            "SYS:WAVE": Entry(self._put_wavelength, lambda: str(self._wavelength_nm)),
-            "SYS:SLEEP": Entry(do=lambda: self._wake(False)),
-            "SYS:WAKE": Entry(do=lambda: self._wake(True)),
-            "SYS:RESTART": Entry(do=self._restart),
+            "SYStem:WAVElength": Entry(self._put_wavelength, lambda: str(self._wavelength_nm)),
+            "SYStem:SLEEP": Entry(do=lambda: self._wake(False)),
+            "SYStem:WAKE": Entry(do=lambda: self._wake(True)),
+            "SYStem:RESTART": Entry(do=self._restart),
         }
 
     def _put_wavelength(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The parts of a Thorlabs MX10B that commands act on: laser, modulator bias and attenuator.
+"""The parts of a Thorlabs MX10B that commands act on: laser, modulator bias, attenuator, lamp.
 
 Source: Thorlabs Remote Control User Guide TTN116413-D04.
 """
@@ -124,19 +124,19 @@ class LaserSection:
     def table(self) -> dict[str, Entry]:
         """Return the commands of this section."""
         return {
-            "LAS:POWer": Entry(self._put_power, lambda: str(int(self._on))),
-            "LAS:SETpoint": Entry(ask=lambda: str(int(self._is_locked()))),
-            "LAS:CHAN": self._numbers.entry("CHAN", self.apply),
-            "LAS:FINE": self._numbers.entry("FINE", self.apply),
-            "LAS:D": self._numbers.entry("D"),
-            "LAS:FREQ": Entry(ask=lambda: f"{self._frequency_hz() / 1e9:.3f}"),
-            "LAS:FREQ_NOM": Entry(ask=lambda: f"{self._channel_hz() / 1e9:.3f}"),
-            "LAS:WAVE_NOM": Entry(ask=self._wavelength),
-            "LAS:OOP": Entry(ask=lambda: dbm_text(self._port.emitted_power_w())),
-            "LAS:TAP:DBM": Entry(ask=lambda: dbm_text(self._port.emitted_power_w())),
-            "LAS:TAP:MW": Entry(ask=lambda: milliwatt_text(self._port.emitted_power_w())),
-            "LAS:SEL": Entry(ask=lambda: "CBAND"),
-            "LAS:SEL:CBAND": Entry(do=lambda: None),
+            "LASer:POWer": Entry(self._put_power, lambda: str(int(self._on))),
+            "LASer:SETpoint": Entry(ask=lambda: str(int(self._is_locked()))),
+            "LASer:CHANnel": self._numbers.entry("CHAN", self.apply),
+            "LASer:FINE": self._numbers.entry("FINE", self.apply),
+            "LASer:Dither": self._numbers.entry("D"),
+            "LASer:FREQuency": Entry(ask=lambda: f"{self._frequency_hz() / 1e9:.3f}"),
+            "LASer:FREQ_NOMinal": Entry(ask=lambda: f"{self._channel_hz() / 1e9:.9g}"),
+            "LASer:WAVE_NOMinal": Entry(ask=self._wavelength),
+            "LASer:OOP": Entry(ask=lambda: dbm_text(self._port.emitted_power_w())),
+            "LASer:TAP:DBM": Entry(ask=lambda: dbm_text(self._port.emitted_power_w())),
+            "LASer:TAP:MW": Entry(ask=lambda: milliwatt_text(self._port.emitted_power_w())),
+            "LASer:SELect": Entry(_select_band, lambda: "CBAND"),
+            **{f"LASer:SELect:{band}": _band_entry(band) for band in ("CBAND", "LBAND")},
         }
 
     def wake(self, awake: bool) -> None:
@@ -167,6 +167,18 @@ class LaserSection:
         return f"{frequency_to_wavelength_m(self._channel_hz()) * 1e9:.4f}"
 
 
+def _select_band(band: str) -> None:
+    """Choose the laser of a band, of which there is one; raises PanelError for another."""
+    if band.upper() in ("LBAND", "1310"):
+        raise PanelError("Feature not present")
+    if band.upper() != "CBAND":
+        raise PanelError("Illegal parameter value" if band else "Parameter error")
+
+
+def _band_entry(band: str) -> Entry:
+    return Entry(do=lambda: _select_band(band))
+
+
 class BiasSection:
     """`MZM`: the modulator-bias controller."""
 
@@ -191,8 +203,8 @@ class BiasSection:
             "MZM:MODE": Entry(self._put_mode, lambda: str(self._mode)),
             "MZM:HOLD:Ratio": self._numbers.entry("HOLD:R"),
             "MZM:HOLD:Voltage": self._numbers.entry("HOLD:V", self._move),
-            "MZM:D:AMPL": self._numbers.entry("D:AMPL"),
-            "MZM:D:FREQ": self._numbers.entry("D:FREQ"),
+            "MZM:Dither:AMPLitude": self._numbers.entry("D:AMPL"),
+            "MZM:Dither:FREQuency": self._numbers.entry("D:FREQ"),
             "MZM:Voltage": Entry(ask=lambda: f"{self._port.voltage_v():.4f}"),
             "MZM:SETpoint": Entry(ask=lambda: str(int(self._port.settled()))),
             "MZM:CALibrating": Entry(ask=self._ask_calibrating),
@@ -214,7 +226,7 @@ class BiasSection:
     def _put_mode(self, text: str) -> None:
         mode = choice(text, 9)
         if mode not in BIAS_MODES:
-            raise PanelError("Feature not present")
+            raise PanelError("Illegal parameter value")
         self._mode = mode
         self.apply()
 
@@ -310,3 +322,19 @@ class AttenuatorSection:
     def _put_dbm(self, text: str) -> None:
         self._target_dbm = real(text, -20.0, 20.0)
         self._regulate()
+
+
+class LampSection:
+    """`RGB`: the lamp in the case, whose brightness is kept and read back."""
+
+    def __init__(self) -> None:
+        self._numbers = Numbers(
+            {"POWer": (0, 2, 0)} | dict.fromkeys(("RED", "GREEN", "BLUE", "WHITE"), (0, 100, 0))
+        )
+
+    def table(self) -> dict[str, Entry]:
+        """Return the commands of this section."""
+        return {f"RGB:{header}": self._numbers.entry(header) for header in self._numbers.values}
+
+    def wake(self, awake: bool) -> None:
+        """Fall asleep or wake up: the settings are kept."""

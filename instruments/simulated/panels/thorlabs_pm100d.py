@@ -1,7 +1,8 @@
 """Front panel of a Thorlabs PM100D optical power meter: SCPI in, sensor current to power.
 
-Source: Thorlabs PM100D manual pages 49 and 51, PM100USB manual pages 20 to 22, in agreement with
-the drivers of PyMeasure and QMI.
+Source: Thorlabs PM100D manual pages 49 and 51, PM100USB manual pages 20 to 22, PM400 manual page
+42, in agreement with the drivers of PyMeasure and QMI; the rest of the command tree as the package
+ThorlabsPM100 has it from the manual, and the drivers of QCoDeS and pyThorlabsPM100x.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from labctl.instruments.codecs.scpi_values import (
     Integer,
     Kind,
     Number,
+    Parameter,
     T,
     Word,
 )
+from labctl.instruments.simulated.panels.kept_settings import kept
 from labctl.instruments.simulated.ports import PowerSensorPort
 from labctl.units import db_to_ratio, w_to_dbm
 
@@ -39,6 +42,30 @@ CURRENT_RANGES_A = (50e-9, 500e-9, 5e-6, 50e-6, 500e-6, 5e-3)
 OVERLOAD = 1.1
 CALIBRATING = 1
 STYLE = "{:.6E}"
+BEAM_LIMITS_MM, BEAM_MM = (0.1, 30.0), 9.5
+POWER, CURRENT, DENSITY = "POW", "CURR", "PDEN"
+QUANTITIES = {POWER: "POWer", CURRENT: "CURRent[:DC]", DENSITY: "PDENsity"}
+
+
+@dataclass(frozen=True)
+class CurrentRange:
+    """The ranges of the photocurrent in a quantity that is `per_ampere` times as much."""
+
+    unit: str
+    per_ampere: Callable[[], float]
+
+    def limits(self) -> Number:
+        """Return the smallest and the largest range, which is the default."""
+        low, high = (end * self.per_ampere() for end in (CURRENT_RANGES_A[0], CURRENT_RANGES_A[-1]))
+        return Number(self.unit, low, high, high, STYLE)
+
+    def index(self, parameter: Parameter) -> int:
+        """Return the smallest range that holds the value asked for; raises ScpiError."""
+        limits = self.limits()
+        smallest = parameter.text()[:3].upper() == "MIN"
+        wanted = limits.low if smallest else replace(limits, low=0.0).parse(parameter)
+        wanted_a = wanted / self.per_ampere() * (1.0 - 1e-9)
+        return next(i for i, limit_a in enumerate(CURRENT_RANGES_A) if limit_a >= wanted_a)
 
 
 @dataclass(frozen=True)
@@ -54,7 +81,8 @@ class Settings:
     unit: str = "W"
     reference_w: float = 0.0
     relative: bool = False
-    quantity: str = "POW"
+    quantity: str = POWER
+    beam_mm: float = BEAM_MM
 
 
 class ThorlabsPM100DPanel:
@@ -63,9 +91,10 @@ class ThorlabsPM100DPanel:
     Power is (photocurrent - zero) / responsivity at the set wavelength, times the attenuation
     correction. Wavelengths are in nm on the wire. A measurement takes SENS:AVER samples of
     `sample_s` of bench time each. Assumed, not confirmed by a source: `sample_s`, the current
-    ranges behind the power ranges, 9.9E+37 as the reading of an overload, `zero_s`, and bit 0 of
-    the operation register as "zeroing". Reference (delta) mode shows power minus reference in W,
-    their ratio in dB with unit DBM.
+    ranges behind the power ranges, 9.9E+37 as the reading of an overload, `zero_s`, bit 0 of the
+    operation register as "zeroing", the limits of the beam diameter, and power density in W/cm2.
+    The photodiode head is calibrated: its response can be read, not set. Reference (delta) mode
+    shows power minus reference in W, their ratio in dB with unit DBM.
     """
 
     def __init__(
@@ -123,35 +152,46 @@ class ThorlabsPM100DPanel:
     ) -> Command:
         """Declare a setting: how to read it and what the new settings are."""
 
-        def adopt(_: Suffixes, value: T) -> None:
-            self._settings = put(self._settings, value)
+        def write(_: Suffixes, settings: Settings) -> None:
+            self._settings = settings
 
-        return setting(pattern, kind, lambda _: get(self._settings), adopt)
+        return kept(pattern, kind, get, put, lambda _: self._settings, write)
 
     def _correction_commands(self) -> list[Command]:
         low_nm, high_nm = self._wavelength_limits_nm
         return [
+            readout(":SYSTem:VERSion", lambda _: "1999.0"),
             readout(":SYSTem:SENSor:IDN", lambda _: self._sensor_identity),
             self._setting(
-                ":SENSe:CORRection:WAVelength",
+                "[:SENSe]:CORRection:WAVelength",
                 Number("NM", low_nm, high_nm, self._default_nm, STYLE),
                 lambda s: s.wavelength_nm,
                 lambda s, wavelength_nm: replace(s, wavelength_nm=wavelength_nm),
             ),
             self._setting(
-                ":SENSe:CORRection[:LOSS]",
+                "[:SENSe]:CORRection[:LOSS][:INPut][:MAGNitude]",
                 Number("DB", -60.0, 60.0, 0.0, STYLE),
                 lambda s: s.loss_db,
                 lambda s, loss_db: replace(s, loss_db=loss_db),
             ),
             self._setting(
-                ":SENSe:AVERage[:COUNt]",
+                "[:SENSe]:AVERage[:COUNt]",
                 Integer(1, 10_000, 1),
                 lambda s: s.averages,
                 lambda s, averages: replace(s, averages=averages),
             ),
             self._setting(
-                ":INPut:FILTer:LPASs",
+                "[:SENSe]:CORRection:BEAMdiameter",
+                Number("MM", *BEAM_LIMITS_MM, BEAM_MM, STYLE),
+                lambda s: s.beam_mm,
+                lambda s, beam_mm: replace(s, beam_mm=beam_mm),
+            ),
+            readout(
+                "[:SENSe]:CORRection:POWer[:PDIode][:RESPonse]",
+                lambda _: STYLE.format(self._responsivity_a_w()),
+            ),
+            self._setting(
+                ":INPut[:PDIode]:FILTer[:LPASs][:STATe]",
                 Boolean(),
                 lambda s: s.low_pass,
                 lambda s, low_pass: replace(s, low_pass=low_pass),
@@ -160,35 +200,55 @@ class ThorlabsPM100DPanel:
 
     def _power_commands(self) -> list[Command]:
         return [
-            Command(":SENSe:POWer:RANGe[:UPPer]", self._put_range, self._ask_range),
+            *self._range_commands("POWer", "W", self._watts_per_ampere),
+            *self._range_commands("CURRent", "A", lambda: 1.0),
             self._setting(
-                ":SENSe:POWer:RANGe:AUTO",
-                Boolean(),
-                lambda s: s.auto_range,
-                lambda s, auto_range: replace(s, auto_range=auto_range),
-            ),
-            self._setting(
-                ":SENSe:POWer:UNIT",
+                "[:SENSe]:POWer[:DC]:UNIT",
                 Word("W", "DBM"),
                 lambda s: s.unit,
                 lambda s, unit: replace(s, unit=unit),
             ),
             self._setting(
-                ":SENSe:POWer:REFerence",
+                "[:SENSe]:POWer[:DC]:REFerence[:VALue]",
                 Number("W", 0.0, 1e3, 1e-3, STYLE),
                 lambda s: s.reference_w,
                 lambda s, reference_w: replace(s, reference_w=reference_w),
             ),
             self._setting(
-                ":SENSe:POWer:REFerence:STATe",
+                "[:SENSe]:POWer[:DC]:REFerence:STATe",
                 Boolean(),
                 lambda s: s.relative,
                 lambda s, relative: replace(s, relative=relative),
             ),
         ]
 
+    def _range_commands(
+        self, quantity: str, unit: str, per_ampere: Callable[[], float]
+    ) -> list[Command]:
+        """Declare the range of a quantity, which is that of the photocurrent behind it."""
+        ranges = CurrentRange(unit, per_ampere)
+
+        def put(_: Suffixes, parameters: Parameters) -> None:
+            index = ranges.index(only(parameters))
+            self._settings = replace(self._settings, range_index=index, auto_range=False)
+
+        def ask(_: Suffixes, parameters: Parameters) -> Reply:
+            if parameters:
+                return STYLE.format(ranges.limits().limit(only(parameters)))
+            return STYLE.format(CURRENT_RANGES_A[self._settings.range_index] * per_ampere())
+
+        return [
+            Command(f"[:SENSe]:{quantity}[:DC]:RANGe[:UPPer]", put, ask),
+            self._setting(
+                f"[:SENSe]:{quantity}[:DC]:RANGe:AUTO",
+                Boolean(),
+                lambda s: s.auto_range,
+                lambda s, auto_range: replace(s, auto_range=auto_range),
+            ),
+        ]
+
     def _zero_commands(self) -> list[Command]:
-        zero = ":SENSe:CORRection:COLLect:ZERO"
+        zero = "[:SENSe]:CORRection:COLLect:ZERO"
         return [
             action(f"{zero}[:INITiate]", lambda _: self._begin_zero()),
             action(f"{zero}:ABORt", lambda _: self._abort_zero()),
@@ -198,20 +258,31 @@ class ThorlabsPM100DPanel:
 
     def _measure_commands(self) -> list[Command]:
         return [
-            readout(":MEASure[:SCALar]:POWer", lambda _: self._measure("POW")),
-            readout(":MEASure[:SCALar]:CURRent", lambda _: self._measure("CURR")),
+            *(
+                command
+                for quantity in (POWER, CURRENT, DENSITY)
+                for command in self._quantity_commands(quantity)
+            ),
             readout(":READ", lambda _: self._measure(self._settings.quantity)),
             readout(":CONFigure", lambda _: self._settings.quantity),
-            action(":CONFigure[:SCALar]:POWer", lambda _: self._configure("POW")),
-            action(":INITiate", lambda _: self._acquire()),
+            action(":INITiate[:IMMediate]", lambda _: self._acquire()),
             readout(":FETCh", lambda _: self._fetch()),
             action(":ABORt", lambda _: self._abort_zero()),
+        ]
+
+    def _quantity_commands(self, quantity: str) -> list[Command]:
+        header = QUANTITIES[quantity]
+        return [
+            readout(f":MEASure[:SCALar]:{header}", lambda _: self._measure(quantity)),
+            action(f":MEASure[:SCALar]:{header}", lambda _: self._begin(quantity)),
+            action(f":CONFigure[:SCALar]:{header}", lambda _: self._configure(quantity)),
         ]
 
     def _operation_commands(self) -> list[Command]:
         mask = Integer(0, 0x7FFF)
         return [
-            readout(":STATus:OPERation", lambda _: self._take_event()),
+            readout(":STATus:OPERation[:EVENt]", lambda _: self._take_event()),
+            readout(":STATus:OPERation:CONDition", lambda _: self._present_condition()),
             setting(
                 ":STATus:OPERation:PTRansition",
                 mask,
@@ -226,31 +297,11 @@ class ThorlabsPM100DPanel:
             ),
         ]
 
+    def _responsivity_a_w(self) -> float:
+        return self._sensor.responsivity_a_w(self._settings.wavelength_nm * 1e-9)
+
     def _watts_per_ampere(self) -> float:
-        responsivity_a_w = self._sensor.responsivity_a_w(self._settings.wavelength_nm * 1e-9)
-        return db_to_ratio(self._settings.loss_db) / responsivity_a_w
-
-    def _range_limits(self) -> Number:
-        watts_per_ampere = self._watts_per_ampere()
-        low_w = CURRENT_RANGES_A[0] * watts_per_ampere
-        high_w = CURRENT_RANGES_A[-1] * watts_per_ampere
-        return Number("W", low_w, high_w, high_w, STYLE)
-
-    def _put_range(self, _: Suffixes, parameters: Parameters) -> None:
-        """Choose the smallest range that holds the power asked for, and leave auto-ranging."""
-        low_w = self._range_limits().low
-        kind = replace(self._range_limits(), low=0.0)
-        text = only(parameters).text()[:3].upper()
-        wanted_w = low_w if text == "MIN" else kind.parse(only(parameters))
-        wanted_a = wanted_w / self._watts_per_ampere() * (1.0 - 1e-9)
-        index = next(i for i, limit_a in enumerate(CURRENT_RANGES_A) if limit_a >= wanted_a)
-        self._settings = replace(self._settings, range_index=index, auto_range=False)
-
-    def _ask_range(self, _: Suffixes, parameters: Parameters) -> Reply:
-        kind = self._range_limits()
-        if parameters:
-            return kind.format(kind.limit(only(parameters)))
-        return kind.format(CURRENT_RANGES_A[self._settings.range_index] * self._watts_per_ampere())
+        return db_to_ratio(self._settings.loss_db) / self._responsivity_a_w()
 
     def _begin_zero(self) -> None:
         self._zero_a = self._zero()
@@ -274,9 +325,12 @@ class ThorlabsPM100DPanel:
     def _configure(self, quantity: str) -> None:
         self._settings = replace(self._settings, quantity=quantity)
 
-    def _measure(self, quantity: str) -> str:
+    def _begin(self, quantity: str) -> None:
         self._configure(quantity)
         self._acquire()
+
+    def _measure(self, quantity: str) -> str:
+        self._begin(quantity)
         return self._fetch()
 
     def _acquire(self) -> None:
@@ -288,10 +342,18 @@ class ThorlabsPM100DPanel:
             self._settings = replace(self._settings, range_index=_fitting_range(current_a))
         if abs(current_a) > OVERLOAD * CURRENT_RANGES_A[self._settings.range_index]:
             self._result = INFINITY
-        elif self._settings.quantity == "CURR":
-            self._result = current_a - self._zero()
         else:
-            self._result = self._displayed((current_a - self._zero()) * self._watts_per_ampere())
+            self._result = self._quantity(current_a - self._zero())
+
+    def _quantity(self, current_a: float) -> float:
+        """Return what is measured, for a photocurrent."""
+        settings = self._settings
+        if settings.quantity == CURRENT:
+            return current_a
+        power_w = current_a * self._watts_per_ampere()
+        if settings.quantity == DENSITY:
+            return power_w / (math.pi / 4.0 * (settings.beam_mm / 10.0) ** 2)
+        return self._displayed(power_w)
 
     def _displayed(self, power_w: float) -> float:
         settings = self._settings
@@ -317,6 +379,10 @@ class ThorlabsPM100DPanel:
         rose, fell = condition & ~self._condition, self._condition & ~condition
         self._event |= rose & self._rising | fell & self._falling
         self._condition = condition
+
+    def _present_condition(self) -> str:
+        self._observe()
+        return str(self._condition)
 
     def _take_event(self) -> str:
         self._observe()

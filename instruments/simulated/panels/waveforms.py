@@ -12,16 +12,21 @@ Samples = npt.NDArray[np.float32]
 PERIOD_SAMPLES = (16, 4096)
 NOISE_SAMPLES = 1 << 16
 NOISE_CREST = 3.3
-PULSE_WIDTH_S = 1e-4
 
 
 def standard_waveform(
-    function: str, frequency_hz: float, phase_rad: float, max_sample_rate_hz: float
+    function: str,
+    frequency_hz: float,
+    phase_rad: float,
+    max_sample_rate_hz: float,
+    *,
+    high: float = 0.5,
+    symmetry: float = 1.0,
 ) -> tuple[Samples, float]:
     """Return one period of SIN, SQU, RAMP, TRI or PULS and its sample rate in Hz.
 
-    A period has 16 to 4096 samples, as many as the largest sample rate allows. A pulse is
-    100 us wide, or half a period if that is shorter.
+    A period has 16 to 4096 samples, as many as the largest sample rate allows. SQU and
+    PULS are high for the part `high` of it, RAMP rises for the part `symmetry`.
     """
     fewest, most = PERIOD_SAMPLES
     count = int(min(max(max_sample_rate_hz / frequency_hz, fewest), most))
@@ -29,13 +34,21 @@ def standard_waveform(
     if function == "SIN":
         samples = np.sin(math.tau * turns)
     elif function == "RAMP":
-        samples = 2.0 * ((turns + 0.5) % 1.0) - 1.0
+        samples = _ramp((turns + (symmetry / 2.0 or 0.5)) % 1.0, symmetry)
     elif function == "TRI":
         samples = 1.0 - 4.0 * np.abs((turns + 0.25) % 1.0 - 0.5)
     else:
-        high = 0.5 if function == "SQU" else min(PULSE_WIDTH_S * frequency_hz, 0.5)
         samples = np.where(turns < high, 1.0, -1.0)
     return samples.astype(np.float32), count * frequency_hz
+
+
+def _ramp(turns: npt.NDArray[np.float64], symmetry: float) -> npt.NDArray[np.float64]:
+    """Return a triangle that starts at -1 and rises for the part `symmetry` of its period."""
+    if symmetry in (0.0, 1.0):
+        return (2.0 * turns - 1.0) * (1.0 if symmetry else -1.0)
+    rising = 2.0 * turns / symmetry - 1.0
+    falling = 1.0 - 2.0 * (turns - symmetry) / (1.0 - symmetry)
+    return np.where(turns < symmetry, rising, falling)
 
 
 def noise_waveform(seed: int) -> Samples:

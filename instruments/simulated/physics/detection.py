@@ -7,14 +7,24 @@ photons in the sample: its vacuum part has the shot-noise density 2 e I of the t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import interpolate, signal
+from scipy import interpolate, ndimage, signal
 
 from labctl.instruments.simulated.physics.grid import Field, Noise, Real
 from labctl.instruments.simulated.ports import CaptureWindow
-from labctl.units import ELEMENTARY_CHARGE_C, photon_energy_j
+from labctl.units import (
+    ELEMENTARY_CHARGE_C,
+    frequency_to_wavelength_m,
+    photon_energy_j,
+)
+
+_NOISE_AVERAGING_S = 1e-3
+_LEAST_AVERAGING_S = 1e-6
+# Sixth-order central difference: a sine's slope to (2 pi f / sample rate)^6 / 140.
+_SLOPE = np.array([-1.0, 9.0, -45.0, 0.0, 45.0, -9.0, 1.0], np.float32) / 60.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,8 @@ class DetectorParameters:
 
     Quantum efficiency with mode overlap (0 to 1], transimpedance in V/A, 2nd-order Butterworth
     bandwidth in Hz, input-referred electronic noise in A/sqrt(Hz), common-mode rejection in dB,
-    output swing in V (peak).
+    output swing in V (peak), and the local oscillator's power in W at which half of the carriers
+    are lost in the photodiodes (0: none are).
     """
 
     efficiency: float
@@ -32,6 +43,17 @@ class DetectorParameters:
     electronic_noise_a_rthz: float
     common_mode_rejection_db: float
     swing_v: float
+    saturation_power_w: float = 0.0
+
+    def efficiency_at(self, lo_power_w: float) -> float:
+        """Return the efficiency under a local oscillator: eta / (1 + P / P_sat).
+
+        Carriers that recombine are lost at random, each like a photon that is not detected, so
+        shot noise stays that of the current that is left.
+        """
+        if self.saturation_power_w == 0.0:
+            return self.efficiency
+        return self.efficiency / (1.0 + lo_power_w / self.saturation_power_w)
 
 
 class BalancedDetector:
@@ -50,12 +72,13 @@ class BalancedDetector:
     ) -> Real:
         """Return the output in V for a field and a local oscillator of the phase in rad."""
         p = self.parameters
+        efficiency = p.efficiency_at(lo_power_w)
         quadrature = field.real * np.cos(lo_phase)
         quadrature += field.imag * np.sin(lo_phase)
-        quadrature *= np.float32(math.sqrt(p.efficiency))
+        quadrature *= np.float32(math.sqrt(efficiency))
         samples = len(quadrature)
-        quadrature += np.float32(math.sqrt(1.0 - p.efficiency)) * self._noise.normals(samples)
-        photons = p.efficiency * lo_power_w / photon_energy_j(frequency_hz) / self._grid_hz
+        quadrature += np.float32(math.sqrt(1.0 - efficiency)) * self._noise.normals(samples)
+        photons = efficiency * lo_power_w / photon_energy_j(frequency_hz) / self._grid_hz
         charge_rate = ELEMENTARY_CHARGE_C * self._grid_hz
         quadrature *= np.float32(charge_rate * math.sqrt(photons))
         band = self._grid_hz / 2.0
@@ -71,10 +94,11 @@ class BalancedDetector:
 
 @dataclass(frozen=True)
 class DigitizerParameters:
-    """Converter bits over the channel's range, and input noise in V rms."""
+    """Converter bits over the channel's range, input noise in V rms, clock jitter in s rms."""
 
     bits: int
     noise_v: float
+    jitter_s: float = 0.0
 
 
 def digitize(
@@ -90,13 +114,11 @@ def digitize(
     """Return what the converter reads of a voltage whose first sample lies at `start_s`."""
     setting = window.channels[channel]
     first = (trigger_s + window.start_s - start_s) * grid_hz
-    if abs(window.sample_rate_hz / grid_hz - 1.0) < 1e-9:
-        begin = round(first)
-        read = voltage[begin : begin + window.samples].copy()
-    else:
-        times = first + np.arange(window.samples) * (grid_hz / window.sample_rate_hz)
-        spline = interpolate.CubicSpline(np.arange(len(voltage)), voltage)
-        read = spline(times).astype(np.float32)
+    read = _sampled(voltage, first, grid_hz, window)
+    if parameters.jitter_s > 0.0:
+        slope = _sampled(ndimage.correlate1d(voltage, _SLOPE), first, grid_hz, window)
+        slope *= np.float32(parameters.jitter_s * grid_hz) * noise.normals(len(read))
+        read += slope
     read += np.float32(parameters.noise_v) * noise.normals(len(read))
     step = np.float32(setting.range_v / 2**parameters.bits)
     read -= np.float32(setting.offset_v)
@@ -109,10 +131,51 @@ def digitize(
     return read
 
 
+def _sampled(voltage: Real, first: float, grid_hz: float, window: CaptureWindow) -> Real:
+    """Return the voltage at the window's times; `first` is its begin, in samples of the grid."""
+    if abs(window.sample_rate_hz / grid_hz - 1.0) < 1e-9:
+        begin = round(first)
+        return voltage[begin : begin + window.samples].copy()
+    times = first + np.arange(window.samples) * (grid_hz / window.sample_rate_hz)
+    spline = interpolate.CubicSpline(np.arange(len(voltage)), voltage)
+    read: Real = spline(times).astype(np.float32)
+    return read
+
+
 @dataclass(frozen=True)
 class SensorParameters:
-    """A photodiode power head: InGaAs responsivity in A/W at 1550 nm, dark current, noise in A."""
+    """A photodiode power head: InGaAs responsivity in A/W at 1550 nm, dark current in A.
+
+    `noise_a`: standard deviation of a reading averaged over 1 ms.
+    """
 
     responsivity_a_w: float
     dark_current_a: float
     noise_a: float
+
+
+class PowerHead:
+    """A power head where light of `power_w` ends; implements `PowerSensorPort`."""
+
+    def __init__(
+        self,
+        power_w: Callable[[], float],
+        frequency_hz: Callable[[], float],
+        parameters: SensorParameters,
+        noise: Noise,
+    ) -> None:
+        self._power_w, self._frequency_hz = power_w, frequency_hz
+        self._parameters = parameters
+        self._noise = noise
+
+    def photocurrent_a(self, averaging_s: float) -> float:
+        """Return the photocurrent in A; noise falls with the square root of the averaging."""
+        wavelength_m = frequency_to_wavelength_m(self._frequency_hz())
+        averages = math.sqrt(max(averaging_s, _LEAST_AVERAGING_S) / _NOISE_AVERAGING_S)
+        noise_a = self._parameters.noise_a / averages * float(self._noise.normals(1)[0])
+        current_a = self._power_w() * self.responsivity_a_w(wavelength_m)
+        return current_a + self._parameters.dark_current_a + noise_a
+
+    def responsivity_a_w(self, wavelength_m: float) -> float:
+        """Return A/W: an InGaAs head's efficiency is flat in photons below its cut-off."""
+        return self._parameters.responsivity_a_w * wavelength_m / 1550e-9

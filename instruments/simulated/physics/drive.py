@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +105,7 @@ class DriveOutput:
         return voltage
 
 
+@cache
 def _low_pass(bandwidth: float) -> npt.NDArray[np.float64]:
     """Return the Gaussian kernel that passes 1/sqrt(2) of a sine of `bandwidth` cycles per sample.
 
@@ -122,4 +124,5 @@ def _low_pass(bandwidth: float) -> npt.NDArray[np.float64]:
     sigma = optimize.brentq(excess, 0.8 * continuous, 2.0 * continuous)
     weights: npt.NDArray[np.float64] = np.exp(-0.5 * (place / sigma) ** 2)
     weights /= weights.sum()
+    weights.setflags(write=False)
     return weights

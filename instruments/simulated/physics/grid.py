@@ -54,7 +54,11 @@ class Seeds:
 
     def noise(self, name: str) -> Noise:
         """Return the source of randomness of that name."""
-        return Noise(np.random.SeedSequence([self._seed, *name.encode()]))
+        return Noise(self.sequence(name))
+
+    def sequence(self, name: str) -> np.random.SeedSequence:
+        """Return the seed of that name, for numbers that are the same whenever drawn."""
+        return np.random.SeedSequence([self._seed, *name.encode()])
 
 
 class Noise:

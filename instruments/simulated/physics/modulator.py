@@ -7,7 +7,7 @@ ratio (arm imbalance); the parent adds the second child with its own phase.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,8 @@ class ModulatorParameters:
     """Half-wave voltages in V of both children and the parent, extinction ratio and loss in dB.
 
     `lock_error_rad`: standard deviation of the phase at which a bias lock settles. `offset_rad`:
-    phases of child I, child Q and parent at 0 V.
+    phases of child I, child Q and parent at 0 V. `bias_drift_v_pi_rth`: standard deviation by which
+    each electrode's offset walks in an hour, in half-wave voltages (per square root of an hour).
     """
 
     v_pi_i_v: float
@@ -31,6 +32,7 @@ class ModulatorParameters:
     insertion_loss_db: float
     lock_error_rad: float
     offset_rad: tuple[float, float, float]
+    bias_drift_v_pi_rth: float = 0.0
 
 
 _RATED_WAVELENGTH_M = 1550e-9
@@ -43,27 +45,35 @@ class IQModulator:
     index change is less of a wave (Yariv and Yeh, Photonics, 2007, section 9.3).
     """
 
-    def __init__(self, parameters: ModulatorParameters, noise: Noise) -> None:
+    def __init__(
+        self,
+        parameters: ModulatorParameters,
+        noise: Noise,
+        now_s: Callable[[], float] = lambda: 0.0,
+        drift_noise: Sequence[Noise] = (),
+    ) -> None:
+        """`drift_noise`: one source for each electrode in order, wherever there is a drift."""
         self.parameters = parameters
         self._leak = 10.0 ** (-parameters.extinction_ratio_db / 20.0)
         self._through = 10.0 ** (-parameters.insertion_loss_db / 20.0)
         self.wavelength_m: Callable[[], float] = lambda: _RATED_WAVELENGTH_M
         shift = math.atan(self._leak)
-        self.child_i = BiasElectrode(
-            parameters.v_pi_i_v, parameters.offset_rad[0], -shift, parameters.lock_error_rad, noise
-        )
-        self.child_q = BiasElectrode(
-            parameters.v_pi_q_v, parameters.offset_rad[1], shift, parameters.lock_error_rad, noise
-        )
-        self.parent = BiasElectrode(
-            parameters.v_pi_parent_v,
-            parameters.offset_rad[2],
-            0.0,
-            parameters.lock_error_rad,
-            noise,
-        )
-        for electrode in (self.child_i, self.child_q, self.parent):
+        v_pi_v = (parameters.v_pi_i_v, parameters.v_pi_q_v, parameters.v_pi_parent_v)
+        electrodes = [
+            BiasElectrode(
+                v_pi_v[place], offset_rad, compensation_rad, parameters.lock_error_rad, noise
+            )
+            for place, (offset_rad, compensation_rad) in enumerate(
+                zip(parameters.offset_rad, (-shift, shift, 0.0), strict=True)
+            )
+        ]
+        for electrode in electrodes:
             electrode.wavelength_scale = self.wavelength_scale
+        if parameters.bias_drift_v_pi_rth > 0.0:
+            rad_rts = parameters.bias_drift_v_pi_rth * math.pi / 2.0 / math.sqrt(3600.0)
+            for electrode, source in zip(electrodes, drift_noise, strict=True):
+                electrode.drift_rad = BiasDrift(rad_rts, now_s, source).phase_rad
+        self.child_i, self.child_q, self.parent = electrodes
 
     def wavelength_scale(self) -> float:
         """Return by what half-wave voltages differ from their rating, for the light of now."""
@@ -97,12 +107,32 @@ _LOCK_PHASE = {
 }
 
 
+class BiasDrift:
+    """A Wiener process on the bench clock: `rate_rad_rts` per square root of a second."""
+
+    def __init__(self, rate_rad_rts: float, now_s: Callable[[], float], noise: Noise) -> None:
+        self._rate_rad_rts = rate_rad_rts
+        self._now_s = now_s
+        self._noise = noise
+        self._phase_rad, self._seen_s = 0.0, now_s()
+
+    def phase_rad(self) -> float:
+        """Return by how much the phase has walked since the beginning."""
+        now_s = self._now_s()
+        if now_s > self._seen_s:
+            spread_rad = self._rate_rad_rts * math.sqrt(now_s - self._seen_s)
+            self._phase_rad += spread_rad * float(self._noise.normals(1)[0])
+            self._seen_s = now_s
+        return self._phase_rad
+
+
 class BiasElectrode:
     """One electrode; implements `BiasPort`.
 
     A lock settles where the modulator's output shows it the point it seeks: a null lock finds
     the least carrier of the whole modulator, which lies off the child's own null by
-    `compensation_rad` because each child's leakage falls on the other's axis.
+    `compensation_rad` because each child's leakage falls on the other's axis. It follows the
+    electrode's drift until it is told to hold a voltage.
     """
 
     def __init__(
@@ -119,34 +149,39 @@ class BiasElectrode:
         self._lock_error_rad = lock_error_rad
         self._noise = noise
         self._voltage_v = 0.0
+        self._followed_rad: float | None = None
+        self.drift_rad: Callable[[], float] = lambda: 0.0
         self.wavelength_scale: Callable[[], float] = lambda: 1.0
         self.external: Callable[[], float] = lambda: 0.0
         self.tap: Callable[[], float] = lambda: 0.0
 
     def set_bias(self, mode: BiasMode, voltage_v: float = 0.0) -> None:
         """Lock or hold; see `BiasPort`."""
-        if mode is BiasMode.MANUAL:
-            self._voltage_v = voltage_v
-        elif mode is BiasMode.OFF:
-            self._voltage_v = 0.0
-        else:
-            target = _LOCK_PHASE[mode] + self._lock_error_rad * float(self._noise.normals(1)[0])
-            if mode is BiasMode.NULL:
-                target += self._compensation_rad
-            away = math.remainder(target - self._offset_rad, 2.0 * math.pi)
-            v_pi_v = self._v_pi_v * self.wavelength_scale()
-            self._voltage_v = away * 2.0 * v_pi_v / math.pi - self.external()
+        if mode in (BiasMode.MANUAL, BiasMode.OFF):
+            self._voltage_v = voltage_v if mode is BiasMode.MANUAL else 0.0
+            self._followed_rad = None
+            return
+        target = _LOCK_PHASE[mode] + self._lock_error_rad * float(self._noise.normals(1)[0])
+        if mode is BiasMode.NULL:
+            target += self._compensation_rad
+        self._followed_rad = self.drift_rad()
+        away = math.remainder(target - self._offset_rad - self._followed_rad, 2.0 * math.pi)
+        self._voltage_v = away * self._v_rad() - self.external()
 
     def voltage_v(self) -> float:
         """Return the controller's voltage on the electrode."""
-        return self._voltage_v
+        if self._followed_rad is None:
+            return self._voltage_v
+        return self._voltage_v - (self.drift_rad() - self._followed_rad) * self._v_rad()
 
     def phase_rad(self) -> float:
-        """Return the phase u that offset, controller and `external` (V, a source) make."""
-        voltage_v = self._voltage_v + self.external()
-        return self._offset_rad + math.pi * voltage_v / (
-            2.0 * self._v_pi_v * self.wavelength_scale()
-        )
+        """Return the phase u that offset, drift, controller and `external` (V, a source) make."""
+        drift_rad = self.drift_rad() if self._followed_rad is None else self._followed_rad
+        return self._offset_rad + drift_rad + (self._voltage_v + self.external()) / self._v_rad()
+
+    def _v_rad(self) -> float:
+        """Return the volts per radian of phase, for the light of now."""
+        return 2.0 * self._v_pi_v * self.wavelength_scale() / math.pi
 
     def settled(self) -> bool:
         """Return True: the lock is taken as settled once set; the panel adds its time."""

@@ -1,4 +1,4 @@
-"""Passive optics: attenuators, fibres, phase shifters, shutters, and the drift of path phases."""
+"""Passive optics: attenuators, fibres, shutters, phase shifters, and slow drifts on the way."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+from scipy import fft
 
 from labctl.instruments.simulated.physics.grid import Field, Noise, Real, Window
+from labctl.units import SPEED_OF_LIGHT_M_S
+
+_LEAST_DISPERSION_RAD = 1e-4
+# Steps on the sphere of this variance follow its diffusion to 0.2 %; beyond 10 rad^2 less than
+# 1e-4 of its beginning is left.
+_LARGEST_TURN_RAD2 = 0.01
+_FORGOTTEN_RAD2 = 10.0
 
 
 class VariableAttenuator:
@@ -39,11 +48,15 @@ class VariableAttenuator:
 
 @dataclass(frozen=True)
 class Fibre:
-    """A fibre: length in km, loss in dB/km and in connectors, group delay 4.9 us/km."""
+    """A fibre: length in km, loss in dB/km and in connectors, group delay 4.9 us/km.
+
+    Dispersion in ps/(nm km), the usual D: +17 for standard fibre at 1550 nm, 0 for none.
+    """
 
     length_km: float
     loss_db_km: float
     connector_loss_db: float
+    dispersion_ps_nm_km: float = 0.0
 
     @property
     def transmittance(self) -> float:
@@ -54,6 +67,26 @@ class Fibre:
     def delay_s(self) -> float:
         """Group delay in s."""
         return self.length_km * 4.9e-6
+
+    def disperse(self, field: Field, grid_hz: float, frequency_hz: float) -> Field:
+        """Return the field after the fibre's quadratic spectral phase beta_2 L omega^2 / 2.
+
+        beta_2 = -D lambda^2 / (2 pi c) (Agrawal, Nonlinear Fiber Optics, 2013, eq. 1.2.11 and
+        3.2.5). The field comes back as it is where that is below 1e-4 rad at the grid's band edge.
+        Its ends wrap around over the delay that the phase makes, which is below a sample for any
+        fibre of a link and a grid of 160 MHz.
+        """
+        dispersion_s_m = 1e-6 * self.dispersion_ps_nm_km * self.length_km * 1e3
+        wavelength_m = SPEED_OF_LIGHT_M_S / frequency_hz
+        chirp_s2 = -dispersion_s_m * wavelength_m**2 / (2.0 * math.pi * SPEED_OF_LIGHT_M_S)
+        if abs(chirp_s2) / 2.0 * (math.pi * grid_hz) ** 2 < _LEAST_DISPERSION_RAD:
+            return field
+        padded = fft.next_fast_len(len(field))
+        omega = 2.0 * math.pi * fft.fftfreq(padded, 1.0 / grid_hz)
+        spectrum = fft.fft(field, padded)
+        spectrum *= np.exp(0.5j * chirp_s2 * omega**2).astype(np.complex64)
+        spread: Field = fft.ifft(spectrum)[: len(field)]
+        return spread
 
 
 def lose(field: Field, transmittance: float, noise: Noise) -> None:
@@ -88,6 +121,59 @@ class PhaseDrift:
         self._phase, self._sample = float(walk[-1]), window.stop
         phase: Real = np.interp(np.arange(window.samples), knots, walk).astype(np.float32)
         return phase
+
+
+class PolarisationDrift:
+    """The slow walk of light's polarisation away from its local oscillator's.
+
+    Its Stokes vector, aligned at bench time zero, diffuses on the Poincare sphere by
+    `rate_rad2_s` of variance per second in each of two directions; at angle A the fields overlap
+    by cos(A/2), so the mean efficiency falls as (1 + exp(-rate t))/2.
+    """
+
+    _STRIDE = 4096
+
+    def __init__(self, rate_rad2_s: float, grid_hz: float, noise: Noise) -> None:
+        self._rate_rad2_s = rate_rad2_s
+        self._grid_hz = grid_hz
+        self._noise = noise
+        self._stokes = np.array([1.0, 0.0, 0.0])
+        self._sample = 0
+
+    def mix(self, field: Field, window: Window) -> None:
+        """Keep, in place, what overlaps over a window that begins after earlier ones ended."""
+        if self._rate_rad2_s == 0.0:
+            return
+        overlap = self._overlap(window)
+        field *= overlap
+        vacuum = self._noise.vacuum(len(field))
+        vacuum *= np.sqrt(1.0 - overlap**2)
+        field += vacuum
+
+    def _overlap(self, window: Window) -> Real:
+        gap = max(window.start - self._sample, 0)
+        knots = np.append(np.arange(0, window.samples, self._STRIDE), window.samples)
+        spans = np.diff(knots, prepend=-gap) * (self._rate_rad2_s / self._grid_hz)
+        at_knots = [self._step(span) for span in spans]
+        self._sample = window.stop
+        cosines = np.interp(np.arange(window.samples), knots, at_knots)
+        return np.sqrt(0.5 * (1.0 + cosines)).astype(np.float32)
+
+    def _step(self, variance: float) -> float:
+        """Let the Stokes vector diffuse by a variance in rad^2; returns its first component."""
+        variance = min(variance, _FORGOTTEN_RAD2)
+        turns = math.ceil(variance / _LARGEST_TURN_RAD2)
+        for _ in range(turns):
+            self._turn(variance / turns)
+        return float(self._stokes[0])
+
+    def _turn(self, variance: float) -> None:
+        step: npt.NDArray[np.float64] = self._noise.generator.standard_normal(3)
+        step -= (step @ self._stokes) * self._stokes
+        angle = math.sqrt(variance) * float(np.linalg.norm(step))
+        direction = step / np.linalg.norm(step)
+        self._stokes = math.cos(angle) * self._stokes + math.sin(angle) * direction
+        self._stokes /= np.linalg.norm(self._stokes)
 
 
 @dataclass(frozen=True)

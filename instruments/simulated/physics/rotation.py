@@ -6,6 +6,12 @@ passes untouched; the last slot carries the collected mode out to the measured a
 are rotated. Coefficients are sampled at the slot's middle and have unit norm over the row, since
 the unit is passive; a row whose levels all stay below 10 mV, a generator's noise, is not rotated.
 Without a running cycle, light passes through the clone slot by slot.
+
+The b modes of a cycle are collected by a line of b elements: element k turns by the angle whose
+sine is |c_k| over the norm of c_1 ... c_k, and shifts mode k's phase. Errors of angles and phases
+add up along the line, and every mode passes b elements on its way in and b on its way out, so the
+rotation is the worse the larger the block. The way out undoes what the elements do, with their
+errors.
 """
 
 from __future__ import annotations
@@ -17,18 +23,30 @@ import numpy as np
 
 from labctl.instruments.simulated.physics.drive import DriveOutput
 from labctl.instruments.simulated.physics.grid import Field, Noise, Window
+from labctl.instruments.simulated.physics.path import lose
 
 _LEAST_LEVEL_V = 10e-3
 
 
 @dataclass(frozen=True)
 class RotationParameters:
-    """Amplifier gain per volt of its control above 1 and n_sp; slot and storage in grid samples."""
+    """Amplifier gain per volt of its control above 1 and n_sp; slot and storage in grid samples.
+
+    Each element loses `loss_db_per_mode` of the light; its angle and phase are off by fixed amounts
+    of the given standard deviations in rad.
+    """
 
     gain_per_v: float
     emission_factor: float
     slot_samples: int
     storage_samples: int
+    loss_db_per_mode: float = 0.0
+    coupler_error_rad: float = 0.0
+    phase_error_rad: float = 0.0
+
+    def transmittance(self, modes: int) -> float:
+        """Return what a block of that many modes lets through, each way."""
+        return float(10.0 ** (-modes * self.loss_db_per_mode / 10.0))
 
 
 @dataclass(frozen=True)
@@ -55,8 +73,11 @@ class RotationUnit:
         imaginary: DriveOutput,
         gain_control: DriveOutput,
         noise: Noise,
+        elements: np.random.SeedSequence | None = None,
     ) -> None:
+        """`elements` seeds the errors of couplers and phases; without it they are exact."""
         self.parameters = parameters
+        self._elements = elements
         self._real = real
         self._imaginary = imaginary
         self._gain_control = gain_control
@@ -103,13 +124,25 @@ class RotationUnit:
         if coefficients is None:
             measured, _ = self._clone(arm.reshape(-1) + self._noise.vacuum(arm.size))
             return measured, field
+        light = self._lost(light)
         collected = np.matmul(coefficients.conj()[None, None, :], light)[:, 0, :]
         arm += self._noise.vacuum(arm.size).reshape(arm.shape)
         arm[:, -1, :] = collected
         measured, after = self._clone(arm.reshape(-1))
         change = after.reshape(arm.shape)[:, -1, :] - collected
         light = light + coefficients[None, :, None] * change[:, None, :]
-        return measured, light.reshape(-1)
+        return measured, self._lost(light).reshape(-1)
+
+    def _lost(self, light: Field) -> Field:
+        """Return what the elements let through of the slots between the first and the last."""
+        through = self.parameters.transmittance(light.shape[1] - 2)
+        if through == 1.0:
+            return light
+        modes = light[:, 1:-1].reshape(-1)
+        lose(modes, through, self._noise)
+        passed = light.copy()
+        passed[:, 1:-1] = modes.reshape(passed[:, 1:-1].shape)
+        return passed
 
     def _coefficients(self, cycles: Cycles) -> Field | None:
         """Return the slots' coefficients with unit norm, or None when no level is above noise."""
@@ -121,7 +154,28 @@ class RotationUnit:
         coefficients[0] = coefficients[-1] = 0.0
         if np.max(np.abs(coefficients)) < _LEAST_LEVEL_V:
             return None
-        return coefficients / np.float32(np.linalg.norm(coefficients))
+        coefficients /= np.float32(np.linalg.norm(coefficients))
+        coefficients[1:-1] = self._mistaken(coefficients[1:-1])
+        return coefficients
+
+    def _mistaken(self, wanted: Field) -> Field:
+        """Return the coefficients that the elements make of those they are set to."""
+        p = self.parameters
+        if self._elements is None or p.coupler_error_rad == p.phase_error_rad == 0.0:
+            return wanted
+        errors = np.random.Generator(np.random.SFC64(self._elements)).standard_normal(
+            (len(wanted), 2)
+        )
+        errors[0, 0] = 0.0
+        size = np.abs(wanted).astype(np.float64)
+        collected = np.sqrt(np.append(0.0, np.cumsum(size**2)[:-1]))
+        angle = np.arctan2(size, collected)
+        angle[0] = math.pi / 2.0
+        angle += p.coupler_error_rad * errors[:, 0]
+        passed_on = np.append(np.cumprod(np.cos(angle[:0:-1]))[::-1], 1.0)
+        phase = np.angle(wanted) + p.phase_error_rad * np.cumsum(errors[:, 1])
+        made: Field = (np.sin(angle) * passed_on * np.exp(1j * phase)).astype(np.complex64)
+        return made
 
     def _clone(self, field: Field) -> tuple[Field, Field]:
         """Amplify by G, then split 1 - 1/G to the measured arm and 1/G to the returned one.

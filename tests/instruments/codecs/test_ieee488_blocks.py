@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl.instruments.codecs.ieee488 import (
+    MOST_BLOCK_BYTES,
     BlockError,
+    block_header,
     block_span,
     decode_block,
     encode_block,
@@ -32,6 +34,21 @@ def test_a_block_cut_short_is_never_handed_out(payload: bytes, data: st.DataObje
     cut = data.draw(st.integers(0, len(block) - 1))
     with pytest.raises(BlockError):
         decode_block(block[:cut])
+
+
+@settings(deadline=None)
+@given(st.integers(0, MOST_BLOCK_BYTES))
+def test_a_header_announces_what_follows_it(payload_bytes: int) -> None:
+    header = block_header(payload_bytes)
+    assert block_span(header) == (len(header), len(header) + payload_bytes)
+    assert block_span(block_header(payload_bytes, digits=9)) == (11, 11 + payload_bytes)
+
+
+def test_a_header_cannot_say_more_than_nine_digits() -> None:
+    with pytest.raises(BlockError, match="1000000000 bytes do not fit"):
+        block_header(MOST_BLOCK_BYTES + 1)
+    with pytest.raises(BlockError, match="100 bytes do not fit a block header of 2 digits"):
+        block_header(100, digits=2)
 
 
 def test_a_span_waits_for_its_header() -> None:

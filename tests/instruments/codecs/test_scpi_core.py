@@ -231,3 +231,47 @@ def test_garbage_never_stops_the_device(writes: list[tuple[bytes, bool]]) -> Non
         core.read(1 << 20)
     core.clear()
     assert ask(core, b"*IDN?") == b"MAKER,MODEL,1,2\n"
+
+
+def test_a_message_that_is_unfinished_loses_its_reply_to_the_next_one() -> None:
+    """IEEE 488.2 section 6.3.2.3; the message itself is carried out to its end."""
+    device = Device()
+    core = device.core()
+    for message in (b"*IDN?;STAR;*OPC?;FREQ 7\n", b"*TST?\n"):
+        core.write(message, end=True)
+        assert core.read(1 << 10) == (b"", False)
+    device.busy = False
+    assert core.read(1 << 10) == (b"0\n", True)
+    assert core.read(1 << 10) == (b"", False)
+    assert device.frequency_hz == {1: 7.0}
+    assert errors(core) == [-410]
+
+
+def test_without_end_nothing_is_interrupted() -> None:
+    device = Device()
+    core = device.core()
+    core.write(b"STAR;*OPC?\n", end=False)
+    core.write(b"*TST?\n", end=False)
+    device.busy = False
+    assert [core.read(1 << 10)[0] for _ in range(2)] == [b"1\n", b"0\n"]
+    assert errors(core) == []
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"*TS", b"T?\n"], [b"FREQ 1;*TST", b"?"], [b"*TST?\n", b"*WAI"]]
+)
+def test_a_message_in_pieces_does_not_interrupt_itself(pieces: list[bytes]) -> None:
+    core = Device().core()
+    core.write(b"*WAI\n", end=True)
+    for number, piece in enumerate(pieces, start=1):
+        core.write(piece, end=number == len(pieces))
+    waits = pieces[-1] != b"*WAI"
+    assert core.read(1 << 10) == ((b"0\n", True) if waits else (b"", False))
+    assert errors(core) == ([] if waits else [-410])
+
+
+def test_a_reply_in_letters_that_latin_1_lacks_stops_nothing() -> None:
+    core = ScpiCore(
+        [readout(":NAME", lambda _: "\xff".upper())], identity="A,B,C,D", reset=lambda: None
+    )
+    assert ask(core, b"NAME?") == b"?\n"

@@ -281,7 +281,7 @@ def test_the_first_of_the_counted_errors_is_raised_and_the_queue_emptied() -> No
         ]
     )
     with pytest.raises(InstrumentReportedError, match=r"-113.*'ACQ:STOP'"):
-        RedPitaya(wire).safe_state()
+        RedPitaya(wire, RedPitayaOptions(outputs=0)).safe_state()
     wire.finish()
 
 
@@ -290,11 +290,11 @@ def test_an_error_queue_that_answers_garbage_is_a_reply_error() -> None:
         [("ACQ:STOP", None), ("SYST:ERR:COUN?", "1"), ("SYST:ERR:NEXT?", "none")]
     )
     with pytest.raises(ReplyError, match="after 'ACQ:STOP'"):
-        RedPitaya(wire).safe_state()
+        RedPitaya(wire, RedPitayaOptions(outputs=0)).safe_state()
 
 
 def test_a_stopped_board_is_not_read() -> None:
-    board, wire = armed(*counted("ACQ:STOP"))
+    board, wire = armed(*counted("OUTPUT1:STATE OFF", "OUTPUT2:STATE OFF", "ACQ:STOP"))
     board.safe_state()
     with pytest.raises(LimitError, match="armed first"):
         board.read(1)

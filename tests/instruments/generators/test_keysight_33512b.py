@@ -208,6 +208,7 @@ def test_burst(accepted: Accepted, source: TriggerSource, word: str) -> None:
             "SOUR2:BURS:NCYC 3",
             f"TRIG2:SOUR {word}",
             "TRIG2:DEL 2e-06",
+            *(["TRIG2:SLOP POS"] if source is TriggerSource.EXTERNAL else []),
             "SOUR2:BURS:STAT 1",
         )
     )
@@ -234,7 +235,7 @@ def test_there_are_two_channels(channel: int) -> None:
         lambda: generator.set_output(channel, True),
         lambda: generator.dc_output(channel),
     ):
-        with pytest.raises(LimitError, match="must be 1 or 2"):
+        with pytest.raises(LimitError, match="must be 1 to 2"):
             call()
 
 

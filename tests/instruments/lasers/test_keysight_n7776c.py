@@ -81,7 +81,7 @@ def test_another_module_is_refused(reply: str) -> None:
     laser = KeysightN7776C(
         ScriptedTransport([("SLOT1:IDN?", reply)]), N7776COptions(slot=1, mainframe=True)
     )
-    with pytest.raises(ReplyError, match="a 81960A is expected"):
+    with pytest.raises(ReplyError, match=r"81960A is expected|does not identify"):
         laser.identify()
 
 

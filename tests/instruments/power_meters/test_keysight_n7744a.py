@@ -109,7 +109,7 @@ def test_ranges(accepted: Accepted) -> None:
     port.set_range(None)
     wire.finish()
     for power_w in (0.0, -1e-3, float("nan"), float("inf")):
-        with pytest.raises(LimitError, match="above 0 W"):
+        with pytest.raises(LimitError, match="above 0, at most"):
             port.set_range(power_w)
 
 

@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pytest
 
 from labctl.data import shipped_bench_path
-from labctl.instruments.simulated.bench import LinkBench, MonitorSensor
+from labctl.instruments.simulated.bench import LinkBench
 from labctl.instruments.simulated.bench_file import build_bench
 from labctl.instruments.simulated.bench_tables import BenchFile
+from labctl.instruments.simulated.physics.detection import PowerHead
 from labctl.instruments.simulated.physics.drive import DriveOutput, DriveParameters
 from labctl.instruments.simulated.physics.grid import Noise, Window
 from labctl.instruments.simulated.physics.path import PhaseShifter, Shutter
@@ -54,8 +55,10 @@ def quiet_bench(seed: int = 1, **tables: dict[str, Any]) -> LinkBench:
     content["laser"].update(linewidth_hz=0.0, rin_db_hz=-300.0)
     content["generators"].update(noise_v=0.0, bits=24, bandwidth_hz=WIDE_HZ)
     content["modulator"].update(lock_error_rad=0.0)
-    content["forward"].update(length_km=0.0)
-    content["back"].update(length_km=0.0)
+    del content["modulator"]["bias_drift_v_pi_rth"]
+    for leg in ("forward", "back"):
+        content[leg].update(length_km=0.0)
+        del content[leg]["dispersion_ps_nm_km"]
     content["rotation"].update(storage_s=0.0, symbol_rate_hz=GRID_HZ / SLOT)
     for name in ("client", "server"):
         content[name].update(
@@ -131,7 +134,8 @@ def clone(bench: LinkBench, gain: float) -> tuple[DriveOutput, DriveOutput]:
     real, imaginary, control = (DriveOutput(stage, GRID_HZ, noise(seed)) for seed in (11, 12, 13))
     control.play(Drive(np.array([gain - 1.0], np.float32), 1.0, 0.0, None, 0.0))
     parameters = replace(bench.optics.rotation.parameters, gain_per_v=1.0)
-    bench.optics.rotation = RotationUnit(parameters, real, imaginary, control, noise(14))
+    elements = np.random.SeedSequence(15)
+    bench.optics.rotation = RotationUnit(parameters, real, imaginary, control, noise(14), elements)
     return real, imaginary
 
 
@@ -434,8 +438,8 @@ def test_a_local_oscillator_delay_shifts_which_laser_phase_it_carries() -> None:
     assert residual[6.9e-6] == pytest.approx(2.0 * math.pi * 2e3 * 2e-6, rel=0.25)
 
 
-def sensor(bench: LinkBench) -> MonitorSensor:
-    return MonitorSensor(bench, noise(9))
+def sensor(bench: LinkBench) -> PowerHead:
+    return bench.monitor_head(noise(9))
 
 
 @pytest.mark.parametrize("power_w", [1e-3, 0.02])
@@ -619,3 +623,91 @@ def test_two_front_ends_at_one_receiver_read_the_same_light() -> None:
     first, second = got[0][1], got[1][1]
     assert float(np.std(first)) > 1e-3
     assert float(np.corrcoef(first, second)[0, 1]) > 0.99
+
+
+EFFECTS = [
+    ("laser", "linewidth_hz", 1e4),
+    ("laser", "rin_db_hz", -110.0),
+    ("generators", "noise_v", 1e-2),
+    ("generators", "bits", 6),
+    ("modulator", "lock_error_rad", 0.1),
+    ("modulator", "bias_drift_v_pi_rth", 0.5),
+    ("forward", "connector_loss_db", 3.0),
+    ("forward", "dispersion_ps_nm_km", 1e6),
+    ("back", "connector_loss_db", 3.0),
+    ("back", "dispersion_ps_nm_km", 1e6),
+    ("rotation", "emission_factor", 2.0),
+    ("rotation", "loss_db_per_mode", 0.5),
+    ("rotation", "coupler_error_rad", 0.3),
+    ("rotation", "phase_error_rad", 0.3),
+    ("server", "efficiency", 0.5),
+    ("server", "electronic_noise_a_rthz", 12e-12),
+    ("server", "phase_drift_rad2_s", 1.0),
+    ("server", "polarisation_drift_rad2_s", 0.1),
+    ("server", "saturation_power_w", 5e-3),
+    ("server", "swing_v", 0.02),
+    ("server", "digitizer_bits", 6),
+    ("server", "digitizer_noise_v", 1e-2),
+    ("server", "digitizer_jitter_s", 1e-9),
+]
+
+
+def rows_at_the_server(tables: dict[str, dict[str, Any]]) -> Floats:
+    """Return the server's record of 20 rows of four modes, a second after switching on."""
+    tables = copy.deepcopy(tables)
+    for name, length_km in (("forward", 100.0), ("back", 100.0)):
+        tables.setdefault(name, {}).update(length_km=length_km, loss_db_km=0.0)
+    tables.setdefault("attenuation", {}).update(fixed_db=60.0)
+    bench = quiet_bench(seed=13, **tables)
+    switch_on(bench)
+    lock(bench, BiasMode.NULL)
+    modulator = bench.optics.modulator
+    for electrode in (modulator.child_i, modulator.child_q, modulator.parent):
+        electrode.set_bias(BiasMode.MANUAL, electrode.voltage_v())
+    turn_oscillators(bench, server=0.7)
+    bench.clock.sleep(1.0)
+    pulses = np.repeat(np.array([0.0, 1.0, -2.0, 3.0, 0.5, 0.0], np.float32), SLOT)
+    levels = np.repeat(np.array([0.0, 0.4, 0.1, -0.7, 0.2, 0.0], np.float32), SLOT)
+    delay_s = 100.0 * 4.9e-6
+    bench.optics.drive_i.play(Drive(pulses, GRID_HZ, 1.0, 20, 0.0))
+    real, _ = clone(bench, 2.0)
+    real.play(Drive(levels, GRID_HZ, 1.0 + delay_s, 20, 0.0))
+    return capture(bench, 20 * len(pulses), "server", start_s=2.0 * delay_s, range_v=100.0)[
+        "server"
+    ]
+
+
+@pytest.fixture(scope="module")
+def quiet_rows() -> Floats:
+    return rows_at_the_server({})
+
+
+@pytest.mark.parametrize(("table", "key", "value"), EFFECTS)
+def test_every_effect_has_a_switch_in_the_bench_file(
+    table: str, key: str, value: float, quiet_rows: Floats
+) -> None:
+    """One seed: what is switched on is seen in the record, beyond the rounding of its 24 bits."""
+    changed = rows_at_the_server({table: {key: value}})
+    assert np.max(np.abs(changed - quiet_rows)) > 1e-3 * np.max(np.abs(quiet_rows))
+
+
+OPTIONAL = [
+    ("modulator", "bias_drift_v_pi_rth"),
+    ("forward", "dispersion_ps_nm_km"),
+    ("rotation", "loss_db_per_mode"),
+    ("rotation", "coupler_error_rad"),
+    ("rotation", "phase_error_rad"),
+    ("server", "polarisation_drift_rad2_s"),
+    ("server", "saturation_power_w"),
+    ("server", "digitizer_jitter_s"),
+]
+
+
+@pytest.mark.parametrize(("table", "key"), OPTIONAL)
+def test_an_effect_is_off_unless_the_file_names_it(
+    table: str, key: str, quiet_rows: Floats
+) -> None:
+    assert np.array_equal(rows_at_the_server({table: {key: 0.0}}), quiet_rows)
+    part = BenchFile.model_fields[table].annotation
+    assert part is not None
+    assert part.model_fields[key].default == 0.0

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labctl.data import shipped_bench_path
+from labctl.data import shipped_bench_path, shipped_fleet_path
 from labctl.errors import StationFileError
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.instruments.simulated.bench_file import build_bench, load_bench
@@ -109,8 +109,8 @@ def test_an_unknown_type_of_panel_is_told_with_those_that_there_are(tmp_path: Pa
 
 def test_an_address_that_is_taken_is_told_with_the_panel(tmp_path: Path) -> None:
     message = refusal(tmp_path, '"ASRL3::INSTR"', '"ASRL2::INSTR"')
-    assert "'bias_q'" in message
-    assert "'ASRL2::INSTR' is taken" in message
+    assert message.startswith(f":{line_of('ASRL3::INSTR')}: panels.bias_q.address: ")
+    assert "'ASRL2::INSTR' is taken by panels.bias_i.address" in message
 
 
 def test_an_unknown_drive_is_told_with_those_that_there_are(tmp_path: Path) -> None:
@@ -140,6 +140,138 @@ def test_an_output_that_the_generator_has_not_is_refused(tmp_path: Path) -> None
 def test_a_bandwidth_that_the_grid_cannot_hold_is_refused(table: str, wrong_hz: float) -> None:
     with pytest.raises(StationFileError, match=rf"^{PATH}: {table}\.bandwidth_hz = .*8e\+07$"):
         built(lambda tables: tables[table].update(bandwidth_hz=wrong_hz))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("bandwidth_hz = 40e6", "bandwidth_hz = 90e6"),
+        ("symbol_rate_hz = 20e6", "symbol_rate_hz = 21e6"),
+        ("signal_fraction = 0.1", "signal_fraction = 0.4"),
+    ],
+)
+def test_what_does_not_fit_together_is_told_with_its_line(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    message = refusal(tmp_path, old, new)
+    assert message.startswith(f":{line_of(old)}: ")
+    assert f".{old.partition(' ')[0]}" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            '2 = "modulator_q"',
+            '2 = "modulator_i"',
+            "panels.server_generator.outputs.2: drive 'modulator_i' is taken by "
+            "panels.server_generator.outputs.1; each can be wired once",
+        ),
+        (
+            '2 = "client_gain"',
+            '2 = "rotation_real"',
+            "panels.client_phase.outputs.2: drive 'rotation_real' is taken by "
+            "panels.client_generator.outputs.1; each can be wired once",
+        ),
+        (
+            'bias = "child_q"',
+            'bias = "child_i"',
+            "panels.bias_q.bias: the controller of electrode 'child_i' is taken by "
+            "panels.bias_i.bias; each can be wired once",
+        ),
+        (
+            'bias = "child_q"',
+            'bias = "child_q"\nattenuator = true',
+            "panels.bias_q.attenuator: the link's attenuator is taken by panels.bias_i.attenuator; "
+            "each can be wired once",
+        ),
+        (
+            '2 = "rotation_imaginary"',
+            '2 = "spare_1"',
+            "panels.client_generator.outputs.1 = 'rotation_real': no output drives "
+            "'rotation_imaginary'; the two work only together",
+        ),
+        (
+            '1 = "modulator_i"',
+            '1 = "spare_1"',
+            "panels.server_generator.outputs.2 = 'modulator_q': no output drives 'modulator_i'; "
+            "the two work only together",
+        ),
+        (
+            'trigger = "sends"',
+            'trigger = "none"',
+            "panels.client_generator.trigger = 'receives': no generator sends; "
+            'set trigger = "sends" on one',
+        ),
+    ],
+)
+def test_a_wiring_mistake_is_told_with_its_line_and_the_remedy(
+    tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    message = refusal(tmp_path, old, new)
+    line, _, words = message[1:].partition(": ")
+    assert words == told
+    key = told.partition(":")[0].partition(" = ")[0]
+    table = key.rsplit(".outputs", 1)[0] if ".outputs" in key else key.rpartition(".")[0]
+    assert int(line) > line_of(f"[{table}]")
+
+
+SECOND_LASER = """
+[panels.second]
+type = "itla"
+address = "ASRL9::INSTR"
+"""
+FLEET_MISTAKES = [
+    (SECOND_LASER, "panels.second: the link's laser is taken by panels.server_laser; "),
+    (
+        SECOND_LASER.replace("itla", "santec_tsl570") + 'probe = "comb"\n',
+        "panels.second.probe: the laser of probe 'comb' is taken by panels.tunable_laser.probe; ",
+    ),
+    (
+        SECOND_LASER.replace("itla", "oz_optics_dd100") + 'probe = "sweep"\n',
+        "panels.second.probe: the attenuator of probe 'sweep' is taken by "
+        "panels.probe_attenuator.probe; ",
+    ),
+    (
+        SECOND_LASER.replace("itla", "oz_optics_dd100") + 'probe = "swep"\n',
+        "panels.second.probe = 'swep': no such probe; there are: sweep, comb",
+    ),
+    (
+        SECOND_LASER.replace("itla", "keysight_n7744a") + 'inputs = { 4 = "combo" }\n',
+        "panels.second.inputs.4 = 'combo': no such input; there are: sweep, comb, monitor",
+    ),
+    (
+        SECOND_LASER.replace("itla", "keithley_2450") + 'output = "heater_1"\n',
+        "panels.second.output: load 'heater_1' is taken by panels.heaters.outputs.6; ",
+    ),
+    (
+        SECOND_LASER.replace("itla", "keysight_e36312a") + 'outputs = { 1 = "heater_3" }\n',
+        "panels.second.outputs.1 = 'heater_3': no such load; "
+        "there are: parent_bias, heater_1, heater_2, detector_supply",
+    ),
+    (
+        '\n[loads.other]\nresistance_ohm = 1.0\nnoise_v = 0.0\nelectrode = "parent"\n',
+        "loads.other.electrode: electrode 'parent' has load 'parent_bias' already; each takes one",
+    ),
+    (
+        "\n[probes.monitor]\nlinewidth_hz = 0.0\nrin_db_hz = -150.0\ninsertion_loss_db = 0.0\n",
+        "probes.monitor: this name is the link's monitor tap; take another",
+    ),
+]
+
+
+@pytest.mark.parametrize(("added", "told"), FLEET_MISTAKES)
+def test_what_is_added_to_a_full_bench_cannot_take_a_used_connector(
+    tmp_path: Path, added: str, told: str
+) -> None:
+    fleet = shipped_fleet_path().read_text(encoding="utf-8")
+    path = tmp_path / "fleet.toml"
+    path.write_text(fleet + added, encoding="utf-8")
+    with pytest.raises(StationFileError) as caught:
+        load_bench(path)
+    at, _, words = str(caught.value).removeprefix(f"{path}:").partition(": ")
+    assert words.startswith(told)
+    assert int(at) > fleet.count("\n") + 1
 
 
 @given(
@@ -211,7 +343,8 @@ def without_panels(tables: Tables) -> None:
 
 def one_more_panel(tables: Tables) -> None:
     tables["panels"]["spare"] = {"type": "thorlabs_pm100d", "address": "USB0::1::2::3::INSTR"}
-    tables["panels"]["spare_laser"] = {"type": "itla", "address": "ASRL9::INSTR"}
+    spare_scope = {"type": "keysight_infiniivision", "receiver": "client"}
+    tables["panels"]["spare_scope"] = {**spare_scope, "address": "TCPIP0::s::hislip0::INSTR"}
 
 
 @pytest.mark.parametrize("change", [without_panels, one_more_panel])

@@ -350,6 +350,31 @@ def test_a_name_that_is_none_is_refused(door: Door) -> None:
         door.manager.open_bare_resource("NONSENSE")
 
 
+def test_a_new_message_takes_the_place_of_a_reply_read_in_part(door: Door) -> None:
+    resource = door.open(LAN)
+    resource.read_termination = ","
+    resource.write("*IDN?")
+    assert resource.read() == "LABCTL"
+    resource.read_termination = "\n"
+    assert resource.query("*OPC?") == "1"
+
+
+def test_a_pending_completion_that_nobody_awaits_never_answers_the_next_query(door: Door) -> None:
+    """IEEE 488.2 section 6.3.2.3: the reply is lost once there is one, and that is an error."""
+    resource = door.open(LAN)
+    resource.timeout = 100
+    with fails_with(StatusCode.error_timeout):
+        resource.query("WORK 1;*OPC?")
+    resource.timeout = 2000
+    assert resource.query("*IDN?") == "LABCTL,STORE,1,2\n"
+    assert resource.query("SYST:ERR?").startswith("-410")
+    assert resource.query("SYST:ERR?").startswith("+0")
+    stream = door.open(SOCKET)
+    stream.write("WORK 1;*OPC?")
+    assert stream.query("*IDN?") == "1"
+    assert stream.read() == "LABCTL,STORE,1,2"
+
+
 def test_status_clear_flush_and_trigger(door: Door) -> None:
     lan, socket = door.open(LAN), door.open(SOCKET)
     lan.write("*IDN?")
@@ -424,21 +449,6 @@ def test_a_closed_session_is_invalid(door: Door) -> None:
         resource.query("*IDN?")
     with fails_with(StatusCode.error_invalid_object):
         door.library.write(session, b"*IDN?")
-
-
-@pytest.mark.parametrize(
-    ("event", "mechanism"),
-    [
-        (pyvisa.constants.EventType.trig, pyvisa.constants.EventMechanism.queue),
-        (pyvisa.constants.EventType.service_request, pyvisa.constants.EventMechanism.handler),
-    ],
-)
-def test_events_other_than_queued_service_requests_cannot_be_enabled(
-    door: Door, event: pyvisa.constants.EventType, mechanism: pyvisa.constants.EventMechanism
-) -> None:
-    resource = door.open(LAN)
-    with fails_with(StatusCode.error_nonsupported_operation):
-        resource.enable_event(event, mechanism)
 
 
 def test_threads_may_share_a_bench(door: Door) -> None:
@@ -526,3 +536,83 @@ def test_a_service_request_wakes_who_waits_for_it() -> None:
         assert generator.query("*ESR?").strip() in ("1", "+1")
         generator.disable_event(request, queue)
     manager.close()
+
+
+@pytest.mark.parametrize("name", MESSAGES + STREAMS)
+def test_every_attribute_that_pyvisa_names_on_a_resource_has_a_state(door: Door, name: str) -> None:
+    resource = door.open(name)
+    named = [a for a in resource.visa_attributes_classes if hasattr(type(resource), a.py_name)]
+    assert len(named) > 10
+    unsupported = []
+    for attribute in named:
+        try:
+            state = getattr(resource, attribute.py_name)
+            if attribute.write:
+                setattr(resource, attribute.py_name, state)
+                assert getattr(resource, attribute.py_name) == state
+        except pyvisa.VisaIOError as error:
+            unsupported.append((attribute.py_name, error.abbreviation))
+    assert unsupported == []
+
+
+def test_attributes_of_the_wire_follow_from_the_address(door: Door) -> None:
+    get = ResourceAttribute
+    usb, gpib, lan, vxi = (door.open(name) for name in (USB, GPIB, LAN, VXI))
+    assert usb.get_visa_attribute(get.manufacturer_id) == 0x1313
+    assert usb.get_visa_attribute(get.model_code) == 0x8078
+    assert gpib.get_visa_attribute(get.gpib_secondary_address) == pyvisa.constants.VI_NO_SEC_ADDR
+    assert lan.get_visa_attribute(get.tcpip_is_hislip)
+    assert not vxi.get_visa_attribute(get.tcpip_is_hislip)
+    assert lan.get_visa_attribute(get.interface_instrument_name) == "TCPIP0"
+    manager = lan.get_visa_attribute(get.resource_manager_session)
+    assert manager == door.manager.session
+    version, _ = door.library.get_attribute(manager, get.resource_spec_version)
+    assert version == lan.spec_version
+    with fails_with(StatusCode.error_nonsupported_attribute):
+        door.library.get_attribute(manager, get.timeout_value)
+
+
+def test_messages_pass_through_files_and_buffers(door: Door, tmp_path: Path) -> None:
+    resource = door.open(LAN)
+    session = resource.session
+    question, answer = tmp_path / "question", tmp_path / "answer"
+    question.write_bytes(b"*IDN?\nnot this")
+    door.library.write_from_file(session, str(question), 6)
+    door.library.read_to_file(session, str(answer), 100)
+    assert answer.read_bytes() == b"LABCTL,STORE,1,2\n"
+    door.library.set_buffer(session, pyvisa.constants.BufferType.io_in, 1 << 16)
+    door.library.buffer_write(session, b"*OPC?\n")
+    assert door.library.buffer_read(session, 100)[0] == b"1\n"
+    with fails_with(StatusCode.error_file_access):
+        door.library.write_from_file(session, str(tmp_path / "absent"), 6)
+    door.library.write(session, b"*OPC?\n")
+    with fails_with(StatusCode.error_file_access):
+        door.library.read_to_file(session, str(tmp_path), 6)
+
+
+def test_a_status_is_told_in_words(door: Door) -> None:
+    text, _ = door.library.status_description(door.manager.session, StatusCode.error_timeout)
+    assert text == "VI_ERROR_TMO: Timeout expired before operation completed."
+
+
+def test_two_threads_get_three_thousand_replies_each_to_their_own_questions(door: Door) -> None:
+    mixed: list[tuple[str, str]] = []
+
+    def ask(name: str, first: int) -> None:
+        resource = door.open(name)
+        for number in range(first, first + 3000):
+            block = f"#15{number}"
+            resource.write(f":DATA {block}")
+            reply = resource.query(":DATA?").strip()
+            if reply != block:
+                mixed.append((block, reply))
+
+    threads = [
+        threading.Thread(target=ask, args=(name, first))
+        for name, first in ((LAN, 10_000), (SOCKET, 50_000))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert mixed == []

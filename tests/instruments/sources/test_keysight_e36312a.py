@@ -106,9 +106,9 @@ def test_wrong_options_are_named(option: str, value: object) -> None:
 @pytest.mark.parametrize("channel", [0, 4, -1])
 def test_there_are_three_outputs(channel: int) -> None:
     supply = KeysightE36312A(ScriptedTransport([]))
-    with pytest.raises(LimitError, match="1, 2 or 3"):
+    with pytest.raises(LimitError, match="1 to 3"):
         supply.dc_output(channel)
-    with pytest.raises(LimitError, match="1, 2 or 3"):
+    with pytest.raises(LimitError, match="1 to 3"):
         supply.set_output(channel, True)
 
 

@@ -253,7 +253,7 @@ def test_a_line_that_never_ends_is_a_reply_error(
 def test_an_indefinite_block_that_never_ends_is_a_reply_error(
     socket_peer: Peers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(socket_transport, "_MOST_BLOCK_BYTES", 3 * CHUNK)
+    monkeypatch.setattr(socket_transport, "MOST_BLOCK_BYTES", 3 * CHUNK)
     with (
         opened(socket_peer(one_reply(b"#0" + b"\n" * 5 * CHUNK)).address) as transport,
         pytest.raises(ReplyError, match="without ending the block"),

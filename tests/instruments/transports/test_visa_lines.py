@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, ReplyError
-from labctl.instruments.transports.visa_lines import LinesTransport, open_visa_lines
+from labctl.instruments.transports.socket_transport import SocketLink
+from labctl.instruments.transports.visa_lines import (
+    LinesTransport,
+    LinkLinesTransport,
+    open_visa_lines,
+)
 
 Start = Callable[..., Any]
 
@@ -81,3 +86,30 @@ def test_a_closed_session_refuses(socket_peer: Start) -> None:
     wire.close()
     with pytest.raises(ConnectionFailedError, match="closed"):
         wire.exchange("one", done)
+
+
+def test_a_raw_socket_needs_no_visa_library_and_keeps_what_was_said_unasked(
+    socket_peer: Start,
+) -> None:
+    """A voltage array sends error lines unasked: they come before the next reply, none is lost."""
+    peer = socket_peer(lambda line, send: send(b"OK\nE01:06\n" if line == b"V6=5\n" else b"0\n"))
+    wire = open_visa_lines(
+        "array", peer.address, library="", timeout_s=5.0, baud_rate=115200, end="\n"
+    )
+    assert isinstance(wire, LinkLinesTransport)
+    assert isinstance(wire._link, SocketLink)
+    assert wire.exchange("V6=5", lambda lines: True) == ("OK",)
+    assert wire.exchange("V6?", lambda lines: lines[-1] == "0") == ("E01:06", "0")
+    wire.close()
+
+
+def test_another_library_keeps_its_sockets() -> None:
+    with pytest.raises(ConnectionFailedError, match=r"absent\.toml"):
+        open_visa_lines(
+            "array",
+            "TCPIP::127.0.0.1::9::SOCKET",
+            library="absent.toml@labctl",
+            timeout_s=1.0,
+            baud_rate=9600,
+            end="\n",
+        )

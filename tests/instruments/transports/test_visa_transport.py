@@ -16,8 +16,10 @@ from labctl.clock import SystemClock
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, ReplyError
 from labctl.instruments.codecs.ieee488 import encode_block
 from labctl.instruments.transports import visa_link
+from labctl.instruments.transports.socket_transport import SocketLink
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 from labctl.instruments.transports.visa_transport import (
+    LinkFrameTransport,
     VisaTransport,
     open_visa,
     open_visa_frames,
@@ -320,6 +322,35 @@ def test_a_module_that_stays_silent_is_named_with_what_to_check(terminal_peer: P
             transport.exchange(b"\0\0\0\0")
         with pytest.raises(ConnectionFailedError, match="check the baud rate"):
             transport.exchange(b"\0\0\0\0")
+
+
+def test_frames_cross_a_raw_socket_whatever_their_bytes_and_fall_into_step_again() -> None:
+    """Our own connection: after silence it is made anew, and fillers end the frame held there."""
+    held = bytearray()
+    lossy = [True]
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                while data := connection.recv(64):
+                    held.extend(data[1:] if lossy and lossy.pop() else data)
+                    while len(held) >= 4:
+                        connection.sendall(held[:4])
+                        del held[:4]
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with framed(f"TCPIP::127.0.0.1::{listener.getsockname()[1]}::SOCKET") as transport:
+        assert isinstance(transport, LinkFrameTransport)
+        assert isinstance(transport._link, SocketLink)
+        with pytest.raises(InstrumentTimeoutError, match="b0070000"):
+            transport.exchange(bytes.fromhex("b0070000"))
+        for frame in (b"\x0a\x0d\x0a\x00", b"\x0a\x0a\x0a\x0a", b"\xff\x00\x0a\x23"):
+            assert transport.exchange(frame) == frame
+    thread.join()
+    listener.close()
 
 
 def test_sessions_of_one_library_share_a_manager_until_it_is_closed() -> None:

@@ -598,3 +598,14 @@ def test_nothing_listens_beyond_loopback() -> None:
         }
         assert addresses == {"0100007F"}
         assert ports == offered
+
+
+def test_a_completion_that_a_client_gave_up_never_answers_its_next_query(visa: Open) -> None:
+    """IEEE 488.2 section 6.3.2.3, on HiSLIP: the next query waits, then gets its own reply."""
+    generator = lines(visa, "client_phase", "hislip")
+    generator.write("*CLS;*RST;:SOUR1:FREQ 10;:SOUR1:BURS:NCYC 5;:SOUR1:BURS:STAT ON")
+    generator.write(":TRIG1:SOUR BUS;:OUTP1 ON;*TRG")
+    generator.write("*OPC?")
+    assert generator.query("*IDN?").startswith(GENERATOR)
+    assert generator.query("SYST:ERR?").startswith("-410")
+    assert generator.query("SYST:ERR?").startswith("+0")

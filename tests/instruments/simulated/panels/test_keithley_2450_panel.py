@@ -231,3 +231,90 @@ def test_random_messages_never_stop_it(words: list[bytes]) -> None:
     host.panel.read(1 << 20)
     host.panel.clear()
     assert host.ask("*IDN?").startswith("Keithley")
+
+
+@pytest.mark.parametrize(
+    ("setting", "reply"),
+    [
+        (":SENS:CURR:AVER ON", "1"),
+        (":SENS:CURR:AVER:COUN 20", "20"),
+        (":SENS:VOLT:AVER:TCON MOV", "MOV"),
+        (":SENSe:resistance:AZERo 0", "0"),
+        (":SOURce:voltage:READ:BACK 0", "0"),
+        (":OUTP:VOLT:SMOD HIMP", "HIMP"),
+        (":SENSe:current:DELay:USER2 0.5", "5.000000E-01"),
+        (":SOURce:voltage:DELay:USER5 1", "1.000000E+00"),
+    ],
+)
+def test_further_settings_are_read_back(host: Host, setting: str, reply: str) -> None:
+    host.send(setting)
+    assert host.ask(setting.partition(" ")[0] + "?") == reply
+    assert host.errors() == []
+
+
+def test_a_filter_averages_and_takes_its_time(host: Host) -> None:
+    host.send(":SOUR:VOLT 1", ":OUTP ON", ":SENS:CURR:NPLC 1")
+    host.ask(":READ?")
+    host.send(":SENS:CURR:AVER:COUN 5", ":SENS:CURR:AVER ON")
+    start_s = host.clock.now_s()
+    host.ask(":READ?")
+    assert host.clock.now_s() - start_s == pytest.approx(5 / 50.0)
+
+
+def test_a_buffer_of_ones_own_is_filled_read_computed_from_and_deleted(host: Host) -> None:
+    host.send(
+        ":TRAC:MAKE 'mine', 20, COMPact",
+        ":SOUR:VOLT:ILIM 1",
+        ":SOUR:VOLT 1",
+        ":OUTP ON",
+        ":SENS:COUN 3",
+    )
+    host.send(":TRAC:TRIG 'mine'")
+    assert host.ask(":TRAC:POIN? 'mine'") == "20"
+    assert host.ask(":TRAC:ACT? 'mine'") == "3"
+    readings = host.numbers(":TRAC:DATA? 1, 3, 'mine', READ, SOUR, SEC, FRAC")
+    assert len(readings) == 12
+    assert host.numbers(":FETC? 'mine', SOUR, READ") == pytest.approx([1.0, readings[-4]])
+    for name, value in (("AVER", readings[0]), ("MAX", readings[0]), ("STDD", 0.0)):
+        assert host.numbers(f":TRAC:STAT:{name}? 'mine'") == pytest.approx([value], abs=1e-12)
+    host.send(":TRAC:DEL 'mine'", ":TRAC:ACT? 'mine'", ":TRAC:DEL 'defbuffer1'")
+    assert host.errors() == [-224, -224]
+
+
+@pytest.mark.parametrize(
+    ("command", "levels"),
+    [
+        ("LINear 0,1,5", [0.0, 0.25, 0.5, 0.75, 1.0]),
+        ("LINear:STEP 1,0,0.5", [1.0, 0.5, 0.0]),
+        ("LOG 0.01,1,3", [0.01, 0.1, 1.0]),
+        ("LINear 0,1,2,0.1,2,BEST,OFF,ON", [0.0, 1.0, 1.0, 0.0] * 2),
+    ],
+)
+def test_a_sweep_reads_at_every_level(host: Host, command: str, levels: list[float]) -> None:
+    host.send(":SOUR:VOLT:ILIM 1", f":SOURce:SWEep:voltage:{command}", ":INITiate", "*WAI")
+    assert host.ask(":OUTP?") == "0"
+    fields = host.numbers(f":TRAC:DATA? 1, {len(levels)}, 'defbuffer1', SOUR, READ")
+    assert fields[::2] == pytest.approx(levels)
+    assert fields[1::2] == pytest.approx([level / host.load.load_ohm for level in levels])
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (":INIT", -221),
+        (":SOUR:SWE:VOLT:LIN 0,1", -109),
+        (":SOUR:SWE:VOLT:LIN 0,1,1", -222),
+        (":SOUR:SWE:VOLT:LIN:STEP 0,1,0", -222),
+        (":SOUR:SWE:VOLT:LIN:STEP 0,1,1E-12", -222),
+        (":SOUR:SWE:VOLT:LOG -1,1,3", -222),
+        (":SOUR:SWE:VOLT:LIN 0,1,3,0,0", -221),
+        (":SOUR:SWE:VOLT:LIN 0,1,3,0,1,BEST,ON,OFF,'none'", -224),
+        (":TRAC:MAKE 'defbuffer1', 20", -224),
+        (":FETC?", -230),
+        (":TRAC:STAT:AVER?", -230),
+        (":SENS:CURR:DEL:USER6 1", -114),
+    ],
+)
+def test_wrong_sweeps_and_buffers_are_reported(host: Host, message: str, code: int) -> None:
+    host.send(message)
+    assert host.errors() == [code]

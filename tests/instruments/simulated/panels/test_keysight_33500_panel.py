@@ -352,3 +352,77 @@ def test_random_messages_never_stop_it(words: list[bytes]) -> None:
     bench.into.listeners[0](1.0)
     bench.panel.clear()
     assert bench.ask("*IDN?").startswith("Agilent")
+
+
+@pytest.mark.parametrize(
+    ("function", "setting", "above"),
+    [
+        ("SQU", "FUNC:SQU:DCYC 20", 0.2),
+        ("PULS", "FUNC:PULS:WIDT 300E-6", 0.3),
+        ("PULS", "FUNC:PULS:DCYC 70", 0.7),
+        ("RAMP", "FUNC:RAMP:SYMM 25", 0.5),
+    ],
+)
+def test_duty_cycle_width_and_symmetry_shape_the_period(
+    bench: Bench, function: str, setting: str, above: float
+) -> None:
+    bench.send(f"FUNC {function}", "FREQ 1E3", "VOLT 2", setting, "OUTP ON")
+    volts = bench.one.drive.samples_v
+    assert np.mean(volts > 0) == pytest.approx(above, abs=2e-3)
+    rising = np.mean(np.diff(volts) > 0)
+    assert rising == pytest.approx(0.25 if function == "RAMP" else 0.0, abs=2e-3)
+    assert bench.errors() == []
+
+
+def test_pulses_keep_their_width_or_their_duty_cycle(bench: Bench) -> None:
+    bench.send("FUNC PULS", "FREQ 1E3", "FUNC:PULS:WIDT 1E-4", "FREQ 2E3")
+    assert float(bench.ask("FUNC:PULS:DCYC?")) == pytest.approx(20.0)
+    bench.send("FUNC:PULS:HOLD DCYC", "FUNC:PULS:PER 1E-3")
+    assert float(bench.ask("FUNC:PULS:WIDT?")) == pytest.approx(2e-4)
+    assert float(bench.ask("FREQ?")) == pytest.approx(1e3)
+    bench.send("FUNC:PULS:WIDT 2E-3")
+    assert bench.errors() == [-221]
+
+
+@pytest.mark.parametrize(
+    ("setting", "reply"),
+    [
+        ("FUNC:PULS:TRAN:BOTH 20E-9", "+2.000000000000000E-08"),
+        ("SOUR2:FREQ:MODE CW", "CW"),
+        ("SOUR2:BURS:GATE:POL INV", "INV"),
+        ("SOUR2:BURS:PHAS 90", "+9.000000000000000E+01"),
+        ("TRIG2:TIM 0.1", "+1.000000000000000E-01"),
+        ("TRIG2:COUN 3", "+3.000000000000000E+00"),
+        ("OUTP:SYNC 0", "0"),
+        ("OUTP:SYNC:SOUR CH2", "CH2"),
+        ("OUTP:TRIG 1", "1"),
+        ("FUNC:ARB:ADV SRAT", "SRAT"),
+        ("DISP:TEXT 'at work'", '"at work"'),
+    ],
+)
+def test_further_settings_are_read_back(bench: Bench, setting: str, reply: str) -> None:
+    bench.send(setting)
+    node = setting.partition(" ")[0].removesuffix(":BOTH")
+    assert bench.ask(f"{node}?") == reply
+    bench.send("SYST:BEEP", "DISP:TEXT:CLE")
+    assert bench.errors() == []
+
+
+def test_apply_sets_a_signal_and_switches_it_on(bench: Bench) -> None:
+    bench.send("APPL:SQU 2E3, 1.5, 0.25")
+    assert bench.ask("OUTP?") == "1"
+    assert (bench.one.drive.samples_v.max(), bench.one.drive.samples_v.min()) == (1.0, -0.5)
+    reply = bench.ask("APPL?")
+    assert reply.startswith('"SQU ')
+    values = [float(word) for word in reply.strip('"').removeprefix("SQU ").split(",")]
+    assert values == [2e3, 1.5, 0.25]
+    bench.send("APPL:SIN 1,2,3,4")
+    assert bench.errors() == [-108]
+
+
+def test_a_burst_starts_at_its_phase_and_repeats_with_the_timer(bench: Bench) -> None:
+    bench.send("FREQ 1E3", "VOLT 2", "BURS:NCYC 1", "BURS:PHAS 90", "TRIG:SOUR TIM")
+    bench.send("TRIG:TIM 5E-3", "BURS:STAT ON", "OUTP ON")
+    drive = bench.one.drive
+    assert drive.samples_v[0] == pytest.approx(1.0)
+    assert drive.samples_v.size / drive.sample_rate_hz == pytest.approx(5e-3)

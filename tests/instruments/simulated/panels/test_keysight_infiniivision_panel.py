@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 
 from labctl.instruments.codecs.ieee488 import decode_block
 from labctl.instruments.simulated.clock import BenchClock
-from labctl.instruments.simulated.panels.keysight_infiniivision import (
-    InfiniiVisionPanel,
-    engineering,
-)
+from labctl.instruments.simulated.panels.keysight_infiniivision import InfiniiVisionPanel
+from labctl.instruments.simulated.panels.oscilloscope_settings import engineering
 from labctl.instruments.simulated.ports import Capture, CaptureWindow
 
 Signal = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
@@ -147,7 +145,7 @@ def test_the_default_setup_is_what_a_reset_leaves(bench: Bench) -> None:
         (":CHAN1:RANG 0", -222),
         (":TIM:RANG 1E-9", -222),
         (":TIM:MODE XY", -224),
-        (":ACQ:TYPE AVER", -221),
+        (":ACQ:TYPE PEAK", -221),
         (":WAV:SOUR CHAN7", -224),
         (":WAV:DATA?", -230),
         (":WAV:PRE?", -230),
@@ -391,3 +389,18 @@ def test_random_messages_never_stop_it(words: list[bytes]) -> None:
     bench.read()
     bench.panel.clear()
     assert bench.ask("*IDN?").startswith("KEYSIGHT")
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "count"), [("NORM", 0, 1), ("HRES", 3, 1), ("AVER", 2, 4)]
+)
+@pytest.mark.parametrize("source", ["CHAN1", "LINE"])
+def test_acquisition_types_are_told_in_the_preamble(
+    bench: Bench, kind: str, code: int, count: int, source: str
+) -> None:
+    bench.send(f":ACQ:TYPE {kind}", ":ACQ:COUN 4", f":TRIG:EDGE:SOUR {source}", ":TIM:RANG 1E-3")
+    bench.send(":DIG CHAN1")
+    fields = bench.ask(":WAV:PRE?").split(",")
+    assert (int(fields[1]), int(fields[3])) == (code, count)
+    assert int(fields[2]) == int(bench.ask(":ACQ:POIN?"))
+    assert bench.errors() == []

@@ -205,6 +205,7 @@ def test_zeroing_takes_the_dark_current_away(host: Host) -> None:
     host.send("SENS1:POW:UNIT W")
     assert host.number("READ1:POW?") == pytest.approx(1e-6)
     assert host.ask("SENS1:CORR:COLL:ZERO?") == "+0"
+    assert host.ask("SENS1:CHAN1:CORR:COLL:ZERO:ALL?") == "+0"
 
 
 def test_a_log_takes_points_times_averaging(host: Host) -> None:

@@ -178,11 +178,11 @@ def test_a_locked_laser_stays_dark() -> None:
 def test_a_sweep_moves_the_light_with_bench_time(host: Host) -> None:
     host.set_sweep("sour0:wav:swe 1")
     host.clock.sleep(4.0)
-    assert host.ask("sour0:wav:swe?") == "1"
+    assert host.ask("sour0:wav:swe?") == "+1"
     assert host.head.wavelength_nm == pytest.approx(1554.0)
     assert host.number("sour0:wav?") == pytest.approx(1554e-9)
     host.clock.sleep(6.0)
-    assert host.ask("sour0:wav:swe:stat?") == "0"
+    assert host.ask("sour0:wav:swe:stat?") == "+0"
     assert host.head.wavelength_nm == pytest.approx(1560.0)
     assert host.errors() == []
 
@@ -192,11 +192,11 @@ def test_a_sweep_is_paused_continued_and_stopped(host: Host) -> None:
     host.clock.sleep(2.0)
     host.send("sour0:wav:swe PAUS")
     host.clock.sleep(50.0)
-    assert host.ask("sour0:wav:swe?") == "2"
+    assert host.ask("sour0:wav:swe?") == "+2"
     host.send("sour0:wav:swe CONT")
     host.clock.sleep(1.0)
     host.send("sour0:wav:swe 0")
-    assert host.ask("sour0:wav:swe?") == "0"
+    assert host.ask("sour0:wav:swe?") == "+0"
     assert host.number("sour0:wav?") == pytest.approx(1553e-9)
 
 
@@ -210,7 +210,7 @@ def test_a_two_way_sweep_without_end_comes_back(host: Host) -> None:
     host.set_sweep("sour0:wav:swe:rep TWOW", "sour0:wav:swe:cycl 0", "sour0:wav:swe 1")
     host.clock.sleep(1015.0)
     assert host.number("sour0:wav?") == pytest.approx(1555e-9)
-    assert host.ask("sour0:wav:swe?") == "1"
+    assert host.ask("sour0:wav:swe?") == "+1"
 
 
 def test_a_stepped_sweep_dwells(host: Host) -> None:
@@ -236,8 +236,20 @@ def test_a_sweep_can_wait_for_its_trigger(host: Host) -> None:
     assert host.number("wav?") == pytest.approx(1550e-9)
     host.send("sour0:wav:swe:soft")
     host.clock.sleep(5.0)
-    assert int(host.ask("sour0:wav:swe:flag?")) % 2 == 0
     assert host.number("wav?") == pytest.approx(1555e-9)
+    assert host.ask("sour0:wav:swe:flag?") == "+1"
+    host.clock.sleep(6.0)
+    assert (host.ask("sour0:wav:swe:flag?"), host.ask("sour0:wav:swe?")) == ("+2", "+0")
+
+
+def test_the_flag_counts_two_for_a_cycle_without_trigger(host: Host) -> None:
+    """816x Programming Guide, page 169."""
+    host.set_sweep("sour0:wav:swe:cycl 3", "sour0:wav:swe 1")
+    flags = [host.ask("sour0:wav:swe:flag?")]
+    for _ in range(3):
+        host.clock.sleep(10.5)
+        flags.append(host.ask("sour0:wav:swe:flag?"))
+    assert flags == ["+0", "+2", "+4", "+6"]
 
 
 def test_steps_can_follow_triggers(host: Host) -> None:

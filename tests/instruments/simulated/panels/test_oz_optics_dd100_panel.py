@@ -59,7 +59,7 @@ def test_replies_have_exactly_the_known_lines(host: Host) -> None:
     assert host.ask("A5.00") == "Pos:500\r\nDone\r\n\r\n"
     assert host.ask("A?") == "Atten:5.00(dB)\r\nDone\r\n\r\n"
     assert host.ask("D") == "DPos:500\r\nATTEN:5.00\r\nDone\r\n\r\n"
-    assert host.ask("H") == "Done\r\n\r\n"
+    assert host.ask("H") == "Diff=0\r\nDone\r\n\r\n"
     assert host.ask("A?") == "Atten:0.00(dB)\r\nDone\r\n\r\n"
 
 
@@ -146,3 +146,17 @@ def test_random_lines_never_stop_it(words: list[bytes]) -> None:
         host.received()
     host.panel.clear()
     assert host.ask("A0") == ("Pos:0\r\nDone\r\n\r\n")
+
+
+def test_the_motor_is_moved_by_steps(host: Host) -> None:
+    """The command list in the driver of Caltech Optical Observatories: S, S+, S-, F, B, S?."""
+    steps = ["S800", "S+25", "S-100", "F", "B", "S?"]
+    replies = [host.ask(command) for command in steps]
+    assert replies == [f"Pos:{n}\r\nDone\r\n\r\n" for n in (800, 825, 725, 726, 725, 725)]
+    assert host.ask("A?").startswith("Atten:7.25(dB)")
+
+
+@pytest.mark.parametrize("command", ["S", "S-1", "S99999", "S1.5", "F2", "B?", "B"])
+def test_a_step_that_is_none_is_refused(host: Host, command: str) -> None:
+    assert host.ask(command).startswith("Error!")
+    assert host.ask("S?").startswith("Pos:0")

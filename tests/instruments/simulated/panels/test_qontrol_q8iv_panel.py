@@ -163,3 +163,62 @@ def test_random_lines_never_stop_it(words: list[bytes]) -> None:
     host.lines()
     host.panel.clear()
     assert host.ask("id?") == ["Q8iv-0123"]
+
+
+@pytest.mark.parametrize(
+    ("command", "query", "replies"),
+    [
+        ("IVEC0=1,2", "Iall?", ["+1.000 mA", "+2.000 mA", *["+0.000 mA"] * 6]),
+        ("VMAXVEC6=5,6", "VMAX7?", ["+6.000 V"]),
+        ("IMAXVEC6=5,6", "IMAX6?", ["+5.000 mA"]),
+    ],
+)
+def test_every_setting_has_a_vector(
+    host: Host, command: str, query: str, replies: list[str]
+) -> None:
+    """The vendor's library sends `<parameter>VEC` for whichever is set for all channels."""
+    assert host.ask(command) == ["OK"]
+    assert host.ask(query) == replies
+
+
+def frame(header: int, command: int, channel: int, *words: int) -> bytes:
+    """A frame as the vendor's library composes it: even parity, address and words big-endian."""
+    head = 0x80 | header
+    head |= head.bit_count() % 2
+    pairs = b"".join(word.to_bytes(2, "big") for word in words)
+    return bytes((head, command, 0)) + channel.to_bytes(2, "big") + pairs
+
+
+@pytest.mark.parametrize(
+    ("data", "replies"),
+    [
+        (frame(0, 0x00, 3, 0x8000), ["OK"]),
+        (frame(0x08, 0x00, 3, 0), ["+0.000 V"]),
+        (frame(0x28, 0x01, 0, 0), ["+0.000 mA"] * 8),
+        (frame(0x08, 0x20, 0, 0), ["+12.000 V"]),
+        (frame(0x08, 0x22, 0, 0), ["8"]),
+        (frame(0x02, 0x00, 0, 2, 0x1000, 0x0A0D), ["OK"]),
+        (frame(0, 0x00, 9, 1), ["E12:09"]),
+        (frame(0x40, 0x00, 0, 1), ["E10:00"]),
+        (frame(0, 0x20, 0, 1), ["E10:00"]),
+        (frame(0, 0x7F, 0, 1), ["E10:00"]),
+        (frame(0x02, 0x00, 0, 0xFFFF), ["E11:00"]),
+    ],
+)
+def test_binary_frames_are_answered_in_text(host: Host, data: bytes, replies: list[str]) -> None:
+    host.panel.write(data, end=False)
+    assert host.lines() == replies
+    assert host.ask("id?") == ["Q8iv-0123"]
+
+
+def test_a_binary_value_is_a_part_of_the_full_scale(host: Host) -> None:
+    for byte in frame(0x02, 0x00, 0, 2, 0xFFFF, 0x8000):
+        host.panel.write(bytes((byte,)), end=False)
+    assert host.lines() == ["OK"]
+    assert [host.loads[n].volts for n in (0, 1)] == pytest.approx([12.0, 6.0], abs=1e-3)
+
+
+def test_half_a_frame_is_forgotten_when_cleared(host: Host) -> None:
+    host.panel.write(frame(0, 0x00, 3, 1)[:4], end=False)
+    host.panel.clear()
+    assert host.ask("id?") == ["Q8iv-0123"]

@@ -97,13 +97,13 @@ def host() -> Host:
         ("ACQ:DATA:Units RAW", "RAW"),
         ("ACQ:DATA:BYTE:ORDER LEND", "LEND"),
         ("ACQ:SOUR1:GAIN HV", "HV"),
-        ("ACQ:TRig:LEV 0.25", "0.250000"),
+        ("ACQ:TRig:LEV 0.25", "0.25"),
         ("ACQ:TRig:DLY -100", "-100"),
-        ("OUTPUT1:STATE ON", "1"),
+        ("OUTPUT1:STATE ON", "ON"),
         ("SOUR2:FUNC SQUARE", "SQUARE"),
-        ("SOUR2:VOLT 0.5", "0.500000"),
-        ("SOUR2:VOLT:OFFS -0.1", "-0.100000"),
-        ("SOUR2:FREQ:FIX 2000", "2000.000000"),
+        ("SOUR2:VOLT 0.5", "0.5"),
+        ("SOUR2:VOLT:OFFS -0.1", "-0.1"),
+        ("SOUR2:FREQ:FIX 2000", "2000"),
     ],
 )
 def test_settings_are_read_back(host: Host, setting: str, reply: str) -> None:
@@ -350,3 +350,49 @@ def test_random_messages_never_stop_it(words: list[bytes]) -> None:
         host.clock.sleep(1e-3)
     host.panel.clear()
     assert host.ask("*IDN?").startswith("REDPITAYA")
+
+
+def test_a_burst_waits_for_its_trigger_and_rests_at_its_last_value(host: Host) -> None:
+    host.send("SOUR1:FUNC SQUARE", "SOUR1:FREQ:FIX 10000", "SOUR1:BURS:STAT BURST")
+    host.send("SOUR1:BURS:NCYC 2", "SOUR1:BURS:NOR 3", "SOUR1:BURS:INT:PER 500")
+    host.send("SOUR1:BURS:INITV 0.25", "SOUR1:BURS:LASTV -0.5", "OUTPUT1:STATE ON")
+    waiting = host.outputs[1].drive
+    assert waiting is not None
+    assert waiting.samples_v.tolist() == [0.25]
+    host.send("SOUR1:TRIG:INT")
+    drive = host.outputs[1].drive
+    assert drive is not None
+    assert (drive.cycles, drive.idle_v) == (3, -0.5)
+    assert drive.samples_v.size / drive.sample_rate_hz == pytest.approx(500e-6)
+    assert drive.samples_v[-1] == -0.5
+    assert host.errors() == []
+
+
+def test_a_sweep_goes_up_and_down(host: Host) -> None:
+    host.send("SOUR1:SWEEP:FREQ:START 1000", "SOUR1:SWEEP:FREQ:STOP 5000")
+    host.send("SOUR1:SWEEP:TIME 10000", "SOUR1:SWEEP:DIR UP_DOWN", "SOUR1:SWEEP:REP:INF OFF")
+    host.send("SOUR1:SWEEP:REP:COUNT 2", "SOUR1:SWEEP:STATE ON", "OUTPUT1:STATE ON")
+    host.send("SOUR1:TRIG:INT")
+    drive = host.outputs[1].drive
+    assert drive is not None
+    assert drive.cycles == 2
+    assert drive.samples_v.size / drive.sample_rate_hz == pytest.approx(20e-3)
+    upward = np.diff(np.signbit(drive.samples_v).astype(int)) == -1
+    # 3 kHz on the mean for 20 ms: 60 periods.
+    assert int(upward.sum()) == pytest.approx(60, abs=1)
+    assert host.errors() == []
+
+
+def test_a_level_within_the_hysteresis_does_not_trigger(host: Host) -> None:
+    host.send("ACQ:TRIG:LEV 0.4", "ACQ:TRIG:HYST 2", "ACQ:START", "ACQ:TRIG CH1_PE")
+    assert host.ask("ACQ:TRIG:STAT?") == "WAIT"
+    host.send("ACQ:TRIG:HYST 0.1")
+    assert host.ask("ACQ:TRIG:STAT?") == "TD"
+
+
+def test_wrong_dates_and_long_sweeps_are_reported(host: Host) -> None:
+    host.send('SYST:DATE "2026-02-30"', 'SYST:TIME "noon"')
+    assert host.errors() == [-200, -200]
+    host.send("SOUR1:SWEEP:STATE ON", "SOUR1:SWEEP:TIME 2000000000", "OUTPUT1:STATE ON")
+    host.send("SOUR1:TRIG:INT")
+    assert host.errors() == [-221]

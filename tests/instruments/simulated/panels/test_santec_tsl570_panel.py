@@ -71,7 +71,7 @@ def host() -> Host:
 
 
 def test_it_says_who_it_is(host: Host) -> None:
-    assert host.query("*IDN?") == b"SANTEC,TSL-570,21020001,0001.000.0001\r"
+    assert host.query("*IDN?") == b"SANTEC,TSL-570,21020001,0026.0026.0011\r"
     assert host.ask(":SYST:ERR?") == '0,"No error"'
     assert host.ask(":SYST:ALER?") == "No alerts."
 
@@ -117,6 +117,21 @@ def test_warming_up_is_an_alert() -> None:
         (":TRIG:OUTP:SETT 1", "1"),
         (":TRIG:INP:EXT 1", "1"),
         (":SYST:COMM:COD 1", "1"),
+        (":SYST:COMM:CODE LEGACY", "0"),
+        (":SYST:COMM:CODE SCPI", "1"),
+        (":POW 2mW", "+3.01"),
+        (":POWer:LEVel 1 dBm", "+1.00"),
+        (":POW:ATT 12.34", "12.34"),
+        (":WAVelength:FINetuning 3", "+3.00"),
+        (":WAV:SWE:SPE 100.0000", "100"),
+        (":FREQ:SWE:STEP 0.1", "0.10000"),
+        (":WAVelength:FREQuency:SWEep:STOP 192", "192.00000"),
+        (":TRIG:INP:STAN 1", "1"),
+        (":TRIG:INP:ACT 1", "1"),
+        (":TRIG:OUTP:ACT 1", "1"),
+        (":TRIGger:THRough 1", "1"),
+        ("SOUR:WAV 1551.5nm", "1551.5000"),
+        ("SOUR:COHC 1", "1"),
     ],
 )
 def test_settings_are_read_back(host: Host, setting: str, reply: str) -> None:
@@ -294,3 +309,65 @@ def test_random_messages_never_stop_it(words: list[bytes]) -> None:
         host.clock.sleep(1e-3)
     host.panel.clear()
     assert host.ask("*IDN?").startswith("SANTEC")
+
+
+@pytest.mark.parametrize(
+    ("query", "legacy", "scpi"),
+    [
+        (":WAV? MIN", "1480.0000", "+1.48000000E-006"),
+        (":WAVelength? MAXimum", "1640.0000", "+1.64000000E-006"),
+        (":WAV:FREQ? MIN", "182.80028", "+1.82800279E+014"),
+        (":POW? MIN", "-15.00", "-15.00"),
+        (":POWer? MAXimum", "+13.00", "+13.00"),
+    ],
+)
+def test_limits_are_also_asked_for_by_word(host: Host, query: str, legacy: str, scpi: str) -> None:
+    """Two public drivers, one after the manual of version 1.7, ask `? MIN` and `? MAX`."""
+    assert host.ask(query) == legacy
+    host.send(":SYST:COMM:COD 1")
+    assert host.ask(query) == scpi
+    assert host.errors() == []
+
+
+def test_power_limits_are_in_the_unit_in_force(host: Host) -> None:
+    host.send(":POW:UNIT 1")
+    assert host.number(":POW? MAX") == pytest.approx(19.95, abs=0.01)
+    host.send(":POW -3dBm")
+    assert host.number(":POW?") == pytest.approx(0.50)
+
+
+def test_without_automatic_power_the_attenuator_takes_light(host: Host) -> None:
+    host.send(":POW 10", ":POW:ATT 3", ":POW:STAT 1")
+    assert host.head.settings[-1][1] == pytest.approx(10e-3)
+    host.send(":POW:ATT:AUT 0")
+    assert host.head.settings[-1][1] == pytest.approx(10e-3 / 10**0.3)
+
+
+def test_standby_waits_for_a_trigger_too(host: Host) -> None:
+    host.set_sweep(":TRIG:INP:STAN 1", ":WAV:SWE 1")
+    host.clock.sleep(5.0)
+    assert host.ask(":WAV:SWE?") == "3"
+    host.send(":TRIG:INP:SOFT")
+    assert host.ask(":WAV:SWE?") == "1"
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (":POW 100 mW", -222),
+        (":POW 0 mW", -222),
+        (":POW 1 nm", -148),
+        (":POW:ATT 31", -222),
+        (":SYST:COMM:COD 2", -222),
+        (":SYST:COMM:COD NEW", -222),
+        (":WAV? DEF", -108),
+        (":FREQ:SWE:STEP 1 kHz", -222),
+    ],
+)
+def test_what_is_no_setting_is_reported(host: Host, message: str, code: int) -> None:
+    host.send(message)
+    assert host.errors() == [code]
+
+
+def test_the_firmware_and_the_interlock_are_told(host: Host) -> None:
+    assert (host.ask(":SYST:VERS?"), host.ask(":SYST:LOCK?")) == ("0026.0026.0011", "0")

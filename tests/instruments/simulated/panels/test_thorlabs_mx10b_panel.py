@@ -141,7 +141,7 @@ def test_settings_are_acknowledged_and_read_back(
         ("VOA:ATT: nan", "Data out of range"),
         ("VOA:MODE: 2", "Illegal parameter value"),
         ("MZM:MODE: 10", "Illegal parameter value"),
-        ("MZM:MODE: 8", "Feature not present"),
+        ("MZM:MODE: 8", "Illegal parameter value"),
         ("MZM:HOLD:V: 1.5", "Data type error"),
         ("MZM:HOLD:V: 10001", "Data out of range"),
         ("MZM:V: 1", "Undefined header"),
@@ -302,3 +302,64 @@ def test_random_lines_never_stop_it(words: list[bytes]) -> None:
     while box.panel.read(1000)[0]:
         pass
     assert box.tell("SYS:MODEL?") == "MX10B"
+
+
+@pytest.mark.parametrize(
+    ("line", "query", "reply"),
+    [
+        ("LASer:CHANnel:5", "LASer:CHANnel?", "5"),
+        ("LASer:Dither:0", "LAS:D?", "0"),
+        ("LASer:FINE:-300", "laser:fine?", "-300"),
+        ("LASer:POWer:1", "LAS:POW?", "1"),
+        ("LASer:SELect:Cband", "LASer:SELect?", "CBAND"),
+        ("LASer:CHANnel:3", "LASer:FREQ_NOMinal?", "191600"),
+        ("MZM:Dither:AMPLitude:500", "MZM:D:AMPL?", "500"),
+        ("MZM:Dither:FREQuency:2000", "MZM:Dither:FREQuency?", "2000"),
+        ("SYStem:WAVElength:1550", "SYStem:WAVElength?", "1550"),
+        ("RGB:POWer: 2", "RGB:POWER?", "2"),
+        ("RGB:WHITE: 55", "RGB:WHITE?", "55"),
+    ],
+)
+def test_every_mnemonic_has_a_long_form(box: Box, line: str, query: str, reply: str) -> None:
+    """The manual (page 4): capitals are the short form; a public MX10B driver sends the long."""
+    assert (box.tell(line), box.tell(query)) == ("1", reply)
+
+
+@pytest.mark.parametrize(
+    ("query", "reply"),
+    [
+        ("SYStem:BOOTloader?", "1.0"),
+        ("SYStem:FIRMware?", "2.0.1"),
+        ("SYStem:HARDware?", "1.0"),
+        ("SYStem:SERial?", "T00123456"),
+    ],
+)
+def test_the_identity_has_long_forms_too(box: Box, query: str, reply: str) -> None:
+    assert box.tell(query) == reply
+
+
+@pytest.mark.parametrize(
+    ("line", "trouble"),
+    [
+        ("LASer:SELect:1310", "Feature not present"),
+        ("LASer:SELect:Lband", "Feature not present"),
+        ("LAS:SEL:", "Parameter error"),
+        ("LAS:SEL: XBAND", "Illegal parameter value"),
+        ("MZM:MODE: 9", "Illegal parameter value"),
+        ("RGB:RED: 101", "Data out of range"),
+        ("LASE:POW?", "Undefined header"),
+    ],
+)
+def test_other_bands_and_modes_are_refused(box: Box, line: str, trouble: str) -> None:
+    """Manual page 5: what is not built in, and what this device does not support."""
+    assert box.tell(line) == f"Err: {trouble}"
+
+
+def test_the_long_form_of_what_is_not_fitted_says_so() -> None:
+    assert Box(fitted=False).tell("LASer:POWer?") == "Err: Feature not present"
+
+
+def test_the_lamp_keeps_its_settings_asleep(box: Box) -> None:
+    for line in ("RGB:RED: 40", "SYS:SLEEP", "SYS:WAKE"):
+        assert box.tell(line) == "1"
+    assert box.tell("RGB:RED?") == "40"

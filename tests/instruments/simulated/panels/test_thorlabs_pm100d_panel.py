@@ -75,6 +75,16 @@ def test_it_says_who_it_is(meter: Meter) -> None:
         ("SENS:POW:REF 1 mW", "1.000000E-03"),
         ("SENS:POW:REF:STAT ON", "1"),
         ("INP:FILT:LPAS 1", "1"),
+        ("CORR:WAV 1310", "1.310000E+03"),
+        ("AVER 7", "7"),
+        ("power:dc:unit DBM", "DBM"),
+        ("SENSE:CORRECTION:LOSS:INPUT:MAGNITUDE 3", "3.000000E+00"),
+        ("SENSE:POWER:DC:REFERENCE:VALUE 1e-3", "1.000000E-03"),
+        ("SENSE:POWER:DC:REFERENCE:STATE 1", "1"),
+        ("SENSE:CURRENT:DC:RANGE:UPPER 1e-6", "5.000000E-06"),
+        ("SENSE:CURRENT:DC:RANGE:AUTO 0", "0"),
+        ("INPUT:PDIODE:FILTER:LPASS:STATE 1", "1"),
+        ("CORR:BEAM 2", "2.000000E+00"),
         ("STAT:OPER:PTR 3", "3"),
         ("STAT:OPER:NTR 1", "1"),
     ],
@@ -90,7 +100,7 @@ def test_settings_are_read_back(meter: Meter, setting: str, reply: str) -> None:
     [
         ("SENS:CORR:WAV 700", -222),
         ("SENS:CORR:WAV 1 um", -131),
-        ("AVER", -113),
+        ("AVER", -109),
         ("SENS:AVER", -109),
         ("SENS:AVER 0", -222),
         ("SENS:CORR:COLLEC:ZERO", -113),
@@ -247,3 +257,37 @@ def test_random_messages_never_stop_it(words: list[bytes]) -> None:
     meter.clock.sleep(10.0)
     meter.panel.clear()
     assert meter.ask("*IDN?").startswith("THORLABS")
+
+
+def test_density_is_power_over_the_area_of_the_beam(meter: Meter) -> None:
+    meter.send("CORR:BEAM 10")
+    assert meter.number("MEAS:PDEN?") == pytest.approx(1e-3 / (math.pi / 4))
+    assert meter.ask("CONF?") == "PDEN"
+
+
+def test_the_current_has_the_range_of_the_power_behind_it(meter: Meter) -> None:
+    meter.send("SENS:CORR:WAV 1550", "SENS:CORR 10", "POW:DC:RANG 4e-3")
+    assert meter.number("SENS:CURR:RANG?") == pytest.approx(5e-4)
+    assert meter.number("SENS:CURR:RANG? MIN") == pytest.approx(50e-9)
+    assert meter.number("SENS:CURR:RANG? MAX") == pytest.approx(5e-3)
+
+
+def test_a_quantity_is_configured_begun_and_fetched(meter: Meter) -> None:
+    meter.send("CONF:SCAL:CURR:DC", "INIT:IMM")
+    assert meter.number("FETC?") == pytest.approx(1e-3)
+    meter.send("CORR 10", "MEAS:SCAL:POW")
+    assert meter.number("FETC?") == pytest.approx(1e-2)
+
+
+def test_the_response_of_the_head_is_read_and_not_set(meter: Meter) -> None:
+    meter.send("SENS:CORR:WAV 1550")
+    assert meter.number("SENS:CORR:POW:PDI:RESP?") == pytest.approx(1.0)
+    meter.send("SENS:CORR:POW 2")
+    assert meter.errors() == [-113]
+
+
+def test_the_condition_register_shows_zeroing(meter: Meter) -> None:
+    meter.send("SENS:CORR:COLL:ZERO")
+    assert meter.ask("STAT:OPER:COND?") == "1"
+    meter.clock.sleep(2.0)
+    assert meter.ask("STAT:OPER:COND?") == "0"

@@ -37,6 +37,7 @@ def detector(
     electronic_noise_a_rthz: float = 0.0,
     common_mode_rejection_db: float = 200.0,
     swing_v: float = 1e3,
+    saturation_power_w: float = 0.0,
     seed: int = 1,
 ) -> BalancedDetector:
     parameters = DetectorParameters(
@@ -46,6 +47,7 @@ def detector(
         electronic_noise_a_rthz=electronic_noise_a_rthz,
         common_mode_rejection_db=common_mode_rejection_db,
         swing_v=swing_v,
+        saturation_power_w=saturation_power_w,
     )
     return BalancedDetector(parameters, GRID_HZ, noise(seed))
 
@@ -185,6 +187,37 @@ def test_a_detector_clips_at_its_swing() -> None:
     assert volts[600:] == pytest.approx(-0.4)
 
 
+def clipped_variance(sigma: float, limit: float) -> float:
+    """Return E[min(|x|, limit)^2] of a normal x, by integrating its density by parts."""
+    ratio = limit / sigma
+    inside = math.erf(ratio / math.sqrt(2.0))
+    inside -= math.sqrt(2.0 / math.pi) * ratio * math.exp(-0.5 * ratio**2)
+    return sigma**2 * inside + limit**2 * math.erfc(ratio / math.sqrt(2.0))
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.5])
+def test_shot_noise_at_the_swing_is_a_clipped_normal(ratio: float) -> None:
+    """2^20 samples of the same noise, seeds 1, 2, with and without the limit: 1 %."""
+    sigma = float(np.std(in_the_dark(detector(), 5e-3)))
+    clipped = in_the_dark(detector(swing_v=ratio * sigma), 5e-3)
+    assert np.var(clipped) == pytest.approx(clipped_variance(sigma, ratio * sigma), rel=0.01)
+
+
+@pytest.mark.parametrize("lo_power_w", [1e-3, 10e-3, 40e-3])
+def test_photodiodes_saturate_like_lost_efficiency(lo_power_w: float) -> None:
+    """2^20 samples, seeds 1, 2: shot noise of I / (1 + P / P_sat), five errors."""
+    receiver = detector(saturation_power_w=10e-3)
+    left = 1.0 / (1.0 + lo_power_w / 10e-3)
+    expected = 2.0 * CHARGE_C * photocurrent_a(lo_power_w) * left
+    assert low_band_a2_hz(in_the_dark(receiver, lo_power_w)) == pytest.approx(
+        expected, rel=FIVE_ERRORS
+    )
+    field = np.full(1000, 1e4, np.complex64)
+    volts = receiver.voltage(field, np.zeros(1000, np.float32), lo_power_w, FREQUENCY_HZ, -300.0)
+    per_unit = per_shot_noise(0.85 * left, lo_power_w) * math.sqrt(0.85 * left)
+    assert np.mean(volts[500:]) == pytest.approx(1e4 * per_unit, rel=1e-3)
+
+
 def read(
     volts: npt.NDArray[np.float64],
     *,
@@ -196,6 +229,7 @@ def read(
     samples: int | None = None,
     start_s: float = 0.0,
     before: int = 0,
+    jitter_s: float = 0.0,
     seed: int = 1,
 ) -> npt.NDArray[np.float64]:
     """Digitize volts whose sample `before` lies at the trigger."""
@@ -212,7 +246,7 @@ def read(
         GRID_HZ,
         window,
         1,
-        DigitizerParameters(bits, noise_v),
+        DigitizerParameters(bits, noise_v, jitter_s),
         noise(seed),
         trigger_s,
     )
@@ -289,3 +323,44 @@ def test_another_sample_rate_keeps_a_slow_sine(sample_rate_hz: float, delay: flo
     )
     read_s = (500 + delay) / GRID_HZ + np.arange(samples) / sample_rate_hz
     assert values == pytest.approx(np.sin(2.0 * np.pi * 3e6 * read_s), abs=1e-4)
+
+
+@pytest.mark.parametrize("range_sigmas", [1.0, 3.0])
+def test_noise_beyond_the_range_is_clipped(range_sigmas: float) -> None:
+    """400,000 normal values, seed 10, 14 bits: five errors of a normal's variance."""
+    volts = np.random.default_rng(10).normal(0.0, 0.1, 400_000)
+    values = read(volts, bits=14, range_v=0.1 * range_sigmas)
+    expected = clipped_variance(0.1, 0.05 * range_sigmas)
+    assert np.var(values) == pytest.approx(expected, rel=5.0 * math.sqrt(2.0 / 400_000))
+
+
+@pytest.mark.parametrize(
+    ("frequency_hz", "sample_rate_hz"), [(10e6, GRID_HZ), (2e6, GRID_HZ), (10e6, 125e6)]
+)
+def test_jitter_limits_a_sine_to_its_slope(frequency_hz: float, sample_rate_hz: float) -> None:
+    """200,000 samples, seed 11: error (2 pi f sigma)^2 / 2 of a unit sine.
+
+    Five errors: a normal number times a cosine has a fourth moment of 4.5 variances squared.
+    """
+    sigma_s, samples = 20e-12, 200_000
+    time_s = np.arange(round(samples * GRID_HZ / sample_rate_hz) + 20) / GRID_HZ
+    wave = np.sin(2.0 * np.pi * frequency_hz * time_s)
+    still, shaken = (
+        read(
+            wave,
+            bits=24,
+            range_v=4.0,
+            before=10,
+            samples=samples,
+            sample_rate_hz=sample_rate_hz,
+            jitter_s=jitter_s,
+            seed=11,
+        )
+        for jitter_s in (0.0, sigma_s)
+    )
+    expected = (2.0 * math.pi * frequency_hz * sigma_s) ** 2 / 2.0
+    assert np.var(shaken - still) == pytest.approx(expected, rel=5.0 * math.sqrt(3.5 / samples))
+
+
+def test_jitter_does_not_shake_a_steady_voltage() -> None:
+    assert read(np.full(1000, 0.5), bits=24, jitter_s=1e-9) == pytest.approx(0.5, abs=1e-6)

@@ -2,12 +2,14 @@
 
 import cmath
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.physics.grid import Field, Noise
 from labctl.instruments.simulated.physics.modulator import IQModulator, ModulatorParameters
 from labctl.instruments.simulated.ports import BiasMode
@@ -221,3 +223,71 @@ def test_a_source_on_an_electrode_moves_its_bias() -> None:
     assert modulator.child_i.voltage_v() == 1.0
     modulator.child_i.set_bias(BiasMode.NULL)
     assert modulator.child_i.phase_rad() == pytest.approx(np.pi / 2.0, abs=1e-6)
+
+
+def drifting(rate_v_pi_rth: float, seed: int = 1) -> tuple[IQModulator, BenchClock]:
+    parameters = ModulatorParameters(
+        V_PI_I, V_PI_Q, V_PI_PARENT, 200.0, LOSS_DB, 0.0, OFFSETS, rate_v_pi_rth
+    )
+    clock = BenchClock()
+    sources = [Noise(one) for one in np.random.SeedSequence(seed).spawn(4)]
+    return IQModulator(parameters, sources[0], clock.now_s, sources[1:]), clock
+
+
+def walk(
+    made: IQModulator, clock: BenchClock, step_s: float, steps: int
+) -> Sequence[Sequence[float]]:
+    """Return the phases of child I, child Q and parent after each step."""
+    phases = []
+    for _ in range(steps):
+        clock.sleep(step_s)
+        phases.append([e.phase_rad() for e in (made.child_i, made.child_q, made.parent)])
+    return phases
+
+
+@pytest.mark.parametrize("step_s", [36.0, 3600.0])
+def test_a_held_bias_drifts_as_a_random_walk(step_s: float) -> None:
+    """4,000 steps, seed 2: 0.05 V_pi per square root of an hour; five errors, steps independent."""
+    made, clock = drifting(0.05, seed=2)
+    steps = np.diff(np.array(walk(made, clock, step_s, 4001)), axis=0)
+    expected = (0.05 * math.pi / 2.0) ** 2 * step_s / 3600.0
+    assert np.var(steps, axis=0) == pytest.approx(expected, rel=5.0 * math.sqrt(2.0 / 4000))
+    others = np.corrcoef(np.vstack([steps.T, [*steps[1:, 0], 0.0]]))
+    assert others[np.triu_indices(4, 1)] == pytest.approx(0.0, abs=5.0 / math.sqrt(4000))
+
+
+def test_light_at_a_held_null_follows_the_walk_of_its_child() -> None:
+    """Child I alone passes sin^2 of what its phase has walked; the voltage stays."""
+    made, clock = drifting(0.05)
+    made.child_i.set_bias(BiasMode.NULL)
+    held_v = made.child_i.voltage_v()
+    made.child_i.set_bias(BiasMode.MANUAL, held_v)
+    assert abs(child_i(made, 0.0)) == pytest.approx(0.0, abs=1e-6)
+    clock.sleep(3600.0)
+    walked_rad = made.child_i.phase_rad() - math.pi / 2.0
+    assert abs(walked_rad) > 1e-3
+    assert abs(child_i(made, 0.0)) ** 2 == pytest.approx(math.sin(walked_rad) ** 2, rel=1e-3)
+    assert made.child_i.voltage_v() == held_v
+
+
+def test_a_lock_follows_the_drift_until_it_is_told_to_hold() -> None:
+    """The phase stays at the null, the controller's voltage walks by 2 V_pi / pi per radian."""
+    made, clock = drifting(0.05)
+    made.child_i.set_bias(BiasMode.NULL)
+    voltages_v = []
+    for _ in range(3):
+        clock.sleep(3600.0)
+        assert made.child_i.phase_rad() == pytest.approx(math.pi / 2.0, abs=1e-9)
+        voltages_v.append(made.child_i.voltage_v())
+    assert len(set(voltages_v)) == 3
+    made.child_i.set_bias(BiasMode.MANUAL, voltages_v[-1])
+    assert made.child_i.phase_rad() == pytest.approx(math.pi / 2.0, abs=1e-9)
+    clock.sleep(3600.0)
+    assert abs(made.child_i.phase_rad() - math.pi / 2.0) > 1e-3
+
+
+def test_without_drift_a_held_bias_stays_where_it_is() -> None:
+    made, clock = drifting(0.0)
+    before = made.parent.phase_rad()
+    clock.sleep(1e6)
+    assert made.parent.phase_rad() == before

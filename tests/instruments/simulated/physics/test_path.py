@@ -12,6 +12,7 @@ from labctl.instruments.simulated.physics.path import (
     Fibre,
     PhaseDrift,
     PhaseShifter,
+    PolarisationDrift,
     Shutter,
     VariableAttenuator,
     lose,
@@ -141,3 +142,75 @@ def test_a_phase_shifter_turns_by_pi_per_v_pi(voltage_v: float, v_pi_v: float) -
 def test_a_shutter_closes_above_its_threshold(voltage_v: float, expected: float) -> None:
     shutter = Shutter(2.5, 60.0, lambda: voltage_v)
     assert shutter.transmittance() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("lengths_of_dispersion", [0.5, 2.0])
+def test_a_gaussian_pulse_spreads_by_dispersion(lengths_of_dispersion: float) -> None:
+    """T1 = T0 sqrt(1 + (z/L_D)^2), L_D = T0^2/|beta_2|; beta_2 = -21.68 ps^2/km at 1550 nm, D = 17.
+
+    Agrawal, Nonlinear Fiber Optics, eq. 3.2.10; a grid of 1 THz, T0 = 10 ps, energy kept.
+    """
+    t0_s, grid_hz = 10e-12, 1e12
+    length_km = lengths_of_dispersion * (10.0**2 / 21.68)
+    time_s = (np.arange(2000) - 1000) / grid_hz
+    pulse = np.exp(-0.5 * (time_s / t0_s) ** 2).astype(np.complex64)
+    fibre = Fibre(length_km, 0.0, 0.0, dispersion_ps_nm_km=17.0)
+    spread = fibre.disperse(pulse, grid_hz, 299_792_458.0 / 1550e-9).astype(np.complex128)
+    power = np.abs(spread) ** 2
+    width_s = math.sqrt(2.0 * float(power @ time_s**2 / power.sum()))
+    assert width_s == pytest.approx(t0_s * math.hypot(1.0, lengths_of_dispersion), rel=2e-3)
+    assert power.sum() == pytest.approx(float(np.sum(np.abs(pulse) ** 2)), rel=1e-5)
+
+
+def test_dispersion_that_no_grid_sample_can_show_is_left_out() -> None:
+    """25 km at 160 MHz: 7e-5 rad at the band's edge."""
+    field = noise(7).vacuum(1000)
+    assert Fibre(25.0, 0.2, 0.0, 17.0).disperse(field, GRID_HZ, 193.4e12) is field
+    assert Fibre(25.0, 0.2, 0.0, 0.0).disperse(field, 1e13, 193.4e12) is field
+    assert Fibre(25.0, 0.2, 0.0, 17.0).disperse(field, 10e9, 193.4e12) is not field
+
+
+def overlap_after(angle_rad2: float, seed: int) -> float:
+    """Return by what a bright field is left after diffusion by a variance, in one go."""
+    drift = PolarisationDrift(0.02, GRID_HZ, noise(seed))
+    field = np.full(1, 1e6, np.complex64)
+    drift.mix(field, Window(round(angle_rad2 / 0.02 * GRID_HZ), 1))
+    return float(np.abs(field[0])) / 1e6
+
+
+@pytest.mark.parametrize("angle_rad2", [0.003, 0.3, 1.0])
+def test_polarisation_diffuses_over_the_sphere(angle_rad2: float) -> None:
+    """1,000 seeds: mean efficiency (1 + exp(-rate t))/2, five errors of the scatter and 0.2 %."""
+    efficiencies = [overlap_after(angle_rad2, seed) ** 2 for seed in range(1000)]
+    tolerance = 5.0 * float(np.std(efficiencies)) / math.sqrt(1000)
+    expected = 0.5 * (1.0 + math.exp(-angle_rad2))
+    assert np.mean(efficiencies) == pytest.approx(expected, abs=tolerance + 2e-3 * (1 - expected))
+
+
+def test_after_very_long_half_of_the_light_overlaps() -> None:
+    """200 seeds: a uniform first component of the Stokes vector, variance of the share 1/12."""
+    shares = [overlap_after(1e6, seed) ** 2 for seed in range(200)]
+    assert np.mean(shares) == pytest.approx(0.5, abs=5.0 / math.sqrt(12 * 200))
+
+
+def test_what_does_not_overlap_is_vacuum() -> None:
+    """300,000 samples, seeds 1 and 4: variance 1, correlation with what came in the overlap."""
+    drift = PolarisationDrift(0.02, GRID_HZ, noise(4))
+    window = Window(round(50.0 * GRID_HZ), 300_000)
+    before = noise(1).vacuum(300_000)
+    field = before.copy()
+    drift.mix(field, window)
+    bright = np.full(1, 1e6, np.complex64)
+    drift.mix(bright, Window(window.stop, 1))
+    overlap = abs(bright[0]) / 1e6
+    assert 0.1 < overlap < 0.95
+    tolerance = 5.0 * math.sqrt(2.0 / 300_000)
+    assert np.var(field.real) == pytest.approx(1.0, abs=tolerance)
+    assert np.mean(field.real * before.real) == pytest.approx(overlap, abs=tolerance + 0.02)
+
+
+def test_a_still_polarisation_leaves_the_field_as_it_is() -> None:
+    field = noise(5).vacuum(1000)
+    before = field.copy()
+    PolarisationDrift(0.0, GRID_HZ, noise(6)).mix(field, Window(10**12, 1000))
+    assert np.array_equal(field, before)

@@ -63,13 +63,22 @@ class Client:
 
 
 def client(
-    *, gain: float = 2.0, emission_factor: float = 1.0, seed: int = 1, noise_v: float = 0.0
+    *,
+    gain: float = 2.0,
+    emission_factor: float = 1.0,
+    seed: int = 1,
+    noise_v: float = 0.0,
+    loss_db_per_mode: float = 0.0,
+    coupler_error_rad: float = 0.0,
+    phase_error_rad: float = 0.0,
 ) -> Client:
     stage = DriveParameters(24, 10.0, 0.49 * GRID_HZ, noise_v)
-    seeds = np.random.SeedSequence(seed).spawn(4)
+    seeds = np.random.SeedSequence(seed).spawn(5)
     real, imaginary, control = (DriveOutput(stage, GRID_HZ, Noise(one)) for one in seeds[:3])
-    parameters = RotationParameters(GAIN_PER_V, emission_factor, SLOT, 0)
-    unit = RotationUnit(parameters, real, imaginary, control, Noise(seeds[3]))
+    parameters = RotationParameters(
+        GAIN_PER_V, emission_factor, SLOT, 0, loss_db_per_mode, coupler_error_rad, phase_error_rad
+    )
+    unit = RotationUnit(parameters, real, imaginary, control, Noise(seeds[3]), seeds[4])
     made = Client(unit, real, imaginary, control)
     made.set_gain(gain)
     return made
@@ -318,3 +327,133 @@ def test_a_window_beside_the_rows_touches_none(start: int, samples: int) -> None
     unit = client()
     unit.rotate(random_coefficients(4, seed=1), rows=10)
     assert unit.unit.cycles(Window(start, samples)) is None
+
+
+@pytest.mark.parametrize("noise_figure_db", [3.5, 4.5, 6.0])
+def test_a_noise_figure_says_what_comes_back(noise_figure_db: float) -> None:
+    """200,000 samples, seeds 16, 17: n_sp = (G F - 1)/(2 (G - 1)) makes var r = 1 + F - 1/G."""
+    gain, figure = 2.0, 10.0 ** (noise_figure_db / 10.0)
+    emission_factor = (gain * figure - 1.0) / (2.0 * (gain - 1.0))
+    unit = client(gain=gain, emission_factor=emission_factor, seed=16)
+    field = Noise(np.random.SeedSequence(17)).vacuum(200_000)
+    _, returned = unit.unit.pass_through(field, Window(0, 200_000), None)
+    expected = 1.0 + figure - 1.0 / gain
+    assert np.var(returned.real) == pytest.approx(
+        expected, abs=variance_tolerance(expected, 200_000)
+    )
+
+
+@pytest.mark.parametrize(("modes", "loss_db_per_mode"), [(4, 0.5), (16, 0.05), (48, 0.05)])
+def test_loss_grows_with_the_block_and_acts_each_way(modes: int, loss_db_per_mode: float) -> None:
+    """m = 16,000 samples of the collected mode, seeds 18, 19: T = 10^(-b l/10) in, T out; 5 errors.
+
+    Along c: mean T b, variance T (1 + g) + 1 - T with g = 2 - 2/G; across c: vacuum.
+    """
+    gain, rows = 2.0, 2000
+    unit = client(gain=gain, seed=18, loss_db_per_mode=loss_db_per_mode)
+    volts = random_coefficients(modes, seed=18)
+    c = unit_norm(volts)
+    cycles = unit.rotate(volts, rows)
+    field, means = coherent_rows(rows, modes, seed=19)
+    measured, returned = unit.unit.pass_through(field, cycles.window, cycles)
+    shape = (rows, modes + 2, SLOT)
+    after = returned.reshape(shape).astype(np.complex128)
+    m = measured.reshape(shape).astype(np.complex128)[:, -1].ravel()
+    r = np.einsum("k,rks->rs", c.conj(), after[:, 1:-1]).ravel()
+    through, mean_b = 10.0 ** (-modes * loss_db_per_mode / 10.0), complex(c.conj() @ means[1:-1])
+    var_m = (2.0 * gain**2 - 3.0 * gain + 2.0) / gain
+    var_r = 1.0 + through * (2.0 - 2.0 / gain)
+    assert np.mean(m) == pytest.approx(
+        math.sqrt(through * (gain - 1.0)) * mean_b, abs=5.0 * math.sqrt(2.0 * var_m / len(m))
+    )
+    assert np.var(m.real) == pytest.approx(var_m, abs=variance_tolerance(var_m, len(m)))
+    assert np.mean(r) == pytest.approx(through * mean_b, abs=5.0 * math.sqrt(2.0 * var_r / len(r)))
+    assert np.var(r.real) == pytest.approx(var_r, abs=variance_tolerance(var_r, len(r)))
+    orthogonal = after[:, 1:-1] - c[None, :, None] * r.reshape(rows, 1, SLOT)
+    samples = after[:, 1:-1].size
+    assert np.sum(np.var(orthogonal.real, axis=(0, 2))) == pytest.approx(
+        modes - 1.0, rel=5.0 * math.sqrt(2.0 / samples)
+    )
+    assert np.array_equal(after[:, 0], field.reshape(shape)[:, 0])
+
+
+def overlap_with_wanted(modes: int, seed: int, **errors: float) -> complex:
+    """Return <c, c'> for equal coefficients, from bright light along c."""
+    unit = client(gain=2.0, seed=seed, **errors)
+    cycles = unit.rotate(np.full(modes, 0.5 + 0.0j), rows=1)
+    bright = np.full((modes + 2, SLOT), 1e6 / math.sqrt(modes), np.complex64)
+    measured, _ = unit.unit.pass_through(bright.ravel(), cycles.window, cycles)
+    return complex(np.mean(measured.reshape(modes + 2, SLOT)[-1]).conj()) / 1e6
+
+
+@pytest.mark.parametrize(("modes", "error_rad"), [(2, 0.1), (8, 0.1), (64, 0.05)])
+def test_phase_errors_add_up_along_the_block(modes: int, error_rad: float) -> None:
+    """300 units: mode k is off by k steps, so the mean overlap is (1/b) sum exp(-k s^2/2)."""
+    overlaps = [
+        overlap_with_wanted(modes, seed, phase_error_rad=error_rad).real for seed in range(300)
+    ]
+    expected = np.mean(np.exp(-0.5 * error_rad**2 * np.arange(1, modes + 1)))
+    tolerance = 5.0 * float(np.std(overlaps)) / math.sqrt(300)
+    assert np.mean(overlaps) == pytest.approx(expected, abs=tolerance)
+    assert expected < 1.0 - tolerance / 5.0
+
+
+@pytest.mark.parametrize(("modes", "error_rad"), [(2, 0.1), (8, 0.1), (64, 0.05)])
+def test_coupler_errors_add_up_along_the_block(modes: int, error_rad: float) -> None:
+    """300 units: b E S_b = E[b - 1] g + g with g = exp(-s^2/2), hence (g^(b-1) + sum g^j)/b.
+
+    S_k = cos t cos(t + d) S_{k-1} + sin t sin(t + d), sin^2 t = 1/k, averaged over normal d.
+    """
+    overlaps = [
+        overlap_with_wanted(modes, seed, coupler_error_rad=error_rad).real for seed in range(300)
+    ]
+    g = math.exp(-0.5 * error_rad**2)
+    expected = (g ** (modes - 1) + sum(g**j for j in range(1, modes))) / modes
+    tolerance = 5.0 * float(np.std(overlaps)) / math.sqrt(300)
+    assert np.mean(overlaps) == pytest.approx(expected, abs=tolerance)
+    assert expected < 1.0 - tolerance / 5.0
+
+
+@given(
+    levels=st.lists(
+        st.sampled_from([0.0, 0.3, -0.2, 0.7, 0.5j, -0.1 + 0.4j]), min_size=2, max_size=8
+    ),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=30)
+def test_whatever_its_errors_the_unit_stays_passive(levels: list[complex], seed: int) -> None:
+    """Light in one slot after the other shows the coefficients really made: their norm is 1."""
+    if not any(levels):
+        levels = [*levels, 0.5]
+    modes = len(levels)
+    unit = client(gain=2.0, seed=seed, coupler_error_rad=0.2, phase_error_rad=0.3)
+    cycles = unit.rotate(np.array(levels, np.complex128), rows=modes)
+    light = np.zeros((modes, modes + 2, SLOT), np.complex64)
+    for mode in range(modes):
+        light[mode, mode + 1] = 1e6
+    measured, _ = unit.unit.pass_through(light.ravel(), cycles.window, cycles)
+    made = measured.reshape(light.shape)[:, -1].mean(axis=1) / 1e6
+    assert np.linalg.norm(made) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_errors_are_the_same_for_every_image_and_for_shorter_blocks() -> None:
+    """Light in the first mode alone shows the first element's phase, three units, two lengths."""
+    phases = []
+    for modes in (3, 3, 7):
+        unit = client(gain=2.0, seed=20, phase_error_rad=0.3)
+        cycles = unit.rotate(np.array([0.5] + [0.0] * (modes - 1), np.complex128), rows=1)
+        light = np.full((modes + 2, SLOT), 1e6, np.complex64)
+        measured, _ = unit.unit.pass_through(light.ravel(), cycles.window, cycles)
+        phases.append(np.angle(measured.reshape(light.shape)[-1].mean()))
+    assert phases == pytest.approx([phases[0]] * 3, abs=1e-4)
+    assert abs(phases[0]) > 0.01
+
+
+def test_the_way_out_undoes_the_errors_of_the_way_in() -> None:
+    """Without gain, light comes back as it was, however wrong the elements are."""
+    unit = client(gain=1.0, seed=21, coupler_error_rad=0.3, phase_error_rad=0.3)
+    cycles = unit.rotate(random_coefficients(6, seed=21), rows=50)
+    field, _ = coherent_rows(50, 6, seed=21)
+    before = field.copy()
+    _, returned = unit.unit.pass_through(field, cycles.window, cycles)
+    assert returned == pytest.approx(before, abs=1e-4)

@@ -1,0 +1,29 @@
+"""The error queue of a Red Pitaya: it counts its errors, and gives them out under a longer name.
+
+Source: official client, section 15 of the command tables [V].
+"""
+
+from __future__ import annotations
+
+from labctl.errors import InstrumentReportedError, ReplyError
+from labctl.instruments.codecs.ieee488 import parse_error
+from labctl.instruments.transports.scpi_session import ScpiSession
+
+_QUEUE_DEPTH = 32
+_NEXT_ERROR = "SYST:ERR:NEXT?"
+
+
+class RedPitayaSession(ScpiSession):
+    """A ScpiSession that asks how many errors there are before it asks for them."""
+
+    def check(self, command: str) -> None:
+        """Empty the error queue; raises InstrumentReportedError with the first error in it."""
+        count = min(self.integer("SYST:ERR:COUN?"), _QUEUE_DEPTH)
+        replies = [self.query(_NEXT_ERROR) for _ in range(count)]
+        for reply in replies:
+            try:
+                code, message = parse_error(reply)
+            except ValueError as error:
+                problem = f"{error} (after {command!r})"
+                raise ReplyError(self.name, problem, _NEXT_ERROR) from error
+            raise InstrumentReportedError(self.name, code, message, command)

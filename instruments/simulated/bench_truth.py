@@ -1,0 +1,164 @@
+"""What a simulated bench really is: drawn around its file's data-sheet values, told to tests alone.
+
+Drivers, panels and calibration see the components act; only `LinkBench.truth()` tells them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labctl.instruments.simulated.bench_tables import BenchFile, ReceiverTable
+from labctl.instruments.simulated.physics.grid import Seeds
+from labctl.instruments.simulated.physics.path import Fibre
+
+CUT_OFF = 3.0
+# What is drawn relative to the file's value, by the key of the spread.
+RELATIVE: dict[str, tuple[tuple[str, str], ...]] = {
+    "v_pi": (
+        ("modulator", "v_pi_i_v"),
+        ("modulator", "v_pi_q_v"),
+        ("modulator", "v_pi_parent_v"),
+        ("client", "phase_shifter_v_pi_v"),
+        ("server", "phase_shifter_v_pi_v"),
+    ),
+    "extinction_ratio": (("modulator", "extinction_ratio_db"),),
+    "insertion_loss": (
+        ("modulator", "insertion_loss_db"),
+        ("attenuation", "insertion_loss_db"),
+        ("attenuation", "fixed_db"),
+        ("forward", "connector_loss_db"),
+        ("back", "connector_loss_db"),
+    ),
+    "splitters": (
+        ("laser", "signal_fraction"),
+        ("client", "lo_fraction"),
+        ("server", "lo_fraction"),
+        ("monitor", "tap_fraction"),
+    ),
+    "responsivity": (("monitor", "responsivity_a_w"),),
+    "fibre_length": (("forward", "length_km"), ("back", "length_km")),
+    "lo_delay": (("client", "lo_delay_s"), ("server", "lo_delay_s")),
+    "amplifier_gain": (("rotation", "gain_per_v"),),
+    "efficiency": (("client", "efficiency"), ("server", "efficiency")),
+    "transimpedance": (("client", "transimpedance_v_a"), ("server", "transimpedance_v_a")),
+    "electronic_noise": (
+        ("client", "electronic_noise_a_rthz"),
+        ("server", "electronic_noise_a_rthz"),
+    ),
+    "common_mode_rejection": (
+        ("client", "common_mode_rejection_db"),
+        ("server", "common_mode_rejection_db"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ReceiverTruth:
+    """A receiver's true parameters, with the units in their names."""
+
+    lo_fraction: float
+    lo_delay_s: float
+    phase_shifter_v_pi_v: float
+    efficiency: float
+    transimpedance_v_a: float
+    electronic_noise_a_rthz: float
+    common_mode_rejection_db: float
+
+
+@dataclass(frozen=True)
+class BenchTruth:
+    """A bench's true parameters, with the units in their names.
+
+    Half-wave voltages and offsets are those of child I, child Q and parent; `transmitter_loss_db`
+    is what modulator, attenuator at 0 dB and fixed attenuation lose together, the tap not counted;
+    transmittances are those of whole legs; delays are those of the bench's time grid.
+    """
+
+    signal_fraction: float
+    v_pi_v: tuple[float, float, float]
+    offset_rad: tuple[float, float, float]
+    extinction_ratio_db: float
+    insertion_loss_db: float
+    tap_fraction: float
+    responsivity_a_w: float
+    transmitter_loss_db: float
+    forward_transmittance: float
+    forward_delay_s: float
+    back_transmittance: float
+    back_delay_s: float
+    gain_per_v: float
+    client: ReceiverTruth
+    server: ReceiverTruth
+
+
+def draw(table: BenchFile) -> BenchFile:
+    """Return the table of a bench drawn around this one by its spread and seed.
+
+    Each value has a stream of its own: a spread that is added leaves the others' draws as they are.
+    """
+    seeds = Seeds(table.seed)
+    changes: dict[str, dict[str, object]] = {}
+    for key, values in RELATIVE.items():
+        spread = getattr(table.spread, key)
+        for part, name in values if spread > 0.0 else ():
+            true = getattr(getattr(table, part), name) * (
+                1.0 + spread * _deviate(seeds, f"{part}.{name}")
+            )
+            changes.setdefault(part, {})[name] = true
+    if table.spread.offset_rad > 0.0:
+        changes.setdefault("modulator", {})["offset_rad"] = tuple(
+            offset + table.spread.offset_rad * _deviate(seeds, f"modulator.offset_rad.{place}")
+            for place, offset in enumerate(table.modulator.offset_rad)
+        )
+    parts = {name: getattr(table, name).model_copy(update=true) for name, true in changes.items()}
+    return table.model_copy(update=parts)
+
+
+def _deviate(seeds: Seeds, name: str) -> float:
+    """Return a normal number within the cut-off."""
+    generator = seeds.noise(f"true {name}").generator
+    while abs(deviate := float(generator.standard_normal())) > CUT_OFF:
+        pass
+    return deviate
+
+
+def truth_of(table: BenchFile) -> BenchTruth:
+    """Return the parameters of a bench that is exactly as a table says."""
+    modulator, attenuation = table.modulator, table.attenuation
+    forward, back = (Fibre(**leg.model_dump()) for leg in (table.forward, table.back))
+    return BenchTruth(
+        signal_fraction=table.laser.signal_fraction,
+        v_pi_v=(modulator.v_pi_i_v, modulator.v_pi_q_v, modulator.v_pi_parent_v),
+        offset_rad=modulator.offset_rad,
+        extinction_ratio_db=modulator.extinction_ratio_db,
+        insertion_loss_db=modulator.insertion_loss_db,
+        tap_fraction=table.monitor.tap_fraction,
+        responsivity_a_w=table.monitor.responsivity_a_w,
+        transmitter_loss_db=modulator.insertion_loss_db
+        + attenuation.insertion_loss_db
+        + attenuation.fixed_db,
+        forward_transmittance=forward.transmittance,
+        forward_delay_s=_on_grid_s(forward.delay_s, table.grid_hz),
+        back_transmittance=back.transmittance,
+        back_delay_s=_on_grid_s(back.delay_s, table.grid_hz),
+        gain_per_v=table.rotation.gain_per_v,
+        client=_receiver_truth(table.client, table.grid_hz),
+        server=_receiver_truth(table.server, table.grid_hz),
+    )
+
+
+def _receiver_truth(table: ReceiverTable, grid_hz: float) -> ReceiverTruth:
+    return ReceiverTruth(
+        lo_fraction=table.lo_fraction,
+        lo_delay_s=_on_grid_s(table.lo_delay_s, grid_hz),
+        phase_shifter_v_pi_v=table.phase_shifter_v_pi_v,
+        efficiency=table.efficiency,
+        transimpedance_v_a=table.transimpedance_v_a,
+        electronic_noise_a_rthz=table.electronic_noise_a_rthz,
+        common_mode_rejection_db=table.common_mode_rejection_db,
+    )
+
+
+def _on_grid_s(delay_s: float, grid_hz: float) -> float:
+    """Return the delay that light computed on a time grid really has."""
+    return round(delay_s * grid_hz) / grid_hz

@@ -1,0 +1,232 @@
+"""What cannot stand on a bench is refused before it is built: file, line, key and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from labctl.errors import StationFileError
+from labctl.instruments.simulated.bench_tables import (
+    BenchFile,
+    BiasTable,
+    GeneratorTable,
+    ItlaTable,
+    MultiportMeterTable,
+    PanelTable,
+    ProbeAttenuatorTable,
+    RedPitayaTable,
+    SourceMeterTable,
+    SupplyTable,
+    SweptLaserTable,
+    VoltageArrayTable,
+)
+from labctl.instruments.simulated.bench_truth import CUT_OFF, RELATIVE
+from labctl.toml_file import place
+
+Keys = tuple[str, ...]
+
+MONITOR = "monitor"
+_LEAST_SLOT = 4
+_LONGEST_RESPONSE = 1000
+_SHARES = (("laser", "signal_fraction"), ("client", "lo_fraction"), ("server", "lo_fraction"))
+_AT_MOST_ONE = frozenset({"signal_fraction", "lo_fraction", "tap_fraction", "efficiency"})
+_PAIRS = (("modulator_i", "modulator_q"), ("rotation_real", "rotation_imaginary"))
+
+
+def refusal(path: Path, keys: Keys, fault: str) -> StationFileError:
+    """Return the error for a key of a bench file, with its line if there is a file."""
+    at = place(path, *keys) if path.is_file() else str(path)
+    return StationFileError(f"{at}: {'.'.join(keys)}{fault}")
+
+
+def bandwidths_hz(table: BenchFile) -> dict[str, float]:
+    """Return the analogue bandwidths of a bench by the table that has them."""
+    return {
+        "generators": table.generators.bandwidth_hz,
+        "client": table.client.bandwidth_hz,
+        "server": table.server.bandwidth_hz,
+    }
+
+
+def check_parts(table: BenchFile, path: Path) -> None:
+    """Refuse values that do not fit together: bandwidths, slots, shares of light, spreads."""
+    _check_bandwidths(table, path)
+    _check_slots(table, path)
+    _check_spreads(table, path)
+    _check_shares(table, path)
+
+
+def _check_bandwidths(table: BenchFile, path: Path) -> None:
+    """Refuse analogue bandwidths that the time grid cannot hold, or only at great length."""
+    lowest_hz, nyquist_hz = table.grid_hz / _LONGEST_RESPONSE, table.grid_hz / 2.0
+    for name, bandwidth_hz in bandwidths_hz(table).items():
+        if not lowest_hz <= bandwidth_hz < nyquist_hz:
+            raise refusal(
+                path,
+                (name, "bandwidth_hz"),
+                f" = {bandwidth_hz:g}: must be at least grid_hz / {_LONGEST_RESPONSE} = "
+                f"{lowest_hz:g} and below grid_hz / 2 = {nyquist_hz:g}",
+            )
+
+
+def _check_slots(table: BenchFile, path: Path) -> None:
+    """Refuse symbols that do not take a whole number of grid samples, at least four."""
+    samples = table.grid_hz / table.rotation.symbol_rate_hz
+    if samples < _LEAST_SLOT - 1e-9 or abs(samples - round(samples)) > 1e-9 * samples:
+        raise refusal(
+            path,
+            ("rotation", "symbol_rate_hz"),
+            f" = {table.rotation.symbol_rate_hz:g}: must be grid_hz = {table.grid_hz:g} over a "
+            f"whole number, {_LEAST_SLOT} or more",
+        )
+
+
+def _check_spreads(table: BenchFile, path: Path) -> None:
+    """Refuse spreads that could draw a share of light above 1."""
+    for key, values in RELATIVE.items():
+        spread = getattr(table.spread, key)
+        for part, name in values:
+            value = getattr(getattr(table, part), name)
+            if name in _AT_MOST_ONE and value * (1.0 + CUT_OFF * spread) > 1.0:
+                raise refusal(
+                    path,
+                    ("spread", key),
+                    f" = {spread:g}: could draw {part}.{name} = {value:g} above 1; must be at "
+                    f"most {(1.0 / value - 1.0) / CUT_OFF:.3g}",
+                )
+
+
+def _check_shares(table: BenchFile, path: Path) -> None:
+    """Refuse splitters that give more light than the laser has."""
+    total = sum(getattr(getattr(table, part), name) for part, name in _SHARES)
+    most = 1.0 / (1.0 + CUT_OFF * table.spread.splitters)
+    if total > most + 1e-9:
+        names = " + ".join(f"{part}.{name}" for part, name in _SHARES)
+        raise refusal(
+            path,
+            _SHARES[0],
+            f": {names} = {total:g}: must be at most {most:.4g}, all light of the laser"
+            + (" less three spreads" if table.spread.splitters > 0.0 else ""),
+        )
+
+
+def check_wiring(table: BenchFile, path: Path) -> None:
+    """Refuse connectors that are used twice, do not exist, or lack what must be on them."""
+    _check_names(table, path)
+    used: dict[str, Keys] = {}
+    for name, panel in table.panels.items():
+        for keys, what in _connections(name, panel):
+            if what in used:
+                raise refusal(
+                    path,
+                    keys,
+                    f": {what} is taken by {'.'.join(used[what])}; each can be wired once",
+                )
+            used[what] = keys
+    _check_electrodes(table, path)
+    _check_partners(table, path, used)
+
+
+def _check_electrodes(table: BenchFile, path: Path) -> None:
+    """Refuse two loads on one bias electrode."""
+    electrodes: dict[str, str] = {}
+    for name, load in table.loads.items():
+        if load.electrode is None:
+            continue
+        if load.electrode in electrodes:
+            raise refusal(
+                path,
+                ("loads", name, "electrode"),
+                f": electrode {load.electrode!r} has load {electrodes[load.electrode]!r} already; "
+                "each takes one",
+            )
+        electrodes[load.electrode] = name
+
+
+def _connections(name: str, table: PanelTable) -> Iterator[tuple[Keys, str]]:
+    """Yield what a panel occupies, and the key that says so."""
+    here = ("panels", name)
+    yield (*here, "address"), f"address {table.address!r}"
+    match table:
+        case ItlaTable():
+            yield here, "the link's laser"
+        case GeneratorTable() | RedPitayaTable():
+            for output, drive in table.outputs.items():
+                yield (*here, "outputs", output), f"drive {drive!r}"
+        case BiasTable():
+            yield (*here, "bias"), f"the controller of electrode {table.bias!r}"
+            if table.attenuator:
+                yield (*here, "attenuator"), "the link's attenuator"
+        case SweptLaserTable():
+            yield (*here, "probe"), f"the laser of probe {table.probe!r}"
+        case ProbeAttenuatorTable():
+            yield (*here, "probe"), f"the attenuator of probe {table.probe!r}"
+        case SourceMeterTable():
+            yield (*here, "output"), f"load {table.output!r}"
+        case VoltageArrayTable() | SupplyTable():
+            for number, load in table.outputs.items():
+                yield (*here, "outputs", number), f"load {load!r}"
+        case _:
+            return
+
+
+def _check_names(table: BenchFile, path: Path) -> None:
+    """Refuse probes and loads that the file does not have."""
+    if MONITOR in table.probes:
+        raise refusal(
+            path, ("probes", MONITOR), ": this name is the link's monitor tap; take another"
+        )
+    for name, panel in table.panels.items():
+        for key, kind, wanted in _named(panel):
+            there = [*table.probes, MONITOR] if kind == "input" else _parts(table, kind)
+            if wanted not in there:
+                raise refusal(
+                    path,
+                    ("panels", name, *key),
+                    f" = {wanted!r}: no such {kind}; there are: {', '.join(there) or 'none'}",
+                )
+
+
+def _parts(table: BenchFile, kind: str) -> list[str]:
+    return list(table.probes if kind == "probe" else table.loads)
+
+
+def _named(table: PanelTable) -> Iterator[tuple[Keys, str, str]]:
+    """Yield key, kind and name of the parts that a panel is wired to."""
+    match table:
+        case SweptLaserTable() | ProbeAttenuatorTable():
+            yield ("probe",), "probe", table.probe
+        case MultiportMeterTable():
+            for input_, line in table.inputs.items():
+                yield ("inputs", input_), "input", line
+        case SourceMeterTable():
+            yield ("output",), "load", table.output
+        case VoltageArrayTable() | SupplyTable():
+            for number, load in table.outputs.items():
+                yield ("outputs", number), "load", load
+        case _:
+            return
+
+
+def _check_partners(table: BenchFile, path: Path, used: dict[str, Keys]) -> None:
+    """Refuse half of a pair of drives, and listening on a trigger cable that nobody pulses."""
+    for pair in _PAIRS:
+        for drive, partner in (pair, pair[::-1]):
+            if f"drive {drive!r}" in used and f"drive {partner!r}" not in used:
+                raise refusal(
+                    path,
+                    used[f"drive {drive!r}"],
+                    f" = {drive!r}: no output drives {partner!r}; the two work only together",
+                )
+    generators = [
+        (name, panel) for name, panel in table.panels.items() if isinstance(panel, GeneratorTable)
+    ]
+    if any(panel.trigger == "sends" for _, panel in generators):
+        return
+    for name, panel in generators:
+        if panel.trigger == "receives":
+            raise refusal(
+                path,
+                ("panels", name, "trigger"),
+                " = 'receives': no generator sends; set trigger = \"sends\" on one",
+            )
