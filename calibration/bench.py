@@ -22,6 +22,8 @@ Party = Literal["server", "client"]
 
 _RECORD_MARGIN_S = 2e-6
 _LEAST_READINGS = 4
+_STEADY_NAME = "STEADY"
+_STEADY_SAMPLES = 2**14
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,27 @@ class CalibrationBench:
     def slots(self, trace: Trace, layout: FrameLayout) -> Floats:
         """Return all matched-filter values of a record as if a frame began with it, in V."""
         return read_slots(trace, layout, trace.start_s, 0, layout.slots)
+
+    def steady_light(self) -> None:
+        """Drive both children between their largest fields by a slow square wave: a steady beam.
+
+        For power meters; `sender.forget` ends it.
+        """
+        drive, constants = self.equipment.server.drive, self.equipment.server.constants
+        self.sender.forget()
+        wave = np.repeat(np.array([1.0, -1.0], np.float32), _STEADY_SAMPLES)
+        for channel, v_pi_v in zip(
+            drive.channels, (constants.v_pi_i_v, constants.v_pi_q_v), strict=True
+        ):
+            drive.generator.upload(channel, _STEADY_NAME, wave)
+            drive.generator.play(
+                channel,
+                _STEADY_NAME,
+                sample_rate_hz=self.equipment.frame.sample_rate_hz,
+                amplitude_v=drive.amplitude_v(v_pi_v),
+                offset_v=0.0,
+            )
+            drive.generator.set_output(channel, True)
 
 
 def standard_error_of_variance(values: npt.NDArray[np.floating]) -> tuple[float, float]:

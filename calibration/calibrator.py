@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from labctl.calibration.applicability import Circumstances, Judgement, State, judge
+from labctl.calibration.applicability import (
+    NO_SERIAL,
+    Circumstances,
+    Judgement,
+    Standing,
+    State,
+    judge_all,
+    standing_of,
+)
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.calibration.record import Record
-from labctl.calibration.routine import Routine
+from labctl.calibration.routine import Outcome, Routine
 from labctl.calibration.store import About, Store
-from labctl.errors import RecordError, SettingError
+from labctl.errors import CalibrationError, LabctlError, RecordError, SettingError
 from labctl.instruments.equipment import Equipment
 from labctl.station import Station, describe
+from labctl.station_file import OutputRole, PairRole
+
+_MOST_EFFORT = 100.0
+_USABLE = (State.APPLICABLE, State.UNCERTAIN)
+# IEEE 488.2, 10.14.3: an instrument that has no serial number answers 0.
+_NO_SERIAL_REPLIES = ("", "0")
 
 
 def utc_now() -> datetime:
@@ -24,7 +39,9 @@ def utc_now() -> datetime:
 class Calibrator:
     """Judges, runs and keeps the calibrations of one opened station.
 
-    `routines` in the order in which they are to run; each after those that it needs.
+    `routines` in the order in which they are to run, each after those that it needs. `conditions`:
+    circumstances that are known now, by the names that routines give them. `effort`: how many
+    readings to take, 1 being a full calibration; above 0, at most 100. `seed`: 0 or more.
     """
 
     def __init__(
@@ -35,26 +52,47 @@ class Calibrator:
         routines: Sequence[Routine],
         *,
         now: Callable[[], datetime] = utc_now,
+        conditions: Mapping[str, float] | None = None,
         effort: float = 1.0,
         seed: int = 0,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
+        if not 0.0 < effort <= _MOST_EFFORT:
+            raise SettingError("effort", effort, f"above 0, at most {_MOST_EFFORT:g}")
+        if seed < 0:
+            raise SettingError("seed", seed, "0 or more")
         self._station = station
+        self._equipment = equipment
         self._store = store
         self._now = now
-        self._routines = {routine.name: routine for routine in routines}
+        self._routines = _in_order(routines)
         self.bench = CalibrationBench(equipment, effort=effort, seed=seed, on_step=on_step)
+        # Asked before anything is learnt: what was measured must not change what a record is about.
+        self._here = {
+            name: Circumstances(
+                subject(station, routine.roles),
+                dict(routine.settings(self.bench)),
+                conditions or {},
+            )
+            for name, routine in self._routines.items()
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
         """All routines, in order."""
         return tuple(self._routines)
 
+    def standing(self) -> Standing:
+        """Return each routine's record and state."""
+        return standing_of(self._history(), self._now(), self._here)
+
+    def judged(self) -> list[tuple[Record, Judgement]]:
+        """Return all of the station's records with their states, oldest first."""
+        return judge_all(self._history(), self._now(), self._here)
+
     def judgements(self) -> dict[str, Judgement]:
-        """Return the state of each routine's newest record."""
-        history = self._history()
-        newest = {record.routine: record for record in history}
-        return {name: self._judged(name, newest.get(name), history) for name in self._routines}
+        """Return the state of each routine's record."""
+        return dict(self.standing().judgements)
 
     def stale(self) -> tuple[str, ...]:
         """Return the routines without an applicable record, in order."""
@@ -62,36 +100,31 @@ class Calibrator:
         return tuple(name for name in judged if judged[name].state is not State.APPLICABLE)
 
     def knowledge(self, states: Collection[State] = (State.APPLICABLE,)) -> Knowledge:
-        """Return what the newest records say whose state is one of `states`."""
-        judged = self.judgements()
-        newest = self._store.newest(self._station.table.name)
-        known = NOTHING
-        for name, judgement in judged.items():
-            if name in newest and judgement.state in states:
-                known = known.with_record(newest[name])
-        return known
+        """Return what the records say whose state is one of `states`."""
+        return _known(self.standing(), states)
 
-    def demand(self) -> Knowledge:
-        """Return what is known if every routine has a usable record; else raises RecordError."""
-        bad = {name: each for name, each in self.judgements().items() if not each.usable}
-        if bad:
-            said = "; ".join(f"{name} {each.state} ({each.reason})" for name, each in bad.items())
+    def demand(self, names: Sequence[str] | None = None, *, anyway: bool = False) -> Knowledge:
+        """Return what is known if these routines (all) have usable records; else RecordError.
+
+        With `anyway`, expired and mismatched records are used all the same, and the station file's
+        values where there is none. Whatever is not applicable stands in the knowledge's `doubts`.
+        """
+        standing = self.standing()
+        asked = self._checked(self.names if names is None else names)
+        judged = {name: each for name, each in standing.judgements.items() if name in asked}
+        bad = [f"{name} {each}" for name, each in judged.items() if not each.usable]
+        if bad and not anyway:
             raise RecordError(
-                f"station {self._station.table.name!r} is not calibrated: {said}. "
-                "Run labctl calibrate STATION --stale"
+                f"station {self._station.table.name!r} is not calibrated: {'; '.join(bad)}. "
+                f"Run labctl calibrate {self._station.path} --stale"
             )
-        return self.knowledge((State.APPLICABLE, State.UNCERTAIN))
+        return _known(standing, tuple(State) if anyway else _USABLE, asked)
 
     def planned(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return `names` in order, with whatever they need and is not applicable before them."""
-        for name in names:
-            if name not in self._routines:
-                raise SettingError("routine", name, f"one of {', '.join(self._routines)}")
-        wanted = set(names)
-        stale = set(self.stale())
-        for name in reversed(self.names):
-            if name in wanted:
-                wanted |= stale & set(self._routines[name].needs)
+        asked = self._checked(names)
+        needed = set().union(*(self._all_needs(name) for name in asked))
+        wanted = asked | (needed & set(self.stale()))
         return tuple(name for name in self._routines if name in wanted)
 
     def run(self, names: Sequence[str]) -> Iterator[Record]:
@@ -99,41 +132,102 @@ class Calibrator:
         for name in self.planned(names):
             yield self._run(self._routines[name])
 
-    def _run(self, routine: Routine) -> Record:
-        self.bench.on_step(f"{routine.name}: {routine.title}")
-        known = self.knowledge((State.APPLICABLE, State.UNCERTAIN))
-        self.bench.learn(known)
-        settings = dict(routine.settings(self.bench))
-        outcome = routine.run(self.bench)
-        about = About(
-            routine=routine.name,
-            station=self._station.table.name,
-            subject=self._subject(routine),
-            settings=settings,
-            valid_for_s=routine.valid_for_s,
-            used={need: known.records[need] for need in routine.needs},
-        )
-        record = self._store.append(about, outcome, self._now())
-        self.bench.learn(known.with_record(record))
-        return record
+    def run_stale(self, names: Sequence[str] | None = None) -> Iterator[Record]:
+        """Run those of `names` (all), and of what they need, that are not applicable.
+
+        Each is judged when its turn comes: a new value may put what rests on the old one in doubt.
+        """
+        asked = self._checked(self.names if names is None else names)
+        wanted = asked.union(*(self._all_needs(name) for name in asked))
+        for name, routine in self._routines.items():
+            if name in wanted and self.judgements()[name].state is not State.APPLICABLE:
+                yield self._run(routine)
 
     def _history(self) -> list[Record]:
         name = self._station.table.name
         return [record for record in self._store.records() if record.station == name]
 
-    def _judged(self, name: str, record: Record | None, history: Sequence[Record]) -> Judgement:
-        if record is None:
-            return Judgement(State.MISSING, "never measured")
-        routine = self._routines[name]
-        here = Circumstances(self._subject(routine), routine.settings(self.bench))
-        return judge(record, self._now(), here, history)
+    def _checked(self, names: Sequence[str]) -> set[str]:
+        for name in names:
+            if name not in self._routines:
+                raise SettingError("routine", name, f"one of {', '.join(self._routines)}")
+        return set(names)
 
-    def _subject(self, routine: Routine) -> dict[str, str]:
-        return subject(self._station, routine.roles)
+    def _run(self, routine: Routine) -> Record:
+        self.bench.on_step(f"{routine.name}: {routine.title}")
+        standing = self.standing()
+        needs = self._all_needs(routine.name)
+        used = {need: _needed(standing, need) for need in self.names if need in needs}
+        # Nothing else: a record names all that went into it.
+        self.bench.learn(_known(standing, _USABLE, needs))
+        outcome = self._measured(routine)
+        about = About(
+            routine=routine.name,
+            station=self._station.table.name,
+            subject=self._here[routine.name].subject,
+            settings=self._here[routine.name].settings,
+            valid_for_s=routine.valid_for_s,
+            used=used,
+        )
+        record = self._store.append(about, outcome, self._now())
+        self.bench.learn(self.knowledge(_USABLE))
+        return record
+
+    def _measured(self, routine: Routine) -> Outcome:
+        """Run a routine; a value that the equipment cannot have must not get into the store."""
+        try:
+            outcome = routine.run(self.bench)
+            Knowledge(outcome.quantities).applied(self._equipment)
+        except (LabctlError, KeyboardInterrupt) as error:
+            error.add_note(f"in {routine.name}, of which nothing was kept")
+            raise
+        return outcome
+
+    def _all_needs(self, name: str) -> set[str]:
+        """Return what a routine needs, and what that needs in turn."""
+        direct = self._routines[name].needs
+        return set(direct).union(*(self._all_needs(need) for need in direct))
+
+
+def _in_order(routines: Sequence[Routine]) -> dict[str, Routine]:
+    """Return routines by name; raises SettingError for a name twice or a need that comes later."""
+    found: dict[str, Routine] = {}
+    for routine in routines:
+        if routine.name in found:
+            raise SettingError("routine", routine.name, "a name that only one routine has")
+        for need in routine.needs:
+            if need not in found:
+                valid = f"before it ({', '.join(found) or 'none'})"
+                raise SettingError(f"what {routine.name} needs", need, valid)
+        if not 0.0 < routine.valid_for_s < math.inf:
+            raise SettingError(f"{routine.name}.valid_for_s", routine.valid_for_s, "above 0")
+        found[routine.name] = routine
+    return found
+
+
+def _known(
+    standing: Standing, states: Collection[State], names: Collection[str] | None = None
+) -> Knowledge:
+    known = NOTHING
+    for name, judgement in standing.judgements.items():
+        if names is not None and name not in names:
+            continue
+        if name in standing.records and judgement.state in states:
+            known = known.with_record(standing.records[name])
+        if judgement.state is not State.APPLICABLE:
+            known = known.with_doubt(name, str(judgement))
+    return known
+
+
+def _needed(standing: Standing, need: str) -> str:
+    judgement = standing.judgements[need]
+    if not judgement.usable:
+        raise CalibrationError(f"needs {need}, which is {judgement}: run {need} again")
+    return standing.records[need].id
 
 
 def subject(station: Station, roles: Sequence[str]) -> dict[str, str]:
-    """Return maker, model and serial of the instruments that play `roles`; "?" for no serial."""
+    """Return maker, model, serial number and channels of the instruments that play `roles`."""
     instruments = dict(station.table.roles())
     identities = describe(station.identities)
     found = {}
@@ -142,5 +236,16 @@ def subject(station: Station, roles: Sequence[str]) -> dict[str, str]:
             found[role] = "nothing"
             continue
         who = identities[instruments[role]]
-        found[role] = f"{who['maker']} {who['model']} {who['serial'] or '?'}"
+        serial = NO_SERIAL if who["serial"] in _NO_SERIAL_REPLIES else who["serial"]
+        found[role] = f"{who['maker']} {who['model']} {serial}{_channels(station, role)}"
     return found
+
+
+def _channels(station: Station, role: str) -> str:
+    party, _, part = role.partition(".")
+    table = getattr(getattr(station.table, party), part)
+    if isinstance(table, OutputRole):
+        return f", channel {table.channel}"
+    if isinstance(table, PairRole):
+        return f", channels {table.i_channel} and {table.q_channel}"
+    return ""

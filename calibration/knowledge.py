@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from pydantic import ValidationError
+
 from labctl.calibration.quantity import Quantity
-from labctl.calibration.record import Record
+from labctl.calibration.record import Record, first_complaint
 from labctl.errors import CalibrationError
 from labctl.instruments.equipment import Equipment
 from labctl.station_file import ClientConstants, ServerConstants
@@ -17,15 +19,26 @@ Constants = TypeVar("Constants", ServerConstants, ClientConstants)
 
 @dataclass(frozen=True)
 class Knowledge:
-    """Quantities by name, and the ids of the records that they come from by routine."""
+    """Quantities by name, and the ids of the records that they come from by routine.
+
+    `doubts`: what is not applicable, by routine, and why; a result that rests on it says so.
+    """
 
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     records: Mapping[str, str] = field(default_factory=dict)
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
     def with_record(self, record: Record) -> Knowledge:
         """Return the knowledge with one more record, which overrides what it names."""
         found = {name: row.quantity() for name, row in record.quantities.items()}
-        return Knowledge({**self.quantities, **found}, {**self.records, record.routine: record.id})
+        doubts = {name: why for name, why in self.doubts.items() if name != record.routine}
+        return Knowledge(
+            {**self.quantities, **found}, {**self.records, record.routine: record.id}, doubts
+        )
+
+    def with_doubt(self, routine: str, why: str) -> Knowledge:
+        """Return the knowledge with a doubt about a routine's record, or about its absence."""
+        return replace(self, doubts={**self.doubts, routine: why})
 
     def quantity(self, name: str) -> Quantity:
         """Return a measured quantity; raises CalibrationError if no record tells it."""
@@ -34,7 +47,10 @@ class Knowledge:
         return self.quantities[name]
 
     def applied(self, equipment: Equipment) -> Equipment:
-        """Return the equipment with measured values in the place of its nominal constants."""
+        """Return the equipment with measured values in the place of its nominal constants.
+
+        Raises CalibrationError for a value that such a constant cannot have.
+        """
         server, client = equipment.server, equipment.client
         return replace(
             equipment,
@@ -48,7 +64,14 @@ class Knowledge:
             for name in type(constants).model_fields
             if f"{party}.{name}" in self.quantities
         }
-        return constants.model_copy(update=found)
+        try:
+            return type(constants).model_validate({**constants.model_dump(), **found})
+        except ValidationError as error:
+            name = str(error.errors()[0]["loc"][0])
+            raise CalibrationError(
+                f"{party}.{name} = {self.quantities[f'{party}.{name}']} cannot be right: "
+                f"{first_complaint(error)}"
+            ) from error
 
 
 NOTHING = Knowledge()

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from scipy import stats
 
-from labctl.errors import SettingError
+from labctl.errors import CalibrationError, SettingError
+
+# A budget and its root sum of squares agree but for rounding.
+_ROUNDING = 1e-9
+_MOST_PLACES = 15
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,8 @@ class Quantity:
 
     `budget`: standard uncertainty that each source contributes, in the same unit; the whole is
     their root sum of squares (GUM, JCGM 100:2008, section 5.1, uncorrelated sources).
-    `degrees_of_freedom`: effective ones, infinite where a source is known well (GUM, G.4).
+    `degrees_of_freedom`: effective ones, infinite where every source is known well (GUM, G.4).
+    Raises CalibrationError for what is not finite, or a budget that does not add up.
     """
 
     value: float
@@ -28,11 +34,31 @@ class Quantity:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
-            raise SettingError("value", self.value, "finite")
+            raise CalibrationError(f"value {self.value} {self.unit}: nothing was measured")
         if not 0.0 <= self.standard_uncertainty < math.inf:
-            raise SettingError("standard_uncertainty", self.standard_uncertainty, "0 or more")
+            raise CalibrationError(
+                f"standard uncertainty {self.standard_uncertainty} {self.unit}: must be 0 or "
+                "more and finite: are there enough readings, do they scatter?"
+            )
+        if not self.unit.strip():
+            raise CalibrationError(f"value {self.value:.6g} without a unit: write '1' for a ratio")
         if not self.degrees_of_freedom > 0.0:
-            raise SettingError("degrees_of_freedom", self.degrees_of_freedom, "above 0")
+            raise CalibrationError(
+                f"{self.degrees_of_freedom} degrees of freedom: as many readings as parameters "
+                "tell no uncertainty"
+            )
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        for source, part in self.budget.items():
+            if not 0.0 <= part < math.inf:
+                raise CalibrationError(f"uncertainty {part} {self.unit} from {source!r}")
+        whole = math.hypot(*self.budget.values())
+        if self.budget and not math.isclose(whole, self.standard_uncertainty, rel_tol=_ROUNDING):
+            raise CalibrationError(
+                f"standard uncertainty {self.standard_uncertainty:.6g} {self.unit}, but its "
+                f"budget adds up to {whole:.6g}"
+            )
 
     @classmethod
     def of(
@@ -41,20 +67,28 @@ class Quantity:
         unit: str,
         budget: Mapping[str, float],
         *,
-        degrees_of_freedom: float = math.inf,
+        degrees_of_freedom: float | Mapping[str, float] = math.inf,
     ) -> Quantity:
-        """Return the quantity whose uncertainty is the root sum of squares of its budget."""
-        return cls(value, math.hypot(*budget.values()), unit, dict(budget), degrees_of_freedom)
+        """Return the quantity whose uncertainty is the root sum of squares of its budget.
+
+        `degrees_of_freedom`: of the whole, or of sources by name, the others being known well.
+        """
+        if isinstance(degrees_of_freedom, Mapping):
+            degrees_of_freedom = effective_degrees_of_freedom(budget, degrees_of_freedom)
+        parts = {source: float(part) for source, part in budget.items()}
+        return cls(
+            float(value), math.hypot(*parts.values()), unit, parts, float(degrees_of_freedom)
+        )
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the two-sided interval that holds the truth with `confidence` (Student's t)."""
-        if not 0.0 < confidence < 1.0:
-            raise SettingError("confidence", confidence, "above 0 and below 1")
         reach = self.coverage_factor(confidence) * self.standard_uncertainty
         return self.value - reach, self.value + reach
 
     def coverage_factor(self, confidence: float = 0.95) -> float:
-        """Return k: half of the interval over the standard uncertainty."""
+        """Return k, half of the interval over the standard uncertainty (GUM, G.3)."""
+        if not 0.0 < confidence < 1.0:
+            raise SettingError("confidence", confidence, "above 0 and below 1")
         tail = 0.5 + confidence / 2.0
         if math.isinf(self.degrees_of_freedom):
             return float(stats.norm.ppf(tail))
@@ -62,6 +96,8 @@ class Quantity:
 
     def agrees_with(self, other: Quantity, factor: float = 3.0) -> bool:
         """Tell whether two values differ by at most `factor` joint standard uncertainties."""
+        if self.unit != other.unit:
+            return False
         joint = math.hypot(self.standard_uncertainty, other.standard_uncertainty)
         return abs(self.value - other.value) <= factor * joint
 
@@ -70,16 +106,50 @@ class Quantity:
         return f"{written(self.value, self.standard_uncertainty)}{unit}"
 
 
+def effective_degrees_of_freedom(
+    budget: Mapping[str, float], freedoms: Mapping[str, float]
+) -> float:
+    """Return u^4 / sum(u_i^4 / f_i), Welch and Satterthwaite (GUM, G.4.1).
+
+    Sources that `freedoms` leaves out are known well. Raises CalibrationError for a name that the
+    budget has not, or degrees of freedom that are not above 0.
+    """
+    for source, freedom in freedoms.items():
+        if source not in budget:
+            raise CalibrationError(f"degrees of freedom of {source!r}, which is in no budget")
+        if not freedom > 0.0:
+            raise CalibrationError(f"{freedom} degrees of freedom of {source!r}: too few readings")
+    whole = math.hypot(*budget.values())
+    if whole == 0.0:
+        return math.inf
+    terms = sum((budget[source] / whole) ** 4 / freedom for source, freedom in freedoms.items())
+    return 1.0 / terms if terms > 0.0 else math.inf
+
+
 def written(value: float, uncertainty: float) -> str:
-    """Return value and uncertainty with two significant digits of the uncertainty."""
+    """Return value and uncertainty, both to two significant digits of the uncertainty.
+
+    A common power of ten stands behind the parentheses where plain digits would be long. At most
+    16 digits of the larger are given; an uncertainty below shows as 0.
+    """
     if uncertainty <= 0.0:
         return f"{value:.6g}"
-    digits = 1 - math.floor(math.log10(uncertainty))
-    largest = max(abs(value), uncertainty)
-    if -4 <= math.floor(math.log10(largest)) < 6 and digits < 9:
-        places = max(digits, 0)
-        return f"{value:.{places}f} ± {uncertainty:.{places}f}"
-    exponent = math.floor(math.log10(largest))
-    places = max(digits + exponent, 0)
-    scale = 10.0**exponent
-    return f"({value / scale:.{places}f} ± {uncertainty / scale:.{places}f})e{exponent}"
+    exact, error = Decimal(value), _two_digits(uncertainty)
+    # The last digit that both are rounded to, as a power of ten.
+    last = error.adjusted() - 1
+    first = max(exact.adjusted() if exact else last, error.adjusted())
+    last = max(last, first - _MOST_PLACES)
+    if 0 <= first < 6 or (-4 <= first < 0 and last > -9):
+        return f"{_plain(exact, last)} ± {_plain(error, last)}"
+    shifted = (_plain(part.scaleb(-first), last - first) for part in (exact, error))
+    return f"({' ± '.join(shifted)})e{first}"
+
+
+def _two_digits(uncertainty: float) -> Decimal:
+    return Decimal(f"{uncertainty:.1e}")
+
+
+def _plain(number: Decimal, last: int) -> str:
+    """Return a number rounded to the power of ten `last`, without an exponent."""
+    rounded = Decimal(f"{number.scaleb(-last):.0f}").scaleb(last)
+    return f"{rounded:.{max(-last, 0)}f}"

@@ -48,7 +48,8 @@ class Outcome:
 class Routine(Protocol):
     """A calibration routine.
 
-    `needs`: routines whose records must apply first. `roles`: station roles whose instruments the
+    `needs`: routines whose records must apply first; the bench knows their quantities, those of
+    what they need in turn, and no others. `roles`: station roles whose instruments the
     record is about (`server.laser`). `valid_for_s`: how long the record holds.
     """
 
@@ -78,7 +79,10 @@ class Routine(Protocol):
         ...
 
     def settings(self, bench: CalibrationBench) -> Mapping[str, SettingValue]:
-        """Return the settings that must be the same for the record to apply."""
+        """Return the settings that must be the same for the record to apply.
+
+        Asked once, before anything is learnt: they come from the station file.
+        """
         ...
 
     def run(self, bench: CalibrationBench) -> Outcome:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from labctl.calibration.quantity import Quantity
 from labctl.errors import SettingError, SignalError
 from labctl.units import ratio_to_db
+
+_SATURATION_SIGMA = 2.0
 
 
 @dataclass(frozen=True)
@@ -61,4 +64,43 @@ def calibration_from_variances(
         electronic_noise=electronic / (blocked - electronic),
         blocked_variance=blocked,
         samples=samples,
+    )
+
+
+def shot_noise_unit(
+    blocked: Quantity, electronic: Quantity, excess: Quantity
+) -> tuple[Quantity, Quantity]:
+    """Return the shot noise, in the unit of the variances, and the electronic noise in SNU.
+
+    S = (B - E)/(1 + x) and E/S, `excess` x being the local oscillator's intensity noise in SNU.
+    Below 0 by more than 2 standard uncertainties, x is a detector that saturates: lost carriers
+    take their shot noise with them, so nothing is to be taken off. Raises SignalError when light
+    adds no noise.
+    """
+    more = blocked.value - electronic.value
+    if not more > 0.0:
+        raise SignalError(
+            f"noise with light on the local oscillator ({blocked}) is not above that without "
+            f"({electronic}): is the local oscillator connected, the detector switched on?"
+        )
+    saturates = excess.value < -_SATURATION_SIGMA * excess.standard_uncertainty
+    scale = 1.0 if saturates else 1.0 + excess.value
+    shot = more / scale
+    snu = electronic.value / shot
+    sources = {
+        "blocked variance": blocked.standard_uncertainty,
+        "electronic noise": electronic.standard_uncertainty,
+        "excess noise": more * excess.standard_uncertainty / scale,
+    }
+    by_source = (-snu / more, snu * blocked.value / (electronic.value * more), snu / more)
+    return (
+        Quantity.of(shot, blocked.unit, {name: part / scale for name, part in sources.items()}),
+        Quantity.of(
+            snu,
+            "SNU",
+            {
+                name: abs(slope) * part
+                for (name, part), slope in zip(sources.items(), by_source, strict=True)
+            },
+        ),
     )

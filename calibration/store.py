@@ -1,16 +1,20 @@
 """The append-only store of calibration records: one line of JSON each, raw data and figure beside.
 
 `records.jsonl` is only ever appended to, one locked write per record, after raw data and figure
-are on disk: a record that can be read has both. A last line that a power cut tore is left out and
-said; any other damage is an error.
+are on disk under their final names: a record that can be read has both. Files without a record
+are what an interruption left; they do no harm. A last line that a power cut tore is left out;
+any other damage is an error.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,13 +23,21 @@ from typing import TYPE_CHECKING, BinaryIO
 import h5py
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from labctl import __version__
-from labctl.calibration.record import ConditionRow, QuantityRow, Record, SettingValue, record_id
+from labctl.calibration.record import (
+    ConditionRow,
+    QuantityRow,
+    Record,
+    SettingValue,
+    first_complaint,
+    record_id,
+)
 from labctl.calibration.routine import Outcome
-from labctl.errors import RecordError
+from labctl.errors import CalibrationError, RecordError
+from labctl.safety import uninterrupted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +47,8 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 _RECORDS = "records.jsonl"
 _FIGURE_SIZE_IN = (7.0, 4.2)
 _FIGURE_DPI = 110
+_LOCK_TIMEOUT_S = 30.0
+_NO_ID = "0" * 16
 
 
 @dataclass(frozen=True)
@@ -50,25 +64,30 @@ class About:
 
 
 class Store:
-    """Calibration records in a folder; the folder is made with the first record."""
+    """Calibration records in a folder; the folder is made with the first record.
+
+    Several processes may read and append at a time. Whatever the disk refuses is a RecordError.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._path = folder / _RECORDS
 
     def records(self) -> list[Record]:
         """Return all records, oldest first; raises RecordError naming file and line."""
-        path = self.folder / _RECORDS
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")
+        lines = self._lines()
         torn = lines.pop()
-        found = [self._parsed(path, number, line) for number, line in enumerate(lines, 1)]
-        if torn:
-            try:
-                found.append(self._parsed(path, len(lines) + 1, torn))
-            except RecordError:
-                return found
+        found = [self._parsed(number, line) for number, line in enumerate(lines, 1)]
+        if torn and _is_record(torn):
+            found.append(self._parsed(len(lines) + 1, torn))
         return found
+
+    def torn(self) -> str | None:
+        """Return file and line of a last line that was cut short; None if there is none."""
+        lines = self._lines()
+        if not lines[-1] or _is_record(lines[-1]):
+            return None
+        return f"{self._path}:{len(lines)}: cut short when it was written, left out"
 
     def newest(self, station: str) -> dict[str, Record]:
         """Return a station's newest record of each routine."""
@@ -76,44 +95,34 @@ class Store:
 
     def record(self, identifier: str) -> Record:
         """Return the record whose id begins with `identifier`; raises RecordError."""
-        found = [each for each in self.records() if each.id.startswith(identifier)]
-        if len(found) != 1 or not identifier:
-            known = ", ".join(each.id for each in self.records()[-8:]) or "none"
-            problem = "no record" if not found else f"{len(found)} records"
-            raise RecordError(f"{problem} {identifier!r} in {self.folder}; newest: {known}")
-        return found[0]
+        records = self.records()
+        matching = (each for each in records if identifier and each.id.startswith(identifier))
+        found = list({each.id: each for each in matching}.values())
+        if len(found) == 1:
+            return found[0]
+        problem = "no record" if not found else f"{len(found)} records begin with"
+        known = ", ".join(each.id for each in (found or records)[-8:]) or "none"
+        raise RecordError(f"{problem} {identifier!r} in {self.folder}; there are: {known}")
 
     def append(self, about: About, outcome: Outcome, taken_at: datetime) -> Record:
-        """Keep an outcome: raw data, then figure, then the record, each synced to disk."""
-        content: dict[str, object] = {
-            "routine": about.routine,
-            "station": about.station,
-            "subject": dict(about.subject),
-            "settings": dict(about.settings),
-            "conditions": {
-                name: ConditionRow(value=each.value, tolerance=each.tolerance, unit=each.unit)
-                for name, each in outcome.conditions.items()
-            },
-            "quantities": {name: QuantityRow.of(each) for name, each in outcome.quantities.items()},
-            "taken_at": taken_at,
-            "valid_for_s": about.valid_for_s,
-            "used": dict(about.used),
-            "remarks": tuple(outcome.remarks),
-            "version": __version__,
-        }
-        identifier = record_id(content)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        raw = self._write_raw(identifier, outcome.raw) if outcome.raw else None
-        record = Record.model_validate(
-            {
-                **content,
-                "id": identifier,
-                "raw": raw,
-                "figure": self._draw(identifier, outcome.draw),
-                "digest": _sha256(self.folder / raw) if raw is not None else None,
-            }
-        )
-        self._append_line(record.model_dump_json())
+        """Keep an outcome: raw data, then figure, then the record, each synced to disk.
+
+        Interruptions wait until it is done. Raises CalibrationError for an outcome that is no
+        record (a value that is not finite, no quantity at all), and then keeps nothing;
+        RecordError if the disk does not take it.
+        """
+        draft = _draft(about, outcome, taken_at)
+        with uninterrupted(), self._disk("written"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._temporary("raw") as raw, self._temporary("figures") as figure:
+                digest = _write_raw(raw, outcome.raw) if outcome.raw else None
+                _draw(figure, outcome.draw)
+                record = _named(draft, digest)
+                if record.raw is not None:
+                    _move(raw, self.folder / record.raw)
+                if record.figure is not None:
+                    _move(figure, self.folder / record.figure)
+            self._append(record)
         return record
 
     def raw(self, record: Record) -> dict[str, npt.NDArray[np.generic]]:
@@ -121,77 +130,186 @@ class Store:
         if record.raw is None:
             return {}
         path = self.folder / record.raw
-        if not path.exists():
-            raise RecordError(f"record {record.id}: raw data {path} are gone")
-        if _sha256(path) != record.digest:
+        with self._disk("read"):
+            if not path.exists():
+                raise RecordError(f"record {record.id}: raw data {path} are gone")
+            content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != record.digest:
             raise RecordError(f"record {record.id}: raw data {path} changed since they were taken")
-        with h5py.File(path, "r") as file:
+        with h5py.File(io.BytesIO(content), "r") as file:
             return {name: file[name][()] for name in file}
 
     def figure(self, record: Record) -> Path:
         """Return the path of a record's figure; raises RecordError if it is gone."""
         path = self.folder / (record.figure or "")
-        if record.figure is None or not path.exists():
+        if record.figure is None or not path.is_file():
             raise RecordError(f"record {record.id}: its figure is gone from {self.folder}")
         return path
 
-    def _parsed(self, path: Path, number: int, line: bytes) -> Record:
+    def _lines(self) -> list[bytes]:
+        """Return the file's lines; the last one is what stands behind the last newline."""
+        with self._disk("read"):
+            if self.folder.exists() and not self.folder.is_dir():
+                raise RecordError(f"{self.folder} is no folder of calibration records")
+            return self._path.read_bytes().split(b"\n") if self._path.exists() else [b""]
+
+    def _parsed(self, number: int, line: bytes) -> Record:
         try:
-            return Record.model_validate(json.loads(line))
-        except (ValueError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
-            raise RecordError(f"{path}:{number}: not a calibration record: {reason}") from error
+            return _record(line)
+        except (ValueError, RecursionError) as error:
+            told = first_complaint(error) if isinstance(error, ValidationError) else str(error)
+            reason = " ".join(told.split())
+            raise RecordError(
+                f"{self._path}:{number}: not a calibration record as it was written ({reason}); "
+                "restore the line from a copy, or take it out"
+            ) from error
 
-    def _write_raw(self, identifier: str, arrays: Arrays) -> str:
-        relative = f"raw/{identifier}.h5"
-        path = self.folder / relative
-        path.parent.mkdir(exist_ok=True)
-        with h5py.File(path, "w") as file:
-            for name, values in arrays.items():
-                small = np.size(values) < 2
-                file.create_dataset(name, data=values, compression=None if small else "gzip")
-        _sync(path)
-        return relative
-
-    def _draw(self, identifier: str, draw: Callable[[Figure], None]) -> str:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        relative = f"figures/{identifier}.png"
-        path = self.folder / relative
-        path.parent.mkdir(exist_ok=True)
-        figure = Figure(figsize=_FIGURE_SIZE_IN, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure)
-        figure.savefig(path, dpi=_FIGURE_DPI)
-        _sync(path)
-        return relative
-
-    def _append_line(self, text: str) -> None:
-        path = self.folder / _RECORDS
-        with FileLock(self.folder / f"{_RECORDS}.lock"), path.open("ab+") as file:
-            self._mend_end(path, file)
-            file.write(text.encode() + b"\n")
+    def _append(self, record: Record) -> None:
+        with (
+            FileLock(f"{self._path}.lock", timeout=_LOCK_TIMEOUT_S),
+            self._path.open("ab+") as file,
+        ):
+            _mend_end(file)
+            file.write(record.model_dump_json().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+        _sync_folder(self.folder)
 
-    def _mend_end(self, path: Path, file: BinaryIO) -> None:
-        """Take off what a power cut left of a line, so that what is appended stands alone."""
-        file.seek(0)
-        complete, newline, torn = file.read().rpartition(b"\n")
-        if not torn:
-            return
+    @contextmanager
+    def _temporary(self, kind: str) -> Iterator[Path]:
+        """Yield a new file's path in a folder beside the records; what is left there goes."""
+        folder = self.folder / kind
+        folder.mkdir(exist_ok=True)
+        path = folder / f".new-{secrets.token_hex(8)}"
         try:
-            self._parsed(path, 0, torn)
-            file.write(b"\n")
-        except RecordError:
-            file.truncate(len(complete) + len(newline))
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _disk(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except Timeout as error:
+            raise RecordError(
+                f"{self.folder}: another process has held {error.lock_file} for "
+                f"{_LOCK_TIMEOUT_S:.0f} s"
+            ) from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RecordError(f"{self.folder} cannot be {done}: {reason}") from error
 
 
-def _sha256(path: Path) -> str:
+def _draft(about: About, outcome: Outcome, taken_at: datetime) -> Record:
+    """Return the record without id, digest and files; raises CalibrationError if it is none."""
+    if taken_at.tzinfo is None:
+        raise CalibrationError(f"{about.routine}: taken at {taken_at}, a time without a time zone")
+    try:
+        return Record(
+            id=_NO_ID,
+            routine=about.routine,
+            station=about.station,
+            subject=dict(about.subject),
+            settings={name: _plain(value) for name, value in about.settings.items()},
+            conditions={
+                name: ConditionRow(value=each.value, tolerance=each.tolerance, unit=each.unit)
+                for name, each in outcome.conditions.items()
+            },
+            quantities={name: QuantityRow.of(each) for name, each in outcome.quantities.items()},
+            taken_at=taken_at,
+            valid_for_s=about.valid_for_s,
+            used=dict(about.used),
+            remarks=tuple(outcome.remarks),
+            raw=None,
+            figure=None,
+            digest=None,
+            version=__version__,
+        )
+    except ValidationError as error:
+        raise CalibrationError(f"{about.routine}: no valid record: {first_complaint(error)}") from (
+            error
+        )
+
+
+def _plain(value: SettingValue) -> SettingValue:
+    """Return a setting as JSON has it; numpy's numbers are not."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _named(draft: Record, digest: str | None) -> Record:
+    content = {**json.loads(draft.model_dump_json()), "digest": digest}
+    identifier = record_id(content)
+    raw = None if digest is None else f"raw/{identifier}.h5"
+    figure = f"figures/{identifier}.png"
+    return Record.model_validate({**content, "id": identifier, "raw": raw, "figure": figure})
+
+
+def _record(line: bytes) -> Record:
+    """Return the record of a line; raises ValueError or RecursionError."""
+    content = json.loads(line)
+    record = Record.model_validate(content)
+    if record.id != record_id(content):
+        raise ValueError(f"its content belongs to id {record_id(content)}, not to {record.id}")
+    return record
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        _record(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _mend_end(file: BinaryIO) -> None:
+    """Take off what a power cut left of a line, so that what is appended stands alone."""
+    file.seek(0)
+    complete, newline, torn = file.read().rpartition(b"\n")
+    if not torn:
+        return
+    if _is_record(torn):
+        file.write(b"\n")
+    else:
+        file.truncate(len(complete) + len(newline))
+
+
+def _write_raw(path: Path, arrays: Arrays) -> str:
+    """Write arrays and return the file's SHA-256."""
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            small = np.size(values) < 2
+            file.create_dataset(name, data=values, compression=None if small else "gzip")
+    _sync(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _draw(path: Path, draw: Callable[[Figure], None]) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_FIGURE_SIZE_IN, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure)
+    figure.savefig(path, dpi=_FIGURE_DPI, format="png")
+    _sync(path)
+
+
+def _move(path: Path, final: Path) -> None:
+    path.replace(final)
+    _sync_folder(final.parent)
+
+
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a folder's entries on disk; only POSIX systems can be asked to."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

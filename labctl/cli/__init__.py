@@ -110,6 +110,18 @@ def _add_commands(arguments: list[str]) -> None:
             _COMMANDS[name](name)
 
 
+def _add_calibrate(name: str) -> None:
+    from labctl.cli import calibrate
+
+    app.command(name)(calibrate.calibrate)
+
+
+def _add_calibration(name: str) -> None:
+    from labctl.cli import calibration
+
+    app.add_typer(calibration.app, name=name)
+
+
 def _add_demo(name: str) -> None:
     from labctl.cli import demo
 
@@ -167,6 +179,8 @@ def _add_replay(name: str) -> None:
 _COMMANDS = {
     "demo": _add_demo,
     "infer": _add_infer,
+    "calibrate": _add_calibrate,
+    "calibration": _add_calibration,
     "leakage": _add_leakage,
     "train": _add_train,
     "station": _add_station,

@@ -16,6 +16,8 @@ from labctl.errors import InstrumentError
 
 Result = subprocess.CompletedProcess[str]
 COMMANDS = {
+    "calibrate",
+    "calibration",
     "demo",
     "infer",
     "instruments",

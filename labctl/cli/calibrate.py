@@ -1,0 +1,153 @@
+"""`labctl calibrate`: measure what is known about a station's hardware, with uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.calibration.applicability import Judgement
+from labctl.calibration.calibrator import Calibrator
+from labctl.calibration.catalogue import ROUTINES
+from labctl.calibration.record import Record
+from labctl.calibration.store import Store
+from labctl.cli import output
+from labctl.cli.calibration import (
+    DEFAULT_STORE,
+    check_output,
+    entries_of,
+    record_json,
+    write_report,
+)
+from labctl.data import shipped_station_path
+from labctl.errors import LabctlError, SettingError
+from labctl.instruments.equipment import equipment_of
+from labctl.safety import interruptible
+from labctl.station import Station
+
+
+def calibrate(
+    station: Annotated[
+        Path | None, typer.Argument(help="Station file (default: the demo's).")
+    ] = None,
+    routines: Annotated[
+        list[str] | None, typer.Argument(help="Routines, with what they need (default: all).")
+    ] = None,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Run only what has no applicable record.")
+    ] = False,
+    store: Annotated[Path, typer.Option(help="Folder of calibration records.")] = DEFAULT_STORE,
+    effort: Annotated[
+        float, typer.Option(help="How many readings to take; 1 is a full calibration.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the routines' random choices.")] = 0,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a report of all that is known (HTML).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Calibrate a station: run routines in order, keep a record of each, leave all safe."""
+    path = _station_path(station, routines or ())
+    if report is not None:
+        check_output(report, ".html")
+    table = Station.read(path)
+    kept = Store(store)
+    with interruptible() as check, table:
+
+        def step(what: str) -> None:
+            check()
+            output.say_step(what)
+
+        calibrator = Calibrator(
+            table, equipment_of(table), kept, ROUTINES, effort=effort, seed=seed, on_step=step
+        )
+        records = _measured(calibrator, routines or calibrator.names, stale)
+    standing = calibrator.standing()
+    written = None
+    if report is not None:
+        written = write_report(report, kept, entries_of(table.table.name, standing))
+    if json:
+        _print(path, store, records, standing.judgements, written)
+    else:
+        _show(table.table.name, store, records, standing.judgements, written)
+
+
+def _station_path(station: Path | None, routines: Sequence[str]) -> Path:
+    """Return the station file; raises SettingError for routines that there are none of."""
+    known = [routine.name for routine in ROUTINES]
+    for name in routines:
+        if name not in known:
+            raise SettingError("routine", name, f"one of {', '.join(known)}")
+    if station is not None and str(station) in known and not station.exists():
+        raise SettingError("STATION", str(station), "a station file; routines come after it")
+    return station or shipped_station_path()
+
+
+def _measured(calibrator: Calibrator, names: Sequence[str], stale: bool) -> list[Record]:
+    """Run routines with a progress bar; what becomes stale on the way makes the bar longer."""
+    planned = calibrator.planned(names)
+    if stale:
+        open_ = set(calibrator.stale())
+        planned = tuple(name for name in planned if name in open_)
+    run = calibrator.run_stale(names) if stale else calibrator.run(names)
+    records: list[Record] = []
+    try:
+        with output.progress("calibration", len(planned), "routines") as advance:
+            for record in run:
+                records.append(record)
+                advance(1)
+    except (LabctlError, KeyboardInterrupt) as error:
+        if records:
+            done = ", ".join(record.routine for record in records)
+            error.add_note(f"records of {done} are kept; --stale goes on from there")
+        raise
+    return records
+
+
+def _print(
+    station: Path,
+    store: Path,
+    records: Sequence[Record],
+    judgements: Mapping[str, Judgement],
+    report: Path | None,
+) -> None:
+    output.print_json(
+        {
+            "station": str(station),
+            "store": str(store),
+            "records": [record_json(each, judgements[each.routine]) for each in records],
+            "states": {
+                name: {"state": str(each.state), "reason": each.reason}
+                for name, each in judgements.items()
+            },
+            "report": None if report is None else str(report),
+        }
+    )
+
+
+def _show(
+    station: str,
+    store: Path,
+    records: Sequence[Record],
+    judgements: Mapping[str, Judgement],
+    report: Path | None,
+) -> None:
+    rows = [
+        [record.routine, name, str(row.quantity()), str(judgements[record.routine].state)]
+        for record in records
+        for name, row in record.quantities.items()
+    ]
+    if rows:
+        columns = ["routine", "quantity", "value ± standard uncertainty", "state"]
+        output.table(f"Calibration of {station}", columns, rows)
+    else:
+        output.people.print(f"{station}: nothing to do, every record asked for is applicable")
+    for record in records:
+        for remark in record.remarks:
+            output.people.print(f"{record.routine}: {remark}")
+    left = {name: str(each) for name, each in judgements.items() if not each.usable}
+    output.facts(
+        "Kept", {"records": str(store), **left, **({"report": str(report)} if report else {})}
+    )

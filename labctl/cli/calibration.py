@@ -1,0 +1,279 @@
+"""`labctl calibration list|show|plot|report`: look at calibration records."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labctl.calibration.applicability import (
+    Judgement,
+    Standing,
+    State,
+    duration,
+    judge_all,
+    standing_of,
+)
+from labctl.calibration.calibrator import Calibrator, utc_now
+from labctl.calibration.catalogue import ROUTINES
+from labctl.calibration.quantity import written
+from labctl.calibration.record import Record
+from labctl.calibration.report import Entry, report_html
+from labctl.calibration.store import Store
+from labctl.cli import output
+from labctl.errors import RecordError, SettingError
+from labctl.instruments.equipment import equipment_of
+from labctl.safety import interruptible
+from labctl.station import Station
+
+app = typer.Typer(
+    help="List, show, plot and report calibration records.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+DEFAULT_STORE = Path("labctl-calibration")
+
+_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_STORE = Annotated[Path, typer.Option(help="Folder of calibration records.")]
+_STATION = Annotated[
+    Path | None,
+    typer.Option(help="Station file: open it and judge by what stands there, too."),
+]
+_ID = Annotated[str, typer.Argument(metavar="ID", help="Id of a record, or how it begins.")]
+
+# Enough of an id to tell records apart by eye, and for the command line to find one.
+_SHORT = 8
+_TITLES = {routine.name: routine.title for routine in ROUTINES}
+
+
+@app.command("list")
+def list_(
+    store: _STORE = DEFAULT_STORE,
+    station: _STATION = None,
+    json: _JSON = False,
+) -> None:
+    """List records, newest last, with their states.
+
+    Without a station file age and foundations are judged; with one, also whether the records are
+    about the instruments and settings that are there.
+    """
+    rows, missing = _judged(_opened(store), station)
+    if json:
+        output.print_json(
+            {
+                "store": str(store),
+                "judged_by_station": station is not None,
+                "records": [record_json(record, judgement) for record, judgement in rows],
+                "missing": missing,
+            }
+        )
+        return
+    now = utc_now()
+    lines = [_line(record, judgement, now) for record, judgement in rows]
+    lines += [["–", "–", routine, "–", str(State.MISSING), "never measured"] for routine in missing]
+    if lines:
+        columns = ["id", "station", "routine", "age", "state", "because"]
+        output.table(f"Calibration records in {store}", columns, lines)
+    else:
+        output.people.print(f"no records in {store}; labctl calibrate makes them")
+
+
+@app.command()
+def show(identifier: _ID, store: _STORE = DEFAULT_STORE, json: _JSON = False) -> None:
+    """Show all that a record says: quantities with their budgets, conditions, what it rests on."""
+    kept = _opened(store)
+    record = kept.record(identifier)
+    judgement = next(each for found, each in _judged(kept, None)[0] if found.id == record.id)
+    if json:
+        output.print_json(record_json(record, judgement))
+        return
+    output.facts(f"{record.routine} of {record.station}", _facts(record, judgement))
+    output.table(
+        "Quantities",
+        ["quantity", "value ± standard uncertainty", "95 % interval", "source", "contributes"],
+        [row for name in record.quantities for row in _quantity_rows(record, name)],
+    )
+    output.facts("Instruments", record.subject)
+    if record.settings:
+        output.facts("Settings", {name: str(value) for name, value in record.settings.items()})
+    if record.conditions:
+        output.facts(
+            "Conditions",
+            {
+                name: f"{row.value:.6g} {row.unit}, tolerated ± {row.tolerance:.2g}"
+                for name, row in record.conditions.items()
+            },
+        )
+
+
+@app.command()
+def plot(
+    identifier: _ID,
+    out: Annotated[
+        Path | None, typer.Option(help="PNG to write (default: ROUTINE-ID.png here).")
+    ] = None,
+    store: _STORE = DEFAULT_STORE,
+    json: _JSON = False,
+) -> None:
+    """Copy a record's figure, data and fit, and print where it is."""
+    kept = _opened(store)
+    record = kept.record(identifier)
+    figure = kept.figure(record)
+    path = out or Path(f"{record.routine}-{record.id}.png")
+    check_output(path, ".png")
+    try:
+        shutil.copyfile(figure, path)
+    except OSError as error:
+        raise SettingError("--out", str(path), f"a file to write to ({error.strerror})") from error
+    _tell("figure", path, json)
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("calibration.html"),
+    store: _STORE = DEFAULT_STORE,
+    station: _STATION = None,
+    json: _JSON = False,
+) -> None:
+    """Write a report of the newest records: one HTML file with figures, to read or print."""
+    check_output(out, ".html")
+    kept = _opened(store)
+    entries = [
+        entry
+        for name, standing in _standings(kept, station).items()
+        for entry in entries_of(name, standing)
+    ]
+    if not any(entry.record for entry in entries):
+        raise RecordError(f"no records to report in {store}; labctl calibrate makes them")
+    _tell("report", write_report(out, kept, entries), json)
+
+
+def entries_of(station: str, standing: Standing) -> list[Entry]:
+    """Return what a report says of a station's routines."""
+    return [
+        Entry(station, name, _TITLES.get(name, ""), standing.records.get(name), judgement)
+        for name, judgement in standing.judgements.items()
+    ]
+
+
+def write_report(path: Path, store: Store, entries: Sequence[Entry]) -> Path:
+    """Write a report as a whole or not at all; returns its path."""
+    text = report_html(store, entries, utc_now())
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise SettingError(
+            "output file", str(path), f"a file to write to ({error.strerror})"
+        ) from error
+    return path
+
+
+def check_output(path: Path, suffix: str) -> None:
+    """Refuse a file that cannot be written before there is anything to lose."""
+    if path.suffix.lower() != suffix:
+        raise SettingError("output file", str(path), f"a name that ends in {suffix}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise SettingError("output file", str(path), "a file in a folder that exists")
+
+
+def record_json(record: Record, judgement: Judgement) -> dict[str, Any]:
+    """Return a record and its state as plain values."""
+    return {
+        **record.model_dump(mode="json"),
+        "state": str(judgement.state),
+        "reason": judgement.reason,
+    }
+
+
+def _opened(folder: Path) -> Store:
+    store = Store(folder)
+    torn = store.torn()
+    if torn is not None:
+        output.say_step(torn)
+    return store
+
+
+def _calibrator(store: Store, file: Path) -> tuple[str, Calibrator]:
+    """Open a station, see who is there, leave it safe; return its name and what judges for it."""
+    station = Station.read(file)
+    with interruptible(), station:
+        return station.table.name, Calibrator(station, equipment_of(station), store, ROUTINES)
+
+
+def _by_station(store: Store) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in store.records():
+        found.setdefault(record.station, []).append(record)
+    return found
+
+
+def _standings(store: Store, file: Path | None) -> dict[str, Standing]:
+    """Return the standing of one station by what answers there, or of all by their records."""
+    if file is not None:
+        name, calibrator = _calibrator(store, file)
+        return {name: calibrator.standing()}
+    now = utc_now()
+    return {name: standing_of(each, now, None) for name, each in _by_station(store).items()}
+
+
+def _judged(store: Store, file: Path | None) -> tuple[list[tuple[Record, Judgement]], list[str]]:
+    """Return records with their states, and the routines of the station that have none."""
+    if file is not None:
+        _, calibrator = _calibrator(store, file)
+        states = calibrator.judgements()
+        missing = [name for name, each in states.items() if each.state is State.MISSING]
+        return calibrator.judged(), missing
+    now = utc_now()
+    histories = _by_station(store).values()
+    return [pair for each in histories for pair in judge_all(each, now, None)], []
+
+
+def _line(record: Record, judgement: Judgement, now: datetime) -> list[str]:
+    age = duration(record.age_s(now))
+    return [
+        record.id[:_SHORT],
+        record.station,
+        record.routine,
+        age,
+        str(judgement.state),
+        judgement.reason,
+    ]
+
+
+def _facts(record: Record, judgement: Judgement) -> dict[str, str]:
+    return {
+        "id": record.id,
+        "state": str(judgement),
+        "taken": f"{record.taken_at:%Y-%m-%d %H:%M:%S} UTC by labctl {record.version}",
+        "valid until": f"{record.valid_until:%Y-%m-%d %H:%M:%S} UTC",
+        **{f"rests on {routine}": used for routine, used in record.used.items()},
+        "raw data": record.raw or "none",
+        "figure": record.figure or "none",
+        **({"remarks": "\n".join(record.remarks)} if record.remarks else {}),
+    }
+
+
+def _quantity_rows(record: Record, name: str) -> list[list[str]]:
+    quantity = record.quantity(name)
+    expanded = quantity.coverage_factor() * quantity.standard_uncertainty
+    told = [name, str(quantity), written(quantity.value, expanded)]
+    parts = sorted(quantity.budget.items(), key=lambda part: -part[1]) or [("–", 0.0)]
+    return [
+        [*(told if index == 0 else ["", "", ""]), source, f"{part:.2g} {quantity.unit}"]
+        for index, (source, part) in enumerate(parts)
+    ]
+
+
+def _tell(what: str, path: Path, json: bool) -> None:
+    if json:
+        output.print_json({what: str(path)})
+    else:
+        output.people.print(str(path), soft_wrap=True)
