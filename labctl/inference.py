@@ -15,24 +15,36 @@ from typing import Any
 import numpy as np
 
 from labctl import __version__
+from labctl.calibration.knowledge import Knowledge
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.data.run_file import RunFileWriter, new_run_path
 from labctl.errors import SettingError
+from labctl.instruments.equipment import Equipment
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Leakage
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import CloneReceiver, Homodyne
+from labctl.protocols.receiver import Homodyne, Receiver, ReceiverKind, TapReceiver, receiver_of
+from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.protocols.verification import Expectation, VerificationReport
 from labctl.safety import interruptible
 from labctl.station import Station, describe
+from labctl.station_file import ClientConstants, ServerConstants
 from labctl.units import ratio_to_db
 
 _PACKAGES = ("numpy", "scipy", "h5py", "pyvisa")
 _BATCH = {Sampling.MEASURED: 512, Sampling.ALL: 32}
 RAW_IMAGES = 2
+
+
+class Stale(StrEnum):
+    """What to do about calibrations of the station that do not apply, or are missing."""
+
+    CALIBRATE = "calibrate"
+    REFUSE = "refuse"
+    ACCEPT = "accept"
 
 
 class LinkLevel(StrEnum):
@@ -46,8 +58,9 @@ class LinkLevel(StrEnum):
 class Request:
     """What to run.
 
-    Loss, technical noise, amplifier and receivers describe a mode-level link; for a bench, the
-    station file says them.
+    Loss, technical noise, receivers and rotation describe a mode-level link; for a bench, the
+    station's calibration says them. `calibrations` is its store, `stale` what to do about records
+    that do not apply, `effort` that of routines which run for it.
     """
 
     network: Network
@@ -66,11 +79,21 @@ class Request:
     verification: VerificationSettings
     station: Path | None
     runs: Path
+    receiver: ReceiverKind = ReceiverKind.AMPLIFIER
+    block_modes: int | None = None
+    rotation: Rotation = IDEAL_ROTATION
+    calibrations: Path | None = None
+    stale: Stale = Stale.CALIBRATE
+    effort: float = 1.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a run found."""
+    """What a run found.
+
+    `calibration`: the records that it rests on by routine, what is doubtful about them, and the
+    measured values that it used; None for a mode-level link.
+    """
 
     accuracy: float
     images: int
@@ -81,6 +104,8 @@ class Report:
     verification: VerificationReport
     seconds: float
     run_file: Path
+    signal_to_noise: float
+    calibration: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values for JSON; what is not finite becomes null."""
@@ -95,13 +120,16 @@ class Report:
                 "model": self.model,
                 "mu": self.settings.mean_photons,
                 "gain": self.settings.receiver.gain,
-                "F": self.settings.signal_to_noise,
+                "F": self.signal_to_noise,
+                "block_modes": self.settings.block_modes,
+                "receiver": _kind(self.settings.receiver),
                 "loss_db": self.settings.loss_db,
                 "technical_noise": self.settings.technical_noise,
                 "sample": str(self.settings.sampling),
                 "seed": self.settings.seed,
                 "leakage": leakage_json(self.leakage, queries=self.images),
                 "verification": verification_json(self.verification),
+                "calibration": self.calibration,
                 "seconds": self.seconds,
                 "run_file": str(self.run_file),
             }
@@ -177,7 +205,30 @@ def run_inference(
         verification=verification,
         seconds=time.perf_counter() - started,
         run_file=path,
+        signal_to_noise=run.signal_to_noise(),
+        calibration=None if run.knowledge is None else calibration_json(run.knowledge),
     )
+
+
+def calibration_json(knowledge: Knowledge) -> dict[str, Any]:
+    """Return what a result rests on: records, doubts, and measured values with uncertainty."""
+    return {
+        "records": dict(knowledge.records),
+        "doubts": dict(knowledge.doubts),
+        "values": {
+            name: {
+                "value": quantity.value,
+                "standard_uncertainty": quantity.standard_uncertainty,
+                "unit": quantity.unit,
+            }
+            for name, quantity in knowledge.quantities.items()
+        },
+    }
+
+
+def _kind(receiver: Receiver) -> str:
+    tap = isinstance(receiver, TapReceiver)
+    return str(ReceiverKind.TAP if tap else ReceiverKind.AMPLIFIER)
 
 
 @dataclass
@@ -202,18 +253,32 @@ class _Run:
     session: Session
     station: Station | None
     raw: _Raw
+    knowledge: Knowledge | None = None
+    constants: ServerConstants | None = None
 
     def expectation(self) -> Expectation:
         """Return what honest use shows; on a bench, with the uncertainty of its constants."""
         honest = self.session.expectation()
-        if self.station is None:
+        if self.constants is None:
             return honest
-        constants = self.station.table.server.constants
         return replace(
             honest,
-            transmittance_uncertainty=constants.transmittance_uncertainty,
-            excess_noise_uncertainty=constants.excess_noise_uncertainty,
+            transmittance_uncertainty=self._uncertainty("server.transmittance"),
+            excess_noise_uncertainty=self._uncertainty("server.excess_noise"),
         )
+
+    def signal_to_noise(self) -> float:
+        """Return the smallest F of all layers."""
+        shapes = self.session.server.shapes
+        return min(self.settings.signal_to_noise_of(shape.modes) for shape in shapes)
+
+    def _uncertainty(self, name: str) -> float:
+        """Return a measured value's uncertainty, the station file's where it was not measured."""
+        assert self.constants is not None
+        if self.knowledge is not None and name in self.knowledge.quantities:
+            return self.knowledge.quantities[name].standard_uncertainty
+        nominal: float = getattr(self.constants, name.removeprefix("server.") + "_uncertainty")
+        return nominal
 
 
 @contextmanager
@@ -228,35 +293,71 @@ def _opened(
     if request.station is None:
         raise SettingError("station", None, "a station file, for the bench link")
     station = Station.read(request.station)
-    settings = _settings(_as_the_station_says(request, station))
+    # What cannot be run is refused before anything is switched on.
+    _settings(_as_measured(request, station.table.server.constants, station.table.client.constants))
     with station:
         on_station(station)
         from labctl.instruments.equipment import equipment_of
         from labctl.protocols.bench_link import BenchLink
 
+        nominal = equipment_of(station)
+        knowledge = _calibrated(request, station, nominal, on_step)
+        equipment = knowledge.applied(nominal)
+        server, client = equipment.server.constants, equipment.client.constants
+        settings = _settings(_as_measured(request, server, client))
         raw = _Raw()
-        link = BenchLink(equipment_of(station), settings, on_raw=raw, on_step=on_step)
+        link = BenchLink(equipment, settings, on_raw=raw, on_step=on_step)
         session = Session(request.network, settings, link)
         link.prepare([session.server.light(layer) for layer in range(session.server.layers)])
-        yield _Run(settings, session, station, raw)
+        yield _Run(settings, session, station, raw, knowledge, server)
 
 
-def _as_the_station_says(request: Request, station: Station) -> Request:
-    """Return the request with what the station file knows of link and receivers."""
-    server, client = station.table.server.constants, station.table.client.constants
+def _calibrated(
+    request: Request, station: Station, equipment: Equipment, on_step: Callable[[str], None]
+) -> Knowledge:
+    """Return what is known of the station; measures what is stale if the request says so."""
+    from labctl.calibration.calibrator import Calibrator
+    from labctl.calibration.catalogue import ROUTINES
+    from labctl.calibration.store import Store
+
+    if request.calibrations is None:
+        raise SettingError("calibrations", None, "a folder, for the bench link")
+    calibrator = Calibrator(
+        station,
+        equipment,
+        Store(request.calibrations),
+        ROUTINES,
+        effort=request.effort,
+        seed=request.seed,
+        on_step=on_step,
+    )
+    if request.stale is Stale.CALIBRATE:
+        for record in calibrator.run_stale():
+            on_step(f"{record.routine}: record {record.id}")
+    return calibrator.demand(anyway=request.stale is Stale.ACCEPT)
+
+
+def _as_measured(request: Request, server: ServerConstants, client: ClientConstants) -> Request:
+    """Return the request with what is known of link and receivers."""
     return replace(
         request,
         loss_db=-ratio_to_db(server.transmittance),
         emission_factor=client.emission_factor,
         client=Homodyne(client.efficiency, client.electronic_noise),
         verifier=Homodyne(server.efficiency, 0.0),
+        block_modes=client.block_modes,
+        rotation=Rotation(
+            client.rotation_loss_db_per_mode, client.coupler_error_rad, client.phase_error_rad
+        ),
     )
 
 
 def _settings(request: Request) -> SessionSettings:
     return SessionSettings(
         mean_photons=request.mean_photons,
-        receiver=CloneReceiver(request.gain, request.emission_factor, request.client),
+        receiver=receiver_of(
+            request.receiver, request.gain, request.emission_factor, request.client
+        ),
         verifier=request.verifier,
         loss_db=request.loss_db,
         technical_noise=request.technical_noise,
@@ -264,6 +365,8 @@ def _settings(request: Request) -> SessionSettings:
         sampling=request.sampling,
         seed=request.seed,
         verification=request.verification,
+        block_modes=request.block_modes,
+        rotation=request.rotation,
     )
 
 
@@ -300,6 +403,8 @@ def _record(request: Request, run: _Run) -> dict[str, Any]:
         settings["verifier_calibration"] = asdict(calibration)
     if run.station is not None:
         settings["instruments"] = describe(run.station.identities)
+    if run.knowledge is not None:
+        settings["calibration"] = calibration_json(run.knowledge)
     return settings
 
 

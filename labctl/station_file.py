@@ -96,6 +96,8 @@ class ClientConstants(_Table):
     """What is known of the client's hardware.
 
     `gain_per_v`: amplifier gain above 1 per volt of its control. `electronic_noise` in SNU.
+    `block_modes`: modes that the rotation unit collects at a time, left out for whole rows; each of
+    its elements loses `rotation_loss_db_per_mode` each way and is off by the errors, in rad.
     """
 
     phase_shifter_v_pi_v: Positive
@@ -104,6 +106,10 @@ class ClientConstants(_Table):
     efficiency: Fraction
     electronic_noise: NotNegative
     detector_delay_s: NotNegative
+    block_modes: Annotated[int, Field(ge=1)] | None = None
+    rotation_loss_db_per_mode: NotNegative = 0.0
+    coupler_error_rad: NotNegative = 0.0
+    phase_error_rad: NotNegative = 0.0
 
 
 class ServerRoles(_Table):
@@ -142,13 +148,17 @@ class ClientRoles(_Table):
 
 
 class FrameTable(_Table):
-    """Timing that both parties agree on."""
+    """Timing that both parties agree on.
+
+    `linewidth_hz`: of the light against the local oscillator, as far as matched paths leave it.
+    """
 
     symbol_rate_hz: Positive
     sample_rate_hz: Positive
     preamble_symbols: Annotated[int, Field(ge=31)]
     guard_symbols: Annotated[int, Field(ge=2)]
     longest_delay_s: Positive
+    linewidth_hz: NotNegative = 10.0
 
 
 class StationFile(_Table):

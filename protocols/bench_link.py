@@ -3,7 +3,9 @@
 Per layer the server's light is uploaded once as a frame. Per image and layer the client loads its
 rotation, the server triggers the frame, both oscilloscopes record, and each party turns its own
 record into modes. Before a session the server levels its light on the power meter and both find
-the frame in their records.
+the frame in their records. Each block of a row's modes has its own pilot and readout slot; the
+client's generator plays the blocks of one row per cycle, and the rotation unit, built for blocks of
+that size, counts the slots from the cycle's start.
 """
 
 from __future__ import annotations
@@ -14,14 +16,17 @@ from collections.abc import Callable
 import numpy as np
 
 from labctl.calibration.shot_noise import ReceiverCalibration, calibration_from_variances
-from labctl.errors import SignalError
+from labctl.errors import SettingError, SignalError
 from labctl.instruments.capabilities import Trace, TriggerSource
 from labctl.instruments.equipment import Equipment
-from labctl.instruments.frames.dsp import Sync, fit_phase, read_slots, synchronise
-from labctl.instruments.frames.layout import PEAK
+from labctl.instruments.frames.dsp import Sync, read_slots, synchronise
+from labctl.instruments.frames.layout import PEAK, Complexes
+from labctl.instruments.frames.phase import track_phase
 from labctl.instruments.frames.recorder import FIRST_RANGE_V, Recorder
+from labctl.instruments.frames.timing import Clock, recover_clock
 from labctl.protocols.encoding import Floats
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
+from labctl.protocols.receiver import CloneReceiver
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.transmitter import Transmitter
 
@@ -53,6 +58,8 @@ class BenchLink:
         on_raw: RawSink | None = None,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
+        if not isinstance(settings.receiver, CloneReceiver):
+            raise SettingError("receiver", "tap", "an amplifier: a station's rotation unit has one")
         self._server = equipment.server
         self._client = equipment.client
         self._frame = equipment.frame
@@ -68,6 +75,7 @@ class BenchLink:
         self._layouts = self._transmitter.layouts
         self._arrival_s: float | None = None
         self._client_phase_rad = 0.0
+        self._clocks: dict[int, Clock] = {}
 
     def prepare(self, layers: list[LayerLight]) -> None:
         """Switch on, level and upload every layer, align phases and ranges."""
@@ -108,11 +116,11 @@ class BenchLink:
 
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
         """Send one frame per image; see `Link.exchange`."""
-        measured = np.empty((len(coefficients), light.rows), np.float32)
+        measured = np.empty((len(coefficients), light.rows * light.blocks.count), np.float32)
         returned = []
         self._transmitter.select(light.layer)
         for image, row in enumerate(coefficients):
-            client_trace, server_trace = self._shoot(light.layer, row)
+            client_trace, server_trace = self._shoot(light, row)
             measured[image] = self._client_values(light.layer, client_trace)
             if server_trace is not None:
                 returned.append(self._server_values(light, server_trace))
@@ -132,6 +140,7 @@ class BenchLink:
             assert server_trace is not None
             self._client_side.fit_range(client_trace)
             self._server_side.fit_range(server_trace)
+        self._clocks[layer] = self._client_clock(layer)
         syncs = [
             self._sync(layer, self._record(layer, both=False, duration_s=head_s)[0])
             for _ in range(_PHASE_ROUNDS)
@@ -145,6 +154,14 @@ class BenchLink:
         start_s = float(np.median([sync.start_s for sync in syncs]))
         self._arrival_s = start_s - self._client.constants.detector_delay_s
         self._turn_client(float(np.angle(phasor)))
+
+    def _client_clock(self, layer: int) -> Clock:
+        """Return how the client's digitizer runs against the server's generator.
+
+        Only without rotation does the client see pilots along the whole frame.
+        """
+        trace, _ = self._record(layer, both=False)
+        return recover_clock(trace, self._layouts[layer], self._sync(layer, trace))
 
     def _turn_client(self, error_rad: float) -> None:
         self._client_phase_rad = math.remainder(self._client_phase_rad - error_rad, 2.0 * math.pi)
@@ -160,11 +177,12 @@ class BenchLink:
         for channel in self._client.rotation.channels:
             self._client.rotation.generator.set_output(channel, False)
 
-    def _load_rotation(self, layer: int, coefficients: Floats) -> None:
+    def _load_rotation(self, light: LayerLight, coefficients: Floats) -> None:
         """Put one image's coefficients on the client's generator, to start with the first row."""
-        layout, rotation = self._layouts[layer], self._client.rotation
+        layout, rotation = self._layouts[light.layer], self._client.rotation
         assert self._arrival_s is not None
-        levels = layout.rotation_levels(coefficients)
+        parts = [layout.rotation_levels(block) for block in light.blocks.split(coefficients)]
+        levels = [np.concatenate(channel) for channel in zip(*parts, strict=True)]
         for channel, samples in zip(rotation.channels, levels, strict=True):
             rotation.generator.forget(channel)
             rotation.generator.upload(channel, _ROTATION_NAME, samples)
@@ -177,18 +195,18 @@ class BenchLink:
             )
             rotation.generator.burst(
                 channel,
-                cycles=layout.rows,
+                cycles=light.rows,
                 trigger=TriggerSource.EXTERNAL,
                 delay_s=self._arrival_s + layout.rows_start_s,
             )
             rotation.generator.set_output(channel, True)
 
-    def _shoot(self, layer: int, coefficients: Floats) -> tuple[Trace, Trace | None]:
-        self._load_rotation(layer, coefficients)
+    def _shoot(self, light: LayerLight, coefficients: Floats) -> tuple[Trace, Trace | None]:
+        self._load_rotation(light, coefficients)
         both = self._settings.sampling is Sampling.ALL
         if both:
             self._choose_basis()
-        return self._record(layer, both=both)
+        return self._record(light.layer, both=both)
 
     def _record(
         self, layer: int, *, both: bool, duration_s: float | None = None
@@ -207,11 +225,12 @@ class BenchLink:
         return synchronise(trace, self._layouts[layer], self._frame.longest_delay_s)
 
     def _client_values(self, layer: int, trace: Trace) -> Floats:
-        """Return one value per row in V; keeps the phase of later frames at zero."""
+        """Return one value per block in V; keeps the phase of later frames at zero."""
         layout = self._layouts[layer]
         sync = self._sync(layer, trace)
         rows = layout.rows * layout.row_slots
-        slots = read_slots(trace, layout, sync.start_s, layout.first_row_slot, rows)
+        clock = self._clocks[layer].moved(sync)
+        slots = clock.read(trace, layout, layout.first_row_slot, rows)
         self._turn_client(_LOOP_GAIN * sync.phase_rad)
         return slots.reshape(layout.rows, layout.row_slots)[:, -1].astype(np.float32)
 
@@ -222,36 +241,46 @@ class BenchLink:
         on is known better than from the pilots alone, which matters where X and P of a mode carry
         correlated weights.
         """
-        layout = self._layouts[light.layer]
-        sync = self._sync(light.layer, trace)
-        head = read_slots(trace, layout, sync.start_s, 0, layout.preamble_symbols)
-        rows = read_slots(
-            trace, layout, sync.start_s, layout.first_row_slot, layout.rows * layout.row_slots
-        ).reshape(layout.rows, layout.row_slots)
-        slot_times = np.arange(layout.slots - layout.guard_symbols) / layout.symbol_rate_hz
-        row_times = slot_times[layout.first_row_slot :].reshape(rows.shape)
-        pilot = np.complex64(PEAK / self._transmitter.scale)
-        symbols = np.empty((layout.rows, layout.row_slots - 1), np.complex64)
-        symbols[:, 0] = pilot * layout.pilots
-        symbols[:, 1:] = light.x + 1j * light.p
-        a0, a1, b0, b1 = fit_phase(
-            np.concatenate([head, rows[:, :-1].ravel()]),
-            np.concatenate([pilot * layout.preamble, symbols.ravel()]),
-            np.concatenate([slot_times[: len(head)], row_times[:, :-1].ravel()]),
+        layout, blocks = self._layouts[light.layer], light.blocks
+        clock = recover_clock(trace, layout, self._sync(light.layer, trace))
+        read = clock.read(trace, layout, 0, layout.slots - layout.guard_symbols)
+        symbols = self._sent(light)
+        known = np.ones(len(read), bool)
+        known[layout.row_starts + layout.row_slots - 1] = False
+        slots = np.flatnonzero(known)
+        track = track_phase(
+            read[slots],
+            symbols[slots],
+            slots,
+            symbol_rate_hz=layout.symbol_rate_hz,
+            linewidth_hz=self._frame.linewidth_hz,
         )
-        middle = row_times.mean(axis=1)
-        cosine, sine = a0 + a1 * middle, b0 + b1 * middle
-        length = np.hypot(cosine, sine)
+        mode_slots = layout.row_starts[:, None] + layout.mode_offsets
+        cosine, sine = track.cosine_sine(mode_slots.reshape(light.rows, -1).mean(axis=1))
+        modes = read[mode_slots].reshape(light.rows, blocks.count, blocks.size)
         chosen = ReturnedLight(
-            measured=np.ascontiguousarray(rows[:, 1:-1]),
-            cosine=(cosine / length).astype(np.float32)[:, None],
-            sine=(sine / length).astype(np.float32)[:, None],
+            measured=np.ascontiguousarray(blocks.join(modes)),
+            cosine=cosine[:, None],
+            sine=sine[:, None],
+            fitted=1.0 + track.freedom * mode_slots.size / len(slots),
         )
         _remove_carrier(light, chosen)
         self._raw(f"returned-layer{light.layer}", chosen.measured)
         phases = np.concatenate([chosen.cosine, chosen.sine], axis=1)
         self._raw(f"phase-layer{light.layer}", phases)
         return chosen
+
+    def _sent(self, light: LayerLight) -> Complexes:
+        """Return what the frame's slots carry up to the last row's end, in SNU."""
+        layout, blocks = self._layouts[light.layer], light.blocks
+        pilot = np.complex64(PEAK / self._transmitter.scale)
+        symbols = np.zeros(layout.slots - layout.guard_symbols, np.complex64)
+        symbols[: layout.preamble_symbols] = pilot * layout.preamble
+        rows = symbols[layout.first_row_slot :].reshape(layout.rows, layout.row_slots)
+        rows[:, layout.pilot_offsets] = pilot * layout.pilot_symbols
+        sent = blocks.split(light.x) + 1j * blocks.split(light.p)
+        rows[:, layout.mode_offsets] = sent.reshape(layout.rows, -1)
+        return symbols
 
     def _noise(self, layer: int, records: int) -> tuple[float, int]:
         """Return variance in V^2 and sample count of the server's slots, whatever is in them."""

@@ -1,12 +1,15 @@
 """Real numbers on light: two weights ride on one mode, two inputs make one coefficient.
 
 Mode k of a row carries weight 2k on X and weight 2k + 1 on P; an odd last weight rides alone.
-Arrays of "interleaved quadratures" have X of mode k in column 2k and P in column 2k + 1.
+Arrays of "interleaved quadratures" have X of mode k in column 2k and P in column 2k + 1. A row is
+sent whole or in blocks of modes.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,55 @@ Floats = npt.NDArray[np.float32]
 
 MOST_PHOTONS = 1e9
 PHOTON_RANGE = f"above 0, at most {MOST_PHOTONS:g} (mu, photons per mode)"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How the modes of a row are grouped: blocks of `size` modes, the last one with what is left.
+
+    The modes that a short last block lacks are empty slots where blocks must be of one size.
+    """
+
+    modes: int
+    size: int
+
+    @classmethod
+    def of(cls, modes: int, block_modes: int | None) -> Blocks:
+        """Return the blocks of a row of `modes` modes; None sends it whole.
+
+        Raises SettingError for fewer than one mode per block.
+        """
+        if block_modes is not None and block_modes < 1:
+            raise SettingError("block_modes", block_modes, "1 or more, or none for whole rows")
+        return cls(modes, modes if block_modes is None else min(block_modes, modes))
+
+    @property
+    def count(self) -> int:
+        """Blocks per row."""
+        return -(-self.modes // self.size)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Modes of each block in order."""
+        last = self.modes - (self.count - 1) * self.size
+        return (self.size,) * (self.count - 1) + (last,)
+
+    def slices(self, per_mode: int = 1) -> tuple[slice, ...]:
+        """Return each block's columns in an array with `per_mode` columns per mode."""
+        edges = [per_mode * min(index * self.size, self.modes) for index in range(self.count + 1)]
+        return tuple(slice(*pair) for pair in pairwise(edges))
+
+    def split(self, values: Floats) -> Floats:
+        """Return (..., k modes) as (..., blocks, k size), empty slots being zero."""
+        per_mode = values.shape[-1] // self.modes
+        empty = per_mode * (self.count * self.size - self.modes)
+        full = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, empty)]) if empty else values
+        return full.reshape(*values.shape[:-1], self.count, per_mode * self.size)
+
+    def join(self, values: Floats) -> Floats:
+        """Return (..., blocks, k size) as (..., k modes), without the empty slots."""
+        per_mode = values.shape[-1] // self.size
+        return values.reshape(*values.shape[:-2], -1)[..., : per_mode * self.modes]
 
 
 def modes_of(inputs: int) -> int:

@@ -2,7 +2,8 @@
 
 Entropies in bits, variances in shot-noise units (vacuum = 1). `mean_photons` is the mean photon
 number per mode, `gain` the client's amplifier gain G, `modes` the modes n that carry one row,
-`rows` the rows M that carry the same normalised input.
+`rows` the rows M that carry the same normalised input, `block_modes` the modes b that the client's
+receiver collects at a time (None: a whole row).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from labctl.errors import SettingError
-from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE
+from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.receiver import GAIN_RANGE, MOST_GAIN, added_noise
+from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 
 WEIGHTS_PER_MODE = 2
 
@@ -29,7 +31,8 @@ class Trust(StrEnum):
 class Assumptions:
     """What a weight-leakage figure assumes; there is no default on purpose.
 
-    `loss`: untrusted gives the light lost between client and server to the client.
+    `loss`: untrusted gives the light lost between client and server to the client. Loss in the
+    client's own rotation is never trusted: a dishonest client has a better one.
     `technical_noise`: untrusted counts the link's technical noise as the client's doing; trusted
     means that it arises in the server's own, calibrated receiver.
     """
@@ -96,11 +99,14 @@ def weights_bits_per_mode(
     excess_noise: float,
     technical_noise: float,
     assumptions: Assumptions,
+    client_transmittance: float = 1.0,
 ) -> float:
     """Return the bits of weight information per mode that reach the client, at most.
 
     `excess_noise` is all that the server sees above vacuum at its end of the link, in SNU;
     `technical_noise` is the part of it that the link makes by itself, taken off if it is trusted.
+    `client_transmittance` is the share of `transmittance` that is the client's own rotation's, in
+    and out: that loss is untrusted always.
     Trusted loss is taken wholly after the client, which is the worst place: the client then
     holds undimmed light and its noise reaches the server dimmed.
     """
@@ -110,41 +116,89 @@ def weights_bits_per_mode(
         "technical_noise", technical_noise, 0.0 <= technical_noise < math.inf, "0 or more, in SNU"
     )
     _require("excess_noise", excess_noise, math.isfinite(excess_noise), "finite, in SNU")
+    _require(
+        "client_transmittance",
+        client_transmittance,
+        0.0 < client_transmittance <= 1.0,
+        "above 0, at most 1",
+    )
     adversarial = excess_noise
     if assumptions.technical_noise is Trust.TRUSTED:
         adversarial -= technical_noise
     adversarial = max(adversarial, 0.0)
     if assumptions.loss is Trust.TRUSTED:
-        return holevo_bits_per_mode(mean_photons, 1.0, adversarial / transmittance)
+        of_the_link = min(transmittance / client_transmittance, 1.0)
+        return holevo_bits_per_mode(mean_photons, client_transmittance, adversarial / of_the_link)
     return holevo_bits_per_mode(mean_photons, transmittance, adversarial)
 
 
-def data_bits_first(gain: float, modes: int) -> float:
-    """Return bits per data symbol to an honest server, the authors' first version."""
-    symbol_power = 1.0 / modes
-    noise = 1.0 + added_noise(gain) * symbol_power
-    information = modes * 2.0 * added_noise(gain) ** 2 * symbol_power / noise**4
+def data_bits_first(
+    gain: float, modes: int, *, block_modes: int | None = None, emission_factor: float = 1.0
+) -> float:
+    """Return bits per data symbol to an honest server, the authors' first version.
+
+    The symbol's power is 1/b; the n that stands for repetitions is that of the row.
+    """
+    symbol_power = 1.0 / (block_modes or modes)
+    added = emission_factor * added_noise(gain)
+    noise = 1.0 + added * symbol_power
+    information = modes * 2.0 * added**2 * symbol_power / noise**4
     return 0.5 * math.log2(1.0 + 2.0 * symbol_power * information)
 
 
-def data_bits_journal(gain: float, modes: int, rows: int) -> float:
-    """Return bits per data symbol to an honest server that homodynes, PRX 15, 041056 (2025)."""
-    noise = added_noise(gain)
-    return 0.5 * math.log2(1.0 + rows / modes * noise**2 / (1.0 + noise))
+def data_bits_journal(
+    gain: float,
+    modes: int,
+    rows: int,
+    *,
+    block_modes: int | None = None,
+    emission_factor: float = 1.0,
+) -> float:
+    """Return bits per data symbol to an honest server that homodynes, PRX 15, 041056 (2025).
+
+    M rows of covariance 1 + g c c^T tell each coefficient of the unit vector c with Fisher
+    information M g^2/(1 + g); its prior variance is 1/b.
+    """
+    noise = emission_factor * added_noise(gain)
+    return 0.5 * math.log2(1.0 + rows / (block_modes or modes) * noise**2 / (1.0 + noise))
 
 
-def data_bits_quantum(gain: float, modes: int, rows: int) -> float:
+def data_bits_quantum(
+    gain: float,
+    modes: int,
+    rows: int,
+    *,
+    block_modes: int | None = None,
+    emission_factor: float = 1.0,
+) -> float:
     """Return bits per data symbol to an honest server with any receiver (quantum limit)."""
-    return 0.5 * math.log2(1.0 + rows / modes * added_noise(gain))
+    noise = emission_factor * added_noise(gain)
+    return 0.5 * math.log2(1.0 + rows / (block_modes or modes) * noise)
 
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What leakage needs to know of a layer: its rows, its modes per row, its real inputs."""
+    """What leakage needs to know of a layer: rows, modes per row, real inputs, modes per block."""
 
     rows: int
     modes: int
     inputs: int
+    block_modes: int | None = None
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks of each row."""
+        return Blocks.of(self.modes, self.block_modes)
+
+    @property
+    def inputs_by_block_size(self) -> dict[int, int]:
+        """Real inputs that ride in full blocks and, if it is short, in the last one, by size."""
+        blocks, counts = self.blocks, {self.blocks.size: self.inputs}
+        last = blocks.modes - (blocks.count - 1) * blocks.size
+        if last < blocks.size:
+            counts[blocks.size] = WEIGHTS_PER_MODE * (blocks.modes - last)
+            counts[last] = self.inputs - counts[blocks.size]
+        return counts
 
 
 @dataclass(frozen=True)
@@ -178,48 +232,79 @@ def leakage_of(
     technical_noise: float,
     assumptions: Assumptions,
     emission_factor: float,
+    rotation: Rotation = IDEAL_ROTATION,
 ) -> Leakage:
     """Return the leakage of an honest client's run at these settings.
 
-    `emission_factor` is the amplifier's spontaneous-emission factor n_sp (1: quantum limit); the
-    honest client then adds n_sp g/n to each mode. Data bits assume the quantum-limited amplifier:
-    more noise of the client's own hides the data better. The client's noise is counted undimmed by
-    the way back, which is more than the server sees of it. `transmittance` is that of the round
-    trip, `technical_noise` the link's own in SNU at the server.
+    `emission_factor` n_sp (1: quantum limit) is the amplifier's spontaneous-emission factor, or
+    what a tap's detectors make of it. The honest client adds n_sp g to the collected mode of each
+    block, hence n_sp g B/n to each of n modes in B blocks; the leakage is concave in the noise, so
+    that of the mean noise is no less than the mean over modes and blocks. The same noise shows the
+    server the data. It is counted undimmed by the way back, which is more than the server sees of
+    it. `transmittance` is that of the round trip without the client's `rotation`,
+    `technical_noise` the link's own in SNU at the server.
     """
     _require("gain", gain, 1.0 < gain <= MOST_GAIN, GAIN_RANGE)
     _require("emission_factor", emission_factor, 1.0 <= emission_factor < math.inf, "1 or more")
+    _require("transmittance", transmittance, 0.0 < transmittance <= 1.0, "above 0, at most 1")
     honest = emission_factor * added_noise(gain)
-    per_mode = [
-        weights_bits_per_mode(
+    shares = [honest * layer.blocks.count / layer.modes for layer in layers]
+    per_mode = []
+    for layer, share in zip(layers, shares, strict=True):
+        own = rotation.transmittance(layer.blocks.size)
+        bits = weights_bits_per_mode(
             mean_photons=mean_photons,
-            transmittance=transmittance,
-            excess_noise=honest / layer.modes + technical_noise,
+            transmittance=transmittance * own,
+            excess_noise=share + technical_noise,
             technical_noise=technical_noise,
             assumptions=assumptions,
+            client_transmittance=own,
         )
-        for layer in layers
-    ]
-    first = [data_bits_first(gain, layer.modes) for layer in layers]
-    journal = [data_bits_journal(gain, layer.modes, layer.rows) for layer in layers]
-    quantum = [data_bits_quantum(gain, layer.modes, layer.rows) for layer in layers]
-    inputs = [layer.inputs for layer in layers]
-    sent_modes = [layer.rows * layer.modes for layer in layers]
+        per_mode.append(bits)
+    data = [_DataBits.of(layer, gain, emission_factor) for layer in layers]
     worst = max(per_mode)
     return Leakage(
         weights_bits_per_mode=worst,
         weights_bits_per_real=worst / WEIGHTS_PER_MODE,
-        data_bits_first=max(first),
-        data_bits_journal=max(journal),
-        data_bits_quantum=max(quantum),
-        data_bits_first_per_input=_weighted_sum(first, inputs),
-        data_bits_journal_per_input=_weighted_sum(journal, inputs),
-        data_bits_quantum_per_input=_weighted_sum(quantum, inputs),
-        weights_bits_per_query=_weighted_sum(per_mode, sent_modes),
+        data_bits_first=max(max(bits.first) for bits in data),
+        data_bits_journal=max(max(bits.journal) for bits in data),
+        data_bits_quantum=max(max(bits.quantum) for bits in data),
+        data_bits_first_per_input=sum(_weighted_sum(bits.first, bits.inputs) for bits in data),
+        data_bits_journal_per_input=sum(_weighted_sum(bits.journal, bits.inputs) for bits in data),
+        data_bits_quantum_per_input=sum(_weighted_sum(bits.quantum, bits.inputs) for bits in data),
+        weights_bits_per_query=_weighted_sum(
+            per_mode, [layer.rows * layer.modes for layer in layers]
+        ),
         queries_per_bit_per_weight=WEIGHTS_PER_MODE / worst if worst > 0.0 else math.inf,
-        excess_noise=max(honest / layer.modes for layer in layers) + technical_noise,
+        excess_noise=max(shares) + technical_noise,
         assumptions=assumptions,
     )
+
+
+@dataclass(frozen=True)
+class _DataBits:
+    """Bits per data symbol of one layer for each size of block, and the symbols of each."""
+
+    inputs: list[int]
+    first: list[float]
+    journal: list[float]
+    quantum: list[float]
+
+    @classmethod
+    def of(cls, layer: LayerShape, gain: float, factor: float) -> _DataBits:
+        modes, rows, counts = layer.modes, layer.rows, layer.inputs_by_block_size
+        return cls(
+            list(counts.values()),
+            [data_bits_first(gain, modes, block_modes=b, emission_factor=factor) for b in counts],
+            [
+                data_bits_journal(gain, modes, rows, block_modes=b, emission_factor=factor)
+                for b in counts
+            ],
+            [
+                data_bits_quantum(gain, modes, rows, block_modes=b, emission_factor=factor)
+                for b in counts
+            ],
+        )
 
 
 def _weighted_sum(bits: list[float], counts: list[int]) -> float:

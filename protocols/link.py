@@ -14,15 +14,19 @@ from typing import Protocol
 import numpy as np
 
 from labctl.calibration.shot_noise import ReceiverCalibration
-from labctl.protocols.encoding import Floats
+from labctl.protocols.encoding import Blocks, Floats
 
 
 @dataclass(frozen=True, eq=False)
 class LayerLight:
-    """What the server sends for one layer, as mean interleaved quadratures (rows, 2n) in SNU."""
+    """What the server sends for one layer, as mean interleaved quadratures (rows, 2n) in SNU.
+
+    `block_modes`: modes that the client's receiver collects at a time, None for a whole row.
+    """
 
     layer: int
     quadratures: Floats
+    block_modes: int | None = None
 
     @property
     def rows(self) -> int:
@@ -33,6 +37,11 @@ class LayerLight:
     def modes(self) -> int:
         """Modes per row."""
         return int(self.quadratures.shape[1]) // 2
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks of each row."""
+        return Blocks.of(self.modes, self.block_modes)
 
     @cached_property
     def x(self) -> Floats:
@@ -52,18 +61,22 @@ class ReturnedLight:
     `measured`: (rows, n), one quadrature per mode in the receiver's own units; those of
     `ReceiverCalibration.blocked_variance` are their square. `cosine` and `sine`,
     (rows, 1): the quadrature that the local oscillator chose for each row, X cos + P sin.
+    `fitted`: how many parameters were fitted to these very values, phases for one: so many degrees
+    of freedom their scatter lacks.
     """
 
     measured: Floats
     cosine: Floats
     sine: Floats
+    fitted: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class Exchange:
     """Outcome of sending one layer to a batch of images.
 
-    `measured`: (images, rows), the client's values. `returned`: one item per image if the
+    `measured`: (images, rows * blocks), the client's value of each block, those of a row next to
+    each other; (images, rows) where rows are sent whole. `returned`: one item per image if the
     returned light is verified, else empty. Use each item before asking for the next, whose
     arrays it shares; `measured` is final once all items are taken.
     """
@@ -80,5 +93,8 @@ class Link(Protocol):
         ...
 
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
-        """Send a layer to clients whose receivers are set to `coefficients` (images, 2n)."""
+        """Send a layer to clients whose receivers are set to `coefficients` (images, 2n).
+
+        The coefficients have unit norm in each block, or are all zero in it.
+        """
         ...

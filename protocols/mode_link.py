@@ -4,7 +4,10 @@ Conventions of the joint draw, all in SNU. The client's mode b is sum c_k* a_k. 
 idler e and the splitter's vacuum v give the returned arm b + sqrt(1 - 1/G)(e* + v) and the
 measured arm sqrt(G - 1) b + (G - 1)/sqrt(G) e* - v/sqrt(G). One normal number is drawn for each
 quadrature that the server measures; the part of the client's noise that the same vacuum causes
-is computed from it, the rest is drawn once per row.
+is computed from it, the rest is drawn once per row and block. A tap instead of the amplifier
+returns b + r (v + u) + k d and measures A b - sqrt(eta tau/2) v + sqrt(eta/2) u + d, with the
+vacua v of the tap and u of the dual homodyne, the detectors' noise d, and r, k and A those of
+`TapReceiver`.
 """
 
 from __future__ import annotations
@@ -16,13 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.calibration.shot_noise import ReceiverCalibration
-from labctl.protocols.encoding import Floats
+from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
+from labctl.protocols.receiver import CloneReceiver, TapReceiver
+from labctl.protocols.rotation import made
 from labctl.protocols.settings import Sampling, SessionSettings
 
 _CALIBRATION_STREAM = 0
 _LAYER_STREAM = 1
-# Few enough that a block stays in the cache and its thin matrix products on one thread.
+_ELEMENT_KEY = (0, 1)
+# Few enough that their light stays in the cache and its thin matrix products on one thread.
 _ROWS_AT_ONCE = 112
 
 
@@ -36,15 +42,7 @@ class ModeLink:
     def __init__(self, settings: SessionSettings) -> None:
         self._settings = settings
         self._generators: dict[int, np.random.Generator] = {}
-        receiver = settings.receiver
-        self._amplitude = np.float32(
-            math.sqrt(settings.leg_transmittance) * receiver.amplitude_gain
-        )
-        verifier = settings.verifier
-        self._blocked_variance = 1.0 + verifier.electronic_noise
-        self._returned_amplitude = math.sqrt(
-            settings.transmittance * verifier.efficiency / self._blocked_variance
-        )
+        self._blocked_variance = 1.0 + settings.verifier.electronic_noise
 
     def calibrate(self) -> ReceiverCalibration:
         """Draw the sample variance of a blocked receiver: chi-squared over its samples."""
@@ -60,10 +58,12 @@ class ModeLink:
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
         """Send a layer; see `Link.exchange`."""
         generator = self._generator(_LAYER_STREAM + light.layer)
-        measured = coefficients @ light.quadratures.T
-        measured *= self._amplitude
+        collected = self._collected(light, coefficients)
+        measured = _products(light, collected)
+        leg = self._settings.leg_transmittance_of(light.modes)
+        measured *= np.float32(math.sqrt(leg) * self._settings.receiver.amplitude_gain)
         if self._settings.sampling is Sampling.ALL:
-            returned = self._returned(light, coefficients, measured, generator)
+            returned = self._returned(light, collected, measured, generator)
             return Exchange(measured, returned)
         noise = generator.standard_normal(measured.shape, dtype=np.float32)
         noise *= np.float32(math.sqrt(self._settings.receiver.measured_noise))
@@ -76,6 +76,16 @@ class ModeLink:
             self._generators[stream] = np.random.Generator(np.random.SFC64(seed))
         return self._generators[stream]
 
+    def _collected(self, light: LayerLight, coefficients: Floats) -> Floats:
+        """Return the coefficients that the rotation's elements make of those they are set to."""
+        rotation = self._settings.rotation
+        if rotation.exact:
+            return coefficients
+        seed = np.random.SeedSequence(self._settings.seed, spawn_key=_ELEMENT_KEY)
+        generator = np.random.Generator(np.random.SFC64(seed))
+        errors = rotation.draw_errors(light.blocks.size, generator)
+        return made(coefficients, light.blocks, errors)
+
     def _returned(
         self,
         light: LayerLight,
@@ -84,32 +94,63 @@ class ModeLink:
         generator: np.random.Generator,
     ) -> Iterator[ReturnedLight]:
         """Yield each image's returned light and complete its measured values in place."""
+        efficiency, blocks = self._settings.verifier.efficiency, light.blocks
+        through = self._settings.transmittance_of(light.modes) * efficiency
+        seen = self._settings.leg_transmittance_of(light.modes) * efficiency
         returned = np.empty((light.rows, light.modes), np.float32)
-        bright = np.concatenate([light.x, light.p]) * np.float32(self._returned_amplitude)
-        for row_values, row in zip(measured, coefficients, strict=True):
+        bright = np.concatenate([light.x, light.p])
+        bright *= np.float32(math.sqrt(through / self._blocked_variance))
+        at_once = _ROWS_AT_ONCE * blocks.count
+        for image_values, row in zip(measured, coefficients, strict=True):
             on_x = generator.random(light.rows, dtype=np.float32) < np.float32(0.5)
             halves = np.ascontiguousarray(row.reshape(-1, 2).T)
             chosen = np.arange(light.rows) + np.where(on_x, 0, light.rows)
-            for first in range(0, light.rows, _ROWS_AT_ONCE):
-                part = slice(first, first + _ROWS_AT_ONCE)
-                self._rows(on_x[part], halves, row_values[part], generator, returned[part])
+            values = image_values.reshape(light.rows, blocks.count)
+            for first in range(0, light.rows, at_once):
+                part = slice(first, first + at_once)
+                self._blocks(
+                    blocks, on_x[part], halves, values[part], seen, generator, returned[part]
+                )
                 returned[part] += bright.take(chosen[part], axis=0)
             cosine = on_x.astype(np.float32)[:, None]
             yield ReturnedLight(returned, cosine, np.float32(1.0) - cosine)
+
+    def _blocks(
+        self,
+        blocks: Blocks,
+        on_x: npt.NDArray[np.bool_],
+        halves: Floats,
+        values: Floats,
+        seen: float,
+        generator: np.random.Generator,
+        returned: Floats,
+    ) -> None:
+        """Draw some rows of one image, block by block: `values` (rows, blocks), `returned`."""
+        if blocks.count == 1:
+            self._rows(on_x, halves, values[:, 0], seen, generator, returned)
+            return
+        for block, columns in enumerate(blocks.slices()):
+            drawn = np.empty((len(on_x), blocks.sizes[block]), np.float32)
+            self._rows(on_x, halves[:, columns], values[:, block], seen, generator, drawn)
+            returned[:, columns] = drawn
 
     def _rows(
         self,
         on_x: npt.NDArray[np.bool_],
         halves: Floats,
         row_values: Floats,
+        seen: float,
         generator: np.random.Generator,
         returned: Floats,
     ) -> None:
-        """Draw some rows of one image: complete `row_values`, fill `returned` with the noise."""
+        """Draw one block of some rows of one image: its `row_values` and `returned` noise.
+
+        `halves` (2, b): real and imaginary coefficients. `seen`: transmittance from the clone to
+        what the server detects.
+        """
         settings = self._settings
         white = self._blocked_variance
         white += settings.verifier.efficiency * settings.technical_noise
-        seen = settings.leg_transmittance * settings.verifier.efficiency
         generator.standard_normal(out=returned, dtype=np.float32)
         both = returned @ halves.T
         projection = math.sqrt(seen / white) * np.where(on_x, both[:, 0], both[:, 1])
@@ -117,22 +158,54 @@ class ModeLink:
         fresh = generator.standard_normal((6, len(on_x)), dtype=np.float32)
         # A unit norm in float32 may lie above 1 by rounding.
         b_vacuum = projection + np.sqrt(np.maximum(unseen, 0.0)) * fresh[0]
-        kicks_x, kicks_p = self._clone(b_vacuum, fresh, row_values)
+        receiver = settings.receiver
+        if isinstance(receiver, TapReceiver):
+            kicks_x, kicks_p = _tap(receiver, b_vacuum, fresh, row_values)
+        else:
+            kicks_x, kicks_p = _clone(receiver, b_vacuum, fresh, row_values)
         kicks = np.where(on_x, np.stack([kicks_x, -kicks_p]), np.stack([kicks_p, kicks_x]))
         kicks *= math.sqrt(seen / self._blocked_variance)
         returned *= np.float32(math.sqrt(white / self._blocked_variance))
         returned += kicks.T.astype(np.float32) @ halves
 
-    def _clone(self, b_vacuum: Floats, fresh: Floats, row_values: Floats) -> tuple[Floats, Floats]:
-        """Add the measured arm's noise to `row_values`; return what X and P of b take back."""
-        receiver = self._settings.receiver
-        gain, homodyne = receiver.gain, receiver.homodyne
-        idler = math.sqrt(2.0 * receiver.emission_factor - 1.0)
-        idler_x, idler_p = idler * fresh[1], -idler * fresh[2]
-        vacuum_x, vacuum_p = fresh[3], fresh[4]
-        arm = math.sqrt(gain - 1.0) * b_vacuum
-        arm += (gain - 1.0) / math.sqrt(gain) * idler_x - vacuum_x / math.sqrt(gain)
-        detector = math.sqrt(1.0 - homodyne.efficiency + homodyne.electronic_noise) * fresh[5]
-        row_values += (math.sqrt(homodyne.efficiency) * arm + detector).astype(np.float32)
-        split = math.sqrt(1.0 - 1.0 / gain)
-        return split * (idler_x + vacuum_x), split * (idler_p + vacuum_p)
+
+def _products(light: LayerLight, coefficients: Floats) -> Floats:
+    """Return the products (images, rows * blocks) of each block of each row with its inputs."""
+    blocks = light.blocks
+    if blocks.count == 1:
+        return coefficients @ light.quadratures.T
+    products = np.empty((len(coefficients), light.rows, blocks.count), np.float32)
+    for block, columns in enumerate(blocks.slices(2)):
+        products[:, :, block] = coefficients[:, columns] @ light.quadratures[:, columns].T
+    return products.reshape(len(coefficients), -1)
+
+
+def _clone(
+    receiver: CloneReceiver, b_vacuum: Floats, fresh: Floats, row_values: Floats
+) -> tuple[Floats, Floats]:
+    """Add the measured arm's noise to `row_values`; return what X and P of b take back."""
+    gain, homodyne = receiver.gain, receiver.homodyne
+    idler = math.sqrt(2.0 * receiver.emission_factor - 1.0)
+    idler_x, idler_p = idler * fresh[1], -idler * fresh[2]
+    vacuum_x, vacuum_p = fresh[3], fresh[4]
+    arm = math.sqrt(gain - 1.0) * b_vacuum
+    arm += (gain - 1.0) / math.sqrt(gain) * idler_x - vacuum_x / math.sqrt(gain)
+    detector = math.sqrt(1.0 - homodyne.efficiency + homodyne.electronic_noise) * fresh[5]
+    row_values += (math.sqrt(homodyne.efficiency) * arm + detector).astype(np.float32)
+    split = math.sqrt(1.0 - 1.0 / gain)
+    return split * (idler_x + vacuum_x), split * (idler_p + vacuum_p)
+
+
+def _tap(
+    receiver: TapReceiver, b_vacuum: Floats, fresh: Floats, row_values: Floats
+) -> tuple[Floats, Floats]:
+    """Add the dual homodyne's noise in X to `row_values`; return what X and P of b take back."""
+    efficiency = receiver.homodyne.efficiency
+    tapped, added = fresh[1], fresh[2]
+    detector = math.sqrt(1.0 - efficiency + receiver.homodyne.electronic_noise) * fresh[3]
+    own = receiver.amplitude_gain * b_vacuum + detector
+    own -= math.sqrt(efficiency * receiver.tap_transmittance / 2.0) * tapped
+    own += math.sqrt(efficiency / 2.0) * added
+    row_values += own.astype(np.float32)
+    kicks_x = receiver.vacuum_amplitude * (tapped + added) + receiver.displacement * detector
+    return kicks_x, math.sqrt(receiver.returned_noise) * fresh[4]

@@ -12,9 +12,11 @@ from labctl.protocols.verification import LayerEvidence
 class Server:
     """Holds the network and the light it sent; nothing of a client's data or values."""
 
-    def __init__(self, network: Network, mean_photons: float) -> None:
+    def __init__(
+        self, network: Network, mean_photons: float, block_modes: int | None = None
+    ) -> None:
         self._light = tuple(
-            LayerLight(index, quadratures(weights, mean_photons))
+            LayerLight(index, quadratures(weights, mean_photons), block_modes)
             for index, weights in enumerate(network.layers)
         )
         self._evidence = tuple(LayerEvidence(light) for light in self._light)
@@ -27,9 +29,9 @@ class Server:
 
     @property
     def shapes(self) -> tuple[LayerShape, ...]:
-        """Rows, modes per row and real inputs of each layer: public."""
+        """Rows, modes per row and block and real inputs of each layer: public."""
         return tuple(
-            LayerShape(rows=light.rows, modes=light.modes, inputs=inputs)
+            LayerShape(light.rows, light.modes, inputs, light.block_modes)
             for light, inputs in zip(self._light, self._sizes[:-1], strict=True)
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,7 +49,7 @@ class Session:
         self._settings = settings
         self._link = link
         self._sizes = network.sizes
-        self.server = Server(network, settings.mean_photons)
+        self.server = Server(network, settings.mean_photons, settings.block_modes)
         self._calibration: ReceiverCalibration | None = None
 
     def calibrate(self) -> ReceiverCalibration | None:
@@ -57,23 +59,24 @@ class Session:
         return self._calibration
 
     def run(self, images: Floats, *, batch_images: int = BATCH_IMAGES) -> Iterator[Batch]:
-        """Classify images (B, N); yields the batches in order."""
+        """Classify images (B, N); yields batches of at most `batch_images` in order."""
         if batch_images < 1:
             raise SettingError("batch_images", batch_images, "1 or more")
         self.calibrate()
-        for first in range(0, len(images), batch_images):
-            yield self._batch(first, images[first : first + batch_images])
+        # A value per block: batches shrink as blocks multiply, their memory stays.
+        size = max(batch_images // max(shape.blocks.count for shape in self.server.shapes), 1)
+        for first in range(0, len(images), size):
+            yield self._batch(first, images[first : first + size])
 
     def _batch(self, first: int, images: Floats) -> Batch:
-        client = Client(self._sizes, images)
+        client = Client(self._sizes, images, self._settings.block_modes)
         measured = []
         for layer in range(self.server.layers):
             light = self.server.light(layer)
             exchange = self._link.exchange(light, client.coefficients())
             for returned in exchange.returned:
                 self.server.check(layer, returned)
-            client.receive(exchange.measured)
-            measured.append(exchange.measured)
+            measured.append(client.receive(exchange.measured))
         return Batch(first, client.classes(), tuple(measured))
 
     def verdict(self, expectation: Expectation | None = None) -> VerificationReport:
@@ -93,18 +96,38 @@ class Session:
         )
 
     def expectation(self) -> Expectation:
-        """Return what the settings let an honest round trip show, over the light read so far."""
-        settings = self._settings
-        read = sum(part.samples for part in self.server.evidence)
-        noisy = sum(
-            part.samples / shape.modes
-            for part, shape in zip(self.server.evidence, self.server.shapes, strict=True)
-        )
-        share = settings.leg_transmittance * settings.receiver.returned_noise
+        """Return what the settings let an honest round trip show, over the light read so far.
+
+        Each block's clone adds its noise once. Layers whose blocks differ in size pass a lossy
+        rotation differently: one slope fits all of them, and what it misses shows as noise.
+        """
+        settings, evidence = self._settings, self.server.evidence
+        read = max(sum(part.samples for part in evidence), 1)
+        noise = 0.0
+        for part, shape in zip(evidence, self.server.shapes, strict=True):
+            leg = settings.leg_transmittance_of(shape.modes)
+            noise += leg * part.samples * shape.blocks.count / shape.modes
+        largest = max(settings.block_of(shape.modes) for shape in self.server.shapes)
+        transmittance, missed = self._pooled_transmittance()
         return Expectation(
-            transmittance=settings.transmittance,
-            excess_noise=share * noisy / max(read, 1) + settings.technical_noise,
+            transmittance=transmittance,
+            excess_noise=settings.receiver.returned_noise * noise / read
+            + settings.technical_noise
+            + missed / read,
+            client_transmittance=settings.rotation.transmittance(largest),
         )
+
+    def _pooled_transmittance(self) -> tuple[float, float]:
+        """Return the squared mean slope over all light read, and what it leaves unexplained."""
+        settings, evidence = self._settings, self.server.evidence
+        each = [settings.transmittance_of(shape.modes) for shape in self.server.shapes]
+        sent = [part.sent_power for part in evidence]
+        if len(set(each)) == 1 or not sum(sent) > 0.0:
+            return min(each), 0.0
+        slopes = [math.sqrt(one) for one in each]
+        mean = sum(map(operator.mul, slopes, sent)) / sum(sent)
+        missed = [(slope - mean) ** 2 * power for slope, power in zip(slopes, sent, strict=True)]
+        return mean**2, sum(missed)
 
     def leakage(self) -> Leakage:
         """Return the leakage of an honest client at these settings."""
@@ -117,4 +140,5 @@ class Session:
             technical_noise=settings.technical_noise,
             assumptions=settings.assumptions,
             emission_factor=settings.receiver.emission_factor,
+            rotation=settings.rotation,
         )

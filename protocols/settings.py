@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from labctl.errors import SettingError
-from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE
+from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.leakage import Assumptions
-from labctl.protocols.receiver import CloneReceiver, Homodyne
+from labctl.protocols.receiver import Homodyne, Receiver
+from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.units import db_to_ratio
 
 _MOST_LOSS_DB = 1000.0
@@ -54,11 +55,13 @@ class SessionSettings:
     """What server and client agree on, and what each assumes of the link.
 
     mean_photons: mu per mode, above 0. loss_db: optical loss of the round trip, half of it on
-    each leg. technical_noise: excess noise of the link in SNU at the server.
+    each leg. technical_noise: excess noise of the link in SNU at the server. block_modes: modes
+    that the client's receiver collects at a time, None for whole rows. rotation: loss and errors of
+    its elements, on top of the link's loss.
     """
 
     mean_photons: float
-    receiver: CloneReceiver
+    receiver: Receiver
     verifier: Homodyne
     loss_db: float
     technical_noise: float
@@ -66,8 +69,11 @@ class SessionSettings:
     sampling: Sampling
     seed: int
     verification: VerificationSettings
+    block_modes: int | None = None
+    rotation: Rotation = IDEAL_ROTATION
 
     def __post_init__(self) -> None:
+        Blocks.of(1, self.block_modes)
         checks = (
             (
                 "mean_photons",
@@ -90,15 +96,35 @@ class SessionSettings:
 
     @property
     def leg_transmittance(self) -> float:
-        """Transmittance of one leg of the link."""
+        """Transmittance of one leg of the link, the client's rotation left out."""
         return db_to_ratio(-self.loss_db / 2.0)
 
     @property
     def transmittance(self) -> float:
-        """Transmittance of the round trip."""
+        """Transmittance of the round trip, the client's rotation left out."""
         return db_to_ratio(-self.loss_db)
 
     @property
     def signal_to_noise(self) -> float:
-        """F of one inner product at the client."""
+        """F of one inner product at the client, the rotation being ideal."""
         return self.receiver.signal_to_noise(self.mean_photons, self.leg_transmittance)
+
+    def block_of(self, modes: int) -> int:
+        """Return the modes of a block of a row of `modes` modes."""
+        return Blocks.of(modes, self.block_modes).size
+
+    def leg_transmittance_of(self, modes: int) -> float:
+        """Return the transmittance of one leg for rows of `modes` modes, rotation included."""
+        rotation_db = self.rotation.loss_db(self.block_of(modes))
+        return db_to_ratio(-self.loss_db / 2.0 - rotation_db)
+
+    def transmittance_of(self, modes: int) -> float:
+        """Return the transmittance of the round trip for such rows, rotation included."""
+        rotation_db = self.rotation.loss_db(self.block_of(modes))
+        return db_to_ratio(-self.loss_db - 2.0 * rotation_db)
+
+    def signal_to_noise_of(self, modes: int) -> float:
+        """Return F of one inner product over `modes` modes, rotation loss and errors included."""
+        leg = self.leg_transmittance_of(modes)
+        ideal = self.receiver.signal_to_noise(self.mean_photons, leg)
+        return self.rotation.signal_to_noise(ideal, self.block_of(modes))

@@ -11,6 +11,7 @@ from labctl.errors import InstrumentError, SettingError, SignalError
 from labctl.instruments.equipment import ServerEquipment
 from labctl.instruments.frames.layout import PEAK, FrameLayout
 from labctl.instruments.frames.sender import FrameSender
+from labctl.protocols.encoding import Floats
 from labctl.protocols.link import LayerLight
 from labctl.station_file import FrameTable
 from labctl.units import db_to_ratio, photon_energy_j, ratio_to_db
@@ -22,6 +23,8 @@ _RMS_FIELD = 0.1
 
 class Transmitter:
     """Sends one frame per trigger; knows the server's light and nothing of the client.
+
+    To a frame each block is a row of its own, with pilot and readout slot.
 
     `scale`: field of the modulator, in units of its largest, per SNU of what is sent.
     """
@@ -45,14 +48,17 @@ class Transmitter:
         """Switch on, level every layer's payload on the power meter, upload every frame."""
         self._sender.switch_on()
         for light in layers:
-            self.layouts[light.layer] = self._sender.layout(rows=light.rows, modes=light.modes)
+            blocks = light.blocks
+            self.layouts[light.layer] = self._sender.layout(
+                rows=light.rows * blocks.count, modes=blocks.size
+            )
         self.scale = scale = _common_scale(layers, self._mean_photons)
         self._on_step(f"level to {self._mean_photons:g} photons a mode")
         self._level(max(layers, key=lambda light: light.quadratures.size), scale)
         for light in layers:
             self._on_step(f"layer {light.layer + 1}: upload")
             layout = self.layouts[light.layer]
-            symbols = layout.server_symbols(light.quadratures, scale)
+            symbols = layout.server_symbols(_in_slots(light), scale)
             self._sender.upload(_name(light.layer), layout, symbols)
         self._selected = None
 
@@ -79,10 +85,11 @@ class Transmitter:
         layout = self.layouts[light.layer]
         self._sender.forget()
         background_w = self._monitor_w()
-        symbols = layout.server_symbols(light.quadratures, scale, pilots=False)
+        symbols = layout.server_symbols(_in_slots(light), scale, pilots=False)
         self._sender.upload(_LEVEL_NAME, layout, symbols)
         self._sender.play(_LEVEL_NAME)
-        self._attenuate(layout, self._monitor_w() - background_w)
+        modes = light.rows * light.modes
+        self._attenuate(layout.duration_s, modes, self._monitor_w() - background_w)
         self._sender.forget()
 
     def _monitor_w(self) -> float:
@@ -90,12 +97,12 @@ class Transmitter:
         readings = [self._equipment.monitor.power_w() for _ in range(_READINGS)]
         return sum(readings) / _READINGS
 
-    def _attenuate(self, layout: FrameLayout, monitor_w: float) -> None:
-        """Set the attenuation, `monitor_w` being what the payload adds to the monitor's reading."""
+    def _attenuate(self, frame_s: float, modes: int, monitor_w: float) -> None:
+        """Set the attenuation, `monitor_w` being what a frame's modes add to the monitor."""
         constants = self._equipment.constants
-        energy_j = monitor_w * constants.monitor_ratio * layout.duration_s
+        energy_j = monitor_w * constants.monitor_ratio * frame_s
         photons = energy_j / photon_energy_j(self._equipment.laser_frequency_hz)
-        per_mode = photons / (layout.rows * layout.modes)
+        per_mode = photons / modes
         if not per_mode > 0.0:
             raise SignalError(
                 f"monitor reads {monitor_w:.3g} W more while light is modulated: is the laser on, "
@@ -118,6 +125,11 @@ def _common_scale(layers: Sequence[LayerLight], mean_photons: float) -> float:
     """Return field per SNU: the RMS field wanted, less where the largest weight would not fit."""
     largest = max(float(np.max(np.abs(light.quadratures))) for light in layers)
     return min(PEAK / largest, _RMS_FIELD / math.sqrt(2.0 * mean_photons))
+
+
+def _in_slots(light: LayerLight) -> Floats:
+    """Return mean interleaved quadratures (rows * blocks, 2b); a short block ends in darkness."""
+    return light.blocks.split(light.quadratures).reshape(light.rows * light.blocks.count, -1)
 
 
 def _name(layer: int) -> str:

@@ -34,6 +34,7 @@ class LayerEvidence:
         self._fresh: list[tuple[float, float, float, float]] = []
         self._scratch = np.zeros((2, _ROWS_AT_ONCE, light.modes), np.float32)
         self.samples = 0
+        self.fitted = 0.0
         self.sent_power = 0.0
         self.cross_power = 0.0
         self.received_power = 0.0
@@ -55,6 +56,7 @@ class LayerEvidence:
             raise SignalError("returned light holds values that are not finite, or beyond 1e19")
         sent, cross, received = map(float, sums)
         self.samples += read.size
+        self.fitted += returned.fitted
         self.sent_power += sent
         self.cross_power += cross
         self.received_power += received
@@ -95,12 +97,14 @@ class Expectation:
     """What an honest round trip shows: the link's and the client's known share.
 
     The uncertainties are standard uncertainties of these expectations themselves.
+    `client_transmittance` is the share of the transmittance that is the client's rotation's.
     """
 
     transmittance: float
     excess_noise: float
     transmittance_uncertainty: float = 0.0
     excess_noise_uncertainty: float = 0.0
+    client_transmittance: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,8 @@ def estimate_channel(
     cross = sum(part.cross_power for part in evidence)
     received = sum(part.received_power for part in evidence)
     slope = cross / sent
-    variance = max(received - slope * cross, 0.0) / (samples - 1)
+    fitted = 1.0 + sum(part.fitted for part in evidence)
+    variance = max(received - slope * cross, 0.0) / max(samples - fitted, 1.0)
     slope_error = math.sqrt(variance / sent)
     ratio = variance / calibration.blocked_variance
     unit = (1.0 + calibration.electronic_noise) / calibration.efficiency
@@ -255,7 +260,8 @@ def verify(
     half = settings.failure_probability / 2.0
     upper = excess_noise_upper(estimate, calibration, half)
     lower = transmittance_lower(estimate, calibration, half)
-    bits = _bits_at_bounds(lower, upper, mean_photons, technical_noise, assumptions)
+    own = expectation.client_transmittance
+    bits = _bits_at_bounds(lower, upper, mean_photons, technical_noise, assumptions, own)
     half_alarm = settings.false_alarm_probability / 2.0
     noise_limit = _noise_limit(estimate, calibration, expectation, half_alarm)
     slope_limit = _slope_limit(estimate, calibration, expectation, half_alarm)
@@ -342,6 +348,7 @@ def _bits_at_bounds(
     mean_photons: float,
     technical_noise: float,
     assumptions: Assumptions,
+    client_transmittance: float,
 ) -> float:
     if transmittance <= 0.0 or not math.isfinite(excess_noise):
         return math.inf
@@ -351,5 +358,6 @@ def _bits_at_bounds(
         excess_noise=excess_noise,
         technical_noise=technical_noise,
         assumptions=assumptions,
+        client_transmittance=client_transmittance,
     )
     return bits / WEIGHTS_PER_MODE

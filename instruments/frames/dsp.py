@@ -1,4 +1,4 @@
-"""From a digitized record to modes: synchronisation, matched filter, phase.
+"""From a digitized record to modes: where a frame begins, and a straight-line phase.
 
 A homodyne receiver reads one quadrature, y = A Re(s exp(-i phi)) + noise, of the symbols s. Two
 real coefficients per record, a = A cos phi and b = A sin phi, tell amplitude and phase:
@@ -15,7 +15,11 @@ from scipy import signal
 
 from labctl.errors import SynchronisationError
 from labctl.instruments.capabilities import Trace
-from labctl.instruments.frames.layout import Floats, FrameLayout, pulse
+from labctl.instruments.frames.layout import Floats, FrameLayout
+from labctl.instruments.frames.matched_filter import FilterBank, read_slots, samples_per_symbol
+from labctl.instruments.frames.pulses import pulse_train
+
+__all__ = ["Sync", "fit_phase", "read_slots", "synchronise"]
 
 _SEARCH_STEPS = 32
 _LEAST_PEAK = 7.0
@@ -45,10 +49,9 @@ def synchronise(trace: Trace, layout: FrameLayout, longest_delay_s: float) -> Sy
     The preamble's complex correlation has a peak whatever the phase; around it, the pulse offset
     of the largest fitted amplitude gives the start to 1/16 of a sample.
     """
-    step = _samples_per_symbol(trace, layout)
-    reference = np.zeros(layout.preamble_symbols * step, np.complex64)
-    shape = pulse(np.arange(step) / step).astype(np.float32)
-    reference[:] = np.outer(layout.preamble, shape).ravel()
+    ratio = samples_per_symbol(trace, layout)
+    samples = math.ceil(layout.preamble_symbols * ratio)
+    reference = pulse_train(layout.pulse_shape, layout.preamble, 1.0 / ratio, samples)
     lags = max(math.ceil(longest_delay_s / trace.interval_s), _LEAST_LAGS)
     head = len(reference) + lags
     record = np.asarray(trace.voltage_v[:head], np.float32)
@@ -61,36 +64,21 @@ def synchronise(trace: Trace, layout: FrameLayout, longest_delay_s: float) -> Sy
     best = int(np.argmax(correlation))
     background = float(np.median(correlation)) / math.sqrt(2.0 * math.log(2.0))
     peak = float(correlation[best]) / background if background > 0.0 else 0.0
-    if peak < _LEAST_PEAK:
+    if not peak >= _LEAST_PEAK:
         raise SynchronisationError(
             f"no preamble in the record (best correlation {peak:.1f} sigma, wanted {_LEAST_PEAK}): "
             "is the laser on, the light not blocked, the trigger cable connected?"
         )
     offsets = (np.arange(_SEARCH_STEPS + 1) / _SEARCH_STEPS - 0.5) * 2.0 + best
-    fits = [_fit_preamble(trace, layout, offset) for offset in offsets]
+    bank = FilterBank.of(layout.pulse_shape, ratio)
     return max(
         (
-            Sync(
-                start_s=trace.start_s + offset * trace.interval_s,
-                amplitude=math.hypot(a, b),
-                phase_rad=math.atan2(b, a),
-                noise=noise,
-                peak=peak,
-            )
-            for offset, (a, b, noise) in zip(offsets, fits, strict=True)
+            _fit_preamble(trace, layout, bank, ratio, float(offset), peak)
+            for offset in offsets
+            if offset >= 0.0
         ),
         key=lambda sync: sync.amplitude,
     )
-
-
-def read_slots(
-    trace: Trace, layout: FrameLayout, start_s: float, first_slot: int, slots: int
-) -> Floats:
-    """Return the matched-filter value in V of `slots` slots of the frame that begins at `start_s`.
-
-    Raises SynchronisationError where the record ends before the last of them.
-    """
-    return _filter(trace, layout, (start_s - trace.start_s) / trace.interval_s, first_slot, slots)
 
 
 def fit_phase(read: Floats, symbols: np.ndarray, times_s: np.ndarray) -> np.ndarray:
@@ -108,39 +96,18 @@ def fit_phase(read: Floats, symbols: np.ndarray, times_s: np.ndarray) -> np.ndar
     return np.asarray(solution / np.where(scale > 0.0, scale, 1.0))
 
 
-def _samples_per_symbol(trace: Trace, layout: FrameLayout) -> int:
-    ratio = 1.0 / (layout.symbol_rate_hz * trace.interval_s)
-    if ratio < 3.5 or abs(ratio - round(ratio)) > 1e-6:
-        raise SynchronisationError(
-            f"{ratio:.4g} samples per symbol in the record: must be a whole number of 4 or more "
-            f"(interval {trace.interval_s:.4g} s, symbol rate {layout.symbol_rate_hz:.4g} Hz)"
-        )
-    return round(ratio)
-
-
-def _filter(
-    trace: Trace, layout: FrameLayout, offset: float, first_slot: int, slots: int
-) -> Floats:
-    step = _samples_per_symbol(trace, layout)
-    base = math.floor(offset)
-    begin = base + first_slot * step
-    end = begin + slots * step
-    if begin < 0 or end > len(trace.voltage_v):
-        raise SynchronisationError(
-            f"frame reaches from sample {begin} to {end}, the record has {len(trace.voltage_v)}: "
-            "record for longer, or start earlier"
-        )
-    weights = pulse((np.arange(step) - (offset - base)) / step)
-    weights /= math.sqrt(float(np.sum(weights**2)))
-    return trace.voltage_v[begin:end].reshape(slots, step) @ weights.astype(np.float32)
-
-
-def _fit_preamble(trace: Trace, layout: FrameLayout, offset: float) -> tuple[float, float, float]:
-    if offset < 0.0:
-        return 0.0, 0.0, 0.0
-    read = _filter(trace, layout, offset, 0, layout.preamble_symbols)
+def _fit_preamble(
+    trace: Trace, layout: FrameLayout, bank: FilterBank, ratio: float, offset: float, peak: float
+) -> Sync:
     preamble = layout.preamble
+    read = bank.at(trace.voltage_v, offset + np.arange(len(preamble)) * ratio)
     design = np.stack([preamble.real, preamble.imag, np.ones_like(preamble.real)], axis=1)
     (a, b, offset_v), *_ = np.linalg.lstsq(design, read, rcond=None)
     residual = read - design @ np.array([a, b, offset_v])
-    return float(a), float(b), float(np.std(residual))
+    return Sync(
+        start_s=trace.start_s + offset * trace.interval_s,
+        amplitude=math.hypot(a, b),
+        phase_rad=math.atan2(b, a),
+        noise=float(np.std(residual)),
+        peak=peak,
+    )

@@ -1,8 +1,9 @@
 """Frames: where the preamble, the pilots and the payload of one layer lie, and their waveforms.
 
 A frame is a train of slots, one pulse each: preamble, guard, then per row a pilot slot, the row's
-modes, and a slot in which the client's receiver reads out the collected mode; a guard ends it. A
-pulse fills most of its slot and leaves the rest to the tails that finite bandwidth makes.
+modes, and a slot in which the client's receiver reads out the collected mode; a guard ends it. Rows
+too long for the light's coherence carry further pilots between their modes. A Hann pulse fills most
+of its slot and leaves the rest to the tails that finite bandwidth makes.
 """
 
 from __future__ import annotations
@@ -12,25 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import signal
 
 from labctl.errors import SettingError
+from labctl.instruments.frames.pulses import HANN, PulseShape
 
 Floats = npt.NDArray[np.float32]
 Complexes = npt.NDArray[np.complex64]
 
+Indices = npt.NDArray[np.int64]
+
 PEAK = 0.95
-_ROW_OVERHEAD = 2
-_PULSE_SHARE = 7.0 / 8.0
-
-
-def pulse(time_slots: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the pulse's field at times in slots from the slot's start: a Hann pulse of 7/8 slot.
-
-    It begins 1/8 slot early, so that what a causal receiver delays still ends within the slot.
-    """
-    phase = (time_slots + 0.125) / _PULSE_SHARE
-    inside = (phase > 0.0) & (phase < 1.0)
-    return np.where(inside, np.sin(math.pi * phase) ** 2, 0.0)
 
 
 def zadoff_chu(symbols: int) -> Complexes:
@@ -48,7 +41,11 @@ def zadoff_chu(symbols: int) -> Complexes:
 
 @dataclass(frozen=True)
 class FrameLayout:
-    """The slots of one layer's frame."""
+    """The slots of one layer's frame.
+
+    `pilot_spacing`: most modes between two pilots of a row; 0 is one pilot per row. A pulse that
+    reaches beyond its slot needs a guard as long as its reach; raises SettingError without.
+    """
 
     symbol_rate_hz: float
     sample_rate_hz: float
@@ -56,6 +53,8 @@ class FrameLayout:
     guard_symbols: int
     rows: int
     modes: int
+    pulse_shape: PulseShape = HANN
+    pilot_spacing: int = 0
 
     def __post_init__(self) -> None:
         ratio = self.sample_rate_hz / self.symbol_rate_hz
@@ -65,6 +64,13 @@ class FrameLayout:
                 self.sample_rate_hz,
                 "a whole multiple (4 or more) of the symbol rate",
             )
+        if self.pilot_spacing < 0:
+            raise SettingError("pilot_spacing", self.pilot_spacing, "0 or more")
+        reach = math.ceil(max(self.pulse_shape.early_slots, self.pulse_shape.late_slots - 1.0))
+        if self.guard_symbols < reach:
+            raise SettingError(
+                "guard_symbols", self.guard_symbols, f"{reach} or more, the reach of the pulse"
+            )
 
     @property
     def samples_per_symbol(self) -> int:
@@ -73,8 +79,30 @@ class FrameLayout:
 
     @property
     def row_slots(self) -> int:
-        """Slots per row: pilot, modes, readout."""
-        return self.modes + _ROW_OVERHEAD
+        """Slots per row: pilots, modes, readout."""
+        return self.pilots_per_row + self.modes + 1
+
+    @property
+    def pilots_per_row(self) -> int:
+        """One before the modes, and one before each further `pilot_spacing` of them."""
+        if self.pilot_spacing == 0:
+            return 1
+        return max(-(-self.modes // self.pilot_spacing), 1)
+
+    @property
+    def pilot_offsets(self) -> Indices:
+        """Slots of a row's pilots, counted from the row's first."""
+        return np.arange(self.pilots_per_row) * (self.pilot_spacing + 1)
+
+    @property
+    def mode_offsets(self) -> Indices:
+        """Slots of a row's modes, counted from the row's first."""
+        return np.setdiff1d(np.arange(self.row_slots - 1), self.pilot_offsets, assume_unique=True)
+
+    @property
+    def row_starts(self) -> Indices:
+        """Slot in which each row begins."""
+        return self.first_row_slot + np.arange(self.rows) * self.row_slots
 
     @property
     def first_row_slot(self) -> int:
@@ -103,10 +131,26 @@ class FrameLayout:
 
     @property
     def pilots(self) -> Complexes:
-        """One pilot symbol per row, alternately on X and on P, so that one quadrature sees both."""
-        symbols = np.ones(self.rows, np.complex64)
+        """Each row's first pilot symbol."""
+        return self.pilot_symbols[:, 0]
+
+    @property
+    def pilot_symbols(self) -> Complexes:
+        """All pilots (rows, pilots per row), in time alternately on X and on P.
+
+        So a receiver of one quadrature sees both.
+        """
+        symbols = np.ones(self.rows * self.pilots_per_row, np.complex64)
         symbols[1::2] = 1j
-        return symbols
+        return symbols.reshape(self.rows, self.pilots_per_row)
+
+    @property
+    def reference(self) -> tuple[Indices, Complexes]:
+        """What everybody knows of a frame: slots of preamble and pilots, and their fields."""
+        pilot_slots = self.row_starts[:, None] + self.pilot_offsets
+        slots = np.concatenate([np.arange(self.preamble_symbols), pilot_slots.ravel()])
+        symbols = np.concatenate([self.preamble, self.pilot_symbols.ravel()])
+        return slots.astype(np.int64), (np.float32(PEAK) * symbols).astype(np.complex64)
 
     def server_symbols(
         self, quadratures: Floats, scale: float, *, pilots: bool = True
@@ -119,17 +163,27 @@ class FrameLayout:
         frame = np.zeros(self.slots, np.complex64)
         rows = frame[self.first_row_slot : self.slots - self.guard_symbols]
         rows = rows.reshape(self.rows, self.row_slots)
-        rows[:, 1:-1] = (quadratures[:, 0::2] + 1j * quadratures[:, 1::2]) * np.float32(scale)
+        fields = (quadratures[:, 0::2] + 1j * quadratures[:, 1::2]) * np.float32(scale)
+        rows[:, self.mode_offsets] = fields
         if pilots:
             frame[: self.preamble_symbols] = np.float32(PEAK) * self.preamble
-            rows[:, 0] = np.float32(PEAK) * self.pilots
+            rows[:, self.pilot_offsets] = np.float32(PEAK) * self.pilot_symbols
         return frame
 
     def pulses(self, values: Floats) -> Floats:
-        """Return the field samples (slots * samples per symbol) of one real value per slot."""
-        times = np.arange(self.samples_per_symbol) / self.samples_per_symbol
-        shape = pulse(times).astype(np.float32)
-        return np.outer(values, shape).ravel()
+        """Return the field samples (slots * samples per symbol) of one real value per slot.
+
+        Tails that reach before the first slot or beyond the last are cut off.
+        """
+        step = self.samples_per_symbol
+        early = math.floor(self.pulse_shape.early_slots * step)
+        taps = early + math.ceil(self.pulse_shape.late_slots * step)
+        shape = self.pulse_shape.field((np.arange(taps) - early) / step).astype(np.float32)
+        if taps - early <= step and not shape[:early].any():
+            return np.outer(values, np.pad(shape[early:], (0, step - taps + early))).ravel()
+        train: Floats = signal.upfirdn(shape, values, up=step)
+        train = np.pad(train[early:], (0, step))[: len(values) * step]
+        return train.astype(np.float32, copy=False)
 
     def rotation_levels(self, coefficients: Floats) -> tuple[Floats, Floats]:
         """Return one row's control waveforms, real and imaginary, with peak 1; zero stays zero.
@@ -139,8 +193,8 @@ class FrameLayout:
         levels = np.zeros((2, self.row_slots), np.float32)
         largest = float(np.max(np.abs(coefficients)))
         if largest > 0.0:
-            levels[0, 1:-1] = coefficients[0::2] / np.float32(largest)
-            levels[1, 1:-1] = coefficients[1::2] / np.float32(largest)
+            levels[0, self.mode_offsets] = coefficients[0::2] / np.float32(largest)
+            levels[1, self.mode_offsets] = coefficients[1::2] / np.float32(largest)
         held = np.repeat(levels, self.samples_per_symbol, axis=1)
         return held[0], held[1]
 

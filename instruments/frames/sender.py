@@ -2,21 +2,67 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
+from labctl.errors import SettingError
 from labctl.instruments.capabilities import BiasPoint, TriggerSource
 from labctl.instruments.equipment import ServerEquipment
-from labctl.instruments.frames.layout import Complexes, FrameLayout, modulator_drive
+from labctl.instruments.frames.layout import Complexes, Floats, FrameLayout, modulator_drive
 from labctl.station_file import FrameTable
 from labctl.units import frequency_to_wavelength_m
+
+
+@dataclass(frozen=True)
+class Predistortion:
+    """What an I/Q modulator makes of fields driven to it, and its inverse.
+
+    Driven to x_i and x_q it puts out x_i + i gain exp(i quadrature_rad) x_q + carrier_i +
+    i carrier_q, in units of its largest field: `gain` is that of Q over I, the carrier what leaks.
+    Raises SettingError for a gain that is not above 0, or axes that are not apart.
+    """
+
+    gain: float = 1.0
+    quadrature_rad: float = 0.0
+    carrier_i: float = 0.0
+    carrier_q: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.gain < math.inf:
+            raise SettingError("gain", self.gain, "above 0")
+        if not abs(self.quadrature_rad) < math.pi / 2.0:
+            raise SettingError("quadrature_rad", self.quadrature_rad, "between -pi/2 and pi/2")
+        for name in ("carrier_i", "carrier_q"):
+            if not abs(getattr(self, name)) < 1.0:
+                raise SettingError(name, getattr(self, name), "between -1 and 1")
+
+    def made(self, drive_i: Floats, drive_q: Floats) -> Complexes:
+        """Return the field that comes out where these are driven."""
+        turned = np.complex64(1j * self.gain * np.exp(1j * self.quadrature_rad))
+        field = drive_i + turned * drive_q + np.complex64(complex(self.carrier_i, self.carrier_q))
+        return np.asarray(field, np.complex64)
+
+    def driven(self, wanted_i: Floats, wanted_q: Floats) -> tuple[Floats, Floats]:
+        """Return what to drive so that the wanted field comes out."""
+        if self == _NONE:
+            return wanted_i, wanted_q
+        sine, cosine = math.sin(self.quadrature_rad), math.cos(self.quadrature_rad)
+        drive_q = (wanted_q - np.float32(self.carrier_q)) / np.float32(self.gain * cosine)
+        drive_i = wanted_i - np.float32(self.carrier_i) + np.float32(self.gain * sine) * drive_q
+        return drive_i, drive_q
+
+
+_NONE = Predistortion()
 
 
 class FrameSender:
     """Uploads frames, plays one of them continuously or once per trigger.
 
-    The drive is linearised by the half-wave voltages of the station's constants.
+    The drive is linearised by the half-wave voltages of the station's constants, and corrected by
+    `predistortion`.
     """
 
     def __init__(
@@ -24,7 +70,9 @@ class FrameSender:
         equipment: ServerEquipment,
         frame: FrameTable,
         on_step: Callable[[str], None] = lambda step: None,
+        predistortion: Predistortion = _NONE,
     ) -> None:
+        self._predistortion = predistortion
         self._equipment = equipment
         self._frame = frame
         self._on_step = on_step
@@ -58,11 +106,21 @@ class FrameSender:
         equipment.bias_parent.lock(BiasPoint.QUADRATURE_PLUS)
 
     def upload(self, name: str, layout: FrameLayout, symbols: Complexes) -> None:
-        """Store a frame on both channels; `symbols` (slots,) in units of the largest field."""
+        """Store a frame on both channels; `symbols` (slots,) in units of the largest field.
+
+        Raises SettingError where they, or what corrects them, are beyond the largest field.
+        """
         drive = self._equipment.drive
-        for channel, part in zip(drive.channels, (symbols.real, symbols.imag), strict=True):
-            samples = modulator_drive(layout.pulses(np.ascontiguousarray(part)))
-            drive.generator.upload(channel, name, samples)
+        in_phase, quadrature = (
+            layout.pulses(np.ascontiguousarray(part)) for part in (symbols.real, symbols.imag)
+        )
+        for channel, field in zip(
+            drive.channels, self._predistortion.driven(in_phase, quadrature), strict=True
+        ):
+            largest = float(np.max(np.abs(field), initial=0.0))
+            if not largest <= 1.0:
+                raise SettingError("symbols", largest, "at most 1, the modulator's largest field")
+            drive.generator.upload(channel, name, modulator_drive(field))
 
     def play(self, name: str) -> None:
         """Play a stored frame over and over."""

@@ -9,13 +9,15 @@ from typing import Annotated
 import typer
 
 from labctl.cli import output
+from labctl.cli.calibration import DEFAULT_STORE
 from labctl.cli.choices import DEFAULT_RUNS, assumptions, images_of
 from labctl.data import shipped_station_path
 from labctl.data.models import load_network
 from labctl.errors import SettingError
-from labctl.inference import LinkLevel, Report, Request, run_inference
+from labctl.inference import LinkLevel, Report, Request, Stale, run_inference
 from labctl.protocols.leakage import Trust
-from labctl.protocols.receiver import Homodyne, emission_factor_of_noise_figure
+from labctl.protocols.receiver import Homodyne, ReceiverKind, emission_factor_of_noise_figure
+from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import Sampling, VerificationSettings
 
 
@@ -62,6 +64,35 @@ def infer(
         float | None,
         typer.Option(help="Amplifier noise figure in dB (mode link; default: quantum limit)."),
     ] = None,
+    receiver: Annotated[
+        ReceiverKind, typer.Option(help="Client's receiver (bench: an amplifier).")
+    ] = ReceiverKind.AMPLIFIER,
+    block_modes: Annotated[
+        int | None,
+        typer.Option(
+            help="Modes that the rotation collects at a time (mode link; default: a row)."
+        ),
+    ] = None,
+    rotation_loss_db_per_mode: Annotated[
+        float | None,
+        typer.Option(help="Loss of each element of the rotation, each way (mode link)."),
+    ] = None,
+    coupler_error_rad: Annotated[
+        float | None, typer.Option(help="Error of the rotation's couplers (mode link).")
+    ] = None,
+    phase_error_rad: Annotated[
+        float | None, typer.Option(help="Error of the rotation's phases (mode link).")
+    ] = None,
+    calibrations: Annotated[
+        Path, typer.Option(help="Folder of calibration records (bench link).")
+    ] = DEFAULT_STORE,
+    stale: Annotated[
+        Stale,
+        typer.Option(
+            help="Bench calibrations that do not apply: measure them now, refuse to run, or run "
+            "on them all the same, which the result then says."
+        ),
+    ] = Stale.CALIBRATE,
     weights_bits_limit: Annotated[
         float | None, typer.Option(help="Reject if the bound on bits per weight is above this.")
     ] = None,
@@ -75,6 +106,10 @@ def infer(
         "--efficiency": efficiency,
         "--electronic-noise": electronic_noise,
         "--noise-figure-db": noise_figure_db,
+        "--block-modes": block_modes,
+        "--rotation-loss-db-per-mode": rotation_loss_db_per_mode,
+        "--coupler-error-rad": coupler_error_rad,
+        "--phase-error-rad": phase_error_rad,
     }
     if link is LinkLevel.BENCH:
         _refuse_given(of_a_mode_link, "the bench link: the station and its light decide")
@@ -104,6 +139,13 @@ def infer(
         verification=VerificationSettings(weights_bits_limit=weights_bits_limit),
         station=(station or shipped_station_path()) if link is LinkLevel.BENCH else None,
         runs=runs,
+        receiver=receiver,
+        block_modes=block_modes,
+        rotation=Rotation(
+            rotation_loss_db_per_mode or 0.0, coupler_error_rad or 0.0, phase_error_rad or 0.0
+        ),
+        calibrations=calibrations,
+        stale=stale,
     )
     with output.progress("inference", images, "images") as advance:
         report = run_inference(request, on_images=advance, on_step=output.say_step)
@@ -130,6 +172,7 @@ def show(report: Report) -> None:
         {
             "accuracy": f"{report.accuracy:.2%} ± {values['accuracy_standard_error']:.2%}",
             "setting": f"μ = {values['mu']:g}, G = {values['gain']:g}, F = {values['F']:.3g}",
+            "calibration": _rests_on(report),
             "weights": f"{leak['weights_bits_per_real']:.4g} bit per real weight and query "
             "(honest client)",
             "weights, bound": f"{output.number(verdict['weights_bits_per_real_upper'])} bit per "
@@ -152,3 +195,13 @@ def show(report: Report) -> None:
             "run file": str(report.run_file),
         },
     )
+
+
+def _rests_on(report: Report) -> str:
+    """Say what records a bench run rests on, and what is doubtful about them."""
+    if report.calibration is None:
+        return "none: an exact link of the settings given"
+    records, doubts = report.calibration["records"], report.calibration["doubts"]
+    lines = [f"{len(records)} records"]
+    lines += [f"{routine} {why}" for routine, why in doubts.items()]
+    return "\n".join(lines)

@@ -151,13 +151,31 @@ def test_record_shorter_than_the_preamble_is_told(samples: int) -> None:
         synchronise(record(frame_symbols(), 0.0, 0.0, samples=samples), LAYOUT, LONGEST_DELAY_S)
 
 
-@pytest.mark.parametrize(
-    ("interval_s", "told"), [(1 / 90e6, "whole number"), (1 / 40e6, "whole number")]
-)
-def test_digitizer_out_of_step_with_the_symbols_is_told(interval_s: float, told: str) -> None:
+@pytest.mark.parametrize("interval_s", [1 / 69e6, 1 / 40e6, 1.0])
+def test_digitizer_too_slow_for_the_symbols_is_told(interval_s: float) -> None:
     trace = Trace(0.0, interval_s, np.zeros(5000, np.float32))
-    with pytest.raises(SynchronisationError, match=told):
+    with pytest.raises(SynchronisationError, match=r"must be 3\.5 or more"):
         synchronise(trace, LAYOUT, LONGEST_DELAY_S)
+
+
+def test_a_record_that_is_not_a_number_is_no_frame() -> None:
+    voltage = record(frame_symbols(), 40.0, 0.0).voltage_v.copy()
+    voltage[700] = np.nan
+    with pytest.raises(SynchronisationError, match="no preamble"):
+        synchronise(Trace(0.0, 1.0 / SAMPLE_RATE_HZ, voltage), LAYOUT, LONGEST_DELAY_S)
+
+
+def test_noise_never_looks_like_a_frame() -> None:
+    """200 records of noise, seeds 100 to 299: no one is taken for a frame."""
+    found = 0
+    for seed in range(100, 300):
+        voltage = np.random.default_rng(seed).normal(size=2000).astype(np.float32)
+        try:
+            synchronise(Trace(0.0, 1.0 / SAMPLE_RATE_HZ, voltage), LAYOUT, 1000 / SAMPLE_RATE_HZ)
+        except SynchronisationError:
+            continue
+        found += 1
+    assert found == 0
 
 
 # The matched filter.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl.errors import SettingError
-from labctl.instruments.frames.layout import PEAK, FrameLayout, modulator_drive, pulse, zadoff_chu
+from labctl.instruments.frames.layout import PEAK, FrameLayout, modulator_drive, zadoff_chu
+from labctl.instruments.frames.pulses import HANN
 
 odd_lengths = st.integers(1, 300).map(lambda half: 2 * half + 1)
 
@@ -47,7 +49,7 @@ def test_pulse_is_a_hann_of_7_8_slot_from_1_8_slot_early() -> None:
     times = np.linspace(-0.5, 1.5, 2001)
     expected = 0.5 - 0.5 * np.cos(2.0 * math.pi * (times + 0.125) / 0.875)
     expected[(times < -0.125) | (times > 0.75)] = 0.0
-    assert np.allclose(pulse(times), expected, atol=1e-12)
+    assert np.allclose(HANN.field(times), expected, atol=1e-12)
 
 
 @settings(deadline=None)
@@ -110,7 +112,7 @@ def test_pulses_scale_with_their_symbol_and_keep_to_their_slot() -> None:
     frame = layout()
     values = np.arange(frame.slots, dtype=np.float32)
     shaped = frame.pulses(values).reshape(frame.slots, 8)
-    samples = pulse(np.arange(8) / 8.0)
+    samples = HANN.field(np.arange(8) / 8.0)
     assert np.allclose(shaped, np.outer(values, samples), rtol=1e-6)
     assert not shaped[:, 6:].any()
 
@@ -145,3 +147,46 @@ def test_modulator_drive_makes_the_field_linear(field: float) -> None:
 def test_samples_must_divide_the_slot_into_4_or_more(sample_rate_hz: float) -> None:
     with pytest.raises(SettingError, match="whole multiple"):
         layout(sample_rate_hz=sample_rate_hz)
+
+
+# Rows with further pilots.
+
+
+@settings(deadline=None)
+@given(st.integers(1, 6), st.integers(1, 40), st.integers(0, 50))
+def test_pilots_lie_at_most_their_spacing_of_modes_apart(
+    rows: int, modes: int, spacing: int
+) -> None:
+    frame = replace(layout(rows, modes), pilot_spacing=spacing)
+    offsets, carried = frame.pilot_offsets, frame.mode_offsets
+    assert offsets[0] == 0
+    assert len(carried) == modes
+    assert sorted([*offsets, *carried]) == list(range(frame.row_slots - 1))
+    if spacing:
+        assert all(np.diff([*offsets, frame.row_slots - 1]) <= spacing + 1)
+    else:
+        assert len(offsets) == 1
+
+
+def test_a_row_with_further_pilots_carries_all_its_modes_and_leaves_pilots_unrotated() -> None:
+    frame = replace(layout(rows=2, modes=4), pilot_spacing=2)
+    quadratures = np.arange(16, dtype=np.float32).reshape(2, 8) + 1.0
+    rows = frame.server_symbols(quadratures, 0.01)[36:-5].reshape(2, 7)
+    expected = 0.01 * (quadratures[:, 0::2] + 1j * quadratures[:, 1::2])
+    assert np.allclose(rows[:, [1, 2, 4, 5]], expected)
+    assert np.allclose(rows[:, [0, 3]], PEAK * np.array([[1.0, 1j], [1.0, 1j]]))
+    real, _ = frame.rotation_levels(np.ones(8, np.float32))
+    assert np.array_equal(real[::8], [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0])
+
+
+def test_reference_is_what_a_frame_without_payload_shows() -> None:
+    frame = replace(layout(rows=3, modes=5), pilot_spacing=2)
+    slots, symbols = frame.reference
+    whole = frame.server_symbols(np.zeros((3, 10), np.float32), 1.0)
+    assert np.array_equal(np.flatnonzero(whole), slots)
+    assert np.allclose(whole[slots], symbols)
+
+
+def test_a_negative_pilot_spacing_is_refused() -> None:
+    with pytest.raises(SettingError, match="pilot_spacing"):
+        replace(layout(), pilot_spacing=-1)

@@ -1,0 +1,109 @@
+"""The client's rotation as it is built: a line of elements that lose light and miss their setting.
+
+The b modes of a block are collected by b elements. Element k turns by the angle whose sine is |c_k|
+over the norm of c_1 ... c_k, and shifts mode k's phase. Each loses a share of the light, both on
+the way in and on the way out, and is off by an angle and a phase of its own; the phases add up
+along the line. The way out undoes what the elements do, errors included, so that errors change
+which mode is collected, c', and nothing else: c' has unit norm, and the client's value is that of
+c' instead of c.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from labctl.errors import SettingError
+from labctl.protocols.encoding import Blocks, Floats
+from labctl.units import db_to_ratio
+
+MOST_LOSS_DB_PER_MODE = 100.0
+_MOST_ERROR_RAD = math.pi
+_ALL_DB = 1000.0
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Loss of one element in dB, standard deviations of its angle and its phase in rad."""
+
+    loss_db_per_mode: float = 0.0
+    coupler_error_rad: float = 0.0
+    phase_error_rad: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, most, unit in (
+            ("loss_db_per_mode", MOST_LOSS_DB_PER_MODE, "dB"),
+            ("coupler_error_rad", _MOST_ERROR_RAD, "rad"),
+            ("phase_error_rad", _MOST_ERROR_RAD, "rad"),
+        ):
+            value = getattr(self, name)
+            if not 0.0 <= value <= most:
+                raise SettingError(f"rotation {name}", value, f"0 to {most:.4g} {unit}")
+
+    @property
+    def exact(self) -> bool:
+        """Whether every element does what it is set to."""
+        return self.coupler_error_rad == self.phase_error_rad == 0.0
+
+    def loss_db(self, block_modes: int) -> float:
+        """Return the loss in dB of a block of that many modes, each way; 1000 dB is all of it."""
+        return min(block_modes * self.loss_db_per_mode, _ALL_DB)
+
+    def transmittance(self, block_modes: int) -> float:
+        """Return the transmittance of a block of that many modes, in and out together."""
+        return db_to_ratio(-2.0 * self.loss_db(block_modes))
+
+    def overlap(self, block_modes: int) -> float:
+        """Return the mean of Re <c, c'>, which scales the signal, for modes of equal weight.
+
+        With E cos = exp(-sigma^2/2) for each error: mode k passes the b - k + 1 elements from its
+        own on (the first mode, whose element turns by 90 degrees whatever happens, the b - 1
+        others) and the phases of elements 1 to k.
+        """
+        place = np.arange(1, block_modes + 1)
+        passed = np.where(place == 1, block_modes - 1, block_modes - place + 1)
+        exponent = self.coupler_error_rad**2 * passed + self.phase_error_rad**2 * place
+        return float(np.mean(np.exp(-0.5 * exponent)))
+
+    def signal_to_noise(self, ideal: float, block_modes: int) -> float:
+        """Return F of an inner product whose F is `ideal` in an exact rotation of the same loss.
+
+        The share r^2 of the signal's variance stays signal, the rest adds to the noise.
+        """
+        kept = self.overlap(block_modes) ** 2
+        return kept * ideal / (1.0 + (1.0 - kept) * ideal)
+
+    def draw_errors(
+        self, block_modes: int, generator: np.random.Generator
+    ) -> npt.NDArray[np.float64]:
+        """Return a unit's fixed errors (b, 2): each element's angle and phase in rad."""
+        spread = (self.coupler_error_rad, self.phase_error_rad)
+        return generator.standard_normal((block_modes, 2)) * spread
+
+
+IDEAL_ROTATION = Rotation()
+
+
+def made(coefficients: Floats, blocks: Blocks, errors: npt.NDArray[np.float64]) -> Floats:
+    """Return what a line with these errors collects when set to `coefficients` (images, 2n).
+
+    Of a short last block, what its empty slots add is vacuum: it has less than unit norm. Blocks
+    of zeros stay zero.
+    """
+    split = blocks.split(coefficients).astype(np.float64)
+    wanted = split[..., 0::2] + 1j * split[..., 1::2]
+    power = np.abs(wanted) ** 2
+    before = np.cumsum(power, axis=-1) - power
+    angle = np.arctan2(np.abs(wanted), np.sqrt(np.maximum(before, 0.0)))
+    angle[..., 0] = math.pi / 2.0
+    angle[..., 1:] += errors[1:, 0]
+    passed_on = np.ones_like(angle)
+    passed_on[..., :-1] = np.cumprod(np.cos(angle[..., :0:-1]), axis=-1)[..., ::-1]
+    phase = np.angle(wanted) + np.cumsum(errors[:, 1])
+    result = np.sin(angle) * passed_on * np.exp(1j * phase)
+    result[~wanted.any(axis=-1)] = 0.0
+    interleaved = np.stack([result.real, result.imag], axis=-1).reshape(split.shape)
+    return np.ascontiguousarray(blocks.join(interleaved.astype(np.float32)))
