@@ -16,7 +16,7 @@ from labctl.instruments.equipment import Equipment
 from labctl.instruments.frames.dsp import read_slots
 from labctl.instruments.frames.layout import Complexes, Floats, FrameLayout
 from labctl.instruments.frames.recorder import Recorder
-from labctl.instruments.frames.sender import FrameSender
+from labctl.instruments.frames.sender import FrameSender, Predistortion
 
 Party = Literal["server", "client"]
 
@@ -66,7 +66,13 @@ class CalibrationBench:
         """Use what is known from now on."""
         self.knowledge = knowledge
         self.equipment = knowledge.applied(self._nominal)
-        self.sender = FrameSender(self.equipment.server, self.equipment.frame, self.on_step)
+        server = self.equipment.server
+        self.sender = FrameSender(
+            server,
+            self.equipment.frame,
+            self.on_step,
+            predistortion=Predistortion(gain=server.constants.iq_gain),
+        )
 
     def count(self, full: int, least: int = _LEAST_READINGS) -> int:
         """Return how many readings or records to take where a full calibration takes `full`."""

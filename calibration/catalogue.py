@@ -3,6 +3,37 @@
 from __future__ import annotations
 
 from labctl.calibration.routine import Routine
+from labctl.calibration.routines.amplifier import Amplifier
+from labctl.calibration.routines.attenuator import AttenuatorCurve
+from labctl.calibration.routines.balance import Balance
+from labctl.calibration.routines.bias_points import BiasPoints
+from labctl.calibration.routines.channel import Channel
+from labctl.calibration.routines.clearance import Clearance
+from labctl.calibration.routines.efficiency import ClientEfficiency, Efficiency
+from labctl.calibration.routines.electronic_noise import ElectronicNoise
+from labctl.calibration.routines.electronics import Electronics
 from labctl.calibration.routines.half_wave_voltage import HalfWaveVoltage
+from labctl.calibration.routines.linearisation import Linearisation
+from labctl.calibration.routines.lo_phase import LoPhase
+from labctl.calibration.routines.photon_number import PhotonNumber
+from labctl.calibration.routines.rotation import RotationFidelity
+from labctl.calibration.routines.shot_noise import ShotNoise
 
-ROUTINES: tuple[Routine, ...] = (HalfWaveVoltage(),)
+ROUTINES: tuple[Routine, ...] = (
+    Electronics(),
+    HalfWaveVoltage(),
+    BiasPoints(),
+    Linearisation(),
+    AttenuatorCurve(),
+    PhotonNumber(),
+    LoPhase(),
+    ElectronicNoise(),
+    Balance(),
+    ShotNoise(),
+    Clearance(),
+    Efficiency(),
+    Channel(),
+    Amplifier(),
+    ClientEfficiency(),
+    RotationFidelity(),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
+from labctl.clock import Clock
 from labctl.instruments.capabilities import (
     Attenuator,
     Digitizer,
@@ -14,6 +15,7 @@ from labctl.instruments.capabilities import (
     VoltageSource,
     WaveformGenerator,
 )
+from labctl.instruments.transports.opening import open_clock
 from labctl.station import Station
 from labctl.station_file import (
     ClientConstants,
@@ -22,6 +24,7 @@ from labctl.station_file import (
     OutputRole,
     PairRole,
     ServerConstants,
+    library_of,
 )
 from labctl.units import dbm_to_w, wavelength_to_frequency_hz
 
@@ -132,11 +135,12 @@ class ClientEquipment:
 
 @dataclass(frozen=True)
 class Equipment:
-    """Both benches and the timing that the parties agree on."""
+    """Both benches, the timing that the parties agree on, and the instruments' time."""
 
     server: ServerEquipment
     client: ClientEquipment
     frame: FrameTable
+    clock: Clock
 
 
 def equipment_of(station: Station) -> Equipment:
@@ -177,6 +181,7 @@ def equipment_of(station: Station) -> Equipment:
             constants=client.constants,
         ),
         frame=station.table.frame,
+        clock=open_clock(library_of(station.table, station.path), station.record),
     )
 
 

@@ -74,7 +74,9 @@ class ServerConstants(_Table):
     """What is known of the server's hardware.
 
     `monitor_ratio`: optical power into the attenuators over the power on the monitor's head.
-    `fixed_attenuation_db`: all loss from there to the fibre with the attenuator at 0 dB.
+    `fixed_attenuation_db`: all loss from there to the fibre with the attenuator at 0 dB;
+    `attenuator_slope`: what its dB are in dB. `iq_gain`: field of child Q over that of child I at
+    the same drive in units of their half-wave voltages.
     `efficiency`: of the receiver, detector and mode matching. `transmittance` of the round trip
     with its standard uncertainty.
     """
@@ -90,6 +92,8 @@ class ServerConstants(_Table):
     transmittance: Fraction
     transmittance_uncertainty: NotNegative
     excess_noise_uncertainty: NotNegative
+    iq_gain: Positive = 1.0
+    attenuator_slope: Positive = 1.0
 
 
 class ClientConstants(_Table):

@@ -37,7 +37,9 @@ _LEAST_COHERENCE = 0.7
 # One frame's preamble shows the laser's phase noise over the delay between its light and the local
 # oscillator; only the slow part of it must be followed.
 _LOOP_GAIN = 0.15
-_BLOCKED_RECORDS = 4
+# The shot-noise unit's own scatter counts in every verdict: short frames take more records.
+_BLOCKED_RECORDS, _MOST_RECORDS = 4, 64
+_BLOCKED_SAMPLES = 200_000
 _ROTATION_NAME = "ROTATION"
 
 RawSink = Callable[[str, Floats], None]
@@ -75,7 +77,7 @@ class BenchLink:
         self._layouts = self._transmitter.layouts
         self._arrival_s: float | None = None
         self._client_phase_rad = 0.0
-        self._clocks: dict[int, Clock] = {}
+        self._clocks: dict[str, Clock] = {}
 
     def prepare(self, layers: list[LayerLight]) -> None:
         """Switch on, level and upload every layer, align phases and ranges."""
@@ -86,6 +88,10 @@ class BenchLink:
             (self._settings.receiver.gain - 1.0) / self._client.constants.gain_per_v
         )
         self._transmitter.prepare(layers)
+        longest = max(self._layouts, key=lambda index: self._layouts[index].slots)
+        self._on_step("clocks: longest frame")
+        self._align(longest)
+        self._learn_clocks(longest)
         for light in layers:
             self._on_step(f"layer {light.layer + 1}: find frame, align phases")
             self._align(light.layer)
@@ -99,7 +105,9 @@ class BenchLink:
         self._transmitter.select(layer)
         self._on_step("shot noise: shutter closed")
         self._server.shutter.set(self._server.constants.shutter_closed_v)
-        blocked, samples = self._noise(layer, _BLOCKED_RECORDS)
+        wanted = math.ceil(_BLOCKED_SAMPLES / self._layouts[layer].slots)
+        records = min(max(wanted, _BLOCKED_RECORDS), _MOST_RECORDS)
+        blocked, samples = self._noise(layer, records)
         self._on_step("electronic noise: laser off")
         self._server.laser.set_emission(False)
         electronic, _ = self._noise(layer, 1)
@@ -140,7 +148,6 @@ class BenchLink:
             assert server_trace is not None
             self._client_side.fit_range(client_trace)
             self._server_side.fit_range(server_trace)
-        self._clocks[layer] = self._client_clock(layer)
         syncs = [
             self._sync(layer, self._record(layer, both=False, duration_s=head_s)[0])
             for _ in range(_PHASE_ROUNDS)
@@ -155,13 +162,16 @@ class BenchLink:
         self._arrival_s = start_s - self._client.constants.detector_delay_s
         self._turn_client(float(np.angle(phasor)))
 
-    def _client_clock(self, layer: int) -> Clock:
-        """Return how the client's digitizer runs against the server's generator.
+    def _learn_clocks(self, layer: int) -> None:
+        """Learn how both digitizers run against the generator, from a frame without rotation.
 
-        Only without rotation does the client see pilots along the whole frame.
+        Only then does the client see pilots along the whole frame, and only a long frame tells.
         """
-        trace, _ = self._record(layer, both=False)
-        return recover_clock(trace, self._layouts[layer], self._sync(layer, trace))
+        client_trace, server_trace = self._record(layer, both=True)
+        assert server_trace is not None
+        for party, trace in (("client", client_trace), ("server", server_trace)):
+            sync = self._sync(layer, trace)
+            self._clocks[party] = recover_clock(trace, self._layouts[layer], sync)
 
     def _turn_client(self, error_rad: float) -> None:
         self._client_phase_rad = math.remainder(self._client_phase_rad - error_rad, 2.0 * math.pi)
@@ -229,7 +239,7 @@ class BenchLink:
         layout = self._layouts[layer]
         sync = self._sync(layer, trace)
         rows = layout.rows * layout.row_slots
-        clock = self._clocks[layer].moved(sync)
+        clock = self._clocks["client"].moved(sync)
         slots = clock.read(trace, layout, layout.first_row_slot, rows)
         self._turn_client(_LOOP_GAIN * sync.phase_rad)
         return slots.reshape(layout.rows, layout.row_slots)[:, -1].astype(np.float32)
@@ -242,7 +252,7 @@ class BenchLink:
         correlated weights.
         """
         layout, blocks = self._layouts[light.layer], light.blocks
-        clock = recover_clock(trace, layout, self._sync(light.layer, trace))
+        clock = self._clocks["server"].moved(self._sync(light.layer, trace))
         read = clock.read(trace, layout, 0, layout.slots - layout.guard_symbols)
         symbols = self._sent(light)
         known = np.ones(len(read), bool)

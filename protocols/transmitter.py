@@ -10,7 +10,7 @@ import numpy as np
 from labctl.errors import InstrumentError, SettingError, SignalError
 from labctl.instruments.equipment import ServerEquipment
 from labctl.instruments.frames.layout import PEAK, FrameLayout
-from labctl.instruments.frames.sender import FrameSender
+from labctl.instruments.frames.sender import FrameSender, Predistortion
 from labctl.protocols.encoding import Floats
 from labctl.protocols.link import LayerLight
 from labctl.station_file import FrameTable
@@ -39,7 +39,9 @@ class Transmitter:
         self._equipment = equipment
         self._mean_photons = mean_photons
         self._on_step = on_step
-        self._sender = FrameSender(equipment, frame, on_step)
+        # Carrier and quadrature are settled anew with each lock of the biases; the gain stays.
+        gain = Predistortion(gain=equipment.constants.iq_gain)
+        self._sender = FrameSender(equipment, frame, on_step, predistortion=gain)
         self._selected: int | None = None
         self.layouts: dict[int, FrameLayout] = {}
         self.scale = 1.0
@@ -109,7 +111,8 @@ class Transmitter:
                 "the modulator biased and driven, the head on its tap?"
             )
         at_zero_db = per_mode * db_to_ratio(-constants.fixed_attenuation_db)
-        attenuation_db = ratio_to_db(at_zero_db / self._mean_photons)
+        wanted_db = ratio_to_db(at_zero_db / self._mean_photons)
+        attenuation_db = wanted_db / constants.attenuator_slope
         try:
             self._equipment.attenuator.set_attenuation(attenuation_db)
         except InstrumentError as error:

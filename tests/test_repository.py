@@ -13,7 +13,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("labctl", "instruments", "protocols", "calibration", "data")
-IGNORED = re.compile(r"(^|/)(\.[a-z_]+|__pycache__|[^/]+\.egg-info|build|dist|labctl-runs|labctl-calibration)/")
+IGNORED = re.compile(
+    r"(^|/)(\.[a-z_]+|__pycache__|[^/]+\.egg-info|build|dist|labctl-runs|labctl-calibration)/"
+)
 
 
 def files() -> list[Path]:

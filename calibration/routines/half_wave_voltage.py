@@ -8,7 +8,6 @@ least carrier leaves there, as cos(u). V_pi counts in volts of the generator tha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +31,7 @@ _POINTS = 25
 _READINGS = 12
 _REACH_V_PI = 1.4
 _LEAST_SWING_SIGMA = 20.0
+_LEAST_RUNS_PROBABILITY = 1e-3
 
 
 def mean_power(
@@ -82,7 +82,9 @@ class HalfWaveVoltage:
             raw[f"amplitude_{part}_v"] = sweep.amplitude_v
             raw[f"power_{part}_w"] = sweep.power_w
             raw[f"error_{part}_w"] = sweep.error_w
-        return Outcome(quantities, raw, lambda figure: _draw(figure, sweeps))
+        return Outcome(
+            quantities, raw, lambda figure: _draw(figure, sweeps), remarks=_remarks(sweeps)
+        )
 
     def _sweep(self, bench: CalibrationBench, index: int) -> _Sweep:
         drive = bench.equipment.server.drive
@@ -120,16 +122,31 @@ def _fitted(
             f"child {child}: power moves by {swing_w:.2g} W over the sweep, its noise: "
             "is the laser on, the drive connected, the bias not stuck at a peak?"
         )
+    at_nominal = int(np.argmin(np.abs(amplitude_v - nominal_v)))
+    if not power_w[at_nominal] > power_w[0]:
+        raise CalibrationError(
+            f"child {child}: power falls where the drive grows: is the bias stuck at a peak, not "
+            "locked to the null?"
+        )
     start = (float(power_w.min()), swing_w, nominal_v, 0.0)
     what = f"half-wave voltage of child {child}"
     fit = fit_curve(mean_power, amplitude_v, power_w, error_w, start, what=what)
     v_pi_v = abs(float(fit.values[2]))
-    if not 0.5 < v_pi_v / nominal_v < 2.0 or math.isnan(v_pi_v):
+    if not 0.5 < v_pi_v / nominal_v < 2.0 or not float(fit.values[1]) > 0.0:
         raise CalibrationError(
             f"child {child}: half-wave voltage {v_pi_v:.3g} V is far from the nominal "
             f"{nominal_v:.3g} V: is the drive connected to this child, the station file right?"
         )
     return _Sweep(amplitude_v, power_w, error_w, fit)
+
+
+def _remarks(sweeps: Mapping[str, _Sweep]) -> tuple[str, ...]:
+    return tuple(
+        f"child {part}: readings are not scattered about the curve as noise would be: did light or "
+        "bias drift?"
+        for part, sweep in sweeps.items()
+        if sweep.fit.runs_probability < _LEAST_RUNS_PROBABILITY
+    )
 
 
 def _draw(figure: Figure, sweeps: Mapping[str, _Sweep]) -> None:

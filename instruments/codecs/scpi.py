@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from labctl.instruments.codecs.scpi_input import MessageInput
-from labctl.instruments.codecs.scpi_status import OPERATION_COMPLETE, ScpiError, Status
+from labctl.instruments.codecs.scpi_status import (
+    MASTER_SUMMARY,
+    OPERATION_COMPLETE,
+    ScpiError,
+    Status,
+)
 from labctl.instruments.codecs.scpi_syntax import ProgramUnit, header_expression, program_units
 from labctl.instruments.codecs.scpi_values import Integer, Kind, Parameter
 
@@ -114,7 +119,8 @@ class ScpiCore:
     operation is still running: *OPC?, *WAI and *OPC wait for it. Error replies follow
     `error_style`, the error queue holds `error_depth` entries. A message has at most
     `message_bytes` and replies that wait at most `output_bytes` (beyond: -363, -430). `patterns`
-    are the headers of all commands.
+    are the headers of all commands. `last_may_lack` is for instruments that take a comma with
+    nothing behind it for an omitted last parameter, which IEEE 488.2 does not allow.
     """
 
     def __init__(
@@ -129,9 +135,11 @@ class ScpiCore:
         error_style: str = KEYSIGHT_ERRORS,
         message_bytes: int = 1 << 28,
         output_bytes: int = 1 << 28,
+        last_may_lack: bool = False,
     ) -> None:
         self._identity, self._reset, self._trigger = identity, reset, trigger
         self._busy = busy
+        self._last_may_lack = last_may_lack
         self.status = Status(error_depth, error_style)
         declared = [*commands, *self._common_commands()]
         self.patterns = tuple(command.pattern for command in declared)
@@ -172,6 +180,7 @@ class ScpiCore:
         reply, start = self._output[0], self._sent
         if start == 0 and len(reply) <= limit:
             self._output.popleft()
+            self._note_reasons()
             return reply, True
         chunk = bytes(memoryview(reply)[start : start + limit])
         self._sent += len(chunk)
@@ -179,6 +188,7 @@ class ScpiCore:
             return chunk, False
         self._output.popleft()
         self._sent = 0
+        self._note_reasons()
         return chunk, True
 
     def read_timed_out(self) -> None:
@@ -195,7 +205,18 @@ class ScpiCore:
         self._completion_asked = False
 
     def status_byte(self) -> int:
-        """Return the status byte."""
+        """Return the status byte as a serial poll would read it; bit 6 is the service request."""
+        self._note_completion()
+        return self.status.polled_byte(bool(self._output))
+
+    def serial_poll(self) -> int:
+        """Return the status byte and end the service request (IEEE 488.2 section 11.2.2.1)."""
+        value = self.status_byte()
+        self.status.end_request()
+        return value
+
+    def master_status(self) -> int:
+        """Return the status byte as *STB? tells it; bit 6 is the master summary."""
         self._note_completion()
         return self.status.byte(bool(self._output))
 
@@ -206,6 +227,11 @@ class ScpiCore:
     def _drop_output(self) -> None:
         self._output.clear()
         self._sent = 0
+        self._note_reasons()
+
+    def _note_reasons(self) -> None:
+        if self.status.service_enable:
+            self.status.note_reasons(bool(self._output))
 
     def _remember(self, data: bytes) -> None:
         """Cache the steps of a short write that is exactly one message."""
@@ -251,9 +277,11 @@ class ScpiCore:
                 self.status.fault(fault)
                 if -200 < fault.code <= -100:
                     self._steps.clear()
+            self._note_reasons()
         if self._parts:
             self._answer(b";".join(self._parts) + b"\n")
             self._parts.clear()
+            self._note_reasons()
         return True
 
     def _perform(self, step: _Step) -> None:
@@ -280,7 +308,7 @@ class ScpiCore:
 
     def _resolve(self, message: bytes) -> Iterable[_Step]:
         try:
-            for unit in program_units(message):
+            for unit in program_units(message, last_may_lack=self._last_may_lack):
                 yield self._step(unit)
         except ScpiError as fault:
             yield _Step(fault=fault)
@@ -308,7 +336,7 @@ class ScpiCore:
             action("*OPC", lambda _: self._ask_completion()),
             Command("*OPC", ask=readout("*OPC", lambda _: "1").ask, waits=True),
             action("*RST", lambda _: self._reset()),
-            readout("*STB", lambda _: str(self.status_byte())),
+            readout("*STB", lambda _: str(self.master_status())),
             readout("*TST", lambda _: "0"),
             Command("*WAI", action("*WAI", lambda _: None).do, waits=True),
             readout(":SYSTem:ERRor[:NEXT]", lambda _: status.next_error()),
@@ -320,7 +348,8 @@ class ScpiCore:
         self.status.event_enable = mask
 
     def _enable_service(self, _: Suffixes, mask: int) -> None:
-        self.status.service_enable = mask & ~64
+        self.status.service_enable = mask & ~MASTER_SUMMARY
+        self.status.note_reasons(bool(self._output))
 
     def _clear_status(self) -> None:
         self._completion_asked = False

@@ -38,6 +38,7 @@ ERROR_TEXTS = {
 OPERATION_COMPLETE, QUERY_ERROR, DEVICE_ERROR, EXECUTION_ERROR, COMMAND_ERROR = 1, 4, 8, 16, 32
 POWER_ON = 128
 ERRORS_WAIT, MESSAGE_WAITS, EVENT_SUMMARY, MASTER_SUMMARY = 4, 16, 32, 64
+REQUEST_SERVICE = MASTER_SUMMARY
 
 
 class ScpiError(Exception):
@@ -66,6 +67,8 @@ class Status:
         self.event = POWER_ON
         self.event_enable = 0
         self.service_enable = 0
+        self._reasons = 0
+        self._requests_service = False
 
     def fault(self, fault: ScpiError) -> None:
         """Queue an error; in a full queue -350 takes the place of the newest entry."""
@@ -91,8 +94,30 @@ class Status:
         self.event = 0
 
     def byte(self, message_waits: bool) -> int:
-        """Return the status byte with its master summary bit."""
+        """Return the status byte as *STB? tells it: bit 6 is the master summary."""
+        value = self._summaries(message_waits)
+        return value | MASTER_SUMMARY if value & self.service_enable else value
+
+    def polled_byte(self, message_waits: bool) -> int:
+        """Return the status byte as a serial poll reads it: bit 6 is the request for service."""
+        self.note_reasons(message_waits)
+        value = self._summaries(message_waits)
+        return value | REQUEST_SERVICE if self._requests_service else value
+
+    def note_reasons(self, message_waits: bool) -> None:
+        """Request service if an enabled summary bit has risen; withdraw that if none is left."""
+        reasons = self._summaries(message_waits) & self.service_enable
+        if reasons & ~self._reasons:
+            self._requests_service = True
+        elif not reasons:
+            self._requests_service = False
+        self._reasons = reasons
+
+    def end_request(self) -> None:
+        """A serial poll has read the request: only a new reason makes another."""
+        self._requests_service = False
+
+    def _summaries(self, message_waits: bool) -> int:
         value = ERRORS_WAIT if self._errors else 0
         value |= MESSAGE_WAITS if message_waits else 0
-        value |= EVENT_SUMMARY if self.event & self.event_enable else 0
-        return value | MASTER_SUMMARY if value & self.service_enable else value
+        return value | EVENT_SUMMARY if self.event & self.event_enable else value

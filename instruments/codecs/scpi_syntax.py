@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from labctl.instruments.codecs.ieee488 import BlockError, block_span
@@ -23,6 +24,7 @@ _STRINGS = {ord(q): re.compile(b"%c((?:[^%c]|%c%c)*)%c" % ((ord(q),) * 5)) for q
 _NODE = re.compile(r"(\[?):?([A-Za-z_*][A-Za-z_]*)(#?)(\]?)")
 
 
+@lru_cache(maxsize=4096)
 def header_expression(pattern: str) -> re.Pattern[str]:
     """Compile a header pattern such as `[:SOURce#]:FREQuency`, to match upper-case headers.
 
@@ -45,11 +47,11 @@ class ProgramUnit(NamedTuple):
     parameters: tuple[Parameter, ...]
 
 
-def program_units(message: bytes) -> Iterator[ProgramUnit]:
+def program_units(message: bytes, *, last_may_lack: bool = False) -> Iterator[ProgramUnit]:
     """Split a message (without its terminator) into units; raises ScpiError where it is wrong.
 
     A header without leading colon continues the path of the one before; common commands (`*`)
-    leave the path as it is.
+    leave the path as it is. `last_may_lack` lets nothing follow the last comma of a unit.
     """
     path, at = "", 0
     while (at := _skip_blank(message, at, also=b";")) < len(message):
@@ -62,7 +64,7 @@ def program_units(message: bytes) -> Iterator[ProgramUnit]:
         else:
             header = name if name.startswith(":") else f"{path}:{name}"
             path = header.rpartition(":")[0]
-        parameters, at = _parameters(message, match.end())
+        parameters, at = _parameters(message, match.end(), last_may_lack)
         yield ProgramUnit(header, bool(match.group(2)), parameters)
 
 
@@ -72,14 +74,14 @@ def _skip_blank(message: bytes, at: int, also: bytes = b"") -> int:
     return at
 
 
-def _parameters(message: bytes, at: int) -> tuple[tuple[Parameter, ...], int]:
+def _parameters(message: bytes, at: int, last_may_lack: bool) -> tuple[tuple[Parameter, ...], int]:
     """Read parameters up to the next `;` or the end; returns them and where they stop."""
     found: list[Parameter] = []
     at = _skip_blank(message, at)
     if at == len(message) or message[at] == ord(";"):
         return (), at
     while True:
-        items, at = _elements(message, at)
+        items, at = _elements(message, at, last_may_lack)
         found += items
         at = _skip_blank(message, at)
         if at == len(message) or message[at] == ord(";"):
@@ -89,7 +91,7 @@ def _parameters(message: bytes, at: int) -> tuple[tuple[Parameter, ...], int]:
         at = _skip_blank(message, at + 1)
 
 
-def _elements(message: bytes, at: int) -> tuple[list[Parameter], int]:
+def _elements(message: bytes, at: int, last_may_lack: bool) -> tuple[list[Parameter], int]:
     """Read one special element, or as many plain ones as stand in a row."""
     first = message[at] if at < len(message) else ord(";")
     if first in _STRINGS:
@@ -101,10 +103,10 @@ def _elements(message: bytes, at: int) -> tuple[list[Parameter], int]:
         if close < 0:
             raise ScpiError(-102)
         return [Parameter(Form.EXPRESSION, message[at : close + 1])], close + 1
-    return _plain_elements(message, at)
+    return _plain_elements(message, at, last_may_lack)
 
 
-def _plain_elements(message: bytes, at: int) -> tuple[list[Parameter], int]:
+def _plain_elements(message: bytes, at: int, last_may_lack: bool) -> tuple[list[Parameter], int]:
     match = _RUN.match(message, at)
     end = match.end() if match else at
     items = [item.strip(_SPACE) for item in message[at:end].split(b",")]
@@ -113,6 +115,8 @@ def _plain_elements(message: bytes, at: int) -> tuple[list[Parameter], int]:
             raise ScpiError(-103)
         items.pop()
         end = message.rindex(b",", at, end)
+    elif last_may_lack and not items[-1]:
+        items.pop()
     if not all(items):
         raise ScpiError(-102)
     return [Parameter(Form.PLAIN, item) for item in items], end

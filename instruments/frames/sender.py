@@ -114,12 +114,11 @@ class FrameSender:
         in_phase, quadrature = (
             layout.pulses(np.ascontiguousarray(part)) for part in (symbols.real, symbols.imag)
         )
-        for channel, field in zip(
-            drive.channels, self._predistortion.driven(in_phase, quadrature), strict=True
-        ):
-            largest = float(np.max(np.abs(field), initial=0.0))
-            if not largest <= 1.0:
-                raise SettingError("symbols", largest, "at most 1, the modulator's largest field")
+        fields = self._predistortion.driven(in_phase, quadrature)
+        largest = max(float(np.max(np.abs(field), initial=0.0)) for field in fields)
+        if not largest <= 1.0:
+            raise SettingError("symbols", largest, "at most 1, the modulator's largest field")
+        for channel, field in zip(drive.channels, fields, strict=True):
             drive.generator.upload(channel, name, modulator_drive(field))
 
     def play(self, name: str) -> None:

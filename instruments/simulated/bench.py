@@ -1,85 +1,41 @@
 """The simulated telecom link: light from one laser to both parties, computed when somebody looks.
 
-laser -> I/Q modulator -> monitor tap -> attenuators -> fibre -> client's rotation and clone
-client's rotation and clone -> client's homodyne
-                            -> fibre -> shutter -> server's homodyne
+laser -> I/Q modulator -> monitor tap -> attenuators -> launch tap -> fibre -> arrival tap
+    -> client's rotation and clone -> client's homodyne
+                                   -> fibre -> return tap -> shutter -> server's homodyne
 Both local oscillators are taken from the same laser over their own paths. A trigger makes every
 armed digitizer acquire; the fields upstream are computed once for all of them, from the settings
-of that moment.
+of that moment. Records of up to 2^23 grid samples (52 ms at 160 MHz) are computed all along, in
+pieces; of longer ones, the instants of their samples alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from labctl.instruments.simulated.bench_light import Light, Optics, Receiver
 from labctl.instruments.simulated.bench_truth import BenchTruth
 from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.panel import FrontPanel
 from labctl.instruments.simulated.physics.detection import (
-    BalancedDetector,
-    DigitizerParameters,
     PowerHead,
     SensorParameters,
+    convert,
     digitize,
 )
-from labctl.instruments.simulated.physics.drive import DriveOutput
-from labctl.instruments.simulated.physics.grid import Field, Noise, Real, Window, union
-from labctl.instruments.simulated.physics.laser import Laser
-from labctl.instruments.simulated.physics.modulator import IQModulator
-from labctl.instruments.simulated.physics.path import (
-    Fibre,
-    PhaseDrift,
-    PhaseShifter,
-    PolarisationDrift,
-    Shutter,
-    VariableAttenuator,
-    lose,
-)
-from labctl.instruments.simulated.physics.rotation import RotationUnit
+from labctl.instruments.simulated.physics.grid import Instants, Noise, Real, Window, union
 from labctl.instruments.simulated.ports import Capture, CaptureWindow
 from labctl.units import frequency_to_wavelength_m, photon_energy_j
 
+LONGEST_WHOLE = 1 << 23
+"""Longest record, in grid samples, whose light is computed all along."""
+_PIECE = 1 << 19
+_INSTANTS = 1 << 17
 _LONGEST_AVERAGE = 4_000_000
-
-
-@dataclass
-class Receiver:
-    """One party's homodyne receiver: local-oscillator path, detector and digitizer."""
-
-    lo_fraction: float
-    lo_delay_s: float
-    phase_shifter: PhaseShifter
-    drift: PhaseDrift
-    polarisation: PolarisationDrift
-    detector: BalancedDetector
-    digitizer: DigitizerParameters
-    noise: Noise
-
-
-@dataclass
-class Optics:
-    """All optical and electrical components of the link, by what they are."""
-
-    laser: Laser
-    rin_db_hz: float
-    signal_fraction: float
-    drive_i: DriveOutput
-    drive_q: DriveOutput
-    modulator: IQModulator
-    tap_fraction: float
-    sensor: SensorParameters
-    attenuator: VariableAttenuator
-    fixed_attenuation_db: float
-    forward: Fibre
-    rotation: RotationUnit
-    back: Fibre
-    shutter: Shutter
-    receivers: Mapping[str, Receiver]
-    vacuum: Noise
 
 
 class TriggerCable:
@@ -143,6 +99,7 @@ class LinkBench:
     def __post_init__(self) -> None:
         self.trigger = TriggerCable(self.clock, self._acquire_armed)
         self._digitizers: list[Digitizer] = []
+        self._light = Light(self.optics, self.grid_hz, self.settling_samples)
         laser = self.optics.laser
         self.optics.modulator.wavelength_m = lambda: frequency_to_wavelength_m(laser.frequency_hz)
         self._power_cache: tuple[object, float] | None = None
@@ -164,6 +121,28 @@ class LinkBench:
         """Return a new power head on the monitor tap."""
         laser = self.optics.laser
         return PowerHead(self.tapped_power_w, lambda: laser.frequency_hz, self.optics.sensor, noise)
+
+    def tap_head(self, name: str, sensor: SensorParameters, noise: Noise) -> PowerHead:
+        """Return a new power head on the tap "launch", "arrival" or "return"."""
+        laser, powers = self.optics.laser, self._link_powers_w
+        fraction = self.optics.taps[name]
+        return PowerHead(
+            lambda: powers()[name] * fraction, lambda: laser.frequency_hz, sensor, noise
+        )
+
+    def _link_powers_w(self) -> dict[str, float]:
+        """Return the mean power that enters each tap of the link now."""
+        optics, now_s = self.optics, self.clock.now_s()
+        launch_w = self.modulated_power_w() * optics.launch_transmittance()
+        arrival_w = launch_w * optics.forward.transmittance
+        passed, emitted = optics.rotation.power_change(now_s)
+        emission_w = emitted * self.grid_hz * photon_energy_j(optics.laser.frequency_hz)
+        at_client_w = launch_w * optics.arrival_transmittance()
+        return {
+            "launch": launch_w / optics.past_tap("launch"),
+            "arrival": arrival_w,
+            "return": (at_client_w * passed + emission_w) * optics.back.transmittance,
+        }
 
     def modulated_power_w(self) -> float:
         """Return the mean power after the modulator, over one period of what drives it."""
@@ -220,122 +199,152 @@ class LinkBench:
         self, trigger_s: float, requests: Sequence[tuple[Digitizer, CaptureWindow]]
     ) -> list[Capture]:
         """Compute the fields for the requested windows and digitize them; time passes meanwhile."""
-        windows: dict[str, Window] = {}
-        for each, request in requests:
-            window = self._window(trigger_s, request)
-            earlier = windows.get(each.receiver, window)
-            windows[each.receiver] = union(earlier, window)
-        voltages = self._voltages(windows)
-        captures = [
-            self._digitized(each.receiver, request, voltages, windows, trigger_s)
+        records = [
+            Record(each.receiver, trigger_s, request, self.grid_hz, self.settling_samples)
             for each, request in requests
         ]
-        end_s = max(window.stop for window in windows.values()) / self.grid_hz
+        for together in self._together(records):
+            if together[0].window.samples <= LONGEST_WHOLE:
+                self._take_whole(together)
+            else:
+                self._take_sparse(together[0])
+        end_s = max(record.window.stop for record in records) / self.grid_hz
         self.clock.sleep(max(end_s - self.clock.now_s(), 0.0))
-        return captures
+        return [record.volts for record in records]
 
-    def _digitized(
-        self,
-        name: str,
-        request: CaptureWindow,
-        voltages: Mapping[str, Real],
-        windows: Mapping[str, Window],
-        trigger_s: float,
-    ) -> Capture:
-        receiver = self.optics.receivers[name]
-        start_s = windows[name].start / self.grid_hz
-        silence = np.zeros(windows[name].samples, np.float32)
-        return {
-            channel: digitize(
-                voltages[name] if channel == 1 else silence,
-                start_s,
-                self.grid_hz,
+    def _together(self, records: Sequence[Record]) -> list[list[Record]]:
+        """Group records by what light can be computed once for, in the order of time."""
+        groups: list[list[Record]] = []
+        for record in sorted(records, key=lambda each: self._at_client(each).start):
+            window = self._at_client(record)
+            near = groups and union(window, *map(self._at_client, groups[-1]))
+            if near and near.samples <= LONGEST_WHOLE:
+                groups[-1].append(record)
+            else:
+                groups.append([record])
+        return groups
+
+    def _at_client(self, record: Record) -> Window:
+        back = self._light.back_samples() if record.receiver == "server" else 0
+        return record.window.shifted(-back)
+
+    def _take_whole(self, records: Sequence[Record]) -> None:
+        """Compute records over all of their windows, in pieces of the light at the client."""
+        back = {"client": 0, "server": self._light.back_samples()}
+        for piece in self._pieces(union(*map(self._at_client, records))):
+            windows: dict[str, Window] = {}
+            for record in records:
+                asked = record.part(piece.shifted(back[record.receiver]))
+                if asked is not None:
+                    earlier = windows.get(record.receiver, asked)
+                    windows[record.receiver] = union(earlier, asked)
+            voltages = self._light.voltages(windows) if windows else {}
+            for record in records:
+                if record.receiver in voltages:
+                    receiver = self.optics.receivers[record.receiver]
+                    within = piece.shifted(back[record.receiver])
+                    start = windows[record.receiver].start
+                    record.read(within, voltages[record.receiver], start, receiver)
+
+    def _pieces(self, window: Window) -> Iterator[Window]:
+        """Cut a window into pieces that memory holds, between the rows that are rotated."""
+        start = window.start
+        while start < window.stop:
+            stop = start + _PIECE
+            cycles = self.optics.rotation.cycles(Window(start, _PIECE))
+            if cycles is not None and cycles.start < stop < cycles.window.stop:
+                row = stop - (stop - cycles.start) % cycles.length
+                stop = row if row > start else stop
+            yield Window(start, min(stop, window.stop) - start)
+            start = stop
+
+    def _take_sparse(self, record: Record) -> None:
+        """Compute a long record at the instants of its samples, or short stretches before them."""
+        stretch = 1 + self.settling_samples
+        if record.request.samples * stretch > LONGEST_WHOLE:
+            stretch = 1
+        rows, at_once = LONGEST_WHOLE, max(_INSTANTS // stretch, 1)
+        receiver = self.optics.receivers[record.receiver]
+        for first in range(0, record.request.samples, at_once):
+            part = range(first, min(first + at_once, record.request.samples))
+            volts, taken = self._light.voltage_at(
+                record.receiver, record.instants(part), stretch, rows
+            )
+            rows -= taken
+            record.keep(part, volts, receiver)
+
+
+class Record:
+    """One digitizer's request while it is computed: its window on the grid, and its volts so far.
+
+    Its window has `margin` samples before and after what is read, for filters to settle.
+    """
+
+    def __init__(
+        self, receiver: str, trigger_s: float, request: CaptureWindow, grid_hz: float, margin: int
+    ) -> None:
+        self.receiver, self.request = receiver, request
+        self._trigger_s, self._grid_hz, self._margin = trigger_s, grid_hz, margin
+        self._first = (trigger_s + request.start_s) * grid_hz
+        self._spacing = grid_hz / request.sample_rate_hz
+        samples = math.ceil(request.samples * self._spacing)
+        self.window = Window(math.floor(self._first) - margin, samples + 2 * margin)
+        self.volts = {
+            channel: np.empty(request.samples, np.float32) for channel in request.channels
+        }
+
+    def part(self, piece: Window) -> Window | None:
+        """Return what must be computed for the samples within a piece, None if there are none."""
+        if len(self._within(piece)) == 0:
+            return None
+        start = max(piece.start, self.window.start + self._margin)
+        stop = min(piece.stop, self.window.stop - self._margin)
+        return Window(start - self._margin, stop - start + 2 * self._margin)
+
+    def _within(self, piece: Window) -> range:
+        edges = [
+            min(max(math.ceil((edge - self._first) / self._spacing), 0), self.request.samples)
+            for edge in (piece.start, piece.stop)
+        ]
+        first = 0 if piece.start <= math.floor(self._first) else edges[0]
+        last = self.request.samples if piece.stop >= self.window.stop - self._margin else edges[1]
+        return range(first, max(first, last))
+
+    def read(self, piece: Window, voltage: Real, start: int, receiver: Receiver) -> None:
+        """Digitize the samples within a piece from a voltage that begins at grid sample `start`."""
+        part = self._within(piece)
+        if len(part) == 0:
+            return
+        offset_s = part.start / self.request.sample_rate_hz
+        request = replace(self.request, start_s=self.request.start_s + offset_s, samples=len(part))
+        silence = np.zeros(len(voltage), np.float32)
+        for channel, volts in self.volts.items():
+            volts[part.start : part.stop] = digitize(
+                voltage if channel == 1 else silence,
+                start / self._grid_hz,
+                self._grid_hz,
                 request,
                 channel,
                 receiver.digitizer,
                 receiver.noise,
-                trigger_s,
+                self._trigger_s,
             )
-            for channel in request.channels
-        }
 
-    def _window(self, trigger_s: float, request: CaptureWindow) -> Window:
-        start = math.floor((trigger_s + request.start_s) * self.grid_hz) - self.settling_samples
-        samples = math.ceil(request.samples * self.grid_hz / request.sample_rate_hz)
-        return Window(start, samples + 2 * self.settling_samples)
+    def instants(self, part: range) -> Instants:
+        """Return the grid samples nearest to some of the samples."""
+        places: Instants = np.rint(
+            self._first + np.arange(part.start, part.stop) * self._spacing
+        ).astype(np.int64)
+        return places
 
-    def _voltages(self, windows: Mapping[str, Window]) -> dict[str, Real]:
-        optics = self.optics
-        forward = round(optics.forward.delay_s * self.grid_hz)
-        back = round(optics.back.delay_s * self.grid_hz)
-        back += optics.rotation.parameters.storage_samples
-        at_client = {
-            name: window.shifted(-back) if name == "server" else window
-            for name, window in windows.items()
-        }
-        touched = union(*at_client.values())
-        cycles = optics.rotation.cycles(touched)
-        if cycles is not None:
-            touched = union(touched, cycles.window)
-        oscillators = {
-            name: window.shifted(-round(optics.receivers[name].lo_delay_s * self.grid_hz))
-            for name, window in windows.items()
-        }
-        emitted = touched.shifted(-forward)
-        span = union(emitted, *oscillators.values())
-        phase = optics.laser.phase(span)
-        light = self._light_at_client(emitted, phase[emitted.within(span)])
-        measured, returned = optics.rotation.pass_through(light, touched, cycles)
-        arriving = {"client": measured}
-        if "server" in windows:
-            through = optics.back.transmittance * optics.shutter.transmittance()
-            returned = optics.back.disperse(returned, self.grid_hz, optics.laser.frequency_hz)
-            returned = returned[at_client["server"].within(touched)]
-            lose(returned, through, optics.vacuum)
-        voltages = {}
-        for name, window in windows.items():
-            at_detector = (
-                returned if name == "server" else arriving[name][at_client[name].within(touched)]
+    def keep(self, part: range, voltage: Real, receiver: Receiver) -> None:
+        """Convert the voltages of some samples."""
+        for channel, volts in self.volts.items():
+            seen = voltage.copy() if channel == 1 else np.zeros(len(part), np.float32)
+            setting = self.request.channels[channel]
+            volts[part.start : part.stop] = convert(
+                seen, setting, channel, receiver.digitizer, receiver.noise
             )
-            lo_phase = phase[oscillators[name].within(span)]
-            voltages[name] = self._detect(name, at_detector, lo_phase, window)
-        return voltages
-
-    def _light_at_client(self, emitted: Window, phase: Real) -> Field:
-        """Return the field that reaches the client, its vacuum included.
-
-        Laser and modulator are classical up to here: the light is attenuated by many orders of
-        magnitude, and what a coherent state keeps through loss is its vacuum noise.
-        """
-        optics = self.optics
-        light = optics.modulator.transfer(
-            optics.drive_i.voltage(emitted), optics.drive_q.voltage(emitted)
-        )
-        power_w = optics.laser.emitted_power_w() * optics.signal_fraction
-        power_w *= (1.0 - optics.tap_fraction) * optics.attenuator.transmittance
-        power_w *= 10.0 ** (-optics.fixed_attenuation_db / 10.0) * optics.forward.transmittance
-        photons = power_w / photon_energy_j(optics.laser.frequency_hz) / self.grid_hz
-        if photons > 0.0:
-            light *= np.exp(np.complex64(1j) * phase)
-            light *= optics.laser.relative_amplitude(len(light))
-        light *= np.float32(2.0 * math.sqrt(photons))
-        light = optics.forward.disperse(light, self.grid_hz, optics.laser.frequency_hz)
-        light += optics.vacuum.vacuum(len(light))
-        return light
-
-    def _detect(self, name: str, light: Field, lo_phase: Real, window: Window) -> Real:
-        receiver = self.optics.receivers[name]
-        laser = self.optics.laser
-        lo_phase = lo_phase + receiver.drift.phase(window)
-        lo_phase += np.float32(receiver.phase_shifter.phase_rad())
-        receiver.polarisation.mix(light, window)
-        return receiver.detector.voltage(
-            light,
-            lo_phase,
-            laser.emitted_power_w() * receiver.lo_fraction,
-            laser.frequency_hz,
-            self.optics.rin_db_hz,
-        )
 
 
 def _same(first: object, second: object) -> bool:

@@ -7,12 +7,19 @@ with the file, the line and the nearest valid key.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from labctl.instruments.simulated.bench import LinkBench, Optics, Receiver
+from labctl.instruments.simulated.bench import LinkBench
+from labctl.instruments.simulated.bench_light import Optics, Receiver
 from labctl.instruments.simulated.bench_panels import PanelBuilder
-from labctl.instruments.simulated.bench_tables import BenchFile, DriveName, ReceiverTable
+from labctl.instruments.simulated.bench_tables import (
+    BenchFile,
+    DriveName,
+    DriveTable,
+    ReceiverTable,
+)
 from labctl.instruments.simulated.bench_truth import draw, truth_of
 from labctl.instruments.simulated.bench_wiring import bandwidths_hz, check_parts, check_wiring
 from labctl.instruments.simulated.clock import BenchClock
@@ -51,25 +58,42 @@ def build_bench(table: BenchFile, path: Path) -> LinkBench:
     """Build the bench that a checked bench file describes, drawn around it by its spread."""
     check_parts(table, path)
     check_wiring(table, path)
-    table = draw(table)
+    said, table = table, draw(table)
     seeds = Seeds(table.seed)
     grid_hz = table.grid_hz
-    stage = DriveParameters(**table.generators.model_dump())
-    drives = {
-        name: DriveOutput(stage, grid_hz, seeds.noise(f"drive {name}"))
+    drives: dict[str, DriveOutput] = {
+        name: DriveOutput(_stage(table.generators, name), grid_hz, seeds.noise(f"drive {name}"))
         for name in get_args(DriveName)
     }
     clock = BenchClock()
     optics = _optics(table, drives, clock, seeds)
+    optics.sensor = replace(optics.sensor, rated_a_w=said.monitor.responsivity_a_w)
     bench = LinkBench(optics, grid_hz, _settling_samples(table), clock, drawn=truth_of(table))
     tap = 1.0 - table.monitor.tap_fraction
     optics.attenuator = VariableAttenuator(
-        table.attenuation.insertion_loss_db, lambda: bench.modulated_power_w() * tap
+        table.attenuation.insertion_loss_db,
+        lambda: bench.modulated_power_w() * tap,
+        table.attenuation.scale,
     )
-    builder = PanelBuilder(table, bench, drives, seeds)
+    heads: dict[str, SensorParameters] = {
+        name: SensorParameters(
+            tap_.responsivity_a_w,
+            tap_.dark_current_a,
+            tap_.noise_a,
+            said.taps[name].responsivity_a_w,
+        )
+        for name, tap_ in table.taps.items()
+    }
+    builder = PanelBuilder(table, bench, drives, seeds, heads)
     for name, panel in table.panels.items():
         builder.add(name, panel)
     return bench
+
+
+def _stage(table: DriveTable, name: DriveName) -> DriveParameters:
+    stage = table.model_dump(exclude={"gain", "offset_v"})
+    gain, offset_v = table.gain.get(name, 1.0), table.offset_v.get(name, 0.0)
+    return DriveParameters(**stage, gain=gain, offset_v=offset_v)
 
 
 def _settling_samples(table: BenchFile) -> int:
@@ -112,6 +136,7 @@ def _optics(
                 loss_db_per_mode=rotation.loss_db_per_mode,
                 coupler_error_rad=rotation.coupler_error_rad,
                 phase_error_rad=rotation.phase_error_rad,
+                block_modes=rotation.block_modes,
             ),
             drives["rotation_real"],
             drives["rotation_imaginary"],
@@ -130,6 +155,7 @@ def _optics(
             "server": _receiver(table.server, drives["server_lo_phase"], grid_hz, seeds, "server"),
         },
         vacuum=seeds.noise("vacuum"),
+        taps={name: tap.fraction for name, tap in table.taps.items()},
     )
 
 
@@ -158,7 +184,11 @@ def _receiver(
             seeds.noise(f"{name} detector"),
         ),
         digitizer=DigitizerParameters(
-            table.digitizer_bits, table.digitizer_noise_v, table.digitizer_jitter_s
+            table.digitizer_bits,
+            table.digitizer_noise_v,
+            table.digitizer_jitter_s,
+            table.digitizer_gain,
+            table.digitizer_offset_v,
         ),
         noise=seeds.noise(f"{name} digitizer"),
     )

@@ -63,12 +63,11 @@ class PanelBuilder:
         bench: LinkBench,
         drives: Mapping[str, DriveOutput],
         seeds: Seeds,
+        heads: Mapping[str, SensorParameters] | None = None,
     ) -> None:
+        """`heads` are those on the link's taps."""
         self._bench, self._drives, self._seeds = bench, drives, seeds
-        monitor = table.monitor
-        self._head = SensorParameters(
-            monitor.responsivity_a_w, monitor.dark_current_a, monitor.noise_a
-        )
+        self._head, self._tap_heads = bench.optics.sensor, heads or {}
         self._probes = {
             name: ProbeLine(
                 Laser(
@@ -140,7 +139,7 @@ class PanelBuilder:
                     bench.clock,
                     bench.digitizer_at(table.receiver),
                     _SCOPE_CHANNELS,
-                    identity=f"KEYSIGHT TECHNOLOGIES,DSO-X 3104T,{table.serial},07.50.2021102830",
+                    identity=f"KEYSIGHT TECHNOLOGIES,DSO-X 3102T,{table.serial},07.50.2021102830",
                     max_sample_rate_hz=table.max_sample_rate_hz,
                     memory_samples=table.memory_samples,
                 )
@@ -200,6 +199,8 @@ class PanelBuilder:
         noise = self._seeds.noise(stream)
         if line is None:
             return PowerHead(_dark, _rated_frequency_hz, self._head, noise)
+        if line in self._tap_heads:
+            return self._bench.tap_head(line, self._tap_heads[line], noise)
         probe = self._probes[line]
         return PowerHead(probe.power_w, probe.frequency_hz, self._head, noise)
 

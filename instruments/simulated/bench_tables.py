@@ -16,6 +16,20 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+DriveName = Literal[
+    "spare_1",
+    "spare_2",
+    "modulator_i",
+    "modulator_q",
+    "rotation_real",
+    "rotation_imaginary",
+    "client_lo_phase",
+    "client_gain",
+    "server_lo_phase",
+    "server_shutter",
+]
+
+
 class LaserTable(_Table):
     """The source; `signal_fraction` of its light goes to the modulator."""
 
@@ -25,12 +39,14 @@ class LaserTable(_Table):
 
 
 class DriveTable(_Table):
-    """Output stages of all generators."""
+    """Output stages of all generators; `gain` and `offset_v` by what an output drives: 1 and 0."""
 
     bits: Annotated[int, Field(ge=4, le=24)]
     full_scale_v: Positive
     bandwidth_hz: Positive
     noise_v: NotNegative
+    gain: dict[DriveName, Positive] = {}
+    offset_v: dict[DriveName, float] = {}
 
 
 class ModulatorTable(_Table):
@@ -60,10 +76,26 @@ class MonitorTable(_Table):
 
 
 class AttenuationTable(_Table):
-    """Between modulator and fibre: the variable attenuator's insertion loss, and a fixed one."""
+    """Between modulator and fibre: the variable attenuator's insertion loss, and a fixed one.
+
+    `scale`: decibels that it attenuates per decibel that it is set to.
+    """
 
     insertion_loss_db: NotNegative
     fixed_db: NotNegative
+    scale: Positive = 1.0
+
+
+class TapTable(_Table):
+    """A splitter in the link's fibre, and the power head on the small share that it takes."""
+
+    fraction: Annotated[float, Field(gt=0.0, lt=0.5)]
+    responsivity_a_w: Positive
+    dark_current_a: NotNegative
+    noise_a: NotNegative
+
+
+TapName = Literal["launch", "arrival", "return"]
 
 
 class FibreTable(_Table):
@@ -79,7 +111,9 @@ class RotationTable(_Table):
     """The client's rotation and clone.
 
     A block of b modes passes b elements each way: each loses `loss_db_per_mode`, and is off by
-    fixed amounts with the standard deviations `coupler_error_rad` and `phase_error_rad`.
+    fixed amounts with the standard deviations `coupler_error_rad` and `phase_error_rad`. A unit
+    built for blocks of `block_modes` splits each generator cycle into them; without, a cycle is one
+    block.
     """
 
     gain_per_v: Positive
@@ -89,6 +123,7 @@ class RotationTable(_Table):
     loss_db_per_mode: NotNegative = 0.0
     coupler_error_rad: NotNegative = 0.0
     phase_error_rad: NotNegative = 0.0
+    block_modes: Annotated[int, Field(ge=1)] | None = None
 
 
 class ReceiverTable(_Table):
@@ -96,7 +131,8 @@ class ReceiverTable(_Table):
 
     `polarisation_drift_rad2_s`: variance per second of the signal's walk on the Poincare sphere;
     `saturation_power_w`: local-oscillator power at which the photodiodes lose half of their
-    carriers, 0 for never; `digitizer_jitter_s`: standard deviation of the time of a sample.
+    carriers, 0 for never; `digitizer_jitter_s`: standard deviation of the time of a sample;
+    `digitizer_gain` and `digitizer_offset_v`: errors of the digitizer's channels 1 and 2.
     """
 
     lo_fraction: Fraction
@@ -114,6 +150,8 @@ class ReceiverTable(_Table):
     polarisation_drift_rad2_s: NotNegative = 0.0
     saturation_power_w: NotNegative = 0.0
     digitizer_jitter_s: NotNegative = 0.0
+    digitizer_gain: tuple[Positive, Positive] = (1.0, 1.0)
+    digitizer_offset_v: tuple[float, float] = (0.0, 0.0)
 
 
 class ShutterTable(_Table):
@@ -137,20 +175,6 @@ class LoadTable(_Table):
     resistance_ohm: Positive
     noise_v: NotNegative
     electrode: Literal["child_i", "child_q", "parent"] | None = None
-
-
-DriveName = Literal[
-    "spare_1",
-    "spare_2",
-    "modulator_i",
-    "modulator_q",
-    "rotation_real",
-    "rotation_imaginary",
-    "client_lo_phase",
-    "client_gain",
-    "server_lo_phase",
-    "server_shutter",
-]
 
 
 class ItlaTable(_Table):
@@ -220,7 +244,11 @@ class ProbeAttenuatorTable(_Table):
 
 
 class MultiportMeterTable(_Table):
-    """An N7744A; each input hangs on a probe line, or on the link's monitor tap as "monitor"."""
+    """An N7744A; each input hangs on a probe line or on a tap of the link.
+
+    Taps are "monitor", and those that the file has of "launch" (what enters the forward fibre),
+    "arrival" (what reaches the client) and "return" (what reaches the server, before its shutter).
+    """
 
     type: Literal["keysight_n7744a"]
     address: str
@@ -281,9 +309,11 @@ class SpreadTable(_Table):
     """How far the components are from their data sheets; each is drawn from the bench's seed.
 
     Standard deviations of normal distributions cut off at three of them, 0 unless given: in rad
-    for the offsets of the modulator's phases, otherwise relative to the value in the file (of
-    decibels where that is in decibels). `v_pi` is for modulator and phase shifters, `splitters`
-    for the shares of laser and monitor tap, `insertion_loss` for all losses but those of fibre.
+    or V for offsets, otherwise relative to the value in the file (of decibels where that is in
+    decibels). `v_pi` is for modulator and phase shifters, `splitters` for the shares of laser and
+    taps, `insertion_loss` for all losses but those of fibre, `responsivity` for what power heads
+    are off from their calibration, `attenuator_scale` for the variable attenuator; generators
+    and digitizers have a draw for each output and channel.
     """
 
     v_pi: Spread = 0.0
@@ -299,6 +329,11 @@ class SpreadTable(_Table):
     transimpedance: Spread = 0.0
     electronic_noise: Spread = 0.0
     common_mode_rejection: Spread = 0.0
+    attenuator_scale: Spread = 0.0
+    generator_gain: Spread = 0.0
+    generator_offset_v: NotNegative = 0.0
+    digitizer_gain: Spread = 0.0
+    digitizer_offset_v: NotNegative = 0.0
 
 
 class BenchFile(_Table):
@@ -317,6 +352,7 @@ class BenchFile(_Table):
     shutter: ShutterTable
     client: ReceiverTable
     server: ReceiverTable
+    taps: dict[TapName, TapTable] = {}
     spread: SpreadTable = SpreadTable()
     probes: dict[str, ProbeTable] = {}
     loads: dict[str, LoadTable] = {}

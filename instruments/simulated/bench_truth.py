@@ -6,8 +6,9 @@ Drivers, panels and calibration see the components act; only `LinkBench.truth()`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, get_args
 
-from labctl.instruments.simulated.bench_tables import BenchFile, ReceiverTable
+from labctl.instruments.simulated.bench_tables import BenchFile, DriveName, ReceiverTable
 from labctl.instruments.simulated.physics.grid import Seeds
 from labctl.instruments.simulated.physics.path import Fibre
 
@@ -36,6 +37,7 @@ RELATIVE: dict[str, tuple[tuple[str, str], ...]] = {
         ("monitor", "tap_fraction"),
     ),
     "responsivity": (("monitor", "responsivity_a_w"),),
+    "attenuator_scale": (("attenuation", "scale"),),
     "fibre_length": (("forward", "length_km"), ("back", "length_km")),
     "lo_delay": (("client", "lo_delay_s"), ("server", "lo_delay_s")),
     "amplifier_gain": (("rotation", "gain_per_v"),),
@@ -52,9 +54,16 @@ RELATIVE: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
+# What each tap of the link draws, by the key of the spread.
+OF_TAPS = {"splitters": "fraction", "responsivity": "responsivity_a_w"}
+
+
 @dataclass(frozen=True)
 class ReceiverTruth:
-    """A receiver's true parameters, with the units in their names."""
+    """A receiver's true parameters, with the units in their names.
+
+    Gains and offsets are those of the digitizer's channels 1 and 2.
+    """
 
     lo_fraction: float
     lo_delay_s: float
@@ -63,6 +72,16 @@ class ReceiverTruth:
     transimpedance_v_a: float
     electronic_noise_a_rthz: float
     common_mode_rejection_db: float
+    digitizer_gain: tuple[float, float]
+    digitizer_offset_v: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class TapTruth:
+    """A tap's true share of the light, and its head's responsivity at 1550 nm."""
+
+    fraction: float
+    responsivity_a_w: float
 
 
 @dataclass(frozen=True)
@@ -70,8 +89,9 @@ class BenchTruth:
     """A bench's true parameters, with the units in their names.
 
     Half-wave voltages and offsets are those of child I, child Q and parent; `transmitter_loss_db`
-    is what modulator, attenuator at 0 dB and fixed attenuation lose together, the tap not counted;
-    transmittances are those of whole legs; delays are those of the bench's time grid.
+    is what modulator, attenuator at 0 dB and fixed attenuation lose together, taps not counted;
+    transmittances are those of whole legs, taps not counted; delays are those of the bench's time
+    grid; gains and offsets of generators go by what an output drives.
     """
 
     signal_fraction: float
@@ -87,6 +107,10 @@ class BenchTruth:
     back_transmittance: float
     back_delay_s: float
     gain_per_v: float
+    attenuator_scale: float
+    taps: dict[str, TapTruth]
+    generator_gain: dict[str, float]
+    generator_offset_v: dict[str, float]
     client: ReceiverTruth
     server: ReceiverTruth
 
@@ -110,8 +134,45 @@ def draw(table: BenchFile) -> BenchFile:
             offset + table.spread.offset_rad * _deviate(seeds, f"modulator.offset_rad.{place}")
             for place, offset in enumerate(table.modulator.offset_rad)
         )
-    parts = {name: getattr(table, name).model_copy(update=true) for name, true in changes.items()}
-    return table.model_copy(update=parts)
+    _draw_channels(table, seeds, changes)
+    parts: dict[str, Any] = {
+        name: getattr(table, name).model_copy(update=true) for name, true in changes.items()
+    }
+    return table.model_copy(update=parts | {"taps": _drawn_taps(table, seeds)})
+
+
+def _draw_channels(table: BenchFile, seeds: Seeds, changes: dict[str, dict[str, object]]) -> None:
+    """Draw gains and offsets of generators' outputs and digitizers' channels."""
+    spread, generators = table.spread, table.generators
+    for key, width, held, exact in (
+        ("gain", spread.generator_gain, generators.gain, 1.0),
+        ("offset_v", spread.generator_offset_v, generators.offset_v, 0.0),
+    ):
+        if width > 0.0:
+            changes.setdefault("generators", {})[key] = {
+                name: held.get(name, exact) + width * _deviate(seeds, f"generators.{key}.{name}")
+                for name in get_args(DriveName)
+            }
+    for party in ("client", "server"):
+        for key in ("digitizer_gain", "digitizer_offset_v"):
+            width = getattr(spread, key)
+            if width > 0.0:
+                changes.setdefault(party, {})[key] = tuple(
+                    value + width * _deviate(seeds, f"{party}.{key}.{place}")
+                    for place, value in enumerate(getattr(getattr(table, party), key))
+                )
+
+
+def _drawn_taps(table: BenchFile, seeds: Seeds) -> dict[str, Any]:
+    taps: dict[str, Any] = {}
+    for name, tap in table.taps.items():
+        true = {
+            value: getattr(tap, value)
+            * (1.0 + getattr(table.spread, key) * _deviate(seeds, f"taps.{name}.{value}"))
+            for key, value in OF_TAPS.items()
+        }
+        taps[name] = tap.model_copy(update=true)
+    return taps
 
 
 def _deviate(seeds: Seeds, name: str) -> float:
@@ -142,6 +203,12 @@ def truth_of(table: BenchFile) -> BenchTruth:
         back_transmittance=back.transmittance,
         back_delay_s=_on_grid_s(back.delay_s, table.grid_hz),
         gain_per_v=table.rotation.gain_per_v,
+        attenuator_scale=attenuation.scale,
+        taps={
+            name: TapTruth(tap.fraction, tap.responsivity_a_w) for name, tap in table.taps.items()
+        },
+        generator_gain={n: table.generators.gain.get(n, 1.0) for n in get_args(DriveName)},
+        generator_offset_v={n: table.generators.offset_v.get(n, 0.0) for n in get_args(DriveName)},
         client=_receiver_truth(table.client, table.grid_hz),
         server=_receiver_truth(table.server, table.grid_hz),
     )
@@ -156,6 +223,8 @@ def _receiver_truth(table: ReceiverTable, grid_hz: float) -> ReceiverTruth:
         transimpedance_v_a=table.transimpedance_v_a,
         electronic_noise_a_rthz=table.electronic_noise_a_rthz,
         common_mode_rejection_db=table.common_mode_rejection_db,
+        digitizer_gain=table.digitizer_gain,
+        digitizer_offset_v=table.digitizer_offset_v,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from labctl.errors import StationFileError
 from labctl.instruments.simulated.bench_tables import (
@@ -18,6 +19,7 @@ from labctl.instruments.simulated.bench_tables import (
     SourceMeterTable,
     SupplyTable,
     SweptLaserTable,
+    TapName,
     VoltageArrayTable,
 )
 from labctl.instruments.simulated.bench_truth import CUT_OFF, RELATIVE
@@ -53,6 +55,7 @@ def check_parts(table: BenchFile, path: Path) -> None:
     _check_bandwidths(table, path)
     _check_slots(table, path)
     _check_spreads(table, path)
+    _check_taps(table, path)
     _check_shares(table, path)
 
 
@@ -94,6 +97,19 @@ def _check_spreads(table: BenchFile, path: Path) -> None:
                     f" = {spread:g}: could draw {part}.{name} = {value:g} above 1; must be at "
                     f"most {(1.0 / value - 1.0) / CUT_OFF:.3g}",
                 )
+
+
+def _check_taps(table: BenchFile, path: Path) -> None:
+    """Refuse spreads that could draw a tap of half of the light, or more."""
+    spread = table.spread.splitters
+    for name, tap in table.taps.items():
+        if tap.fraction * (1.0 + CUT_OFF * spread) >= 0.5:
+            raise refusal(
+                path,
+                ("spread", "splitters"),
+                f" = {spread:g}: could draw taps.{name}.fraction = {tap.fraction:g} up to 0.5; "
+                f"must be below {(0.5 / tap.fraction - 1.0) / CUT_OFF:.3g}",
+            )
 
 
 def _check_shares(table: BenchFile, path: Path) -> None:
@@ -172,13 +188,14 @@ def _connections(name: str, table: PanelTable) -> Iterator[tuple[Keys, str]]:
 
 def _check_names(table: BenchFile, path: Path) -> None:
     """Refuse probes and loads that the file does not have."""
-    if MONITOR in table.probes:
-        raise refusal(
-            path, ("probes", MONITOR), ": this name is the link's monitor tap; take another"
-        )
+    for name in (MONITOR, *get_args(TapName)):
+        if name in table.probes:
+            raise refusal(
+                path, ("probes", name), f": this name is the link's {name} tap; take another"
+            )
     for name, panel in table.panels.items():
         for key, kind, wanted in _named(panel):
-            there = [*table.probes, MONITOR] if kind == "input" else _parts(table, kind)
+            there = _parts(table, kind)
             if wanted not in there:
                 raise refusal(
                     path,
@@ -188,6 +205,8 @@ def _check_names(table: BenchFile, path: Path) -> None:
 
 
 def _parts(table: BenchFile, kind: str) -> list[str]:
+    if kind == "input":
+        return [*table.probes, MONITOR, *table.taps]
     return list(table.probes if kind == "probe" else table.loads)
 
 

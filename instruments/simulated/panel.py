@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class FrontPanel(Protocol):
@@ -24,5 +24,19 @@ class FrontPanel(Protocol):
         ...
 
     def status_byte(self) -> int:
-        """Return the IEEE 488.2 status byte as a serial poll reads it (0 if it has none)."""
+        """Return the IEEE 488.2 status byte as a serial poll would read it (0 if it has none)."""
         ...
+
+
+@runtime_checkable
+class PolledPanel(Protocol):
+    """A panel that requests service until it is polled (IEEE 488.2 section 11.2.2.1)."""
+
+    def serial_poll(self) -> int:
+        """Return the status byte; its bit 6, the request for service, ends with that."""
+        ...
+
+
+def serial_poll(panel: FrontPanel) -> int:
+    """Poll a panel; one that requests no service just tells its status byte."""
+    return panel.serial_poll() if isinstance(panel, PolledPanel) else panel.status_byte()

@@ -12,7 +12,7 @@ from pyvisa import attributes, constants, rname
 from pyvisa.constants import BufferOperation, InterfaceType, ResourceAttribute, StatusCode
 
 from labctl.clock import Clock
-from labctl.instruments.simulated.panel import FrontPanel
+from labctl.instruments.simulated.panel import FrontPanel, serial_poll
 from labctl.instruments.simulated.visa_events import ServiceRequests
 
 MESSAGE_TIME_S = 0.2e-3
@@ -153,10 +153,11 @@ class Session:
         return StatusCode.success
 
     def status_byte(self) -> tuple[int, StatusCode]:
-        """Serial poll; streams have none."""
+        """Serial poll, which ends the request for service; streams have none."""
         if self.is_stream:
             return 0, StatusCode.error_nonsupported_operation
-        return self._panel.status_byte(), StatusCode.success
+        self.events.look()
+        return serial_poll(self._panel), StatusCode.success
 
     def trigger(self) -> StatusCode:
         """Trigger message, which is *TRG to IEEE 488.2 instruments; streams have none."""

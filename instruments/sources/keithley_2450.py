@@ -24,7 +24,7 @@ from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 
 _OVERFLOW = 1e30
-_LONGEST_DELAY_S = 1e4
+_LONGEST_DELAY_S = 1e4  # 10 ks, 2461 reference manual p. 6-89; 2450 revision B still has 4 s
 
 
 class Keithley2450Options(DriverOptions):

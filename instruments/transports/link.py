@@ -17,6 +17,9 @@ from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, LabctlE
 
 _T = TypeVar("_T")
 
+BLOCK_END_S = 0.1
+"""How long to wait for the terminator behind a block, which some instruments do not send."""
+
 
 class Link(ABC):
     """Bytes out and in under a lock; `timeout_s` is how long an answer may take.

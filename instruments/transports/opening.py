@@ -1,16 +1,20 @@
-"""What every driver does to be opened: read its options, then make sure who answers."""
+"""What every driver does to be opened: read its options, make sure who answers, share the time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, SettingError
 from labctl.instruments.capabilities import Instrument
 from labctl.instruments.transports.masking import conceal
+from labctl.instruments.transports.taps import tapped_clock
 
+_CLOCK = "clock"
 _I = TypeVar("_I", bound=Instrument)
 _O = TypeVar("_O", bound="DriverOptions")
 
@@ -35,6 +39,18 @@ def read_options(model: type[_O], instrument: str, options: Mapping[str, object]
         raise SettingError(f"{instrument} option {key}", first["input"], valid) from error
     conceal(read.model_dump())
     return read
+
+
+def open_clock(library: str, record: Path | None = None) -> Clock:
+    """Return the clock by which instruments behind a VISA library wait, once they are opened.
+
+    A simulated bench's own time passes as its instruments work; everything else has the wall's.
+    Its readings go to the process's wire record, or to `record`, as those of instrument "clock",
+    and a replay gives them back.
+    """
+    from labctl.instruments.transports.visa_link import library_clock
+
+    return tapped_clock(_CLOCK, lambda: library_clock(library), str(record) if record else None)
 
 
 def verified(instrument: _I, address: str, *checks: Callable[[], object]) -> _I:

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from labctl.clock import SystemClock
 from labctl.errors import ConnectionFailedError, ReplyError, SettingError
 from labctl.instruments.codecs.ieee488 import MOST_BLOCK_BYTES, BlockError, block_span
-from labctl.instruments.transports.link import Link
+from labctl.instruments.transports.link import BLOCK_END_S, Link
 from labctl.instruments.transports.link_transport import LinkTransport
 
 _RESOURCE = re.compile(
@@ -41,7 +41,6 @@ _JOINED_BYTES = 1 << 16
 _MOST_LINE_BYTES = 1 << 24
 _HEADER_BYTES = 11
 _UNASKED_READS = 64
-_TERMINATOR_S = 0.1
 _PAUSE_S = 1.0
 
 
@@ -258,7 +257,7 @@ class SocketLink(Link):
             raise ReplyError(self.name, problem, command) from error
 
     def _take_block_end(self, command: str) -> None:
-        self._start_waiting(min(_TERMINATOR_S, self.timeout_s))
+        self._start_waiting(min(BLOCK_END_S, self.timeout_s))
         try:
             while self._is_blank_and_open(self._pending):
                 self._receive()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from labctl.clock import Clock
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 
 if TYPE_CHECKING:
@@ -71,6 +72,19 @@ def tapped_frames(name: str, address: str, connect: Callable[[], FrameTransport]
 
         return record_frames(recorded, name, address, connect)
     return connect()
+
+
+def tapped_clock(name: str, clock: Callable[[], Clock], record: str | None = None) -> Clock:
+    """Return a clock behind the tap that is on; `record` is a station's own wire record."""
+    if replayed := os.environ.get(REPLAY):
+        from labctl.instruments.transports.wire_replay import replay_clock
+
+        return replay_clock(replayed, name)
+    if recorded := os.environ.get(RECORD) or record:
+        from labctl.instruments.transports.wire_record import record_clock
+
+        return record_clock(recorded, name, clock())
+    return clock()
 
 
 def tapped_lines(name: str, address: str, connect: Callable[[], LinesTransport]) -> LinesTransport:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.clock import Clock, SystemClock
 from labctl.errors import ConnectionFailedError, ReplyError
 from labctl.instruments.codecs.ieee488 import BlockError, block_span
-from labctl.instruments.transports.link import Link
+from labctl.instruments.transports.link import BLOCK_END_S, Link
 
 if TYPE_CHECKING:
     import pyvisa
@@ -50,6 +50,17 @@ def resource_manager(library: str) -> pyvisa.ResourceManager:
             raise ConnectionFailedError("VISA", problem) from error
         _managers[library] = manager
         return manager
+
+
+def library_clock(library: str) -> Clock:
+    """Return the time of the instruments behind a VISA library: a bench's own, or the wall's.
+
+    A library that nobody has opened has the wall's, for no instrument of it is in use.
+    """
+    with _managers_lock:
+        manager = _managers.get(library)
+    clock: Clock | None = getattr(manager.visalib, "clock", None) if manager else None
+    return clock if clock is not None else SystemClock()
 
 
 def close_library(library: str) -> None:
@@ -226,21 +237,31 @@ class VisaLink(Link):
         return span[1] - span[0]
 
     def _read_payload(self, count: int, command: str) -> memoryview:
-        # Where the wire marks the end of a message a terminator is optional, else it is due.
-        chunks, have, wanted = [], 0, count + 1
+        # Where the wire marks the end of a message the terminator comes with the payload or not.
+        is_stream = self._is_socket or self._is_serial
+        chunks, have, wanted = [], 0, count if is_stream else count + 2
         while have < wanted:
             chunk, status = self._read(min(wanted - have, _CHUNK_BYTES))
             chunks.append(bytes(chunk))
             have += len(chunk)
-            if have > count and chunks[-1].endswith(b"\r") and status == self._more:
-                wanted = count + 2
             if have >= count and status != self._more:
                 break
         message = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-        if bytes(message[count:]).strip():
-            rest = bytes(message[count:])
+        rest = self._read_block_end() if is_stream else bytes(message[count:])
+        if rest.strip():
             raise ReplyError(self.name, f"a block is followed by {rest!r}", command)
         return message[:count]
+
+    def _read_block_end(self) -> bytes:
+        """Read the terminator behind a block on a stream; some instruments send none there."""
+        resource = self._opened()
+        resource.timeout = 1000.0 * min(BLOCK_END_S, self.timeout_s)
+        end = self.read_if_any(1)
+        if end == b"\r" != (self._terminator or "")[-1:].encode():
+            end += self.read_if_any(1)
+        resource.timeout = self._timeout_ms()
+        self._settled = bool(end)
+        return end
 
     def _read(self, count: int) -> tuple[bytes, Any]:
         answer: tuple[bytes, Any] = self._visalib.read(self._session, count)

@@ -80,6 +80,11 @@ def record_lines(
     return RecordedLines(wire, log)
 
 
+def record_clock(path: str, name: str, clock: Clock) -> Clock:
+    """Return the clock with its readings going to the record at `path` too."""
+    return RecordedClock(clock, InstrumentLog(_recorder(path), name, name))
+
+
 def start_record(path: Path, command: Sequence[str], blocks: str) -> None:
     """Create a record and write its header; raises RunFileError, also if the file exists."""
     header = {

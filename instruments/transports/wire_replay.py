@@ -122,6 +122,11 @@ def replay_lines(path: str, name: str, address: str) -> LinesTransport:
     return ReplayedLines(_replay(path), name, address)
 
 
+def replay_clock(path: str, name: str) -> Clock:
+    """Return the clock as it was read in the record at `path`."""
+    return ReplayedClock(_replay(path), name, name)
+
+
 class WireReplay:
     """A record and how far it has been played; where that is, is kept in a state file.
 

@@ -86,7 +86,7 @@ def test_a_range_too_small_is_told(reach: float) -> None:
 @pytest.mark.parametrize("swing", [0.5, 1.0, 2.0, 3.0])
 def test_a_detector_that_saturates_is_told_from_it(swing: float) -> None:
     record = quantised(np.clip(NOISE, -swing, swing), 16.0)
-    with pytest.raises(CalibrationError, match="client: .*the detector is saturated"):
+    with pytest.raises(CalibrationError, match=r"client: .*the detector is saturated"):
         check_noise(record, 16.0, "client")
 
 

@@ -27,10 +27,10 @@ def refusal(folder: Path, old: str, new: str) -> str:
     return str(caught.value)
 
 
-def test_the_shipped_station_file_is_valid_and_names_eleven_instruments() -> None:
+def test_the_shipped_station_file_is_valid_and_names_twelve_instruments() -> None:
     station = read_station_file(shipped_station_path())
     assert station.name == "demo"
-    assert len(station.instruments) == 11
+    assert len(station.instruments) == 12
     assert station.instruments["server_laser"].limits["power_w"].high == 0.0225
 
 
@@ -48,7 +48,7 @@ def test_every_role_is_listed_with_its_instrument() -> None:
     assert roles["server.drive"] == "server_generator"
     assert roles["server.attenuator"] == roles["server.bias_i"] == "bias_i"
     assert roles["client.digitizer"] == "client_scope"
-    assert len(roles) == 14
+    assert len(roles) == 17
 
 
 def test_a_role_of_an_unknown_instrument_is_refused_with_those_there_are(tmp_path: Path) -> None:

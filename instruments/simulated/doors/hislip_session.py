@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from labctl.instruments.codecs.scpi_status import REQUEST_SERVICE
 from labctl.instruments.simulated.doors.hislip_locks import LockReply, Locks
 from labctl.instruments.simulated.doors.hislip_messages import (
     HEADER_BYTES,
@@ -264,8 +265,9 @@ class Session:
         channel.send(Kind.ASYNC_DEVICE_CLEAR_ACKNOWLEDGE, 0, 0)
 
     async def _tell_status(self, channel: Channel, header: Header, payload: bytes) -> None:
-        """Answer with the status byte; control bit 0 says that the last reply was read."""
+        """Poll the panel; control bit 0 says that the last reply was read."""
         if header.control & 1:
             self._unread_status = 0
-        status = self._panel.status_byte()
-        channel.send(Kind.ASYNC_STATUS_RESPONSE, (status | self._unread_status) & 0xFF, 0)
+        status = self._panel.serial_poll() | self._unread_status
+        self._unread_status &= ~REQUEST_SERVICE
+        channel.send(Kind.ASYNC_STATUS_RESPONSE, status & 0xFF, 0)

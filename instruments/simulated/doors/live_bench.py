@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from labctl.clock import Clock, SystemClock
-from labctl.instruments.simulated.panel import FrontPanel
+from labctl.instruments.simulated.panel import FrontPanel, serial_poll
 from labctl.instruments.simulated.visa_session import TimeoutWitness
 
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1e-3, 50e-3
@@ -124,10 +124,10 @@ class LivePanel:
         self._bench.follow()
         self._panel.clear()
 
-    def status_byte(self) -> int:
-        """Return the status byte without what replies add that were delivered already."""
+    def serial_poll(self) -> int:
+        """Poll it; the byte is without what replies add that were delivered already."""
         self._bench.settle()
-        return self._panel.status_byte()
+        return serial_poll(self._panel)
 
     def leave(self, client: Client) -> None:
         """A client is gone, and what was under way with it: half a message, a reply to come."""

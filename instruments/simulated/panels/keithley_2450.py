@@ -50,13 +50,17 @@ from labctl.instruments.simulated.panels.keithley_2450_settings import (
     with_level,
     with_range,
 )
-from labctl.instruments.simulated.panels.keithley_2450_sweep import Sweep, parse_sweep
+from labctl.instruments.simulated.panels.keithley_2450_sweep import (
+    LONGEST_DELAY_S,
+    Sweep,
+    parse_sweep,
+)
 from labctl.instruments.simulated.ports import SourcePort
 
 KEITHLEY_ERRORS = '{code:d},"{text};0;0 0"'
 MOST_AVERAGED = 100
 USER_DELAYS = range(1, 6)
-USER_DELAY = Number("S", 0.0, 1e4, style=STYLE)
+USER_DELAY = Number("S", 0.0, LONGEST_DELAY_S, style=STYLE)
 _NODES = {"VOLT": "VOLTage[:DC]", "CURR": "CURRent[:DC]", "RES": "RESistance"}
 _UNITS = {"VOLT": "V", "CURR": "A", "RES": "OHM"}
 
@@ -67,12 +71,14 @@ class Keithley2450Panel:
     Every :READ? takes SENS:COUN measurements into a buffer and replies the last one; each takes
     its power-line cycles, the first after a change of the source also the source delay. A reading
     beyond 1.05 of a fixed range is 9.9E+37, so is a resistance without current. TRAC:DATA? gives
-    the numeric elements. INIT runs the sweep that is set up, output on, to its end and switches
-    the output off. Delays of trigger models and output-off states are kept only. Assumed, not
-    confirmed by a source: the ";0;0 0" of error replies (`error_style`), the reply to SENS:FUNC?,
-    the ranges, `auto_delay_s`, defaults of limits and ranges, 0 as the readings with the output
-    off, the buffer size of 100000, -222 for levels beyond a fixed range and for buffer entries
-    that are not there. Its power envelope and four-wire sensing change nothing here.
+    the numeric elements, and FORM:DATA knows ASCii only. An empty last parameter counts as left
+    out: QCoDeS, which is used with real ones, sends `:TRACe:MAKE 'name', 100, `. INIT runs the
+    sweep that is set up, output on, to its end and switches the output off. Delays of trigger
+    models and output-off states are kept only. Assumed, not confirmed by a source: the ";0;0 0" of
+    error replies (`error_style`), the reply to SENS:FUNC?, the ranges, `auto_delay_s`, defaults of
+    limits and ranges, 0 as the readings with the output off, the buffer size of 100000, -222 for
+    levels beyond a fixed range and for buffer entries that are not there. Its power envelope and
+    four-wire sensing change nothing here.
     """
 
     def __init__(
@@ -99,9 +105,11 @@ class Keithley2450Panel:
             error_style=error_style,
             message_bytes=1 << 16,
             output_bytes=1 << 24,
+            last_may_lack=True,
         )
         self.write, self.read = self._scpi.write, self._scpi.read
         self.clear, self.status_byte = self._scpi.clear, self._scpi.status_byte
+        self.serial_poll = self._scpi.serial_poll
         self.read_timed_out = self._scpi.read_timed_out
         self._reset()
 
@@ -135,6 +143,7 @@ class Keithley2450Panel:
             readout(":SYSTem:LFRequency", lambda _: f"{self._line_hz:g}"),
             action(":SENSe#:AZERo:ONCE", lambda _: None),
             action(":ABORt", lambda _: None),
+            setting(":FORMat[:DATA]", Word("ASCii"), lambda _: "ASC", lambda _, name: None),
             Command(":SYSTem:BEEPer[:IMMediate]", _beep),
             setting(":OUTPut#[:STATe]", Boolean(), lambda _: self._on, self._switch),
             setting(
@@ -229,7 +238,7 @@ class Keithley2450Panel:
             readout(f"{root}:{limit_node}[:LEVel]:TRIPped", lambda _: self._tripped(quantity)),
             declare(
                 ":DELay",
-                Number("S", 0.0, 1e4, 0.0, STYLE),
+                Number("S", 0.0, LONGEST_DELAY_S, 0.0, STYLE),
                 lambda s: s.delay_s,
                 lambda s, delay_s: replace(s, delay_s=delay_s, auto_delay=False),
             ),

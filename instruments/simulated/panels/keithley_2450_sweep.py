@@ -14,6 +14,8 @@ from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Boolean, Integer, Number, Parameter, Word
 
 MOST_POINTS = 1_000_000
+LONGEST_DELAY_S = 1e4
+"""10 ks: 2461 reference manual (2015), p. 6-89; the 2450's revision B (2013) still has 4 s."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def parse_sweep(quantity: str, spacing: str, level: Number, parameters: Paramete
     start, stop = (level.parse(parameter) for parameter in parameters[:2])
     levels = _levels(spacing, start, stop, parameters[2])
     rest = parameters[3:]
-    delay_s = Number("S", -1.0, 1e4).parse(rest[0]) if rest else -1.0
+    delay_s = Number("S", -1.0, LONGEST_DELAY_S).parse(rest[0]) if rest else -1.0
     count = Integer(0, 268_435_455).parse(rest[1]) if rest[1:] else 1
     if count == 0:
         raise ScpiError(-221, "an endless sweep never ends here")

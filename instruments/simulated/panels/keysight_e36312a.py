@@ -66,6 +66,7 @@ class KeysightE36312APanel:
         )
         self.write, self.read = self._scpi.write, self._scpi.read
         self.clear, self.status_byte = self._scpi.clear, self._scpi.status_byte
+        self.serial_poll = self._scpi.serial_poll
         self.read_timed_out = self._scpi.read_timed_out
         self._reset()
 

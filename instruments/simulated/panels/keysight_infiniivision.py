@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from labctl.clock import Clock
+from labctl.instruments.codecs.ieee488 import encode_block
 from labctl.instruments.codecs.scpi import (
     Command,
     Parameters,
@@ -19,11 +20,14 @@ from labctl.instruments.codecs.scpi import (
     ScpiCore,
     Suffixes,
     action,
+    none,
     readout,
     setting,
 )
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Boolean, Integer, Kind, Number, T, Text, Word
+from labctl.instruments.simulated.panels.oscilloscope_measure import Trace
+from labctl.instruments.simulated.panels.oscilloscope_measurements import Measurements
 from labctl.instruments.simulated.panels.oscilloscope_record import (
     AcquisitionType,
     ChannelSettings,
@@ -31,6 +35,7 @@ from labctl.instruments.simulated.panels.oscilloscope_record import (
     Transfer,
     WaveformFormat,
 )
+from labctl.instruments.simulated.panels.oscilloscope_screen import bitmap, picture, png
 from labctl.instruments.simulated.panels.oscilloscope_settings import (
     DIVISIONS_X,
     DIVISIONS_Y,
@@ -45,7 +50,11 @@ from labctl.instruments.simulated.panels.oscilloscope_settings import (
 )
 from labctl.instruments.simulated.ports import Capture, CaptureWindow, DigitizerPort, Volts
 
+SCREEN_LEVELS = 256
 RUN_BIT, WAIT_TRIGGER_BIT = 8, 32
+# One message may average so many samples, a record counting for at least this many.
+MOST_WORK, RECORD_WORK = 1 << 25, 40_000
+MOST_FINE = 1 << 23
 
 
 class InfiniiVisionPanel:
@@ -58,10 +67,13 @@ class InfiniiVisionPanel:
     the record is untriggered, as in the instrument's automatic sweep. :RUN arms again after every
     record. A record keeps the settings it was made with until the next one. All transfer modes
     (NORM, MAX, RAW) read the whole record, thinned out to :WAV:POIN. HRESolution averages up to 16
-    finer samples into one, AVERage :ACQ:COUN records; PEAK is not fitted. Coupling, impedance and
+    finer samples into one, of at most 2^23; AVERage :ACQ:COUN records, refused where
+    an internal trigger would take too many at once; PEAK is not fitted. Coupling, impedance and
     bandwidth limit are kept and read back, but the digitizer port takes range and offset only.
-    Assumed, not confirmed by a source: bits 8 (run) and 32 (waiting for trigger) of :OPER:COND?,
-    the reply to :TIM?, the limits of range and time base.
+    :DISP:DATA? draws the traces as PNG or 24-bit BMP, which is also what it sends unasked.
+    Assumed, not confirmed by a source: that it runs after *RST, as keyoscacquire expects it; ink
+    saver off at first, bits 8 (run) and 32 (waiting for trigger) of :OPER:COND?, the reply to
+    :TIM?, the limits of range and time base, at most 65536 averages.
     """
 
     def __init__(
@@ -71,13 +83,14 @@ class InfiniiVisionPanel:
         digitizer: DigitizerPort,
         channels: int,
         *,
-        identity: str = "KEYSIGHT TECHNOLOGIES,DSO-X 3104T,MY57452230,07.50.2021102830",
+        identity: str = "KEYSIGHT TECHNOLOGIES,DSO-X 3102T,MY57452230,07.50.2021102830",
         max_sample_rate_hz: float = 5e9,
         memory_samples: int = 4_000_000,
     ) -> None:
         self.name, self._clock, self._digitizer = name, clock, digitizer
         self._numbers = range(1, channels + 1)
         self._max_rate_hz, self._memory_samples = max_sample_rate_hz, memory_samples
+        self._measurements = Measurements(self._numbers, self._trace)
         self._scpi = ScpiCore(
             self._commands(),
             identity=identity,
@@ -87,6 +100,7 @@ class InfiniiVisionPanel:
             message_bytes=1 << 20,
         )
         self.clear, self.status_byte = self._scpi.clear, self._scpi.status_byte
+        self.serial_poll = self._scpi.serial_poll
         self.read, self.read_timed_out = self._scpi.read, self._scpi.read_timed_out
         self._reset()
 
@@ -107,8 +121,10 @@ class InfiniiVisionPanel:
         self._format = WaveformFormat()
         self._source = first
         self._type = AcquisitionType()
+        self._measurements.reset()
+        self._saves_ink = False
         self._left = 0
-        self._armed = self._running = False
+        self._armed, self._running = False, True
         self._expected: CaptureWindow | None = None
         self._record: Record | None = None
         self._digitizer.disarm()
@@ -121,6 +137,8 @@ class InfiniiVisionPanel:
             *self._trigger_commands(),
             *self._waveform_commands(),
             *self._transfer_commands(),
+            *self._measurements.commands(),
+            *self._screen_commands(),
         ]
 
     def _acquisition_commands(self) -> list[Command]:
@@ -342,6 +360,40 @@ class InfiniiVisionPanel:
             answer("YREFerence", lambda t: f"{t.y_reference:+d}"),
         ]
 
+    def _screen_commands(self) -> list[Command]:
+        return [
+            Command(":DISPlay:DATA", ask=self._ask_screen),
+            setting(
+                ":HARDcopy:INKSaver", Boolean(), lambda _: self._saves_ink, self._put_ink_saver
+            ),
+        ]
+
+    def _put_ink_saver(self, _: Suffixes, on: bool) -> None:
+        self._saves_ink = on
+
+    def _ask_screen(self, _: Suffixes, parameters: Parameters) -> Reply:
+        """Reply a picture of the screen: [format][, palette]."""
+        none(parameters[2:])
+        form = Word("BMP", "PNG").parse(parameters[0]) if parameters else "BMP"
+        palette = Word("COLor", "GRAYscale").parse(parameters[1]) if parameters[1:] else "COL"
+        self._refresh()
+        volts = self._record.volts if self._record is not None else {}
+        pixels = picture(volts, self._channels, grey=palette == "GRAY", saves_ink=self._saves_ink)
+        return encode_block(png(pixels) if form == "PNG" else bitmap(pixels), digits=8)
+
+    def _trace(self, number: int) -> Trace | None:
+        """Return what is displayed of a channel, for measurements; None if nothing is."""
+        self._refresh()
+        if self._record is None or number not in self._record.volts:
+            return None
+        window = self._record.window
+        return Trace(
+            self._record.volts[number],
+            window.sample_rate_hz,
+            (self._timebase.position_s - window.start_s) * window.sample_rate_hz,
+            self._record.settings[number].range_v / SCREEN_LEVELS,
+        )
+
     def _number(self, suffixes: Suffixes) -> int:
         if suffixes[0] not in self._numbers:
             raise ScpiError(-114)
@@ -406,7 +458,11 @@ class InfiniiVisionPanel:
             self._armed = False
         window = self._window(numbers)
         finer = self._type.finer(window.sample_rate_hz, self._max_rate_hz)
-        fine = finer_window(window, finer)
+        fine = finer_window(window, min(finer, max(MOST_FINE // window.samples, 1)))
+        finer = fine.samples // window.samples
+        work = self._type.records * (fine.samples + RECORD_WORK)
+        if self._trigger.source != "EXT" and self._type.records > 1 and work > MOST_WORK:
+            raise ScpiError(-221, "too many samples to average in one message")
         self._expected, self._left = fine, self._type.records
         self._sum: dict[int, Volts] = {}
         settings, how = dict(self._channels), self._type

@@ -122,6 +122,7 @@ class KeysightN7744APanel:
             message_bytes=1 << 16,
         )
         self.clear, self.status_byte = self._scpi.clear, self._scpi.status_byte
+        self.serial_poll = self._scpi.serial_poll
         self.read_timed_out = self._scpi.read_timed_out
         self._reset()
         if trigger_in is not None:

@@ -95,7 +95,7 @@ class KeysightN7776CPanel:
             self._commands(), identity=identity, reset=self._reset, message_bytes=1 << 16
         )
         self.read, self.clear = self._scpi.read, self._scpi.clear
-        self.status_byte = self._scpi.status_byte
+        self.status_byte, self.serial_poll = self._scpi.status_byte, self._scpi.serial_poll
         self.read_timed_out = self._scpi.read_timed_out
         self._reset()
 
@@ -151,7 +151,7 @@ class KeysightN7776CPanel:
 
     def _system_commands(self) -> list[Command]:
         return [
-            readout("*STB", lambda _: f"{self.status_byte():+d}"),
+            readout("*STB", lambda _: f"{self._scpi.master_status():+d}"),
             readout(":STATus:OPERation[:EVENt]", lambda _: "+0"),
             Command(":LOCK", self._put_lock, readout(":LOCK", lambda _: f"{self._locked:d}").ask),
             readout(":SLOT#:IDN", self._identify_slot),

@@ -99,8 +99,12 @@ class RedPitayaPanel:
         self._scpi.clear()
 
     def status_byte(self) -> int:
-        """Return the status byte."""
+        """Return the status byte as a serial poll would read it."""
         return self._scpi.status_byte() | (MESSAGE_WAITS if self._pending else 0)
+
+    def serial_poll(self) -> int:
+        """Return the status byte and end the service request."""
+        return self._scpi.serial_poll() | (MESSAGE_WAITS if self._pending else 0)
 
     def _reset(self) -> None:
         self._acquisition.reset()

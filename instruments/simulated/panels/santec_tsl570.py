@@ -127,8 +127,12 @@ class SantecTSL570Panel:
         self._scpi.clear()
 
     def status_byte(self) -> int:
-        """Return the status byte."""
+        """Return the status byte as a serial poll would read it."""
         return self._scpi.status_byte() | (MESSAGE_WAITS if self._pending else 0)
+
+    def serial_poll(self) -> int:
+        """Return the status byte and end the service request."""
+        return self._scpi.serial_poll() | (MESSAGE_WAITS if self._pending else 0)
 
     def _reset(self) -> None:
         low_m, high_m = self._limits_m

@@ -125,6 +125,7 @@ class ThorlabsPM100DPanel:
         )
         self.write, self.read = self._scpi.write, self._scpi.read
         self.clear, self.status_byte = self._scpi.clear, self._scpi.status_byte
+        self.serial_poll = self._scpi.serial_poll
         self.read_timed_out = self._scpi.read_timed_out
         self._reset()
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import interpolate, ndimage, signal
+from scipy import ndimage, signal
 
 from labctl.instruments.simulated.physics.grid import Field, Noise, Real
-from labctl.instruments.simulated.ports import CaptureWindow
+from labctl.instruments.simulated.ports import CaptureWindow, ChannelWindow
 from labctl.units import (
     ELEMENTARY_CHARGE_C,
     frequency_to_wavelength_m,
@@ -23,6 +23,7 @@ from labctl.units import (
 
 _NOISE_AVERAGING_S = 1e-3
 _LEAST_AVERAGING_S = 1e-6
+_RATED_WAVELENGTH_M = 1550e-9
 # Sixth-order central difference: a sine's slope to (2 pi f / sample rate)^6 / 140.
 _SLOPE = np.array([-1.0, 9.0, -45.0, 0.0, 45.0, -9.0, 1.0], np.float32) / 60.0
 
@@ -67,38 +68,107 @@ class BalancedDetector:
             np.float32
         )
 
+    def response(self, samples: int) -> tuple[float, float]:
+        """Return what the band lets through of white noise's power, and the delay in samples.
+
+        The impulse response is taken for as long as `samples`.
+        """
+        impulse = np.zeros(samples)
+        impulse[0] = 1.0
+        answer = signal.sosfilt(self._filter.astype(np.float64), impulse)
+        return float(answer @ answer), float(answer @ np.arange(samples) / answer.sum())
+
     def voltage(
         self, field: Field, lo_phase: Real, lo_power_w: float, frequency_hz: float, rin_db_hz: float
     ) -> Real:
         """Return the output in V for a field and a local oscillator of the phase in rad."""
-        p = self.parameters
+        ideal = self._unfiltered(field, lo_phase, lo_power_w, frequency_hz, rin_db_hz, 1.0)
+        return self._limited(signal.sosfilt(self._filter, ideal))
+
+    def voltage_after(
+        self,
+        stretch: int,
+        field: Field,
+        lo_phase: Real,
+        lo_power_w: float,
+        frequency_hz: float,
+        rin_db_hz: float,
+    ) -> Real:
+        """Return the output at the end of each stretch of the field."""
+        ideal = self._unfiltered(field, lo_phase, lo_power_w, frequency_hz, rin_db_hz, 1.0)
+        return self._limited(signal.sosfilt(self._filter, ideal.reshape(-1, stretch))[:, -1])
+
+    def voltage_of_points(
+        self,
+        share: float,
+        field: Field,
+        lo_phase: Real,
+        lo_power_w: float,
+        frequency_hz: float,
+        rin_db_hz: float,
+    ) -> Real:
+        """Return the output for single samples of a field whose noise fills a share of the grid.
+
+        With the share of `response`, each has the noise that the filter would leave it.
+        """
+        return self._limited(
+            self._unfiltered(field, lo_phase, lo_power_w, frequency_hz, rin_db_hz, share)
+        )
+
+    def _limited(self, voltage: Real) -> Real:
+        swing_v = self.parameters.swing_v
+        output: Real = voltage.astype(np.float32, copy=False)
+        return np.clip(output, -swing_v, swing_v, out=output)
+
+    def _unfiltered(
+        self,
+        field: Field,
+        lo_phase: Real,
+        lo_power_w: float,
+        frequency_hz: float,
+        rin_db_hz: float,
+        share: float,
+    ) -> Real:
+        p, grid_hz = self.parameters, share * self._grid_hz
         efficiency = p.efficiency_at(lo_power_w)
         quadrature = field.real * np.cos(lo_phase)
         quadrature += field.imag * np.sin(lo_phase)
         quadrature *= np.float32(math.sqrt(efficiency))
         samples = len(quadrature)
         quadrature += np.float32(math.sqrt(1.0 - efficiency)) * self._noise.normals(samples)
-        photons = efficiency * lo_power_w / photon_energy_j(frequency_hz) / self._grid_hz
-        charge_rate = ELEMENTARY_CHARGE_C * self._grid_hz
+        photons = efficiency * lo_power_w / photon_energy_j(frequency_hz) / grid_hz
+        charge_rate = ELEMENTARY_CHARGE_C * grid_hz
         quadrature *= np.float32(charge_rate * math.sqrt(photons))
-        band = self._grid_hz / 2.0
+        band = grid_hz / 2.0
         common = charge_rate * photons * 10.0 ** (-p.common_mode_rejection_db / 20.0)
         intensity = common**2 * 10.0 ** (rin_db_hz / 10.0) * band
         electronic = p.electronic_noise_a_rthz**2 * band
         technical = np.float32(math.sqrt(intensity + electronic))
         quadrature += technical * self._noise.normals(samples)
         quadrature *= np.float32(p.transimpedance_v_a)
-        output: Real = signal.sosfilt(self._filter, quadrature).astype(np.float32, copy=False)
-        return np.clip(output, -p.swing_v, p.swing_v, out=output)
+        return quadrature
 
 
 @dataclass(frozen=True)
 class DigitizerParameters:
-    """Converter bits over the channel's range, input noise in V rms, clock jitter in s rms."""
+    """Converter bits over the channel's range, input noise in V rms, clock jitter in s rms.
+
+    It reads each channel's voltage with that channel's gain (exact: 1) and offset in V.
+    """
 
     bits: int
     noise_v: float
     jitter_s: float = 0.0
+    gain: tuple[float, ...] = ()
+    offset_v: tuple[float, ...] = ()
+
+    def error(self, channel: int) -> tuple[float, float]:
+        """Return gain and offset in V of a channel; one without is exact."""
+        place = channel - 1
+        return (
+            self.gain[place] if place < len(self.gain) else 1.0,
+            self.offset_v[place] if place < len(self.offset_v) else 0.0,
+        )
 
 
 def digitize(
@@ -112,13 +182,27 @@ def digitize(
     trigger_s: float,
 ) -> Real:
     """Return what the converter reads of a voltage whose first sample lies at `start_s`."""
-    setting = window.channels[channel]
     first = (trigger_s + window.start_s - start_s) * grid_hz
     read = _sampled(voltage, first, grid_hz, window)
     if parameters.jitter_s > 0.0:
         slope = _sampled(ndimage.correlate1d(voltage, _SLOPE), first, grid_hz, window)
         slope *= np.float32(parameters.jitter_s * grid_hz) * noise.normals(len(read))
         read += slope
+    return convert(read, window.channels[channel], channel, parameters, noise)
+
+
+def convert(
+    read: Real,
+    setting: ChannelWindow,
+    channel: int,
+    parameters: DigitizerParameters,
+    noise: Noise,
+) -> Real:
+    """Return the converter's readings of the voltages at its input, in place."""
+    gain, error_v = parameters.error(channel)
+    if (gain, error_v) != (1.0, 0.0):
+        read *= np.float32(gain)
+        read += np.float32(error_v)
     read += np.float32(parameters.noise_v) * noise.normals(len(read))
     step = np.float32(setting.range_v / 2**parameters.bits)
     read -= np.float32(setting.offset_v)
@@ -137,8 +221,7 @@ def _sampled(voltage: Real, first: float, grid_hz: float, window: CaptureWindow)
         begin = round(first)
         return voltage[begin : begin + window.samples].copy()
     times = first + np.arange(window.samples) * (grid_hz / window.sample_rate_hz)
-    spline = interpolate.CubicSpline(np.arange(len(voltage)), voltage)
-    read: Real = spline(times).astype(np.float32)
+    read: Real = ndimage.map_coordinates(voltage, times[None], np.float32, order=3, mode="nearest")
     return read
 
 
@@ -146,12 +229,14 @@ def _sampled(voltage: Real, first: float, grid_hz: float, window: CaptureWindow)
 class SensorParameters:
     """A photodiode power head: InGaAs responsivity in A/W at 1550 nm, dark current in A.
 
-    `noise_a`: standard deviation of a reading averaged over 1 ms.
+    `noise_a`: standard deviation of a reading averaged over 1 ms. `rated_a_w`: the responsivity
+    that its calibration says, if it is not the true one.
     """
 
     responsivity_a_w: float
     dark_current_a: float
     noise_a: float
+    rated_a_w: float | None = None
 
 
 class PowerHead:
@@ -173,9 +258,12 @@ class PowerHead:
         wavelength_m = frequency_to_wavelength_m(self._frequency_hz())
         averages = math.sqrt(max(averaging_s, _LEAST_AVERAGING_S) / _NOISE_AVERAGING_S)
         noise_a = self._parameters.noise_a / averages * float(self._noise.normals(1)[0])
-        current_a = self._power_w() * self.responsivity_a_w(wavelength_m)
+        responsivity_a_w = self._parameters.responsivity_a_w * wavelength_m / _RATED_WAVELENGTH_M
+        current_a = self._power_w() * responsivity_a_w
         return current_a + self._parameters.dark_current_a + noise_a
 
     def responsivity_a_w(self, wavelength_m: float) -> float:
-        """Return A/W: an InGaAs head's efficiency is flat in photons below its cut-off."""
-        return self._parameters.responsivity_a_w * wavelength_m / 1550e-9
+        """Return A/W as calibrated: an InGaAs head's efficiency is flat below its cut-off."""
+        p = self._parameters
+        rated_a_w = p.responsivity_a_w if p.rated_a_w is None else p.rated_a_w
+        return rated_a_w * wavelength_m / _RATED_WAVELENGTH_M

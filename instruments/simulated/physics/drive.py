@@ -10,18 +10,26 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, optimize
 
-from labctl.instruments.simulated.physics.grid import Noise, Real, Window
+from labctl.instruments.simulated.physics.grid import Instants, Noise, Real, Window
 from labctl.instruments.simulated.ports import Drive
+
+_MOST_TAPS = 16
+_NEVER = 1 << 62
 
 
 @dataclass(frozen=True)
 class DriveParameters:
-    """`bits` over `full_scale_v` (peak to peak); Gaussian low-pass; white noise in V rms."""
+    """`bits` over `full_scale_v` (peak to peak); Gaussian low-pass; white noise in V rms.
+
+    What leaves the stage is `gain` times what it is set to, plus `offset_v`.
+    """
 
     bits: int
     full_scale_v: float
     bandwidth_hz: float
     noise_v: float
+    gain: float = 1.0
+    offset_v: float = 0.0
 
 
 class DriveOutput:
@@ -65,19 +73,57 @@ class DriveOutput:
     def voltage(self, window: Window) -> Real:
         """Return the output voltage in V over a window."""
         if self._drive is None:
-            return np.zeros(window.samples, np.float32)
+            return self._out(np.zeros(window.samples, np.float32))
         steps = self._quantised(self._steps(self._drive, window))
         smooth: Real = ndimage.correlate1d(steps, self._kernel, mode="nearest")
         if self._parameters.noise_v > 0.0:
             smooth += np.float32(self._parameters.noise_v) * self._noise.normals(window.samples)
+        return self._out(smooth)
+
+    def voltage_at(self, instants: Instants) -> Real:
+        """Return the output voltage in V at some instants, as `voltage` has it there."""
+        drive = self._drive
+        if drive is None:
+            return self._out(np.zeros(len(instants), np.float32))
+        if len(drive.samples_v) == 1 and drive.cycles is None:
+            smooth = self._quantised(np.full(len(instants), drive.samples_v[0], np.float32))
+        else:
+            smooth = self._quantised(np.full(len(instants), drive.idle_v, np.float32))
+            first = int(np.searchsorted(instants, self.start_sample() - len(self._kernel)))
+            last = int(np.searchsorted(instants, self._stop_sample() + len(self._kernel)))
+            smooth[first:last] = self._smoothed(drive, instants[first:last])
+        if self._parameters.noise_v > 0.0:
+            smooth += np.float32(self._parameters.noise_v) * self._noise.normals(len(instants))
+        return self._out(smooth)
+
+    def _smoothed(self, drive: Drive, instants: Instants) -> Real:
+        """Return the filtered converter steps; a long kernel is taken at a few dozen places."""
+        reach = len(self._kernel) // 2
+        stride = max(reach // _MOST_TAPS, 1)
+        taps = [(k, self._kernel[k + reach]) for k in range(-reach, reach + 1)][::stride]
+        total = sum(weight for _, weight in taps)
+        smooth = np.zeros(len(instants), np.float32)
+        for offset, weight in taps:
+            steps = self._quantised(self._held(drive, instants - (self.start_sample() - offset)))
+            smooth += np.float32(weight / total) * steps
         return smooth
+
+    def _stop_sample(self) -> int:
+        """Return the grid sample by which the drive has ended, or one that is never reached."""
+        drive = self._drive
+        if drive is None or drive.cycles is None:
+            return _NEVER
+        played_s = len(drive.samples_v) * drive.cycles / drive.sample_rate_hz
+        return min(self.start_sample() + math.ceil(played_s * self._grid_hz) + 1, _NEVER)
 
     def steady_voltage(self) -> float:
         """Return the voltage at rest: of a one-sample drive, or the idle level."""
+        p = self._parameters
         if self._drive is None:
             return 0.0
         drive = self._drive
-        return float(drive.samples_v[0]) if len(drive.samples_v) == 1 else drive.idle_v
+        level_v = float(drive.samples_v[0]) if len(drive.samples_v) == 1 else drive.idle_v
+        return p.gain * level_v + p.offset_v
 
     def _steps(self, drive: Drive, window: Window) -> Real:
         """Return the converter's zero-order hold on the grid."""
@@ -88,7 +134,11 @@ class DriveOutput:
             return np.full(window.samples, drive.samples_v[0], np.float32)
         if ratio == 1.0 and first >= 0 and first + window.samples <= length:
             return drive.samples_v[first : first + window.samples].copy()
-        position = np.arange(first, first + window.samples, dtype=np.int64)
+        return self._held(drive, np.arange(first, first + window.samples, dtype=np.int64))
+
+    def _held(self, drive: Drive, position: Instants) -> Real:
+        """Return the steps at grid samples counted from the start of the drive."""
+        ratio, length = drive.sample_rate_hz / self._grid_hz, len(drive.samples_v)
         index = position if ratio == 1.0 else np.floor((position + 0.5) * ratio).astype(np.int64)
         steps = drive.samples_v[index % length]
         outside = index < 0
@@ -96,6 +146,14 @@ class DriveOutput:
             outside |= index >= length * drive.cycles
         steps[outside] = drive.idle_v
         return steps
+
+    def _out(self, voltage: Real) -> Real:
+        """Give the ideal volts the errors of the stage; an open output has none."""
+        p = self._parameters
+        if self._drive is not None and (p.gain, p.offset_v) != (1.0, 0.0):
+            voltage *= np.float32(p.gain)
+            voltage += np.float32(p.offset_v)
+        return voltage
 
     def _quantised(self, voltage: Real) -> Real:
         step = np.float32(self._parameters.full_scale_v / 2**self._parameters.bits)

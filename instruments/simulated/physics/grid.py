@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 Field = npt.NDArray[np.complex64]
 Real = npt.NDArray[np.float32]
+Instants = npt.NDArray[np.int64]
+"""Grid samples since the bench's time zero, in rising order but with any gaps between them."""
 
 
 @dataclass(frozen=True)

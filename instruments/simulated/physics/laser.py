@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labctl.instruments.simulated.physics.grid import Noise, Real, Window
+from labctl.instruments.simulated.physics.grid import Instants, Noise, Real, Window
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,12 @@ class Laser:
         self._parameters = parameters
         self._grid_hz = grid_hz
         self._noise = noise
+        self._per_sample = 2.0 * math.pi * parameters.linewidth_hz / grid_hz
         self._on = False
         self._power_w = 0.0
         self._frequency_hz = 193.4e12
-        self._last_phase = 0.0
-        self._last_sample = 0
+        self._last = Window(0, 1)
+        self._last_phase = np.zeros(1, np.float32)
 
     def set_emission(self, on: bool, power_w: float, frequency_hz: float) -> None:
         """Set the head; see `LaserPort`."""
@@ -45,24 +46,50 @@ class Laser:
         return self._frequency_hz
 
     def phase(self, window: Window) -> Real:
-        """Return the phase in rad over a window that begins after all earlier ones.
+        """Return the phase in rad over a window.
 
         A Wiener process: the variance between two times is 2 pi linewidth |t2 - t1|. Where the
-        window reaches back before the end of the last one, its start continues the phase there.
+        window begins within the last one, the phase there is the same; one that begins before it
+        continues from its end.
         """
-        per_sample = 2.0 * math.pi * self._parameters.linewidth_hz / self._grid_hz
-        gap = max(window.start - self._last_sample, 0)
-        jump = math.sqrt(per_sample * gap) * float(self._noise.normals(1)[0])
-        steps = self._noise.normals(window.samples)
-        steps *= np.float32(math.sqrt(per_sample))
-        steps[0] = math.remainder(self._last_phase + jump, 2.0 * math.pi)
-        phase = np.cumsum(steps, dtype=np.float64)
-        self._last_phase, self._last_sample = float(phase[-1]), window.stop - 1
-        return phase.astype(np.float32)
+        known = self._known(window)
+        fresh = window.samples - len(known)
+        if fresh > 0:
+            known = np.concatenate([known, self._walk(window.stop - fresh, fresh)])
+        self._last, self._last_phase = window, known
+        return known
 
-    def relative_amplitude(self, samples: int) -> Real:
-        """Return the field's amplitude over its mean: 1 + RIN/2, white over the grid's band."""
-        variance = 10.0 ** (self._parameters.rin_db_hz / 10.0) * self._grid_hz / 2.0
+    def _known(self, window: Window) -> Real:
+        """Return the phase where it has been told, from the window's beginning on."""
+        if not self._last.start <= window.start < self._last.stop:
+            return self._last_phase[:0]
+        first = window.start - self._last.start
+        return self._last_phase[first : first + window.samples]
+
+    def _walk(self, start: int, samples: int) -> Real:
+        gap = max(start - (self._last.stop - 1), 0)
+        jump = math.sqrt(self._per_sample * gap) * float(self._noise.normals(1)[0])
+        steps = self._noise.normals(samples)
+        steps *= np.float32(math.sqrt(self._per_sample))
+        steps[0] = math.remainder(float(self._last_phase[-1]) + jump, 2.0 * math.pi)
+        return np.cumsum(steps, dtype=np.float64).astype(np.float32)
+
+    def phase_at(self, instants: Instants) -> Real:
+        """Return the phase in rad at instants that begin after all earlier windows."""
+        gaps = np.diff(instants, prepend=min(self._last.stop - 1, int(instants[0])))
+        steps = self._noise.generator.standard_normal(len(instants))
+        steps *= np.sqrt(self._per_sample * gaps)
+        steps[0] += math.remainder(float(self._last_phase[-1]), 2.0 * math.pi)
+        phase: Real = np.cumsum(steps).astype(np.float32)
+        self._last, self._last_phase = Window(int(instants[-1]), 1), phase[-1:].copy()
+        return phase
+
+    def relative_amplitude(self, samples: int, share: float = 1.0) -> Real:
+        """Return the field's amplitude over its mean: 1 + RIN/2, white over the grid's band.
+
+        `share`: of that band, what the detector that the light meets lets through.
+        """
+        variance = 10.0 ** (self._parameters.rin_db_hz / 10.0) * share * self._grid_hz / 2.0
         fluctuation = self._noise.normals(samples)
         fluctuation *= np.float32(0.5 * math.sqrt(variance))
         fluctuation += np.float32(1.0)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from labctl.instruments.simulated.physics.grid import Field, Noise, Real, Window
+from labctl.instruments.simulated.physics.grid import Field, Instants, Noise, Real, Window
 from labctl.units import SPEED_OF_LIGHT_M_S
 
 _LEAST_DISPERSION_RAD = 1e-4
@@ -23,8 +23,11 @@ _FORGOTTEN_RAD2 = 10.0
 class VariableAttenuator:
     """An attenuator in a fibre; implements `AttenuatorPort`. Losses in dB."""
 
-    def __init__(self, insertion_loss_db: float, input_power: Callable[[], float]) -> None:
-        self._insertion_loss_db = insertion_loss_db
+    def __init__(
+        self, insertion_loss_db: float, input_power: Callable[[], float], scale: float = 1.0
+    ) -> None:
+        """`scale`: decibels that it attenuates per decibel that it is set to."""
+        self._insertion_loss_db, self._scale = insertion_loss_db, scale
         self._attenuation_db = 0.0
         self._input_power = input_power
 
@@ -35,7 +38,8 @@ class VariableAttenuator:
     @property
     def transmittance(self) -> float:
         """Power transmittance, insertion loss included."""
-        return float(10.0 ** (-(self._attenuation_db + self._insertion_loss_db) / 10.0))
+        loss_db = self._scale * self._attenuation_db + self._insertion_loss_db
+        return float(10.0 ** (-loss_db / 10.0))
 
     def input_power_w(self) -> float:
         """Return the mean power that enters now."""
@@ -122,6 +126,16 @@ class PhaseDrift:
         phase: Real = np.interp(np.arange(window.samples), knots, walk).astype(np.float32)
         return phase
 
+    def phase_at(self, instants: Instants) -> Real:
+        """Return the phase in rad at instants that begin after earlier windows ended."""
+        gaps = np.diff(instants, prepend=min(self._sample, int(instants[0])))
+        steps = self._noise.generator.standard_normal(len(instants))
+        steps *= np.sqrt(self._rate_rad2_s / self._grid_hz * gaps)
+        walk = self._phase + np.cumsum(steps)
+        self._phase, self._sample = float(walk[-1]), int(instants[-1]) + 1
+        phase: Real = walk.astype(np.float32)
+        return phase
+
 
 class PolarisationDrift:
     """The slow walk of light's polarisation away from its local oscillator's.
@@ -132,6 +146,7 @@ class PolarisationDrift:
     """
 
     _STRIDE = 4096
+    _KNOTS = 17
 
     def __init__(self, rate_rad2_s: float, grid_hz: float, noise: Noise) -> None:
         self._rate_rad2_s = rate_rad2_s
@@ -144,24 +159,39 @@ class PolarisationDrift:
         """Keep, in place, what overlaps over a window that begins after earlier ones ended."""
         if self._rate_rad2_s == 0.0:
             return
-        overlap = self._overlap(window)
+        knots = np.append(np.arange(0, window.samples, self._STRIDE), window.samples)
+        knots += window.start
+        self._keep(field, knots, np.arange(window.start, window.stop))
+
+    def mix_at(self, field: Field, instants: Instants) -> None:
+        """Keep what overlaps at instants that begin after earlier windows ended; walks linearly
+        between a few knots.
+        """
+        if self._rate_rad2_s == 0.0:
+            return
+        knots = np.linspace(instants[0], instants[-1], self._KNOTS).astype(np.int64)
+        self._keep(field, knots, instants)
+
+    def _keep(self, field: Field, knots: Instants, instants: Instants) -> None:
+        overlap = self._overlap(knots, instants)
         field *= overlap
         vacuum = self._noise.vacuum(len(field))
         vacuum *= np.sqrt(1.0 - overlap**2)
         field += vacuum
 
-    def _overlap(self, window: Window) -> Real:
-        gap = max(window.start - self._sample, 0)
-        knots = np.append(np.arange(0, window.samples, self._STRIDE), window.samples)
-        spans = np.diff(knots, prepend=-gap) * (self._rate_rad2_s / self._grid_hz)
-        at_knots = [self._step(span) for span in spans]
-        self._sample = window.stop
-        cosines = np.interp(np.arange(window.samples), knots, at_knots)
+    def _overlap(self, knots: Instants, instants: Instants) -> Real:
+        spans = np.diff(knots, prepend=min(self._sample, int(knots[0])))
+        at_knots = [self._step(span * self._rate_rad2_s / self._grid_hz) for span in spans]
+        self._sample = int(knots[-1])
+        cosines = np.interp(instants, knots, at_knots)
         return np.sqrt(0.5 * (1.0 + cosines)).astype(np.float32)
 
     def _step(self, variance: float) -> float:
         """Let the Stokes vector diffuse by a variance in rad^2; returns its first component."""
-        variance = min(variance, _FORGOTTEN_RAD2)
+        if variance >= _FORGOTTEN_RAD2:
+            anywhere = self._noise.generator.standard_normal(3)
+            self._stokes = anywhere / np.linalg.norm(anywhere)
+            return float(self._stokes[0])
         turns = math.ceil(variance / _LARGEST_TURN_RAD2)
         for _ in range(turns):
             self._turn(variance / turns)

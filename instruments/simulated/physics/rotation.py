@@ -1,13 +1,16 @@
 """The client's mode-selective receiver: rotation, amplifier, splitter, and the way back.
 
 The unit takes one voltage for the real and one for the imaginary part of each slot's coefficient
-and is clocked by the generator that plays them: one cycle is one row. Slot 0 of a cycle (pilot)
-passes untouched; the last slot carries the collected mode out to the measured arm; those between
-are rotated. Coefficients are sampled at the slot's middle and have unit norm over the row, since
-the unit is passive; a row whose levels all stay below 10 mV, a generator's noise, is not rotated.
-Without a running cycle, light passes through the clone slot by slot.
+and is clocked by the generator that plays them: one cycle is one row. A unit built for blocks of
+`block_modes` counts the slots from the cycle's start: a block ends after that many modes and two
+slots more, or with the cycle. Slot 0 of a block (pilot) passes untouched; the last slot carries the
+collected mode out to the measured arm; those between are rotated. Coefficients are sampled at the
+slot's middle and have unit norm over the block, since the unit is passive; a block whose levels all
+stay below 10 mV, a generator's noise, is not rotated. Without a running cycle, or in one that is
+not made of whole blocks or has more than 2^20 grid samples, light passes through the clone slot by
+slot.
 
-The b modes of a cycle are collected by a line of b elements: element k turns by the angle whose
+The b modes of a block are collected by a line of b elements: element k turns by the angle whose
 sine is |c_k| over the norm of c_1 ... c_k, and shifts mode k's phase. Errors of angles and phases
 add up along the line, and every mode passes b elements on its way in and b on its way out, so the
 rotation is the worse the larger the block. The way out undoes what the elements do, with their
@@ -17,15 +20,18 @@ errors.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from labctl.instruments.simulated.physics.drive import DriveOutput
-from labctl.instruments.simulated.physics.grid import Field, Noise, Window
+from labctl.instruments.simulated.physics.grid import Field, Instants, Noise, Window
 from labctl.instruments.simulated.physics.path import lose
 
 _LEAST_LEVEL_V = 10e-3
+_BLOCK_OVERHEAD = 2
+_LONGEST_ROW = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class RotationParameters:
     """Amplifier gain per volt of its control above 1 and n_sp; slot and storage in grid samples.
 
     Each element loses `loss_db_per_mode` of the light; its angle and phase are off by fixed amounts
-    of the given standard deviations in rad.
+    of the given standard deviations in rad. Without `block_modes` a cycle is one block.
     """
 
     gain_per_v: float
@@ -43,6 +49,14 @@ class RotationParameters:
     loss_db_per_mode: float = 0.0
     coupler_error_rad: float = 0.0
     phase_error_rad: float = 0.0
+    block_modes: int | None = None
+
+    def blocks(self, slots: int) -> int | None:
+        """Return how many blocks a cycle of that many slots holds, or None if not whole ones."""
+        if self.block_modes is None or slots <= self.block_modes + _BLOCK_OVERHEAD:
+            return 1
+        blocks, rest = divmod(slots, self.block_modes + _BLOCK_OVERHEAD)
+        return None if rest else blocks
 
     def transmittance(self, modes: int) -> float:
         """Return what a block of that many modes lets through, each way."""
@@ -95,9 +109,57 @@ class RotationUnit:
         start, length = self._real.start_sample(), self._real.period_samples()
         first = max((window.start - start) // length, 0)
         last = min(-(-(window.stop - start) // length), drive.cycles)
-        if last <= first or length % self.parameters.slot_samples:
+        slots, rest = divmod(length, self.parameters.slot_samples)
+        if last <= first or length > _LONGEST_ROW or rest or not self.parameters.blocks(slots):
             return None
         return Cycles(start + first * length, length, last - first)
+
+    def power_change(self, time_s: float) -> tuple[float, float]:
+        """Return transmittance to the line, and photons per mode that the amplifier adds to it.
+
+        Means over a block where rows play: one of its modes is amplified, the others pass elements.
+        The clone's way out leaves the signal's power as it is: G times, then 1/G of it.
+        """
+        p, gain = self.parameters, self.gain()
+        emitted = p.emission_factor * (1.0 - 1.0 / gain)
+        if not self._real.playing(time_s):
+            return 1.0, emitted
+        slots = max(self._real.period_samples() // p.slot_samples, 3)
+        per_block = slots // (p.blocks(slots) or 1)
+        return p.transmittance(per_block - _BLOCK_OVERHEAD) ** 2, emitted / per_block
+
+    def pass_at(
+        self, light: Callable[[Instants], Field], instants: Instants, most_samples: int
+    ) -> tuple[Field, Field, int]:
+        """Return measured arm and returned field at single instants, and the samples of rows taken.
+
+        `light` is asked for the field there and in all of the rows that they touch; rows that
+        would take more than `most_samples` are passed like the light between rows.
+        """
+        cycles = self.cycles(Window(int(instants[0]), int(instants[-1] - instants[0]) + 1))
+        if cycles is None or most_samples < cycles.length:
+            return *self._clone(light(instants)), 0
+        row, place = np.divmod(instants - cycles.start, cycles.length)
+        rows = np.unique(row[(row >= 0) & (row < cycles.count)])[: most_samples // cycles.length]
+        if len(rows) == 0:
+            return *self._clone(light(instants)), 0
+        inside = np.isin(row, rows)
+        starts = cycles.start + rows * cycles.length
+        of_rows = (starts[:, None] + np.arange(cycles.length)).ravel()
+        everywhere = np.concatenate([instants[~inside], of_rows])
+        order = np.argsort(everywhere, kind="stable")
+        field = np.empty(len(everywhere), np.complex64)
+        field[order] = light(everywhere[order])
+        between = len(everywhere) - len(of_rows)
+        parts = self._clone(field[:between])
+        whole = self._rows(field[between:], Cycles(int(starts[0]), cycles.length, len(rows)))
+        found = np.searchsorted(rows, row[inside]) * cycles.length + place[inside]
+        arms = []
+        for part, row_part in zip(parts, whole, strict=True):
+            arm = np.empty(len(instants), np.complex64)
+            arm[~inside], arm[inside] = part, row_part[found]
+            arms.append(arm)
+        return arms[0], arms[1], len(of_rows)
 
     def pass_through(
         self, field: Field, window: Window, cycles: Cycles | None
@@ -118,44 +180,46 @@ class RotationUnit:
 
     def _rows(self, field: Field, cycles: Cycles) -> tuple[Field, Field]:
         slot = self.parameters.slot_samples
-        light = field.reshape(cycles.count, -1, slot)
         coefficients = self._coefficients(cycles)
-        arm = np.zeros_like(light)
-        if coefficients is None:
-            measured, _ = self._clone(arm.reshape(-1) + self._noise.vacuum(arm.size))
-            return measured, field
-        light = self._lost(light)
-        collected = np.matmul(coefficients.conj()[None, None, :], light)[:, 0, :]
-        arm += self._noise.vacuum(arm.size).reshape(arm.shape)
-        arm[:, -1, :] = collected
+        light = self._lost(field.reshape(cycles.count, *coefficients.shape, slot))
+        collected = np.matmul(coefficients.conj()[None, :, None, :], light)[:, :, 0, :]
+        lit = coefficients.any(axis=1)
+        arm = self._noise.vacuum(light.size).reshape(light.shape)
+        arm[:, lit, -1, :] = collected[:, lit]
         measured, after = self._clone(arm.reshape(-1))
-        change = after.reshape(arm.shape)[:, -1, :] - collected
-        light = light + coefficients[None, :, None] * change[:, None, :]
+        change = after.reshape(arm.shape)[:, :, -1, :] - arm[:, :, -1, :]
+        light = light + coefficients[None, :, :, None] * change[:, :, None, :]
         return measured, self._lost(light).reshape(-1)
 
     def _lost(self, light: Field) -> Field:
-        """Return what the elements let through of the slots between the first and the last."""
-        through = self.parameters.transmittance(light.shape[1] - 2)
+        """Return what the elements let through of the slots between a block's first and last."""
+        through = self.parameters.transmittance(light.shape[2] - _BLOCK_OVERHEAD)
         if through == 1.0:
             return light
-        modes = light[:, 1:-1].reshape(-1)
+        modes = light[:, :, 1:-1].reshape(-1)
         lose(modes, through, self._noise)
         passed = light.copy()
-        passed[:, 1:-1] = modes.reshape(passed[:, 1:-1].shape)
+        passed[:, :, 1:-1] = modes.reshape(passed[:, :, 1:-1].shape)
         return passed
 
-    def _coefficients(self, cycles: Cycles) -> Field | None:
-        """Return the slots' coefficients with unit norm, or None when no level is above noise."""
+    def _coefficients(self, cycles: Cycles) -> Field:
+        """Return the coefficients (blocks, slots) with unit norm, 0 where no level is above noise.
+
+        The blocks are those of one cycle; all cycles are alike.
+        """
         cycle = Window(cycles.start, cycles.length)
         slot = self.parameters.slot_samples
         real = self._real.voltage(cycle)[slot // 2 :: slot]
         imaginary = self._imaginary.voltage(cycle)[slot // 2 :: slot]
-        coefficients = (real + 1j * imaginary).astype(np.complex64)
-        coefficients[0] = coefficients[-1] = 0.0
-        if np.max(np.abs(coefficients)) < _LEAST_LEVEL_V:
-            return None
-        coefficients /= np.float32(np.linalg.norm(coefficients))
-        coefficients[1:-1] = self._mistaken(coefficients[1:-1])
+        levels = (real + 1j * imaginary).astype(np.complex64)
+        coefficients = levels.reshape(self.parameters.blocks(len(levels)) or 1, -1)
+        coefficients[:, 0] = coefficients[:, -1] = 0.0
+        for block in coefficients:
+            if np.max(np.abs(block)) < _LEAST_LEVEL_V:
+                block[:] = 0.0
+                continue
+            block[:] = block / np.float32(np.linalg.norm(block))
+            block[1:-1] = self._mistaken(block[1:-1])
         return coefficients
 
     def _mistaken(self, wanted: Field) -> Field:

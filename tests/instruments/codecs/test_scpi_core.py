@@ -122,6 +122,44 @@ def test_status_byte_summarises() -> None:
     assert ask(core, b"*ESE?;*SRE?") == b"32;32\n"
 
 
+def test_a_serial_poll_ends_the_request_for_service_and_the_master_summary_stays() -> None:
+    """IEEE 488.2 sections 11.2.2.1 and 11.2.2.3."""
+    core = Device().core()
+    core.write(b"*CLS;*ESE 33;*SRE 32;BOGUS", end=True)
+    assert core.status_byte() & 64
+    assert core.serial_poll() == 4 + 32 + 64
+    assert core.serial_poll() == core.status_byte() == 4 + 32
+    assert ask(core, b"*STB?") == b"100\n"
+    core.write(b"*OPC;BOGUS", end=True)
+    assert not core.serial_poll() & 64
+
+
+@pytest.mark.parametrize("reason", [b"*ESR?;BOGUS", b"*CLS;BOGUS", b"*SRE 0;*SRE 32", b"*SRE 4"])
+def test_a_new_reason_requests_service_again(reason: bytes) -> None:
+    """A summary bit that falls and rises, or is enabled: even within one message."""
+    core = Device().core()
+    core.write(b"*CLS;*ESE 32;*SRE 32;BOGUS", end=True)
+    assert core.serial_poll() & 64
+    core.write(reason, end=True)
+    assert core.serial_poll() & 64
+    assert not core.serial_poll() & 64
+
+
+def test_a_request_is_withdrawn_with_its_last_reason() -> None:
+    core = Device().core()
+    core.write(b"*CLS;*ESE 32;*SRE 48;BOGUS", end=True)
+    core.write(b"*CLS", end=True)
+    assert core.serial_poll() == 0
+    core.write(b"*IDN?", end=True)
+    assert core.serial_poll() == 16 + 64
+    core.read(3)
+    assert core.serial_poll() == 16
+    core.read(1000)
+    core.write(b"*IDN?", end=True)
+    core.read(1000)
+    assert core.serial_poll() == 0
+
+
 def test_end_interrupts_a_reply_but_a_stream_queues_it() -> None:
     core = Device().core()
     core.write(b"*IDN?\n", end=True)

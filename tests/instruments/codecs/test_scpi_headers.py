@@ -103,3 +103,20 @@ def test_no_bytes_crash_the_parser(message: bytes) -> None:
         assert -200 < error.code <= -100  # noqa: PT017 (either outcome is fine)
     else:
         assert all(unit.header.startswith(":") for unit in units)
+
+
+@pytest.mark.parametrize("message", [b"X 'a', 1, ", b"X 'a',1,;*OPC", b"X 'a' , #11x,", b"X 1,"])
+def test_a_comma_with_nothing_behind_it_is_refused_unless_the_last_parameter_may_lack(
+    message: bytes,
+) -> None:
+    with pytest.raises(ScpiError):
+        list(program_units(message))
+    unit, *_ = program_units(message, last_may_lack=True)
+    whole, *_ = program_units(message.rstrip(b" ;*OPC").rstrip(b","))
+    assert unit == whole
+
+
+@pytest.mark.parametrize("message", [b"X ,1", b"X 1,,2", b"X ,", b"X 1,,"])
+def test_only_the_last_parameter_may_lack(message: bytes) -> None:
+    with pytest.raises(ScpiError):
+        list(program_units(message, last_may_lack=True))

@@ -52,6 +52,7 @@ def quiet_bench(seed: int = 1, **tables: dict[str, Any]) -> LinkBench:
     content = copy.deepcopy(SHIPPED)
     content["seed"] = seed
     content["panels"] = {}
+    del content["taps"]
     content["laser"].update(linewidth_hz=0.0, rin_db_hz=-300.0)
     content["generators"].update(noise_v=0.0, bits=24, bandwidth_hz=WIDE_HZ)
     content["modulator"].update(lock_error_rad=0.0)

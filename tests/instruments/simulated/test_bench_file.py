@@ -20,10 +20,12 @@ from labctl.instruments.simulated.bench_tables import BenchFile
 from labctl.instruments.simulated.panels.itla import ITLAPanel
 from labctl.instruments.simulated.panels.keysight_33500 import Keysight33500Panel
 from labctl.instruments.simulated.panels.keysight_infiniivision import InfiniiVisionPanel
+from labctl.instruments.simulated.panels.keysight_n7744a import KeysightN7744APanel
 from labctl.instruments.simulated.panels.thorlabs_mx10b import ThorlabsMX10BPanel
 from labctl.instruments.simulated.panels.thorlabs_pm100d import ThorlabsPM100DPanel
 from labctl.instruments.simulated.physics.grid import Window
 from labctl.instruments.simulated.ports import Capture, CaptureWindow, ChannelWindow
+from labctl.station_file import read_station_file
 
 SHIPPED = shipped_bench_path().read_text(encoding="utf-8")
 PATH = Path("bench.toml")
@@ -78,6 +80,7 @@ def test_the_shipped_bench_stands_with_a_panel_at_each_address() -> None:
         "thorlabs_mx10b": ThorlabsMX10BPanel,
         "thorlabs_pm100d": ThorlabsPM100DPanel,
         "keysight_infiniivision": InfiniiVisionPanel,
+        "keysight_n7744a": KeysightN7744APanel,
     }
     expected = {panel["address"]: kinds[panel["type"]] for panel in tables["panels"].values()}
     assert {address: type(panel) for address, panel in bench.panels.items()} == expected
@@ -367,3 +370,18 @@ def test_each_component_has_a_stream_of_its_own() -> None:
     assert len(set(drawn)) == len(drawn)
     assert len({value for numbers in drawn for value in numbers}) == 512 * len(drawn)
     assert drifts[0] != drifts[1]
+
+
+@pytest.mark.parametrize("name", ["demo", "lab"])
+def test_every_shipped_station_has_its_bench(name: str) -> None:
+    station = read_station_file(shipped_bench_path().with_name(f"{name}.toml"))
+    bench = load_bench(shipped_bench_path().with_name(f"{name}_bench.toml"))
+    assert {table.address for table in station.instruments.values()} == set(bench.panels)
+
+
+def test_the_laboratorys_bench_is_not_what_its_data_sheets_say() -> None:
+    lab = load_bench(shipped_bench_path().with_name("lab_bench.toml")).truth()
+    said = load_bench(shipped_bench_path()).truth()
+    assert all(true != nominal for true, nominal in zip(lab.v_pi_v, said.v_pi_v, strict=True))
+    assert lab.client.efficiency != said.client.efficiency
+    assert lab.generator_gain != said.generator_gain

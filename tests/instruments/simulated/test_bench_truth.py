@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ from labctl.instruments.simulated.bench_truth import RELATIVE, BenchTruth, draw,
 
 SHIPPED = shipped_bench_path().read_text(encoding="utf-8")
 PATH = Path("bench.toml")
-SPREAD: dict[str, float] = dict.fromkeys(RELATIVE, 0.02) | {"offset_rad": 0.3}
+SPREAD: dict[str, float] = dict.fromkeys((*RELATIVE, "generator_gain", "digitizer_gain"), 0.02) | {
+    "offset_rad": 0.3,
+    "generator_offset_v": 1e-3,
+    "digitizer_offset_v": 1e-3,
+}
 
 
 def table(seed: int = 1, **spread: float) -> BenchFile:
@@ -37,17 +42,22 @@ def table(seed: int = 1, **spread: float) -> BenchFile:
 
 def numbers(truth: BenchTruth) -> dict[str, float]:
     """Return every true value by its name."""
-    flat: dict[str, float] = {}
-    for name, value in dataclasses.asdict(truth).items():
-        parts = (
-            value.items()
-            if isinstance(value, dict)
-            else enumerate(value)
-            if isinstance(value, tuple)
-            else [("", value)]
-        )
-        flat.update({f"{name}.{key}": number for key, number in parts})
-    return flat
+    return dict(leaves("", dataclasses.asdict(truth)))
+
+
+def leaves(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    parts = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, tuple)
+        else None
+    )
+    if parts is None:
+        yield name, value
+        return
+    for key, part in parts:
+        yield from leaves(f"{name}.{key}", part)
 
 
 def test_without_a_spread_a_bench_is_what_its_file_says() -> None:
@@ -61,7 +71,16 @@ def test_without_a_spread_a_bench_is_what_its_file_says() -> None:
     assert truth.forward_delay_s == pytest.approx(4.9e-6)
     for party in ("client", "server"):
         for name, value in dataclasses.asdict(getattr(truth, party)).items():
-            assert value == pytest.approx(content[party][name], rel=1e-12)
+            if name in content[party]:
+                assert value == pytest.approx(content[party][name], rel=1e-12)
+        assert getattr(truth, party).digitizer_gain == (1.0, 1.0)
+        assert getattr(truth, party).digitizer_offset_v == (0.0, 0.0)
+    for name, tap in truth.taps.items():
+        assert tap.fraction == content["taps"][name]["fraction"]
+        assert tap.responsivity_a_w == content["taps"][name]["responsivity_a_w"]
+    assert set(truth.generator_gain.values()) == {1.0}
+    assert set(truth.generator_offset_v.values()) == {0.0}
+    assert truth.attenuator_scale == 1.0
 
 
 def test_the_components_are_what_the_truth_says() -> None:
@@ -90,6 +109,10 @@ def test_the_components_are_what_the_truth_says() -> None:
         assert one.transimpedance_v_a == detector.transimpedance_v_a
         assert one.electronic_noise_a_rthz == detector.electronic_noise_a_rthz
         assert one.common_mode_rejection_db == detector.common_mode_rejection_db
+        assert one.digitizer_gain == receiver.digitizer.gain
+        assert one.digitizer_offset_v == receiver.digitizer.offset_v
+    for name, tap in truth.taps.items():
+        assert tap.fraction == optics.taps[name]
 
 
 def test_every_true_value_differs_from_its_data_sheet_and_between_seeds() -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from labctl.data import shipped_fleet_path
@@ -68,6 +69,28 @@ def test_a_meter_set_to_another_wavelength_is_wrong_by_the_responsivity(fleet: F
     right_w = meter.power_w()
     meter.set_wavelength(1600e-9)
     assert meter.power_w() == pytest.approx(right_w * 1500.0 / 1600.0, rel=2e-3)
+
+
+@pytest.mark.parametrize("wire", ["5000::SOCKET", "hislip0::INSTR"])
+def test_the_log_of_a_sweep_is_read_whether_or_not_the_wire_marks_its_end(
+    tmp_path: Path, wire: str
+) -> None:
+    """The log has no terminator behind it (facts, section 3)."""
+    text = shipped_fleet_path().read_text(encoding="utf-8")
+    assert text.count("tunable-laser::5000::SOCKET") == 1
+    path = tmp_path / "bench.toml"
+    path.write_text(text.replace("tunable-laser::5000::SOCKET", f"tunable-laser::{wire}"))
+    laser = Fleet(path).open("tunable_laser")
+    laser.set_emission(True)
+    laser.configure_sweep(1550e-9, 1551e-9, 10e-9)
+    laser.set_trigger_output(3, 0.1e-9)
+    laser.start_sweep()
+    while laser.sweeping():
+        pass
+    logged_m = laser.logged_wavelengths_m()
+    assert logged_m == pytest.approx(np.linspace(1550e-9, 1551e-9, 11), abs=1e-13)
+    assert np.array_equal(laser.logged_wavelengths_m(), logged_m)
+    assert laser.frequency_hz() == pytest.approx(299_792_458.0 / 1551e-9, rel=1e-7)
 
 
 def test_a_source_on_the_parent_electrode_moves_the_modulator(fleet: Fleet) -> None:

@@ -24,7 +24,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from labctl.data import shipped_fleet_path
 from labctl.instruments.codecs.itla import Reply, Request
@@ -50,24 +49,7 @@ MOST_HELD_BYTES = 96 << 20
 replies that nobody read; a hundred messages that only ever add up to more are a leak."""
 
 
-def coarse(table: BenchFile) -> BenchFile:
-    """Return a bench whose light is computed 1e5 times more coarsely: records last minutes here."""
-
-    def slower(part: BaseModel, *rates: str) -> BaseModel:
-        return part.model_copy(update={rate: getattr(part, rate) * 1e-5 for rate in rates})
-
-    return table.model_copy(
-        update={
-            "grid_hz": table.grid_hz * 1e-5,
-            "generators": slower(table.generators, "bandwidth_hz"),
-            "rotation": slower(table.rotation, "symbol_rate_hz"),
-            "client": slower(table.client, "bandwidth_hz"),
-            "server": slower(table.server, "bandwidth_hz"),
-        }
-    )
-
-
-FLEET = coarse(read_toml(shipped_fleet_path(), BenchFile))
+FLEET = read_toml(shipped_fleet_path(), BenchFile)
 NAMES: dict[str, str] = {panel.type: name for name, panel in FLEET.panels.items()}
 
 # How instruments without *IDN? are asked who they are, and how the answer begins.

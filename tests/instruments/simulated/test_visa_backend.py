@@ -65,7 +65,8 @@ class Store:
             busy=lambda: clock.now_s() < self.busy_until_s,
         )
         self.write, self.read, self.clear = core.write, core.read, core.clear
-        self.status_byte, self.read_timed_out = core.status_byte, core.read_timed_out
+        self.status_byte, self.serial_poll = core.status_byte, core.serial_poll
+        self.read_timed_out = core.read_timed_out
 
     def _put(self, _: Suffixes, parameters: Parameters) -> None:
         self.payload = bytes(only(parameters).data)
@@ -531,8 +532,10 @@ def test_a_service_request_wakes_who_waits_for_it() -> None:
         assert generator.wait_on_event(request, 10, capture_timeout=True).timed_out
         generator.write("*OPC")
         assert not generator.wait_on_event(request, 1000, capture_timeout=True).timed_out
-        assert generator.read_stb() & 64
+        assert [generator.read_stb() & 64 for _ in range(2)] == [64, 0]
         assert generator.wait_on_event(request, 10, capture_timeout=True).timed_out
+        generator.write("*CLS;*OPC")
+        assert not generator.wait_on_event(request, 1000, capture_timeout=True).timed_out
         assert generator.query("*ESR?").strip() in ("1", "+1")
         generator.disable_event(request, queue)
     manager.close()

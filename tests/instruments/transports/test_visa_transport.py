@@ -76,7 +76,7 @@ def test_a_query_returns_its_reply_without_terminators(socket_peer: Peers) -> No
         assert isinstance(transport.clock, SystemClock)
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 @pytest.mark.parametrize(
     "payload", [b"", b"\n", b"a\nb\n\n", bytes(range(256)) * 5, b"\n" * 70_000, b"x\r"]
 )

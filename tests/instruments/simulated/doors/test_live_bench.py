@@ -108,7 +108,7 @@ def test_a_reply_goes_to_who_wrote_with_the_status_bits_of_its_waiting() -> None
         panel.write([b"c\n"], second, end=True)
         assert first.replies == [(b"ab\n", True, MESSAGE_WAITS)]
         assert second.replies == [(b"c\n", True, MESSAGE_WAITS)]
-        assert panel.status_byte() == 1
+        assert panel.serial_poll() == 1
         bench.close()
 
     asyncio.run(story())

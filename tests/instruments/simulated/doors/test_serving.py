@@ -30,7 +30,7 @@ Open = Callable[..., MessageBasedResource]
 HEADER = struct.Struct("!2sBBIQ")
 FATAL, ERROR, DATA, DATA_END, TRIGGER = 2, 3, 6, 7, 12
 GENERATOR = "Agilent Technologies,33512B,"
-SCOPE = "KEYSIGHT TECHNOLOGIES,DSO-X 3104T,"
+SCOPE = "KEYSIGHT TECHNOLOGIES,DSO-X 3102T,"
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def port_of(address: str) -> int:
 
 
 def test_each_instrument_has_its_doors(offers: Offers) -> None:
-    assert len(offers) == 19
+    assert len(offers) == 20
     for offer in offers.values():
         framed = offer["panel"] == "itla"
         assert (offer["hislip"] is None) == framed
@@ -106,7 +106,7 @@ def test_each_instrument_has_its_doors(offers: Offers) -> None:
     assert offers["server_laser"]["panel"] == "itla"
     assert offers["monitor"]["panel"] == "thorlabs_pm100d"
     ports = [port_of(o[door]) for o in offers.values() for door in ("hislip", "socket") if o[door]]
-    assert len(set(ports)) == len(ports) == 2 * 19 - 1
+    assert len(set(ports)) == len(ports) == 2 * 20 - 1
 
 
 @pytest.mark.parametrize("door", ["hislip", "socket", "pty"])
@@ -164,9 +164,19 @@ def test_serial_poll_tells_that_a_reply_waits_until_it_is_read(visa: Open) -> No
     while not (status := scope.read_stb()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert status == 16 + 64
+    assert scope.read_stb() == 16
     assert scope.read().startswith(SCOPE)
     assert scope.read_stb() == 0
     scope.write("*SRE 0")
+
+
+def test_serial_poll_tells_once_of_a_reason_for_service(visa: Open) -> None:
+    scope = lines(visa, "client_scope", "hislip")
+    for _ in range(2):
+        scope.write("*CLS;*ESE 1;*SRE 32;*OPC")
+        assert [scope.read_stb() for _ in range(3)] == [32 + 64, 32, 32]
+        assert scope.query("*STB?").strip() in ("96", "+96")
+    scope.write("*CLS;*ESE 0;*SRE 0")
 
 
 def test_a_read_in_vain_times_out_and_the_next_query_is_answered(visa: Open) -> None:

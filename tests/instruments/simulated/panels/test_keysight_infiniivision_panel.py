@@ -87,6 +87,16 @@ def bench() -> Bench:
     return Bench()
 
 
+def test_after_reset_the_scope_is_running_and_shows_what_there_is(bench: Bench) -> None:
+    """Public programs read data without starting an acquisition first."""
+    for message in ("", ":STOP;:SYST:PRES", ":SING;*RST"):
+        bench.send(message)
+        assert int(bench.ask(":OPER:COND?")) & 8
+        assert np.ptp(bench.volts()) == pytest.approx(2.0, abs=40.0 / 256)
+    bench.send(":STOP")
+    assert not int(bench.ask(":OPER:COND?")) & 8
+
+
 def capture(bench: Bench, *more: str) -> None:
     bench.send(":TIM:RANG 1E-3", ":CHAN1:RANG 4", ":CHAN2:RANG 2", ":TRIG:EDGE:SOUR EXT", *more)
     bench.send(":DIG CHAN1,CHAN2")
@@ -147,8 +157,8 @@ def test_the_default_setup_is_what_a_reset_leaves(bench: Bench) -> None:
         (":TIM:MODE XY", -224),
         (":ACQ:TYPE PEAK", -221),
         (":WAV:SOUR CHAN7", -224),
-        (":WAV:DATA?", -230),
-        (":WAV:PRE?", -230),
+        (":TRIG:EDGE:SOUR EXT;:STOP;:WAV:DATA?", -230),
+        (":TRIG:EDGE:SOUR EXT;:STOP;:WAV:PRE?", -230),
         (":DIG CHAN9", -224),
         (":CHAN1:DISP 0;:SING", -221),
     ],

@@ -215,3 +215,37 @@ def test_it_tells_whether_it_plays(cycles: int | None, time_us: float, playing: 
     assert connector.playing(time_us * 1e-6) is playing
     connector.play(None)
     assert not connector.playing(time_us * 1e-6)
+
+
+@given(
+    values=st.lists(st.floats(-5.0, 5.0, width=32), min_size=1, max_size=9),
+    ratio=st.sampled_from([1.0, 0.5, 0.37]),
+    cycles=st.sampled_from([None, 1, 3]),
+    start=st.integers(-20, 20),
+    bandwidth_hz=st.sampled_from([WIDE_HZ, 40e6, 5e6]),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_voltage_at_instants_is_that_of_the_window(
+    values: list[float], ratio: float, cycles: int | None, start: int, bandwidth_hz: float
+) -> None:
+    """Filters of up to 16 taps a side to float32; those are the wider ones here, 5 MHz 2 %."""
+    source = output(bandwidth_hz)
+    source.play(Drive(levels(*values), ratio * GRID_HZ, start / GRID_HZ, cycles, 0.5))
+    whole = source.voltage(Window(-150, 400))[100:300]
+    tolerance = 2e-5 if bandwidth_hz > 5e6 else 0.2
+    assert source.voltage_at(np.arange(-50, 150)) == pytest.approx(whole, abs=tolerance)
+    some = np.array([-50, -49, 0, 7, 149])
+    assert np.array_equal(
+        source.voltage_at(some), source.voltage_at(np.arange(-50, 150))[some + 50]
+    )
+
+
+def test_an_output_is_off_by_its_gain_and_offset_once_it_is_on() -> None:
+    parameters = DriveParameters(24, 10.0, WIDE_HZ, 0.0, 1.02, -0.1)
+    source = DriveOutput(parameters, GRID_HZ, Noise(np.random.SeedSequence(1)))
+    assert not np.any(source.voltage(Window(0, 10)))
+    assert source.steady_voltage() == 0.0
+    source.play(Drive(levels(2.0), 1.0, 0.0, None, 0.0))
+    for volts in (source.voltage(Window(0, 10)), source.voltage_at(np.arange(10))):
+        assert volts == pytest.approx(1.94, abs=1e-5)
+    assert source.steady_voltage() == pytest.approx(1.94)

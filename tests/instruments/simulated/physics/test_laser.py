@@ -45,11 +45,31 @@ def test_phase_goes_on_over_windows_and_gaps(samples: int, gap: int) -> None:
     assert np.var(steps) == pytest.approx(expected, rel=5.0 * math.sqrt(2.0 / len(steps)))
 
 
-def test_a_window_that_reaches_back_starts_where_the_phase_was_left() -> None:
+def test_a_window_that_reaches_back_has_the_phase_that_was_told() -> None:
     source = laser(3)
-    last = source.phase(Window(0, 1000))[-1]
-    first = source.phase(Window(900, 1000))[0]
-    assert wrapped(first - last) == pytest.approx(0.0, abs=1e-6)
+    told = source.phase(Window(0, 1000))
+    again = source.phase(Window(900, 1000))
+    assert np.array_equal(again[:100], told[900:])
+    steps = np.diff(again.astype(np.float64))
+    assert abs(wrapped(steps[99])) < 6.0 * math.sqrt(PER_SAMPLE_RAD2)
+    assert np.array_equal(source.phase(Window(950, 50)), again[50:100])
+
+
+def test_a_window_before_the_last_one_starts_where_the_phase_was_left() -> None:
+    source = laser(3)
+    last = source.phase(Window(1000, 1000))[-1]
+    assert wrapped(source.phase(Window(0, 10))[0] - last) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("gap", [1, 40, 1000])
+def test_the_phase_at_instants_spreads_by_the_time_between_them(gap: int) -> None:
+    """20,000 instants in 20 calls after a window, seed 6: steps of 2 pi dnu tau, five errors."""
+    source = laser(6)
+    before = source.phase(Window(0, 100))
+    instants = 99 + gap * np.arange(1, 20_001)
+    phase = np.concatenate([before[-1:], *map(source.phase_at, np.split(instants, 20))])
+    steps = wrapped(np.diff(phase.astype(np.float64)))
+    assert np.var(steps) == pytest.approx(PER_SAMPLE_RAD2 * gap, rel=5.0 * math.sqrt(1e-4))
 
 
 def test_after_a_long_gap_every_phase_is_as_likely() -> None:

@@ -214,3 +214,47 @@ def test_a_still_polarisation_leaves_the_field_as_it_is() -> None:
     before = field.copy()
     PolarisationDrift(0.0, GRID_HZ, noise(6)).mix(field, Window(10**12, 1000))
     assert np.array_equal(field, before)
+
+
+def test_a_path_drifts_at_its_rate_between_instants() -> None:
+    """20,000 instants of a second each in 20 calls, seed 31: 0.02 rad^2/s within five errors."""
+    drift = PhaseDrift(0.02, GRID_HZ, noise(31))
+    instants = round(GRID_HZ) * np.arange(1, 20_001)
+    phase = np.concatenate([drift.phase_at(part) for part in np.split(instants, 20)])
+    steps = np.diff(phase.astype(np.float64))
+    assert np.var(steps) == pytest.approx(0.02, rel=5.0 * math.sqrt(2.0 / 20_000))
+
+
+def test_polarisation_diffuses_between_instants() -> None:
+    """2,000 paths of 100 instants, seed 32: mean efficiency (1 + exp(-rate t))/2 at the end.
+
+    The variance of a squared cosine is below 1/4: five errors are 0.056.
+    """
+    source = noise(32)
+    instants = round(GRID_HZ) * np.arange(100, dtype=np.int64)
+    kept = []
+    for _ in range(2000):
+        field = np.full(100, 1e3 + 0j, np.complex64)
+        PolarisationDrift(0.01, GRID_HZ, source).mix_at(field, instants)
+        kept.append(abs(field[-1]) ** 2 / 1e6)
+    assert np.mean(kept) == pytest.approx((1.0 + math.exp(-0.99)) / 2.0, abs=0.056)
+
+
+def test_a_long_forgotten_polarisation_may_be_any() -> None:
+    """2,000 paths after 10^6 rad^2, seed 33: overlaps are uniform, mean 1/2, variance 1/12."""
+    source, kept = noise(33), []
+    for _ in range(2000):
+        field = np.full(1, 1e4 + 0j, np.complex64)
+        PolarisationDrift(1e6, GRID_HZ, source).mix(field, Window(round(GRID_HZ), 1))
+        kept.append(abs(field[0]) ** 2 / 1e8)
+    assert np.mean(kept) == pytest.approx(0.5, abs=5.0 / math.sqrt(12 * 2000))
+    assert np.var(kept) == pytest.approx(1.0 / 12.0, rel=0.1)
+
+
+@given(setting_db=st.floats(0.0, 60.0), scale=st.floats(0.9, 1.1))
+@settings(deadline=None)
+def test_an_attenuator_may_be_off_its_scale(setting_db: float, scale: float) -> None:
+    attenuator = VariableAttenuator(0.7, lambda: 1.0, scale)
+    attenuator.set_attenuation(setting_db)
+    lost_db = -10.0 * math.log10(attenuator.output_power_w())
+    assert lost_db == pytest.approx(0.7 + scale * setting_db, abs=1e-9)

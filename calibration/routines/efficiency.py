@@ -1,0 +1,279 @@
+"""Quantum efficiency of the receivers, mode matching included: photons seen over photons there.
+
+A frame lit in every slot brings N = P / (h nu f) photons per slot of rate f, P being its mean power
+by a reference meter beside the receiver. The receiver sees n = A^2 / (4 S) of them, A being the
+matched filter's amplitude and S the shot-noise unit: efficiency is n/N.
+
+At the client light passes the amplifier, whose measured arm has G - 1 times the photons:
+n/N = eta (G - 1), with G - 1 = k V from the amplifier's own calibration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labctl.calibration.bench import CalibrationBench, MeanPower, Party
+from labctl.calibration.fits import Reals
+from labctl.calibration.quantity import Quantity
+from labctl.calibration.record import SettingValue
+from labctl.calibration.routine import DAY_S, Outcome
+from labctl.calibration.routines.receiver_noise import (
+    brightest,
+    light_settings,
+    record,
+    sync_of,
+    timing,
+)
+from labctl.errors import CalibrationError
+from labctl.instruments.equipment import FibreMeter
+from labctl.instruments.frames.layout import PEAK, Complexes, FrameLayout
+from labctl.instruments.frames.matched_filter import read_slots
+from labctl.instruments.frames.recorder import FIRST_RANGE_V
+from labctl.units import frequency_to_wavelength_m, photon_energy_j
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FRAME = "LIT"
+_MODES = 1000
+_RECORDS = 24
+_READINGS = 300
+_LEAST_SIGMA = 5.0
+_SURE_SIGMA = 3.0
+_UNIT = "shot-noise unit"
+# Of the amplifier's control: the measured arm then has about as much light as comes in.
+_CONTROL_V = 4.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Photons per slot that a receiver sees in each record, and that arrive by its meter."""
+
+    photons: Reals
+    arriving: Quantity
+
+
+def photons_seen(amplitude_v: Reals, shot_noise_v2: float) -> Reals:
+    """Return photons of a unit symbol from its matched-filter amplitudes in V, A^2 / (4 S)."""
+    return np.asarray(amplitude_v**2 / (4.0 * shot_noise_v2))
+
+
+def ratio_of_photons(seen: Quantity, arriving: Quantity) -> Quantity:
+    """Return seen over arriving photons, both above 0."""
+    ratio = seen.value / arriving.value
+    budget = {source: part / arriving.value for source, part in seen.budget.items()}
+    budget |= {source: part * ratio / arriving.value for source, part in arriving.budget.items()}
+    return Quantity.of(ratio, "1", budget)
+
+
+def behind_amplifier(ratio: Quantity, gain_per_v: Quantity, control_v: float) -> Quantity:
+    """Return the efficiency eta of n/N = eta k V, the control voltage in V being above 0."""
+    more = gain_per_v.value * control_v
+    value = ratio.value / more
+    budget = {source: part / more for source, part in ratio.budget.items()}
+    relative = gain_per_v.standard_uncertainty / gain_per_v.value
+    return Quantity.of(value, "1", {**budget, "amplifier gain": value * relative})
+
+
+class Efficiency:
+    """Measures `server.efficiency` beside `server.return_meter`."""
+
+    name = "efficiency"
+    title = "server's receiver: quantum efficiency with mode matching"
+    needs: tuple[str, ...] = ("electronic_noise", "balance", "shot_noise")
+    roles = ("server.digitizer", "server.return_meter")
+    valid_for_s = 30.0 * DAY_S
+
+    def settings(self, bench: CalibrationBench) -> Mapping[str, SettingValue]:
+        """Return timing, laser power and frequency."""
+        return {**timing(bench), **light_settings(bench)}
+
+    def run(self, bench: CalibrationBench) -> Outcome:
+        """Send lit frames and read the meter; raises CalibrationError where none is fitted."""
+        meter = _fitted(bench.equipment.server.return_meter, "server.return_meter")
+        found = _measure(bench, "server", meter, 0.0)
+        ratio = ratio_of_photons(_mean_seen(bench, "server", found.photons), found.arriving)
+        return _outcome("server", found, ratio)
+
+
+class ClientEfficiency:
+    """Measures `client.efficiency` beside `client.arrival_meter`, behind the amplifier."""
+
+    name = "client_efficiency"
+    title = "client's receiver: quantum efficiency with mode matching"
+    needs: tuple[str, ...] = ("electronic_noise", "balance", "shot_noise", "amplifier")
+    roles = ("client.digitizer", "client.arrival_meter", "client.gain")
+    valid_for_s = 30.0 * DAY_S
+
+    def settings(self, bench: CalibrationBench) -> Mapping[str, SettingValue]:
+        """Return timing, laser power and frequency."""
+        return {**timing(bench), **light_settings(bench)}
+
+    def run(self, bench: CalibrationBench) -> Outcome:
+        """Send lit frames and read the meter; raises CalibrationError where none is fitted."""
+        meter = _fitted(bench.equipment.client.arrival_meter, "client.arrival_meter")
+        gain_per_v = bench.knowledge.quantity("client.gain_per_v")
+        found = _measure(bench, "client", meter, _CONTROL_V)
+        ratio = ratio_of_photons(_mean_seen(bench, "client", found.photons), found.arriving)
+        return _outcome("client", found, behind_amplifier(ratio, gain_per_v, _CONTROL_V))
+
+
+def _fitted(meter: FibreMeter | None, role: str) -> FibreMeter:
+    if meter is None:
+        raise CalibrationError(
+            f"no reference power meter is fitted: this efficiency needs {role} in the station "
+            "file; until then its constant stands"
+        )
+    return meter
+
+
+def _measure(bench: CalibrationBench, party: Party, meter: FibreMeter, control_v: float) -> Seen:
+    """Return photons seen and arriving, with the amplifier's control at a voltage in V."""
+    bench.light_on()
+    try:
+        brightest(bench.equipment.server.attenuator)
+        layout, symbols = _load(bench)
+        bench.equipment.client.gain.set(control_v)
+        arriving = _arriving(bench, party, meter)
+        return Seen(_seen(bench, party, layout, symbols), arriving)
+    finally:
+        bench.equipment.client.gain.set(0.0)
+        bench.light_on()
+        bench.sender.forget()
+
+
+def _outcome(party: Party, found: Seen, efficiency: Quantity) -> Outcome:
+    _refuse_above_1(party, efficiency)
+    return Outcome(
+        {f"{party}.efficiency": efficiency},
+        {
+            f"{party}_photons_seen": found.photons,
+            f"{party}_photons_arriving": np.array([found.arriving.value]),
+        },
+        lambda figure: _draw(figure, party, found, efficiency),
+    )
+
+
+def _load(bench: CalibrationBench) -> tuple[FrameLayout, Complexes]:
+    """Load a frame whose every slot is lit, behind the preamble by both children at their most."""
+    layout = bench.sender.layout(rows=1, modes=_MODES)
+    signs = bench.draw.choice(np.array([-PEAK, PEAK]), (2, layout.slots))
+    symbols = (signs[0] + 1j * signs[1]).astype(np.complex64)
+    symbols[: layout.preamble_symbols] = np.float32(PEAK) * layout.preamble
+    bench.load(_FRAME, layout, symbols)
+    return layout, symbols
+
+
+def _arriving(bench: CalibrationBench, party: Party, meter: FibreMeter) -> Quantity:
+    """Return photons per slot by the meter, what leaks through the modulator's null taken off."""
+    readings = bench.count(_READINGS)
+    frequency_hz = bench.equipment.server.laser_frequency_hz
+    meter.input.set_wavelength(frequency_to_wavelength_m(frequency_hz))
+    bench.sender.rest()
+    rest = bench.mean_power(meter.input, readings)
+    bench.sender.play(_FRAME)
+    lit = bench.mean_power(meter.input, readings)
+    bench.sender.select(_FRAME)
+    more_w = lit.power_w - rest.power_w
+    error_w = math.hypot(lit.standard_error_w, rest.standard_error_w)
+    _require_power(party, more_w, error_w, lit)
+    per_slot = photon_energy_j(frequency_hz) * bench.equipment.frame.symbol_rate_hz
+    photons = more_w * meter.ratio / per_slot
+    return Quantity.of(
+        photons,
+        "1",
+        {
+            "reference meter": photons * meter.ratio_uncertainty,
+            "meter's readings": photons * error_w / more_w,
+        },
+    )
+
+
+def _require_power(party: Party, more_w: float, error_w: float, lit: MeanPower) -> None:
+    if more_w > max(_LEAST_SIGMA * error_w, 0.0):
+        return
+    raise CalibrationError(
+        f"{party}: the reference meter reads {lit.power_w:.3g} W, no more than without the frame "
+        f"(by {more_w:.2g} ± {error_w:.1g} W): is the laser on, the light not blocked, the meter "
+        "sensitive enough?"
+    )
+
+
+def _seen(bench: CalibrationBench, party: Party, layout: FrameLayout, symbols: Complexes) -> Reals:
+    """Return photons per slot that the receiver sees in each of several records."""
+    recorder = bench.recorders[party]
+    recorder.range_v = FIRST_RANGE_V
+    duration_s = bench.duration_s(layout)
+    largest_v = 0.0
+    for _ in range(3):
+        recorder.fit_range(record(bench, (party,), duration_s)[party])
+        largest_v = max(largest_v, recorder.range_v)
+    recorder.range_v = largest_v
+    shot_v2 = bench.knowledge.quantity(f"{party}.shot_noise_v2").value
+    records = bench.count(_RECORDS, 6)
+    amplitude_v = np.empty(records)
+    for number in range(records):
+        trace = record(bench, (party,), duration_s)[party]
+        sync = sync_of(bench, party, trace, layout)
+        slots = layout.slots - layout.guard_symbols
+        read = read_slots(trace, layout, sync.start_s, 0, slots).astype(np.float64)
+        amplitude_v[number] = _amplitude(read, symbols[:slots])
+    mean_square = float(np.mean(np.abs(symbols) ** 2))
+    return photons_seen(amplitude_v, shot_v2) * mean_square
+
+
+def _amplitude(read: Reals, symbols: Complexes) -> float:
+    """Return the amplitude in V per unit symbol; what noise adds to its square is taken off."""
+    design = np.stack([symbols.real, symbols.imag, np.ones(len(read))], axis=1).astype(np.float64)
+    solution, *_ = np.linalg.lstsq(design, read, rcond=None)
+    residual = read - design @ solution
+    variance = float(residual @ residual) / (len(read) - 3)
+    added = variance * float(np.trace(np.linalg.inv(design.T @ design)[:2, :2]))
+    return math.sqrt(max(float(solution[0] ** 2 + solution[1] ** 2) - added, 0.0))
+
+
+def _mean_seen(bench: CalibrationBench, party: Party, photons: Reals) -> Quantity:
+    shot = bench.knowledge.quantity(f"{party}.shot_noise_v2")
+    mean = float(photons.mean())
+    return Quantity.of(
+        mean,
+        "1",
+        {
+            "records": float(photons.std(ddof=1)) / math.sqrt(len(photons)),
+            _UNIT: mean * shot.standard_uncertainty / shot.value,
+        },
+    )
+
+
+def _refuse_above_1(party: Party, efficiency: Quantity) -> None:
+    if efficiency.value <= 1.0:
+        return
+    if efficiency.value - 1.0 < _SURE_SIGMA * efficiency.standard_uncertainty:
+        raise CalibrationError(
+            f"{party}: efficiency {efficiency} is too uncertain to be told from 1: more effort, "
+            "more light at the reference meter, or a better known ratio of it"
+        )
+    raise CalibrationError(
+        f"{party}: efficiency {efficiency}, more than all light: is the reference meter's ratio "
+        "right, the meter on this fibre, the shot-noise unit of this laser power?"
+    )
+
+
+def _draw(figure: Figure, party: Party, found: Seen, efficiency: Quantity) -> None:
+    axes = figure.subplots()
+    each = found.photons / found.photons.mean() * efficiency.value
+    number = np.arange(1, len(each) + 1)
+    axes.plot(number, each, "o", ms=4, label="records, over the mean power")
+    low, high = efficiency.interval()
+    axes.axhline(efficiency.value, color="C1", label="all, with 95 % interval")
+    axes.axhspan(low, high, color="C1", alpha=0.2)
+    axes.set_xlabel("record")
+    axes.set_ylabel("efficiency")
+    axes.set_title(f"{party}: photons seen over photons there")
+    axes.locator_params(axis="x", integer=True)
+    axes.legend(fontsize="small")

@@ -1,0 +1,398 @@
+"""The client's rotation: fidelity of the mode that it collects, and loss per mode.
+
+One frame of known symbols s holds rows of b modes that pass untouched, then rows that are rotated
+by random unit coefficients c. At the server all of the rotated rows' light comes back weaker by
+10^(-b l/10) in amplitude, in and out together, l being the loss per mode in dB: errors of the
+rotation are undone on the way out. At the client the readout slots hold z = sum conj(c_k) s_k times
+t Re<c, c'>, t being the amplitude of one way and c' the mode that is really collected; its
+amplitude over that of the untouched rows, over t, is the fidelity, 1 for a perfect rotation.
+
+Errors of the elements, coupler angle or phase, of standard deviation sigma each leave the fidelity
+mean_k exp(-sigma^2 k/2), k = 1 ... b (as `protocols.rotation` derives): so much sigma it implies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize
+
+from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.fits import Reals
+from labctl.calibration.quantity import Quantity
+from labctl.calibration.record import SettingValue
+from labctl.calibration.routine import DAY_S, Outcome
+from labctl.calibration.routines.known_symbols import (
+    Amplitude,
+    check_linear,
+    fit_amplitude,
+    frame_of,
+    random_symbols,
+    read_rows,
+)
+from labctl.calibration.routines.receiver_noise import (
+    PARTIES,
+    brightest,
+    record,
+    set_client_gain,
+    sync_of,
+)
+from labctl.errors import CalibrationError
+from labctl.instruments.capabilities import TriggerSource
+from labctl.instruments.frames.layout import Floats, FrameLayout
+from labctl.instruments.frames.recorder import FIRST_RANGE_V
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FRAME, _ROTATION = "ROTATION", "COEFFICIENTS"
+_GAIN = 2.0
+_FIELD = 0.3
+_WINDOW = 256
+FULL_BLOCK = 392
+_SHARES = (1.0 / 8.0, 1.0 / 2.0, 1.0)
+# Slots that are rotated per record, whatever the block; a quarter of that stays as it is.
+_ROTATED_SLOTS = 32 * FULL_BLOCK
+_MOST_ROTATED_ROWS = 256
+_DRAWS = 16
+_LEAST_COLLECTED = 0.1
+_LEAST_SIGMA = 8.0
+_CERTAIN = 0.9999
+
+
+@dataclass(frozen=True)
+class _Block:
+    """What several random coefficients show for blocks of `modes`.
+
+    `collected`: t Re<c, c'> of each; `returned`: amplitude ratio of the light that comes back.
+    """
+
+    modes: int
+    collected: Reals
+    returned: Reals
+
+
+def fidelity_of(error_rad: float, modes: int) -> float:
+    """Return mean_k exp(-sigma^2 k/2), k = 1 ... `modes`: fidelity for errors of sigma in rad."""
+    return float(np.mean(np.exp(-0.5 * error_rad**2 * np.arange(1, modes + 1))))
+
+
+def error_of(fidelity: float, modes: int) -> float:
+    """Return the error in rad that leaves a fidelity (above 0); 0 from 1 on."""
+    if fidelity >= 1.0:
+        return 0.0
+    return float(
+        optimize.brentq(lambda error: fidelity_of(error, modes) - fidelity, 0.0, math.pi * 4.0)
+    )
+
+
+def collected_share(read: Floats, wanted: npt.NDArray[np.complex128], reference: complex) -> float:
+    """Return the real part of (field of `wanted` in the readouts) / `reference`.
+
+    `read` (rows,): readout values in V; `wanted` (rows,): what a perfect rotation collects;
+    `reference`: the field of single symbols, as `Amplitude.field`.
+    """
+    design = np.stack([wanted.real, wanted.imag, np.ones(len(read))], axis=1)
+    solution, *_ = np.linalg.lstsq(design, read.astype(np.float64), rcond=None)
+    return float((complex(solution[0], solution[1]) / reference).real)
+
+
+class RotationFidelity:
+    """Measures `client.rotation_fidelity` and `client.rotation_loss_db_per_mode`.
+
+    The fidelity is that of blocks of `full_block` modes; `client.rotation_error_rad` is the
+    standard deviation of each element's error that implies it.
+    """
+
+    name = "rotation"
+    title = "client's rotation: fidelity and loss per mode"
+    needs: tuple[str, ...] = ("half_wave_voltage",)
+    roles = (
+        "server.laser",
+        "server.drive",
+        "server.digitizer",
+        "client.rotation",
+        "client.gain",
+        "client.digitizer",
+    )
+    valid_for_s = 7.0 * DAY_S
+
+    def __init__(self, full_block: int = FULL_BLOCK) -> None:
+        self._full_block = full_block
+
+    def settings(self, bench: CalibrationBench) -> Mapping[str, SettingValue]:
+        """Return the block's size and the slots' rate, to which the unit is built."""
+        return {
+            "client.block_modes": self._full_block,
+            "frame.symbol_rate_hz": bench.equipment.frame.symbol_rate_hz,
+            "server.laser_frequency_hz": bench.equipment.server.laser_frequency_hz,
+        }
+
+    def run(self, bench: CalibrationBench) -> Outcome:
+        """Rotate blocks of several sizes by random coefficients."""
+        bench.light_on()
+        sizes = sorted({max(round(share * self._full_block), 2) for share in _SHARES})
+        try:
+            brightest(bench.equipment.server.attenuator)
+            set_client_gain(bench, _GAIN)
+            blocks = [_measured(bench, modes) for modes in sizes]
+        finally:
+            bench.equipment.client.gain.set(0.0)
+            _forget_rotation(bench)
+            bench.light_on()
+            bench.sender.forget()
+        loss = _loss(blocks)
+        fidelity = _fidelity(blocks[-1])
+        quantities = {
+            "client.rotation_loss_db_per_mode": _at_least_zero(loss),
+            "client.rotation_fidelity": _at_most_one(fidelity),
+            "client.rotation_error_rad": _error(fidelity, self._full_block),
+        }
+        return Outcome(
+            quantities,
+            _raw(blocks),
+            lambda figure: _draw(figure, blocks, quantities),
+            remarks=_remarks(loss, fidelity, blocks),
+        )
+
+
+def _measured(bench: CalibrationBench, modes: int) -> _Block:
+    bench.on_step(f"blocks of {modes} modes")
+    slots = _ROTATED_SLOTS * min(4.0 * bench.effort, 1.0)
+    rotated = min(max(round(slots / modes), 8), _MOST_ROTATED_ROWS)
+    untouched = max(rotated // 4, 2)
+    layout = bench.sender.layout(rows=untouched + rotated, modes=modes)
+    symbols = random_symbols(bench.draw, layout.rows + layout.rows % 2, modes, _FIELD)
+    symbols = symbols[: layout.rows]
+    _forget_rotation(bench)
+    bench.load(_FRAME, layout, frame_of(layout, symbols))
+    arrival_s = _prepare(bench, layout)
+    draws = bench.count(_DRAWS)
+    collected, returned = np.empty(draws), np.empty(draws)
+    for draw in range(draws):
+        parts = bench.draw.standard_normal((2, modes))
+        coefficients = parts[0] + 1j * parts[1]
+        coefficients /= np.linalg.norm(coefficients)
+        _load(bench, layout, coefficients, arrival_s, untouched)
+        collected[draw], returned[draw] = _shares(bench, layout, symbols, coefficients, untouched)
+    block = _Block(modes, collected, returned)
+    if not float(collected.mean()) > _LEAST_COLLECTED:
+        raise CalibrationError(
+            f"client: blocks of {modes} modes collect {collected.mean():.2g} of what they should: "
+            "are both of the rotation's controls connected, is its generator triggered by the "
+            "server's, its slot rate that of the frames?"
+        )
+    return block
+
+
+def _prepare(bench: CalibrationBench, layout: FrameLayout) -> float:
+    """Fit both ranges and return when light arrives at the client, in s after the trigger."""
+    duration_s = bench.duration_s(layout)
+    for party in PARTIES:
+        bench.recorders[party].range_v = FIRST_RANGE_V
+    starts: list[float] = []
+    largest = dict.fromkeys(PARTIES, 0.0)
+    for attempt in range(4):
+        for party, trace in record(bench, PARTIES, duration_s).items():
+            bench.recorders[party].fit_range(trace)
+            if attempt:
+                largest[party] = max(largest[party], bench.recorders[party].range_v)
+                start_s = sync_of(bench, party, trace, layout).start_s
+                if party == "client":
+                    starts.append(start_s)
+    for party in PARTIES:
+        bench.recorders[party].range_v = largest[party]
+    arrival_s = float(np.median(starts)) - bench.equipment.client.constants.detector_delay_s
+    return max(arrival_s, 0.0)
+
+
+def _load(
+    bench: CalibrationBench,
+    layout: FrameLayout,
+    coefficients: npt.NDArray[np.complex128],
+    arrival_s: float,
+    untouched: int,
+) -> None:
+    """Have the client's generator rotate the rows after the first `untouched`."""
+    rotation = bench.equipment.client.rotation
+    interleaved = np.stack([coefficients.real, coefficients.imag], axis=1).ravel()
+    levels = layout.rotation_levels(interleaved.astype(np.float32))
+    row_s = layout.row_slots / layout.symbol_rate_hz
+    for channel, samples in zip(rotation.channels, levels, strict=True):
+        rotation.generator.forget(channel)
+        rotation.generator.upload(channel, _ROTATION, samples)
+        rotation.generator.play(
+            channel,
+            _ROTATION,
+            sample_rate_hz=layout.sample_rate_hz,
+            amplitude_v=rotation.amplitude_v(1.0),
+            offset_v=0.0,
+        )
+        rotation.generator.burst(
+            channel,
+            cycles=layout.rows - untouched,
+            trigger=TriggerSource.EXTERNAL,
+            delay_s=arrival_s + layout.rows_start_s + untouched * row_s,
+        )
+        rotation.generator.set_output(channel, True)
+
+
+def _forget_rotation(bench: CalibrationBench) -> None:
+    bench.rest_rotation()
+    for channel in bench.equipment.client.rotation.channels:
+        bench.equipment.client.rotation.generator.forget(channel)
+
+
+def _shares(
+    bench: CalibrationBench,
+    layout: FrameLayout,
+    symbols: npt.NDArray[np.complex64],
+    coefficients: npt.NDArray[np.complex128],
+    untouched: int,
+) -> tuple[float, float]:
+    """Return one record's t Re<c, c'> at the client and amplitude ratio at the server."""
+    traces = record(bench, PARTIES, bench.duration_s(layout))
+    fields = {}
+    for party in PARTIES:
+        start_s = sync_of(bench, party, traces[party], layout).start_s
+        rows = read_rows(traces[party], layout, start_s)
+        fields[party, "rows"] = rows
+    client, server = fields["client", "rows"], fields["server", "rows"]
+    reference = _amplitude(layout, client[:untouched], symbols[:untouched])
+    before = _amplitude(layout, server[:untouched], symbols[:untouched])
+    after = _amplitude(layout, server[untouched:], symbols[untouched:])
+    for party, amplitude in (("client", reference), ("server", before), ("server", after)):
+        _require_light(party, amplitude)
+        check_linear(amplitude, party)
+    wanted = symbols[untouched:].astype(np.complex128) @ coefficients.conj()
+    collected = collected_share(client[untouched:, -1], wanted, reference.field)
+    return collected, math.sqrt(max(after.power, 0.0) / before.power)
+
+
+def _amplitude(layout: FrameLayout, rows: Floats, symbols: npt.NDArray[np.complex64]) -> Amplitude:
+    return fit_amplitude(rows[:, layout.mode_offsets].ravel(), symbols.ravel(), _WINDOW)
+
+
+def _require_light(party: str, amplitude: Amplitude) -> None:
+    noise = math.sqrt(amplitude.residual_v2 / max(amplitude.freedom, 1))
+    if not amplitude.power > (_LEAST_SIGMA * noise) ** 2:
+        raise CalibrationError(
+            f"{party}: known symbols do not show ({amplitude.power:.2g} V^2, noise {noise:.2g} V): "
+            "is light blocked, the rotation's generator running away, the layout right?"
+        )
+
+
+def _loss(blocks: list[_Block]) -> Quantity:
+    """Return the slope of -10 log10(returned) over the block's size, from 0, in dB per mode."""
+    modes = np.concatenate([np.full(len(each.returned), each.modes) for each in blocks])
+    loss_db = np.concatenate([-10.0 * np.log10(each.returned) for each in blocks])
+    # As many slots are rotated whatever the block: all records scatter alike.
+    spreads = [np.var(10.0 * np.log10(each.returned), ddof=1) for each in blocks]
+    weights = np.full(len(loss_db), 1.0 / max(float(np.mean(spreads)), 1e-24))
+    information = float(np.sum(weights * modes**2))
+    slope = float(np.sum(weights * modes * loss_db)) / information
+    freedom = len(loss_db) - 1
+    chi_square = float(np.sum(weights * (loss_db - slope * modes) ** 2))
+    error = math.sqrt(max(chi_square / freedom, 1.0) / information)
+    return Quantity.of(
+        slope, "dB", {"records": error}, degrees_of_freedom=len(loss_db) - len(blocks)
+    )
+
+
+def _fidelity(block: _Block) -> Quantity:
+    """Return Re<c, c'> of a block, averaged over coefficients."""
+    draws = len(block.collected)
+    returned = float(block.returned.mean())
+    mean = float(block.collected.mean()) / math.sqrt(returned)
+    scatter = float(block.collected.std(ddof=1)) / math.sqrt(draws) / math.sqrt(returned)
+    through = float(block.returned.std(ddof=1)) / math.sqrt(draws) / returned / 2.0
+    return Quantity.of(
+        mean,
+        "1",
+        {"coefficients": scatter, "loss": mean * through},
+        degrees_of_freedom=draws - 1,
+    )
+
+
+def _at_least_zero(loss: Quantity) -> Quantity:
+    if loss.interval(_CERTAIN)[1] < 0.0:
+        raise CalibrationError(
+            f"rotated light comes back brighter, by {loss} per mode: is the rotation's generator "
+            "on time, does the light's power drift?"
+        )
+    return replace(loss, value=max(loss.value, 0.0))
+
+
+def _at_most_one(fidelity: Quantity) -> Quantity:
+    if fidelity.interval(_CERTAIN)[0] > 1.0:
+        raise CalibrationError(
+            f"rotation collects {fidelity} of the light that is there: does the client's receiver "
+            "saturate, is the gain steady over a frame?"
+        )
+    return replace(fidelity, value=min(fidelity.value, 1.0))
+
+
+def _error(fidelity: Quantity, modes: int) -> Quantity:
+    """Return what each element is off by, with half of the wider side of the 95 % interval.
+
+    Near a fidelity of 1 the error is a square root, of which no slope tells the uncertainty.
+    """
+    reach = fidelity.coverage_factor() * fidelity.standard_uncertainty
+    value = error_of(fidelity.value, modes)
+    low = error_of(min(fidelity.value + reach, 1.0), modes)
+    high = error_of(max(fidelity.value - reach, 1e-3), modes)
+    spread = max(value - low, high - value) / fidelity.coverage_factor()
+    return Quantity.of(
+        value, "rad", {"fidelity": spread}, degrees_of_freedom=fidelity.degrees_of_freedom
+    )
+
+
+def _remarks(loss: Quantity, fidelity: Quantity, blocks: list[_Block]) -> tuple[str, ...]:
+    remarks = []
+    if loss.value < 0.0:
+        remarks.append("loss measured below 0 by chance: 0 is kept")
+    if fidelity.value > 1.0:
+        remarks.append("fidelity measured above 1 by chance: 1 is kept")
+    remarks.append(
+        "fidelity of smaller blocks: "
+        + ", ".join(f"{each.modes} modes {_fidelity(each)}" for each in blocks[:-1])
+    )
+    return tuple(remarks)
+
+
+def _raw(blocks: list[_Block]) -> dict[str, np.ndarray]:
+    raw: dict[str, np.ndarray] = {"modes": np.array([each.modes for each in blocks])}
+    for each in blocks:
+        raw[f"collected_{each.modes}"] = each.collected
+        raw[f"returned_{each.modes}"] = each.returned
+    return raw
+
+
+def _draw(figure: Figure, blocks: list[_Block], found: Mapping[str, Quantity]) -> None:
+    light, mode = figure.subplots(2, 1, sharex=True)
+    largest = blocks[-1].modes
+    fine = np.linspace(0.0, 1.05 * largest, 200)
+    slope = found["client.rotation_loss_db_per_mode"]
+    light.plot(fine, slope.value * fine, label=f"{slope} per mode")
+    for each in blocks:
+        loss_db = -10.0 * np.log10(each.returned)
+        light.errorbar(each.modes, loss_db.mean(), np.std(loss_db, ddof=1), fmt="o", color="C1")
+        fidelity = each.collected / np.sqrt(each.returned)
+        mode.plot(np.full(len(fidelity), each.modes), fidelity, ".", color="C0", alpha=0.4)
+        error = np.std(fidelity, ddof=1) / math.sqrt(len(fidelity))
+        mode.errorbar(each.modes, fidelity.mean(), error, fmt="o", color="C1")
+    error_rad = found["client.rotation_error_rad"]
+    curve = [fidelity_of(error_rad.value, max(round(size), 1)) for size in fine]
+    mode.plot(fine, curve, color="C2", label=f"elements off by {error_rad}")
+    light.set_ylabel("loss one way / dB")
+    light.set_title("Light that comes back")
+    light.legend(fontsize="small")
+    mode.set_ylabel("fidelity")
+    mode.set_xlabel("modes of a block")
+    mode.set_title("Mode that is collected")
+    mode.legend(fontsize="small")
