@@ -12,6 +12,11 @@ def shipped_station_path() -> Path:
     return _STATIONS / "demo.toml"
 
 
+def shipped_lab_path() -> Path:
+    """Return the station file of a realistic lab, whose hardware calibration has to find out."""
+    return _STATIONS / "lab.toml"
+
+
 def shipped_bench_path() -> Path:
     """Return the bench file of the demo."""
     return _STATIONS / "demo_bench.toml"

@@ -37,6 +37,7 @@ from labctl.units import ratio_to_db
 _PACKAGES = ("numpy", "scipy", "h5py", "pyvisa")
 _BATCH = {Sampling.MEASURED: 512, Sampling.ALL: 32}
 RAW_IMAGES = 2
+_PREDICTIONS = 16
 
 
 class Stale(StrEnum):
@@ -92,7 +93,8 @@ class Report:
     """What a run found.
 
     `calibration`: the records that it rests on by routine, what is doubtful about them, and the
-    measured values that it used; None for a mode-level link.
+    measured values that it used. `predicted_accuracy`: what an exact link of the same measured
+    parameters finds on the same images, on average. Both None for a mode-level link.
     """
 
     accuracy: float
@@ -106,6 +108,7 @@ class Report:
     run_file: Path
     signal_to_noise: float
     calibration: Mapping[str, Any] | None = None
+    predicted_accuracy: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values for JSON; what is not finite becomes null."""
@@ -115,6 +118,7 @@ class Report:
                 "accuracy_standard_error": math.sqrt(
                     self.accuracy * (1.0 - self.accuracy) / self.images
                 ),
+                "accuracy_predicted": self.predicted_accuracy,
                 "images": self.images,
                 "link": str(self.link),
                 "model": self.model,
@@ -207,7 +211,21 @@ def run_inference(
         run_file=path,
         signal_to_noise=run.signal_to_noise(),
         calibration=None if run.knowledge is None else calibration_json(run.knowledge),
+        predicted_accuracy=None if run.knowledge is None else predicted_accuracy(request, run),
     )
+
+
+def predicted_accuracy(request: Request, run: _Run) -> float:
+    """Return the mean accuracy of a mode-level link of the run's parameters on its images."""
+    settings = replace(run.settings, sampling=Sampling.MEASURED)
+    found = []
+    for repeat in range(_PREDICTIONS):
+        drawn = replace(settings, seed=settings.seed + repeat)
+        session = Session(request.network, drawn, ModeLink(drawn))
+        batches = session.run(request.images.images, batch_images=_BATCH[Sampling.MEASURED])
+        classes = np.concatenate([batch.classes for batch in batches])
+        found.append(float(np.mean(classes == request.images.labels)))
+    return sum(found) / len(found)
 
 
 def calibration_json(knowledge: Knowledge) -> dict[str, Any]:
@@ -347,7 +365,7 @@ def _as_measured(request: Request, server: ServerConstants, client: ClientConsta
         verifier=Homodyne(server.efficiency, 0.0),
         block_modes=client.block_modes,
         rotation=Rotation(
-            client.rotation_loss_db_per_mode, client.coupler_error_rad, client.phase_error_rad
+            client.rotation_loss_db_per_mode, phase_error_rad=client.rotation_error_rad
         ),
     )
 

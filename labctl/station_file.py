@@ -99,21 +99,23 @@ class ServerConstants(_Table):
 class ClientConstants(_Table):
     """What is known of the client's hardware.
 
-    `gain_per_v`: amplifier gain above 1 per volt of its control. `electronic_noise` in SNU.
+    `gain_per_v`: amplifier gain above 1 per volt of its control, which is surely 1 at `gain_off_v`.
+    `electronic_noise` in SNU.
     `block_modes`: modes that the rotation unit collects at a time, left out for whole rows; each of
-    its elements loses `rotation_loss_db_per_mode` each way and is off by the errors, in rad.
+    its elements loses `rotation_loss_db_per_mode` each way and is off by `rotation_error_rad`,
+    couplers and phases taken together, of which the collected light tells no more.
     """
 
     phase_shifter_v_pi_v: Positive
     gain_per_v: Positive
+    gain_off_v: float = 0.0
     emission_factor: Annotated[float, Field(ge=1.0)]
     efficiency: Fraction
     electronic_noise: NotNegative
     detector_delay_s: NotNegative
     block_modes: Annotated[int, Field(ge=1)] | None = None
     rotation_loss_db_per_mode: NotNegative = 0.0
-    coupler_error_rad: NotNegative = 0.0
-    phase_error_rad: NotNegative = 0.0
+    rotation_error_rad: NotNegative = 0.0
 
 
 class ServerRoles(_Table):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -78,15 +79,14 @@ class BenchLink:
         self._arrival_s: float | None = None
         self._client_phase_rad = 0.0
         self._clocks: dict[str, Clock] = {}
+        self._offsets_v = {"client": 0.0, "server": 0.0}
 
     def prepare(self, layers: list[LayerLight]) -> None:
         """Switch on, level and upload every layer, align phases and ranges."""
         self._server.shutter.set(0.0)
         self._server.lo_phase.set(0.0)
         self._client.lo_phase.set(0.0)
-        self._client.gain.set(
-            (self._settings.receiver.gain - 1.0) / self._client.constants.gain_per_v
-        )
+        self._amplify()
         self._transmitter.prepare(layers)
         longest = max(self._layouts, key=lambda index: self._layouts[index].slots)
         self._on_step("clocks: longest frame")
@@ -161,6 +161,22 @@ class BenchLink:
         start_s = float(np.median([sync.start_s for sync in syncs]))
         self._arrival_s = start_s - self._client.constants.detector_delay_s
         self._turn_client(float(np.angle(phasor)))
+        self._learn_offsets(layer)
+
+    def _amplify(self) -> None:
+        gain = self._settings.receiver.gain
+        self._client.gain.set((gain - 1.0) / self._client.constants.gain_per_v)
+
+    def _learn_offsets(self, layer: int) -> None:
+        """Learn what detectors and digitizers show in the dark, in the ranges of now."""
+        self._server.shutter.set(self._server.constants.shutter_closed_v)
+        self._client.gain.set(self._client.constants.gain_off_v)
+        client_trace, server_trace = self._record(layer, both=True)
+        assert server_trace is not None
+        for party, trace in (("client", client_trace), ("server", server_trace)):
+            self._offsets_v[party] = float(np.mean(trace.voltage_v, dtype=np.float64))
+        self._amplify()
+        self._server.shutter.set(0.0)
 
     def _learn_clocks(self, layer: int) -> None:
         """Learn how both digitizers run against the generator, from a frame without rotation.
@@ -237,6 +253,7 @@ class BenchLink:
     def _client_values(self, layer: int, trace: Trace) -> Floats:
         """Return one value per block in V; keeps the phase of later frames at zero."""
         layout = self._layouts[layer]
+        trace = _lowered(trace, self._offsets_v["client"])
         sync = self._sync(layer, trace)
         rows = layout.rows * layout.row_slots
         clock = self._clocks["client"].moved(sync)
@@ -252,6 +269,7 @@ class BenchLink:
         correlated weights.
         """
         layout, blocks = self._layouts[light.layer], light.blocks
+        trace = _lowered(trace, self._offsets_v["server"])
         clock = self._clocks["server"].moved(self._sync(light.layer, trace))
         read = clock.read(trace, layout, 0, layout.slots - layout.guard_symbols)
         symbols = self._sent(light)
@@ -309,6 +327,10 @@ class BenchLink:
     def _raw(self, name: str, values: Floats) -> None:
         if self._on_raw is not None:
             self._on_raw(name, values)
+
+
+def _lowered(trace: Trace, offset_v: float) -> Trace:
+    return replace(trace, voltage_v=trace.voltage_v - np.float32(offset_v))
 
 
 def _remove_carrier(light: LayerLight, read: ReturnedLight) -> None:

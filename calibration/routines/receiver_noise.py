@@ -172,7 +172,7 @@ def _show_that_blocks(bench: CalibrationBench) -> None:
         raise CalibrationError(
             f"{error} Or are the fibres of server and client swapped?"
         ) from error
-    set_client_gain(bench, 1.0)
+    bench.equipment.client.gain.set(bench.equipment.client.constants.gain_off_v)
     for _ in range(2):
         for party, trace in record(bench, PARTIES, duration_s).items():
             bench.recorders[party].fit_range(trace)

@@ -84,6 +84,11 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         """The world's clock; raises InvalidSession when no ResourceManager is open."""
         return self._opened_world().clock
 
+    @property
+    def world(self) -> World:
+        """The bench itself, as no wire tells it; InvalidSession when no ResourceManager is open."""
+        return self._opened_world()
+
     def _init(self) -> None:
         self._world: World | None = None
         self._guard = threading.RLock()

@@ -21,7 +21,7 @@ from labctl.cli.calibration import (
     record_json,
     write_report,
 )
-from labctl.data import shipped_station_path
+from labctl.data import shipped_lab_path
 from labctl.errors import LabctlError, SettingError
 from labctl.instruments.equipment import equipment_of
 from labctl.safety import interruptible
@@ -30,7 +30,7 @@ from labctl.station import Station
 
 def calibrate(
     station: Annotated[
-        Path | None, typer.Argument(help="Station file (default: the demo's).")
+        Path | None, typer.Argument(help="Station file (default: the shipped lab).")
     ] = None,
     routines: Annotated[
         list[str] | None, typer.Argument(help="Routines, with what they need (default: all).")
@@ -82,7 +82,7 @@ def _station_path(station: Path | None, routines: Sequence[str]) -> Path:
             raise SettingError("routine", name, f"one of {', '.join(known)}")
     if station is not None and str(station) in known and not station.exists():
         raise SettingError("STATION", str(station), "a station file; routines come after it")
-    return station or shipped_station_path()
+    return station or shipped_lab_path()
 
 
 def _measured(calibrator: Calibrator, names: Sequence[str], stale: bool) -> list[Record]:

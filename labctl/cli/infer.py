@@ -11,7 +11,7 @@ import typer
 from labctl.cli import output
 from labctl.cli.calibration import DEFAULT_STORE
 from labctl.cli.choices import DEFAULT_RUNS, assumptions, images_of
-from labctl.data import shipped_station_path
+from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.errors import SettingError
 from labctl.inference import LinkLevel, Report, Request, Stale, run_inference
@@ -47,7 +47,7 @@ def infer(
     ] = Sampling.ALL,
     seed: Annotated[int, typer.Option(help="Seed of the mode link and of random choices.")] = 0,
     station: Annotated[
-        Path | None, typer.Option(help="Station file of the bench link (default: the demo's).")
+        Path | None, typer.Option(help="Station file of the bench link (default: the shipped lab).")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder with idx test images (default: shipped MNIST).")
@@ -137,7 +137,7 @@ def infer(
         sampling=sample,
         seed=seed,
         verification=VerificationSettings(weights_bits_limit=weights_bits_limit),
-        station=(station or shipped_station_path()) if link is LinkLevel.BENCH else None,
+        station=(station or shipped_lab_path()) if link is LinkLevel.BENCH else None,
         runs=runs,
         receiver=receiver,
         block_modes=block_modes,
@@ -171,6 +171,7 @@ def show(report: Report) -> None:
         f"{report.model} over {report.images} images, {report.link} link",
         {
             "accuracy": f"{report.accuracy:.2%} ± {values['accuracy_standard_error']:.2%}",
+            **_prediction(report),
             "setting": f"μ = {values['mu']:g}, G = {values['gain']:g}, F = {values['F']:.3g}",
             "calibration": _rests_on(report),
             "weights": f"{leak['weights_bits_per_real']:.4g} bit per real weight and query "
@@ -205,3 +206,9 @@ def _rests_on(report: Report) -> str:
     lines = [f"{len(records)} records"]
     lines += [f"{routine} {why}" for routine, why in doubts.items()]
     return "\n".join(lines)
+
+
+def _prediction(report: Report) -> dict[str, str]:
+    if report.predicted_accuracy is None:
+        return {}
+    return {"predicted": f"{report.predicted_accuracy:.2%} by an exact link of what was measured"}

@@ -20,6 +20,7 @@ from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import Record
 from labctl.calibration.routine import Condition, Outcome
 from labctl.calibration.store import About, Store
+from labctl.data import shipped_station_path
 
 Result = subprocess.CompletedProcess[str]
 Run = Callable[..., Result]
@@ -201,3 +202,59 @@ def test_times_are_told_in_utc(store: Store, run_here: Run) -> None:
     record = keep(store)
     stamp = f"{record.taken_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     assert stamp in run_here("calibration", "show", record.id).stdout
+
+
+COVERAGE = ("calibration", "coverage", "half_wave_voltage", "--benches", "2", "--processes", "1")
+
+
+def test_coverage_is_counted_on_drawn_benches(tmp_path: Path, run_here: Run) -> None:
+    table = tmp_path / "table.md"
+    told = objects(run_here(*COVERAGE, "--first-seed", "7", "--out", "table.md", "--json"))
+    assert (told["benches"], told["first_seed"], told["effort"]) == (2, 7, 0.05)
+    assert told["table"] == "table.md"
+    assert [row["name"] for row in told["quantities"]] == ["server.v_pi_i_v", "server.v_pi_q_v"]
+    for row in told["quantities"]:
+        assert row["cases"] == 2
+        assert row["in_band"] == (0.9 <= row["share"] <= 0.98)
+        assert abs(row["mean_pull"]) <= row["rms_pull"] < 5.0
+    assert (told["unjudged"], told["refused"]) == ({}, [])
+    lines = table.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == (
+        "`labctl calibration coverage half_wave_voltage --benches 2 --first-seed 7 --effort 0.05`"
+    )
+    assert [line.split(" | ")[1] for line in lines if "server." in line] == [
+        "server.v_pi_i_v",
+        "server.v_pi_q_v",
+    ]
+
+
+def test_coverage_of_another_bench_is_a_table_and_tells_refusals(
+    tmp_path: Path, run_here: Run
+) -> None:
+    shipped = shipped_station_path().parent / "lab_bench.toml"
+    text = shipped.read_text(encoding="utf-8")
+    dark = text.replace("signal_fraction = 0.1", "signal_fraction = 1e-9")
+    (tmp_path / "dark.toml").write_text(dark, encoding="utf-8")
+    result = run_here(*COVERAGE, "--bench", "dark.toml")
+    assert result.returncode == 0
+    assert "Coverage on 2 benches" in result.stdout
+    assert "Refused" in result.stdout
+    assert "2: child I: power moves" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("colour",), "routine"),
+        (("--effort", "0"), "--effort"),
+        (("--benches", "0"), "--benches"),
+        (("--processes", "0"), "--processes"),
+        (("--bench", "none.toml"), "none.toml"),
+        (("--out", "table.txt"), "ends in .md"),
+        (("--out", "none/table.md"), "folder that exists"),
+    ],
+)
+def test_coverage_refuses_what_cannot_be(
+    run_here: Run, is_refusal: Callable[..., str], options: tuple[str, ...], complaint: str
+) -> None:
+    assert complaint in is_refusal(run_here("calibration", "coverage", *options))
