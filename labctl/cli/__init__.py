@@ -110,6 +110,12 @@ def _add_commands(arguments: list[str]) -> None:
             _COMMANDS[name](name)
 
 
+def _add_blocks(name: str) -> None:
+    from labctl.cli import blocks
+
+    app.command(name)(blocks.blocks)
+
+
 def _add_calibrate(name: str) -> None:
     from labctl.cli import calibrate
 
@@ -179,6 +185,7 @@ def _add_replay(name: str) -> None:
 _COMMANDS = {
     "demo": _add_demo,
     "infer": _add_infer,
+    "blocks": _add_blocks,
     "calibrate": _add_calibrate,
     "calibration": _add_calibration,
     "leakage": _add_leakage,

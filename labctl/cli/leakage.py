@@ -12,6 +12,7 @@ from labctl.cli.choices import assumptions
 from labctl.errors import SettingError
 from labctl.inference import leakage_json
 from labctl.protocols.leakage import LayerShape, Trust, leakage_of
+from labctl.protocols.rotation import Rotation
 from labctl.units import db_to_ratio
 
 
@@ -28,6 +29,12 @@ def leakage(
     noise: Annotated[
         Trust, typer.Option(help="Untrusted (the worst case): technical noise is the client's.")
     ] = Trust.UNTRUSTED,
+    block_modes: Annotated[
+        int | None, typer.Option(help="Modes that the rotation collects at a time (default: all).")
+    ] = None,
+    rotation_loss_db_per_mode: Annotated[
+        float, typer.Option(help="Loss of each element of the rotation, each way; untrusted.")
+    ] = 0.0,
     queries: Annotated[int, typer.Option(help="Queries to add up.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -41,18 +48,21 @@ def leakage(
     if not 0.0 <= loss_db < 200.0:
         raise SettingError("loss_db", loss_db, "0 dB or more, below 200 dB")
     found = leakage_of(
-        (LayerShape(rows=rows, modes=modes, inputs=2 * modes),),
+        (LayerShape(rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes),),
         mean_photons=mu,
         gain=gain,
         transmittance=db_to_ratio(-loss_db),
         technical_noise=technical_noise,
         assumptions=assumptions(loss, noise),
         emission_factor=1.0,
+        rotation=Rotation(rotation_loss_db_per_mode),
     )
     values = leakage_json(found, queries=queries)
     if json:
         output.print_json(
             {"mu": mu, "gain": gain, "modes": modes, "rows": rows, "loss_db": loss_db,
+             "block_modes": block_modes,
+             "rotation_loss_db_per_mode": rotation_loss_db_per_mode,
              "technical_noise": technical_noise, **values}
         )  # fmt: skip
         return

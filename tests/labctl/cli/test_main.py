@@ -16,6 +16,7 @@ from labctl.errors import InstrumentError
 
 Result = subprocess.CompletedProcess[str]
 COMMANDS = {
+    "blocks",
     "calibrate",
     "calibration",
     "demo",
