@@ -1,12 +1,15 @@
-"""`labctl calibration list|show|plot|report`: look at calibration records."""
+"""`labctl calibration list|show|plot|report|coverage`: calibration records, and their worth."""
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,13 +28,17 @@ from labctl.calibration.record import Record
 from labctl.calibration.report import Entry, report_html
 from labctl.calibration.store import Store
 from labctl.cli import output
+from labctl.data import shipped_station_path
 from labctl.errors import RecordError, SettingError
 from labctl.instruments.equipment import equipment_of
 from labctl.safety import interruptible
 from labctl.station import Station
 
+if TYPE_CHECKING:
+    from labctl.coverage.count import Coverage
+
 app = typer.Typer(
-    help="List, show, plot and report calibration records.",
+    help="List, show, plot and report calibration records; count how true their intervals are.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -153,6 +160,69 @@ def report(
     _tell("report", write_report(out, kept, entries), json)
 
 
+@app.command()
+def coverage(
+    routines: Annotated[
+        list[str] | None, typer.Argument(help="Routines, with what they need (default: all).")
+    ] = None,
+    benches: Annotated[int, typer.Option(min=1, help="How many benches to draw.")] = 200,
+    first_seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first; others follow.")
+    ] = 1000,
+    effort: Annotated[
+        float, typer.Option(help="How many readings to take; 1 is a full calibration.")
+    ] = 0.05,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes (default: one for each processor).")
+    ] = None,
+    bench: Annotated[
+        Path | None, typer.Option(help="Bench file to draw from (default: the shipped lab's).")
+    ] = None,
+    station: Annotated[
+        Path | None, typer.Option(help="Station file on it (default: the shipped lab's).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the table as Markdown.")] = None,
+    json: _JSON = False,
+) -> None:
+    """Calibrate simulated benches with hidden truths; count how often intervals hold them."""
+    from labctl.coverage import benches as drawn
+    from labctl.coverage import count
+    from labctl.coverage.run import run
+
+    if out is not None:
+        check_output(out, ".md")
+    folder = shipped_station_path().parent
+    setup = drawn.setup(
+        bench or folder / "lab_bench.toml", station or folder / "lab.toml", routines or (), effort
+    )
+    with (
+        interruptible() as check,
+        output.progress("coverage", benches, "benches") as advance,
+    ):
+        results = run(
+            setup,
+            range(first_seed, first_seed + benches),
+            processes or os.cpu_count() or 1,
+            check=check,
+            on_bench=lambda result: advance(1),
+        )
+    found = count.counted(results)
+    if out is not None:
+        asked = {"--benches": benches, "--first-seed": first_seed, "--effort": f"{effort:g}"}
+        asked |= {} if bench is None else {"--bench": bench}
+        asked |= {} if station is None else {"--station": station}
+        options = [str(word) for pair in asked.items() for word in pair]
+        command = ["labctl", "calibration", "coverage", *(routines or ()), *options]
+        write_text(out, count.markdown(found, shlex.join(command)))
+    if json:
+        asked_for = {"benches": benches, "first_seed": first_seed, "effort": effort}
+        output.print_json({**asked_for, **_coverage_json(found), "table": out and str(out)})
+        return
+    _show_coverage(found)
+    if out is not None:
+        output.people.print(str(out), soft_wrap=True)
+
+
 def entries_of(station: str, standing: Standing) -> list[Entry]:
     """Return what a report says of a station's routines."""
     return [
@@ -163,7 +233,11 @@ def entries_of(station: str, standing: Standing) -> list[Entry]:
 
 def write_report(path: Path, store: Store, entries: Sequence[Entry]) -> Path:
     """Write a report as a whole or not at all; returns its path."""
-    text = report_html(store, entries, utc_now())
+    return write_text(path, report_html(store, entries, utc_now()))
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file as a whole or not at all; returns its path."""
     draft = path.with_name(f".{path.name}.new")
     try:
         draft.write_text(text, encoding="utf-8")
@@ -191,6 +265,27 @@ def record_json(record: Record, judgement: Judgement) -> dict[str, Any]:
         "state": str(judgement.state),
         "reason": judgement.reason,
     }
+
+
+def _coverage_json(found: Coverage) -> dict[str, Any]:
+    return {
+        "quantities": [
+            {**asdict(row), "share": row.share, "in_band": row.in_band} for row in found.rows
+        ],
+        "unjudged": found.unjudged,
+        "refused": [asdict(each) for each in found.refusals],
+    }
+
+
+def _show_coverage(found: Coverage) -> None:
+    from labctl.coverage.count import COLUMNS, cells
+
+    rows = [cells(row) for row in found.rows]
+    output.table(f"Coverage on {found.benches} benches", COLUMNS, rows)
+    if found.unjudged:
+        output.facts("Not judged", found.unjudged)
+    if found.refusals:
+        output.facts("Refused", {each.routine: str(each) for each in found.refusals})
 
 
 def _opened(folder: Path) -> Store:
