@@ -131,6 +131,8 @@ def _fitted(
     start = (float(power_w.min()), swing_w, nominal_v, 0.0)
     what = f"half-wave voltage of child {child}"
     fit = fit_curve(mean_power, amplitude_v, power_w, error_w, start, what=what)
+    error_w = _with_amplitude_errors(amplitude_v, power_w, error_w, fit)
+    fit = fit_curve(mean_power, amplitude_v, power_w, error_w, list(fit.values), what=what)
     v_pi_v = abs(float(fit.values[2]))
     if not 0.5 < v_pi_v / nominal_v < 2.0 or not float(fit.values[1]) > 0.0:
         raise CalibrationError(
@@ -138,6 +140,20 @@ def _fitted(
             f"{nominal_v:.3g} V: is the drive connected to this child, the station file right?"
         )
     return _Sweep(amplitude_v, power_w, error_w, fit)
+
+
+def _with_amplitude_errors(amplitude_v: Reals, power_w: Reals, error_w: Reals, fit: Fit) -> Reals:
+    """Return the readings' errors with those of the amplitudes, which a generator sets in steps.
+
+    An amplitude that is off by u moves a point by its slope times u; what the residuals have over
+    the readings' noise, weighted by the slopes, tells u^2.
+    """
+    step_v = 1e-3 * float(amplitude_v[-1])
+    above, below = (mean_power(amplitude_v + side, *fit.values) for side in (step_v, -step_v))
+    slope = (above - below) / (2.0 * step_v)
+    residual = power_w - mean_power(amplitude_v, *fit.values)
+    excess = float(np.sum(slope**2 * (residual**2 - error_w**2)) / np.sum(slope**4))
+    return np.asarray(np.sqrt(error_w**2 + max(excess, 0.0) * slope**2))
 
 
 def _remarks(sweeps: Mapping[str, _Sweep]) -> tuple[str, ...]:
