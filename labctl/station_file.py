@@ -76,7 +76,9 @@ class ServerConstants(_Table):
     `monitor_ratio`: optical power into the attenuators over the power on the monitor's head.
     `fixed_attenuation_db`: all loss from there to the fibre with the attenuator at 0 dB;
     `attenuator_slope`: what its dB are in dB. `iq_gain`: field of child Q over that of child I at
-    the same drive in units of their half-wave voltages.
+    the same drive in units of their half-wave voltages. `rin_db_hz`: the laser's relative intensity
+    noise; with it and each party's `lo_share`, part of the laser's light in its local oscillator,
+    a common-mode rejection can be told.
     `efficiency`: of the receiver, detector and mode matching. `transmittance` of the round trip
     with its standard uncertainty.
     """
@@ -94,6 +96,10 @@ class ServerConstants(_Table):
     excess_noise_uncertainty: NotNegative
     iq_gain: Positive = 1.0
     attenuator_slope: Positive = 1.0
+    rin_db_hz: float | None = None
+    rin_uncertainty_db: NotNegative = 1.0
+    lo_share: Fraction | None = None
+    lo_share_uncertainty: NotNegative = 0.05
 
 
 class ClientConstants(_Table):
@@ -116,6 +122,7 @@ class ClientConstants(_Table):
     block_modes: Annotated[int, Field(ge=1)] | None = None
     rotation_loss_db_per_mode: NotNegative = 0.0
     rotation_error_rad: NotNegative = 0.0
+    lo_share: Fraction | None = None
 
 
 class ServerRoles(_Table):

@@ -155,8 +155,9 @@ class Balance:
     """Measures the linearity of noise in local-oscillator power at both parties.
 
     `server.lo_linear_v2_w`, `server.lo_quadratic_v2_w2`, `server.lo_excess_noise` (SNU at the
-    station's power), and the client's; with `laser` also `server.common_mode_rejection_db` where
-    the excess is resolved, a lower bound as a remark where it is not.
+    station's power), and the client's; where `laser`, or the station file by `rin_db_hz` and
+    `lo_share`, tells the laser's noise also `server.common_mode_rejection_db` if the excess is
+    resolved, a lower bound as a remark if it is not.
     """
 
     name = "balance"
@@ -170,10 +171,27 @@ class Balance:
 
     def settings(self, bench: CalibrationBench) -> Mapping[str, SettingValue]:
         """Return timing, laser power and frequency."""
-        return {**timing(bench), **light_settings(bench)}
+        laser = self._laser_of(bench)
+        told = {} if laser is None else {"server.rin_db_hz": laser.rin_db_hz}
+        return {**timing(bench), **light_settings(bench), **told}
+
+    def _laser_of(self, bench: CalibrationBench) -> IntensityNoise | None:
+        if self._laser is not None:
+            return self._laser
+        server = bench.equipment.server.constants
+        shares = server.lo_share, bench.equipment.client.constants.lo_share
+        if server.rin_db_hz is None or shares[0] is None or shares[1] is None:
+            return None
+        return IntensityNoise(
+            server.rin_db_hz,
+            server.rin_uncertainty_db,
+            {"server": shares[0], "client": shares[1]},
+            server.lo_share_uncertainty,
+        )
 
     def run(self, bench: CalibrationBench) -> Outcome:
         """Record at powers from the station's down, and in the dark; fit both parties."""
+        laser = self._laser_of(bench)
         with blocked(bench):
             use_ranges(bench)
             power_w, records = _sweep(bench)
@@ -188,46 +206,46 @@ class Balance:
             fits[party] = found
             quantities |= _quantities(party, found)
             remarks.append(_test(party, found))
-            if self._laser is not None:
-                self._reject(bench, party, found, quantities, remarks)
+            if laser is not None:
+                _reject(bench, laser, party, found, quantities, remarks)
             raw[f"{party}_variance_v2"] = found.variance_v2
             raw[f"{party}_error_v2"] = found.error_v2
         return Outcome(quantities, raw, lambda figure: _draw(figure, fits), remarks=tuple(remarks))
 
-    def _reject(
-        self,
-        bench: CalibrationBench,
-        party: Party,
-        found: LinearityFit,
-        quantities: dict[str, Quantity],
-        remarks: list[str],
-    ) -> None:
-        """Add the common-mode rejection, or a remark with its lower bound."""
-        assert self._laser is not None
-        laser, equipment = self._laser, bench.equipment
-        side = equipment.server if party == "server" else equipment.client
-        photons = found.top_w / photon_energy_j(equipment.server.laser_frequency_hz)
-        current_a = photons * laser.lo_share[party] * ELEMENTARY_CHARGE_C
-        current_a *= side.constants.efficiency
-        excess, uncertainty = found.excess
-        decibel = 10.0 / math.log(10.0)
-        if excess > _RESOLVED_SIGMA * uncertainty:
-            quantities[f"{party}.common_mode_rejection_db"] = Quantity.of(
-                common_mode_rejection_db(excess, current_a, laser.rin_db_hz),
-                "dB",
-                {
-                    "excess noise": decibel * uncertainty / excess,
-                    "laser's intensity noise": laser.rin_uncertainty_db,
-                    "local oscillator's power": decibel * laser.lo_share_uncertainty,
-                },
-            )
-            return
-        highest = max(excess, 0.0) + 1.645 * uncertainty
-        lowest_db = common_mode_rejection_db(highest, current_a, laser.rin_db_hz)
-        remarks.append(
-            f"{party}: common-mode rejection not resolved; {lowest_db:.1f} dB or more (95 %) if "
-            f"the laser's intensity noise is {laser.rin_db_hz:.0f} dB/Hz"
+
+def _reject(
+    bench: CalibrationBench,
+    laser: IntensityNoise,
+    party: Party,
+    found: LinearityFit,
+    quantities: dict[str, Quantity],
+    remarks: list[str],
+) -> None:
+    """Add the common-mode rejection, or a remark with its lower bound."""
+    equipment = bench.equipment
+    side = equipment.server if party == "server" else equipment.client
+    photons = found.top_w / photon_energy_j(equipment.server.laser_frequency_hz)
+    current_a = photons * laser.lo_share[party] * ELEMENTARY_CHARGE_C
+    current_a *= side.constants.efficiency
+    excess, uncertainty = found.excess
+    decibel = 10.0 / math.log(10.0)
+    if excess > _RESOLVED_SIGMA * uncertainty:
+        quantities[f"{party}.common_mode_rejection_db"] = Quantity.of(
+            common_mode_rejection_db(excess, current_a, laser.rin_db_hz),
+            "dB",
+            {
+                "excess noise": decibel * uncertainty / excess,
+                "laser's intensity noise": laser.rin_uncertainty_db,
+                "local oscillator's power": decibel * laser.lo_share_uncertainty,
+            },
         )
+        return
+    highest = max(excess, 0.0) + 1.645 * uncertainty
+    lowest_db = common_mode_rejection_db(highest, current_a, laser.rin_db_hz)
+    remarks.append(
+        f"{party}: common-mode rejection not resolved; {lowest_db:.1f} dB or more (95 %) if "
+        f"the laser's intensity noise is {laser.rin_db_hz:.0f} dB/Hz"
+    )
 
 
 def _sweep(bench: CalibrationBench) -> tuple[Reals, list[dict[Party, NoiseRecords]]]:

@@ -477,6 +477,12 @@ def rotation_error_rad(seen: Seen, name: str) -> float:
     )
 
 
+def common_mode_rejection_db(seen: Seen, name: str) -> float:
+    """Return the detector's own rejection."""
+    truth = seen.truth.server if party_of(name) == "server" else seen.truth.client
+    return truth.common_mode_rejection_db
+
+
 TRUTHS: dict[str, Truth] = {
     "*.scope_offset_*mv_v": scope_offset_v,
     "server.scope_gain_*mv": scope_gain,
@@ -506,6 +512,7 @@ TRUTHS: dict[str, Truth] = {
     "*.lo_linear_v2_w": lo_linear_v2_w,
     "*.lo_quadratic_v2_w2": lo_quadratic_v2_w2,
     "*.lo_excess_noise": lo_excess_noise,
+    "*.common_mode_rejection_db": common_mode_rejection_db,
     "*.clearance_db": clearance_db,
     "*.band_edge_clearance_db": band_edge_clearance_db,
     "*.efficiency": efficiency,
