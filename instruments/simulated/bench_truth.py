@@ -1,4 +1,4 @@
-"""What a simulated bench really is: drawn around its file's data-sheet values, told to who judges alone.
+"""What a simulated bench really is: drawn around its file, told to who judges alone.
 
 Drivers, panels and calibration see the components act; only `LinkBench.truth()` tells them.
 """
