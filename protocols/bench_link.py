@@ -24,7 +24,7 @@ from labctl.instruments.frames.dsp import Sync, read_slots, synchronise
 from labctl.instruments.frames.layout import PEAK, Complexes
 from labctl.instruments.frames.phase import track_phase
 from labctl.instruments.frames.recorder import FIRST_RANGE_V, Recorder
-from labctl.instruments.frames.timing import Clock, recover_clock
+from labctl.instruments.frames.timing import LARGEST_ERROR_SLOTS, Clock, pooled_clock, recover_clock
 from labctl.protocols.encoding import Floats
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.receiver import CloneReceiver
@@ -41,6 +41,8 @@ _LOOP_GAIN = 0.15
 # The shot-noise unit's own scatter counts in every verdict: short frames take more records.
 _BLOCKED_RECORDS, _MOST_RECORDS = 4, 64
 _BLOCKED_SAMPLES = 200_000
+_CLOCK_RECORDS = 16
+_ROUGH_CLOCK_SLOTS = 0.25
 _ROTATION_NAME = "ROTATION"
 
 RawSink = Callable[[str, Floats], None]
@@ -179,15 +181,24 @@ class BenchLink:
         self._server.shutter.set(0.0)
 
     def _learn_clocks(self, layer: int) -> None:
-        """Learn how both digitizers run against the generator, from a frame without rotation.
+        """Learn how both digitizers run against the generator, from frames without rotation.
 
-        Only then does the client see pilots along the whole frame, and only a long frame tells.
+        Only then does the client see pilots along the whole frame. Short or dim frames tell little
+        each: as many are pooled as place the last slot well, or all that are worth it.
         """
-        client_trace, server_trace = self._record(layer, both=True)
-        assert server_trace is not None
-        for party, trace in (("client", client_trace), ("server", server_trace)):
-            sync = self._sync(layer, trace)
-            self._clocks[party] = recover_clock(trace, self._layouts[layer], sync)
+        layout = self._layouts[layer]
+        found: dict[str, list[Clock]] = {"client": [], "server": []}
+        for _ in range(_CLOCK_RECORDS):
+            client_trace, server_trace = self._record(layer, both=True)
+            assert server_trace is not None
+            for party, trace in (("client", client_trace), ("server", server_trace)):
+                sync = self._sync(layer, trace)
+                clock = recover_clock(trace, layout, sync, largest_error_slots=_ROUGH_CLOCK_SLOTS)
+                found[party].append(clock)
+                self._clocks[party] = pooled_clock(found[party])
+            wanted = LARGEST_ERROR_SLOTS / layout.symbol_rate_hz / client_trace.interval_s
+            if all(clock.error_samples <= wanted for clock in self._clocks.values()):
+                return
 
     def _turn_client(self, error_rad: float) -> None:
         self._client_phase_rad = math.remainder(self._client_phase_rad - error_rad, 2.0 * math.pi)

@@ -8,6 +8,7 @@ a slip of many slots by the frame's end; between two steps it never leaves the p
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from labctl.instruments.frames.pulses import Doubles
 LARGEST_OFFSET_PPM = 20.0
 _FIRST_ROUNDS, _ROUNDS, _LAST_ROUNDS = 4, 1, 2
 # A pulse read 1/32 slot beside its middle has lost 0.8 % of its amplitude.
-_LARGEST_ERROR_SLOTS = 1.0 / 32.0
+LARGEST_ERROR_SLOTS = 1.0 / 32.0
 _SIGMAS = 4.0
 _ROUNDING_PPM = 0.5
 # Values that are noise by more than this share tell nothing about time.
@@ -66,12 +67,14 @@ def recover_clock(
     sync: Sync,
     *,
     largest_offset_ppm: float = LARGEST_OFFSET_PPM,
+    largest_error_slots: float = LARGEST_ERROR_SLOTS,
 ) -> Clock:
     """Return start and rate of the generator's clock to a fraction of a sample.
 
     `sync`: of the same record, which holds the whole frame. Raises SynchronisationError when the
     record ends too early, the clocks differ by more than `largest_offset_ppm` (named with what was
-    measured), the pilots are not where the clock says, or noise hides the pulses' positions.
+    measured), the pilots are not where the clock says, or noise hides the pulses' positions: the
+    last slot's to more than `largest_error_slots`, 1/32 slot unless records are to be pooled.
     """
     ratio = samples_per_symbol(trace, layout)
     line = _Line(trace, layout, ratio, (sync.start_s - trace.start_s) / trace.interval_s)
@@ -85,12 +88,25 @@ def recover_clock(
     clock = line.clock()
     _check_offset(clock, largest_offset_ppm)
     line.check_lock()
-    if not clock.error_samples <= _LARGEST_ERROR_SLOTS * ratio:
+    if not clock.error_samples <= largest_error_slots * ratio:
         raise SynchronisationError(
             f"frame's last slot is known to {clock.error_samples:.2f} samples only, wanted "
-            f"{_LARGEST_ERROR_SLOTS * ratio:.2f}: more light, more pilots or a longer preamble"
+            f"{largest_error_slots * ratio:.2f}: more light, more pilots or a longer preamble"
         )
     return clock
+
+
+def pooled_clock(clocks: Sequence[Clock]) -> Clock:
+    """Return the rate that several records of the same clocks agree on, with the first's start."""
+    weights = np.array([clock.error_samples**-2 for clock in clocks])
+    shares = weights / weights.sum()
+    return replace(
+        clocks[0],
+        stretch=float(shares @ [clock.stretch for clock in clocks]),
+        offset_ppm=float(shares @ [clock.offset_ppm for clock in clocks]),
+        offset_error_ppm=float(np.sqrt(shares**2 @ [c.offset_error_ppm**2 for c in clocks])),
+        error_samples=float(weights.sum() ** -0.5),
+    )
 
 
 class _Line:

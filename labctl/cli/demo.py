@@ -27,7 +27,7 @@ BENCH_IMAGES = 5
 VERIFIED_IMAGES = 200
 _ALL = 10_000
 # Of the demo's own calibration: a full one takes most of a minute.
-_EFFORT = 0.1
+_EFFORT = 0.3
 _SETTINGS = (("reference", 4.0, 2.0), ("noise-aware", 0.57, 1.3), ("noise-aware", 7.5, 1.02))
 _CURVE_GAIN = 1.3
 _CURVE_PHOTONS = (0.2, 0.3, 0.45, 0.7, 1.0, 1.5, 2.2, 3.2, 5.0)

@@ -93,16 +93,16 @@ def test_finds_the_hidden_points(open_bench: OpenBench, seed: int) -> None:
             assert quantity.standard_uncertainty < small, name
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(300)
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
-    """40 benches, seeds 100 to 139: of each 95 % intervals at least 34 hold the truth."""
+    """16 benches, seeds 100 to 115: of each 95 % intervals at least 12 hold the truth."""
     hits: dict[str, int] = {}
-    for seed in range(100, 140):
+    for seed in range(100, 116):
         with open_bench(seed=seed, effort=0.05) as (bench, world):
             outcome = BiasPoints().run(bench)
             for name, hit in covered(errors_of(outcome, world)).items():
                 hits[name] = hits.get(name, 0) + hit
-    assert min(hits.values()) >= 34, hits
+    assert min(hits.values()) >= 12, hits
 
 
 def test_leaves_all_biases_locked(open_bench: OpenBench) -> None:

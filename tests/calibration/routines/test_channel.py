@@ -180,14 +180,14 @@ def test_what_is_found_is_what_the_bench_is(
 
 
 def test_intervals_cover_the_truth(open_bench: OpenBench, noise_truth: NoiseTruth) -> None:
-    """40 drawn benches, seeds 100 to 139: each 95 % interval holds 34 times or more."""
+    """16 drawn benches, seeds 100 to 115: each 95 % interval holds 12 times or more."""
     covered: dict[str, int] = {}
-    for seed in range(100, 140):
+    for seed in range(100, 116):
         outcome, truth = measured(open_bench, noise_truth, seed, 0.1)
         for name, found in outcome.quantities.items():
             low, high = found.interval()
             covered[name] = covered.get(name, 0) + (low <= truth[name] <= high)
-    assert min(covered.values()) >= 34, covered
+    assert min(covered.values()) >= 12, covered
 
 
 def test_meters_are_not_needed(open_bench: OpenBench, noise_truth: NoiseTruth) -> None:

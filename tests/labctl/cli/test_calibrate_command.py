@@ -89,7 +89,7 @@ def test_all_routines_run_on_the_shipped_station_and_a_table_tells_what_they_fou
 ) -> None:
     result = run_here("calibrate")
     assert result.returncode == 0
-    for told in ("Calibration of demo", "base_v", "1.000 ± 0.010 V", "applicable", "it was late"):
+    for told in ("Calibration of lab", "base_v", "1.000 ± 0.010 V", "applicable", "it was late"):
         assert told in result.stdout
     assert [record.routine for record in Store(tmp_path / "labctl-calibration").records()] == [
         "base",

@@ -486,15 +486,43 @@ def test_the_bench_classifies_through_instruments(
     assert result.stdout.count("\n") == 1
     found = json.loads(result.stdout)
     assert (found["link"], found["images"]) == ("bench", 1)
-    constants = read_station_file(demo_station).server.constants
-    assert found["loss_db"] == pytest.approx(-10 * math.log10(constants.transmittance))
+    rests_on = found["calibration"]
+    assert len(rests_on["records"]) == 16
+    assert rests_on["doubts"] == {}
+    measured = rests_on["values"]["server.transmittance"]
+    assert found["loss_db"] == pytest.approx(-10 * math.log10(measured["value"]))
+    nominal = read_station_file(demo_station).server.constants.transmittance
+    assert abs(measured["value"] - nominal) < 4.0 * measured["standard_uncertainty"]
+    assert 0.0 <= found["accuracy_predicted"] <= 1.0
     assert found["verification"]["samples"] == 8 * 392 + 10 * 4
     run = run_of(found, tmp_path)
     assert run.complete
     assert run.station_text == demo_station.read_text(encoding="utf-8")
-    assert len(run.settings["instruments"]) == 11
+    assert len(run.settings["instruments"]) == 12
+    assert run.settings["calibration"]["records"] == rests_on["records"]
     assert run.settings["instruments"]["server_generator"]["model"] == "33512B"
     assert any(name.startswith("bench/") for name in run.raw_names)
+
+
+def test_the_bench_does_not_run_uncalibrated_if_told_to_refuse(
+    run_process: Callable[..., Result], tiny_network: str, demo_station: Path
+) -> None:
+    options = ("--link", "bench", "--images", "1", "--model", tiny_network, "--stale", "refuse")
+    result = run_process("infer", *options, "--station", demo_station.name, timeout_s=60)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "half_wave_voltage missing (never measured)" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.timeout(120)
+def test_a_result_on_nominal_constants_says_so(
+    run_process: Callable[..., Result], tiny_network: str, demo_station: Path
+) -> None:
+    options = ("--link", "bench", "--images", "1", "--model", tiny_network, "--stale", "accept")
+    result = run_process("infer", *options, "--station", demo_station.name, "--json", timeout_s=90)
+    assert result.returncode == 0, result.stderr
+    rests_on = json.loads(result.stdout)["calibration"]
+    assert rests_on["records"] == {}
+    assert rests_on["doubts"]["shot_noise"] == "missing (never measured)"
 
 
 @pytest.mark.timeout(300)
@@ -503,6 +531,7 @@ def test_a_signal_ends_a_run_on_the_bench_in_order(
     number: signal.Signals, tiny_network: str, tmp_path: Path
 ) -> None:
     options = ("--link", "bench", "--images", "10000", "--model", tiny_network)
+    options += ("--stale", "accept")
     with long_run(tmp_path, *options) as run:
         try:
             path = wait_for_results(tmp_path, run, 200)

@@ -13,7 +13,10 @@ import pytest
 
 Result = subprocess.CompletedProcess[str]
 
-INFER = ("labctl", "infer", "--link", "bench", "--images", "1", "--model", "tiny.safetensors")
+INFER = (
+    *("labctl", "infer", "--link", "bench", "--images", "1", "--model", "tiny.safetensors"),
+    *("--stale", "accept"),
+)
 SCRIPT = """\
 import sys
 from pathlib import Path

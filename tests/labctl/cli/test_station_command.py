@@ -122,9 +122,9 @@ def test_the_shipped_station_file_is_valid(
     result = run_here("station", "check", path, *form)
     assert (result.returncode, result.stderr) == (0, "")
     if form:
-        assert json.loads(result.stdout) == {"file": path, "valid": True, "instruments": 11}
+        assert json.loads(result.stdout) == {"file": path, "valid": True, "instruments": 12}
     else:
-        assert result.stdout == f"{path}: valid, 11 instruments, nothing opened\n"
+        assert result.stdout == f"{path}: valid, 12 instruments, nothing opened\n"
 
 
 def test_a_path_with_brackets_is_printed_as_it_is(
@@ -132,7 +132,7 @@ def test_a_path_with_brackets_is_printed_as_it_is(
 ) -> None:
     odd = demo_station.rename(demo_station.with_name("lab[bold]:smile:.toml"))
     result = run_here("station", "check", odd.name)
-    assert result.stdout == "lab[bold]:smile:.toml: valid, 11 instruments, nothing opened\n"
+    assert result.stdout == "lab[bold]:smile:.toml: valid, 12 instruments, nothing opened\n"
 
 
 def test_checking_passes_where_opening_fails(
@@ -234,7 +234,7 @@ def test_opening_the_simulated_bench_asks_every_instrument_who_it_is(
     result = run_process("station", "show", "--open", "--json")
     assert (result.returncode, result.stderr) == (0, "")
     found = {row["instrument"]: row["identity"] for row in json.loads(result.stdout)["instruments"]}
-    assert len(found) == 11
+    assert len(found) == 12
     assert all(found.values())
     assert "33512B" in found["server_generator"]
     assert "PPCL550" in found["server_laser"]

@@ -66,7 +66,7 @@ def bench_of(setting: Setting) -> LinkBench:
     content: dict[str, Any] = copy.deepcopy(
         tomllib.loads(shipped_bench_path().read_text(encoding="utf-8"))
     )
-    content.update(seed=31, panels={})
+    content.update(seed=31, panels={}, taps={})
     content["laser"].update(linewidth_hz=0.0, rin_db_hz=-300.0)
     content["generators"].update(noise_v=0.0, bits=24, bandwidth_hz=WIDE_HZ)
     content["modulator"].update(lock_error_rad=0.0, extinction_ratio_db=200.0)
