@@ -530,8 +530,8 @@ def test_a_result_on_nominal_constants_says_so(
 def test_a_signal_ends_a_run_on_the_bench_in_order(
     number: signal.Signals, tiny_network: str, tmp_path: Path
 ) -> None:
-    options = ("--link", "bench", "--images", "10000", "--model", tiny_network)
-    options += ("--stale", "accept")
+    bench = ("--link", "bench", "--stale", "accept")
+    options = (*bench, "--images", "10000", "--model", tiny_network)
     with long_run(tmp_path, *options) as run:
         try:
             path = wait_for_results(tmp_path, run, 200)
