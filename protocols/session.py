@@ -42,14 +42,22 @@ class Session:
     """A server, and one client per batch of images, over a link.
 
     The session carries light and values between the parties and keeps neither weights nor
-    images itself. Results come batch by batch, so memory does not grow with the images.
+    images itself. Results come batch by batch, so memory does not grow with the images. `server`
+    takes the place of an honest one.
     """
 
-    def __init__(self, network: Network, settings: SessionSettings, link: Link) -> None:
+    def __init__(
+        self,
+        network: Network,
+        settings: SessionSettings,
+        link: Link,
+        *,
+        server: Server | None = None,
+    ) -> None:
         self._settings = settings
         self._link = link
         self._sizes = network.sizes
-        self.server = Server(network, settings.mean_photons, settings.block_modes)
+        self.server = server or Server(network, settings.mean_photons, settings.block_modes)
         self._calibration: ReceiverCalibration | None = None
 
     def calibrate(self) -> ReceiverCalibration | None:

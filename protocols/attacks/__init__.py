@@ -1,0 +1,1 @@
+"""Attacks on the protocol: dishonest clients, dishonest servers, outsiders on the line."""
