@@ -23,7 +23,7 @@ class Fit:
     """Parameters with their covariance, and how well the model describes the data.
 
     The covariance is that of the stated errors, widened by chi-square per degree of freedom where
-    that is above 1: a model that does not fit tells less.
+    that is above 1 and its chance below what the caller said: a model that does not fit tells less.
     """
 
     values: Reals
@@ -50,8 +50,13 @@ def fit_curve(
     start: Sequence[float],
     *,
     what: str,
+    widen_below: float = 1.0,
 ) -> Fit:
     """Fit `model(x, *parameters)` to y with standard errors; raises CalibrationError naming `what`.
+
+    `widen_below`: chance of so large a chi-square below which the errors count as too small. 1
+    suits errors that are guessed; errors that are known well are right in spite of a chi-square
+    that is above its mean by chance.
 
     `x` (its last axis), `y`, `errors`: as long as each other and longer than `start`; finite,
     errors above 0.
@@ -73,7 +78,8 @@ def fit_curve(
     chi_square = float(residuals @ residuals)
     if not math.isfinite(chi_square) or not _is_fixed(covariance):
         raise CalibrationError(f"{what}: the readings do not fix the curve: do they cover it?")
-    scale = max(chi_square / freedom, 1.0)
+    unlikely = float(stats.chi2.sf(chi_square, freedom)) < widen_below
+    scale = max(chi_square / freedom, 1.0) if unlikely else 1.0
     return Fit(values, covariance * scale, chi_square, freedom, runs_probability(residuals))
 
 

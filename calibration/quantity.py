@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from scipy import stats
+from scipy import special, stats
 
+from labctl.calibration.distributions import Shape, factor_of_sum, feels_limit, interval_above
 from labctl.errors import CalibrationError, SettingError
 
 # A budget and its root sum of squares agree but for rounding.
 _ROUNDING = 1e-9
 _MOST_PLACES = 15
+_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Quantity:
     `budget`: standard uncertainty that each source contributes, in the same unit; the whole is
     their root sum of squares (GUM, JCGM 100:2008, section 5.1, uncorrelated sources).
     `degrees_of_freedom`: effective ones, infinite where every source is known well (GUM, G.4).
+    `shapes`: of those sources that are not normal. `span`: the 95 % interval where it is not
+    symmetric; the value lies in it.
     Raises CalibrationError for what is not finite, or a budget that does not add up.
     """
 
@@ -31,6 +35,8 @@ class Quantity:
     unit: str
     budget: Mapping[str, float] = field(default_factory=dict)
     degrees_of_freedom: float = math.inf
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    span: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -48,6 +54,20 @@ class Quantity:
                 "tell no uncertainty"
             )
         self._check_budget()
+        self._check_coverage()
+
+    def _check_coverage(self) -> None:
+        for source in self.shapes:
+            if source not in self.budget:
+                raise CalibrationError(f"shape of {source!r}, which is in no budget")
+        if self.span is None:
+            return
+        low, high = self.span
+        if not -math.inf < low <= self.value <= high < math.inf:
+            raise CalibrationError(
+                f"95 % interval from {low:.6g} to {high:.6g} {self.unit}: must hold the value "
+                f"{self.value:.6g}"
+            )
 
     def _check_budget(self) -> None:
         for source, part in self.budget.items():
@@ -68,31 +88,86 @@ class Quantity:
         budget: Mapping[str, float],
         *,
         degrees_of_freedom: float | Mapping[str, float] = math.inf,
+        shapes: Mapping[str, Shape] | None = None,
     ) -> Quantity:
         """Return the quantity whose uncertainty is the root sum of squares of its budget.
 
         `degrees_of_freedom`: of the whole, or of sources by name, the others being known well.
+        `shapes`: of the sources that are not normal.
         """
         if isinstance(degrees_of_freedom, Mapping):
             degrees_of_freedom = effective_degrees_of_freedom(budget, degrees_of_freedom)
         parts = {source: float(part) for source, part in budget.items()}
         return cls(
-            float(value), math.hypot(*parts.values()), unit, parts, float(degrees_of_freedom)
+            float(value),
+            math.hypot(*parts.values()),
+            unit,
+            parts,
+            float(degrees_of_freedom),
+            dict(shapes or {}),
         )
 
-    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return the two-sided interval that holds the truth with `confidence` (Student's t)."""
-        reach = self.coverage_factor(confidence) * self.standard_uncertainty
-        return self.value - reach, self.value + reach
+    def interval(self, confidence: float = _CONFIDENCE) -> tuple[float, float]:
+        """Return the two-sided interval that holds the truth with `confidence`.
 
-    def coverage_factor(self, confidence: float = 0.95) -> float:
-        """Return k, half of the interval over the standard uncertainty (GUM, G.3)."""
+        With a `span`, other confidences than 0.95 scale each of its sides as they would k.
+        """
+        factor = self.coverage_factor(confidence)
+        if self.span is None:
+            reach = factor * self.standard_uncertainty
+            return self.value - reach, self.value + reach
+        scale = factor / self.coverage_factor()
+        low, high = self.span
+        return self.value - scale * (self.value - low), self.value + scale * (high - self.value)
+
+    def coverage_factor(self, confidence: float = _CONFIDENCE) -> float:
+        """Return k, half of the interval over the standard uncertainty.
+
+        Of Student's t (GUM, G.3); with `shapes`, of the sum of all sources (JCGM 101:2008).
+        """
         if not 0.0 < confidence < 1.0:
             raise SettingError("confidence", confidence, "above 0 and below 1")
-        tail = 0.5 + confidence / 2.0
+        if not self.shapes or self.standard_uncertainty == 0.0:
+            return float(stats.t.ppf(0.5 + confidence / 2.0, self.degrees_of_freedom))
+        bounded = {name for name, shape in self.shapes.items() if shape is not Shape.NORMAL}
+        whole = self.standard_uncertainty
+        normal = math.hypot(
+            *(part / whole for name, part in self.budget.items() if name not in bounded)
+        )
+        # Welch and Satterthwaite's terms are the normal sources' alone.
+        freedom = self.degrees_of_freedom * normal**4 if normal > 0.0 else math.inf
+        others = tuple((self.shapes[name], self.budget[name] / whole) for name in sorted(bounded))
+        return factor_of_sum(normal, freedom, others, confidence)
+
+    def within(self, *, least: float = -math.inf, most: float = math.inf) -> Quantity:
+        """Return it as known to lie between physical limits, of which the nearer one counts.
+
+        A value beyond is moved to the limit; the 95 % interval is that of Feldman and Cousins
+        (`interval_above`), which ends at the limit and holds a truth there in 95 of 100 cases.
+        Standard uncertainty and budget remain those of the readings.
+        """
+        value = min(max(self.value, least), most)
+        above, below = self.value - least, most - self.value
+        distance, spread = min(above, below), self.standard_uncertainty
+        if spread == 0.0 or not feels_limit(distance / spread, self.coverage_factor()):
+            return replace(self, value=value)
+        sides = interval_above(
+            distance / spread,
+            self.coverage_factor,
+            self._share_below,
+            _CONFIDENCE,
+        )
+        low, high = (least + spread * side for side in sides)
+        if below < above:
+            high, low = (most - spread * side for side in sides)
+        low, high = max(low, least), min(high, most)
+        return replace(self, value=value, span=(min(low, value), max(high, value)))
+
+    def _share_below(self, pull: float) -> float:
+        """Return the chance of an error of less than `pull` standard uncertainties."""
         if math.isinf(self.degrees_of_freedom):
-            return float(stats.norm.ppf(tail))
-        return float(stats.t.ppf(tail, self.degrees_of_freedom))
+            return float(special.ndtr(pull))
+        return float(special.stdtr(self.degrees_of_freedom, pull))
 
     def agrees_with(self, other: Quantity, factor: float = 3.0) -> bool:
         """Tell whether two values differ by at most `factor` joint standard uncertainties."""

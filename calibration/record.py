@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from labctl.calibration.distributions import Shape
 from labctl.calibration.quantity import Quantity
 from labctl.errors import CalibrationError
 
@@ -36,13 +37,18 @@ class _Row(BaseModel):
 
 
 class QuantityRow(_Row):
-    """A `Quantity` in a file; degrees of freedom are left out where they are infinite."""
+    """A `Quantity` in a file; degrees of freedom are left out where they are infinite.
+
+    Records that were written before shapes and spans were have none.
+    """
 
     value: float
     standard_uncertainty: float
     unit: str
     budget: dict[str, float] = {}
     degrees_of_freedom: float | None = None
+    shapes: dict[str, Shape] = {}
+    span: tuple[float, float] | None = None
 
     @model_validator(mode="after")
     def _is_a_quantity(self) -> Self:
@@ -62,6 +68,8 @@ class QuantityRow(_Row):
             unit=quantity.unit,
             budget=dict(quantity.budget),
             degrees_of_freedom=None if math.isinf(freedom) else freedom,
+            shapes=dict(quantity.shapes),
+            span=quantity.span,
         )
 
     def quantity(self) -> Quantity:
@@ -73,6 +81,8 @@ class QuantityRow(_Row):
             self.unit,
             self.budget,
             math.inf if freedom is None else freedom,
+            self.shapes,
+            self.span,
         )
 
 

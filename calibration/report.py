@@ -106,9 +106,13 @@ def _summary_rows(entry: Entry) -> list[list[str]]:
 
 def _quantity_cells(quantity: Quantity) -> list[str]:
     factor = quantity.coverage_factor(_CONFIDENCE)
+    expanded = written(quantity.value, factor * quantity.standard_uncertainty)
+    if quantity.span is not None:
+        low, high = quantity.interval(_CONFIDENCE)
+        expanded = f"{low:.4g} to {high:.4g}"
     return [
         _number(str(quantity)),
-        _number(written(quantity.value, factor * quantity.standard_uncertainty) + _unit(quantity)),
+        _number(expanded + _unit(quantity)),
         _number(f"{factor:.3g}"),
         _number(f"{quantity.degrees_of_freedom:.3g}".replace("inf", "∞")),
     ]

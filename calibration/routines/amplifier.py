@@ -16,7 +16,7 @@ with the pulse p(t) per unit value, m = 1/sum p^2, and noise sees tau/m.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,7 @@ _HEADROOM = 1.6
 _LEAST_SIGMA = 10.0
 _LIMIT_SIGMA = 4.0
 _UNLIKELY = 1e-3
+_LARGEST_REACH = 0.9
 # What a receiver's noise, not quite white, makes of the pulse's overlap.
 _MATCHING_UNCERTAINTY = 0.003
 
@@ -395,9 +396,10 @@ def _fitted(noise: _Noise) -> Fit:
         errors.append([one.standard_uncertainty / each[0].variance for one in each])
         _require_growth(party, noise)
     y, most_v = np.concatenate(values), float(noise.voltage_v[-1])
-    # Both hear one amplifier: covariance^2 = E_s E_c at most, E being what each hears above dark.
+    # Both hear one amplifier: covariance^2 = E_s E_c cos^2 of the sum of both phases, E being what
+    # each hears above dark. Nobody holds the phases: half of it on average.
     shares = [np.maximum(1.0 - 1.0 / np.array(part), 0.0) for part in values]
-    widening = np.tile(np.sqrt(1.0 + shares[0] * shares[1]), 2)
+    widening = np.tile(np.sqrt(1.0 + 0.5 * shares[0] * shares[1]), 2)
     start_k = (_MOST_GAINS[0] - 1.0) / most_v
     grown = [float(part[-1] - part[0]) * (1.0 + start_k * most_v) for part in map(np.array, values)]
     start = (start_k, grown[0] / most_v, grown[1] / most_v**2, 1.0, 1.0)
@@ -411,6 +413,7 @@ def _fitted(noise: _Noise) -> Fit:
         np.concatenate(errors) * widening,
         start,
         what="noise against gain",
+        widen_below=_UNLIKELY,
     )
     gain_per_v, error = float(fit.values[0]), fit.standard_uncertainty(0)
     if not gain_per_v > 2.0 * error:
@@ -441,15 +444,7 @@ def _require_growth(party: Party, noise: _Noise) -> None:
 
 def _quantities(fit: Fit, noise: _Noise, bright: _Bright) -> dict[str, Quantity]:
     gain_per_v = float(fit.values[0])
-    # 1/k is what errs alike to both sides: the wider side of its interval counts.
-    reach = 1.96 * fit.standard_uncertainty(0) / gain_per_v
-    error = gain_per_v * reach / max(1.0 - reach, 0.1) / 1.96
-    gain = Quantity.of(
-        gain_per_v,
-        "1/V",
-        {"noise records": error},
-        degrees_of_freedom=fit.degrees_of_freedom if _widened(fit) else math.inf,
-    )
+    gain = _gain(gain_per_v, fit.standard_uncertainty(0), _freedom(fit))
     scale_v2, scale_error = _slots_scale(noise)
     # B/k in V^2 of slots is 2 n_sp S tau.
     shape = float(fit.values[1]) / gain_per_v
@@ -471,8 +466,20 @@ def _quantities(fit: Fit, noise: _Noise, bright: _Bright) -> dict[str, Quantity]
     }
 
 
+def _gain(gain_per_v: float, error: float, freedom: float) -> Quantity:
+    """Return k; 1/k is what errs alike to both sides, and tells the interval."""
+    found = Quantity.of(gain_per_v, "1/V", {"noise records": error}, degrees_of_freedom=freedom)
+    reach = min(found.coverage_factor() * error / gain_per_v, _LARGEST_REACH)
+    return replace(found, span=(gain_per_v / (1.0 + reach), gain_per_v / (1.0 - reach)))
+
+
+def _freedom(fit: Fit) -> float:
+    """Return the degrees of freedom of the errors: known well, unless the fit widened them."""
+    return fit.degrees_of_freedom if _widened(fit) else math.inf
+
+
 def _widened(fit: Fit) -> bool:
-    return fit.chi_square > fit.degrees_of_freedom
+    return fit.chi_square_probability < _UNLIKELY
 
 
 def _slots_scale(noise: _Noise) -> tuple[float, float]:
@@ -481,21 +488,27 @@ def _slots_scale(noise: _Noise) -> tuple[float, float]:
     The error is relative. The noise that the amplifier adds tells, at the largest gain.
     """
     samples, slots = noise.samples["server"], noise.slots["server"]
-    more = slots[-1].variance - slots[0].variance
-    error = math.hypot(slots[-1].standard_uncertainty, slots[0].standard_uncertainty)
-    relative = samples[-1].variance / samples[0].variance - 1.0
-    return more / relative, error / more
+    more, by_slots = _growth(slots)
+    grown, by_samples = _growth(samples)
+    # Slots are sums of the samples: what these err by is the fit's already, and in both alike.
+    return more / grown * samples[0].variance, math.sqrt(max(by_slots**2 - by_samples**2, 0.0))
+
+
+def _growth(noise: Sequence[NoiseVariance]) -> tuple[float, float]:
+    """Return how much variance grows from first to last in V^2, and its relative error."""
+    more = noise[-1].variance - noise[0].variance
+    return more, math.hypot(noise[-1].standard_uncertainty, noise[0].standard_uncertainty) / more
 
 
 def _physical(factor: Quantity) -> Quantity:
-    """Return an emission factor, 1 where noise puts it below; CalibrationError if far below."""
+    """Return an emission factor as one of at least 1; CalibrationError if it is far below."""
     short = 1.0 - factor.value
     if short > _LIMIT_SIGMA * factor.standard_uncertainty:
         raise CalibrationError(
             f"client: emission factor {factor} is below 1, what quantum mechanics allows: is the "
             "arrival meter's ratio right, does light leak in while a receiver is calibrated?"
         )
-    return replace(factor, value=1.0) if short > 0.0 else factor
+    return factor.within(least=1.0)
 
 
 def _raw(noise: _Noise, bright: _Bright) -> dict[str, np.ndarray]:

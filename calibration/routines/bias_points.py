@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Reals, fit_curve
@@ -62,9 +63,35 @@ def walk_rate(positions: Reals, times_s: Reals, noise: float) -> float:
     `noise`: standard deviation of each position about the walk. The maximum-likelihood rate of a
     Wiener process seen at `times_s`, less what noise adds to the mean square step.
     """
-    steps, spans_s = np.diff(positions), np.diff(times_s)
-    variance = (np.sum(steps**2) - 2.0 * noise**2 * len(steps)) / np.sum(spans_s)
-    return math.sqrt(max(float(variance), 0.0))
+    total, added, duration_s = _walked(positions, times_s, noise)
+    return math.sqrt(max(total - added, 0.0) / duration_s)
+
+
+def walk(positions: Reals, times_s: Reals, noise: float) -> Quantity:
+    """Return `walk_rate` in V/h^0.5 for positions in V, with the interval of its square.
+
+    The sum of squared steps is chi-square distributed, so that its interval is asymmetric.
+    """
+    total, added, duration_s = _walked(positions, times_s, noise)
+    freedom, scale = len(positions) - 1, HOUR_S / duration_s
+    low, high = (
+        math.sqrt(max(total * freedom / float(stats.chi2.ppf(tail, freedom)) - added, 0.0) * scale)
+        for tail in (0.975, 0.025)
+    )
+    rate = walk_rate(positions, times_s, noise) * math.sqrt(HOUR_S)
+    found = Quantity.of(
+        rate,
+        "V/h^0.5",
+        {"steps": (high - low) / 2.0 / float(stats.t.ppf(0.975, freedom))},
+        degrees_of_freedom=freedom,
+    )
+    return replace(found, span=(low, max(high, rate)))
+
+
+def _walked(positions: Reals, times_s: Reals, noise: float) -> tuple[float, float, float]:
+    """Return the sum of squared steps, what noise adds to it, and the whole time in s."""
+    steps = np.diff(positions)
+    return float(steps @ steps), 2.0 * noise**2 * len(steps), float(times_s[-1] - times_s[0])
 
 
 @dataclass
@@ -356,9 +383,8 @@ def _quantities(electrode: _Electrode, ended_s: float) -> dict[str, Quantity]:
         {"sweeps": float(np.std(fits[:, 2], ddof=1)) / math.sqrt(sweeps)},
         degrees_of_freedom=sweeps - 1,
     )
-    rate = walk_rate(
-        np.array(electrode.found_v), np.array(electrode.found_s), _find_error_v(electrode)
-    )
+    found = np.array(electrode.found_v), np.array(electrode.found_s), _find_error_v(electrode)
+    rate = walk_rate(*found)
     budget = {
         "readings": _find_error_v(electrode),
         "curve": _curve_error_v(electrode),
@@ -381,14 +407,8 @@ def _quantities(electrode: _Electrode, ended_s: float) -> dict[str, Quantity]:
         f"server.lock_offset_{part}_rad": Quantity.of(
             float(offsets.mean()), "rad", scatter, degrees_of_freedom=rounds - 1
         ),
-        f"server.bias_drift_{part}_v_rth": _drift(rate * math.sqrt(HOUR_S), rounds),
+        f"server.bias_drift_{part}_v_rth": walk(*found),
     }
-
-
-def _drift(rate_v_rth: float, rounds: int) -> Quantity:
-    """Return a rate whose square was estimated from `rounds` - 1 independent steps."""
-    error = rate_v_rth / math.sqrt(2.0 * (rounds - 1))
-    return Quantity.of(rate_v_rth, "V/h^0.5", {"steps": error}, degrees_of_freedom=rounds - 1)
 
 
 def _find_error_v(electrode: _Electrode) -> float:

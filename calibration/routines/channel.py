@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,9 +50,9 @@ from labctl.instruments.capabilities import Trace
 from labctl.instruments.equipment import FibreMeter
 from labctl.instruments.frames.dsp import synchronise
 from labctl.instruments.frames.layout import FrameLayout
-from labctl.instruments.frames.matched_filter import PHASES
+from labctl.instruments.frames.matched_filter import PHASES, FilterBank, samples_per_symbol
 from labctl.instruments.frames.recorder import FIRST_RANGE_V
-from labctl.instruments.frames.timing import recover_clock
+from labctl.instruments.frames.timing import Clock, recover_clock
 from labctl.units import photon_energy_j
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 
 _FRAME = "CHANNEL"
 _DELAY_RECORDS = 16
+# What unequal children make of neighbouring pulses does not cancel over the phases: so much of a
+# symbol is the scatter, between simulated benches, of arrivals whose records agree.
+_DISTORTION_SYMBOLS = 4e-4
 _DELAY_GAIN = 2.0
 _ROWS, _MODES = 8, 256
 _BRIGHT_FIELD = 0.3
@@ -186,7 +189,7 @@ class Channel:
             brightest(server.attenuator)
             bench.light_on()
             bench.sender.forget()
-        quantities = _delay_quantities(arrivals, bench)
+        quantities = _delay_quantities(arrivals, bench.equipment.frame.symbol_rate_hz)
         quantities["server.transmittance"] = _transmittance(bench, powers_v2, sent)
         quantities["server.excess_noise"] = _excess_noise(bench, excess)
         quantities |= _meter_quantities(meters)
@@ -231,17 +234,15 @@ def _arrivals(bench: CalibrationBench) -> dict[Party, Reals]:
     duration_s = bench.duration_s(layout)
     bench.on_step("delays of a preamble")
     _fit_ranges(bench, PARTIES, duration_s)
-    found: dict[Party, list[float]] = {party: [] for party in PARTIES}
+    found: dict[Party, list[tuple[float, float]]] = {party: [] for party in PARTIES}
     for number in range(2 * bench.count(_DELAY_RECORDS // 2)):
         # What neighbouring pulses do to a pulse's place turns its sign with a quarter turn.
-        _turn(bench, 0.5 * (number % 2))
+        _turn(bench, 0.5 * (number % 2) + 0.25 * (number // 2 % 2))
         for party, trace in record(bench, PARTIES, duration_s).items():
             found[party].append(_start_s(bench, party, trace, layout))
     _turn(bench, 0.0)
     bench.equipment.client.gain.set(0.0)
-    arrivals = {
-        party: np.array(starts).reshape(-1, 2).mean(axis=1) for party, starts in found.items()
-    }
+    arrivals = {party: _by_pairs(starts) for party, starts in found.items()}
     if not arrivals["server"].mean() > arrivals["client"].mean():
         raise CalibrationError(
             f"light is at the server's receiver {arrivals['server'].mean():.3g} s after the "
@@ -251,6 +252,15 @@ def _arrivals(bench: CalibrationBench) -> dict[Party, Reals]:
     return arrivals
 
 
+def _by_pairs(found: list[tuple[float, float]]) -> Reals:
+    """Return the starts in s of neighbouring records together, of starts and pulses' energies.
+
+    By their energies: a pulse's place is a slope over an energy, and it is the slopes that cancel.
+    """
+    starts, energies = np.array(found).reshape(-1, 2, 2).transpose(2, 0, 1)
+    return np.asarray(np.average(starts, axis=1, weights=energies))
+
+
 def _turn(bench: CalibrationBench, half_turns: float) -> None:
     """Turn both local oscillators by that many times pi."""
     server, client = bench.equipment.server, bench.equipment.client
@@ -258,12 +268,35 @@ def _turn(bench: CalibrationBench, half_turns: float) -> None:
     client.lo_phase.set(half_turns * client.constants.phase_shifter_v_pi_v)
 
 
-def _start_s(bench: CalibrationBench, party: Party, trace: Trace, layout: FrameLayout) -> float:
+def _start_s(
+    bench: CalibrationBench, party: Party, trace: Trace, layout: FrameLayout
+) -> tuple[float, float]:
     sync = sync_of(bench, party, trace, layout)
     try:
-        return recover_clock(trace, layout, sync).start_s
+        return between_steps_s(trace, layout, recover_clock(trace, layout, sync))
     except SynchronisationError as error:
         raise CalibrationError(f"{party}: {error}") from error
+
+
+def between_steps_s(trace: Trace, layout: FrameLayout, clock: Clock) -> tuple[float, float]:
+    """Return a frame's start in s, free of the steps in which the matched filter is placed.
+
+    With it comes the energy of the known pulses in V^2, which is its weight.
+
+    The filter stands within half of a step of 1/64 sample of where the clock puts it. From where it
+    stands, derivative over value of the known pulses leads to where they are.
+    """
+    ratio = samples_per_symbol(trace, layout)
+    bank, slots = FilterBank.of(layout.pulse_shape, ratio), layout.reference[0]
+    positions = (clock.start_s - trace.start_s) / trace.interval_s + slots * ratio * clock.stretch
+    stands = (np.floor(positions * PHASES) + 0.5) / PHASES
+    read, slope = (each.astype(np.float64) for each in bank.with_slopes(trace.voltage_v, positions))
+    read -= read.mean()
+    sharpness = float(np.mean(np.sum(bank.slopes.astype(np.float64) ** 2, axis=1)))
+    energy = float(np.sum(read**2))
+    ahead = float(np.sum(read * slope)) / sharpness / energy
+    ahead -= float(np.sum(read**2 * (positions - stands))) / energy
+    return clock.start_s + ahead * trace.interval_s, energy
 
 
 def _sent(bench: CalibrationBench) -> _Sent:
@@ -441,17 +474,15 @@ def _mean(bench: CalibrationBench, meter: FibreMeter) -> MeanPower:
 
 
 def _delay_quantities(
-    arrivals: Mapping[Party, Reals], bench: CalibrationBench
+    arrivals: Mapping[Party, Reals], symbol_rate_hz: float
 ) -> dict[str, Quantity]:
-    # The matched filter knows positions to a step of its phases, which records share.
-    step_s = 1.0 / bench.equipment.frame.sample_rate_hz / PHASES / math.sqrt(12.0)
     return {
         f"{party}.arrival_s": Quantity.of(
             float(starts.mean()),
             "s",
             {
                 "records": float(starts.std(ddof=1)) / math.sqrt(len(starts)),
-                "filter's steps": step_s,
+                "distortion of pulses": _DISTORTION_SYMBOLS / symbol_rate_hz,
             },
             degrees_of_freedom={"records": len(starts) - 1},
         )
@@ -481,7 +512,7 @@ def _transmittance(bench: CalibrationBench, powers_v2: Reals, sent: _Sent) -> Qu
 
 
 def at_most_one(found: Quantity, what: str) -> Quantity:
-    """Return a share, at most 1: beyond it by chance it is 1, with the same uncertainty.
+    """Return a share as one of at most 1, which it is where chance puts it beyond.
 
     Raises CalibrationError for what is above 1 by more than 4 standard uncertainties, or not
     above 0.
@@ -492,7 +523,7 @@ def at_most_one(found: Quantity, what: str) -> Quantity:
             f"{what}: {found}, must be above 0 and at most 1: are photon number, shot-noise unit "
             "and efficiency those of this laser power and these receivers?"
         )
-    return found if excess <= 0.0 else replace(found, value=1.0)
+    return found.within(most=1.0)
 
 
 def _excess_noise(bench: CalibrationBench, excess: Residual) -> Quantity:

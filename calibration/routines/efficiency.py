@@ -44,7 +44,7 @@ _MODES = 1000
 _RECORDS = 24
 _READINGS = 300
 _LEAST_SIGMA = 5.0
-_SURE_SIGMA = 3.0
+_LIMIT_SIGMA = 4.0
 _UNIT = "shot-noise unit"
 # Of the amplifier's control: the measured arm then has about as much light as comes in.
 _CONTROL_V = 4.0
@@ -149,6 +149,10 @@ def _measure(bench: CalibrationBench, party: Party, meter: FibreMeter, control_v
 
 def _outcome(party: Party, found: Seen, efficiency: Quantity) -> Outcome:
     _refuse_above_1(party, efficiency)
+    remarks = []
+    if efficiency.value > 1.0:
+        remarks.append(f"measured as {efficiency}, above 1 by chance: 1 is kept")
+    efficiency = efficiency.within(most=1.0)
     return Outcome(
         {f"{party}.efficiency": efficiency},
         {
@@ -156,6 +160,7 @@ def _outcome(party: Party, found: Seen, efficiency: Quantity) -> Outcome:
             f"{party}_photons_arriving": np.array([found.arriving.value]),
         },
         lambda figure: _draw(figure, party, found, efficiency),
+        remarks=tuple(remarks),
     )
 
 
@@ -251,13 +256,9 @@ def _mean_seen(bench: CalibrationBench, party: Party, photons: Reals) -> Quantit
 
 
 def _refuse_above_1(party: Party, efficiency: Quantity) -> None:
-    if efficiency.value <= 1.0:
+    # To refuse what is above 1 by chance would leave the others too low.
+    if efficiency.value - 1.0 <= _LIMIT_SIGMA * efficiency.standard_uncertainty:
         return
-    if efficiency.value - 1.0 < _SURE_SIGMA * efficiency.standard_uncertainty:
-        raise CalibrationError(
-            f"{party}: efficiency {efficiency} is too uncertain to be told from 1: more effort, "
-            "more light at the reference meter, or a better known ratio of it"
-        )
     raise CalibrationError(
         f"{party}: efficiency {efficiency}, more than all light: is the reference meter's ratio "
         "right, the meter on this fibre, the shot-noise unit of this laser power?"

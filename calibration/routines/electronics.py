@@ -1,9 +1,11 @@
 """Offsets and relative gains of generator and oscilloscope.
 
 With the laser off the mean of a record is the oscilloscope's offset in that range, dithered by its
-own noise. One preamble seen in several ranges tells their gains relative to the first. The
-generator's offsets show on a modulator held in the middle of a slope: how much the monitor reads
-more at 0 V than with the output off, over what it reads more per volt that is set.
+own noise. Where noise is less than the converter's steps the mean is off, towards the middle of a
+step: then offset and noise are those of the normal distribution that fills the steps as seen. One
+preamble seen in several ranges tells their gains relative to the first. The generator's offsets
+show on a modulator held in the middle of a slope: how much the monitor reads more at 0 V than with
+the output off, over what it reads more per volt that is set.
 
 Absolute gains cannot be told apart: the generator's is part of the half-wave voltage, which counts
 in its volts, and the oscilloscope's is part of the shot-noise unit, which counts in its volts.
@@ -17,8 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import optimize, special
 
 from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration.distributions import Shape
 from labctl.calibration.fits import Reals
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
@@ -37,6 +41,9 @@ _DARK_RECORDS = 12
 _BLOCKS = 20
 _GAIN_ROUNDS = 16
 _CLIPPED_SHARE = 1e-3
+# Noise below so many steps leaves the mean off by more than 1e-4 of a step.
+_COARSE_STEPS = 0.7
+_LEAST_LEVELS, _LEAST_AT_LEVEL = 3, 30
 _LEVEL_NAME, _LEVEL_SAMPLES = "LEVEL0", 64
 _OFFSET_STEP_V = 0.1
 _OFFSET_ROUNDS = 24
@@ -59,6 +66,69 @@ def quantisation_bias_v(step_v: float, noise_v: float) -> float:
     return min(step_v / math.pi * math.exp(-2.0 * (math.pi * ratio) ** 2), step_v / 2.0)
 
 
+def offset_by_steps(counts: Reals, levels_v: Reals, step_v: float) -> tuple[float, float]:
+    """Return centre and standard deviation in V of normal noise that fills a converter's steps.
+
+    `counts` (blocks, levels): samples of each block at each of the voltages `levels_v`, which
+    stand for what lies within half a step of `step_v` V. Maximum likelihood.
+    Raises CalibrationError for samples at fewer than three levels, which do not tell both.
+    """
+    total = counts.sum(axis=0)
+    if np.count_nonzero(total) < _LEAST_LEVELS:
+        raise CalibrationError(
+            f"samples at {np.count_nonzero(total)} of a converter's levels: {_LEAST_LEVELS} are "
+            "needed to tell offset and noise"
+        )
+    mean = float(total @ levels_v / total.sum())
+    noise_v = math.sqrt(float(total @ (levels_v - mean) ** 2 / total.sum()))
+    start = np.array([mean / step_v, math.log(noise_v / step_v)])
+
+    def unlikely(guess: Reals) -> float:
+        return -float(total @ _log_shares(levels_v, step_v, guess)) / float(total.sum())
+
+    centre, log_noise = optimize.fmin(
+        unlikely,
+        start,
+        xtol=1e-5,
+        ftol=1e-10,
+        disp=False,
+    )
+    return float(centre) * step_v, math.exp(float(log_noise)) * step_v
+
+
+def _log_shares(levels_v: Reals, step_v: float, guess: Reals) -> Reals:
+    """Return logarithms of the shares at levels, by centre and log of the noise, in steps."""
+    edge = (levels_v / step_v - guess[0]) / math.exp(guess[1])
+    half = 0.5 / math.exp(guess[1])
+    # Of the upper half the tail is taken, where differences to 1 would be lost.
+    side = np.where(edge > 0.0, -1.0, 1.0)
+    share = np.abs(special.ndtr(side * edge + half) - special.ndtr(side * edge - half))
+    return np.asarray(np.log(np.maximum(share, 1e-300)))
+
+
+def offset_error_v(
+    counts: Reals, levels_v: Reals, step_v: float, found: tuple[float, float]
+) -> float:
+    """Return the standard error in V of the centre, from the scatter of the blocks' likelihoods.
+
+    Neighbouring samples hang together, so that the likelihood alone would tell too little.
+    """
+    centre = np.array([found[0] / step_v, math.log(found[1] / step_v)])
+    slopes = np.stack(
+        [
+            _log_shares(levels_v, step_v, centre + 1e-4 * ahead)
+            - _log_shares(levels_v, step_v, centre - 1e-4 * ahead)
+            for ahead in np.eye(2)
+        ]
+    )
+    slopes /= 2e-4
+    scores = counts @ slopes.T
+    shares = np.exp(_log_shares(levels_v, step_v, centre))
+    information = float(counts.sum()) * (slopes * shares) @ slopes.T
+    influence = scores @ np.linalg.inv(information)[0]
+    return float(np.std(influence, ddof=1)) * math.sqrt(len(counts)) * step_v
+
+
 def converter_step_v(voltage_v: Floats) -> float:
     """Return the least difference between voltages of a record in V, 0 if all are the same."""
     levels = np.unique(voltage_v.astype(np.float64))
@@ -74,11 +144,15 @@ def clipped_share(trace: Trace, range_v: float) -> float:
 
 @dataclass(frozen=True)
 class _Dark:
-    """One party's oscilloscope in the dark: mean, its error, and the steps' part, by range."""
+    """One party's oscilloscope in the dark: mean, its error, and the steps' part, by range.
+
+    `freedom`: degrees of freedom of the error.
+    """
 
     offset_v: Reals
     error_v: Reals
     bias_v: Reals
+    freedom: Reals
 
 
 @dataclass(frozen=True)
@@ -142,11 +216,23 @@ class Electronics:
             raw[f"level_{part}_w"] = np.stack(
                 [level.off_w, level.zero_w, level.low_w, level.high_w]
             )
+        hidden = _hidden(dark)
         remarks = (
+            *([f"no offset where the converter's steps hide it: {hidden}"] if hidden else []),
             "the generator's gain is part of the half-wave voltages, the oscilloscopes' of the "
             "shot-noise units: neither can be told apart here",
         )
         return Outcome(quantities, raw, lambda figure: _draw(figure, dark, gains), remarks=remarks)
+
+
+def _hidden(dark: Mapping[Party, _Dark]) -> str:
+    """Return the ranges in which steps hide an offset, by party."""
+    return ", ".join(
+        f"{party} {range_v:g} V"
+        for party, each in dark.items()
+        for range_v, offset_v in zip(_RANGES_V, each.offset_v, strict=True)
+        if math.isnan(offset_v)
+    )
 
 
 def _dark(bench: CalibrationBench, party: Party) -> _Dark:
@@ -162,13 +248,14 @@ def _dark(bench: CalibrationBench, party: Party) -> _Dark:
         ]
         found.append(_offset(traces, range_v, party))
     values = np.array(found)
-    return _Dark(values[:, 0], values[:, 1], values[:, 2])
+    return _Dark(*values.T)
 
 
-def _offset(traces: list[Trace], range_v: float, party: Party) -> tuple[float, float, float]:
-    """Return mean, its standard error and the steps' part in V; neighbouring samples hang together.
+def _offset(traces: list[Trace], range_v: float, party: Party) -> tuple[float, float, float, float]:
+    """Return mean, its standard error, the steps' part in V, and degrees of freedom of the error.
 
-    Blocks are longer than the detector remembers: their means scatter independently.
+    Neighbouring samples hang together. Blocks are longer than the detector remembers: their means
+    scatter independently.
     """
     for trace in traces:
         if clipped_share(trace, range_v) > _CLIPPED_SHARE:
@@ -188,8 +275,33 @@ def _offset(traces: list[Trace], range_v: float, party: Party) -> tuple[float, f
         # All samples in one step: the offset is somewhere in it.
         step_v = range_v / 2**8
     noise_v = float(np.std(voltage_v, dtype=np.float64))
+    if noise_v < _COARSE_STEPS * step_v:
+        return _by_steps(traces, step_v)
     bias_v = max(quantisation_bias_v(step_v, _analogue_v(noise_v, step_v)) / math.sqrt(2.0), 1e-9)
-    return float(np.mean(blocks)), error_v, bias_v
+    return float(np.mean(blocks)), error_v, bias_v, len(blocks) - 1.0
+
+
+def _by_steps(traces: list[Trace], step_v: float) -> tuple[float, float, float, float]:
+    """Return the centre of the noise and its error as `_offset`, NaN where steps hide it."""
+    voltage_v = np.concatenate([trace.voltage_v for trace in traces]).astype(np.float64)
+    levels_v = np.unique(voltage_v)
+    # Rounded to single precision, one level may show as two.
+    levels_v = levels_v[np.append(True, np.diff(levels_v) > 0.5 * step_v)]
+    edges = np.append(levels_v - 0.5 * step_v, levels_v[-1] + 0.5 * step_v)
+    blocks = [
+        np.histogram(block, edges)[0]
+        for trace in traces
+        for block in np.array_split(trace.voltage_v.astype(np.float64), _BLOCKS)
+    ]
+    counts = np.array(blocks, dtype=np.float64)
+    if np.count_nonzero(counts.sum(axis=0) >= _LEAST_AT_LEVEL) < _LEAST_LEVELS:
+        return math.nan, math.nan, 0.0, math.nan
+    found = offset_by_steps(counts, levels_v, step_v)
+    error_v = offset_error_v(counts, levels_v, step_v, found)
+    # The rarest of the levels that are needed tells the least, in the few blocks that reach it.
+    third = np.argsort(counts.sum(axis=0))[-_LEAST_LEVELS]
+    freedom = max(int(np.count_nonzero(counts[:, third])) - 1, 1)
+    return found[0], error_v, 0.0, float(freedom)
 
 
 def _analogue_v(noise_v: float, step_v: float) -> float:
@@ -275,9 +387,15 @@ def _scope_quantities(dark: Mapping[Party, _Dark], amplitudes: Reals) -> dict[st
     found = {}
     for party, each in dark.items():
         for index, range_v in enumerate(_RANGES_V):
+            if math.isnan(each.offset_v[index]):
+                continue
             budget = {"noise": float(each.error_v[index]), "steps": float(each.bias_v[index])}
             found[f"{party}.scope_offset_{1e3 * range_v:g}mv_v"] = Quantity.of(
-                float(each.offset_v[index]), "V", budget
+                float(each.offset_v[index]),
+                "V",
+                budget,
+                degrees_of_freedom={"noise": float(each.freedom[index])},
+                shapes={"steps": Shape.ARCSINE},
             )
     usable = [index for index in range(len(_RANGES_V)) if not np.isnan(amplitudes[:, index]).any()]
     if not usable:

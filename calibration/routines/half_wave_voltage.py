@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import optimize
 
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Fit, Reals, fit_curve
@@ -30,6 +31,7 @@ _HALF_PERIOD_SAMPLES = 2**15
 _POINTS = 25
 _READINGS = 12
 _REACH_V_PI = 1.4
+_DITHER = 0.2
 _LEAST_SWING_SIGMA = 20.0
 _LEAST_RUNS_PROBABILITY = 1e-3
 
@@ -94,7 +96,11 @@ class HalfWaveVoltage:
         bench.sender.forget()
         wave = np.repeat(np.array([1.0, -1.0], np.float32), _HALF_PERIOD_SAMPLES)
         drive.generator.upload(channel, _WAVE_NAME, wave)
-        amplitudes = np.linspace(0.05, _REACH_V_PI, _POINTS) * nominal_v
+        spread = (_REACH_V_PI - 0.05) / (_POINTS - 1)
+        amplitudes = np.linspace(0.05, _REACH_V_PI, _POINTS)
+        # The generator's own steps then err independently, in this point and from day to day.
+        amplitudes += _DITHER * spread * bench.draw.uniform(-0.5, 0.5, _POINTS)
+        amplitudes *= nominal_v
         readings = bench.count(_READINGS)
         powers, errors = np.empty(_POINTS), np.empty(_POINTS)
         for point, amplitude_v in enumerate(amplitudes):
@@ -145,15 +151,22 @@ def _fitted(
 def _with_amplitude_errors(amplitude_v: Reals, power_w: Reals, error_w: Reals, fit: Fit) -> Reals:
     """Return the readings' errors with those of the amplitudes, which a generator sets in steps.
 
-    An amplitude that is off by u moves a point by its slope times u; what the residuals have over
-    the readings' noise, weighted by the slopes, tells u^2.
+    An amplitude that is off by u moves a point by its slope times u; u is what makes chi-square the
+    degrees of freedom (Mandel and Paule, Anal. Chem. 42, 1194 (1970)).
     """
     step_v = 1e-3 * float(amplitude_v[-1])
     above, below = (mean_power(amplitude_v + side, *fit.values) for side in (step_v, -step_v))
     slope = (above - below) / (2.0 * step_v)
-    residual = power_w - mean_power(amplitude_v, *fit.values)
-    excess = float(np.sum(slope**2 * (residual**2 - error_w**2)) / np.sum(slope**4))
-    return np.asarray(np.sqrt(error_w**2 + max(excess, 0.0) * slope**2))
+    square = (power_w - mean_power(amplitude_v, *fit.values)) ** 2
+
+    def too_large(off_v: float) -> float:
+        return float(np.sum(square / (error_w**2 + (off_v * slope) ** 2))) - fit.degrees_of_freedom
+
+    most_v = float(amplitude_v[-1])
+    if too_large(0.0) <= 0.0 or too_large(most_v) >= 0.0:
+        return error_w
+    off_v = float(optimize.brentq(too_large, 0.0, most_v))
+    return np.hypot(error_w, off_v * slope)
 
 
 def _remarks(sweeps: Mapping[str, _Sweep]) -> tuple[str, ...]:

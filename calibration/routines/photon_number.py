@@ -73,11 +73,17 @@ class _Payload:
 
 @dataclass(frozen=True)
 class _Check:
-    """The homodyne amplitude in V over the attenuation in dB."""
+    """The homodyne amplitude in V over the attenuation in dB, in `records` at each."""
 
     attenuation_db: Reals
     amplitude_v: Reals
     error_v: Reals
+    records: int
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Of the error, which the scatter at all settings tells."""
+        return len(self.attenuation_db) * (self.records - 1)
 
     def slope(self) -> tuple[float, float]:
         """Return dB per dB and its standard error, by a weighted line through the logarithms."""
@@ -229,8 +235,13 @@ def _homodyne(bench: CalibrationBench, least_db: float) -> _Check | None:
     bench.equipment.server.attenuator.set_attenuation(least_db)
     if len(settings) < 3:
         return None
-    relative = math.sqrt(float(np.mean(np.square(errors))))
-    return _Check(np.array(settings), np.array(amplitudes), np.full(len(errors), relative))
+    typical_v = math.sqrt(float(np.mean(np.square(errors))))
+    return _Check(
+        np.array(settings),
+        np.array(amplitudes),
+        np.full(len(errors), typical_v),
+        bench.count(_RECORDS),
+    )
 
 
 def _amplitude_v(bench: CalibrationBench, layout: FrameLayout) -> float:
@@ -259,7 +270,9 @@ def _quantities(
     }
     if check is not None:
         slope, error = check.slope()
-        found["server.attenuator_slope_homodyne"] = Quantity.of(slope, "1", {"records": error})
+        found["server.attenuator_slope_homodyne"] = Quantity.of(
+            slope, "1", {"records": error}, degrees_of_freedom=check.degrees_of_freedom
+        )
     return found
 
 

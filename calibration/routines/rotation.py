@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
+from scipy import optimize, stats
 
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Reals
@@ -58,23 +58,68 @@ FULL_BLOCK = 392
 _SHARES = (1.0 / 8.0, 1.0 / 2.0, 1.0)
 # Slots that are rotated per record, whatever the block; a quarter of that stays as it is.
 _ROTATED_SLOTS = 32 * FULL_BLOCK
-_MOST_ROTATED_ROWS = 256
+_LEAST_ROTATED_ROWS, _MOST_ROTATED_ROWS = 16, 256
 _DRAWS = 16
 _LEAST_COLLECTED = 0.1
 _LEAST_SIGMA = 8.0
 _CERTAIN = 0.9999
+_UNLIKELY = 1e-3
+_LEAST_FIDELITY = 1e-3
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one record's readouts tell of the collected light.
+
+    `weight`: 1 over the variance of `value` for readouts with a noise of 1 V^2: a few of them show
+    more or less, as random coefficients will have it. `square`: what the fit leaves, in V^2, with
+    its `freedom`.
+    """
+
+    value: float
+    weight: float
+    square: float
+    freedom: int
 
 
 @dataclass(frozen=True)
 class _Block:
     """What several random coefficients show for blocks of `modes`.
 
-    `collected`: t Re<c, c'> of each; `returned`: amplitude ratio of the light that comes back.
+    `collected`: t Re<c, c'> of each, with what tells it; `returned`: amplitude ratio of the light
+    that comes back.
     """
 
     modes: int
-    collected: Reals
+    shares: tuple[Share, ...]
     returned: Reals
+
+    @property
+    def collected(self) -> Reals:
+        """Each draw's t Re<c, c'>."""
+        return np.array([share.value for share in self.shares])
+
+    @property
+    def weights(self) -> Reals:
+        """1 over the variance of each, for readouts with a noise of 1 V^2."""
+        return np.array([share.weight for share in self.shares])
+
+    def mean_collected(self) -> tuple[float, float, int]:
+        """Return the weighted mean, its standard error, and the degrees of freedom of that.
+
+        Readouts tell their noise by what a draw's fit leaves and by the draws' scatter, which both
+        count, unless draws scatter by more than noise makes likely: then that alone.
+        """
+        mean = float(np.average(self.collected, weights=self.weights))
+        between = float(self.weights @ (self.collected - mean) ** 2)
+        within = sum(share.square for share in self.shares)
+        draws, left = len(self.shares) - 1, sum(share.freedom for share in self.shares)
+        if left == 0 or stats.f.sf(between / draws / max(within / left, 1e-300), draws, left) < (
+            _UNLIKELY
+        ):
+            within, left = 0.0, 0
+        error = math.sqrt((between + within) / (draws + left) / float(self.weights.sum()))
+        return mean, error, draws + left
 
 
 def fidelity_of(error_rad: float, modes: int) -> float:
@@ -91,15 +136,23 @@ def error_of(fidelity: float, modes: int) -> float:
     )
 
 
-def collected_share(read: Floats, wanted: npt.NDArray[np.complex128], reference: complex) -> float:
+def collected_share(read: Floats, wanted: npt.NDArray[np.complex128], reference: complex) -> Share:
     """Return the real part of (field of `wanted` in the readouts) / `reference`.
 
     `read` (rows,): readout values in V; `wanted` (rows,): what a perfect rotation collects;
     `reference`: the field of single symbols, as `Amplitude.field`.
     """
     design = np.stack([wanted.real, wanted.imag, np.ones(len(read))], axis=1)
-    solution, *_ = np.linalg.lstsq(design, read.astype(np.float64), rcond=None)
-    return float((complex(solution[0], solution[1]) / reference).real)
+    inverse = np.linalg.pinv(design.T @ design)
+    solution = inverse @ (design.T @ read.astype(np.float64))
+    along = np.array([reference.real, reference.imag, 0.0]) / abs(reference) ** 2
+    left = read - design @ solution
+    return Share(
+        float(along @ solution),
+        1.0 / float(along @ inverse @ along),
+        float(left @ left),
+        max(len(read) - 3, 0),
+    )
 
 
 class RotationFidelity:
@@ -151,7 +204,7 @@ class RotationFidelity:
         quantities = {
             "client.rotation_loss_db_per_mode": _at_least_zero(loss),
             "client.rotation_fidelity": _at_most_one(fidelity),
-            "client.rotation_error_rad": _error(fidelity, self._full_block),
+            "client.rotation_error_rad": _error(_at_most_one(fidelity), self._full_block),
         }
         return Outcome(
             quantities,
@@ -164,7 +217,7 @@ class RotationFidelity:
 def _measured(bench: CalibrationBench, modes: int) -> _Block:
     bench.on_step(f"blocks of {modes} modes")
     slots = _ROTATED_SLOTS * min(4.0 * bench.effort, 1.0)
-    rotated = min(max(round(slots / modes), 8), _MOST_ROTATED_ROWS)
+    rotated = min(max(round(slots / modes), _LEAST_ROTATED_ROWS), _MOST_ROTATED_ROWS)
     untouched = max(rotated // 4, 2)
     layout = bench.sender.layout(rows=untouched + rotated, modes=modes)
     symbols = random_symbols(bench.draw, layout.rows + layout.rows % 2, modes, _FIELD)
@@ -173,17 +226,20 @@ def _measured(bench: CalibrationBench, modes: int) -> _Block:
     bench.load(_FRAME, layout, frame_of(layout, symbols))
     arrival_s = _prepare(bench, layout)
     draws = bench.count(_DRAWS)
-    collected, returned = np.empty(draws), np.empty(draws)
+    shares: list[Share] = []
+    returned = np.empty(draws)
     for draw in range(draws):
         parts = bench.draw.standard_normal((2, modes))
         coefficients = parts[0] + 1j * parts[1]
         coefficients /= np.linalg.norm(coefficients)
         _load(bench, layout, coefficients, arrival_s, untouched)
-        collected[draw], returned[draw] = _shares(bench, layout, symbols, coefficients, untouched)
-    block = _Block(modes, collected, returned)
-    if not float(collected.mean()) > _LEAST_COLLECTED:
+        share, returned[draw] = _shares(bench, layout, symbols, coefficients, untouched)
+        shares.append(share)
+    block = _Block(modes, tuple(shares), returned)
+    mean, *_ = block.mean_collected()
+    if not mean > _LEAST_COLLECTED:
         raise CalibrationError(
-            f"client: blocks of {modes} modes collect {collected.mean():.2g} of what they should: "
+            f"client: blocks of {modes} modes collect {mean:.2g} of what they should: "
             "are both of the rotation's controls connected, is its generator triggered by the "
             "server's, its slot rate that of the frames?"
         )
@@ -254,7 +310,7 @@ def _shares(
     symbols: npt.NDArray[np.complex64],
     coefficients: npt.NDArray[np.complex128],
     untouched: int,
-) -> tuple[float, float]:
+) -> tuple[Share, float]:
     """Return one record's t Re<c, c'> at the client and amplitude ratio at the server."""
     traces = record(bench, PARTIES, bench.duration_s(layout))
     fields = {}
@@ -292,30 +348,25 @@ def _loss(blocks: list[_Block]) -> Quantity:
     modes = np.concatenate([np.full(len(each.returned), each.modes) for each in blocks])
     loss_db = np.concatenate([-10.0 * np.log10(each.returned) for each in blocks])
     # As many slots are rotated whatever the block: all records scatter alike.
-    spreads = [np.var(10.0 * np.log10(each.returned), ddof=1) for each in blocks]
-    weights = np.full(len(loss_db), 1.0 / max(float(np.mean(spreads)), 1e-24))
-    information = float(np.sum(weights * modes**2))
-    slope = float(np.sum(weights * modes * loss_db)) / information
+    squares = float(np.sum(modes**2))
+    slope = float(np.sum(modes * loss_db)) / squares
     freedom = len(loss_db) - 1
-    chi_square = float(np.sum(weights * (loss_db - slope * modes) ** 2))
-    error = math.sqrt(max(chi_square / freedom, 1.0) / information)
-    return Quantity.of(
-        slope, "dB", {"records": error}, degrees_of_freedom=len(loss_db) - len(blocks)
-    )
+    error = math.sqrt(float(np.sum((loss_db - slope * modes) ** 2)) / freedom / squares)
+    return Quantity.of(slope, "dB", {"records": error}, degrees_of_freedom=freedom)
 
 
 def _fidelity(block: _Block) -> Quantity:
     """Return Re<c, c'> of a block, averaged over coefficients."""
     draws = len(block.collected)
     returned = float(block.returned.mean())
-    mean = float(block.collected.mean()) / math.sqrt(returned)
-    scatter = float(block.collected.std(ddof=1)) / math.sqrt(draws) / math.sqrt(returned)
+    collected, error, freedom = block.mean_collected()
+    mean, scatter = collected / math.sqrt(returned), error / math.sqrt(returned)
     through = float(block.returned.std(ddof=1)) / math.sqrt(draws) / returned / 2.0
     return Quantity.of(
         mean,
         "1",
-        {"coefficients": scatter, "loss": mean * through},
-        degrees_of_freedom=draws - 1,
+        {"readouts": scatter, "loss": mean * through},
+        degrees_of_freedom={"readouts": freedom, "loss": draws - 1},
     )
 
 
@@ -325,7 +376,7 @@ def _at_least_zero(loss: Quantity) -> Quantity:
             f"rotated light comes back brighter, by {loss} per mode: is the rotation's generator "
             "on time, does the light's power drift?"
         )
-    return replace(loss, value=max(loss.value, 0.0))
+    return loss.within(least=0.0)
 
 
 def _at_most_one(fidelity: Quantity) -> Quantity:
@@ -334,22 +385,25 @@ def _at_most_one(fidelity: Quantity) -> Quantity:
             f"rotation collects {fidelity} of the light that is there: does the client's receiver "
             "saturate, is the gain steady over a frame?"
         )
-    return replace(fidelity, value=min(fidelity.value, 1.0))
+    return fidelity.within(most=1.0)
 
 
 def _error(fidelity: Quantity, modes: int) -> Quantity:
-    """Return what each element is off by, with half of the wider side of the 95 % interval.
+    """Return what each element is off by, with the ends of the fidelity's interval as its own.
 
-    Near a fidelity of 1 the error is a square root, of which no slope tells the uncertainty.
+    Near a fidelity of 1 the error is a square root, of which no slope tells the uncertainty; the
+    standard one that is stated makes an interval as long.
     """
-    reach = fidelity.coverage_factor() * fidelity.standard_uncertainty
-    value = error_of(fidelity.value, modes)
-    low = error_of(min(fidelity.value + reach, 1.0), modes)
-    high = error_of(max(fidelity.value - reach, 1e-3), modes)
-    spread = max(value - low, high - value) / fidelity.coverage_factor()
-    return Quantity.of(
-        value, "rad", {"fidelity": spread}, degrees_of_freedom=fidelity.degrees_of_freedom
+    worst, best = fidelity.interval()
+    low, high = (error_of(max(end, _LEAST_FIDELITY), modes) for end in (best, worst))
+    value = error_of(max(fidelity.value, _LEAST_FIDELITY), modes)
+    found = Quantity.of(
+        value,
+        "rad",
+        {"fidelity": (high - low) / 2.0 / fidelity.coverage_factor()},
+        degrees_of_freedom=fidelity.degrees_of_freedom,
     )
+    return replace(found, span=(low, high))
 
 
 def _remarks(loss: Quantity, fidelity: Quantity, blocks: list[_Block]) -> tuple[str, ...]:
@@ -369,6 +423,7 @@ def _raw(blocks: list[_Block]) -> dict[str, np.ndarray]:
     raw: dict[str, np.ndarray] = {"modes": np.array([each.modes for each in blocks])}
     for each in blocks:
         raw[f"collected_{each.modes}"] = each.collected
+        raw[f"collected_weights_{each.modes}"] = each.weights
         raw[f"returned_{each.modes}"] = each.returned
     return raw
 
@@ -384,8 +439,8 @@ def _draw(figure: Figure, blocks: list[_Block], found: Mapping[str, Quantity]) -
         light.errorbar(each.modes, loss_db.mean(), np.std(loss_db, ddof=1), fmt="o", color="C1")
         fidelity = each.collected / np.sqrt(each.returned)
         mode.plot(np.full(len(fidelity), each.modes), fidelity, ".", color="C0", alpha=0.4)
-        error = np.std(fidelity, ddof=1) / math.sqrt(len(fidelity))
-        mode.errorbar(each.modes, fidelity.mean(), error, fmt="o", color="C1")
+        mean = _fidelity(each)
+        mode.errorbar(each.modes, mean.value, mean.standard_uncertainty, fmt="o", color="C1")
     error_rad = found["client.rotation_error_rad"]
     curve = [fidelity_of(error_rad.value, max(round(size), 1)) for size in fine]
     mode.plot(fine, curve, color="C2", label=f"elements off by {error_rad}")

@@ -358,8 +358,12 @@ def _facts(record: Record, judgement: Judgement) -> dict[str, str]:
 
 def _quantity_rows(record: Record, name: str) -> list[list[str]]:
     quantity = record.quantity(name)
-    expanded = quantity.coverage_factor() * quantity.standard_uncertainty
-    told = [name, str(quantity), written(quantity.value, expanded)]
+    factor = quantity.coverage_factor()
+    expanded = written(quantity.value, factor * quantity.standard_uncertainty)
+    if quantity.span is not None:
+        low, high = quantity.interval()
+        expanded = f"{low:.4g} to {high:.4g}"
+    told = [name, str(quantity), f"{expanded} (k = {factor:.3g})"]
     parts = sorted(quantity.budget.items(), key=lambda part: -part[1]) or [("–", 0.0)]
     return [
         [*(told if index == 0 else ["", "", ""]), source, f"{part:.2g} {quantity.unit}"]

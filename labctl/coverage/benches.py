@@ -66,10 +66,19 @@ class Case:
 
     @property
     def pull(self) -> float:
-        """Error over standard uncertainty; 0 where there is no truth or no uncertainty."""
-        if self.truth is None or self.quantity.standard_uncertainty == 0.0:
+        """Error over standard uncertainty; 0 where there is no truth or no uncertainty.
+
+        Where the interval is not symmetric, its side towards the truth over k is the uncertainty.
+        """
+        quantity = self.quantity
+        if self.truth is None or quantity.standard_uncertainty == 0.0:
             return 0.0
-        return (self.quantity.value - self.truth) / self.quantity.standard_uncertainty
+        error, spread = quantity.value - self.truth, quantity.standard_uncertainty
+        if quantity.span is not None:
+            low, high = quantity.span
+            side = quantity.value - low if error > 0.0 else high - quantity.value
+            spread = side / quantity.coverage_factor()
+        return error / spread if spread > 0.0 else 0.0
 
 
 @dataclass(frozen=True)

@@ -370,11 +370,14 @@ def _pulse(seen: Seen, name: str) -> tuple[float, float]:
     weights = np.asarray(layout.pulse_shape.field((place[None, :] - starts[:, None]) / step))
     weights /= np.linalg.norm(weights, axis=1, keepdims=True)
     read = weights @ record
-    best = int(np.argmax(read))
+    best = min(max(int(np.argmax(read)), 1), len(read) - 2)
+    before, top, after = (float(each) for each in read[best - 1 : best + 2])
+    beside = 0.5 * (before - after) / (before - 2.0 * top + after)
+    delay = float(starts[best] - _PULSE_START) + beside * float(starts[1] - starts[0])
     response = signal.sosfilt(sections, np.eye(1, 1024)[0])
     noise = float(np.sum(np.correlate(response, weights[best], mode="full") ** 2))
     share = float(read[best]) ** 2 / float(smooth @ smooth) / noise
-    return share, float(starts[best] - _PULSE_START) / grid_hz
+    return share, delay / grid_hz
 
 
 def _smeared(seen: Seen, samples_v: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Reals:

@@ -6,11 +6,13 @@ import math
 import re
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from labctl.calibration.distributions import Shape
 from labctl.calibration.quantity import Quantity, effective_degrees_of_freedom, written
 from labctl.errors import CalibrationError, SettingError
 
@@ -178,3 +180,94 @@ def test_two_digits_of_the_uncertainty_stand_there(value: float, digits: int, po
     text = written(value, float(Decimal(digits).scaleb(power)))
     error = text.split("±")[1].split(")")[0].strip().replace(".", "").strip("0")
     assert error == str(digits).strip("0")
+
+
+@pytest.mark.parametrize(
+    ("shape", "factor"),
+    [
+        (Shape.NORMAL, 1.95996),
+        (Shape.RECTANGULAR, 0.95 * math.sqrt(3.0)),
+        (Shape.ARCSINE, math.sqrt(2.0) * math.sin(0.475 * math.pi)),
+    ],
+)
+def test_one_source_has_the_factor_of_its_distribution(shape: Shape, factor: float) -> None:
+    quantity = Quantity.of(0.0, "V", {"only": 2e-9}, shapes={"only": shape})
+    assert quantity.coverage_factor() == pytest.approx(factor, rel=3e-3)
+
+
+def test_the_sum_of_two_equal_rectangles_is_a_triangle() -> None:
+    quantity = Quantity.of(
+        0.0, "V", {"a": 1.0, "b": 1.0}, shapes=dict.fromkeys("ab", Shape.RECTANGULAR)
+    )
+    # JCGM 101:2008, 6.4.5: half width sqrt(6) u.
+    assert quantity.coverage_factor() == pytest.approx(
+        math.sqrt(6.0) * (1.0 - math.sqrt(0.05)), rel=3e-3
+    )
+
+
+def test_a_sum_of_all_shapes_is_that_of_drawn_errors() -> None:
+    """A million draws; k to 1 %, at three confidences."""
+    draw, number = np.random.default_rng(3), 1_000_000
+    quantity = Quantity.of(
+        0.0,
+        "V",
+        {"readings": 0.7, "steps": 1.0, "ripple": 0.5},
+        degrees_of_freedom={"readings": 5.0},
+        shapes={"steps": Shape.RECTANGULAR, "ripple": Shape.ARCSINE},
+    )
+    errors = 0.7 * draw.standard_t(5.0, number)
+    errors += math.sqrt(3.0) * draw.uniform(-1.0, 1.0, number)
+    errors += 0.5 * math.sqrt(2.0) * np.sin(draw.uniform(0.0, 2.0 * math.pi, number))
+    for confidence in (0.5, 0.95, 0.99):
+        seen = float(np.quantile(np.abs(errors), confidence)) / quantity.standard_uncertainty
+        assert quantity.coverage_factor(confidence) == pytest.approx(seen, rel=0.01)
+
+
+def test_a_shape_of_no_source_and_a_span_without_the_value_are_refused() -> None:
+    with pytest.raises(CalibrationError, match="'steps', which is in no budget"):
+        Quantity.of(0.0, "V", {"noise": 1.0}, shapes={"steps": Shape.RECTANGULAR})
+    for span in ((1.0, 2.0), (-2.0, -1.0), (-1.0, math.inf), (math.nan, 1.0)):
+        with pytest.raises(CalibrationError, match="must hold the value"):
+            Quantity(0.0, 1.0, "V", span=span)
+
+
+@pytest.mark.parametrize("freedom", [math.inf, 3.0])
+@pytest.mark.parametrize("true", [0.0, 0.4, 2.0])
+def test_beside_a_limit_95_of_100_intervals_hold_the_truth(true: float, freedom: float) -> None:
+    """400 readings, of a quantity of 0 or more and of one of 1 or less; 4 sigma of the count."""
+    draw = np.random.default_rng(5)
+    held = {1.0: 0, -1.0: 0}
+    for error in draw.standard_t(freedom, 400) if freedom < 9.0 else draw.standard_normal(400):
+        above = Quantity(true + error, 1.0, "V", degrees_of_freedom=freedom).within(least=0.0)
+        below = Quantity(1.0 - true - error, 1.0, "V", degrees_of_freedom=freedom).within(most=1.0)
+        for sign, found, value in ((1.0, above, true), (-1.0, below, 1.0 - true)):
+            low, high = found.interval()
+            assert low <= found.value <= high
+            held[sign] += low <= value + 1e-9 and value - 1e-9 <= high
+    assert above.value >= 0.0
+    assert below.value <= 1.0
+    for each in held.values():
+        assert 362 <= each <= 397
+
+
+def test_far_from_a_limit_nothing_changes() -> None:
+    quantity = Quantity(5.0, 0.1, "V")
+    assert quantity.within(least=0.0, most=100.0) == quantity
+
+
+def test_the_interval_at_a_limit_is_that_of_feldman_and_cousins() -> None:
+    """Their table X, for a mean of 0 or more, at 95 %: readings of -1, 0, 1 and 2 sigma."""
+    for reading, low, high in (
+        (-1.0, 0.0, 1.10),
+        (0.0, 0.0, 1.96),
+        (1.0, 0.0, 2.96),
+        (2.0, 0.35, 3.96),
+    ):
+        found = Quantity(reading, 1.0, "V").within(least=0.0).interval()
+        assert found == pytest.approx((low, high), abs=0.01)
+
+
+def test_other_confidences_scale_the_sides_of_a_span() -> None:
+    quantity = Quantity(1.0, 0.5, "V", span=(0.8, 2.0))
+    low, high = quantity.interval(0.6827)
+    assert (low, high) == pytest.approx((1.0 - 0.2 / 1.96, 1.0 + 1.0 / 1.96), rel=1e-3)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from labctl.calibration.distributions import Shape
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import QuantityRow, Record, first_complaint, record_id
 
@@ -136,3 +137,14 @@ def test_a_quantity_survives_its_row_and_json(
     quantity = Quantity.of(value, "V", parts, degrees_of_freedom=freedom)
     row = QuantityRow.model_validate_json(QuantityRow.of(quantity).model_dump_json())
     assert row.quantity() == quantity
+
+
+def test_shapes_and_spans_survive_json_and_older_records_have_none() -> None:
+    quantity = Quantity.of(1.0, "V", {"steps": 0.1}, shapes={"steps": Shape.RECTANGULAR})
+    limited = Quantity(1.02, 0.1, "1").within(most=1.0)
+    for each in (quantity, limited):
+        row = QuantityRow.model_validate_json(QuantityRow.of(each).model_dump_json())
+        assert row.quantity() == each
+        assert row.quantity().interval() == each.interval()
+    (old,) = Record.model_validate(content()).quantities.values()
+    assert (old.shapes, old.span) == ({}, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from scipy import stats
 
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.quantity import Quantity
@@ -18,6 +20,8 @@ from labctl.calibration.routines.electronics import (
     Electronics,
     clipped_share,
     converter_step_v,
+    offset_by_steps,
+    offset_error_v,
     quantisation_bias_v,
 )
 from labctl.errors import CalibrationError, InstrumentError, SynchronisationError
@@ -71,8 +75,6 @@ def test_steps_shift_a_mean_by_no_more_than_the_bias(
 ) -> None:
     """The mean of rounded Gaussian noise, summed exactly over the converter's levels."""
     edges = np.arange(-40, 41) - 0.5 - offset
-    from scipy import stats
-
     shares = np.diff(stats.norm.cdf(edges / noise))
     mean = float(np.sum(np.arange(-40, 40) * shares)) * step_v
     bias_v = quantisation_bias_v(step_v, noise * step_v)
@@ -82,6 +84,29 @@ def test_steps_shift_a_mean_by_no_more_than_the_bias(
 def test_without_noise_the_bias_is_bounded_by_half_a_step() -> None:
     assert 0.0 < quantisation_bias_v(1e-3, 0.0) <= 0.5e-3
     assert quantisation_bias_v(0.0, 1e-3) == 0.0
+
+
+@pytest.mark.parametrize("noise", [0.35, 0.6])
+def test_offset_is_told_from_how_noise_fills_the_steps(noise: float) -> None:
+    """200 records of 20 blocks: unbiased, though their means are off by up to 0.03 step."""
+    draw, step_v, offset = np.random.default_rng(8), 4e-3, 0.31
+    levels = np.arange(-4.0, 5.0)
+    edges = stats.norm.cdf((np.append(levels - 0.5, 4.5) - offset) / noise)
+    shares = np.diff(edges) / (edges[-1] - edges[0])
+    pulls = []
+    for _ in range(200):
+        counts = draw.multinomial(400, shares, 20).astype(np.float64)
+        found = offset_by_steps(counts, levels * step_v, step_v)
+        error_v = offset_error_v(counts, levels * step_v, step_v, found)
+        assert found[1] == pytest.approx(noise * step_v, rel=0.2)
+        pulls.append((found[0] - offset * step_v) / error_v)
+    assert abs(float(np.mean(pulls))) < 4.0 / math.sqrt(200)
+    assert 0.8 < float(np.std(pulls)) < 1.25
+
+
+def test_two_levels_do_not_tell_an_offset() -> None:
+    with pytest.raises(CalibrationError, match="2 of a converter's levels"):
+        offset_by_steps(np.array([[100.0, 3.0]]), np.array([0.0, 1e-3]), 1e-3)
 
 
 def test_step_is_the_least_difference() -> None:
@@ -109,14 +134,17 @@ def test_finds_the_hidden_offsets(open_bench: OpenBench, seed: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
-    """16 benches, seeds 100 to 115: of each 95 % intervals at least 12 hold the truth."""
-    hits: dict[str, int] = {}
-    for seed in range(100, 116):
+    """8 benches, seeds 100 to 107: of each 95 % intervals at least 5 hold the truth."""
+    hits: dict[str, list[bool]] = {}
+    for seed in range(100, 108):
         with open_bench(seed=seed, effort=0.05, spread=SPREAD) as (bench, world):
             for name, (error, quantity) in away(Electronics().run(bench), world).items():
                 reach = quantity.coverage_factor() * quantity.standard_uncertainty
-                hits[name] = hits.get(name, 0) + (abs(error) <= reach)
-    assert min(hits.values()) >= 12, hits
+                hits.setdefault(name, []).append(abs(error) <= reach)
+    # Where steps hide an offset there is none.
+    missed = {name: each.count(False) for name, each in hits.items()}
+    assert max(missed.values()) <= 3, missed
+    assert min(len(each) for name, each in hits.items() if "2000mv" not in name) >= 6
 
 
 def test_figure_and_remark(open_bench: OpenBench) -> None:
@@ -125,7 +153,7 @@ def test_figure_and_remark(open_bench: OpenBench) -> None:
     figure = Figure()
     outcome.draw(figure)
     assert len(figure.axes) == 2
-    assert "neither can be told apart" in outcome.remarks[0]
+    assert "neither can be told apart" in outcome.remarks[-1]
     assert outcome.raw["level_i_w"].shape[0] == 4
 
 

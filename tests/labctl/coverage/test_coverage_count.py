@@ -91,3 +91,10 @@ def test_the_table_is_markdown_with_its_command() -> None:
     assert "- other, 1: no light" in text
     assert text.endswith("\n")
     assert text == markdown(found, "labctl calibration coverage")
+
+
+def test_the_pull_beside_a_limit_counts_the_side_towards_the_truth() -> None:
+    quantity = Quantity(1.0, 0.5, "V", span=(1.0 - 1.96, 1.0 + 3.92))
+    assert Case("toy", "server.x_v", quantity, 3.0).pull == pytest.approx(-1.0, rel=1e-3)
+    assert Case("toy", "server.x_v", quantity, 0.0).pull == pytest.approx(1.0, rel=1e-3)
+    assert Case("toy", "server.x_v", Quantity(1.0, 0.5, "V", span=(0.0, 1.0)), 1.0).pull == 0.0
