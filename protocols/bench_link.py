@@ -29,7 +29,7 @@ from labctl.protocols.encoding import Floats
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.receiver import CloneReceiver
 from labctl.protocols.settings import Sampling, SessionSettings
-from labctl.protocols.transmitter import Transmitter
+from labctl.protocols.transmitter import Level, Transmitter
 
 _RECORD_MARGIN_S = 2e-6
 _RANGE_ROUNDS = 2
@@ -82,6 +82,11 @@ class BenchLink:
         self._client_phase_rad = 0.0
         self._clocks: dict[str, Clock] = {}
         self._offsets_v = {"client": 0.0, "server": 0.0}
+
+    @property
+    def level(self) -> Level | None:
+        """How the server's light was set, once it is."""
+        return self._transmitter.level
 
     def prepare(self, layers: list[LayerLight]) -> None:
         """Switch on, level and upload every layer, align phases and ranges."""
@@ -302,6 +307,7 @@ class BenchLink:
             cosine=cosine[:, None],
             sine=sine[:, None],
             fitted=1.0 + track.freedom * mode_slots.size / len(slots),
+            offset_removed=True,
         )
         _remove_carrier(light, chosen)
         self._raw(f"returned-layer{light.layer}", chosen.measured)

@@ -54,6 +54,7 @@ class Assumptions:
         )
         return (
             loss,
+            "loss in the client's rotation untrusted always: a dishonest client has a better one",
             noise,
             "weights: Holevo bound of Gaussian collective attacks, Gaussian weights",
             "data: Cramer-Rao bound on one symbol; a per-symbol bound does not protect a label",

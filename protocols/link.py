@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.encoding import Blocks, Floats
@@ -62,13 +63,14 @@ class ReturnedLight:
     `ReceiverCalibration.blocked_variance` are their square. `cosine` and `sine`,
     (rows, 1): the quadrature that the local oscillator chose for each row, X cos + P sin.
     `fitted`: how many parameters were fitted to these very values, phases for one: so many degrees
-    of freedom their scatter lacks.
+    of freedom their scatter lacks. `offset_removed`: whether their mean was taken off.
     """
 
     measured: Floats
     cosine: Floats
     sine: Floats
     fitted: float = 0.0
+    offset_removed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +80,14 @@ class Exchange:
     `measured`: (images, rows * blocks), the client's value of each block, those of a row next to
     each other; (images, rows) where rows are sent whole. `returned`: one item per image if the
     returned light is verified, else empty. Use each item before asking for the next, whose
-    arrays it shares; `measured` is final once all items are taken.
+    arrays it shares; `measured` is final once all items are taken. `arriving`: photons in each
+    block of each row (rows, blocks) as they reach the client, the same for all images; None where
+    nobody measures them.
     """
 
     measured: Floats
     returned: Iterable[ReturnedLight]
+    arriving: npt.NDArray[np.float64] | None = None
 
 
 class Link(Protocol):
@@ -97,4 +102,27 @@ class Link(Protocol):
 
         The coefficients have unit norm in each block, or are all zero in it.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class MonitorReading:
+    """Variance of the blocked receiver during a session, in its own units, of `samples` samples."""
+
+    blocked_variance: float
+    samples: int
+
+    def pooled(self, other: MonitorReading) -> MonitorReading:
+        """Return both readings as one; as if their means were one, which costs one degree each."""
+        first, second = self.samples - 1, other.samples - 1
+        total = self.blocked_variance * first + other.blocked_variance * second
+        return MonitorReading(total / (first + second), first + second + 1)
+
+
+@runtime_checkable
+class MonitoredLink(Link, Protocol):
+    """A link whose receiver is blocked now and then during a session, to be measured again."""
+
+    def monitor(self) -> MonitorReading | None:
+        """Return what the blocked slots since the last call showed; None if there were none."""
         ...

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.encoding import Blocks, Floats
-from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
+from labctl.protocols.link import Exchange, LayerLight, MonitorReading, ReturnedLight
 from labctl.protocols.receiver import CloneReceiver, TapReceiver
 from labctl.protocols.rotation import made
 from labctl.protocols.settings import Sampling, SessionSettings
@@ -28,6 +28,8 @@ from labctl.protocols.settings import Sampling, SessionSettings
 _CALIBRATION_STREAM = 0
 _LAYER_STREAM = 1
 _ELEMENT_KEY = (0, 1)
+# Streams of layers count upwards from theirs.
+_MONITOR_STREAM = 2**31
 # Few enough that their light stays in the cache and its thin matrix products on one thread.
 _ROWS_AT_ONCE = 112
 
@@ -55,6 +57,14 @@ class ModeLink:
             samples=samples,
         )
 
+    def monitor(self) -> MonitorReading | None:
+        """Draw the variance of the blocked receiver again, from samples of its own."""
+        samples = self._settings.verification.monitor_samples
+        if not samples:
+            return None
+        drawn = self._generator(_MONITOR_STREAM).chisquare(samples - 1) / (samples - 1)
+        return MonitorReading(float(drawn), samples)
+
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
         """Send a layer; see `Link.exchange`."""
         generator = self._generator(_LAYER_STREAM + light.layer)
@@ -64,11 +74,20 @@ class ModeLink:
         measured *= np.float32(math.sqrt(leg) * self._settings.receiver.amplitude_gain)
         if self._settings.sampling is Sampling.ALL:
             returned = self._returned(light, collected, measured, generator)
-            return Exchange(measured, returned)
+            return Exchange(measured, returned, self._arriving(light))
         noise = generator.standard_normal(measured.shape, dtype=np.float32)
         noise *= np.float32(math.sqrt(self._settings.receiver.measured_noise))
         measured += noise
-        return Exchange(measured, ())
+        return Exchange(measured, (), self._arriving(light))
+
+    def _arriving(self, light: LayerLight) -> npt.NDArray[np.float64]:
+        """Return the mean photons of each block of each row behind the first leg's loss.
+
+        The client's monitor stands in front of its rotation.
+        """
+        parts = [light.quadratures[:, columns] for columns in light.blocks.slices(2)]
+        squares = [np.einsum("ij,ij->i", part, part).astype(np.float64) for part in parts]
+        return 0.25 * self._settings.leg_transmittance * np.stack(squares, axis=1)
 
     def _generator(self, stream: int) -> np.random.Generator:
         if stream not in self._generators:

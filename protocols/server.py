@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from labctl.data.models import Network
 from labctl.protocols.encoding import quadratures
+from labctl.protocols.evidence import LayerEvidence
 from labctl.protocols.leakage import LayerShape
 from labctl.protocols.link import LayerLight, ReturnedLight
-from labctl.protocols.verification import LayerEvidence
 
 
 class Server:

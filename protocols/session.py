@@ -14,14 +14,17 @@ from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import Client
+from labctl.protocols.client_guard import ClientGuard
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Leakage, leakage_of
-from labctl.protocols.link import Link
+from labctl.protocols.link import Link, MonitoredLink, MonitorReading
 from labctl.protocols.server import Server
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification import (
+    Estimate,
     Expectation,
     VerificationReport,
+    estimate_channel,
     no_verification,
     verify,
 )
@@ -43,7 +46,7 @@ class Session:
 
     The session carries light and values between the parties and keeps neither weights nor
     images itself. Results come batch by batch, so memory does not grow with the images. `server`
-    takes the place of an honest one.
+    takes the place of an honest one. `guard`: the client's, which refuses light that is too bright.
     """
 
     def __init__(
@@ -53,8 +56,11 @@ class Session:
         link: Link,
         *,
         server: Server | None = None,
+        guard: ClientGuard | None = None,
     ) -> None:
         self._settings = settings
+        self._guard = guard
+        self._monitored: MonitorReading | None = None
         self._link = link
         self._sizes = network.sizes
         self.server = server or Server(network, settings.mean_photons, settings.block_modes)
@@ -74,7 +80,18 @@ class Session:
         # A value per block: batches shrink as blocks multiply, their memory stays.
         size = max(batch_images // max(shape.blocks.count for shape in self.server.shapes), 1)
         for first in range(0, len(images), size):
-            yield self._batch(first, images[first : first + size])
+            batch = self._batch(first, images[first : first + size])
+            self._monitor()
+            yield batch
+
+    def _monitor(self) -> None:
+        """Pool what the link's receiver shows when blocked, if it ever is."""
+        if self._calibration is None or not isinstance(self._link, MonitoredLink):
+            return
+        reading = self._link.monitor()
+        if reading is not None:
+            before = self._monitored
+            self._monitored = reading if before is None else before.pooled(reading)
 
     def _batch(self, first: int, images: Floats) -> Batch:
         client = Client(self._sizes, images, self._settings.block_modes)
@@ -82,6 +99,8 @@ class Session:
         for layer in range(self.server.layers):
             light = self.server.light(layer)
             exchange = self._link.exchange(light, client.coefficients())
+            if self._guard is not None:
+                self._guard.check(light.layer, light.blocks, exchange.arriving, len(images))
             for returned in exchange.returned:
                 self.server.check(layer, returned)
             measured.append(client.receive(exchange.measured))
@@ -101,7 +120,14 @@ class Session:
             mean_photons=settings.mean_photons,
             technical_noise=settings.technical_noise,
             assumptions=settings.assumptions,
+            monitor=self._monitored,
         )
+
+    def estimate(self) -> Estimate | None:
+        """Return the channel as all light read so far shows it; None if none was read."""
+        if self._calibration is None or not any(part.samples for part in self.server.evidence):
+            return None
+        return estimate_channel(self.server.evidence, self._calibration)
 
     def expectation(self) -> Expectation:
         """Return what the settings let an honest round trip show, over the light read so far.
@@ -115,6 +141,7 @@ class Session:
         for part, shape in zip(evidence, self.server.shapes, strict=True):
             leg = settings.leg_transmittance_of(shape.modes)
             noise += leg * part.samples * shape.blocks.count / shape.modes
+        loudest = max(settings.leg_transmittance_of(shape.modes) for shape in self.server.shapes)
         largest = max(settings.block_of(shape.modes) for shape in self.server.shapes)
         transmittance, missed = self._pooled_transmittance()
         return Expectation(
@@ -123,6 +150,7 @@ class Session:
             + settings.technical_noise
             + missed / read,
             client_transmittance=settings.rotation.transmittance(largest),
+            clone_noise=settings.receiver.returned_noise * loudest,
         )
 
     def _pooled_transmittance(self) -> tuple[float, float]:

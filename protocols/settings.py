@@ -31,14 +31,16 @@ class VerificationSettings:
     failure_probability: chance that the true transmittance or excess noise lies outside the
     bounds (two-sided, both bounds together). false_alarm_probability: chance that an honest
     session is rejected. calibration_samples: homodyne samples with the signal blocked that fix the
-    shot-noise unit. weights_bits_limit: highest bound on the bits per real weight that the server
-    puts up with, or None to only watch for tampering.
+    shot-noise unit. monitor_samples: as many more with the signal blocked after each batch of
+    images, 0 to leave the unit unwatched. weights_bits_limit: highest bound on the bits per real
+    weight that the server puts up with, or None to only watch for tampering.
     """
 
     failure_probability: float = 1e-10
     false_alarm_probability: float = 1e-6
     calibration_samples: int = 100_000_000
     weights_bits_limit: float | None = None
+    monitor_samples: int = 1_000_000
 
     def __post_init__(self) -> None:
         for name in ("failure_probability", "false_alarm_probability"):
@@ -46,6 +48,8 @@ class VerificationSettings:
                 raise SettingError(name, getattr(self, name), "above 0 and below 1")
         if self.calibration_samples < 2:
             raise SettingError("calibration_samples", self.calibration_samples, "2 or more")
+        if self.monitor_samples < 0 or self.monitor_samples == 1:
+            raise SettingError("monitor_samples", self.monitor_samples, "0, or 2 or more")
         if self.weights_bits_limit is not None and not self.weights_bits_limit > 0.0:
             raise SettingError("weights_bits_limit", self.weights_bits_limit, "above 0 bits")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +20,16 @@ from labctl.units import db_to_ratio, photon_energy_j, ratio_to_db
 _LEVEL_NAME = "LEVEL"
 _READINGS = 16
 _RMS_FIELD = 0.1
+
+
+@dataclass(frozen=True)
+class Level:
+    """How the light was set: mu, the attenuation in dB, the relative error of the readings."""
+
+    mean_photons: float
+    attenuation_db: float
+    relative_error: float
+    readings: int
 
 
 class Transmitter:
@@ -45,6 +56,7 @@ class Transmitter:
         self._selected: int | None = None
         self.layouts: dict[int, FrameLayout] = {}
         self.scale = 1.0
+        self.level: Level | None = None
 
     def prepare(self, layers: Sequence[LayerLight]) -> None:
         """Switch on, level every layer's payload on the power meter, upload every frame."""
@@ -86,21 +98,29 @@ class Transmitter:
         """
         layout = self.layouts[light.layer]
         self._sender.forget()
-        background_w = self._monitor_w()
+        background_w, background_error_w = self._monitor_w()
         symbols = layout.server_symbols(_in_slots(light), scale, pilots=False)
         self._sender.upload(_LEVEL_NAME, layout, symbols)
         self._sender.play(_LEVEL_NAME)
         modes = light.rows * light.modes
-        self._attenuate(layout.duration_s, modes, self._monitor_w() - background_w)
+        played_w, error_w = self._monitor_w()
+        added_w = played_w - background_w
+        attenuation_db = self._attenuate(layout.duration_s, modes, added_w)
+        self.level = Level(
+            mean_photons=self._mean_photons,
+            attenuation_db=attenuation_db,
+            relative_error=math.hypot(error_w, background_error_w) / added_w,
+            readings=_READINGS,
+        )
         self._sender.forget()
 
-    def _monitor_w(self) -> float:
-        """Return the mean of several readings of the monitor in W."""
+    def _monitor_w(self) -> tuple[float, float]:
+        """Return the mean of several readings of the monitor in W, and its standard error."""
         readings = [self._equipment.monitor.power_w() for _ in range(_READINGS)]
-        return sum(readings) / _READINGS
+        return float(np.mean(readings)), float(np.std(readings, ddof=1)) / math.sqrt(_READINGS)
 
-    def _attenuate(self, frame_s: float, modes: int, monitor_w: float) -> None:
-        """Set the attenuation, `monitor_w` being what a frame's modes add to the monitor."""
+    def _attenuate(self, frame_s: float, modes: int, monitor_w: float) -> float:
+        """Set and return the attenuation in dB for what a frame's modes add to the monitor."""
         constants = self._equipment.constants
         energy_j = monitor_w * constants.monitor_ratio * frame_s
         photons = energy_j / photon_energy_j(self._equipment.laser_frequency_hz)
@@ -122,6 +142,7 @@ class Transmitter:
                 f"in reach of the attenuator: {attenuation_db:.2f} dB would be needed from "
                 f"{at_zero_db:.4g} photons per mode at 0 dB ({error})",
             ) from error
+        return attenuation_db
 
 
 def _common_scale(layers: Sequence[LayerLight], mean_photons: float) -> float:

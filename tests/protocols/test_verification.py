@@ -393,11 +393,22 @@ def test_blinding_light_is_rejected_from_few_samples(samples: int) -> None:
     assert "excess noise" in report.reason
 
 
-def test_less_noise_and_more_light_than_expected_are_no_alarm() -> None:
+def test_less_noise_than_expected_is_no_alarm() -> None:
     random = np.random.default_rng(16)
-    quiet = replace(REGIMES[4], transmittance=0.9, excess_noise=0.0)
+    quiet = replace(REGIMES[4], excess_noise=0.0)
     report = quiet.verdict(random, expectation=Expectation(0.8, 0.05))
     assert (report.accepted, report.reason) == (True, "consistent with honest use")
+
+
+def test_more_light_than_expected_is_rejected() -> None:
+    """Somebody amplified, or sent light of its own in the pattern that it learned."""
+    random = np.random.default_rng(16)
+    bright = replace(REGIMES[4], transmittance=0.9)
+    report = bright.verdict(random, expectation=REGIMES[4].expectation)
+    assert report.accepted is False
+    assert [check.name for check in report.failed] == ["high gain"]
+    assert "transmittance" in report.reason
+    assert "the most that honest use explains" in report.reason
 
 
 def light_verdict(read: NDArray[np.float64], light: LayerLight) -> VerificationReport:
