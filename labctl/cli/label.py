@@ -1,0 +1,314 @@
+"""`labctl label-attack`: how often a curious server names what the client looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.cli import output
+from labctl.data.mnist import LabelledImages, fetch_training_images, load_images, load_test_images
+from labctl.errors import SettingError, UsageError
+from labctl.protocols.attacks.attack import Learned
+from labctl.protocols.attacks.label_curve import EVIDENCE, CurveFile, load_curves, measure_curves
+from labctl.protocols.attacks.label_reading import (
+    DIMENSIONS,
+    Detection,
+    LabelReader,
+    Reading,
+    chance_of,
+    success_of,
+)
+from labctl.protocols.encoding import modes_of
+from labctl.protocols.leakage import data_bits_journal
+from labctl.safety import interruptible
+from labctl.units import db_to_ratio
+
+_MOST_LOSS_DB = 100.0
+
+
+@dataclass(frozen=True)
+class _Result:
+    reading: Reading
+    learned: Learned
+
+    @property
+    def share(self) -> float:
+        return self.learned.label_success or 0.0
+
+    @property
+    def error(self) -> float:
+        return self.learned.label_success_error or 0.0
+
+
+def label_attack(
+    gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")] = 1.02,
+    rows: Annotated[int, typer.Option(help="Rows M that carry the same input.")] = 784,
+    repeats: Annotated[
+        str, typer.Option(help="How often each image is sent, comma-separated.")
+    ] = "1,10,100",
+    images: Annotated[int, typer.Option(help="How many test images are attacked.")] = 1000,
+    templates: Annotated[
+        int | None, typer.Option(help="How many public images the server has (default: all).")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with idx images: templates from its training part, attacked from its test "
+            "part (default: both from the shipped test set, no image in both)."
+        ),
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download MNIST's training images as templates.")
+    ] = False,
+    receiver: Annotated[
+        list[Detection] | None, typer.Option(help="How the server reads; repeatable (all).")
+    ] = None,
+    loss_db: Annotated[
+        float, typer.Option(help="Loss in dB from the client's clone to the server's detector.")
+    ] = 0.0,
+    technical_noise: Annotated[
+        float, typer.Option(help="Technical noise in SNU, as detected.")
+    ] = 0.0,
+    background_photons: Annotated[
+        float, typer.Option(help="Photons per mode and row that a counter sees without a kick.")
+    ] = 0.0,
+    block_modes: Annotated[
+        int | None, typer.Option(help="Modes that the client collects at a time (default: all).")
+    ] = None,
+    emission_factor: Annotated[
+        float, typer.Option(help="Spontaneous-emission factor n_sp of the client's amplifier.")
+    ] = 1.0,
+    dimensions: Annotated[
+        int, typer.Option(help="Principal components per block that the server looks at.")
+    ] = DIMENSIONS,
+    seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
+    curve: Annotated[
+        Path | None,
+        typer.Option(help="Measure success against evidence for all receivers into this TOML."),
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Write success against repeats as PNG.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Read labels from the noise that an honest client returns, with public images as templates."""
+    if not 0.0 <= loss_db <= _MOST_LOSS_DB:
+        raise SettingError("loss_db", loss_db, f"0 to {_MOST_LOSS_DB:g} dB")
+    if seed < 0:
+        raise SettingError("seed", seed, "0 or more")
+    readings = [
+        Reading(
+            gain=gain,
+            rows=rows,
+            repeats=count,
+            transmittance=db_to_ratio(-loss_db),
+            technical_noise=technical_noise,
+            block_modes=block_modes,
+            emission_factor=emission_factor,
+            receiver=kind,
+            background_photons=background_photons,
+        )
+        for kind in (dict.fromkeys(receiver) if receiver else Detection)
+        for count in _numbers(repeats)
+    ]
+    for path in (figure, curve):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
+    attacked, public = _images(images, templates, data, fetch)
+    if curve is not None:
+        found = _measure(attacked, public, data is not None or fetch, dimensions, seed, curve.name)
+        curve.write_text(found.toml(), encoding="utf-8")
+        if json:
+            output.print_json({"file": str(curve), "points": len(found.point)})
+        else:
+            output.people.print(f"{len(found.point)} points in {curve}")
+        return
+    results = []
+    with interruptible() as check, output.progress("reading", len(readings), "settings") as step:
+        for reading in readings:
+            reader = LabelReader(public.images, public.labels, reading, dimensions)
+            learned = success_of(reader, attacked.images, attacked.labels, seed)
+            results.append(_Result(reading, learned))
+            step(1)
+            check()
+    chance = chance_of(attacked.labels)
+    spoken = _assumptions(len(public.labels))
+    if figure is not None:
+        _draw(figure, results, chance, spoken)
+    bits = data_bits_journal(
+        gain,
+        modes_of(attacked.images.shape[1]),
+        rows,
+        block_modes=block_modes,
+        emission_factor=emission_factor,
+    )
+    if json:
+        output.print_json(
+            {
+                "gain": gain, "rows": rows, "loss_db": loss_db, "technical_noise": technical_noise,
+                "background_photons": background_photons, "block_modes": block_modes,
+                "emission_factor": emission_factor, "dimensions": dimensions, "seed": seed,
+                "images": len(attacked.labels), "templates": len(public.labels), "chance": chance,
+                "data_bits_journal": bits,
+                "results": [
+                    {
+                        "receiver": str(one.reading.receiver),
+                        "repeats": one.reading.repeats,
+                        "evidence": one.reading.evidence,
+                        "label_success": one.share,
+                        "standard_error": one.error,
+                    }
+                    for one in results
+                ],
+                "assumptions": spoken,
+            }
+        )  # fmt: skip
+        return
+    output.table(
+        f"Labels read at G = {gain:g}, M = {rows} rows, {len(attacked.labels)} images "
+        f"(chance {chance:.1%})",
+        ["receiver", "repeats", "evidence", "labels read"],
+        [
+            [
+                str(one.reading.receiver),
+                str(one.reading.repeats),
+                output.number(one.reading.evidence, 3),
+                f"{one.share:.1%} ± {one.error:.1%}",
+            ]
+            for one in results
+        ],
+        numeric=True,
+    )
+    output.people.print(
+        f"data leakage of one sending, journal version: {bits:.3g} bit per symbol", style="dim"
+    )
+    output.people.print("assumes: " + "; ".join(spoken), style="dim")
+
+
+def _images(
+    count: int, templates: int | None, folder: Path | None, fetch: bool
+) -> tuple[LabelledImages, LabelledImages]:
+    """Return attacked images and templates, which share no image."""
+    test = load_images(folder, "test") if folder is not None else load_test_images()
+    split = folder is None and not fetch
+    most = len(test.labels) - 1 if split else len(test.labels)
+    if not 1 <= count <= most:
+        raise SettingError("images", count, f"1 to {most}")
+    attacked = LabelledImages(test.images[:count], test.labels[:count])
+    if split:
+        public = LabelledImages(test.images[count:], test.labels[count:])
+    elif fetch:
+        public = fetch_training_images()
+    else:
+        assert folder is not None
+        public = load_images(folder, "train")
+    kept = len(public.labels) if templates is None else templates
+    if not 1 <= kept <= len(public.labels):
+        raise SettingError("templates", kept, f"1 to {len(public.labels)}")
+    if public.images.shape[1] != attacked.images.shape[1]:
+        raise SettingError("pixels of templates", public.images.shape[1], "those of the images")
+    return attacked, LabelledImages(public.images[:kept], public.labels[:kept])
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise SettingError("repeats", text, "whole numbers with commas, as 1,10,100") from error
+    return list(dict.fromkeys(found))
+
+
+def _measure(
+    attacked: LabelledImages,
+    public: LabelledImages,
+    training: bool,
+    dimensions: int,
+    seed: int,
+    file: str,
+) -> CurveFile:
+    """Measure all curves; the file says by which command it is made again."""
+    part = "training" if training else "further test"
+    described = (
+        f"{len(public.labels)} MNIST {part} images",
+        f"first {len(attacked.labels)} MNIST test images",
+    )
+    options = f"--images {len(attacked.labels)} --dimensions {dimensions} --seed {seed}"
+    source = " --fetch" if training else ""
+    total = sum(len(values) for values in EVIDENCE.values())
+    with interruptible() as check, output.progress("measuring", total, "points") as step:
+
+        def told(_point: object) -> None:
+            step(1)
+            check()
+
+        return measure_curves(
+            attacked,
+            public,
+            seed=seed,
+            command=f"labctl label-attack --curve {file}{source} {options}",
+            described=described,
+            dimensions=dimensions,
+            on_point=told,
+        )
+
+
+def _assumptions(templates: int) -> list[str]:
+    return [
+        "honest client, server that only looks: the light it sends is as agreed",
+        f"{templates} public images of known label, none of those attacked; Bayes' rule over them",
+        "layer 1 alone is read; gain, loss and noise are known to the server",
+        "heterodyne and homodyne: nothing but such a receiver",
+        "photon counting: each returned mode displaced to vacuum in phase and amplitude; light "
+        "not nulled and dark counts as stated",
+        "a stronger reader may exist: this is a success reached, not a bound",
+    ]
+
+
+def _draw(path: Path, results: Sequence[_Result], chance: float, spoken: Sequence[str]) -> None:
+    """Write success against repeats; lines are the shipped curves, where they apply."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import numpy as np
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import PercentFormatter
+
+    figure, axes = plt.subplots(figsize=(8.0, 5.0), layout="constrained")
+    kinds = list(dict.fromkeys(one.reading.receiver for one in results))
+    for kind, colour in zip(kinds, ("tab:blue", "tab:green", "tab:red"), strict=False):
+        own = [one for one in results if one.reading.receiver is kind]
+        axes.errorbar(
+            [one.reading.repeats for one in own],
+            [one.share for one in own],
+            yerr=[one.error for one in own],
+            fmt="o",
+            capsize=3,
+            color=colour,
+            label=f"{kind}",
+        )
+        first = own[0].reading
+        if first.block_modes is None and (
+            first.background == 0.0 or kind is not Detection.COUNTING
+        ):
+            curve = load_curves().curve(kind)
+            most = max(one.reading.repeats for one in own)
+            grid = np.geomspace(1.0, max(most, 2), 60)
+            once = first.evidence / first.repeats
+            expected = [curve.at_evidence(once * count).share for count in grid]
+            axes.plot(grid, expected, "-", color=colour, alpha=0.5, label=f"{kind}, shipped curve")
+    axes.axhline(chance, color="dimgray", linestyle=":", label="most frequent label")
+    axes.set_xscale("log")
+    axes.set_ylim(0.0, 1.0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel("times that the same image is sent")
+    axes.set_ylabel("labels read by the server")
+    axes.set_title(f"G = {results[0].reading.gain:g}, M = {results[0].reading.rows} rows")
+    axes.grid(visible=True, which="both", alpha=0.25)
+    axes.legend(fontsize=8)
+    figure.supxlabel("\n".join(spoken[:3]), fontsize=7, color="dimgray")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

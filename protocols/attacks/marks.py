@@ -1,0 +1,112 @@
+"""What the server's pooled fit makes of changes to slope and noise that differ between modes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from labctl.data.models import Network
+from labctl.protocols.attacks.attack import Mark
+from labctl.protocols.attacks.weights_estimate import Mask
+from labctl.protocols.encoding import Blocks, Floats, modes_of, pad_to_modes
+from labctl.protocols.link import LayerLight
+from labctl.protocols.settings import SessionSettings
+
+
+@dataclass(frozen=True)
+class LayerPath:
+    """What the marks of an attack need to know of a layer, the `index`-th, and its way.
+
+    `leg`: transmittance of one leg, rotation included. `clone_noise`: what an honest clone adds
+    to a mode on average, in SNU at the client.
+    """
+
+    index: int
+    weights: Floats
+    modes: int
+    blocks: Blocks
+    leg: float
+    clone_noise: float
+    settings: SessionSettings
+
+    @property
+    def rows(self) -> int:
+        """Rows of the layer."""
+        return int(self.weights.shape[0])
+
+    @property
+    def sent_variance(self) -> float:
+        """Variance of a mean quadrature, 2 mu, less where an odd weight rides alone."""
+        return self.settings.mean_photons * int(self.weights.shape[1]) / self.modes
+
+    def light(self) -> LayerLight:
+        """Return the layer's weights as light, in units of its own."""
+        return LayerLight(self.index, pad_to_modes(self.weights))
+
+    def power_share(self, chosen: Mask) -> float:
+        """Return the share of the layer's light that rides on these modes (rows, n)."""
+        square = np.square(pad_to_modes(self.weights), dtype=np.float64)
+        power = square[:, 0::2] + square[:, 1::2]
+        return float(power[chosen].sum() / power.sum())
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an attack makes of one layer's returned light.
+
+    `slope`: mean amplitude over that of honest use. `slope_variance`: of that ratio between modes
+    and queries. `noise`: in SNU at the server, on top of honest use.
+    """
+
+    slope: float = 1.0
+    slope_variance: float = 0.0
+    noise: float = 0.0
+
+
+def layer_paths(network: Network, settings: SessionSettings) -> tuple[LayerPath, ...]:
+    """Return the way of each layer in an honest session."""
+    paths = []
+    for index, weights in enumerate(network.layers):
+        modes = modes_of(weights.shape[1])
+        blocks = Blocks.of(modes, settings.block_modes)
+        clone = settings.receiver.returned_noise * blocks.count / modes
+        leg = settings.leg_transmittance_of(modes)
+        paths.append(LayerPath(index, weights, modes, blocks, leg, clone, settings))
+    return tuple(paths)
+
+
+def pooled_mark(
+    network: Network, settings: SessionSettings, change: Callable[[LayerPath], Change]
+) -> Mark:
+    """Return the mark of an attack from its change to each layer.
+
+    The server fits one slope to all it reads: what single modes deviate from it shows as noise.
+    In honest sessions layers of different loss deviate as well, which it expects.
+    """
+    paths = layer_paths(network, settings)
+    changes = [change(path) for path in paths]
+    modes = [path.rows * path.modes for path in paths]
+    sent = [count * path.sent_variance for count, path in zip(modes, paths, strict=True)]
+    honest = [path.leg for path in paths]
+    now = [path.leg * one.slope for path, one in zip(paths, changes, strict=True)]
+    honest_slope, slope = _mean(honest, sent), _mean(now, sent)
+    missed = 0.0
+    for power, before, after, one in zip(sent, honest, now, changes, strict=True):
+        spread = (after - slope) ** 2 + before**2 * one.slope_variance
+        missed += power * (spread - (before - honest_slope) ** 2)
+    noise = _mean([one.noise for one in changes], [float(count) for count in modes])
+    return Mark(noise + missed / sum(modes), (slope / honest_slope) ** 2)
+
+
+def of_some_modes(share: float, slope: float, noise: float) -> Change:
+    """Return the change if a share of the modes has its amplitude times `slope`, and `noise`."""
+    return Change(
+        1.0 - share * (1.0 - slope), share * (1.0 - share) * (1.0 - slope) ** 2, share * noise
+    )
+
+
+def _mean(values: list[float], weights: list[float]) -> float:
+    return math.fsum(map(float.__mul__, values, weights)) / math.fsum(weights)

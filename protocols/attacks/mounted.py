@@ -1,0 +1,39 @@
+"""An attack in place that keeps a notebook about the weights: all of clients and outsiders do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labctl.data.mnist import LabelledImages
+from labctl.data.models import Network
+from labctl.protocols.attacks.attack import Learned
+from labctl.protocols.attacks.tampered_link import Path, TamperedLink
+from labctl.protocols.attacks.weights_estimate import Notebook
+from labctl.protocols.encoding import Floats
+from labctl.protocols.settings import SessionSettings
+
+
+@dataclass(frozen=True, eq=False)
+class WeightThief:
+    """An attacker after the weights, with an honest server and its own images."""
+
+    link: TamperedLink
+    notebook: Notebook
+
+    @classmethod
+    def on(cls, settings: SessionSettings, path: Path, notebook: Notebook) -> WeightThief:
+        """Return the attack mounted on a path."""
+        return cls(TamperedLink(settings, path), notebook)
+
+    @property
+    def server(self) -> None:
+        """The server is the honest one."""
+        return None
+
+    def inputs(self, images: Floats) -> Floats:
+        """Return the images as they are."""
+        return images
+
+    def learned(self, network: Network, images: LabelledImages) -> Learned:
+        """Score what the notebook says of all weights of the network."""
+        return self.notebook.learned(network)

@@ -1,0 +1,108 @@
+"""`labctl label-attack` says how often labels are read, with errors, chance and assumptions."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from labctl.cli import label
+from labctl.protocols.attacks import label_curve
+from labctl.protocols.attacks.label_curve import load_curves
+from labctl.protocols.attacks.label_reading import Detection
+
+Result = subprocess.CompletedProcess[str]
+QUICK = ("--images", "60", "--templates", "600", "--dimensions", "16", "--gain", "1.2")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_every_receiver_and_number_of_repeats_gets_its_share(
+    run_here: Callable[..., Result],
+) -> None:
+    result = run_here("label-attack", *QUICK, "--repeats", "1,20", "--json")
+    assert (result.returncode, result.stdout.count("\n")) == (0, 1)
+    found = json.loads(result.stdout)
+    assert (found["images"], found["templates"], found["rows"]) == (60, 600, 784)
+    assert 0.1 <= found["chance"] < 0.2
+    shares = {(one["receiver"], one["repeats"]): one for one in found["results"]}
+    assert set(shares) == {(str(kind), count) for kind in Detection for count in (1, 20)}
+    for kind in Detection:
+        once, often = (shares[str(kind), count] for count in (1, 20))
+        assert often["evidence"] == pytest.approx(20 * once["evidence"])
+        assert often["label_success"] > 0.6
+        share = once["label_success"]
+        assert once["standard_error"] == pytest.approx((share * (1 - share) / 60) ** 0.5)
+    assert any("photon counting" in sentence for sentence in found["assumptions"])
+    again = run_here("label-attack", *QUICK, "--repeats", "1,20", "--json")
+    assert again.stdout == result.stdout
+
+
+def test_people_get_a_table_and_a_figure(run_here: Callable[..., Result], tmp_path: Path) -> None:
+    result = run_here(
+        "label-attack", *QUICK, "--repeats", "1", "--receiver", "homodyne", "--figure", "labels.png"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "homodyne" in result.stdout
+    assert "heterodyne │" not in result.stdout
+    assert "±" in result.stdout
+    assert "a success reached, not a bound" in " ".join(result.stdout.split())
+    assert (tmp_path / "labels.png").read_bytes().startswith(PNG)
+
+
+def test_a_curve_is_written(
+    run_here: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {Detection.HOMODYNE: (1.0, 100.0)}
+    monkeypatch.setattr(label_curve, "EVIDENCE", few)
+    monkeypatch.setattr(label, "EVIDENCE", few)
+    result = run_here("label-attack", *QUICK, "--curve", "curve.toml", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"file": "curve.toml", "points": 2}
+    written = load_curves(tmp_path / "curve.toml")
+    assert len(written.point) == 2
+    assert "--images 60" in written.command
+    assert written.templates == "600 MNIST further test images"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--gain", "1", "gain = 1.0: must be above 1"),
+        ("--gain", "nan", "gain = nan"),
+        ("--rows", "0", "rows = 0: must be 1 or more"),
+        ("--repeats", "1,x", "repeats = '1,x': must be whole numbers"),
+        ("--repeats", "0", "repeats = 0: must be 1 or more"),
+        ("--repeats", "", "repeats = ''"),
+        ("--images", "0", "images = 0: must be 1 to 9999"),
+        ("--images", "10000", "images = 10000: must be 1 to 9999"),
+        ("--templates", "0", "templates = 0: must be 1 to 9940"),
+        ("--loss-db", "-1", "loss_db = -1.0: must be 0 to 100 dB"),
+        ("--technical-noise", "inf", "technical_noise = inf"),
+        ("--background-photons", "-1", "background_photons = -1.0"),
+        ("--block-modes", "0", "block_modes = 0"),
+        ("--emission-factor", "0.5", "emission_factor = 0.5"),
+        ("--dimensions", "0", "dimensions = 0"),
+        ("--seed", "-1", "seed = -1"),
+        ("--data", "nowhere", "nowhere: no such folder"),
+        ("--figure", "nowhere/a.png", "no such folder"),
+        ("--curve", "nowhere/a.toml", "no such folder"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(
+    option: str, value: str, told: str, refused: Callable[..., str]
+) -> None:
+    options = ["label-attack", "--json"]
+    for name, default in (("--images", "60"), ("--templates", "600")):
+        if name != option:
+            options += [name, default]
+    assert told in refused(*options, option, value)
+
+
+def test_a_folder_without_training_images_is_named(
+    refused: Callable[..., str], pictures: str
+) -> None:
+    line = refused("label-attack", "--images", "10", "--data", pictures)
+    assert "must hold one of train-images" in line
