@@ -15,78 +15,50 @@ from pathlib import Path
 
 from labctl.data import shipped_lab_path
 from labctl.data.mnist import LabelledImages, load_test_images
-from labctl.data.models import Network, load_network
+from labctl.data.models import load_network
 from labctl.data.run_file import read_run
 from labctl.errors import LabctlError
 from labctl.inference import LinkLevel, Report, Request, Stale, run_inference
-from labctl.protocols.leakage import WEIGHTS_PER_MODE, Assumptions, Trust, weights_bits_per_mode
-from labctl.protocols.receiver import Homodyne
-from labctl.protocols.server import Server
+from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.receiver import IDEAL_HOMODYNE
 from labctl.protocols.settings import Sampling, VerificationSettings
 
-IDEAL = Homodyne(
-    1.0, 0.0
-)  # of a link at mode level; here the station's calibration takes its place
-TRUSTS = {
-    "untrusted": Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    "trusted": Assumptions(Trust.TRUSTED, Trust.TRUSTED),
-}
 
-
-def proven_bits(report: Report, network: Network, assumptions: Assumptions) -> float:
-    """Return the bound on the leakage in bit per real weight that the returned light proves.
-
-    At the confidence bounds of transmittance and excess noise, Holevo bound of protocols/leakage.
-    """
-    settings, verdict = report.settings, report.verification
-    transmittance, excess_noise = verdict.transmittance_lower, verdict.excess_noise_upper
-    if not transmittance or excess_noise is None:
-        return float("inf")
-    shapes = Server(network, settings.mean_photons, settings.block_modes).shapes
-    block = max(settings.block_of(shape.modes) for shape in shapes)
-    bits = weights_bits_per_mode(
-        mean_photons=settings.mean_photons,
-        transmittance=min(transmittance, 1.0),
-        excess_noise=excess_noise,
-        technical_noise=settings.technical_noise,
-        assumptions=assumptions,
-        client_transmittance=settings.rotation.transmittance(block),
-    )
-    return bits / WEIGHTS_PER_MODE
-
-
-def show(report: Report, network: Network) -> None:
+def show(report: Report) -> None:
     """Print what was found, with its uncertainty and what it rests on."""
     run, verdict = read_run(report.run_file), report.verification
     for number, (label, found) in enumerate(zip(run.labels, run.predictions, strict=True)):
-        print(f"image {number:<6} class {found}, its label says {label}")
-    print(f"accuracy     {report.accuracy:.1%} of {report.images}")
-    print(f"μ            {report.settings.mean_photons:g} photons a mode")
-    print(f"G            {report.settings.receiver.gain:g}")
-    print(f"F            {report.signal_to_noise:.3g}, signal over noise of one inner product")
+        print(f"image {number:<7} class {found}, its label says {label}")
+    print(f"accuracy      {report.accuracy:.1%} of {report.images}")
+    print(f"F             {report.signal_to_noise:.3g}, signal over noise of one inner product")
+    assert report.parameters is not None
+    for name, quantity in report.parameters.known().items():
+        low, high = quantity.interval()
+        print(f"{name:<14}{quantity}, 95 % interval {low:.4g} to {high:.4g}")
     chance = verdict.failure_probability
     print(
-        f"T            {verdict.transmittance:.4f}, truth above {verdict.transmittance_lower:.4f}\n"
-        f"ε            {verdict.excess_noise:.5f} ± {verdict.excess_noise_standard_error:.5f} SNU, "
-        f"truth below {verdict.excess_noise_upper:.5f}; honest use: "
-        f"{verdict.excess_noise_expected:.5f}\n"
-        f"             ({verdict.samples} returned samples; bounds fail with {chance:g})"
+        f"bounds        T above {verdict.transmittance_lower:.4f}, ε below "
+        f"{verdict.excess_noise_upper:.5f} SNU (honest use: {verdict.excess_noise_expected:.5f}); "
+        f"{verdict.samples} returned samples, fail with {chance:g}"
     )
-    for name, assumptions in TRUSTS.items():
-        bits = proven_bits(report, network, assumptions)
-        print(f"leakage      at most {bits:.4g} bit per real weight, loss and noise {name}")
+    for each in report.weights_under_trust:
+        print(
+            f"leakage       {each.bits_at_estimate:.4g}, at most {each.bits_upper:.4g} bit per "
+            f"real weight: loss {each.assumptions.loss}, "
+            f"technical noise {each.assumptions.technical_noise}"
+        )
     accepted = {True: "accepted", False: "REJECTED", None: "not verified"}[verdict.accepted]
-    print(f"verdict      {accepted}: {verdict.reason}")
+    print(f"verdict       {accepted}: {verdict.reason}")
     known = report.calibration or {"records": {}, "doubts": {}, "values": {}}
     for name in ("server.transmittance", "server.excess_noise", "server.efficiency"):
         if name in known["values"]:
             value, error = (known["values"][name][key] for key in ("value", "standard_uncertainty"))
-            print(f"calibrated   {name} = {value:.4f} ± {error:.4f}")
+            print(f"calibrated    {name} = {value:.4f} ± {error:.4f}")
     for routine, identifier in known["records"].items():
-        print(f"rests on     {routine:<20} {identifier}")
+        print(f"rests on      {routine:<20} {identifier}")
     for routine, doubt in known["doubts"].items():
-        print(f"in doubt     {routine:<20} {doubt}")
-    print(f"run file     {report.run_file}")
+        print(f"in doubt      {routine:<20} {doubt}")
+    print(f"run file      {report.run_file}")
 
 
 def main() -> None:
@@ -119,7 +91,7 @@ def main() -> None:
         station=shipped_lab_path() if options.simulate else options.station,
         mean_photons=options.mu,
         gain=options.gain,
-        assumptions=TRUSTS["untrusted"],
+        assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
         sampling=Sampling.ALL,
         verification=VerificationSettings(),
         calibrations=options.store,
@@ -129,14 +101,12 @@ def main() -> None:
         seed=0,
         # What a link at mode level would be told; of a bench, calibration says it.
         emission_factor=1.0,
-        client=IDEAL,
-        verifier=IDEAL,
+        client=IDEAL_HOMODYNE,
+        verifier=IDEAL_HOMODYNE,
         loss_db=0.0,
         technical_noise=0.0,
     )
-    show(
-        run_inference(request, on_step=lambda what: print(f"  · {what}", file=sys.stderr)), network
-    )
+    show(run_inference(request, on_step=lambda what: print(f"  · {what}", file=sys.stderr)))
 
 
 if __name__ == "__main__":

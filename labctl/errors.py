@@ -5,6 +5,7 @@ LabctlError
 │   ├── SettingError          a setting is outside what is valid
 │   ├── StationFileError      a station or bench file is wrong
 │   ├── ModelError            a network cannot be read or cannot run
+│   ├── BudgetError           a query would leak more than its budget allows
 │   └── DatasetError          images or labels are missing or damaged
 ├── InstrumentError           something on the wire or behind it           (exit code 1)
 │   ├── ConnectionFailedError nothing answers at the address
@@ -47,6 +48,10 @@ class SettingError(UsageError):
 
 class StationFileError(UsageError):
     """A station or bench file is wrong: names the file, the line and what is valid."""
+
+
+class BudgetError(UsageError):
+    """A query would leak more than its budget allows; nothing was sent."""
 
 
 class ModelError(UsageError):
@@ -112,7 +117,7 @@ class CalibrationError(SignalError):
 
 
 class RecordError(LabctlError):
-    """A calibration record is damaged or missing, or does not apply to what stands there now."""
+    """A calibration record or a ledger is damaged or missing, or does not apply any more."""
 
 
 class VerificationError(LabctlError):

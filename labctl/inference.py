@@ -10,29 +10,37 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from labctl import __version__
 from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.quantity import Quantity
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.data.run_file import RunFileWriter, new_run_path
-from labctl.errors import SettingError
+from labctl.errors import BudgetError, SettingError
 from labctl.instruments.equipment import Equipment
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Leakage
+from labctl.protocols.ledger.charges import Basis
+from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
 from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.parameters import SessionParameters, session_parameters
 from labctl.protocols.receiver import Homodyne, Receiver, ReceiverKind, TapReceiver, receiver_of
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
-from labctl.protocols.session import Session
+from labctl.protocols.session import Batch, Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.trust import UnderTrust, under_every_trust
 from labctl.protocols.verification import Expectation, VerificationReport
 from labctl.safety import interruptible
 from labctl.station import Station, describe
 from labctl.station_file import ClientConstants, ServerConstants
 from labctl.units import ratio_to_db
+
+if TYPE_CHECKING:
+    from labctl.protocols.bench_link import BenchLink
 
 _PACKAGES = ("numpy", "scipy", "h5py", "pyvisa")
 _BATCH = {Sampling.MEASURED: 512, Sampling.ALL: 32}
@@ -53,6 +61,20 @@ class LinkLevel(StrEnum):
 
     MODE = "mode"
     BENCH = "bench"
+
+
+@dataclass(frozen=True)
+class LedgerRequest:
+    """Where to book a run: the ledger's folder, who the client is, and what it may leak.
+
+    `budget_bits`: the account's budget in bits per real weight from now on, None: as it stands.
+    `worst_case`: what is reserved before light is sent, everything or an honest client's share.
+    """
+
+    folder: Path
+    client: str
+    budget_bits: float | None = None
+    worst_case: Basis = Basis.EVERYTHING
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,7 @@ class Request:
     calibrations: Path | None = None
     stale: Stale = Stale.CALIBRATE
     effort: float = 1.0
+    ledger: LedgerRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +117,10 @@ class Report:
 
     `calibration`: the records that it rests on by routine, what is doubtful about them, and the
     measured values that it used. `predicted_accuracy`: what an exact link of the same measured
-    parameters finds on the same images, on average. Both None for a mode-level link.
+    parameters finds on the same images, on average. `parameters`: mu, G, T and excess noise with
+    their uncertainty. All None for a mode-level link. `weights_under_trust`: what the returned
+    light says of the weights under each assumption. `ledger`: what the run was charged and what
+    stands on its account, None without a ledger. `stopped`: why it ended before the last image.
     """
 
     accuracy: float
@@ -109,6 +135,10 @@ class Report:
     signal_to_noise: float
     calibration: Mapping[str, Any] | None = None
     predicted_accuracy: float | None = None
+    parameters: SessionParameters | None = None
+    weights_under_trust: tuple[UnderTrust, ...] = ()
+    ledger: Mapping[str, Any] | None = None
+    stopped: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values for JSON; what is not finite becomes null."""
@@ -133,7 +163,16 @@ class Report:
                 "seed": self.settings.seed,
                 "leakage": leakage_json(self.leakage, queries=self.images),
                 "verification": verification_json(self.verification),
+                "weights_under_trust": [trust_json(each) for each in self.weights_under_trust],
+                "parameters": None
+                if self.parameters is None
+                else {
+                    name: quantity_json(quantity)
+                    for name, quantity in self.parameters.known().items()
+                },
                 "calibration": self.calibration,
+                "ledger": self.ledger,
+                "stopped": self.stopped,
                 "seconds": self.seconds,
                 "run_file": str(self.run_file),
             }
@@ -159,6 +198,31 @@ def leakage_json(leakage: Leakage, *, queries: int) -> dict[str, Any]:
             },
         }
     )
+
+
+def trust_json(found: UnderTrust) -> dict[str, Any]:
+    """Return what the light says under one assumption as plain values."""
+    return finite(
+        {
+            "loss": str(found.assumptions.loss),
+            "technical_noise": str(found.assumptions.technical_noise),
+            "weights_bits_per_real": found.bits_at_estimate,
+            "weights_bits_per_real_upper": found.bits_upper,
+        }
+    )
+
+
+def quantity_json(quantity: Quantity) -> dict[str, Any]:
+    """Return a measured quantity with its 95 % interval as plain values."""
+    low, high = quantity.interval()
+    return {
+        "value": quantity.value,
+        "standard_uncertainty": quantity.standard_uncertainty,
+        "low_95": low,
+        "high_95": high,
+        "unit": quantity.unit,
+        "budget": dict(quantity.budget),
+    }
 
 
 def verification_json(report: VerificationReport) -> dict[str, Any]:
@@ -194,14 +258,20 @@ def run_inference(
             seed=request.seed,
         ) as writer:
             run.raw.writer = writer
-            correct = _classify(request, run.session, writer, on_images, check)
+            books = _books(request, run, path)
+            done = _classify(request, run, books, writer, on_images, check)
             verification = run.session.verdict(run.expectation())
             leakage = run.session.leakage()
+            shapes = run.session.server.shapes
+            under_trust = under_every_trust(run.settings, shapes, verification)
+            parameters = run.parameters()
             writer.set_verification(verification_json(verification))
-            writer.set_leakage(leakage_json(leakage, queries=len(request.images.labels)))
+            writer.set_leakage(leakage_json(leakage, queries=done.images))
+            if done.stopped is not None:
+                writer.finish("aborted", done.stopped)
     return Report(
-        accuracy=correct / len(request.images.labels),
-        images=len(request.images.labels),
+        accuracy=done.correct / done.images,
+        images=done.images,
         link=request.link,
         model=request.network.name,
         settings=run.settings,
@@ -212,6 +282,10 @@ def run_inference(
         signal_to_noise=run.signal_to_noise(),
         calibration=None if run.knowledge is None else calibration_json(run.knowledge),
         predicted_accuracy=None if run.knowledge is None else predicted_accuracy(request, run),
+        parameters=parameters,
+        weights_under_trust=under_trust,
+        ledger=None if books is None else books.state(),
+        stopped=done.stopped,
     )
 
 
@@ -273,6 +347,16 @@ class _Run:
     raw: _Raw
     knowledge: Knowledge | None = None
     constants: ServerConstants | None = None
+    link: BenchLink | None = None
+
+    def parameters(self) -> SessionParameters | None:
+        """Return what a bench session was run at; None at mode level, which is exact."""
+        if self.link is None or self.link.level is None or self.knowledge is None:
+            return None
+        estimate = self.session.estimate()
+        return session_parameters(
+            self.link.level, self.settings.receiver, estimate, self.knowledge.quantities
+        )
 
     def expectation(self) -> Expectation:
         """Return what honest use shows; on a bench, with the uncertainty of its constants."""
@@ -327,7 +411,7 @@ def _opened(
         link = BenchLink(equipment, settings, on_raw=raw, on_step=on_step)
         session = Session(request.network, settings, link)
         link.prepare([session.server.light(layer) for layer in range(session.server.layers)])
-        yield _Run(settings, session, station, raw, knowledge, server)
+        yield _Run(settings, session, station, raw, knowledge, server, link)
 
 
 def _calibrated(
@@ -388,28 +472,103 @@ def _settings(request: Request) -> SessionSettings:
     )
 
 
+@dataclass
+class _Done:
+    """How far a run came: images, how many of them right, and why it stopped before the last."""
+
+    images: int = 0
+    correct: int = 0
+    stopped: str | None = None
+
+
+def _books(request: Request, run: _Run, path: Path) -> RunLedger | None:
+    """Return what books the run, or None; a ledger is only made where one is asked for."""
+    wanted = request.ledger
+    if wanted is None:
+        return None
+    settings = run.settings
+    facts = RunFacts(
+        model_sha256=request.network.sha256,
+        shapes=run.session.server.shapes,
+        mean_photons=settings.mean_photons,
+        leakage=run.session.leakage(),
+        settings=_booked_settings(request, settings),
+        run_file=str(path),
+        worst_case=wanted.worst_case,
+    )
+    books = RunLedger(Ledgers.in_folder(wanted.folder, wanted.client), facts)
+    if wanted.budget_bits is not None:
+        books.allow(wanted.budget_bits)
+    return books
+
+
+def _booked_settings(request: Request, settings: SessionSettings) -> dict[str, Any]:
+    return {
+        "link": str(request.link),
+        "mu": settings.mean_photons,
+        "gain": settings.receiver.gain,
+        "block_modes": settings.block_modes,
+        "transmittance": settings.transmittance,
+        "technical_noise": settings.technical_noise,
+        "sample": str(settings.sampling),
+    }
+
+
+def _batches(request: Request, run: _Run, books: RunLedger | None) -> Iterator[Batch]:
+    """Yield batches; with a ledger each is reserved before its light is sent, and then booked."""
+    images = request.images.images
+    size = 1 if request.link is LinkLevel.BENCH else _BATCH[request.sampling]
+    if books is None:
+        yield from run.session.run(images, batch_images=size)
+        return
+    first = 0
+    while first < len(images):
+        # Where not even one image fits, asking for one says why.
+        count = books.fitting(images[first : first + size]) or 1
+        part = images[first : first + count]
+        with books.sending(part) as sent:
+            batches = list(run.session.run(part, batch_images=count))
+            sent.book(run.session.verdict(run.expectation()))
+        for batch in batches:
+            yield replace(batch, first_image=first + batch.first_image)
+        first += count
+
+
 def _classify(
     request: Request,
-    session: Session,
+    run: _Run,
+    books: RunLedger | None,
     writer: RunFileWriter,
     on_images: Callable[[int], None],
     check: Callable[[], None],
-) -> int:
-    """Classify all images, each batch written before the next; returns the correct ones."""
-    correct = 0
-    size = 1 if request.link is LinkLevel.BENCH else _BATCH[request.sampling]
-    for batch in session.run(request.images.images, batch_images=size):
-        count = len(batch.classes)
-        labels = request.images.labels[batch.first_image : batch.first_image + count]
-        writer.append_results(batch.first_image, labels, batch.classes, batch.measured)
-        for layer, evidence in enumerate(session.server.evidence):
-            sums = evidence.take_sums()
-            if len(sums):
-                writer.append_raw("evidence", f"layer{layer}", sums)
-        correct += int(np.count_nonzero(batch.classes == labels))
-        on_images(count)
-        check()
-    return correct
+) -> _Done:
+    """Classify images, each batch written before the next, to the last or until a budget ends.
+
+    Raises BudgetError if not even the first fits.
+    """
+    done = _Done()
+    try:
+        for batch in _batches(request, run, books):
+            count = len(batch.classes)
+            labels = request.images.labels[batch.first_image : batch.first_image + count]
+            writer.append_results(batch.first_image, labels, batch.classes, batch.measured)
+            _write_evidence(run.session, writer)
+            done.images += count
+            done.correct += int(np.count_nonzero(batch.classes == labels))
+            on_images(count)
+            check()
+    except BudgetError as refusal:
+        if not done.images:
+            raise
+        done.stopped = str(refusal)
+    return done
+
+
+def _write_evidence(session: Session, writer: RunFileWriter) -> None:
+    for layer, evidence in enumerate(session.server.evidence):
+        sums = evidence.take_sums()
+        if len(sums):
+            writer.append_raw("evidence", f"layer{layer}", sums)
 
 
 def _record(request: Request, run: _Run) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +14,21 @@ from labctl.cli.calibration import DEFAULT_STORE
 from labctl.cli.choices import DEFAULT_RUNS, assumptions, images_of
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
-from labctl.errors import SettingError
-from labctl.inference import LinkLevel, Report, Request, Stale, run_inference
+from labctl.errors import BudgetError, SettingError
+from labctl.inference import LedgerRequest, LinkLevel, Report, Request, Stale, run_inference
 from labctl.protocols.leakage import Trust
+from labctl.protocols.ledger.accounts import checked_client
+from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.receiver import Homodyne, ReceiverKind, emission_factor_of_noise_figure
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import Sampling, VerificationSettings
+
+
+class Reserve(StrEnum):
+    """What is put aside before light is sent."""
+
+    EVERYTHING = "everything"
+    HONEST = "honest"
 
 
 def infer(
@@ -96,6 +106,26 @@ def infer(
     weights_bits_limit: Annotated[
         float | None, typer.Option(help="Reject if the bound on bits per weight is above this.")
     ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the ledger to book this run in (default: booked nowhere)."),
+    ] = None,
+    client: Annotated[
+        str | None, typer.Option(help="The client's name at the server, for the ledger.")
+    ] = None,
+    budget_bits: Annotated[
+        float | None,
+        typer.Option(
+            help="From now on the client's budget on this model, in bits per real weight."
+        ),
+    ] = None,
+    reserve: Annotated[
+        Reserve,
+        typer.Option(
+            help="What the ledger reserves before light is sent: everything that a client who "
+            "keeps all light could learn, or an honest client's share."
+        ),
+    ] = Reserve.EVERYTHING,
     runs: Annotated[Path, typer.Option(help="Folder for run files.")] = DEFAULT_RUNS,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -146,6 +176,7 @@ def infer(
         ),
         calibrations=calibrations,
         stale=stale,
+        ledger=_ledger(ledger, client, budget_bits, reserve),
     )
     with output.progress("inference", images, "images") as advance:
         report = run_inference(request, on_images=advance, on_step=output.say_step)
@@ -153,6 +184,22 @@ def infer(
         output.print_json(report.as_json())
     else:
         show(report)
+    if report.stopped is not None:
+        raise BudgetError(f"stopped after {report.images} of {images} images: {report.stopped}")
+
+
+def _ledger(
+    folder: Path | None, client: str | None, budget_bits: float | None, reserve: Reserve
+) -> LedgerRequest | None:
+    """Return what to book where; refuses what only makes sense with a ledger."""
+    if folder is None:
+        for name, value in (("--client", client), ("--budget-bits", budget_bits)):
+            if value is not None:
+                raise SettingError(name, value, "given with --ledger")
+        return None
+    if client is None:
+        raise SettingError("--client", None, "given with --ledger: accounts are per client")
+    return LedgerRequest(folder, checked_client(client), budget_bits, Basis(reserve))
 
 
 def _refuse_given(options: Mapping[str, object], where: str) -> None:
@@ -173,12 +220,14 @@ def show(report: Report) -> None:
             "accuracy": f"{report.accuracy:.2%} ± {values['accuracy_standard_error']:.2%}",
             **_prediction(report),
             "setting": f"μ = {values['mu']:g}, G = {values['gain']:g}, F = {values['F']:.3g}",
+            **_parameters(report),
             "calibration": _rests_on(report),
             "weights": f"{leak['weights_bits_per_real']:.4g} bit per real weight and query "
             "(honest client)",
             "weights, bound": f"{output.number(verdict['weights_bits_per_real_upper'])} bit per "
             f"real weight, from {verdict['samples']} returned samples "
             f"(failure probability {verdict['failure_probability']:g})",
+            **_under_trust(report),
             "weights, all queries": f"{leak['weights_bits_per_real_all_queries']:.4g} bit per real "
             f"weight after {leak['queries']} queries",
             "data": f"{leak['data_bits_first']:.3g} (first), {leak['data_bits_journal']:.3g} "
@@ -192,6 +241,7 @@ def show(report: Report) -> None:
             "excess noise": f"{output.number(verdict['excess_noise'])} ± "
             f"{output.number(verdict['excess_noise_standard_error'], 2)} SNU, below "
             f"{output.number(verdict['excess_noise_upper'])}",
+            **_booked(report),
             "time": f"{report.seconds:.2f} s",
             "run file": str(report.run_file),
         },
@@ -206,6 +256,50 @@ def _rests_on(report: Report) -> str:
     lines = [f"{len(records)} records"]
     lines += [f"{routine} {why}" for routine, why in doubts.items()]
     return "\n".join(lines)
+
+
+_NAMES = {
+    "mean_photons": "measured μ",
+    "gain": "measured G",
+    "transmittance": "measured T",
+    "excess_noise": "measured ε",
+}
+
+
+def _parameters(report: Report) -> dict[str, str]:
+    """Say what a bench session was really run at."""
+    if report.parameters is None:
+        return {}
+    return {
+        _NAMES[name]: f"{quantity} (standard uncertainty)"
+        for name, quantity in report.parameters.known().items()
+    }
+
+
+def _under_trust(report: Report) -> dict[str, str]:
+    """Say what the returned light means under each assumption, bit per real weight."""
+    lines = [
+        f"loss {each.assumptions.loss}, technical noise {each.assumptions.technical_noise}: "
+        f"{each.bits_at_estimate:.3g}, at most {each.bits_upper:.3g}"
+        for each in report.weights_under_trust
+        if each.bits_at_estimate is not None and each.bits_upper is not None
+    ]
+    return {"weights, by T and ε": "\n".join(lines)} if lines else {}
+
+
+def _booked(report: Report) -> dict[str, str]:
+    """Say what the ledger charged, and what is left of the budget."""
+    if report.ledger is None:
+        return {}
+    ledger, meter = report.ledger, "bits_per_weight"
+    budget, left = ledger["budget"].get(meter), ledger["queries_left"]
+    return {
+        "ledger": f"{ledger['charged'].get(meter, 0.0):.4g} bit per real weight charged for "
+        f"{ledger['queries']} queries ({ledger['basis_in_words']})",
+        f"account of {ledger['client']}": f"{ledger['spent'].get(meter, 0.0):.4g} spent, "
+        f"{ledger['reserved'].get(meter, 0.0):.4g} reserved, of {output.number(budget)}; "
+        f"{'any number of' if left is None else left} more queries fit",
+    }
 
 
 def _prediction(report: Report) -> dict[str, str]:

@@ -159,17 +159,16 @@ def test_an_inference_says_what_it_found_and_what_that_rests_on(calibrated: Path
     assert kept.complete
     assert kept.verification is not None
     assert f"class {kept.predictions[0]}, its label says {kept.labels[0]}" in told.stdout
-    bounds = dict(
-        re.findall(r"at most ([\d.]+) bit per real weight, loss and noise (\w+)", told.stdout)
+    told_bits = re.findall(
+        r"at most ([\d.]+) bit per real weight: loss (\w+), technical noise (\w+)", told.stdout
     )
-    bits = {trust: float(bound) for bound, trust in bounds.items()}
-    # The script's own figure is that of the engine, which takes the worst; trust makes it smaller.
+    bits = {(loss, noise): float(bound) for bound, loss, noise in told_bits}
     upper = kept.verification["weights_bits_per_real_upper"]
-    assert bits["untrusted"] == pytest.approx(upper, rel=1e-3)
-    assert 0.0 < bits["trusted"] < bits["untrusted"]
-    error = kept.verification["excess_noise_standard_error"]
-    assert f"± {error:.5f} SNU" in told.stdout
-    assert "verdict      accepted" in told.stdout
+    assert bits["untrusted", "untrusted"] == pytest.approx(upper, rel=1e-3)
+    assert 0.0 < bits["trusted", "trusted"] < bits["untrusted", "untrusted"]
+    for name in ("mean_photons", "gain", "transmittance", "excess_noise"):
+        assert re.search(rf"^{name} +\S+ ± \S+.*95 % interval", told.stdout, re.MULTILINE)
+    assert "verdict       accepted" in told.stdout
     for record in Store(calibrated / "labctl-calibration").records():
         assert f"{record.routine:<20} {record.id}" in told.stdout
 

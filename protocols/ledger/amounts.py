@@ -1,0 +1,124 @@
+"""What a ledger adds up: quantities that are additive over queries, counted exactly.
+
+Bits of weight information add: given the weights, the light of each query is a state of its own,
+and the Holevo information of a product of states is at most the sum (subadditivity of entropy).
+Bits of data do not add, Fisher information does: R returns of the same input tell each symbol with
+R times the information of one, and (1/2) log2(1 + R J) is at most R times (1/2) log2(1 + J). So
+data are charged by J, the information per symbol in units of its prior's. The sum of bits is
+kept beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Decimal
+from enum import StrEnum
+
+from labctl.errors import SettingError
+
+# Charges are counted in whole units, rounded up, so that sums and refunds are exact.
+UNITS_PER_ONE = 10**12
+_DIGITS = 12
+MOST = 1e12
+
+
+class Meter(StrEnum):
+    """A quantity that adds up over queries.
+
+    queries: times that light was sent; for an input, its repeats. bits_per_weight: bits per real
+    weight; bits_in_total: bits of all weights. information_*: Fisher information J per symbol by
+    the three formulas for data, added_bits_* the sums of their bits. rows: rows M that carried the
+    input. failure_probability: of the bounds that were charged (union bound).
+    """
+
+    QUERIES = "queries"
+    WEIGHT_BITS = "bits_per_weight"
+    TOTAL_BITS = "bits_in_total"
+    INFORMATION_FIRST = "information_first"
+    INFORMATION_JOURNAL = "information_journal"
+    INFORMATION_QUANTUM = "information_quantum"
+    ADDED_FIRST = "added_bits_first"
+    ADDED_JOURNAL = "added_bits_journal"
+    ADDED_QUANTUM = "added_bits_quantum"
+    ROWS = "rows"
+    FAILURE_PROBABILITY = "failure_probability"
+
+    @property
+    def is_information(self) -> bool:
+        """Whether it is Fisher information, which people read as bits per symbol."""
+        return self in _INFORMATION
+
+    @property
+    def words(self) -> str:
+        """What its figures are, for people."""
+        return _WORDS.get(self, "bit per symbol" if self.is_information else str(self))
+
+    def told(self, value: float) -> float:
+        """Return a sum as people read it: information as bits per symbol, others as they are."""
+        return bits_of_information(value) if self.is_information else value
+
+
+_INFORMATION = {Meter.INFORMATION_FIRST, Meter.INFORMATION_JOURNAL, Meter.INFORMATION_QUANTUM}
+_WORDS = {
+    Meter.QUERIES: "queries",
+    Meter.WEIGHT_BITS: "bit per real weight",
+    Meter.TOTAL_BITS: "bit in total",
+    Meter.INFORMATION_FIRST: "bit per symbol (first)",
+    Meter.INFORMATION_JOURNAL: "bit per symbol (journal)",
+    Meter.INFORMATION_QUANTUM: "bit per symbol (quantum limit)",
+}
+
+Values = Mapping[Meter, float]
+
+
+def information_of_bits(bits: float) -> float:
+    """Return J = 2^(2 I) - 1 of I bits per symbol."""
+    return math.expm1(2.0 * bits * math.log(2.0))
+
+
+def bits_of_information(information: float) -> float:
+    """Return I = (1/2) log2(1 + J) bits per symbol."""
+    return 0.5 * math.log1p(information) / math.log(2.0)
+
+
+def units_of(name: str, value: float) -> int:
+    """Return a quantity in whole units of 1e-12, rounded up from its decimal digits.
+
+    Raises SettingError unless it is 0 to 1e12.
+    """
+    if not 0.0 <= value <= MOST:
+        raise SettingError(name, value, f"0 to {MOST:g}")
+    return int(Decimal(repr(float(value))).scaleb(_DIGITS).to_integral_value(ROUND_CEILING))
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Quantities by meter, in whole units; a meter that is missing stands at 0."""
+
+    units: Mapping[Meter, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: Values) -> Amounts:
+        """Return the amounts of values; raises SettingError outside 0 to 1e12."""
+        return cls({Meter(name): units_of(str(name), value) for name, value in values.items()})
+
+    def __add__(self, other: Amounts) -> Amounts:
+        names = {**self.units, **other.units}
+        return Amounts({name: self.unit(name) + other.unit(name) for name in names})
+
+    def __sub__(self, other: Amounts) -> Amounts:
+        return self + Amounts({name: -units for name, units in other.units.items()})
+
+    def unit(self, meter: Meter) -> int:
+        """Return a meter in whole units."""
+        return self.units.get(meter, 0)
+
+    def value(self, meter: Meter) -> float:
+        """Return a meter as a number."""
+        return self.unit(meter) / UNITS_PER_ONE
+
+    def values(self) -> dict[str, float]:
+        """Return all meters as numbers, for JSON."""
+        return {str(name): units / UNITS_PER_ONE for name, units in sorted(self.units.items())}

@@ -1,0 +1,566 @@
+"""A ledger on disk: entries only ever appended, one at a time among all processes.
+
+`server.jsonl` (or `client.jsonl`) holds the entries. Key and head are in a folder of their own,
+which only its owner may read: whoever can change the entries but not that folder can neither
+write, change, move nor cut off an entry unnoticed. Whoever can change both can; against that the
+head's hash, noted elsewhere, helps (`verify(noted=...)`).
+
+An entry is on disk before the head is, and the head before a query may send light. What a killed
+process left behind the last whole entry stays in the file, and the next entry tells how much it
+is. Whole entries that the head does not know yet are taken in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from labctl.errors import RecordError, SettingError
+from labctl.protocols.ledger.accounts import Balance, Balances, Party
+from labctl.protocols.ledger.amounts import Amounts, Values
+from labctl.protocols.ledger.chain import seal, unseal
+from labctl.protocols.ledger.entries import (
+    ENTRIES,
+    BudgetSet,
+    Committed,
+    Entry,
+    Opened,
+    Postings,
+    Recovered,
+    Released,
+    Reserved,
+)
+from labctl.protocols.ledger.state import Head, State, passing_state, stored_state
+from labctl.safety import uninterrupted
+
+_LOCK_TIMEOUT_S = 60.0
+_POLL_S = 0.005
+_KEY_BYTES = 32
+_OWNER_ONLY = 0o077
+
+Worst = Mapping[str, Values]
+
+
+def utc_now() -> datetime:
+    """Return the time of an entry."""
+    return datetime.now(UTC)
+
+
+def keys_beside(folder: Path) -> Path:
+    """Return the default folder of keys and heads: beside the ledger, not in it."""
+    return folder.with_name(f"{folder.resolve().name}-keys")
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found of a ledger whose entries all hold: how many, the head, what is unusual.
+
+    `recovered`: entries that a killed process left unfinished. `trailing_bytes`: of one that
+    nobody came back to yet.
+    """
+
+    entries: int
+    head: str
+    recovered: int
+    trailing_bytes: int
+
+
+class OpenQuery:
+    """A query whose worst case is reserved; it ends once, as committed or released."""
+
+    def __init__(self, ledger: Ledger, identifier: str, worst_case: Worst) -> None:
+        self._ledger = ledger
+        self.id = identifier
+        self.worst_case = worst_case
+        self.is_open = True
+
+    def commit(self, actual: Worst, about: Mapping[str, Any]) -> None:
+        """Book what was used, by account, and free the rest.
+
+        Also more than was reserved is booked: the account is then overdrawn and refuses. Raises
+        RecordError if the query has ended.
+        """
+        self._ledger.end(self.id, Committed, postings=_plain(actual), about=dict(about))
+        self.is_open = False
+
+    def release(self, reason: str) -> None:
+        """Free everything; only for a query of which no light was sent."""
+        self._ledger.end(self.id, Released, reason=reason)
+        self.is_open = False
+
+
+class Ledger:
+    """One party's ledger in a folder, which is made with the first entry.
+
+    Several processes and threads may use it at a time. `on_notice` hears of what was left
+    unfinished. Raises RecordError for what is damaged, was changed, or cannot be reached.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        party: Party,
+        *,
+        keys: Path | None = None,
+        now: Callable[[], datetime] = utc_now,
+        on_notice: Callable[[str], None] = lambda notice: None,
+    ) -> None:
+        self.folder = folder
+        self.party = party
+        self.keys = keys_beside(folder) if keys is None else keys
+        self.path = folder / f"{party}.jsonl"
+        self._key_path = self.keys / f"{party}.key"
+        self._head_path = self.keys / f"{party}.head"
+        self._now = now
+        self._on_notice = on_notice
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a ledger, or a key that says that there was one."""
+        return self.path.exists() or self._key_path.exists()
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head is there, which tells whether entries are missing at the end."""
+        return self._head_path.exists()
+
+    def start(self) -> None:
+        """Make the ledger where there is none; bring its head up to date where there is."""
+        with self._changing():
+            pass
+
+    def secret(self) -> bytes:
+        """Return the ledger's key, made with the first entry; raises RecordError."""
+        self.start()
+        return self._key()
+
+    def head(self) -> Head:
+        """Return the last entry's place and hash: note it elsewhere, it proves what stood there."""
+        with self._reading() as state:
+            return state.head
+
+    def balance(self, account: str) -> Balance:
+        """Return what stands on an account, under the limits that hold for it."""
+        return self.balances_of([account])[account]
+
+    def balances_of(self, accounts: Iterable[str]) -> Balances:
+        """Return what stands on some accounts at one time."""
+        with self._reading() as state:
+            return {account: state.effective(account) for account in accounts}
+
+    def balances(self) -> Balances:
+        """Return all accounts, each under the limits that hold for it."""
+        with self._reading() as state:
+            return state.balances()
+
+    def open_queries(self) -> dict[str, Mapping[str, Mapping[str, float]]]:
+        """Return what queries that never ended, or have not yet, have reserved by account."""
+        with self._reading() as state:
+            return {
+                query: {
+                    name: {str(meter): value for meter, value in values.items()}
+                    for name, values in postings.items()
+                }
+                for query, postings in state.open_queries().items()
+            }
+
+    def set_budget(self, account: str, limits: Values) -> None:
+        """Set the limits of an account, all of them anew; `any`: of accounts that have none."""
+        Amounts.of(limits)
+        with self._changing() as (state, file):
+            entry = self._next(state, BudgetSet, account=account, limits=dict(limits))
+            self._append(state, file, entry)
+
+    def fitting(self, account: str, each: Values, most: int) -> int:
+        """Return how many times `each` fits the budget of an account now, at most `most`."""
+        fits = self.balance(account).fitting(Amounts.of(each))
+        return most if fits is None else max(min(fits, most), 0)
+
+    @contextmanager
+    def query(self, worst_case: Worst, about: Mapping[str, Any]) -> Iterator[OpenQuery]:
+        """Reserve a worst case, by account, while a query runs; on disk before the block starts.
+
+        Left without commit or release, the query is booked at its worst case. Killed, it stays
+        reserved, which counts the same. Raises BudgetError if it does not fit a budget: then
+        nothing is reserved.
+        """
+        opened = None
+        try:
+            with uninterrupted():
+                opened = self.reserve(worst_case, about)
+        except BaseException:
+            if opened is not None:
+                opened.release("interrupted before light was sent")
+            raise
+        try:
+            yield opened
+        finally:
+            if opened.is_open:
+                why = "the query ended before it was booked: light may have been sent"
+                opened.commit(worst_case, {"basis": "worst case", "why": why})
+
+    def reserve(self, worst_case: Worst, about: Mapping[str, Any]) -> OpenQuery:
+        """Reserve a worst case, by account, on all accounts or on none; raises BudgetError."""
+        asked = {account: Amounts.of(values) for account, values in worst_case.items()}
+        identifier = secrets.token_hex(16)
+        with self._changing() as (state, file):
+            for account, amounts in asked.items():
+                state.effective(account).refuse_beyond(amounts)
+            entry = self._next(
+                state, Reserved, query=identifier, postings=_plain(worst_case), about=dict(about)
+            )
+            self._append(state, file, entry)
+        return OpenQuery(self, identifier, worst_case)
+
+    def end(self, query: str, kind: type[Committed | Released], **says: Any) -> None:
+        """Append what became of a query; raises RecordError if it is not open."""
+        with self._changing() as (state, file):
+            if not state.is_open(query):
+                raise RecordError(f"{self.path}: query {query} is not open: it has ended before")
+            self._append(state, file, self._next(state, kind, query=query, **says))
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield all entries, each checked; raises RecordError at the first that does not hold."""
+        head = self.head()
+        for line in self._lines(self._key()):
+            if line.entry is None:
+                self._tolerated(line, head)
+                return
+            yield line.entry
+
+    def verify(
+        self, noted: str | None = None, on_entries: Callable[[int], None] = lambda count: None
+    ) -> Verified:
+        """Check every byte: chain, codes, sums, and that nothing is missing at the end.
+
+        `noted`: a head's hash that was noted elsewhere, which must be in the chain. Raises
+        RecordError that names the first line that does not hold. Changes nothing.
+        """
+        if not self.exists:
+            raise self._missing()
+        key = self._key()
+        with self._locked(), stored_state(self._existing_head()) as kept, passing_state() as again:
+            head, trailing, seen = kept.head, 0, noted is None
+            for line in self._lines(key):
+                if line.entry is None:
+                    trailing = self._tolerated(line, head)
+                    break
+                seen = seen or line.head.hash == noted
+                self._apply(again, line.entry, line.head)
+                if line.head.count == head.count:
+                    self._agree(again, kept)
+                on_entries(1)
+            self._whole(again.head, head)
+            if not seen:
+                raise RecordError(f"{self.path}: no entry has the hash {noted} that was noted")
+            return Verified(again.head.count, again.head.hash, again.head.recovered, trailing)
+
+    def rebuild(self) -> Verified:
+        """Make the head anew from all entries where it was lost; then verify.
+
+        What was cut off the end before is not seen to be missing. Raises RecordError.
+        """
+        if not self._key_path.exists() or not self.path.exists():
+            raise self._missing()
+        if self._head_path.exists():
+            raise RecordError(f"{self._head_path} is there: take it away to have it made anew")
+        with (
+            self._disk(),
+            self._locked(),
+            stored_state(self._head_path) as state,
+            self.path.open("rb+") as file,
+        ):
+            self._catch_up(state, file, self._key())
+        return self.verify()
+
+    def _next(self, state: State, kind: type[Any], **says: Any) -> Entry:
+        head = state.head
+        try:
+            entry: Entry = kind(number=head.count + 1, time=self._now(), previous=head.hash, **says)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise SettingError(where, first.get("input"), first["msg"]) from error
+        return entry
+
+    def _append(self, state: State, file: BinaryIO, entry: Entry, before: bytes = b"") -> None:
+        """Write an entry behind the last, then take it in; `before` ends what is unfinished."""
+        try:
+            line, digest = seal(entry.model_dump(mode="json"), self._key())
+        except (ValueError, TypeError, RecursionError) as error:
+            raise SettingError("about", "an entry", f"plain JSON values ({error})") from error
+        file.seek(0, os.SEEK_END)
+        start = file.tell() + len(before)
+        file.write(before + line)
+        file.flush()
+        os.fsync(file.fileno())
+        head = state.head
+        self._apply(
+            state, entry, replace(head, count=head.count + 1, start=start,
+                                  size=start + len(line), hash=digest)
+        )  # fmt: skip
+
+    def _apply(self, state: State, entry: Entry, head: Head) -> None:
+        try:
+            state.apply(entry, replace(head, recovered=state.head.recovered))
+        except (ValueError, SettingError) as error:
+            raise RecordError(f"{self.path}: entry {entry.number}: {error}") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[State]:
+        """Give the state of a ledger that exists."""
+        if not self.exists:
+            raise self._missing()
+        with self._changing() as (state, _):
+            yield state
+
+    @contextmanager
+    def _changing(self) -> Iterator[tuple[State, BinaryIO]]:
+        """Hold the lock, the state and the file, made where missing and brought up to date.
+
+        Interruptions wait; if it raises, the state is as before, and what was appended is found
+        when the ledger is used next.
+        """
+        with uninterrupted(), self._disk():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                self._begin()
+                with stored_state(self._existing_head()) as state, self.path.open("rb+") as file:
+                    self._catch_up(state, file, self._key())
+                    yield state, file
+
+    def _begin(self) -> None:
+        """Make key, head and first entry where there are none: in this order, each one whole."""
+        if self.path.exists() and self.path.stat().st_size:
+            return
+        self._make_key()
+        self._head_path.touch(mode=0o600)
+        with stored_state(self._head_path) as state:
+            if state.head.count:
+                raise self._cut(state.head.count)
+            opened = self._next(state, Opened, party=self.party)
+        line, _ = seal(opened.model_dump(mode="json"), self._key())
+        _write_whole(self.path, line)
+
+    def _catch_up(self, state: State, file: BinaryIO, key: bytes) -> None:
+        """Check the end of the file against the head, and take in what came after."""
+        head = state.head
+        size = file.seek(0, os.SEEK_END)
+        if size < head.size:
+            raise self._cut(head.count)
+        file.seek(head.start)
+        if head.count:
+            self._last_line_holds(file.read(head.size - head.start), head, key)
+        file.seek(head.size)
+        rest = file.read()
+        for line in _chained(rest, head, key):
+            if line.entry is not None:
+                self._apply(state, line.entry, line.head)
+        torn = rest[state.head.size - head.size :]
+        if torn and state.head.count:
+            self._vouch(state, file, torn)
+        elif torn:
+            raise RecordError(f"{self.path}:1: {_why_not(torn, key)}")
+
+    def _last_line_holds(self, line: bytes, head: Head, key: bytes) -> None:
+        try:
+            holds = unseal(line, key).hash == head.hash
+        except ValueError as error:
+            raise RecordError(f"{self.path}: entry {head.count}, the last: {error}") from error
+        if not holds:
+            raise RecordError(f"{self.path}: entry {head.count} is not the one the head knows")
+
+    def _vouch(self, state: State, file: BinaryIO, torn: bytes) -> None:
+        """Tell, in an entry, of bytes that are none."""
+        ending = b"" if torn.endswith(b"\n") else b"\n"
+        left = torn + ending
+        digest = hashlib.sha256(left).hexdigest()
+        entry = self._next(state, Recovered, bytes=len(left), sha256=digest)
+        self._append(state, file, entry, before=ending)
+        self._on_notice(
+            f"{self.path}: {len(torn)} bytes that are no whole entry, left by a process that was "
+            f"killed; they stay there, entry {entry.number} tells of them"
+        )
+
+    def _lines(self, key: bytes) -> Iterator[_Line]:
+        with self._disk():
+            content = self.path.read_bytes() if self.path.exists() else b""
+        yield from _chained(content, Head(), key)
+
+    def _tolerated(self, line: _Line, head: Head) -> int:
+        """Return the bytes behind the head that are no entry; raises RecordError for any before."""
+        if line.head.size < head.size or not line.head.count:
+            raise RecordError(f"{self.path}:{line.number}: {line.problem}")
+        return line.trailing
+
+    def _agree(self, again: State, kept: State) -> None:
+        if not again.same_as(kept):
+            raise RecordError(
+                f"{self._head_path}: its sums are not those of the entries; take it away and run "
+                "labctl ledger verify --rebuild"
+            )
+
+    def _whole(self, found: Head, head: Head) -> None:
+        if found.count < head.count:
+            raise self._cut(head.count, found.count)
+
+    def _cut(self, known: int, found: int | None = None) -> RecordError:
+        ends = "ends before" if found is None else f"ends after entry {found}"
+        return RecordError(
+            f"{self.path}: cut short: the head knows {known} entries, the file {ends}"
+        )
+
+    def _missing(self) -> RecordError:
+        return RecordError(
+            f"no {self.party} ledger in {self.folder} with its key in {self.keys}; a run with "
+            "--ledger, or labctl ledger set-budget, starts one"
+        )
+
+    def _make_key(self) -> None:
+        """Make the key of a ledger that has no entries yet; only its owner may read it."""
+        if not self._key_path.exists():
+            self.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write_whole(self._key_path, secrets.token_hex(_KEY_BYTES).encode("ascii"))
+
+    def _key(self) -> bytes:
+        with self._disk():
+            if not self._key_path.exists():
+                raise RecordError(f"{self.path} has entries, but its key {self._key_path} is gone")
+            if os.name == "posix" and self._key_path.stat().st_mode & _OWNER_ONLY:
+                raise RecordError(
+                    f"{self._key_path}: others may read this key; chmod 600 it, or start anew"
+                )
+            text = self._key_path.read_bytes()
+        try:
+            key = bytes.fromhex(text.decode("ascii"))
+        except ValueError as error:
+            raise RecordError(f"{self._key_path}: not a key of a ledger") from error
+        if len(key) != _KEY_BYTES:
+            raise RecordError(f"{self._key_path}: not a key of a ledger")
+        return key
+
+    def _existing_head(self) -> Path:
+        if not self._head_path.exists():
+            raise RecordError(
+                f"{self._head_path} is gone, so that nobody can tell whether entries are missing; "
+                "restore it, or run labctl ledger verify --rebuild"
+            )
+        return self._head_path
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = FileLock(str(self.folder / f"{self.party}.lock"), timeout=_LOCK_TIMEOUT_S)
+        with self._disk():
+            try:
+                lock.acquire(poll_interval=_POLL_S)
+            except Timeout as error:
+                raise RecordError(
+                    f"{self.folder}: another process has held {error.lock_file} for "
+                    f"{_LOCK_TIMEOUT_S:.0f} s"
+                ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RecordError(f"ledger {self.folder}: {error.filename or ''} {reason}") from error
+
+
+@dataclass(frozen=True)
+class _Line:
+    """An entry and the head after it; without one, bytes from there on that are none, and why."""
+
+    entry: Entry | None
+    head: Head
+    number: int
+    problem: str = ""
+    trailing: int = 0
+
+
+def _chained(content: bytes, head: Head, key: bytes) -> Iterator[_Line]:
+    """Yield entries that follow `head` one after the other; last, what follows none, if any.
+
+    Bytes that are no entry pass if the entry behind them tells of them.
+    """
+    base, good, number, problem = head.size, 0, 0, ""
+    at = 0
+    while at < len(content):
+        newline = content.find(b"\n", at)
+        end = len(content) if newline < 0 else newline + 1
+        number += 1
+        try:
+            entry, digest = _entry(content[at:end], head, key)
+            _check_gap(entry, content[good:at])
+        except ValueError as error:
+            problem = problem or f"{number}\n{error}"
+        else:
+            head = Head(entry.number, base + at, base + end, digest, head.recovered)
+            yield _Line(entry, head, number)
+            good, problem = end, ""
+        at = end
+    if good < len(content):
+        first, _, why = problem.partition("\n")
+        yield _Line(None, head, int(first), why, len(content) - good)
+
+
+def _entry(line: bytes, head: Head, key: bytes) -> tuple[Entry, str]:
+    """Return the entry of a line that follows `head`, and its hash; raises ValueError."""
+    sealed = unseal(line, key)
+    try:
+        entry = ENTRIES.validate_python(sealed.content)
+    except ValidationError as error:
+        raise ValueError("not an entry of a ledger") from error
+    if entry.previous != head.hash:
+        raise ValueError("does not follow the entry before it")
+    if entry.number != head.count + 1:
+        raise ValueError(f"numbered {entry.number}, not {head.count + 1}")
+    if isinstance(entry, Opened) != (head.count == 0):
+        raise ValueError("a ledger begins with an entry that opens it, and with no other")
+    return entry, sealed.hash
+
+
+def _check_gap(entry: Entry, gap: bytes) -> None:
+    told = (entry.bytes, entry.sha256) if isinstance(entry, Recovered) else (0, None)
+    found = (len(gap), hashlib.sha256(gap).hexdigest() if gap else None)
+    if told != found:
+        raise ValueError("bytes before it are no entry")
+
+
+def _why_not(line: bytes, key: bytes) -> str:
+    try:
+        unseal(line[: line.find(b"\n") + 1] or line, key)
+    except ValueError as error:
+        return str(error)
+    return "does not begin a ledger"
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, as a whole or not at all."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _plain(postings: Worst) -> Postings:
+    return {account: dict(values) for account, values in postings.items()}

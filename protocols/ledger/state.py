@@ -1,0 +1,206 @@
+"""Where a ledger stands: its head, balances and open reservations, in a small database.
+
+Everything in it follows from the entries; it is kept so that a query need not read them all, and
+kept apart from them, with the key, so that a ledger that was cut short does not pass for a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from labctl.errors import RecordError
+from labctl.protocols.ledger.accounts import ANY, Balance, Balances
+from labctl.protocols.ledger.amounts import Amounts, Meter
+from labctl.protocols.ledger.chain import BEGINNING
+from labctl.protocols.ledger.entries import (
+    BudgetSet,
+    Committed,
+    Entry,
+    Quantities,
+    Recovered,
+    Released,
+    Reserved,
+)
+
+_LAYOUT = (
+    "CREATE TABLE IF NOT EXISTS head (id INTEGER PRIMARY KEY CHECK (id = 0), count INTEGER, "
+    "start INTEGER, size INTEGER, hash TEXT, recovered INTEGER)",
+    "CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, balance TEXT) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS queries (id TEXT PRIMARY KEY, postings TEXT) WITHOUT ROWID",
+)
+_WAIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last entry: how many there are, where it starts, the file's size after it, its hash."""
+
+    count: int = 0
+    start: int = 0
+    size: int = 0
+    hash: str = BEGINNING
+    recovered: int = 0
+
+
+class State:
+    """Head, balances and open reservations; changed only by entries."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        for statement in _LAYOUT:
+            connection.execute(statement)
+
+    @property
+    def head(self) -> Head:
+        """The last entry that was taken in."""
+        row = self._connection.execute(
+            "SELECT count, start, size, hash, recovered FROM head"
+        ).fetchone()
+        return Head() if row is None else Head(*row)
+
+    def balance(self, account: str) -> Balance:
+        """Return what stands on an account; the limits set for any account are not its own."""
+        row = self._connection.execute(
+            "SELECT balance FROM accounts WHERE name = ?", (account,)
+        ).fetchone()
+        return Balance(account) if row is None else _balance(account, row[0])
+
+    def effective(self, account: str) -> Balance:
+        """Return what stands on an account, under the limits for any where it has none."""
+        balance = self.balance(account)
+        return (
+            balance if balance.limits.units else replace(balance, limits=self.balance(ANY).limits)
+        )
+
+    def balances(self) -> Balances:
+        """Return all accounts, each under the limits that hold for it."""
+        limits = self.balance(ANY).limits
+        rows = self._connection.execute("SELECT name, balance FROM accounts ORDER BY name")
+        found = {name: _balance(name, text) for name, text in rows if name != ANY}
+        return {
+            name: each if each.limits.units else replace(each, limits=limits)
+            for name, each in found.items()
+        }
+
+    def open_queries(self) -> dict[str, Mapping[str, Quantities]]:
+        """Return what each open query has reserved, by account."""
+        rows = self._connection.execute("SELECT id, postings FROM queries ORDER BY id")
+        return {name: json.loads(text) for name, text in rows}
+
+    def is_open(self, query: str) -> bool:
+        """Whether a query is reserved and neither committed nor released."""
+        row = self._connection.execute("SELECT 1 FROM queries WHERE id = ?", (query,)).fetchone()
+        return row is not None
+
+    def apply(self, entry: Entry, head: Head) -> None:
+        """Take in an entry, after which the file ends at `head`.
+
+        Raises ValueError for one that cannot follow: a query that is not open.
+        """
+        match entry:
+            case BudgetSet():
+                limits = Amounts.of(entry.limits)
+                self._keep(replace(self.balance(entry.account), limits=limits))
+            case Reserved():
+                self._reserve(entry)
+            case Committed():
+                self._settle(entry.query, entry.postings)
+            case Released():
+                self._settle(entry.query, {})
+            case Recovered():
+                head = replace(head, recovered=head.recovered + 1)
+            case _:
+                pass
+        self._connection.execute(
+            "INSERT OR REPLACE INTO head VALUES (0, ?, ?, ?, ?, ?)",
+            (head.count, head.start, head.size, head.hash, head.recovered),
+        )
+
+    def same_as(self, other: State) -> bool:
+        """Whether two states agree in everything."""
+        return all(
+            self._connection.execute(query).fetchall()
+            == other._connection.execute(query).fetchall()
+            for query in (
+                "SELECT * FROM head",
+                "SELECT name, balance FROM accounts ORDER BY name",
+                "SELECT id, postings FROM queries ORDER BY id",
+            )
+        )
+
+    def _reserve(self, entry: Reserved) -> None:
+        for account, values in entry.postings.items():
+            balance = self.balance(account)
+            self._keep(replace(balance, reserved=balance.reserved + Amounts.of(values)))
+        text = json.dumps(entry.model_dump(mode="json")["postings"], sort_keys=True)
+        try:
+            self._connection.execute("INSERT INTO queries VALUES (?, ?)", (entry.query, text))
+        except sqlite3.IntegrityError as error:
+            raise ValueError(f"query {entry.query} is reserved twice") from error
+
+    def _settle(self, query: str, used: Mapping[str, Quantities]) -> None:
+        row = self._connection.execute(
+            "SELECT postings FROM queries WHERE id = ?", (query,)
+        ).fetchone()
+        if row is None:
+            raise ValueError(f"query {query} is not open")
+        reserved = {name: _quantities(values) for name, values in json.loads(row[0]).items()}
+        for account in {**reserved, **used}:
+            balance = self.balance(account)
+            freed = Amounts.of(reserved.get(account, {}))
+            spent = Amounts.of(used.get(account, {}))
+            changed = replace(
+                balance, reserved=balance.reserved - freed, spent=balance.spent + spent
+            )
+            self._keep(changed)
+        self._connection.execute("DELETE FROM queries WHERE id = ?", (query,))
+
+    def _keep(self, balance: Balance) -> None:
+        parts = (balance.spent, balance.reserved, balance.limits)
+        text = json.dumps([dict(sorted(part.units.items())) for part in parts])
+        self._connection.execute(
+            "INSERT OR REPLACE INTO accounts VALUES (?, ?)", (balance.account, text)
+        )
+
+
+def _balance(account: str, text: str) -> Balance:
+    parts = [
+        Amounts({Meter(name): units for name, units in part.items()}) for part in json.loads(text)
+    ]
+    return Balance(account, *parts)
+
+
+def _quantities(values: Mapping[str, float]) -> Quantities:
+    return {Meter(name): value for name, value in values.items()}
+
+
+@contextmanager
+def stored_state(path: Path) -> Iterator[State]:
+    """Open the state in a file for one change: all of it is kept, or nothing if this raises.
+
+    The caller holds the ledger's lock. Raises RecordError if the file is no such database.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            yield State(connection)
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise RecordError(
+            f"{path}: not readable as the head of a ledger ({error}); take it away and run "
+            "labctl ledger verify --rebuild, which reads all entries anew"
+        ) from error
+
+
+@contextmanager
+def passing_state() -> Iterator[State]:
+    """Open an empty state in memory."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        yield State(connection)

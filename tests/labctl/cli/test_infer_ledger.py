@@ -1,0 +1,116 @@
+"""`labctl infer --ledger`: reserved before light is sent, booked after, stopped by the budget."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.data.run_file import read_run
+
+Result = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def infer(
+    run_here: Callable[..., Result], tiny_network: str, pictures: str
+) -> Callable[..., Result]:
+    """Run `labctl infer --json` with the tiny network on the twelve pictures."""
+
+    def run(*arguments: str) -> Result:
+        given = ("--model", tiny_network, "--data", pictures, "--images", "12")
+        return run_here("infer", *given, *arguments, "--json")
+
+    return run
+
+
+BOOKED = ("--ledger", "books", "--client", "alice")
+HONEST = (*BOOKED, "--sample", "measured", "--reserve", "honest")
+
+
+def ledger_of(result: Result) -> dict[str, Any]:
+    assert result.returncode == 0, result.stderr
+    return dict(json.loads(result.stdout)["ledger"])
+
+
+def test_without_a_ledger_none_is_made(infer: Callable[..., Result], tmp_path: Path) -> None:
+    found = json.loads(infer().stdout)
+    assert (found["ledger"], found["stopped"]) == (None, None)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "labctl-runs", "pictures", "tiny.safetensors",
+    }  # fmt: skip
+
+
+def test_runs_of_a_client_add_up(
+    infer: Callable[..., Result], run_here: Callable[..., Result]
+) -> None:
+    first, second = (ledger_of(infer(*HONEST)) for _ in range(2))
+    assert first["queries"] == second["queries"] == 12
+    assert second["spent"]["queries"] == 24
+    assert second["spent"]["bits_per_weight"] == pytest.approx(
+        2 * first["charged"]["bits_per_weight"]
+    )
+    assert second["basis"] == "honest"
+    other = ledger_of(infer(*HONEST, "--client", "bob"))
+    assert other["spent"]["queries"] == 12
+    verified = json.loads(run_here("ledger", "verify", "--ledger", "books", "--json").stdout)
+    assert verified["server"]["head"] == other["head"]["hash"]
+
+
+def test_light_that_came_back_is_booked_at_its_bounds(infer: Callable[..., Result]) -> None:
+    found = json.loads(infer(*BOOKED).stdout)
+    ledger, verdict = found["ledger"], found["verification"]
+    assert ledger["basis"] == "bounds"
+    reserved = ledger["reserved_per_query"]["bits_per_weight"]
+    bound = min(verdict["weights_bits_per_real_upper"], reserved)
+    assert ledger["charged"]["bits_per_weight"] >= 12 * bound * (1 - 1e-9)
+    assert ledger["reserved"]["bits_per_weight"] == 0
+
+
+def test_a_budget_that_ends_in_a_run_stops_it_with_a_readable_file(
+    infer: Callable[..., Result],
+) -> None:
+    each = ledger_of(infer(*HONEST))["charged"]["bits_per_weight"] / 12
+    result = infer(*HONEST, "--client", "bob", "--budget-bits", str(5.5 * each))
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: stopped after 5 of 12 images: budget of client bob")
+    found = json.loads(result.stdout)
+    assert (found["images"], found["ledger"]["queries_left"]) == (5, 0)
+    run = read_run(Path(found["run_file"]))
+    assert (run.status, len(run.images)) == ("aborted", 5)
+    assert run.reason == found["stopped"]
+    again = infer(*HONEST, "--client", "bob")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "0 more such queries fit" in again.stderr
+
+
+def test_a_quota_of_repeats_stops_the_run_that_would_exceed_it(
+    infer: Callable[..., Result], run_here: Callable[..., Result]
+) -> None:
+    assert run_here("ledger", "set-budget", "--ledger", "books", "--repeats", "1").returncode == 0
+    ledger_of(infer(*HONEST))
+    result = infer(*HONEST)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "of 1 queries allowed" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--ledger", "books"), "--client"),
+        (("--client", "alice"), "--ledger"),
+        (("--budget-bits", "1"), "--ledger"),
+        (("--ledger", "books", "--client", "a/b"), "letters"),
+        ((*BOOKED, "--budget-bits", "-1"), "0 to"),
+    ],
+)
+def test_options_that_make_no_account_are_usage_errors(
+    arguments: tuple[str, ...], complaint: str, infer: Callable[..., Result]
+) -> None:
+    result = infer(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert complaint in result.stderr

@@ -1,0 +1,216 @@
+"""`labctl ledger`: budgets are set, what stands on accounts is shown, and damage is found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from labctl.cli import ledger as command
+from labctl.data.models import load_network
+from labctl.errors import LabctlError, ModelError, RecordError, SettingError
+from labctl.protocols.ledger.accounts import Party, weights_account
+from labctl.protocols.ledger.amounts import Meter, information_of_bits
+from labctl.protocols.ledger.book import Ledger
+
+Run = Callable[..., str]
+MODEL = "0123456789abcdef" * 4
+ALICE = weights_account("alice", MODEL)
+BOB = weights_account("bob", MODEL)
+ACCOUNT = ("--client", "alice", "--model", MODEL)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `labctl ledger` in an empty folder; return what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> str:
+        capsys.readouterr()
+        found = typer.main.get_command(command.app)
+        with found.make_context("ledger", list(arguments)) as context:
+            found.invoke(context)
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def books(tmp_path: Path, run: Run) -> Ledger:
+    """A server's ledger with two clients of a model, one query of alice's never booked."""
+    ledger = Ledger(tmp_path / "labctl-ledger", Party.SERVER)
+    ledger.set_budget(ALICE, {Meter.WEIGHT_BITS: 0.5})
+    for account, bits in ((ALICE, 0.1), (BOB, 0.05), (ALICE, 0.06)):
+        amounts = {account: {Meter.WEIGHT_BITS: bits, Meter.QUERIES: 4.0}}
+        with ledger.query(amounts, {}) as query:
+            query.commit(amounts, {"basis": "bounds"})
+    ledger.reserve({ALICE: {Meter.WEIGHT_BITS: 0.08, Meter.QUERIES: 2.0}}, {})
+    return ledger
+
+
+def shown(run: Run, *arguments: str) -> dict[str, Any]:
+    text = run("show", *arguments, "--json")
+    assert text.count("\n") == 1
+    return dict(json.loads(text))
+
+
+def test_a_budget_is_set_and_shown(run: Run) -> None:
+    text = run("set-budget", *ACCOUNT, "--bits-per-weight", "0.25", "--queries", "100")
+    assert "client alice on model 0123456789ab" in text
+    assert "0.25" in text
+    (account,) = shown(run)["server"]["accounts"]
+    assert account["budget"] == {"bits_per_weight": 0.25, "queries": 100.0}
+    assert (account["client"], account["model_sha256"]) == ("alice", MODEL)
+
+
+def test_limits_per_input_are_the_clients_and_hold_for_any(run: Run) -> None:
+    line = ("--bits-per-symbol", "0.5", "--formula", "journal", "--repeats", "10", "--json")
+    found = json.loads(run("set-budget", *line))
+    assert "server" not in found
+    assert found["client"]["account"] == "any"
+    limits = shown(run)["client"]["any_account"]
+    assert limits["information_journal"] == pytest.approx(information_of_bits(0.5))
+    assert limits["bits_per_symbol_journal"] == pytest.approx(0.5)
+    assert limits["queries"] == 10
+    assert "0.5 bit per symbol (journal)" in run("show")
+
+
+def test_a_budget_is_taken_away(run: Run) -> None:
+    run("set-budget", *ACCOUNT, "--queries", "3")
+    run("set-budget", *ACCOUNT, "--unlimited")
+    (account,) = shown(run)["server"]["accounts"]
+    assert account["budget"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "at least one limit"),
+        (("--unlimited", "--queries", "3"), "at least one limit"),
+        (("--client", "alice", "--queries", "3"), "both, or neither"),
+        (("--client", "alice", "--model", "0123", "--queries", "3"), "SHA-256"),
+        (("--client", "a/b", "--model", MODEL, "--queries", "3"), "letters"),
+        ((*ACCOUNT, "--repeats", "3"), "any input"),
+        (("--bits-per-weight", "-1"), "0 to 1e"),
+        (("--bits-per-weight", "nan"), "0 to 1e"),
+        (("--bits-per-symbol", "1000"), "bits_per_symbol"),
+        (("--queries", "-1"), "queries"),
+    ],
+)
+def test_a_budget_that_says_nothing_is_a_usage_error(
+    arguments: tuple[str, ...], complaint: str, run: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingError, match=complaint):
+        run("set-budget", *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_may_be_named(run: Run) -> None:
+    run("set-budget", "--client", "alice", "--model", "reference", "--queries", "3")
+    (account,) = shown(run, "--model", "reference")["server"]["accounts"]
+    assert account["model_sha256"] == load_network("reference").sha256
+    with pytest.raises(ModelError):
+        run("show", "--model", "nowhere")
+
+
+def test_what_is_spent_reserved_and_left_is_shown(run: Run, books: Ledger) -> None:
+    found = shown(run)
+    alice, bob = found["server"]["accounts"]
+    assert alice["spent"] == {"bits_per_weight": 0.16, "queries": 8.0}
+    assert alice["reserved"] == {"bits_per_weight": 0.08, "queries": 2.0}
+    # 0.24 bit for 10 queries so far, 0.26 bit left.
+    assert alice["queries_left_at_mean_charge"] == 10
+    assert (bob["queries_left_at_mean_charge"], bob["overdrawn"]) == (None, False)
+    (together,) = found["server"]["by_model"]
+    assert together["clients"] == 2
+    assert together["taken"]["bits_per_weight"] == pytest.approx(0.29)
+    (postings,) = found["server"]["open"].values()
+    assert postings == {ALICE: {"bits_per_weight": 0.08, "queries": 2.0}}
+    assert found["server"]["head"]["hash"] == books.head().hash
+
+
+def test_people_get_a_table(run: Run, books: Ledger) -> None:
+    text = run("show")
+    for part in ("alice", "bob", "0.16", "0.08", "0.5", "together: 0.29 bit", "add over queries"):
+        assert part in text
+    assert f"head, to note down: {books.head().hash} after 9 entries" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "clients"),
+    [
+        (("--client", "bob"), ["bob"]),
+        (("--model", "0123"), ["alice", "bob"]),
+        (("--model", "ffff"), []),
+        (("--client", "alice", "--model", MODEL), ["alice"]),
+    ],
+)
+def test_accounts_can_be_chosen(
+    arguments: tuple[str, ...], clients: list[str], run: Run, books: Ledger
+) -> None:
+    found = shown(run, *arguments)["server"]
+    assert [account["client"] for account in found["accounts"]] == clients
+    assert bool(found["open"]) == ("alice" in clients)
+
+
+def test_the_figure_is_written(run: Run, books: Ledger, tmp_path: Path) -> None:
+    found = shown(run, "--figure", "bits.png")
+    assert found["figure"] == "bits.png"
+    assert (tmp_path / "bits.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("figure", ["bits.pdf", "nowhere/bits.png", "."])
+def test_a_figure_that_cannot_be_written_is_refused(figure: str, run: Run, books: Ledger) -> None:
+    with pytest.raises(SettingError, match="--figure"):
+        run("show", "--figure", figure)
+
+
+@pytest.mark.parametrize("name", ["show", "verify"])
+def test_where_there_is_no_ledger_none_is_made(name: str, run: Run, tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no ledger in labctl-ledger"):
+        run(name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_whole_ledger_verifies(run: Run, books: Ledger) -> None:
+    head = books.head()
+    found = json.loads(run("verify", "--server-head", head.hash, "--json"))
+    assert found["verified"] is True
+    assert (found["server"]["entries"], found["server"]["head"]) == (head.count, head.hash)
+    assert "every entry holds" in run("verify")
+
+
+def test_damage_is_named_by_file_and_line(run: Run, books: Ledger) -> None:
+    content = books.path.read_bytes()
+    books.path.write_bytes(content.replace(b'"bits_per_weight":0.05', b'"bits_per_weight":0.01', 1))
+    with pytest.raises(RecordError, match=r"server\.jsonl:5: its hash is not that"):
+        run("verify")
+
+
+def test_a_head_that_was_noted_of_a_ledger_that_is_gone_is_missed(run: Run, books: Ledger) -> None:
+    with pytest.raises(LabctlError, match="no client ledger"):
+        run("verify", "--client-head", "0" * 64)
+    with pytest.raises(LabctlError, match="no entry has the hash"):
+        run("verify", "--server-head", "0" * 64)
+
+
+def test_a_lost_head_is_made_anew(run: Run, books: Ledger) -> None:
+    head = books.head()
+    (books.keys / "server.head").unlink()
+    with pytest.raises(RecordError, match="--rebuild"):
+        run("verify")
+    found = json.loads(run("verify", "--rebuild", "--json"))
+    assert found["server"]["head"] == head.hash
+
+
+def test_keys_can_be_elsewhere(run: Run, tmp_path: Path) -> None:
+    run("set-budget", *ACCOUNT, "--queries", "3", "--keys", "safe")
+    assert (tmp_path / "safe" / "server.key").exists()
+    assert not (tmp_path / "labctl-ledger-keys").exists()
+    with pytest.raises(RecordError, match=r"server\.key is gone"):
+        run("verify")
+    assert json.loads(run("verify", "--keys", "safe", "--json"))["verified"] is True
