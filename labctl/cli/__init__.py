@@ -146,6 +146,12 @@ def _add_leakage(name: str) -> None:
     app.command(name)(leakage.leakage)
 
 
+def _add_ledger(name: str) -> None:
+    from labctl.cli import ledger
+
+    app.add_typer(ledger.app, name=name)
+
+
 def _add_train(name: str) -> None:
     from labctl.cli import train
 
@@ -182,6 +188,30 @@ def _add_replay(name: str) -> None:
     app.command(name, context_settings=record.CONTEXT)(record.replay)
 
 
+def _add_false_alarms(name: str) -> None:
+    from labctl.cli import false_alarms
+
+    app.command(name)(false_alarms.false_alarms)
+
+
+def _add_sweep(name: str) -> None:
+    from labctl.cli import sweep
+
+    app.command(name)(sweep.sweep)
+
+
+def _add_plan(name: str) -> None:
+    from labctl.cli import plan
+
+    app.command(name)(plan.plan)
+
+
+def _add_label_attack(name: str) -> None:
+    from labctl.cli import label
+
+    app.command(name)(label.label_attack)
+
+
 _COMMANDS = {
     "demo": _add_demo,
     "infer": _add_infer,
@@ -189,7 +219,12 @@ _COMMANDS = {
     "calibrate": _add_calibrate,
     "calibration": _add_calibration,
     "leakage": _add_leakage,
+    "ledger": _add_ledger,
     "train": _add_train,
+    "false-alarms": _add_false_alarms,
+    "sweep": _add_sweep,
+    "plan": _add_plan,
+    "label-attack": _add_label_attack,
     "station": _add_station,
     "instruments": _add_instruments,
     "sim": _add_sim,

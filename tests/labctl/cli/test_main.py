@@ -20,13 +20,18 @@ COMMANDS = {
     "calibrate",
     "calibration",
     "demo",
+    "false-alarms",
     "infer",
     "instruments",
+    "label-attack",
     "leakage",
+    "ledger",
+    "plan",
     "record",
     "replay",
     "sim",
     "station",
+    "sweep",
     "train",
 }
 

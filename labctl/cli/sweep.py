@@ -1,0 +1,205 @@
+"""`labctl sweep`: a grid of settings, here, in processes or on a cluster, into one results file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labctl.cli import output
+from labctl.cli.choices import DEFAULT_RUNS
+from labctl.errors import LabctlError, SettingError
+from labctl.sweep.results_file import Record, read_results
+from labctl.sweep.run import Plan, estimate_s, plan, run_sweep
+from labctl.sweep.summary import Average, Figure, averages, spoken, write_csv
+from labctl.sweep.sweep_file import Sweep, read_sweep
+from labctl.sweep.workers import OpenWorkers, cluster, here, processes
+
+_MOST_ROWS = 40
+_MOST_FAILURES = 5
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="Sweep file (TOML).", metavar="FILE")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results file, continued if it exists (default: labctl-runs/FILE.jsonl)."
+        ),
+    ] = None,
+    processes_: Annotated[
+        int | None, typer.Option("--processes", help="Local processes (default: this one).")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, as tcp://host:8786.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the file, count points, estimate the time.")
+    ] = False,
+    no_run: Annotated[
+        bool, typer.Option("--no-run", help="Run nothing; tell what the results file holds.")
+    ] = False,
+    mix_versions: Annotated[
+        bool, typer.Option("--mix-versions", help="Keep points that other code has computed.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write a row per point to this file.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw --y against --x (PNG).")] = None,
+    x: Annotated[
+        str | None, typer.Option(help="Axis along the figure (default: the first).")
+    ] = None,
+    y: Annotated[str | None, typer.Option(help="Value that the figure shows.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run a grid of settings; the same command goes on where a killed one stopped."""
+    if processes_ is not None and scheduler is not None:
+        raise SettingError("--processes", processes_, "left out with --scheduler")
+    if dry_run and no_run:
+        raise SettingError("--dry-run", True, "left out with --no-run")
+    read = read_sweep(file)
+    drawing = _figure(read, figure, x, y)
+    path = out if out is not None else DEFAULT_RUNS / f"{file.stem}.jsonl"
+    todo = plan(read, path, mix_versions=mix_versions or no_run)
+    if dry_run:
+        _announce(read, todo, path, processes_ or 1, json)
+        return
+    if todo.remaining and not no_run:
+        _run(read, todo, path, _workers(processes_, scheduler))
+    records = read_results(path).of(read)
+    if csv is not None:
+        write_csv(csv, read, records)
+    if drawing is not None:
+        drawing.draw(read, records)
+    _tell(read, records, todo, path, json)
+    _require_success(read, records, no_run)
+
+
+def _workers(count: int | None, scheduler: str | None) -> OpenWorkers:
+    if scheduler is not None:
+        return cluster(scheduler)
+    return here if count is None else processes(count)
+
+
+def _figure(sweep: Sweep, path: Path | None, x: str | None, y: str | None) -> Figure | None:
+    if path is None:
+        for name, given in (("--x", x), ("--y", y)):
+            if given is not None:
+                raise SettingError(name, given, "left out without --figure")
+        return None
+    figure = Figure(path, x or next(iter(sweep.axes), ""), y or sweep.task.headline[0])
+    figure.check(sweep)
+    return figure
+
+
+def _run(sweep: Sweep, todo: Plan, path: Path, workers: OpenWorkers) -> None:
+    try:
+        with output.progress(sweep.name, len(todo.remaining), "points") as advance:
+            run_sweep(
+                sweep,
+                todo.remaining,
+                path,
+                workers,
+                on_point=lambda: advance(1),
+                on_step=output.say_step,
+            )
+    except KeyboardInterrupt as stopped:
+        done = sum(record.values is not None for record in read_results(path).of(sweep).values())
+        stopped.add_note(
+            f"{done} of {len(sweep.points)} points are in {path}; the same command goes on"
+        )
+        raise
+
+
+def _announce(sweep: Sweep, todo: Plan, path: Path, workers: int, json: bool) -> None:
+    """Tell what a run would do."""
+    alone_s = estimate_s(sweep, todo, path)
+    values = {
+        **_counts(sweep, todo.done, todo.failed, path),
+        "remaining": len(todo.remaining),
+        "workers": workers,
+        "estimate_s": alone_s / workers,
+    }
+    if json:
+        output.print_json(values)
+        return
+    output.facts(
+        f"Sweep {sweep.name}: {sweep.task.name} over {', '.join(sweep.axes) or 'one setting'}",
+        {
+            "points": f"{len(sweep.points)}, {todo.done} of them done, {todo.failed} failed",
+            "to run": str(len(todo.remaining)),
+            "time": f"about {_duration(alone_s / workers)} with {workers} at a time",
+            "results": str(path),
+        },
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100.0:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60.0:.0f} min" if seconds < 6000.0 else f"{seconds / 3600.0:.1f} h"
+
+
+def _counts(sweep: Sweep, done: int, failed: int, path: Path) -> dict[str, Any]:
+    return {
+        "name": sweep.name,
+        "task": sweep.task.name,
+        "axes": list(sweep.axes),
+        "points": len(sweep.points),
+        "done": done,
+        "failed": failed,
+        "results": str(path),
+        "assumptions": list(sweep.assumptions),
+    }
+
+
+def _tell(sweep: Sweep, records: Mapping[str, Record], todo: Plan, path: Path, json: bool) -> None:
+    """Tell what the results file holds."""
+    failures = [record.error for record in records.values() if record.error is not None]
+    done = len(records) - len(failures)
+    kernels = sorted({record.blas for record in records.values() if record.blas})
+    if json:
+        values = {"reused": todo.done, "failures": failures[:_MOST_FAILURES], "blas": kernels}
+        output.print_json({**_counts(sweep, done, len(failures), path), **values})
+        return
+    columns = {name: averages(sweep, records, name) for name in sweep.task.headline}
+    rows = _rows(sweep, columns)
+    output.table(
+        f"Sweep {sweep.name}: {done} of {len(sweep.points)} points",
+        [*sweep.axes, *columns],
+        rows[:_MOST_ROWS],
+    )
+    if len(rows) > _MOST_ROWS:
+        output.people.print(
+            f"and {len(rows) - _MOST_ROWS} more: --csv writes them all", style="dim"
+        )
+    if len(kernels) > 1:
+        output.people.print(
+            f"computed by different BLAS kernels, last bits may differ: {'; '.join(kernels)}"
+        )
+    output.people.print("assumes: " + "; ".join(sweep.assumptions), style="dim")
+    output.people.print(f"results: {path}")
+
+
+def _rows(sweep: Sweep, columns: Mapping[str, list[Average]]) -> list[list[str]]:
+    """Return a row for each setting that has a value: its axes, then value ± standard error."""
+    found: dict[tuple[Any, ...], dict[str, str]] = {}
+    for name, column in columns.items():
+        for average in column:
+            error = average.standard_error
+            spread = "" if not error else f" ± {output.number(error, 2)}"
+            row = found.setdefault(tuple(average.axes.values()), {})
+            row[name] = output.number(average.mean) + spread
+    return [
+        [*(spoken(value) for value in axes), *(row.get(name, "–") for name in columns)]
+        for axes, row in found.items()
+    ]
+
+
+def _require_success(sweep: Sweep, records: Mapping[str, Record], no_run: bool) -> None:
+    failures = [record.error for record in records.values() if record.error is not None]
+    if failures and not no_run:
+        raise LabctlError(
+            f"{len(failures)} of {len(sweep.points)} points failed, the first: {failures[0]}; "
+            "the same command tries them again"
+        )
