@@ -85,11 +85,23 @@ def fetch_training_images(
     folder: where to keep them; default is the user's cache folder. mirrors: base addresses, tried
     in turn. Raises UsageError when pooch is not installed, DatasetError when no mirror delivers.
     """
+    return load_images(fetch_files("mnist", TRAINING_FILES_SHA256, mirrors, folder), "train")
+
+
+def fetch_files(
+    name: str, files: Mapping[str, str], mirrors: Sequence[str], folder: Path | None = None
+) -> Path:
+    """Download what is not there yet, each file checked by its sha256; return the folder.
+
+    name: of the folder in the user's cache, unless `folder` is given. files: sha256 by file name.
+    mirrors: base addresses, tried in turn. Raises UsageError when pooch is not installed,
+    DatasetError when no mirror delivers.
+    """
     pooch = _pooch()
-    target = folder if folder is not None else Path(pooch.os_cache("labctl")) / "mnist"
-    for name, sha256 in TRAINING_FILES_SHA256.items():
-        _download(pooch, target, name, sha256, mirrors)
-    return load_images(target, "train")
+    target = folder if folder is not None else Path(pooch.os_cache("labctl")) / name
+    for file, sha256 in files.items():
+        _download(pooch, target, file, sha256, mirrors)
+    return target
 
 
 def _pooch() -> Any:

@@ -1,22 +1,44 @@
-"""What several commands ask the same way: images, assumptions, where runs go."""
+"""What several commands ask the same way: data, assumptions, where runs go."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from labctl.data.mnist import LabelledImages, load_images, load_test_images
+from labctl.data.mnist import LabelledImages
+from labctl.data.tasks import is_task, part_to_classify, require_there, task_of
 from labctl.errors import SettingError
 from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.training_data import Dataset, load_dataset
 
 DEFAULT_RUNS = Path("labctl-runs")
 
 
-def images_of(folder: Path | None, count: int) -> LabelledImages:
-    """Return the first `count` test images, of a folder or of the shipped MNIST set."""
-    available = load_images(folder, "test") if folder is not None else load_test_images()
+def images_of(data: str | Path | None, count: int | None) -> LabelledImages:
+    """Return the first `count` test images, or all for None.
+
+    data: a folder of idx files, a task's name, or None for the shipped MNIST set.
+    """
+    available = part_to_classify(data)
+    if count is None:
+        return available
     if not 1 <= count <= len(available.labels):
         raise SettingError("images", count, f"1 to {len(available.labels)}")
     return LabelledImages(available.images[:count], available.labels[:count])
+
+
+def dataset_of(data: str | Path | None, scale: float | None) -> Dataset:
+    """Return what to learn from and to test on.
+
+    data: a file or folder (see `load_dataset`), a task's name, or None for MNIST. scale: for files
+    of values alone.
+    """
+    if data is not None and not is_task(data):
+        require_there(data)
+        return load_dataset(Path(data), scale)
+    if scale is not None:
+        raise SettingError("scale", scale, "given with --data, a file of values")
+    task = task_of("mnist" if data is None else str(data))
+    return Dataset(task.train(), task.test(), task.class_names, task.square_pictures)
 
 
 def assumptions(loss: Trust, noise: Trust) -> Assumptions:

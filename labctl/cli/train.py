@@ -1,21 +1,35 @@
-"""`labctl train`: train a bias-free network, with the protocol's noise in the loop or without."""
+"""`labctl train`: train a bias-free network with the protocol's noise in the loop or without."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from labctl.cli import output
-from labctl.data.mnist import fetch_training_images, load_images, load_test_images
-from labctl.data.models import save_network
+from labctl.cli.choices import dataset_of
+from labctl.data.mnist import LabelledImages
+from labctl.data.models import Network, save_network
 from labctl.errors import SettingError, UsageError
-from labctl.protocols import training
-from labctl.protocols.training import RECIPES, EpochReport, TrainingSettings
+from labctl.protocols.training import EpochReport, Training
+from labctl.protocols.training_data import Dataset, held_out_split
+from labctl.protocols.training_evaluation import (
+    SIGNAL_TO_NOISE,
+    confusion,
+    measured_accuracies,
+    with_accuracies,
+)
+from labctl.protocols.training_report import TrainingReport, check_report_path, write_report
+from labctl.protocols.training_settings import RECIPES, TrainingSettings
+from labctl.safety import interruptible, uninterrupted
+
+_CHECKPOINT_EVERY_S = 60.0
 
 
 class Recipe(StrEnum):
@@ -23,6 +37,8 @@ class Recipe(StrEnum):
 
     REFERENCE = "reference"
     NOISE_AWARE = "noise-aware"
+    FEW_ROWS = "few-rows"
+    MANY_ROWS = "many-rows"
 
 
 def train(
@@ -30,93 +46,298 @@ def train(
     recipe: Annotated[Recipe, typer.Option(help="Start from this recipe.")] = Recipe.NOISE_AWARE,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder with idx training (and test) images; default: fetch MNIST."),
+        typer.Option(help="Folder of idx files, .npz or .csv; default: fetch MNIST."),
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Divide the values of .npz or .csv images by this.")
     ] = None,
     hidden: Annotated[
         str | None, typer.Option(help="Hidden widths, comma-separated (default: the recipe's).")
     ] = None,
     signal_to_noise: Annotated[
-        float | None, typer.Option("--signal-to-noise", "-F", help="F to train at.")
+        str | None,
+        typer.Option(
+            "--signal-to-noise", "-F", help="F to train at; LOW:HIGH draws one per image; none."
+        ),
+    ] = None,
+    technical_noise: Annotated[
+        float | None,
+        typer.Option(help="Extra variance of each value, in units of the noise that F counts."),
+    ] = None,
+    weight_bits: Annotated[
+        int | None, typer.Option(help="Bits of the modulator's drive (default: not rounded).")
+    ] = None,
+    value_bits: Annotated[
+        int | None, typer.Option(help="Bits of the client's digitizer (default: not rounded).")
+    ] = None,
+    value_range: Annotated[
+        float | None, typer.Option(help="Digitizer's range: ± so many standard deviations.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's largest step.")] = None,
+    max_shift_px: Annotated[
+        float | None, typer.Option(help="Move pictures at random by up to so many pixels.")
+    ] = None,
+    peak_limit: Annotated[
+        float | None, typer.Option(help="Cut weights at so many times their layer's RMS.")
+    ] = None,
+    averaging: Annotated[
+        float | None, typer.Option(help="Memory per step of the mean of the weights (0: none).")
+    ] = None,
+    held_out: Annotated[
+        float | None, typer.Option(help="Share of the images to measure on, not to learn from.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="End after so many epochs without gain on held-out images.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed: same seed, same machine, same bits.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a report: .html, .png or .json.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train a network (extra `train`); the recipes reproduce the shipped ones from their seed."""
-    if output_file.suffix != ".safetensors":
-        raise SettingError("output file", str(output_file), "a path that ends with .safetensors")
-    if output_file.exists():
-        raise UsageError(f"{output_file} exists already: choose another name")
-    if not output_file.parent.is_dir():
-        raise UsageError(f"{output_file.parent}: no such folder; must be there to write into")
-    images = load_images(data, "train") if data is not None else fetch_training_images()
-    settings = _settings(
-        RECIPES[recipe], hidden, signal_to_noise, epochs, seed, images.images.shape[1]
-    )
+    _check_output(output_file)
+    if report is not None:
+        check_report_path(report)
+    dataset = dataset_of(data, scale)
+    changes = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "max_shift_px": max_shift_px,
+        "peak_limit": peak_limit,
+        "averaging": averaging,
+        "held_out": held_out,
+        "patience": patience,
+        "seed": seed,
+    }
+    channel = {
+        "technical_noise": technical_noise,
+        "weight_bits": weight_bits,
+        "value_bits": value_bits,
+        "value_range": value_range,
+    }
+    settings = _settings(RECIPES[recipe], dataset, hidden, signal_to_noise, changes, channel)
+    what, images = _to_measure(dataset, settings)
     started = time.perf_counter()
-    with output.progress("training", settings.epochs, "epochs") as advance:
-
-        def tell(report: EpochReport) -> None:
-            advance(1)
-            output.say_step(
-                f"epoch {report.epoch}/{report.epochs}: loss {report.loss:.4f}, "
-                f"training accuracy {report.accuracy:.2%}"
-            )
-
-        network = training.train(settings, images.images, images.labels, tell, output_file.stem)
-    seconds = time.perf_counter() - started
-    test = load_images(data, "test") if data is not None else load_test_images()
-    network = training.with_measured_accuracy(network, test.images, test.labels)
-    save_network(network, output_file)
-    accuracies = {
-        name.removeprefix("accuracy "): value
-        for name, value in network.provenance.items()
-        if name.startswith("accuracy ")
-    }
-    values = {
-        "file": str(output_file),
-        "sha256": network.sha256,
-        "recipe": str(recipe),
-        "settings": {**asdict(settings), "sizes": list(settings.sizes)},
-        "test_accuracy": accuracies,
-        "seconds": seconds,
-    }
-    if json:
-        output.print_json(values)
-        return
-    output.facts(
-        f"Trained {' - '.join(map(str, settings.sizes))}",
-        {
-            "file": str(output_file),
-            "sha256": network.sha256,
-            **{f"test accuracy, {name}": value for name, value in sorted(accuracies.items())},
-            "time": f"{seconds:.0f} s",
-        },
+    training = Training(settings, dataset.train.images, dataset.train.labels)
+    _run(training, output_file, resume)
+    done = _report(
+        training.network(output_file.stem),
+        training,
+        dataset.class_names,
+        what,
+        images,
+        time.perf_counter() - started,
     )
+    save_network(done.network, output_file)
+    _checkpoint_of(output_file).unlink(missing_ok=True)
+    _partial_of(output_file).unlink(missing_ok=True)
+    if report is not None:
+        write_report(report, done)
+    if json:
+        output.print_json(_values(output_file, str(recipe), done, report))
+    else:
+        _tell(output_file, done, report)
+
+
+def _check_output(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise SettingError("output file", str(path), "a path that ends with .safetensors")
+    if path.exists():
+        raise UsageError(f"{path} exists already: choose another name")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent}: no such folder; must be there to write into")
 
 
 def _settings(
     recipe: TrainingSettings,
+    dataset: Dataset,
     hidden: str | None,
-    signal_to_noise: float | None,
-    epochs: int | None,
-    seed: int | None,
-    inputs: int,
+    signal_to_noise: str | None,
+    changes: Mapping[str, Any],
+    channel: Mapping[str, Any],
 ) -> TrainingSettings:
-    """Return the recipe with what the user asked otherwise."""
-    widths = recipe.sizes[1:-1]
-    if hidden is not None:
-        try:
-            widths = tuple(int(part) for part in hidden.split(",") if part.strip())
-        except ValueError as error:
-            raise SettingError("hidden", hidden, "whole numbers with commas, as 256,128") from error
-    changed = replace(recipe, sizes=(inputs, *widths, recipe.sizes[-1]))
+    """Return the recipe with what the user asked otherwise, and what the data ask for."""
+    widths = recipe.sizes[1:-1] if hidden is None else _widths(hidden)
+    asked: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    if dataset.test is None:
+        asked.setdefault("held_out", 0.1)
+    if not dataset.square_pictures:
+        asked.setdefault("max_shift_px", 0.0)
     if signal_to_noise is not None:
-        changed = replace(changed, signal_to_noise=signal_to_noise)
-    if epochs is not None:
-        changed = replace(changed, epochs=epochs)
-    if seed is not None:
-        changed = replace(changed, seed=seed)
-    return changed
+        asked["signal_to_noise"] = _ratio(signal_to_noise)
+    own = {name: value for name, value in channel.items() if value is not None}
+    asked["channel"] = replace(recipe.channel, **own)
+    settings = replace(recipe, sizes=(dataset.inputs, *widths, dataset.classes), **asked)
+    if "averaging" in asked:
+        return settings
+    return settings.with_short_average(len(dataset.train.labels))
+
+
+def _widths(hidden: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in hidden.split(",") if part.strip())
+    except ValueError as error:
+        raise SettingError("hidden", hidden, "whole numbers with commas, as 256,128") from error
+
+
+def _ratio(text: str) -> float | tuple[float, float] | None:
+    if text.strip().lower() == "none":
+        return None
+    low, colon, high = text.partition(":")
+    try:
+        return (float(low), float(high)) if colon else float(low)
+    except ValueError as error:
+        valid = "a number, a range such as 0.1:0.4, or none"
+        raise SettingError("signal_to_noise", text, valid) from error
+
+
+def _to_measure(dataset: Dataset, settings: TrainingSettings) -> tuple[str, LabelledImages]:
+    """Return the images that the network did not see, and what they are in words."""
+    if dataset.test is not None:
+        return "test images", dataset.test
+    train = dataset.train
+    if settings.held_out == 0:
+        raise SettingError("held_out", 0.0, "above 0 where there are no test images to measure on")
+    _, held_out = held_out_split(settings.seed, settings.held_out, len(train.labels))
+    return "held-out images", LabelledImages(train.images[held_out], train.labels[held_out])
+
+
+def _checkpoint_of(path: Path) -> Path:
+    return path.with_suffix(".checkpoint")
+
+
+def _partial_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-partial.safetensors")
+
+
+def _run(training: Training, path: Path, resume: bool) -> None:
+    """Train to the end; every minute and on Ctrl-C keep what is done."""
+    checkpoint = _checkpoint_of(path)
+    if resume:
+        training.resume(checkpoint)
+    elif checkpoint.exists():
+        raise UsageError(
+            f"{checkpoint} is left of an interrupted run: go on with --resume, or remove it"
+        )
+    saved = time.monotonic()
+    epochs = training.settings.epochs
+    with interruptible() as check, output.progress("training", epochs, "epochs") as advance:
+        advance(len(training.reports))
+        try:
+            for report in training.run():
+                advance(1)
+                output.say_step(_spoken(report))
+                check()
+                if time.monotonic() - saved > _CHECKPOINT_EVERY_S:
+                    training.save(checkpoint)
+                    saved = time.monotonic()
+        except KeyboardInterrupt as interruption:
+            with uninterrupted():
+                interruption.add_note(_keep(training, path))
+            raise
+
+
+def _keep(training: Training, path: Path) -> str:
+    """Write the checkpoint and the network so far; return in words what was done."""
+    if not training.reports:
+        return "before the end of the first epoch: nothing was written"
+    training.save(_checkpoint_of(path))
+    partial = _partial_of(path)
+    save_network(training.network(partial.stem), partial, overwrite=True)
+    return (
+        f"{len(training.reports)} of {training.settings.epochs} epochs done: network so far in "
+        f"{partial}, go on with --resume"
+    )
+
+
+def _spoken(report: EpochReport) -> str:
+    text = (
+        f"epoch {report.epoch}/{report.epochs}: loss {report.loss:.4f}, "
+        f"accuracy {report.accuracy:.2%}"
+    )
+    if report.held_out_loss is None or report.held_out_accuracy is None:
+        return text
+    held_out = f"held out: {report.held_out_loss:.4f}, {report.held_out_accuracy:.2%}"
+    return f"{text}; {held_out}{' (best)' if report.best else ''}"
+
+
+def _report(
+    network: Network,
+    training: Training,
+    class_names: tuple[str, ...],
+    what: str,
+    data: LabelledImages,
+    seconds: float,
+) -> TrainingReport:
+    """Measure the network, and return it with all that is known about it."""
+    settings = training.settings
+    point, channel = settings.working_point, settings.channel
+    ratios = sorted({*SIGNAL_TO_NOISE, point} - {math.inf})
+    pictures = (network, data.images, data.labels)
+    measured = measured_accuracies(*pictures, ratios, channel=channel)
+    return TrainingReport(
+        network=with_accuracies(network, measured),
+        settings=settings,
+        epochs=training.reports,
+        measured_on=f"{len(data.labels)} {what}",
+        accuracies=measured,
+        confusion=confusion(*pictures, point, 0, channel),
+        confusion_signal_to_noise=point,
+        class_names=class_names,
+        seconds=seconds,
+    )
+
+
+def _values(path: Path, recipe: str, done: TrainingReport, report: Path | None) -> dict[str, Any]:
+    network = done.network
+    return {
+        "file": str(path),
+        "sha256": network.sha256,
+        "recipe": recipe,
+        "settings": {**asdict(done.settings), "sizes": list(network.sizes)},
+        "epochs_done": len(done.epochs),
+        "measured_on": done.measured_on,
+        "test_accuracy": {
+            name.removeprefix("accuracy "): value
+            for name, value in network.provenance.items()
+            if name.startswith("accuracy ")
+        },
+        "report": None if report is None else str(report),
+        "seconds": done.seconds,
+    }
+
+
+def _tell(path: Path, done: TrainingReport, report: Path | None) -> None:
+    network = done.network
+    output.facts(
+        f"Trained {' - '.join(map(str, network.sizes))}",
+        {
+            "file": str(path),
+            "sha256": network.sha256,
+            "epochs done": network.provenance["epochs done"],
+            "time": f"{done.seconds:.0f} s",
+            **({} if report is None else {"report": str(report)}),
+        },
+    )
+    output.table(
+        f"Accuracy on {done.measured_on}",
+        ["F", "accuracy", "± standard error"],
+        [
+            [
+                "no noise" if point.signal_to_noise == math.inf else f"{point.signal_to_noise:g}",
+                f"{point.accuracy:.2%}",
+                f"{point.standard_error:.2%}",
+            ]
+            for point in done.accuracies
+        ],
+        numeric=True,
+    )

@@ -22,7 +22,11 @@ from labctl.protocols.settings import Sampling, SessionSettings, VerificationSet
     [
         ("reference", 4.0, 2.0, 0.965, 0.0438, 0.51),
         ("noise-aware", 0.57, 1.3, 0.965, 0.005, 0.19),
-        ("noise-aware", 7.5, 1.02, 0.96, 0.005, 0.0025),
+        ("noise-aware", 7.5, 1.02, 0.965, 0.005, 0.0025),
+        ("noise-aware", 0.38, 1.3, 0.96, 0.0028, 0.19),
+        ("few-rows", 1.14, 1.3, 0.96, 0.02, 0.07),
+        ("few-rows", 15.0, 1.02, 0.96, 0.0235, 0.0008),
+        ("many-rows", 0.19, 1.3, 0.957, 0.0015, 0.34),
     ],
 )
 def test_accuracy_and_leakage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import struct
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from labctl.cli import output
 from labctl.data.models import load_network
 
 Result = subprocess.CompletedProcess[str]
@@ -37,6 +39,18 @@ def lessons(tmp_path: Path) -> str:
     return "lessons"
 
 
+@pytest.fixture
+def own_csv(tmp_path: Path) -> str:
+    """Write 200 lines of a label and five values of 0 to 9, of which one tells the class."""
+    random = np.random.default_rng(8)
+    labels = np.arange(200) % 3
+    values = random.integers(0, 5, (200, 5))
+    values[np.arange(200), labels] = 9
+    lines = [",".join(map(str, row)) for row in np.column_stack((labels, values))]
+    (tmp_path / "own.csv").write_text("\n".join(["class,a,b,c,d,e", *lines]), encoding="utf-8")
+    return "own.csv"
+
+
 @needs_training
 def test_a_network_is_trained_written_and_described(
     lessons: str, tmp_path: Path, run_here: Callable[..., Result]
@@ -52,7 +66,69 @@ def test_a_network_is_trained_written_and_described(
     assert found["settings"]["sizes"] == [16, 12, 10]
     assert (found["settings"]["seed"], found["settings"]["epochs"]) == (3, 2)
     assert found["settings"]["signal_to_noise"] == 2.0
+    assert (found["measured_on"], found["epochs_done"]) == ("20 test images", 2)
     assert len(found["test_accuracy"]) >= 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lessons", "net.safetensors"]
+
+
+@needs_training
+def test_own_data_are_trained_on_with_the_hardware_in_the_loop_and_reported(
+    own_csv: str, tmp_path: Path, run_here: Callable[..., Result]
+) -> None:
+    """Without images to test on a share is held out; values of 0 to 9 need a scale."""
+    options = ("--data", own_csv, "--scale", "9", "--hidden", "8", "-F", "1:4", "--epochs", "40")
+    hardware = ("--technical-noise", "0.1", "--weight-bits", "6", "--value-bits", "8")
+    more = ("--patience", "2", "--batch-size", "20", "--learning-rate", "0.05")
+    result = run_here("train", "net.safetensors", *options, *hardware, *more, "--report", "r.json")
+    assert result.returncode == 0, result.stderr
+    assert "Accuracy on 20 held-out images" in result.stdout
+    found = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert found["sizes"] == [5, 8, 3]
+    assert found["sha256"] == load_network(tmp_path / "net.safetensors").sha256
+    settings = found["settings"]
+    assert settings["signal_to_noise"] == [1.0, 4.0]
+    assert (settings["held_out"], settings["max_shift_px"]) == (0.1, 0.0)
+    assert settings["channel"]["value_bits"] == 8
+    assert found["confusion_signal_to_noise"] == 2.0
+    best = min(epoch["held_out_loss"] for epoch in found["epochs"])
+    kept = [epoch["epoch"] for epoch in found["epochs"] if epoch["held_out_loss"] == best]
+    assert (
+        found["provenance"]["epochs done"] == f"{len(found['epochs'])}, weights of epoch {kept[0]}"
+    )
+
+
+@needs_training
+def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
+    lessons: str, tmp_path: Path, run_here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--data", lessons, "--hidden", "6", "--epochs", "4", "--seed", "2")
+    assert run_here("train", "through.safetensors", *options).returncode == 0
+    steps = 0
+
+    def interrupting(step: str) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(output, "say_step", interrupting)
+        result = run_here("train", "net.safetensors", *options)
+    assert result.returncode == 130
+    assert result.stderr == (
+        "interrupted (2 of 4 epochs done: network so far in net-partial.safetensors, "
+        "go on with --resume)\n"
+    )
+    assert load_network(tmp_path / "net-partial.safetensors").sizes == (16, 6, 10)
+    again = run_here("train", "net.safetensors", *options)
+    assert "net.checkpoint is left of an interrupted run: go on with --resume" in again.stderr
+    changed = run_here("train", "net.safetensors", *options, "--resume", "-F", "1")
+    assert "checkpoint of other settings (signal_to_noise 0.2 there, 1.0 here)" in changed.stderr
+    assert run_here("train", "net.safetensors", *options, "--resume").returncode == 0
+    found = load_network(tmp_path / "net.safetensors").sha256
+    assert found == load_network(tmp_path / "through.safetensors").sha256
+    left = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
+    assert left == ["net.safetensors", "through.safetensors"]
 
 
 @needs_training
@@ -74,9 +150,9 @@ def test_the_trained_network_runs(
     [
         (["net.npz"], "'net.npz': must be a path that ends with .safetensors"),
         (["net"], "'net': must be a path that ends with .safetensors"),
-        (["net.safetensors", "--data", "absent"], "absent: no such folder"),
+        (["net.safetensors", "--data", "absent"], "absent: no such file or folder"),
         (["net.safetensors", "--data", "pictures"], "pictures: no images file"),
-        (["net.safetensors", "--recipe", "best"], "'reference', 'noise-aware'"),
+        (["net.safetensors", "--recipe", "best"], "'reference', 'noise-aware', 'few-rows'"),
         (["net.safetensors", "--data", "lessons", "--hidden", "a,b"], "whole numbers with commas"),
         (["net.safetensors", "--data", "lessons", "--hidden", "0"], "0"),
         (["net.safetensors", "--data", "lessons", "--hidden", "-3"], "-3"),
@@ -84,9 +160,30 @@ def test_the_trained_network_runs(
         (["net.safetensors", "--data", "lessons", "--seed", "-1"], "seed = -1: must be"),
         (["net.safetensors", "--data", "lessons", "-F", "0"], "signal_to_noise = 0.0: must be"),
         (["net.safetensors", "--data", "lessons", "-F", "nan"], "signal_to_noise = nan: must be"),
+        (["net.safetensors", "--data", "lessons", "-F", "a:b"], "a range such as 0.1:0.4, or none"),
+        (["net.safetensors", "--data", "lessons", "-F", "1:2:3"], "a range such as 0.1:0.4"),
+        (["net.safetensors", "--data", "lessons", "-F", "2:1"], "lowest and highest F"),
+        (["net.safetensors", "--data", "lessons", "--scale", "2"], "scale = 2.0: must be None"),
+        (["net.safetensors", "--data", "lessons", "--patience", "2"], "patience = 2: must be None"),
+        (["net.safetensors", "--data", "lessons", "--weight-bits", "1"], "weight_bits = 1: must"),
+        (["net.safetensors", "--data", "lessons", "--batch-size", "401"], "must be at most 400"),
+        (
+            ["net.safetensors", "--data", "lessons", "--resume"],
+            "net.checkpoint: no such checkpoint",
+        ),
+        (
+            ["net.safetensors", "--data", "lessons", "--report", "r.pdf"],
+            "report = 'r.pdf': must be",
+        ),
+        (["net.safetensors", "--data", "lessons", "--report", "a/r.png"], "a: no such folder"),
+        (["net.safetensors", "--data", "own.csv"], "values run from 0 to 9; must be in [0, 1]"),
+        (
+            ["net.safetensors", "--data", "own.csv", "--scale", "9", "--held-out", "0"],
+            "held_out = 0.0: must be above 0 where there are no test images",
+        ),
     ],
 )
-@pytest.mark.usefixtures("lessons", "pictures")
+@pytest.mark.usefixtures("lessons", "pictures", "own_csv")
 def test_what_cannot_be_trained_is_refused_and_nothing_is_written(
     arguments: list[str], told: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
