@@ -16,9 +16,11 @@ from labctl.errors import InstrumentError
 
 Result = subprocess.CompletedProcess[str]
 COMMANDS = {
+    "attack",
     "blocks",
     "calibrate",
     "calibration",
+    "countermeasures",
     "demo",
     "false-alarms",
     "infer",
@@ -29,6 +31,7 @@ COMMANDS = {
     "plan",
     "record",
     "replay",
+    "reproduce",
     "sim",
     "station",
     "sweep",

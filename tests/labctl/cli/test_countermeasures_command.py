@@ -1,0 +1,50 @@
+"""`labctl countermeasures`: every countermeasure's effect at a setting, a quota, a figure."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Result = subprocess.CompletedProcess[str]
+
+
+def test_effects_as_json_and_a_figure(run_here: Callable[..., Result], tmp_path: Path) -> None:
+    result = run_here(
+        "countermeasures", "--images", "20", "--json", "--figure", str(tmp_path / "seen.png")
+    )
+    assert result.returncode == 0
+    found = json.loads(result.stdout)
+    effects = {(one["countermeasure"], one["figure"]): one for one in found["effects"]}
+    repeats = effects["permutation", "correlation with one input's values, 1000 repeats"]
+    assert repeats["without"] > 0.99
+    assert repeats["with_it"] < 0.6
+    bits = effects["1 decoy", "bit per weight"]
+    assert bits["without"] == pytest.approx(0.0039, abs=5e-5)
+    assert bits["without"] < bits["with_it"] < 2 * bits["without"]
+    ratio = effects["10 sends of mu/10", "F"]
+    assert ratio["without"] == pytest.approx(ratio["with_it"])
+    assert found["quota"]["queries"] == found["quota"]["by_bits"] == 255
+    assert any("loss untrusted" in sentence for sentence in found["assumptions"])
+    assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--images", "0"], "images"),
+        (["--images", "9999"], "images"),
+        (["--gain", "1"], "gain"),
+        (["--mu", "0"], "mean_photons"),
+        (["--images", "1", "--correlation-limit", "1"], "correlation"),
+        (["--images", "1", "--bits-limit", "0"], "bits_limit"),
+        (["--seed", "-1"], "seed"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    arguments: list[str], complaint: str, refused: Callable[..., str]
+) -> None:
+    assert complaint in refused("countermeasures", *arguments)
