@@ -22,6 +22,7 @@ from labctl.data.models import Network
 from labctl.data.run_file import RunFileWriter, new_run_path
 from labctl.errors import BudgetError, SettingError
 from labctl.instruments.equipment import Equipment
+from labctl.protocols.client_guard import ClientGuard, PowerLimit, PowerMonitor
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Leakage
 from labctl.protocols.ledger.charges import Basis
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 _PACKAGES = ("numpy", "scipy", "h5py", "pyvisa")
 _BATCH = {Sampling.MEASURED: 512, Sampling.ALL: 32}
 RAW_IMAGES = 2
+# Weights of 8 times their RMS make a mode 64 times as bright as the mean; no row exceeds that much.
+_PEAK_RATIO = 100.0
 _PREDICTIONS = 16
 
 
@@ -389,7 +392,7 @@ def _opened(
 ) -> Iterator[_Run]:
     if request.link is LinkLevel.MODE:
         settings = _settings(request)
-        session = Session(request.network, settings, ModeLink(settings))
+        session = Session(request.network, settings, ModeLink(settings), guard=_guard_of(settings))
         yield _Run(settings, session, None, _Raw())
         return
     if request.station is None:
@@ -412,6 +415,13 @@ def _opened(
         session = Session(request.network, settings, link)
         link.prepare([session.server.light(layer) for layer in range(session.server.layers)])
         yield _Run(settings, session, station, raw, knowledge, server, link)
+
+
+def _guard_of(settings: SessionSettings) -> ClientGuard:
+    """Return the client's power monitor, which refuses light brighter than was agreed."""
+    arriving = settings.mean_photons * settings.leg_transmittance
+    limit = PowerLimit(arriving, peak_ratio=_PEAK_RATIO)
+    return ClientGuard(limit, PowerMonitor(), seed=settings.seed)
 
 
 def _calibrated(

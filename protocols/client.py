@@ -22,10 +22,18 @@ class Client:
     Where a row is sent in blocks, the receiver is set to each block's direction x_j/|x_j|, and the
     row's value is the sum of |x_j| times the block's value. The squares of the |x_j| add up to 1,
     so the sum has the signal and the noise of one value of the whole row.
+
+    signed: hidden neurons come with unknown signs; instead of rectified values y the next layer is
+    fed with y and |y|, next to each other.
     """
 
     def __init__(
-        self, sizes: tuple[int, ...], images: Floats, block_modes: int | None = None
+        self,
+        sizes: tuple[int, ...],
+        images: Floats,
+        block_modes: int | None = None,
+        *,
+        signed: bool = False,
     ) -> None:
         if images.ndim != 2 or images.shape[1] != sizes[0]:
             raise SettingError(
@@ -38,6 +46,7 @@ class Client:
         self._sizes = sizes
         self._activations = images
         self._block_modes = block_modes
+        self._signed = signed
         self._layer = 0
 
     def coefficients(self) -> Floats:
@@ -61,7 +70,7 @@ class Client:
     def receive(self, measured: Floats) -> Floats:
         """Take a layer's measured values (B, rows * blocks); return those of its rows (B, rows).
 
-        They go on to the next layer rectified, unless it is the last.
+        They go on to the next layer rectified (see `signed`), unless it is the last.
         """
         rows = self._sizes[self._layer + 1 :]
         if not rows:
@@ -79,8 +88,14 @@ class Client:
             values = np.einsum("irb,ib->ir", partial, self._lengths(blocks))
         self._layer += 1
         last = len(rows) == 1
-        self._activations = values if last else np.maximum(values, np.float32(0.0))
+        self._activations = values if last else self._activated(values)
         return values
+
+    def _activated(self, values: Floats) -> Floats:
+        """Return what a hidden layer's values (B, rows) feed into the next layer."""
+        if self._signed:
+            return np.concatenate([values, np.abs(values)], axis=1)
+        return np.maximum(values, np.float32(0.0))
 
     def classes(self) -> npt.NDArray[np.uint8]:
         """Return the class of each image, known to the client alone."""

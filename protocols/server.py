@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from labctl.data.models import Network
 from labctl.protocols.encoding import quadratures
 from labctl.protocols.evidence import LayerEvidence
@@ -10,7 +12,13 @@ from labctl.protocols.link import LayerLight, ReturnedLight
 
 
 class Server:
-    """Holds the network and the light it sent; nothing of a client's data or values."""
+    """Holds the network and the light it sent; nothing of a client's data or values.
+
+    `signed`: whether hidden neurons come with signs that the client cannot know, so that it has to
+    feed the next layer with values and magnitudes; public.
+    """
+
+    signed = False
 
     def __init__(
         self, network: Network, mean_photons: float, block_modes: int | None = None
@@ -19,7 +27,9 @@ class Server:
             LayerLight(index, quadratures(weights, mean_photons), block_modes)
             for index, weights in enumerate(network.layers)
         )
-        self._evidence = tuple(LayerEvidence(light) for light in self._light)
+        self._evidence: tuple[LayerEvidence, ...] = tuple(
+            LayerEvidence(light) for light in self._light
+        )
         self._sizes = network.sizes
 
     @property
@@ -38,6 +48,13 @@ class Server:
     def light(self, layer: int) -> LayerLight:
         """Return what is sent for a layer; the same for every query."""
         return self._light[layer]
+
+    def sent(self, layer: int, images: int) -> Iterator[tuple[slice, LayerLight]]:
+        """Yield what is sent for a layer to `images` images, and to which of them.
+
+        Layers come in order; check what returns of each light before asking for the next.
+        """
+        yield slice(0, images), self._light[layer]
 
     def check(self, layer: int, returned: ReturnedLight) -> None:
         """Compare one image's returned light of a layer with what was sent, and pool it."""

@@ -15,6 +15,8 @@ from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import Client
 from labctl.protocols.client_guard import ClientGuard
+from labctl.protocols.countermeasures.disguise import key_of_seed
+from labctl.protocols.countermeasures.disguised_server import DisguisedServer
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Leakage, leakage_of
 from labctl.protocols.link import Link, MonitoredLink, MonitorReading
@@ -63,7 +65,7 @@ class Session:
         self._monitored: MonitorReading | None = None
         self._link = link
         self._sizes = network.sizes
-        self.server = server or Server(network, settings.mean_photons, settings.block_modes)
+        self.server = server or _honest_server(network, settings)
         self._calibration: ReceiverCalibration | None = None
 
     def calibrate(self) -> ReceiverCalibration | None:
@@ -94,17 +96,24 @@ class Session:
             self._monitored = reading if before is None else before.pooled(reading)
 
     def _batch(self, first: int, images: Floats) -> Batch:
-        client = Client(self._sizes, images, self._settings.block_modes)
+        client = Client(self._sizes, images, self._settings.block_modes, signed=self.server.signed)
         measured = []
         for layer in range(self.server.layers):
-            light = self.server.light(layer)
-            exchange = self._link.exchange(light, client.coefficients())
+            measured.append(client.receive(self._exchanged(layer, client.coefficients())))
+        return Batch(first, client.classes(), tuple(measured))
+
+    def _exchanged(self, layer: int, coefficients: Floats) -> Floats:
+        """Send a layer to all images, have what returns checked; return the measured values."""
+        measured = []
+        for part, light in self.server.sent(layer, len(coefficients)):
+            exchange = self._link.exchange(light, coefficients[part])
             if self._guard is not None:
-                self._guard.check(light.layer, light.blocks, exchange.arriving, len(images))
+                frames = part.stop - part.start
+                self._guard.check(light.layer, light.blocks, exchange.arriving, frames)
             for returned in exchange.returned:
                 self.server.check(layer, returned)
-            measured.append(client.receive(exchange.measured))
-        return Batch(first, client.classes(), tuple(measured))
+            measured.append(exchange.measured)
+        return measured[0] if len(measured) == 1 else np.concatenate(measured)
 
     def verdict(self, expectation: Expectation | None = None) -> VerificationReport:
         """Judge all light returned so far; `expectation` defaults to that of the settings."""
@@ -178,3 +187,16 @@ class Session:
             emission_factor=settings.receiver.emission_factor,
             rotation=settings.rotation,
         )
+
+
+def _honest_server(network: Network, settings: SessionSettings) -> Server:
+    """Return the server of the settings; a disguise comes from their seed, so that runs repeat."""
+    if settings.disguise.plain:
+        return Server(network, settings.mean_photons, settings.block_modes)
+    return DisguisedServer(
+        network,
+        settings.mean_photons,
+        settings.block_modes,
+        settings.disguise,
+        key=key_of_seed(settings.seed),
+    )

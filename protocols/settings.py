@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from labctl.errors import SettingError
+from labctl.protocols.countermeasures.disguise import PLAIN, Disguise
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.leakage import Assumptions
 from labctl.protocols.receiver import Homodyne, Receiver
@@ -61,7 +62,8 @@ class SessionSettings:
     mean_photons: mu per mode, above 0. loss_db: optical loss of the round trip, half of it on
     each leg. technical_noise: excess noise of the link in SNU at the server. block_modes: modes
     that the client's receiver collects at a time, None for whole rows. rotation: loss and errors of
-    its elements, on top of the link's loss.
+    its elements, on top of the link's loss. disguise: what of the hidden neurons the server draws
+    anew for each query.
     """
 
     mean_photons: float
@@ -75,6 +77,7 @@ class SessionSettings:
     verification: VerificationSettings
     block_modes: int | None = None
     rotation: Rotation = IDEAL_ROTATION
+    disguise: Disguise = PLAIN
 
     def __post_init__(self) -> None:
         Blocks.of(1, self.block_modes)

@@ -212,6 +212,24 @@ def _add_label_attack(name: str) -> None:
     app.command(name)(label.label_attack)
 
 
+def _add_attack(name: str) -> None:
+    from labctl.cli import attack
+
+    app.add_typer(attack.app, name=name)
+
+
+def _add_reproduce(name: str) -> None:
+    from labctl.cli import reproduce
+
+    app.command(name)(reproduce.reproduce)
+
+
+def _add_countermeasures(name: str) -> None:
+    from labctl.cli import countermeasures
+
+    app.command(name)(countermeasures.countermeasures)
+
+
 _COMMANDS = {
     "demo": _add_demo,
     "infer": _add_infer,
@@ -225,6 +243,9 @@ _COMMANDS = {
     "sweep": _add_sweep,
     "plan": _add_plan,
     "label-attack": _add_label_attack,
+    "attack": _add_attack,
+    "reproduce": _add_reproduce,
+    "countermeasures": _add_countermeasures,
     "station": _add_station,
     "instruments": _add_instruments,
     "sim": _add_sim,

@@ -35,7 +35,8 @@ def infer(
     link: Annotated[LinkLevel, typer.Option(help="Mode level, or instruments.")] = LinkLevel.MODE,
     images: Annotated[int, typer.Option(help="How many images, from the first on.")] = 100,
     model: Annotated[
-        str, typer.Option(help="reference, noise-aware, or a .safetensors or .npz file.")
+        str,
+        typer.Option(help="A shipped network (as noise-aware), or a .safetensors or .npz file."),
     ] = "noise-aware",
     mu: Annotated[float, typer.Option(help="Mean photon number per mode.")] = 0.57,
     gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")] = 1.3,
@@ -60,7 +61,8 @@ def infer(
         Path | None, typer.Option(help="Station file of the bench link (default: the shipped lab).")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder with idx test images (default: shipped MNIST).")
+        Path | None,
+        typer.Option(help="Folder with idx test images, or a task's name (default: MNIST)."),
     ] = None,
     efficiency: Annotated[
         float | None,

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from labctl.cli import output
-from labctl.data.mnist import LabelledImages, fetch_training_images, load_images, load_test_images
+from labctl.data.mnist import LabelledImages, fetch_training_images
+from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.errors import SettingError, UsageError
 from labctl.protocols.attacks.attack import Learned
 from labctl.protocols.attacks.label_curve import EVIDENCE, CurveFile, load_curves, measure_curves
@@ -193,7 +194,7 @@ def _images(
     count: int, templates: int | None, folder: Path | None, fetch: bool
 ) -> tuple[LabelledImages, LabelledImages]:
     """Return attacked images and templates, which share no image."""
-    test = load_images(folder, "test") if folder is not None else load_test_images()
+    test = part_to_classify(folder)
     split = folder is None and not fetch
     most = len(test.labels) - 1 if split else len(test.labels)
     if not 1 <= count <= most:
@@ -205,7 +206,7 @@ def _images(
         public = fetch_training_images()
     else:
         assert folder is not None
-        public = load_images(folder, "train")
+        public = part_to_learn_from(folder)
     kept = len(public.labels) if templates is None else templates
     if not 1 <= kept <= len(public.labels):
         raise SettingError("templates", kept, f"1 to {len(public.labels)}")

@@ -38,7 +38,6 @@ from labctl.protocols.throughput import Transmission
 from labctl.safety import interruptible
 from labctl.units import dbm_to_w
 
-_ALL_IMAGES = 10_000
 _MOST_DBM = 100.0
 
 
@@ -61,7 +60,8 @@ def plan(
         Path | None, typer.Option(help="File of its success (default: the shipped one).")
     ] = None,
     model: Annotated[
-        str, typer.Option(help="reference, noise-aware, or a .safetensors or .npz file.")
+        str,
+        typer.Option(help="A shipped network (as noise-aware), or a .safetensors or .npz file."),
     ] = "noise-aware",
     confidence: Annotated[
         float, typer.Option(help="That images like these get the accuracy; 0.5: best value.")
@@ -120,10 +120,13 @@ def plan(
         float | None,
         typer.Option(help="Power of each of the two local oscillators (default: not counted)."),
     ] = None,
-    images: Annotated[int, typer.Option(help="Images to measure accuracy on.")] = _ALL_IMAGES,
+    images: Annotated[
+        int | None, typer.Option(help="Images to measure accuracy on (default: all).")
+    ] = None,
     runs: Annotated[int, typer.Option(help="Runs per F, each with its own noise.")] = DEFAULT_RUNS,
     data: Annotated[
-        Path | None, typer.Option(help="Folder with idx test images (default: shipped MNIST).")
+        Path | None,
+        typer.Option(help="Folder with idx test images, or a task's name (default: MNIST)."),
     ] = None,
     curve: Annotated[
         Path | None,

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from labctl.data.mnist import LabelledImages, load_images, load_test_images
+from labctl.data.mnist import LabelledImages
 from labctl.data.models import SHIPPED_NETWORKS, Network, load_network
+from labctl.data.tasks import is_task, part_to_classify
 from labctl.errors import SettingError
 from labctl.inference import finite
 from labctl.protocols.mode_link import ModeLink
@@ -88,10 +89,12 @@ class InferTask:
 
     def resolved(self, settings: InferSettings, folder: Path) -> InferSettings:
         """Return the settings with absolute files."""
-        files = {"data": settings.data}
+        files = {}
+        if settings.data is not None and not is_task(settings.data, folder):
+            files["data"] = settings.data
         if settings.model not in SHIPPED_NETWORKS:
             files["model"] = settings.model
-        absolute = {name: str((folder / file).resolve()) for name, file in files.items() if file}
+        absolute = {name: str((folder / file).resolve()) for name, file in files.items()}
         return settings.model_copy(update=absolute)
 
     def check(self, settings: InferSettings) -> None:
@@ -147,7 +150,7 @@ def network_of(model: str) -> Network:
 @lru_cache(_CACHED)
 def _test_set(data: str | None) -> tuple[LabelledImages, str]:
     """Return a test set and the hash of its images and labels, read once per process."""
-    images = load_test_images() if data is None else load_images(Path(data), "test")
+    images = part_to_classify(data)
     digest = hashlib.sha256(np.array(images.images.shape, dtype="<u8").tobytes())
     digest.update(images.images.astype("<f4", copy=False).tobytes())
     digest.update(images.labels.tobytes())

@@ -1,0 +1,153 @@
+"""Options that the attack commands share, and the session's settings that they make."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import typer
+
+from labctl.errors import SettingError
+from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.receiver import (
+    Homodyne,
+    ReceiverKind,
+    emission_factor_of_noise_figure,
+    receiver_of,
+)
+from labctl.protocols.rotation import Rotation
+from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+
+Name = Annotated[str, typer.Argument(help="Name of the attack, see labctl attack list.")]
+Strength = Annotated[
+    float | None,
+    typer.Option(help="How hard it tries, in the unit of its parameter (default: see list)."),
+]
+Mu = Annotated[float, typer.Option(help="Mean photon number per mode.")]
+Gain = Annotated[float, typer.Option(help="Agreed gain G of the client's amplifier, above 1.")]
+LossDb = Annotated[float, typer.Option(help="Loss of the round trip in dB.")]
+TechnicalNoise = Annotated[float, typer.Option(help="Technical noise of the link in SNU.")]
+LossTrust = Annotated[
+    Trust, typer.Option(help="Untrusted (the worst case): the client may hold lost light.")
+]
+NoiseTrust = Annotated[
+    Trust, typer.Option(help="Untrusted (the worst case): technical noise is the client's.")
+]
+Efficiency = Annotated[float, typer.Option(help="Efficiency of both homodyne receivers.")]
+ElectronicNoise = Annotated[float, typer.Option(help="Their electronic noise in SNU.")]
+NoiseFigureDb = Annotated[
+    float | None, typer.Option(help="Amplifier noise figure in dB (default: quantum limit).")
+]
+Kind = Annotated[ReceiverKind, typer.Option(help="Client's receiver.")]
+BlockModes = Annotated[
+    int | None, typer.Option(help="Modes that the rotation collects at a time (default: a row).")
+]
+RotationLoss = Annotated[
+    float, typer.Option(help="Loss of each element of the rotation in dB, each way.")
+]
+CalibrationSamples = Annotated[
+    int, typer.Option(help="Samples of the shot-noise calibration before the session.")
+]
+MonitorSamples = Annotated[
+    int,
+    typer.Option(help="Samples of the blocked receiver after each batch; 0: never looked at."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of all that is drawn.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+VERIFICATION = VerificationSettings()
+
+
+def settings_of(
+    *,
+    mu: float,
+    gain: float,
+    loss_db: float,
+    technical_noise: float,
+    loss: Trust,
+    noise: Trust,
+    efficiency: float,
+    electronic_noise: float,
+    noise_figure_db: float | None,
+    receiver: ReceiverKind,
+    block_modes: int | None,
+    rotation_loss_db_per_mode: float,
+    calibration_samples: int,
+    monitor_samples: int,
+    seed: int,
+    false_alarm_probability: float = VERIFICATION.false_alarm_probability,
+) -> SessionSettings:
+    """Return the settings of an attacked session, all returned light read."""
+    homodyne = Homodyne(efficiency, electronic_noise)
+    factor = 1.0
+    if noise_figure_db is not None:
+        factor = emission_factor_of_noise_figure(noise_figure_db, gain)
+    return SessionSettings(
+        mean_photons=mu,
+        receiver=receiver_of(receiver, gain, factor, homodyne),
+        verifier=homodyne,
+        loss_db=loss_db,
+        technical_noise=technical_noise,
+        assumptions=Assumptions(loss=loss, technical_noise=noise),
+        sampling=Sampling.ALL,
+        seed=seed,
+        verification=VerificationSettings(
+            false_alarm_probability=false_alarm_probability,
+            calibration_samples=calibration_samples,
+            monitor_samples=monitor_samples,
+        ),
+        block_modes=block_modes,
+        rotation=Rotation(rotation_loss_db_per_mode, 0.0, 0.0),
+    )
+
+
+def settings_json(settings: SessionSettings) -> dict[str, Any]:
+    """Return what was asked as plain values."""
+    verification = settings.verification
+    return {
+        "mu": settings.mean_photons,
+        "gain": settings.receiver.gain,
+        "loss_db": settings.loss_db,
+        "technical_noise": settings.technical_noise,
+        "efficiency": settings.verifier.efficiency,
+        "electronic_noise": settings.verifier.electronic_noise,
+        "block_modes": settings.block_modes,
+        "calibration_samples": verification.calibration_samples,
+        "monitor_samples": verification.monitor_samples,
+        "seed": settings.seed,
+    }
+
+
+def setting_words(settings: SessionSettings) -> str:
+    """Return the setting on one line."""
+    words = [f"μ = {settings.mean_photons:g}", f"G = {settings.receiver.gain:g}"]
+    if settings.loss_db:
+        words.append(f"{settings.loss_db:g} dB lost")
+    if settings.technical_noise:
+        words.append(f"{settings.technical_noise:g} SNU technical noise")
+    if settings.block_modes is not None:
+        words.append(f"blocks of {settings.block_modes} modes")
+    words.append(f"calibration of {settings.verification.calibration_samples:.3g} samples")
+    words.append(
+        "oscillator " + ("" if settings.verification.monitor_samples else "not ") + "watched"
+    )
+    return ", ".join(words)
+
+
+def numbers(name: str, text: str) -> list[float]:
+    """Return comma-separated finite numbers."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise SettingError(name, text, "numbers with commas between, as 1e3,1e4") from error
+    if not all(math.isfinite(each) for each in found):
+        raise SettingError(name, text, "finite numbers")
+    return found
+
+
+def whole_numbers(name: str, text: str) -> list[int]:
+    """Return comma-separated whole numbers above 0, in order; 1e4 is one."""
+    found = numbers(name, text)
+    if not all(each >= 1.0 and each.is_integer() for each in found):
+        raise SettingError(name, text, "whole numbers above 0 with commas between, as 1e3,1e4")
+    return [int(each) for each in found]
