@@ -1,0 +1,171 @@
+"""`labctl countermeasures`: what each countermeasure does at a setting, measured in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.cli import output
+from labctl.cli.choices import assumptions
+from labctl.data.mnist import LabelledImages, load_test_images
+from labctl.data.models import load_network
+from labctl.errors import SettingError
+from labctl.protocols.attacks.label_reading import Detection, Reading
+from labctl.protocols.countermeasures.decoys import HiddenReading, Hiding, weights_bits
+from labctl.protocols.countermeasures.quota import Quota, quota
+from labctl.protocols.countermeasures.survey import Effect, Survey
+from labctl.protocols.leakage import Trust
+from labctl.protocols.receiver import IDEAL_HOMODYNE, ReceiverKind, receiver_of
+from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.safety import interruptible
+
+_TEMPLATES = 2000
+_POOL = slice(6000, 8000)
+_MOST_IMAGES = 6000
+_FIGURE_DECOYS = (0, 1, 2, 4, 8)
+
+
+def countermeasures(
+    mu: Annotated[float, typer.Option(help="Mean photon number per mode.")] = 0.57,
+    gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")] = 1.3,
+    model: Annotated[str, typer.Option(help="Shipped network or a file.")] = "noise-aware",
+    receiver: Annotated[
+        ReceiverKind, typer.Option(help="How the client clones a mode.")
+    ] = ReceiverKind.AMPLIFIER,
+    images: Annotated[int, typer.Option(help="Test images to classify and to read.")] = 200,
+    bits_limit: Annotated[
+        float, typer.Option(help="Bits per weight that all queries together may leak.")
+    ] = 1.0,
+    correlation_limit: Annotated[
+        float, typer.Option(help="Correlation that chosen inputs must stay below.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    figure: Annotated[
+        Path | None, typer.Option(help="Write a PNG of disguise and decoys here.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure what each countermeasure does at a setting without loss, and name a quota."""
+    survey = _survey(model, images, _settings(mu, gain, receiver, seed))
+    allowed = _quota(survey, bits_limit, correlation_limit)
+    effects: list[Effect] = []
+    with interruptible() as check:
+        for effect in survey.effects():
+            effects.append(effect)
+            output.say_step(f"{effect.countermeasure}: {effect.figure}")
+            check()
+        if figure is not None:
+            _draw(survey, figure)
+    spoken = list(survey.settings.assumptions.sentences())
+    if json:
+        output.print_json(
+            {
+                "effects": [asdict(effect) for effect in effects],
+                "quota": {**asdict(allowed), "queries": allowed.queries},
+                "signal_to_noise": survey.settings.signal_to_noise,
+                "repeats": [asdict(one) for one in survey.repeats()],
+                "images": len(survey.images.labels),
+                "templates": len(survey.templates.labels),
+                "seed": seed,
+                "assumptions": spoken,
+            }
+        )
+        return
+    output.table(
+        f"Countermeasures at μ = {mu:g}, G = {gain:g}, F = {survey.settings.signal_to_noise:.3g}",
+        ["countermeasure", "figure", "without", "with", "remark"],
+        [_row(effect) for effect in effects],
+    )
+    output.people.print(
+        f"quota: {allowed.queries} queries ({allowed.by_bits} for {bits_limit:g} bit per weight of "
+        f"an honest client, {allowed.by_extraction} for correlation {correlation_limit:g})"
+    )
+    output.people.print("assumes: no loss; " + "; ".join(spoken), style="dim")
+
+
+def _survey(model: str, images: int, settings: SessionSettings) -> Survey:
+    if not 1 <= images <= _MOST_IMAGES:
+        raise SettingError("images", images, f"1 to {_MOST_IMAGES}")
+    found = load_test_images()
+    return Survey(
+        load_network(model),
+        settings,
+        LabelledImages(found.images[:images], found.labels[:images]),
+        LabelledImages(found.images[-_TEMPLATES:], found.labels[-_TEMPLATES:]),
+        LabelledImages(found.images[_POOL], found.labels[_POOL]),
+    )
+
+
+def _settings(mu: float, gain: float, receiver: ReceiverKind, seed: int) -> SessionSettings:
+    return SessionSettings(
+        mean_photons=mu,
+        receiver=receiver_of(receiver, gain, 1.0, IDEAL_HOMODYNE),
+        verifier=IDEAL_HOMODYNE,
+        loss_db=0.0,
+        technical_noise=0.0,
+        assumptions=assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
+        sampling=Sampling.MEASURED,
+        seed=seed,
+        verification=VerificationSettings(),
+    )
+
+
+def _quota(survey: Survey, bits_limit: float, correlation_limit: float) -> Quota:
+    settings = survey.settings
+    per_query = weights_bits(
+        Hiding(),
+        mean_photons=settings.mean_photons,
+        receiver=settings.receiver,
+        modes=survey.modes,
+        assumptions=settings.assumptions,
+    )
+    return quota(
+        bits_limit=bits_limit,
+        bits_per_query=per_query,
+        correlation_limit=correlation_limit,
+        inputs=survey.network.sizes[0],
+        signal_to_noise=settings.signal_to_noise,
+    )
+
+
+def _draw(survey: Survey, path: Path) -> None:
+    from labctl.protocols.countermeasures.figure import figure_of_effects
+
+    settings = survey.settings
+    reading = Reading(
+        gain=settings.receiver.gain,
+        rows=survey.rows,
+        emission_factor=settings.receiver.emission_factor,
+        receiver=Detection.HETERODYNE,
+    )
+    server = HiddenReading(survey.templates, reading)
+    points = []
+    for decoys in _FIGURE_DECOYS:
+        hiding = Hiding(decoys=decoys)
+        bits = weights_bits(
+            hiding,
+            mean_photons=settings.mean_photons,
+            receiver=settings.receiver,
+            modes=survey.modes,
+            assumptions=settings.assumptions,
+        )
+        share = server.success(survey.images, survey.pool, hiding, settings.seed)
+        points.append((decoys, bits, share))
+    note = (
+        f"μ = {settings.mean_photons:g}, G = {settings.receiver.gain:g}, no loss; loss and noise "
+        f"untrusted; {len(survey.images.labels)} images, {len(survey.templates.labels)} templates"
+    )
+    figure_of_effects(path, survey.repeats(), points, note)
+
+
+def _row(effect: Effect) -> list[str]:
+    return [
+        effect.countermeasure,
+        effect.figure,
+        output.number(effect.without, 3),
+        output.number(effect.with_it, 3),
+        effect.remark,
+    ]

@@ -1,0 +1,1 @@
+"""Countermeasures: what makes an attack dearer, each with what it does when measured."""

@@ -1,0 +1,90 @@
+"""A server that sends every query another order, and other signs, of its hidden neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.data.models import Network
+from labctl.errors import SettingError
+from labctl.protocols.countermeasures.disguise import Disguise, HiddenOrder, OrderSource, new_key
+from labctl.protocols.countermeasures.varying_evidence import VaryingEvidence
+from labctl.protocols.encoding import Floats, pad_to_modes, quadratures
+from labctl.protocols.leakage import LayerShape
+from labctl.protocols.link import LayerLight, ReturnedLight
+from labctl.protocols.server import Server
+
+
+class DisguisedServer(Server):
+    """Sends the network in disguise; classes are those of the plain network, up to rounding.
+
+    `key`: the secret of the orders, drawn if it is None. With signs the layers after the first have
+    twice the inputs.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        mean_photons: float,
+        block_modes: int | None,
+        disguise: Disguise,
+        *,
+        key: bytes | None = None,
+    ) -> None:
+        super().__init__(network, mean_photons, block_modes)
+        self.signed = disguise.signs
+        # Scaled once: order and signs change neither a layer's power nor, doubled, its mean power.
+        self._sent = tuple(
+            quadratures(weights, mean_photons)[:, : weights.shape[1]] for weights in network.layers
+        )
+        self._block_modes = block_modes
+        self._source = OrderSource(disguise, new_key() if key is None else key)
+        self._first_query = 0
+        self._queries = 0
+        self._current: LayerLight | None = None
+        templates = [self._light_of(query=0, layer=layer) for layer in range(self.layers)]
+        self._varying = tuple(VaryingEvidence(light) for light in templates)
+        self._evidence = self._varying
+
+    @property
+    def shapes(self) -> tuple[LayerShape, ...]:
+        """Rows, modes per row and block and real inputs of each layer, as they are sent."""
+        factors = (1, *(2 if self.signed else 1 for _ in self._sent[1:]))
+        return tuple(
+            LayerShape(light.row_count, light.blocks.modes, factor * inputs, self._block_modes)
+            for light, factor, inputs in zip(self._evidence, factors, self._sizes[:-1], strict=True)
+        )
+
+    def light(self, layer: int) -> LayerLight:
+        """Refuse, with SettingError: no light is the same for every query; see `sent`."""
+        raise SettingError(
+            "disguise",
+            f"layer {layer + 1} asked for once",
+            "none where light is uploaded only once",
+        )
+
+    def sent(self, layer: int, images: int) -> Iterator[tuple[slice, LayerLight]]:
+        """Yield each image's own light; layer 0 begins new queries. See `Server.sent`."""
+        if layer == 0:
+            self._first_query += self._queries
+            self._queries = images
+        for image in range(images):
+            self._current = self._light_of(self._first_query + image, layer)
+            yield slice(image, image + 1), self._current
+
+    def check(self, layer: int, returned: ReturnedLight) -> None:
+        """Compare the returned light of the query that was sent last with what that was."""
+        assert self._current is not None
+        assert self._current.layer == layer
+        self._varying[layer].add_query(self._current, returned)
+
+    def _light_of(self, query: int, layer: int) -> LayerLight:
+        """Return what is sent of a layer for a query."""
+        weights: Floats = self._sent[layer]
+        if layer > 0:
+            weights = self._order(query, layer - 1).columns(weights, self.signed)
+        if layer < self.layers - 1:
+            weights = self._order(query, layer).rows(weights)
+        return LayerLight(layer, pad_to_modes(weights), self._block_modes)
+
+    def _order(self, query: int, layer: int) -> HiddenOrder:
+        return self._source.draw(query, layer, self._sizes[layer + 1])

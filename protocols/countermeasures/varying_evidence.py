@@ -1,0 +1,45 @@
+"""Evidence of a layer whose light is another one for each query.
+
+Groups are slots of the light, not neurons: a client that treats some slots differently does so by
+their place. What was sent is summed query by query, where fixed light needs it only once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labctl.protocols.evidence import LayerEvidence, Sums
+from labctl.protocols.link import LayerLight, ReturnedLight
+
+
+class VaryingEvidence(LayerEvidence):
+    """Sums over all returned light of one layer, each query compared with its own light."""
+
+    def __init__(self, light: LayerLight) -> None:
+        super().__init__(light)
+        self._sent_rows = np.zeros(light.rows)
+        self._sent_modes = np.zeros(light.modes)
+
+    def add_query(self, light: LayerLight, returned: ReturnedLight) -> None:
+        """Add one image, for which `light` was sent; raises as `LayerEvidence.add` does."""
+        self._turn_to(light)
+        self.add(returned)
+        expected = returned.cosine * light.x
+        expected += returned.sine * light.p
+        np.multiply(expected, expected, out=expected)
+        self._sent_rows += expected @ np.ones(light.modes, np.float32)
+        self._sent_modes += np.ones(light.rows, np.float32) @ expected
+
+    def row_sums(self) -> Sums:
+        """Return the sums of each row slot, over its modes and all images."""
+        return self._sums(self._light.rows, self._sent_rows, self._row_sums)
+
+    def mode_sums(self) -> Sums:
+        """Return the sums of each mode slot, over all rows and images."""
+        return self._sums(self._light.modes, self._sent_modes, self._mode_sums)
+
+    def _turn_to(self, light: LayerLight) -> None:
+        self._light = light
+        # What the base class remembers of its light; its strongest direction is that of the last.
+        for name in ("_row_powers", "_quadrature_sums", "strongest_direction"):
+            self.__dict__.pop(name, None)
