@@ -23,6 +23,7 @@ from labctl.data.run_file import RunFileWriter, new_run_path
 from labctl.errors import BudgetError, SettingError
 from labctl.instruments.equipment import Equipment
 from labctl.protocols.client_guard import ClientGuard, PowerLimit, PowerMonitor
+from labctl.protocols.countermeasures.disguise import PLAIN, Disguise
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Leakage
 from labctl.protocols.ledger.charges import Basis
@@ -111,6 +112,7 @@ class Request:
     calibrations: Path | None = None
     stale: Stale = Stale.CALIBRATE
     effort: float = 1.0
+    disguise: Disguise = PLAIN
     ledger: LedgerRequest | None = None
 
 
@@ -479,6 +481,7 @@ def _settings(request: Request) -> SessionSettings:
         verification=request.verification,
         block_modes=request.block_modes,
         rotation=request.rotation,
+        disguise=request.disguise,
     )
 
 

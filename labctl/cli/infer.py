@@ -16,6 +16,7 @@ from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.errors import BudgetError, SettingError
 from labctl.inference import LedgerRequest, LinkLevel, Report, Request, Stale, run_inference
+from labctl.protocols.countermeasures.disguise import Disguise
 from labctl.protocols.leakage import Trust
 from labctl.protocols.ledger.accounts import checked_client
 from labctl.protocols.ledger.charges import Basis
@@ -95,6 +96,20 @@ def infer(
     phase_error_rad: Annotated[
         float | None, typer.Option(help="Error of the rotation's phases (mode link).")
     ] = None,
+    permute: Annotated[
+        bool,
+        typer.Option(
+            "--permute", help="Send hidden neurons in a fresh order for every image (mode link)."
+        ),
+    ] = False,
+    signs: Annotated[
+        bool,
+        typer.Option(
+            "--signs",
+            help="Flip the signs of hidden neurons at random for every image (mode link); costs "
+            "much accuracy with networks not trained for it.",
+        ),
+    ] = False,
     calibrations: Annotated[
         Path, typer.Option(help="Folder of calibration records (bench link).")
     ] = DEFAULT_STORE,
@@ -142,6 +157,8 @@ def infer(
         "--rotation-loss-db-per-mode": rotation_loss_db_per_mode,
         "--coupler-error-rad": coupler_error_rad,
         "--phase-error-rad": phase_error_rad,
+        "--permute": permute or None,
+        "--signs": signs or None,
     }
     if link is LinkLevel.BENCH:
         _refuse_given(of_a_mode_link, "the bench link: the station and its light decide")
@@ -178,6 +195,7 @@ def infer(
         ),
         calibrations=calibrations,
         stale=stale,
+        disguise=Disguise(permute, signs),
         ledger=_ledger(ledger, client, budget_bits, reserve),
     )
     with output.progress("inference", images, "images") as advance:
