@@ -33,7 +33,7 @@ from labctl.protocols.leakage import Assumptions, Trust, holevo_bits_per_mode
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.settings import Sampling, VerificationSettings
-from labctl.protocols.training import TrainingSettings, noisy_accuracy, train
+from labctl.protocols.training.loop import TrainingSettings, noisy_accuracy, train
 
 Values = dict[str, Any]
 REPEATS = (1, 10, 100)

@@ -22,7 +22,6 @@ from labctl.data.models import Network
 from labctl.data.run_file import RunFileWriter, new_run_path
 from labctl.errors import BudgetError, SettingError
 from labctl.instruments.equipment import Equipment
-from labctl.protocols.client_guard import ClientGuard, PowerLimit, PowerMonitor
 from labctl.protocols.countermeasures.disguise import PLAIN, Disguise
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Leakage
@@ -34,8 +33,9 @@ from labctl.protocols.receiver import Homodyne, Receiver, ReceiverKind, TapRecei
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.protocols.session import Batch, Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.trust import UnderTrust, under_every_trust
-from labctl.protocols.verification import Expectation, VerificationReport
+from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, PowerMonitor
+from labctl.protocols.verification.trust import UnderTrust, under_every_trust
+from labctl.protocols.verification.verdict import Expectation, VerificationReport
 from labctl.safety import interruptible
 from labctl.station import Station, describe
 from labctl.station_file import ClientConstants, ServerConstants

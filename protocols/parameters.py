@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from labctl.calibration.quantity import Quantity
 from labctl.protocols.receiver import CloneReceiver, Receiver
-from labctl.protocols.verification import Estimate
+from labctl.protocols.verification.verdict import Estimate
 
 if TYPE_CHECKING:
     from labctl.protocols.transmitter import Level

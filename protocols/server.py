@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from labctl.data.models import Network
 from labctl.protocols.encoding import quadratures
-from labctl.protocols.evidence import LayerEvidence
 from labctl.protocols.leakage import LayerShape
 from labctl.protocols.link import LayerLight, ReturnedLight
+from labctl.protocols.verification.evidence import LayerEvidence
 
 
 class Server:

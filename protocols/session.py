@@ -14,7 +14,6 @@ from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import Client
-from labctl.protocols.client_guard import ClientGuard
 from labctl.protocols.countermeasures.disguise import key_of_seed
 from labctl.protocols.countermeasures.disguised_server import DisguisedServer
 from labctl.protocols.encoding import Floats
@@ -22,7 +21,8 @@ from labctl.protocols.leakage import Leakage, leakage_of
 from labctl.protocols.link import Link, MonitoredLink, MonitorReading
 from labctl.protocols.server import Server
 from labctl.protocols.settings import Sampling, SessionSettings
-from labctl.protocols.verification import (
+from labctl.protocols.verification.client_guard import ClientGuard
+from labctl.protocols.verification.verdict import (
     Estimate,
     Expectation,
     VerificationReport,

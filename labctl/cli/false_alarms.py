@@ -9,7 +9,12 @@ import typer
 
 from labctl.cli import output
 from labctl.errors import SettingError
-from labctl.protocols.false_alarms import CONFIDENCE, HONEST, FalseAlarms, count_false_alarms
+from labctl.protocols.verification.false_alarms import (
+    CONFIDENCE,
+    HONEST,
+    FalseAlarms,
+    count_false_alarms,
+)
 from labctl.safety import interruptible
 
 

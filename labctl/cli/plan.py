@@ -12,29 +12,29 @@ from labctl.cli.choices import assumptions, images_of
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.errors import LabctlError, SettingError, UsageError
-from labctl.protocols.accuracy_curve import (
+from labctl.protocols.attacks.label_curve import load_curves
+from labctl.protocols.attacks.label_reading import Detection
+from labctl.protocols.leakage import Trust
+from labctl.protocols.planner.accuracy_curve import (
     DEFAULT_GRID,
     DEFAULT_RUNS,
     AccuracyCurve,
     measure_curve,
 )
-from labctl.protocols.accuracy_curve_file import (
+from labctl.protocols.planner.curve_file import (
     cache_folder,
     cached_curve,
     curve_path,
     known_curve,
     save_curve,
 )
-from labctl.protocols.attacks.label_curve import load_curves
-from labctl.protocols.attacks.label_reading import Detection
-from labctl.protocols.leakage import Trust
-from labctl.protocols.planner import Planner, Preference, Proof, Wish
+from labctl.protocols.planner.plan import Planner, Preference, Proof, Wish
+from labctl.protocols.planner.search import Conditions, Limits, Search
+from labctl.protocols.planner.throughput import Transmission
 from labctl.protocols.receiver import Homodyne, ReceiverKind
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.server import Server
-from labctl.protocols.setting_search import Conditions, Limits, Search
 from labctl.protocols.settings import VerificationSettings
-from labctl.protocols.throughput import Transmission
 from labctl.safety import interruptible
 from labctl.units import dbm_to_w
 

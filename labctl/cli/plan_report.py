@@ -11,12 +11,12 @@ from typing import Any
 from labctl.cli import output
 from labctl.errors import UsageError
 from labctl.inference import finite, leakage_json
-from labctl.protocols.accuracy_curve import NeededF
 from labctl.protocols.leakage import Assumptions
-from labctl.protocols.planner import Plan, Planner, Setting
-from labctl.protocols.pooling import ASSURANCE, Pool
-from labctl.protocols.setting_search import Limits, Option
-from labctl.protocols.throughput import Throughput
+from labctl.protocols.planner.accuracy_curve import NeededF
+from labctl.protocols.planner.plan import Plan, Planner, Setting
+from labctl.protocols.planner.pooling import ASSURANCE, Pool
+from labctl.protocols.planner.search import Limits, Option
+from labctl.protocols.planner.throughput import Throughput
 
 _ROWS = 14
 _NEGLIGIBLE = 0.02

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.accuracy_curve import AccuracyCurve, measure_curve
 from labctl.protocols.leakage import (
     Assumptions,
     LayerShape,
@@ -17,6 +16,7 @@ from labctl.protocols.leakage import (
     Trust,
     leakage_of,
 )
+from labctl.protocols.planner.accuracy_curve import AccuracyCurve, measure_curve
 from labctl.protocols.server import Server
 from labctl.reproduce.authors import INPUTS, MODES, ROWS, Setting, photons_for
 from labctl.units import db_to_ratio

@@ -12,7 +12,7 @@ from labctl import __version__
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError, UsageError
-from labctl.protocols.accuracy_curve import digest_of
+from labctl.protocols.planner.accuracy_curve import digest_of
 from labctl.reproduce import accuracy, leakage
 from labctl.reproduce.drawing import FORMATS
 from labctl.reproduce.figure import Reproduction

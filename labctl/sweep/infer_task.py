@@ -28,7 +28,7 @@ from labctl.protocols.rotation import Rotation
 from labctl.protocols.server import Server
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.verification import VerificationReport
+from labctl.protocols.verification.verdict import VerificationReport
 from labctl.sweep.leakage_task import (
     LEAKAGE_VALUES,
     Count,

@@ -21,7 +21,7 @@ from labctl.protocols.link import Link
 from labctl.protocols.server import Server
 from labctl.protocols.session import BATCH_IMAGES, Session
 from labctl.protocols.settings import SessionSettings
-from labctl.protocols.verification import VerificationReport
+from labctl.protocols.verification.verdict import VerificationReport
 
 
 class Party(StrEnum):

@@ -18,18 +18,18 @@ from labctl.errors import SettingError
 from labctl.protocols.attacks.attack import Attack, Mark, Party
 from labctl.protocols.attacks.marks import LayerPath, layer_paths
 from labctl.protocols.attacks.own_laser import OwnLaser
-from labctl.protocols.checks import SHARES
 from labctl.protocols.encoding import quadratures
-from labctl.protocols.evidence import LayerEvidence
 from labctl.protocols.link import LayerLight
-from labctl.protocols.power import (
+from labctl.protocols.settings import SessionSettings
+from labctl.protocols.verification.checks import SHARES
+from labctl.protocols.verification.evidence import LayerEvidence
+from labctl.protocols.verification.power import (
     MOST_MODES,
     Detection,
     HonestLight,
     gain_detection,
     noise_detection,
 )
-from labctl.protocols.settings import SessionSettings
 
 
 @dataclass(frozen=True)

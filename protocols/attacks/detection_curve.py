@@ -19,10 +19,10 @@ from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.attacks.attack import Attack, Mark
 from labctl.protocols.attacks.detection import DetectionTheory
-from labctl.protocols.false_alarms import failed_at
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings
-from labctl.protocols.verification import VerificationReport
+from labctl.protocols.verification.false_alarms import failed_at
+from labctl.protocols.verification.verdict import VerificationReport
 
 POOLED = frozenset({"pooled noise", "low gain", "high gain"})
 CONFIDENCE = 0.95

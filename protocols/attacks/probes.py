@@ -37,7 +37,7 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver
 from labctl.protocols.server import Server
 from labctl.protocols.settings import Sampling, SessionSettings
-from labctl.protocols.verification import LayerEvidence
+from labctl.protocols.verification.verdict import LayerEvidence
 
 Complexes = npt.NDArray[np.complex64]
 

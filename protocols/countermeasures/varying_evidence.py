@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from labctl.protocols.evidence import LayerEvidence, Sums
 from labctl.protocols.link import LayerLight, ReturnedLight
+from labctl.protocols.verification.evidence import LayerEvidence, Sums
 
 
 class VaryingEvidence(LayerEvidence):

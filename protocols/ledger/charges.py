@@ -20,7 +20,7 @@ from labctl.protocols.leakage import (
     thermal_entropy_bits,
 )
 from labctl.protocols.ledger.amounts import Meter, Values, information_of_bits
-from labctl.protocols.verification import VerificationReport
+from labctl.protocols.verification.verdict import VerificationReport
 
 
 class Basis(StrEnum):

@@ -32,7 +32,7 @@ from labctl.protocols.ledger.charges import (
     honest,
     times,
 )
-from labctl.protocols.verification import VerificationReport
+from labctl.protocols.verification.verdict import VerificationReport
 from labctl.safety import uninterrupted
 
 

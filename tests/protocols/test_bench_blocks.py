@@ -25,7 +25,7 @@ from labctl.protocols.receiver import CloneReceiver, Homodyne, TapReceiver
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.verification import VerificationReport
+from labctl.protocols.verification.verdict import VerificationReport
 from labctl.station import Station
 from labctl.units import ratio_to_db
 

@@ -10,7 +10,7 @@ from labctl.calibration.quantity import Quantity
 from labctl.protocols.parameters import session_parameters
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, TapReceiver
 from labctl.protocols.transmitter import Level
-from labctl.protocols.verification import Estimate
+from labctl.protocols.verification.verdict import Estimate
 
 LEVEL = Level(mean_photons=0.7, attenuation_db=15.0, relative_error=0.001, readings=16)
 RECEIVER = CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE)

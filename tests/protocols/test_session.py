@@ -19,7 +19,7 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.verification import Expectation, VerificationReport
+from labctl.protocols.verification.verdict import Expectation, VerificationReport
 
 Floats = NDArray[np.float32]
 

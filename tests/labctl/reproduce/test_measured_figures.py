@@ -9,8 +9,8 @@ import pytest
 from scipy.special import ndtr, ndtri
 
 from labctl.data.models import Network
-from labctl.protocols.accuracy_curve import AccuracyCurve, AccuracyPoint
 from labctl.protocols.leakage import LayerShape
+from labctl.protocols.planner.accuracy_curve import AccuracyCurve, AccuracyPoint
 from labctl.reproduce import accuracy, authors
 from labctl.reproduce.figure import Origin, Reproduction
 from labctl.reproduce.ours import F_GRID, Measured, gain_of_data_bits, leakage_at

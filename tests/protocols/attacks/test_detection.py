@@ -21,10 +21,10 @@ from labctl.protocols.attacks.local_oscillator import LocalOscillator
 from labctl.protocols.attacks.own_laser import NothingReturned, OwnLaser
 from labctl.protocols.attacks.tap import Tap
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.power import detection, modes_to_detect
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
+from labctl.protocols.verification.power import detection, modes_to_detect
 
 NETWORK = random_network((36, 30, 7), 1)
 UNEVEN = replace(LOSSY, rotation=Rotation(loss_db_per_mode=0.02), block_modes=8)

@@ -22,13 +22,13 @@ from labctl.protocols.countermeasures.disguise import (
     new_key,
 )
 from labctl.protocols.countermeasures.disguised_server import DisguisedServer
-from labctl.protocols.evidence import LayerEvidence
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import BEST_GAIN, IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.verification.evidence import LayerEvidence
 
 Floats = NDArray[np.float32]
 

@@ -24,7 +24,7 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.verification import VerificationReport, no_verification
+from labctl.protocols.verification.verdict import VerificationReport, no_verification
 
 BITS, QUERIES = Meter.WEIGHT_BITS, Meter.QUERIES
 UNTRUSTED = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)

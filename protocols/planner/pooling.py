@@ -1,0 +1,170 @@
+"""How much returned light must be pooled before it proves a bound on the leakage.
+
+Works on the estimate that honest light gives: its noise ratio and slope are put where only one
+honest session in 20 (`1 - ASSURANCE`) comes out worse, and go through the same bounds as a verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from labctl.calibration.shot_noise import ReceiverCalibration
+from labctl.errors import SettingError
+from labctl.protocols.leakage import WEIGHTS_PER_MODE, Assumptions, weights_bits_per_mode
+from labctl.protocols.receiver import Homodyne
+from labctl.protocols.settings import VerificationSettings
+from labctl.protocols.verification.verdict import (
+    Estimate,
+    Expectation,
+    excess_noise_upper,
+    transmittance_lower,
+)
+
+ASSURANCE = 0.95
+MOST_IMAGES = 10**9
+_CLOSE = 0.003
+_FIRST, _WIDER = 3000, 60
+_FAR = 50.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What comes back from honest clients: the round trip, the light, and samples per image.
+
+    `technical_noise`: the link's share of the excess noise, in SNU at the server.
+    """
+
+    expectation: Expectation
+    mean_photons: float
+    technical_noise: float
+    samples_per_image: int
+    verifier: Homodyne
+    assumptions: Assumptions
+
+    def __post_init__(self) -> None:
+        if self.samples_per_image < 1:
+            raise SettingError("samples_per_image", self.samples_per_image, "1 or more")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The light to pool for a bound: images, samples of theirs, and of the shot-noise unit."""
+
+    images: int
+    samples: int
+    calibration_samples: int
+    weights_bits_upper: float
+
+
+def bound_after(
+    evidence: Evidence,
+    images: int,
+    settings: VerificationSettings,
+    *,
+    calibration_samples: int | None = None,
+) -> Pool:
+    """Return the bound on bits per real weight that honest light of some images proves.
+
+    In 95 of 100 sessions it is no higher. `calibration_samples`: of the shot-noise unit, None for
+    as many as samples are pooled.
+    """
+    from scipy.stats import f as fisher
+    from scipy.stats import norm
+
+    if images < 1:
+        raise SettingError("images", images, "1 or more")
+    samples = max(images * evidence.samples_per_image, 2)
+    calibration = _calibration(evidence.verifier, calibration_samples or samples)
+    unit = (1.0 + calibration.electronic_noise) / calibration.efficiency
+    unlucky = float(fisher.isf(1.0 - ASSURANCE, samples - 1, calibration.samples - 1))
+    ratio = (1.0 + evidence.expectation.excess_noise / unit) * unlucky
+    blocked = calibration.blocked_variance
+    slope = math.sqrt(evidence.expectation.transmittance * blocked / unit)
+    slope_error = math.sqrt(ratio * blocked / (2.0 * evidence.mean_photons * samples))
+    lower = max(slope - float(norm.isf(1.0 - ASSURANCE)) * slope_error, 0.0)
+    estimate = Estimate(
+        transmittance=lower**2 * unit / blocked,
+        transmittance_error=2.0 * lower * slope_error * unit / blocked,
+        excess_noise=(ratio - 1.0) * unit,
+        excess_noise_error=ratio * math.sqrt(2.0 / samples + 2.0 / calibration.samples) * unit,
+        slope=lower,
+        slope_error=slope_error,
+        variance_ratio=ratio,
+        samples=samples,
+    )
+    bits = _bits(evidence, estimate, calibration, settings.failure_probability / 2.0)
+    return Pool(images, samples, calibration.samples, bits)
+
+
+def pool_for(
+    evidence: Evidence,
+    weights_bits: float,
+    settings: VerificationSettings,
+    *,
+    calibration_samples: int | None = None,
+    most_images: int = MOST_IMAGES,
+) -> Pool | None:
+    """Return the least pool (to 1 %) whose bound is at most `weights_bits` per real weight.
+
+    None if `most_images` images do not prove it: the bound then lies below what honest use leaks,
+    or the shot-noise unit is not known well enough.
+    """
+
+    def bound(images: int) -> Pool:
+        return bound_after(evidence, images, settings, calibration_samples=calibration_samples)
+
+    return _least(bound, weights_bits, most_images)
+
+
+def _least(bound: Callable[[int], Pool], weights_bits: float, most: int) -> Pool | None:
+    """Return the least pool to 1 %: bracketed first, then by root finding over log images."""
+    from scipy.optimize import brentq
+
+    def excess(log_images: float) -> float:
+        bits = bound(max(round(math.exp(log_images)), 1)).weights_bits_upper
+        return min(math.log(bits / weights_bits), _FAR)
+
+    low, high = 0.0, min(math.log(_FIRST), math.log(most))
+    while excess(high) > 0.0:
+        if high >= math.log(most):
+            return None
+        low, high = high, min(high + math.log(_WIDER), math.log(most))
+    if excess(low) <= 0.0:
+        high = low
+    elif high > low:
+        high = float(brentq(excess, low, high, xtol=_CLOSE))
+    images = max(round(math.exp(high)), 1)
+    found = bound(images)
+    while found.weights_bits_upper > weights_bits and images < most:
+        images = min(images + math.ceil(_CLOSE * images), most)
+        found = bound(images)
+    return found if found.weights_bits_upper <= weights_bits else None
+
+
+def _calibration(verifier: Homodyne, samples: int) -> ReceiverCalibration:
+    return ReceiverCalibration(
+        efficiency=verifier.efficiency,
+        electronic_noise=verifier.electronic_noise,
+        blocked_variance=1.0 + verifier.electronic_noise,
+        samples=samples,
+    )
+
+
+def _bits(
+    evidence: Evidence, estimate: Estimate, calibration: ReceiverCalibration, half: float
+) -> float:
+    upper = excess_noise_upper(estimate, calibration, half)
+    lower = transmittance_lower(estimate, calibration, half)
+    if lower <= 0.0 or not math.isfinite(upper):
+        return math.inf
+    bits = weights_bits_per_mode(
+        mean_photons=evidence.mean_photons,
+        transmittance=min(lower, 1.0),
+        excess_noise=upper,
+        technical_noise=evidence.technical_noise,
+        assumptions=evidence.assumptions,
+        client_transmittance=evidence.expectation.client_transmittance,
+    )
+    return bits / WEIGHTS_PER_MODE

@@ -1,0 +1,1 @@
+"""Training with the physical noise in the loop: settings, data, the loop, what came of it."""

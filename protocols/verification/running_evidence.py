@@ -1,0 +1,187 @@
+"""The running estimate: evidence of many sessions pooled as sums, one entry per calibration.
+
+One session cannot certify: its samples are too few. Sums of sessions that share a shot-noise
+calibration add up and share its error; other calibrations have errors of their own. The pool
+behaves like one session whose calibration has as many samples as give the same variance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from labctl.calibration.shot_noise import ReceiverCalibration
+from labctl.errors import RecordError, SettingError
+from labctl.protocols.verification.channel import (
+    Estimate,
+    estimate_of_sums,
+    excess_noise_upper,
+    shot_noise_at_server,
+    transmittance_lower,
+)
+from labctl.protocols.verification.evidence import LayerEvidence
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class CalibratedSums:
+    """Sums over all light that was judged by one calibration of the receiver.
+
+    `sent` in SNU, `cross` and `received` in the receiver's units; `fitted` parameters besides the
+    slope.
+    """
+
+    efficiency: float
+    electronic_noise: float
+    blocked_variance: float
+    calibration_samples: int
+    sessions: int
+    samples: int
+    fitted: float
+    sent: float
+    cross: float
+    received: float
+
+    @property
+    def calibration(self) -> ReceiverCalibration:
+        """The calibration; raises SettingError where it cannot be one."""
+        return ReceiverCalibration(
+            efficiency=self.efficiency,
+            electronic_noise=self.electronic_noise,
+            blocked_variance=self.blocked_variance,
+            samples=self.calibration_samples,
+        )
+
+    def merged(self, other: CalibratedSums) -> CalibratedSums:
+        """Return both as one; they have the same calibration."""
+        own, theirs = asdict(self), asdict(other)
+        kept = ("efficiency", "electronic_noise", "blocked_variance", "calibration_samples")
+        return CalibratedSums(
+            **{name: value if name in kept else value + theirs[name] for name, value in own.items()}
+        )
+
+
+@dataclass(frozen=True)
+class PooledEvidence:
+    """What all sessions so far have shown, as sums alone; grows by one entry per calibration."""
+
+    parts: tuple[CalibratedSums, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """Modes pooled."""
+        return sum(part.samples for part in self.parts)
+
+    @property
+    def sessions(self) -> int:
+        """Sessions pooled."""
+        return sum(part.sessions for part in self.parts)
+
+    def with_session(
+        self, evidence: Sequence[LayerEvidence], calibration: ReceiverCalibration
+    ) -> PooledEvidence:
+        """Return the pool with one more session; one that read nothing changes nothing."""
+        if not any(part.samples for part in evidence):
+            return self
+        one = CalibratedSums(
+            efficiency=calibration.efficiency,
+            electronic_noise=calibration.electronic_noise,
+            blocked_variance=calibration.blocked_variance,
+            calibration_samples=calibration.samples,
+            sessions=1,
+            samples=sum(part.samples for part in evidence),
+            fitted=sum(part.fitted for part in evidence),
+            sent=sum(part.sent_power for part in evidence),
+            cross=sum(part.cross_power for part in evidence),
+            received=sum(part.received_power for part in evidence),
+        )
+        return self.with_sums(one)
+
+    def with_sums(self, one: CalibratedSums) -> PooledEvidence:
+        """Return the pool with more sums, added to those of the same calibration."""
+        for index, part in enumerate(self.parts):
+            if part.calibration == one.calibration:
+                merged = part.merged(one)
+                return PooledEvidence((*self.parts[:index], merged, *self.parts[index + 1 :]))
+        return PooledEvidence((*self.parts, one))
+
+    def calibration(self) -> ReceiverCalibration:
+        """Return one calibration that stands for all: units averaged, errors added by weight.
+
+        Its units are those of light in front of the receiver. Raises SettingError if nothing was
+        pooled.
+        """
+        if not self.samples:
+            raise SettingError("pooled samples", 0, "1 or more")
+        weights = [part.samples / self.samples for part in self.parts]
+        units = [shot_noise_at_server(part.calibration) for part in self.parts]
+        unit = math.fsum(w * u for w, u in zip(weights, units, strict=True))
+        spread = math.fsum(
+            (w * u / unit) ** 2 / (part.calibration_samples - 1)
+            for w, u, part in zip(weights, units, self.parts, strict=True)
+        )
+        return ReceiverCalibration(
+            efficiency=1.0,
+            electronic_noise=max(unit - 1.0, 0.0),
+            blocked_variance=unit,
+            samples=max(int(1.0 / spread) + 1, 2),
+        )
+
+    def estimate(self) -> Estimate:
+        """Return transmittance and excess noise over all sessions.
+
+        Raises SettingError if fewer than two samples were pooled or nothing was sent.
+        """
+        calibration = self.calibration()
+        scales = [
+            shot_noise_at_server(part.calibration) / part.blocked_variance for part in self.parts
+        ]
+        pairs = list(zip(scales, self.parts, strict=True))
+        return estimate_of_sums(
+            calibration,
+            samples=self.samples,
+            fitted=sum(part.fitted for part in self.parts),
+            sent=math.fsum(part.sent for part in self.parts),
+            cross=math.fsum(math.sqrt(scale) * part.cross for scale, part in pairs),
+            received=math.fsum(scale * part.received for scale, part in pairs),
+        )
+
+    def excess_noise_upper(self, failure_probability: float) -> float:
+        """Return the excess noise that the truth exceeds with this probability at most."""
+        return excess_noise_upper(self.estimate(), self.calibration(), failure_probability)
+
+    def transmittance_lower(self, failure_probability: float) -> float:
+        """Return the transmittance that the truth falls below with this probability at most."""
+        return transmittance_lower(self.estimate(), self.calibration(), failure_probability)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the sums as plain values."""
+        return {"version": VERSION, "parts": [asdict(part) for part in self.parts]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PooledEvidence:
+        """Return the pool that `as_json` wrote; raises RecordError if it is damaged."""
+        if values.get("version") != VERSION or not isinstance(values.get("parts"), list):
+            raise RecordError(f"pooled evidence: not a version {VERSION} record with its parts")
+        return cls(tuple(_part(entry) for entry in values["parts"]))
+
+
+def _part(entry: object) -> CalibratedSums:
+    names = {field.name: field.type for field in fields(CalibratedSums)}
+    if not isinstance(entry, dict) or entry.keys() != names.keys():
+        raise RecordError(f"pooled evidence: each part must have exactly {', '.join(names)}")
+    for name, value in entry.items():
+        whole = names[name] == "int"
+        number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or (name != "cross" and value < 0):
+            kind = "a whole number" if whole else "a finite number"
+            raise RecordError(f"pooled evidence: {name} = {value!r}: must be {kind}, 0 or more")
+    part = CalibratedSums(**entry)
+    try:
+        _ = part.calibration
+    except SettingError as error:
+        raise RecordError(f"pooled evidence: {error}") from error
+    return part
