@@ -88,6 +88,10 @@ class BenchLink:
         """How the server's light was set, once it is."""
         return self._transmitter.level
 
+    def duration_s(self, layer: int) -> float:
+        """Return how long a prepared layer's frame lasts."""
+        return self._layouts[layer].duration_s
+
     def prepare(self, layers: list[LayerLight]) -> None:
         """Switch on, level and upload every layer, align phases and ranges."""
         self._server.shutter.set(0.0)

@@ -54,8 +54,8 @@ class Assumptions:
         )
         return (
             loss,
-            "loss in the client's rotation untrusted always: a dishonest client has a better one",
             noise,
+            "loss in the client's rotation untrusted always: a dishonest client has a better one",
             "weights: Holevo bound of Gaussian collective attacks; Gaussian weights, independent "
             "of each other: of rows that are known to be alike more is known",
             "data: Cramer-Rao bound on one symbol; a per-symbol bound does not protect a label",

@@ -17,6 +17,8 @@ from labctl.protocols.link import LayerLight
 from labctl.station_file import FrameTable
 from labctl.units import db_to_ratio, photon_energy_j, ratio_to_db
 
+# What is told as the monitor is read: first without the payload, then with it.
+PAYLOAD_STEP = ("monitor: at rest", "monitor: payload alone")
 _LEVEL_NAME = "LEVEL"
 _READINGS = 16
 _RMS_FIELD = 0.1
@@ -98,10 +100,12 @@ class Transmitter:
         """
         layout = self.layouts[light.layer]
         self._sender.forget()
+        self._on_step(PAYLOAD_STEP[0])
         background_w, background_error_w = self._monitor_w()
         symbols = layout.server_symbols(_in_slots(light), scale, pilots=False)
         self._sender.upload(_LEVEL_NAME, layout, symbols)
         self._sender.play(_LEVEL_NAME)
+        self._on_step(PAYLOAD_STEP[1])
         modes = light.rows * light.modes
         played_w, error_w = self._monitor_w()
         added_w = played_w - background_w

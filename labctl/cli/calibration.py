@@ -163,7 +163,10 @@ def report(
 @app.command()
 def coverage(
     routines: Annotated[
-        list[str] | None, typer.Argument(help="Routines, with what they need (default: all).")
+        list[str] | None,
+        typer.Argument(
+            help="Routines, with what they need (default: all); `session`: all, then a session."
+        ),
     ] = None,
     benches: Annotated[int, typer.Option(min=1, help="How many benches to draw.")] = 200,
     first_seed: Annotated[

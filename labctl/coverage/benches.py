@@ -22,6 +22,7 @@ from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import Record
 from labctl.calibration.routine import Outcome, Routine
 from labctl.calibration.store import About, Store
+from labctl.coverage.session import SESSION, session_on
 from labctl.coverage.truths import Seen, truth_of
 from labctl.errors import LabctlError, SettingError, StationFileError
 from labctl.instruments.equipment import equipment_of
@@ -91,14 +92,20 @@ class BenchResult:
 
 
 def planned(names: Sequence[str]) -> tuple[str, ...]:
-    """Return routines (none: all) with what they need, in order; raises SettingError."""
+    """Return routines (none: all) with what they need, in order; raises SettingError.
+
+    `session` needs all of them and comes last.
+    """
     routines = {routine.name: routine for routine in ROUTINES}
+    if SESSION in names:
+        return (*routines, SESSION)
     wanted: set[str] = set()
     waiting = list(names or routines)
     while waiting:
         name = waiting.pop()
         if name not in routines:
-            raise SettingError("routine", name, f"one of {', '.join(routines)}")
+            valid = f"one of {', '.join(routines)}, or {SESSION}"
+            raise SettingError("routine", name, valid)
         wanted.add(name)
         waiting += [need for need in routines[name].needs if need not in wanted]
     return tuple(name for name in routines if name in wanted)
@@ -227,7 +234,21 @@ class _Witness:
                     pass
             except LabctlError as error:
                 self.refused[name] = str(error)
+        if SESSION in self.setup.routines:
+            self.run_session()
         return BenchResult(self.table.seed, tuple(self.cases), dict(self.refused))
+
+    def run_session(self) -> None:
+        """Run a session on what was found and lay what it reports beside the truth."""
+        try:
+            knowledge = self.calibrator.demand(anyway=True)
+            nominal = equipment_of(self.station)
+            found = session_on(self.world, self.table, nominal, knowledge, self.on_step)
+        except LabctlError as error:
+            self.refused[SESSION] = str(error)
+            return
+        for name, (quantity, truth) in found.items():
+            self.cases.append(Case(SESSION, f"{SESSION}.{name}", quantity, truth))
 
     def judge(self, about: About, outcome: Outcome) -> None:
         """Lay what a routine found beside the truth of this moment."""

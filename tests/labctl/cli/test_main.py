@@ -55,7 +55,7 @@ def test_the_version_is_printed(arguments: list[str], run_here: Callable[..., Re
 def test_help_names_every_command_and_succeeds(run_process: Callable[..., Result]) -> None:
     result = run_process("--help")
     assert (result.returncode, result.stderr) == (0, "")
-    listed = set(re.findall(r"^  ([a-z]+) ", result.stdout.split("Commands:")[1], re.MULTILINE))
+    listed = set(re.findall(r"^  ([a-z-]+) ", result.stdout.split("Commands:")[1], re.MULTILINE))
     assert listed == COMMANDS
 
 
@@ -81,7 +81,7 @@ def test_no_command_at_all_is_answered_with_help_as_a_usage_error(
     [
         (["infr"], "'infr'", "infer"),
         (["station", "chek"], "'chek'", "check, show"),
-        (["--bogus"], "--bogus", "demo, infer, instruments, leakage"),
+        (["--bogus"], "--bogus", "demo, false-alarms, infer, instruments"),
         (["infer", "--imges", "3"], "--imges", "--images"),
         (["leakage", "--mu", "4"], "'--gain'", "labctl leakage --help"),
         (["leakage", "--mu", "4", "--gain", "2", "more"], "(more)", "labctl leakage --help"),

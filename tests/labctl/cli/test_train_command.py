@@ -150,7 +150,7 @@ def test_the_trained_network_runs(
     [
         (["net.npz"], "'net.npz': must be a path that ends with .safetensors"),
         (["net"], "'net': must be a path that ends with .safetensors"),
-        (["net.safetensors", "--data", "absent"], "absent: no such file or folder"),
+        (["net.safetensors", "--data", "absent"], "absent: no such folder, nor a task"),
         (["net.safetensors", "--data", "pictures"], "pictures: no images file"),
         (["net.safetensors", "--recipe", "best"], "'reference', 'noise-aware', 'few-rows'"),
         (["net.safetensors", "--data", "lessons", "--hidden", "a,b"], "whole numbers with commas"),
