@@ -21,7 +21,7 @@ from labctl.protocols.attacks.more_modes import CloneMoreModes
 from labctl.protocols.attacks.outsider import Leg
 from labctl.protocols.attacks.over_gain import OverGain
 from labctl.protocols.attacks.own_laser import NothingReturned, OwnLaser
-from labctl.protocols.attacks.probes import BrightProbes
+from labctl.protocols.attacks.probes import BrightProbes, ProbeShape
 from labctl.protocols.attacks.squeezed_probes import SqueezedProbes
 from labctl.protocols.attacks.tap import Tap
 
@@ -208,6 +208,16 @@ _SERVER = (
         "above 0",
         100.0,
         lambda strength: BrightProbes(strength, _GAIN_ERROR),
+    ),
+    AttackKind(
+        "structured-probes",
+        Party.SERVER,
+        "sends rows with all light on one mode each to a client whose clone is off by 1 %",
+        "brightness",
+        "of the agreed photons",
+        "above 0",
+        100.0,
+        lambda strength: BrightProbes(strength, _GAIN_ERROR, ProbeShape.ONE_HOT),
     ),
     AttackKind(
         "squeezed-probes",

@@ -167,8 +167,12 @@ class BrightProbes:
     gain_error: float
     shape: ProbeShape = ProbeShape.FLAT
 
-    name = "bright-probes"
     party = Party.SERVER
+
+    @property
+    def name(self) -> str:
+        """Its name by the shape of its rows."""
+        return "structured-probes" if self.shape is ProbeShape.ONE_HOT else "bright-probes"
 
     def __post_init__(self) -> None:
         if not 0.0 < self.brightness <= MOST_PHOTONS:

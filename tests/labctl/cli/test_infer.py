@@ -553,7 +553,7 @@ def test_a_disguise_of_hidden_neurons_changes_what_is_sent_and_not_what_is_found
     plain, permuted, flipped = (
         infer(*bright, *disguise) for disguise in ((), ("--permute",), ("--permute", "--signs"))
     )
-    # Values run to thousands of vacuum noises: the classes are those of the exact network, in whatever order it is sent.
+    # Values run to thousands of vacuum noises: the classes are those of the exact network.
     assert plain["accuracy"] == permuted["accuracy"] == flipped["accuracy"]
     assert permuted["verification"]["accepted"] is True
     runs = (run_of(found, tmp_path).measured() for found in (plain, permuted))

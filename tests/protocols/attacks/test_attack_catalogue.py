@@ -91,6 +91,7 @@ def test_no_attack_takes_what_is_no_number(name: str, strength: float) -> None:
         ("label-reading", 0.0),
         ("label-reading", 1.5),
         ("bright-probes", 0.0),
+        ("structured-probes", 0.0),
     ],
 )
 def test_strengths_out_of_range_are_refused(name: str, strength: float) -> None:
