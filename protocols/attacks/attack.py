@@ -38,10 +38,13 @@ class Mark:
 
     `excess_noise`: in SNU at the server, on top of what honest use shows, averaged over all modes
     of the session. `transmittance_ratio`: mean returned amplitude squared over that of honest use.
+    `scatter`: variance of a squared residual over that of white noise of the same variance, above
+    1 where few modes carry the noise.
     """
 
     excess_noise: float = 0.0
     transmittance_ratio: float = 1.0
+    scatter: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,6 @@ class InterceptResend:
 
         def change(path: LayerPath) -> Change:
             way = path.leg if self.leg is Leg.RETURN else path.leg**2
-            return Change(noise=way * HETERODYNE_NOISE * self.share)
+            return Change(noise=way * HETERODYNE_NOISE * self.share, share=self.share)
 
         return pooled_mark(network, settings, change)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,12 +58,14 @@ class Change:
     """What an attack makes of one layer's returned light.
 
     `slope`: mean amplitude over that of honest use. `slope_variance`: of that ratio between modes
-    and queries. `noise`: in SNU at the server, on top of honest use.
+    and queries. `noise`: in SNU at the server, on top of honest use. `share`: of the modes that
+    carry all of it, each drawn by itself.
     """
 
     slope: float = 1.0
     slope_variance: float = 0.0
     noise: float = 0.0
+    share: float = 1.0
 
 
 def layer_paths(network: Network, settings: SessionSettings) -> tuple[LayerPath, ...]:
@@ -93,18 +95,44 @@ def pooled_mark(
     honest = [path.leg for path in paths]
     now = [path.leg * one.slope for path, one in zip(paths, changes, strict=True)]
     honest_slope, slope = _mean(honest, sent), _mean(now, sent)
-    missed = 0.0
-    for power, before, after, one in zip(sent, honest, now, changes, strict=True):
+    added, squares = 0.0, 0.0
+    for count, power, before, after, one in zip(modes, sent, honest, now, changes, strict=True):
         spread = (after - slope) ** 2 + before**2 * one.slope_variance
-        missed += power * (spread - (before - honest_slope) ** 2)
-    noise = _mean([one.noise for one in changes], [float(count) for count in modes])
-    return Mark(noise + missed / sum(modes), (slope / honest_slope) ** 2)
+        missed = power / count * (spread - (before - honest_slope) ** 2)
+        added += count * (one.noise + missed)
+        squares += count * (one.noise + missed) ** 2 / one.share if one.share else 0.0
+    added, squares = added / sum(modes), squares / sum(modes)
+    white = _honest_variance(paths, modes)
+    return Mark(added, (slope / honest_slope) ** 2, _scatter(white, added, squares))
+
+
+def _honest_variance(paths: Sequence[LayerPath], modes: Sequence[int]) -> float:
+    """Return the variance of honest residuals in SNU at the server, pooled over all modes."""
+    settings = paths[0].settings
+    shot = (1.0 + settings.verifier.electronic_noise) / settings.verifier.efficiency
+    clones = [path.leg * path.clone_noise for path in paths]
+    return shot + settings.technical_noise + _mean(clones, [float(count) for count in modes])
+
+
+def _scatter(white: float, added: float, squares: float) -> float:
+    """Return the variance of a squared residual over that of white noise of the same variance.
+
+    Of a Gaussian whose own variance v is random: (3 E v^2 - (E v)^2)/(2 (E v)^2). `added` and
+    `squares`: mean and mean square of what v has on top of `white`.
+    """
+    mean = white + added
+    if not mean > 0.0:
+        return 1.0
+    return max(1.0 + 1.5 * (squares - added**2) / mean**2, 1.0)
 
 
 def of_some_modes(share: float, slope: float, noise: float) -> Change:
     """Return the change if a share of the modes has its amplitude times `slope`, and `noise`."""
     return Change(
-        1.0 - share * (1.0 - slope), share * (1.0 - share) * (1.0 - slope) ** 2, share * noise
+        1.0 - share * (1.0 - slope),
+        share * (1.0 - share) * (1.0 - slope) ** 2,
+        share * noise,
+        share,
     )
 
 

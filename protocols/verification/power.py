@@ -4,7 +4,8 @@ The pooled noise over that of the calibration is a scaled F variable, whose scal
 the pooled slope is normal, its mean times the attack's amplitude. Slope and residual of a Gaussian
 regression are independent, so the union of both follows from the product of the misses; that both
 divide by one calibration is neglected there. Honest noise counts as white: clones change the widths
-by the order of g/n.
+by the order of g/n. An attack's noise may sit on few modes: then its sum scatters more, as that of
+fewer degrees of freedom.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ def noise_detection(
 ) -> float:
     """Return the probability that the pooled noise crosses the threshold of `probability`.
 
-    P(F > f_alpha / s), F with (modes - 1, calibration samples - 1) degrees of freedom and s the
-    attack's variance over the honest.
+    P(F > f_alpha / s), F with ((modes - 1)/k, calibration samples - 1) degrees of freedom, s the
+    attack's variance over the honest and k the scatter of its mark.
     """
     from scipy.stats import f as fisher
 
@@ -104,7 +105,8 @@ def noise_detection(
     scale = max(honest.variance + mark.excess_noise, 0.0) / honest.variance
     if scale == 0.0:
         return 0.0
-    return float(fisher.sf(float(fisher.isf(probability, *degrees)) / scale, *degrees))
+    limit = float(fisher.isf(probability, *degrees))
+    return float(fisher.sf(limit / scale, degrees[0] / mark.scatter, degrees[1]))
 
 
 def gain_detection(

@@ -281,3 +281,23 @@ def test_a_block_of_few_modes_is_cloned_wholly(block_modes: int | None) -> None:
     seen: NDArray[np.float64] = np.array(outcome.verification.excess_noise)
     # Every mode cloned: 1 SNU whatever the blocks; 3 queries, standard error 0.05 SNU.
     assert float(seen) == pytest.approx(1.0, abs=0.25)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.3, 1.0])
+def test_noise_on_few_modes_scatters_as_a_mixture_does(share: float) -> None:
+    mark = HeterodyneResend(share).mark(NETWORK, IDEAL)
+    paths = layer_paths(NETWORK, IDEAL)
+    modes = [path.rows * path.modes for path in paths]
+    clone = float(np.average([path.clone_noise for path in paths], weights=modes))
+    # 4,000,000 residuals, seed 9: their squares' variance is known to 1 %.
+    draw = np.random.default_rng(9)
+    variance = 1.0 + clone + 2.0 * (draw.random(4_000_000) < share)
+    squares = variance * draw.standard_normal(len(variance)) ** 2
+    assert mark.scatter == pytest.approx(squares.var() / (2.0 * squares.mean() ** 2), rel=0.02)
+
+
+def test_noise_on_all_modes_scatters_as_white_noise_does() -> None:
+    assert OverGain(4.0).mark(NETWORK, IDEAL).scatter == pytest.approx(1.0, abs=1e-4)
+    assert HiddenTap(1.0).mark(NETWORK, REAL).scatter == 1.0
+    # Nothing done is nothing scattered.
+    assert HeterodyneResend(0.0).mark(NETWORK, IDEAL).scatter == pytest.approx(1.0, abs=1e-4)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.stats import f as fisher
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.errors import SettingError
@@ -15,7 +16,12 @@ from labctl.protocols.link import LayerLight
 from labctl.protocols.verification.channel import Expectation, estimate_channel
 from labctl.protocols.verification.checks import run_checks
 from labctl.protocols.verification.evidence import LayerEvidence
-from labctl.protocols.verification.power import HonestLight, detection, modes_to_detect
+from labctl.protocols.verification.power import (
+    HonestLight,
+    detection,
+    modes_to_detect,
+    noise_detection,
+)
 
 HONEST = HonestLight(mean_photons=4.0, transmittance=0.8, excess_noise=0.01, shot_noise=1.4)
 
@@ -122,6 +128,21 @@ def test_nothing_returned_is_caught_with_few_modes() -> None:
 
 def test_honest_light_is_never_detected() -> None:
     assert modes_to_detect(Mark(), HONEST, 1e-6) is None
+
+
+def test_scattered_noise_is_caught_as_with_fewer_degrees_of_freedom() -> None:
+    white, scattered = (
+        noise_detection(Mark(0.1, 1.0, scatter), HONEST, 10**4, 10**8, 1e-3)
+        for scatter in (1.0, 1.2)
+    )
+    variance, limit = HONEST.variance, float(fisher.isf(1e-3, 10**4 - 1, 10**8 - 1))
+    scale = (variance + 0.1) / variance
+    # 200,000 sums of 10,000 / 1.2 squares, seed 4; the standard error is 0.0011 at most.
+    draw = np.random.default_rng(4)
+    degrees = (10**4 - 1) / 1.2
+    counted = np.mean(scale * draw.chisquare(degrees, 200_000) / degrees > limit)
+    assert scattered == pytest.approx(counted, abs=0.005)
+    assert abs(scattered - 0.5) < abs(white - 0.5)
 
 
 def test_settings_out_of_range_are_refused() -> None:
