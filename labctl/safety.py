@@ -6,6 +6,7 @@ Teardown runs to its end also under a second Ctrl-C, which then takes effect.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,8 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
     Yields a check for long loops: Python drops what is raised in a destructor or a callback, and
     a signal may be handled in one; the check raises KeyboardInterrupt if an interruption was asked
-    for and got lost that way. A signal that is ignored stays ignored.
+    for and got lost that way; of the loss itself nothing is printed. A signal that is ignored stays
+    ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -60,11 +62,17 @@ def interruptible() -> Iterator[Callable[[], None]]:
         if asked:
             raise KeyboardInterrupt
 
+    def dropped(found: sys.UnraisableHookArgs) -> None:
+        if not (asked and issubclass(found.exc_type, KeyboardInterrupt)):
+            report(found)
+
     heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
     previous: dict[int, Any] = {number: signal.signal(number, interrupt) for number in heard}
+    report, sys.unraisablehook = sys.unraisablehook, dropped
     try:
         yield check
     finally:
+        sys.unraisablehook = report
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -135,7 +135,6 @@ class Dropped:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interruption_that_got_lost_is_found_by_the_check(number: int) -> None:
     before = signal.getsignal(number)
     with interruptible() as check:
