@@ -134,6 +134,33 @@ def weights_bits_per_mode(
     return holevo_bits_per_mode(mean_photons, transmittance, adversarial)
 
 
+def weights_bits_shown(
+    transmittance: float,
+    excess_noise: float,
+    *,
+    mean_photons: float,
+    technical_noise: float,
+    assumptions: Assumptions,
+    client_transmittance: float,
+) -> float:
+    """Return the bits per real weight that returned light of this T and excess noise means.
+
+    T and noise are estimates or bounds: a T above 1 counts as 1, and light that shows no T above 0,
+    or no finite noise, bounds nothing (infinite). The rest is as in `weights_bits_per_mode`.
+    """
+    if transmittance <= 0.0 or not math.isfinite(excess_noise):
+        return math.inf
+    bits = weights_bits_per_mode(
+        mean_photons=mean_photons,
+        transmittance=min(transmittance, 1.0),
+        excess_noise=excess_noise,
+        technical_noise=technical_noise,
+        assumptions=assumptions,
+        client_transmittance=client_transmittance,
+    )
+    return bits / WEIGHTS_PER_MODE
+
+
 def data_bits_first(
     gain: float, modes: int, *, block_modes: int | None = None, emission_factor: float = 1.0
 ) -> float:

@@ -45,6 +45,13 @@ class LayerLight:
         return Blocks.of(self.modes, self.block_modes)
 
     @cached_property
+    def photons(self) -> npt.NDArray[np.float64]:
+        """Mean photons of each block of each row as sent, (rows, blocks)."""
+        parts = [self.quadratures[:, columns] for columns in self.blocks.slices(2)]
+        squares = [np.einsum("ij,ij->i", part, part).astype(np.float64) for part in parts]
+        return 0.25 * np.stack(squares, axis=1)
+
+    @cached_property
     def x(self) -> Floats:
         """Mean X of each mode, (rows, n)."""
         return np.ascontiguousarray(self.quadratures[:, 0::2])

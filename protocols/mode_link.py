@@ -85,9 +85,7 @@ class ModeLink:
 
         The client's monitor stands in front of its rotation.
         """
-        parts = [light.quadratures[:, columns] for columns in light.blocks.slices(2)]
-        squares = [np.einsum("ij,ij->i", part, part).astype(np.float64) for part in parts]
-        return 0.25 * self._settings.leg_transmittance * np.stack(squares, axis=1)
+        return self._settings.leg_transmittance * light.photons
 
     def _generator(self, stream: int) -> np.random.Generator:
         if stream not in self._generators:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from labctl.errors import SettingError
-from labctl.protocols.leakage import Assumptions, Trust, leakage_of
+from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.planner.accuracy_curve import AccuracyCurve, NeededF
 from labctl.protocols.planner.pareto import pareto_front
 from labctl.protocols.planner.pooling import Pool, pool_for
@@ -318,14 +318,5 @@ class Planner:
 
 
 def _weights_bits(conditions: Conditions, option: Option) -> float:
-    receiver = conditions.receiver(option.gain)
-    return leakage_of(
-        conditions.in_blocks(option.block_modes),
-        mean_photons=option.mean_photons,
-        gain=receiver.gain,
-        transmittance=db_to_ratio(-conditions.loss_db),
-        technical_noise=conditions.technical_noise,
-        assumptions=conditions.assumptions,
-        emission_factor=receiver.emission_factor,
-        rotation=conditions.rotation,
-    ).weights_bits_per_real
+    found = conditions.leakage(option.gain, option.block_modes, option.mean_photons)
+    return found.weights_bits_per_real

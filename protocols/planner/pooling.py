@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.errors import SettingError
-from labctl.protocols.leakage import WEIGHTS_PER_MODE, Assumptions, weights_bits_per_mode
+from labctl.protocols.leakage import Assumptions, weights_bits_shown
 from labctl.protocols.receiver import Homodyne
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.verdict import (
@@ -155,16 +155,11 @@ def _calibration(verifier: Homodyne, samples: int) -> ReceiverCalibration:
 def _bits(
     evidence: Evidence, estimate: Estimate, calibration: ReceiverCalibration, half: float
 ) -> float:
-    upper = excess_noise_upper(estimate, calibration, half)
-    lower = transmittance_lower(estimate, calibration, half)
-    if lower <= 0.0 or not math.isfinite(upper):
-        return math.inf
-    bits = weights_bits_per_mode(
+    return weights_bits_shown(
+        transmittance_lower(estimate, calibration, half),
+        excess_noise_upper(estimate, calibration, half),
         mean_photons=evidence.mean_photons,
-        transmittance=min(lower, 1.0),
-        excess_noise=upper,
         technical_noise=evidence.technical_noise,
         assumptions=evidence.assumptions,
         client_transmittance=evidence.expectation.client_transmittance,
     )
-    return bits / WEIGHTS_PER_MODE

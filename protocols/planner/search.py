@@ -92,6 +92,20 @@ class Conditions:
             replace(layer, block_modes=min(block_modes, layer.modes)) for layer in self.layers
         )
 
+    def leakage(self, gain: float, block_modes: int, mean_photons: float) -> Leakage:
+        """Return what an honest client's query at such a setting leaks."""
+        receiver = self.receiver(gain)
+        return leakage_of(
+            self.in_blocks(block_modes),
+            mean_photons=mean_photons,
+            gain=receiver.gain,
+            transmittance=db_to_ratio(-self.loss_db),
+            technical_noise=self.technical_noise,
+            assumptions=self.assumptions,
+            emission_factor=receiver.emission_factor,
+            rotation=self.rotation,
+        )
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -172,25 +186,14 @@ class Search:
         None where no light reaches it.
         """
         conditions = self.conditions
-        layers = conditions.in_blocks(block_modes)
         found = [
             block_option(conditions.question(layer, gain, signal_to_noise), block_modes)
-            for layer in layers
+            for layer in conditions.in_blocks(block_modes)
         ]
         photons = max(option.mean_photons for option in found)
         if not math.isfinite(photons):
             return None
-        receiver = conditions.receiver(gain)
-        leakage = leakage_of(
-            layers,
-            mean_photons=photons,
-            gain=receiver.gain,
-            transmittance=db_to_ratio(-conditions.loss_db),
-            technical_noise=conditions.technical_noise,
-            assumptions=conditions.assumptions,
-            emission_factor=receiver.emission_factor,
-            rotation=conditions.rotation,
-        )
+        leakage = conditions.leakage(gain, block_modes, photons)
         evidence = self.label_evidence(gain)
         return Option(signal_to_noise, gain, block_modes, photons, leakage, evidence)
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from labctl.protocols.leakage import (
-    WEIGHTS_PER_MODE,
-    Assumptions,
-    LayerShape,
-    Trust,
-    weights_bits_per_mode,
-)
+from labctl.protocols.leakage import Assumptions, LayerShape, Trust, weights_bits_shown
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 
@@ -60,15 +53,12 @@ def _bits(
 ) -> float | None:
     if transmittance is None or excess_noise is None:
         return None
-    if transmittance <= 0.0 or not math.isfinite(excess_noise):
-        return math.inf
     largest = max(settings.block_of(shape.modes) for shape in shapes)
-    bits = weights_bits_per_mode(
+    return weights_bits_shown(
+        transmittance,
+        excess_noise,
         mean_photons=settings.mean_photons,
-        transmittance=min(transmittance, 1.0),
-        excess_noise=excess_noise,
         technical_noise=settings.technical_noise,
         assumptions=assumptions,
         client_transmittance=settings.rotation.transmittance(largest),
     )
-    return bits / WEIGHTS_PER_MODE

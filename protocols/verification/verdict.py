@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labctl.calibration.shot_noise import ReceiverCalibration
-from labctl.protocols.leakage import WEIGHTS_PER_MODE, Assumptions, weights_bits_per_mode
+from labctl.protocols.leakage import Assumptions, weights_bits_shown
 from labctl.protocols.link import MonitorReading
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.channel import (
@@ -107,8 +106,14 @@ def verify(
     half = settings.failure_probability / 2.0
     upper = excess_noise_upper(estimate, calibration, half)
     lower = transmittance_lower(estimate, calibration, half)
-    own = expectation.client_transmittance
-    bits = _bits_at_bounds(lower, upper, mean_photons, technical_noise, assumptions, own)
+    bits = weights_bits_shown(
+        lower,
+        upper,
+        mean_photons=mean_photons,
+        technical_noise=technical_noise,
+        assumptions=assumptions,
+        client_transmittance=expectation.client_transmittance,
+    )
     checks = run_checks(
         evidence, estimate, calibration, expectation, settings.false_alarm_probability, monitor
     )
@@ -135,24 +140,3 @@ def verify(
         false_alarm_probability=settings.false_alarm_probability,
         checks=checks,
     )
-
-
-def _bits_at_bounds(
-    transmittance: float,
-    excess_noise: float,
-    mean_photons: float,
-    technical_noise: float,
-    assumptions: Assumptions,
-    client_transmittance: float,
-) -> float:
-    if transmittance <= 0.0 or not math.isfinite(excess_noise):
-        return math.inf
-    bits = weights_bits_per_mode(
-        mean_photons=mean_photons,
-        transmittance=min(transmittance, 1.0),
-        excess_noise=excess_noise,
-        technical_noise=technical_noise,
-        assumptions=assumptions,
-        client_transmittance=client_transmittance,
-    )
-    return bits / WEIGHTS_PER_MODE
