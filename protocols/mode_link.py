@@ -22,12 +22,11 @@ from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.link import Exchange, LayerLight, MonitorReading, ReturnedLight
 from labctl.protocols.receiver import CloneReceiver, TapReceiver
-from labctl.protocols.rotation import made
 from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.protocols.streams import Streams
 
 _CALIBRATION_STREAM = 0
 _LAYER_STREAM = 1
-_ELEMENT_KEY = (0, 1)
 # Streams of layers count upwards from theirs.
 _MONITOR_STREAM = 2**31
 # Few enough that their light stays in the cache and its thin matrix products on one thread.
@@ -43,13 +42,13 @@ class ModeLink:
 
     def __init__(self, settings: SessionSettings) -> None:
         self._settings = settings
-        self._generators: dict[int, np.random.Generator] = {}
+        self._streams = Streams(settings.seed)
         self._blocked_variance = 1.0 + settings.verifier.electronic_noise
 
     def calibrate(self) -> ReceiverCalibration:
         """Draw the sample variance of a blocked receiver: chi-squared over its samples."""
         samples = self._settings.verification.calibration_samples
-        generator = self._generator(_CALIBRATION_STREAM)
+        generator = self._streams.of(_CALIBRATION_STREAM)
         return ReceiverCalibration(
             efficiency=self._settings.verifier.efficiency,
             electronic_noise=self._settings.verifier.electronic_noise,
@@ -62,13 +61,15 @@ class ModeLink:
         samples = self._settings.verification.monitor_samples
         if not samples:
             return None
-        drawn = self._generator(_MONITOR_STREAM).chisquare(samples - 1) / (samples - 1)
+        drawn = self._streams.of(_MONITOR_STREAM).chisquare(samples - 1) / (samples - 1)
         return MonitorReading(float(drawn), samples)
 
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
         """Send a layer; see `Link.exchange`."""
-        generator = self._generator(_LAYER_STREAM + light.layer)
-        collected = self._collected(light, coefficients)
+        generator = self._streams.of(_LAYER_STREAM + light.layer)
+        collected = self._settings.rotation.collected(
+            coefficients, light.blocks, self._settings.seed
+        )
         measured = _products(light, collected)
         leg = self._settings.leg_transmittance_of(light.modes)
         measured *= np.float32(math.sqrt(leg) * self._settings.receiver.amplitude_gain)
@@ -86,22 +87,6 @@ class ModeLink:
         The client's monitor stands in front of its rotation.
         """
         return self._settings.leg_transmittance * light.photons
-
-    def _generator(self, stream: int) -> np.random.Generator:
-        if stream not in self._generators:
-            seed = np.random.SeedSequence(self._settings.seed, spawn_key=(stream,))
-            self._generators[stream] = np.random.Generator(np.random.SFC64(seed))
-        return self._generators[stream]
-
-    def _collected(self, light: LayerLight, coefficients: Floats) -> Floats:
-        """Return the coefficients that the rotation's elements make of those they are set to."""
-        rotation = self._settings.rotation
-        if rotation.exact:
-            return coefficients
-        seed = np.random.SeedSequence(self._settings.seed, spawn_key=_ELEMENT_KEY)
-        generator = np.random.Generator(np.random.SFC64(seed))
-        errors = rotation.draw_errors(light.blocks.size, generator)
-        return made(coefficients, light.blocks, errors)
 
     def _returned(
         self,

@@ -18,11 +18,13 @@ import numpy.typing as npt
 
 from labctl.errors import SettingError
 from labctl.protocols.encoding import Blocks, Floats
+from labctl.protocols.streams import stream
 from labctl.units import db_to_ratio
 
 MOST_LOSS_DB_PER_MODE = 100.0
 _MOST_ERROR_RAD = math.pi
 _ALL_DB = 1000.0
+_ELEMENT_KEY = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,13 @@ class Rotation:
         """Return a unit's fixed errors (b, 2): each element's angle and phase in rad."""
         spread = (self.coupler_error_rad, self.phase_error_rad)
         return generator.standard_normal((block_modes, 2)) * spread
+
+    def collected(self, coefficients: Floats, blocks: Blocks, seed: int) -> Floats:
+        """Return what the unit of a seed collects when set to `coefficients` (images, 2n)."""
+        if self.exact:
+            return coefficients
+        errors = self.draw_errors(blocks.size, stream(seed, *_ELEMENT_KEY))
+        return made(coefficients, blocks, errors)
 
 
 IDEAL_ROTATION = Rotation()

@@ -37,6 +37,7 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver
 from labctl.protocols.server import Server
 from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.protocols.streams import Streams
 from labctl.protocols.verification.verdict import LayerEvidence
 
 Complexes = npt.NDArray[np.complex64]
@@ -85,7 +86,7 @@ class ProbedLink:
         self._returned_share = (1.0 + gain_error) ** 2 / receiver.gain
         self._sent_variance = sent_variance
         self._only_x = only_x
-        self._generators: dict[int, np.random.Generator] = {}
+        self._streams = Streams(settings.seed)
 
     def calibrate(self) -> ReceiverCalibration:
         """Calibrate the verifier with the signal blocked."""
@@ -105,7 +106,7 @@ class ProbedLink:
     def _carry(
         self, light: LayerLight, coefficients: Floats, values: Floats
     ) -> Iterator[ReturnedLight]:
-        generator = self._generator(light.layer)
+        generator = self._streams.of(_LAYER_KEY, light.layer)
         leg = self._settings.leg_transmittance_of(light.modes)
         sent = (light.x + 1j * light.p).astype(np.complex64)
         stretch = math.sqrt(self._sent_variance)
@@ -147,12 +148,6 @@ class ProbedLink:
         cosine = on_x.astype(np.float32)[:, None]
         scaled = np.asarray(read / math.sqrt(blocked), np.float32)
         return ReturnedLight(scaled, cosine, np.float32(1.0) - cosine)
-
-    def _generator(self, layer: int) -> np.random.Generator:
-        if layer not in self._generators:
-            seed = np.random.SeedSequence(self._settings.seed, spawn_key=(_LAYER_KEY, layer))
-            self._generators[layer] = np.random.Generator(np.random.SFC64(seed))
-        return self._generators[layer]
 
 
 @dataclass(frozen=True)

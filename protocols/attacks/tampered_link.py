@@ -22,11 +22,10 @@ from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.link import Exchange, LayerLight, MonitorReading, ReturnedLight
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver, Receiver, TapReceiver
-from labctl.protocols.rotation import made
 from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.protocols.streams import Streams
 
 _LAYER_KEY = 7
-_ELEMENT_KEY = (0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +126,7 @@ class TamperedLink:
     def __init__(self, settings: SessionSettings, path: Path) -> None:
         self._settings = settings
         self._path = path
-        self._generators: dict[int, np.random.Generator] = {}
+        self._streams = Streams(settings.seed)
         self._blocked = ModeLink(settings)
 
     def calibrate(self) -> ReceiverCalibration:
@@ -145,7 +144,9 @@ class TamperedLink:
 
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
         """Send a layer; see `Link.exchange`."""
-        collected = self._collected(light, coefficients)
+        collected = self._settings.rotation.collected(
+            coefficients, light.blocks, self._settings.seed
+        )
         measured = np.empty((len(collected), light.rows * light.blocks.count), np.float32)
         returned = self._carry(light, collected, measured)
         if self._settings.sampling is Sampling.ALL:
@@ -154,26 +155,11 @@ class TamperedLink:
             pass
         return Exchange(measured, ())
 
-    def _collected(self, light: LayerLight, coefficients: Floats) -> Floats:
-        rotation = self._settings.rotation
-        if rotation.exact:
-            return coefficients
-        seed = np.random.SeedSequence(self._settings.seed, spawn_key=_ELEMENT_KEY)
-        generator = np.random.Generator(np.random.SFC64(seed))
-        errors = rotation.draw_errors(light.blocks.size, generator)
-        return made(coefficients, light.blocks, errors)
-
-    def _generator(self, layer: int) -> np.random.Generator:
-        if layer not in self._generators:
-            seed = np.random.SeedSequence(self._settings.seed, spawn_key=(_LAYER_KEY, layer))
-            self._generators[layer] = np.random.Generator(np.random.SFC64(seed))
-        return self._generators[layer]
-
     def _carry(
         self, light: LayerLight, coefficients: Floats, measured: Floats
     ) -> Iterator[ReturnedLight]:
         """Yield each query's returned light and fill in its measured values."""
-        path, generator = self._path, self._generator(light.layer)
+        path, generator = self._path, self._streams.of(_LAYER_KEY, light.layer)
         leg = path.leg_transmittance(light.modes)
         for row, values in zip(coefficients, measured, strict=True):
             beam = Beam(light, generator)
