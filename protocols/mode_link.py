@@ -7,7 +7,8 @@ quadrature that the server measures; the part of the client's noise that the sam
 is computed from it, the rest is drawn once per row and block. A tap instead of the amplifier
 returns b + r (v + u) + k d and measures A b - sqrt(eta tau/2) v + sqrt(eta/2) u + d, with the
 vacua v of the tap and u of the dual homodyne, the detectors' noise d, and r, k and A those of
-`TapReceiver`.
+`TapReceiver`. Behind either, a mismatched clone (`CloneMismatch`) multiplies mode b whole, its
+light, its vacuum in both quadratures and the kick; a matched one draws no number for it.
 """
 
 from __future__ import annotations
@@ -108,14 +109,34 @@ class ModeLink:
             halves = np.ascontiguousarray(row.reshape(-1, 2).T)
             chosen = np.arange(light.rows) + np.where(on_x, 0, light.rows)
             values = image_values.reshape(light.rows, blocks.count)
+            bright_b = self._bright_b(light, row)
             for first in range(0, light.rows, at_once):
                 part = slice(first, first + at_once)
                 self._blocks(
-                    blocks, on_x[part], halves, values[part], seen, generator, returned[part]
+                    blocks,
+                    on_x[part],
+                    halves,
+                    values[part],
+                    bright_b[part],
+                    seen,
+                    generator,
+                    returned[part],
                 )
                 returned[part] += bright.take(chosen[part], axis=0)
             cosine = on_x.astype(np.float32)[:, None]
             yield ReturnedLight(returned, cosine, np.float32(1.0) - cosine)
+
+    def _bright_b(self, light: LayerLight, row: Floats) -> npt.NDArray[np.complex64]:
+        """Return the mean of mode b at the clone (rows, blocks); 0 unless a mismatch shows it."""
+        blocks = light.blocks
+        bright = np.zeros((light.rows, blocks.count), np.complex64)
+        if self._settings.mismatch.matched:
+            return bright
+        sent, c = light.quadratures.view(np.complex64), row.view(np.complex64)
+        for block, columns in enumerate(blocks.slices()):
+            bright[:, block] = sent[:, columns] @ c[columns].conj()
+        bright *= np.float32(math.sqrt(self._settings.leg_transmittance_of(light.modes)))
+        return bright
 
     def _blocks(
         self,
@@ -123,17 +144,19 @@ class ModeLink:
         on_x: npt.NDArray[np.bool_],
         halves: Floats,
         values: Floats,
+        bright_b: npt.NDArray[np.complex64],
         seen: float,
         generator: np.random.Generator,
         returned: Floats,
     ) -> None:
         """Draw some rows of one image, block by block: `values` (rows, blocks), `returned`."""
         if blocks.count == 1:
-            self._rows(on_x, halves, values[:, 0], seen, generator, returned)
+            self._rows(on_x, halves, values[:, 0], bright_b[:, 0], seen, generator, returned)
             return
         for block, columns in enumerate(blocks.slices()):
             drawn = np.empty((len(on_x), blocks.sizes[block]), np.float32)
-            self._rows(on_x, halves[:, columns], values[:, block], seen, generator, drawn)
+            own, bright = values[:, block], bright_b[:, block]
+            self._rows(on_x, halves[:, columns], own, bright, seen, generator, drawn)
             returned[:, columns] = drawn
 
     def _rows(
@@ -141,14 +164,15 @@ class ModeLink:
         on_x: npt.NDArray[np.bool_],
         halves: Floats,
         row_values: Floats,
+        bright_b: npt.NDArray[np.complex64],
         seen: float,
         generator: np.random.Generator,
         returned: Floats,
     ) -> None:
         """Draw one block of some rows of one image: its `row_values` and `returned` noise.
 
-        `halves` (2, b): real and imaginary coefficients. `seen`: transmittance from the clone to
-        what the server detects.
+        `halves` (2, b): real and imaginary coefficients. `bright_b` (rows,): mean of mode b at the
+        clone. `seen`: transmittance from the clone to what the server detects.
         """
         settings = self._settings
         white = self._blocked_variance
@@ -165,6 +189,17 @@ class ModeLink:
             kicks_x, kicks_p = _tap(receiver, b_vacuum, fresh, row_values)
         else:
             kicks_x, kicks_p = _clone(receiver, b_vacuum, fresh, row_values)
+        if not settings.mismatch.matched:
+            b_conjugate = _other_quadrature(
+                generator, both, halves, on_x, seen / white, math.sqrt(seen / white), fresh[0]
+            )
+            mode = bright_b + (b_vacuum + 1j * b_conjugate)
+            vacuum = generator.standard_normal((2, len(on_x)), dtype=np.float32)
+            changed = settings.mismatch.change(
+                mode, kicks_x + 1j * kicks_p, vacuum[0] + 1j * vacuum[1]
+            )
+            kicks_x = changed.real.astype(np.float32)
+            kicks_p = changed.imag.astype(np.float32)
         kicks = np.where(on_x, np.stack([kicks_x, -kicks_p]), np.stack([kicks_p, kicks_x]))
         kicks *= math.sqrt(seen / self._blocked_variance)
         returned *= np.float32(math.sqrt(white / self._blocked_variance))
@@ -180,6 +215,33 @@ def _products(light: LayerLight, coefficients: Floats) -> Floats:
     for block, columns in enumerate(blocks.slices(2)):
         products[:, :, block] = coefficients[:, columns] @ light.quadratures[:, columns].T
     return products.reshape(len(coefficients), -1)
+
+
+def _other_quadrature(
+    generator: np.random.Generator,
+    both: Floats,
+    halves: Floats,
+    on_x: npt.NDArray[np.bool_],
+    share: float,
+    amplitude: float,
+    first: Floats,
+) -> Floats:
+    """Draw P of mode b's vacuum, given what was read of its modes and X of b.
+
+    `both` (rows, 2): what was read, times real and imaginary coefficients; a share `share` of its
+    variance, `amplitude` of its amplitude, is the vacuum at the clone. X_b = sum Re c X + Im c P
+    and P_b = sum Re c P - Im c X: given one quadrature of each mode, what is left of X_b and P_b
+    has covariance +- share sum Re c Im c. `first`: the normal number of X_b.
+    """
+    squares = np.einsum("ij,ij->i", halves, halves)
+    crossed = share * float(halves[0] @ halves[1])
+    seen = amplitude * np.where(on_x, -both[:, 1], both[:, 0])
+    unseen = np.maximum(1.0 - share * np.where(on_x, *squares[::-1]), 0.0)
+    unseen_x = np.maximum(1.0 - share * np.where(on_x, *squares), 1e-12)
+    together = np.where(on_x, crossed, -crossed) / np.sqrt(unseen_x)
+    rest = np.sqrt(np.maximum(unseen - together**2, 0.0))
+    drawn = generator.standard_normal(len(on_x), dtype=np.float32)
+    return np.asarray(seen + together * first + rest * drawn, np.float32)
 
 
 def _clone(

@@ -10,6 +10,7 @@ from labctl.errors import SettingError
 from labctl.protocols.countermeasures.disguise import PLAIN, Disguise
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.leakage import Assumptions
+from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.receiver import Homodyne, Receiver
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.units import db_to_ratio
@@ -63,7 +64,7 @@ class SessionSettings:
     each leg. technical_noise: excess noise of the link in SNU at the server. block_modes: modes
     that the client's receiver collects at a time, None for whole rows. rotation: loss and errors of
     its elements, on top of the link's loss. disguise: what of the hidden neurons the server draws
-    anew for each query.
+    anew for each query. mismatch: net gain and phase of what the client's clone returns.
     """
 
     mean_photons: float
@@ -78,6 +79,7 @@ class SessionSettings:
     block_modes: int | None = None
     rotation: Rotation = IDEAL_ROTATION
     disguise: Disguise = PLAIN
+    mismatch: CloneMismatch = MATCHED_CLONE
 
     def __post_init__(self) -> None:
         Blocks.of(1, self.block_modes)

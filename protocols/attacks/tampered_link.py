@@ -20,6 +20,7 @@ from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.attacks.weights_estimate import Complex, Mask, Notebook
 from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.link import Exchange, LayerLight, MonitorReading, ReturnedLight
+from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver, Receiver, TapReceiver
 from labctl.protocols.settings import Sampling, SessionSettings
@@ -105,11 +106,12 @@ class Path:
     modes_cloned: int = 1
     oscillator_factor: float = 1.0
     notebook: Notebook | None = None
+    mismatch: CloneMismatch = MATCHED_CLONE
 
     @classmethod
     def honest(cls, settings: SessionSettings) -> Path:
         """Return the path of a session in which nobody attacks."""
-        return cls(settings.receiver, settings.leg_transmittance_of)
+        return cls(settings.receiver, settings.leg_transmittance_of, mismatch=settings.mismatch)
 
     def with_notes(self, notebook: Notebook) -> Path:
         """Return the path with the client keeping what its receiver reads."""
@@ -202,7 +204,11 @@ def _receive(path: Path, beam: Beam, coefficients: Floats) -> Floats:
     receiver, blocks = path.receiver, beam.light.blocks
     honest = _directions(coefficients, blocks)
     modes = honest if path.modes_cloned == 1 else _more(honest, blocks, path.modes_cloned, beam)
-    read, kicks = _clone(receiver, _collect(beam, modes), beam)
+    collected = _collect(beam, modes)
+    read, kicks = _clone(receiver, collected, beam)
+    if not path.mismatch.matched:
+        vacuum = beam.vacuum(*collected.shape)
+        kicks = _single(path.mismatch.change(collected, kicks, vacuum))
     beam.field += kicks @ modes
     gain = np.float32(receiver.amplitude_gain)
     kept, own = None, np.zeros_like(read)
