@@ -39,6 +39,7 @@ class Recipe(StrEnum):
     NOISE_AWARE = "noise-aware"
     FEW_ROWS = "few-rows"
     MANY_ROWS = "many-rows"
+    DEEP = "deep"
 
 
 def train(

@@ -49,7 +49,7 @@ def test_a_shipped_network_says_how_it_was_trained(name: str) -> None:
     assert network.provenance["images"] == "60000"
 
 
-@pytest.mark.parametrize(("name", "least"), [("reference", 0.98), ("noise-aware", 0.98)])
+@pytest.mark.parametrize(("name", "least"), [("reference", 0.98), ("noise-aware", 0.98), ("deep", 0.985)])
 def test_noise_free_accuracy(digits: LabelledImages, name: str, least: float) -> None:
     network = load_network(name)
     found = share_correct(network, digits, math.inf, 0)
@@ -59,7 +59,8 @@ def test_noise_free_accuracy(digits: LabelledImages, name: str, least: float) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "least", "most"), [("reference", 0.5, 0.7), ("noise-aware", 0.97, 1.0)]
+    ("name", "least", "most"),
+    [("reference", 0.5, 0.7), ("noise-aware", 0.97, 1.0), ("deep", 0.98, 1.0)],
 )
 def test_accuracy_at_low_light(
     digits: LabelledImages, name: str, least: float, most: float

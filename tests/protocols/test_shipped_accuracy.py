@@ -27,6 +27,7 @@ from labctl.protocols.settings import Sampling, SessionSettings, VerificationSet
         ("few-rows", 1.14, 1.3, 0.96, 0.02, 0.07),
         ("few-rows", 15.0, 1.02, 0.96, 0.0235, 0.0008),
         ("many-rows", 0.19, 1.3, 0.957, 0.0015, 0.34),
+        ("deep", 0.15, 2.0, 0.97, 0.00225, 0.51),
     ],
 )
 def test_accuracy_and_leakage(
