@@ -66,7 +66,7 @@ def main() -> None:
         started = time.perf_counter()
         link = BenchLink(equipment_of(station), chosen)
         session = Session(network, chosen, link)
-        link.prepare([session.server.light(layer) for layer in range(session.server.layers)])
+        link.prepare(list(session.server.templates))
         session.calibrate()
         prepared = time.perf_counter() - started
         physics.seconds = 0.0

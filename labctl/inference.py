@@ -22,7 +22,7 @@ from labctl.data.models import Network
 from labctl.data.run_file import RunFileWriter, new_run_path
 from labctl.errors import BudgetError, SettingError
 from labctl.instruments.equipment import Equipment
-from labctl.protocols.countermeasures.disguise import PLAIN, Disguise
+from labctl.protocols.countermeasures.disguise import FRESH_ORDER, PLAIN, Disguise
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Leakage
 from labctl.protocols.ledger.charges import Basis
@@ -112,7 +112,7 @@ class Request:
     calibrations: Path | None = None
     stale: Stale = Stale.CALIBRATE
     effort: float = 1.0
-    disguise: Disguise = PLAIN
+    disguise: Disguise = FRESH_ORDER
     ledger: LedgerRequest | None = None
 
 
@@ -165,6 +165,7 @@ class Report:
                 "loss_db": self.settings.loss_db,
                 "technical_noise": self.settings.technical_noise,
                 "sample": str(self.settings.sampling),
+                "disguise": asdict(self.settings.disguise),
                 "seed": self.settings.seed,
                 "leakage": leakage_json(self.leakage, queries=self.images),
                 "verification": verification_json(self.verification),
@@ -296,7 +297,8 @@ def run_inference(
 
 def predicted_accuracy(request: Request, run: _Run) -> float:
     """Return the mean accuracy of a mode-level link of the run's parameters on its images."""
-    settings = replace(run.settings, sampling=Sampling.MEASURED)
+    # The order of hidden neurons changes no class: none is drawn here.
+    settings = replace(run.settings, sampling=Sampling.MEASURED, disguise=PLAIN)
     found = []
     for repeat in range(_PREDICTIONS):
         drawn = replace(settings, seed=settings.seed + repeat)
@@ -415,7 +417,7 @@ def _opened(
         raw = _Raw()
         link = BenchLink(equipment, settings, on_raw=raw, on_step=on_step)
         session = Session(request.network, settings, link)
-        link.prepare([session.server.light(layer) for layer in range(session.server.layers)])
+        link.prepare(list(session.server.templates))
         yield _Run(settings, session, station, raw, knowledge, server, link)
 
 

@@ -1,11 +1,13 @@
 """The bench-level link: the same session over instruments, real or simulated.
 
-Per layer the server's light is uploaded once as a frame. Per image and layer the client loads its
-rotation, the server triggers the frame, both oscilloscopes record, and each party turns its own
-record into modes. Before a session the server levels its light on the power meter and both find
-the frame in their records. Each block of a row's modes has its own pilot and readout slot; the
-client's generator plays the blocks of one row per cycle, and the rotation unit, built for blocks of
-that size, counts the slots from the cycle's start.
+Per layer the server's light is uploaded as a frame: once, or for every image where each query gets
+light of its own. Per image and layer the client loads its rotation, the server triggers the frame,
+both oscilloscopes record, and each party turns its own record into modes. Before a session the
+server levels its light on the power meter and both find the frame in their records: with stand-ins
+for the layers' light, which carry none of the weights, because nobody checks what a client does
+with the light that it is aligned by. Each block of a row's modes has its own pilot and readout
+slot; the client's generator plays the blocks of one row per cycle, and the rotation unit, built for
+blocks of that size, counts the slots from the cycle's start.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from labctl.protocols.encoding import Floats
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.receiver import CloneReceiver
 from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.protocols.stand_in import stand_in
 from labctl.protocols.transmitter import Level, Transmitter
 
 _RECORD_MARGIN_S = 2e-6
@@ -78,6 +81,7 @@ class BenchLink:
             equipment.server, equipment.frame, settings.mean_photons, on_step
         )
         self._layouts = self._transmitter.layouts
+        self._stand_ins: dict[int, LayerLight] = {}
         self._arrival_s: float | None = None
         self._client_phase_rad = 0.0
         self._clocks: dict[str, Clock] = {}
@@ -93,7 +97,12 @@ class BenchLink:
         return self._layouts[layer].duration_s
 
     def prepare(self, layers: list[LayerLight]) -> None:
-        """Switch on, level and upload every layer, align phases and ranges."""
+        """Switch on, level, align phases and ranges, all with stand-ins for the layers' light.
+
+        `layers`: one light per layer of the shape, power and largest value of all that follows.
+        """
+        layers = [stand_in(light, self._settings.seed) for light in layers]
+        self._stand_ins = {light.layer: light for light in layers}
         self._server.shutter.set(0.0)
         self._server.lo_phase.set(0.0)
         self._client.lo_phase.set(0.0)
@@ -137,6 +146,7 @@ class BenchLink:
         """Send one frame per image; see `Link.exchange`."""
         measured = np.empty((len(coefficients), light.rows * light.blocks.count), np.float32)
         returned = []
+        self._transmitter.load(light)
         self._transmitter.select(light.layer)
         for image, row in enumerate(coefficients):
             client_trace, server_trace = self._shoot(light, row)
@@ -150,6 +160,7 @@ class BenchLink:
 
     def _align(self, layer: int) -> None:
         """Find the frame without rotation, fit both ranges, and turn both phases to zero."""
+        self._transmitter.load(self._stand_ins[layer])
         self._transmitter.select(layer)
         self._rest_rotation()
         self._client_side.range_v = self._server_side.range_v = FIRST_RANGE_V

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from labctl.data.models import Network
 from labctl.protocols.encoding import quadratures
 from labctl.protocols.leakage import LayerShape
 from labctl.protocols.link import LayerLight, ReturnedLight
 from labctl.protocols.verification.evidence import LayerEvidence
+
+
+@dataclass(frozen=True, eq=False)
+class Reordered:
+    """One light for many images, of which each gets rows and columns in an order of its own.
+
+    `columns` (images, inputs) and `rows` (images, rows): slot i of an image carries what stands at
+    that index in `light`; None: as they stand.
+    """
+
+    light: LayerLight
+    columns: npt.NDArray[np.intp] | None
+    rows: npt.NDArray[np.intp] | None
 
 
 class Server:
@@ -49,12 +66,24 @@ class Server:
         """Return what is sent for a layer; the same for every query."""
         return self._light[layer]
 
+    @property
+    def templates(self) -> tuple[LayerLight, ...]:
+        """Light of each layer's shape, power and largest value, for a link to be prepared with."""
+        return self._light
+
     def sent(self, layer: int, images: int) -> Iterator[tuple[slice, LayerLight]]:
         """Yield what is sent for a layer to `images` images, and to which of them.
 
         Layers come in order; check what returns of each light before asking for the next.
         """
         yield slice(0, images), self._light[layer]
+
+    def together(self, layer: int, images: int) -> Reordered | None:
+        """Return the layer's light for all images at once, and how each image's is ordered.
+
+        Asked for in place of `sent`; None where each query's light must be sent by itself.
+        """
+        return None
 
     def check(self, layer: int, returned: ReturnedLight) -> None:
         """Compare one image's returned light of a layer with what was sent, and pool it."""

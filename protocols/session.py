@@ -19,7 +19,8 @@ from labctl.protocols.countermeasures.disguised_server import DisguisedServer
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Leakage, leakage_of
 from labctl.protocols.link import Link, MonitoredLink, MonitorReading
-from labctl.protocols.server import Server
+from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.server import Reordered, Server
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.client_guard import ClientGuard
 from labctl.protocols.verification.verdict import (
@@ -104,6 +105,9 @@ class Session:
 
     def _exchanged(self, layer: int, coefficients: Floats) -> Floats:
         """Send a layer to all images, have what returns checked; return the measured values."""
+        reordered = self._together(layer, len(coefficients))
+        if reordered is not None:
+            return self._exchanged_together(reordered, coefficients)
         measured = []
         for part, light in self.server.sent(layer, len(coefficients)):
             exchange = self._link.exchange(light, coefficients[part])
@@ -114,6 +118,34 @@ class Session:
                 self.server.check(layer, returned)
             measured.append(exchange.measured)
         return measured[0] if len(measured) == 1 else np.concatenate(measured)
+
+    def _together(self, layer: int, images: int) -> Reordered | None:
+        """Return light for all images at once, where nobody looks at the order it is sent in.
+
+        A mode-level link with an exact rotation treats all rows and modes alike: values measured
+        of reordered light are those of plain light in another order, noise included.
+        """
+        settings = self._settings
+        alike = settings.sampling is Sampling.MEASURED and settings.rotation.exact
+        if not (alike and isinstance(self._link, ModeLink)):
+            return None
+        return self.server.together(layer, images)
+
+    def _exchanged_together(self, reordered: Reordered, coefficients: Floats) -> Floats:
+        light, set_to = reordered.light, coefficients
+        if reordered.columns is not None:
+            inputs = reordered.columns.shape[1]
+            set_to = coefficients.copy()
+            # The client's slot i meets column columns[i] of the plain light.
+            np.put_along_axis(
+                set_to[..., :inputs], reordered.columns, coefficients[..., :inputs], -1
+            )
+        exchange = self._link.exchange(light, set_to)
+        if self._guard is not None:
+            self._guard.check(light.layer, light.blocks, exchange.arriving, len(coefficients))
+        if reordered.rows is None:
+            return exchange.measured
+        return np.take_along_axis(exchange.measured, reordered.rows, -1)
 
     def verdict(self, expectation: Expectation | None = None) -> VerificationReport:
         """Judge all light returned so far; `expectation` defaults to that of the settings."""
@@ -191,7 +223,7 @@ class Session:
 
 def _honest_server(network: Network, settings: SessionSettings) -> Server:
     """Return the server of the settings; a disguise comes from their seed, so that runs repeat."""
-    if settings.disguise.plain:
+    if settings.disguise.plain or len(network.layers) == 1:
         return Server(network, settings.mean_photons, settings.block_modes)
     return DisguisedServer(
         network,

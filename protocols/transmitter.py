@@ -56,12 +56,16 @@ class Transmitter:
         gain = Predistortion(gain=equipment.constants.iq_gain)
         self._sender = FrameSender(equipment, frame, on_step, predistortion=gain)
         self._selected: int | None = None
+        self._stored: dict[int, LayerLight] = {}
         self.layouts: dict[int, FrameLayout] = {}
         self.scale = 1.0
         self.level: Level | None = None
 
     def prepare(self, layers: Sequence[LayerLight]) -> None:
-        """Switch on, level every layer's payload on the power meter, upload every frame."""
+        """Switch on, level every layer's payload on the power meter, upload every frame.
+
+        What is sent later may carry other values, of the same power and the same largest one.
+        """
         self._sender.switch_on()
         for light in layers:
             blocks = light.blocks
@@ -73,9 +77,25 @@ class Transmitter:
         self._level(max(layers, key=lambda light: light.quadratures.size), scale)
         for light in layers:
             self._on_step(f"layer {light.layer + 1}: upload")
-            layout = self.layouts[light.layer]
-            symbols = layout.server_symbols(_in_slots(light), scale)
-            self._sender.upload(_name(light.layer), layout, symbols)
+            self.load(light)
+
+    def load(self, light: LayerLight) -> None:
+        """Store a layer's frame in the generator, unless this very light is stored already.
+
+        A frame in the place of another one of its layer costs the frames of all other layers: the
+        generator's memory is cleared as a whole.
+        """
+        layer = light.layer
+        if self._stored.get(layer) is light:
+            return
+        if layer in self._stored:
+            self._sender.forget()
+            self._stored.clear()
+        layout = self.layouts[layer]
+        self._sender.upload(
+            _name(layer), layout, layout.server_symbols(_in_slots(light), self.scale)
+        )
+        self._stored[layer] = light
         self._selected = None
 
     def select(self, layer: int) -> None:

@@ -99,15 +99,16 @@ def infer(
     permute: Annotated[
         bool,
         typer.Option(
-            "--permute", help="Send hidden neurons in a fresh order for every image (mode link)."
+            help="Send hidden neurons in a fresh order for every image: delays who links "
+            "values of many queries, and is no bound."
         ),
-    ] = False,
+    ] = True,
     signs: Annotated[
         bool,
         typer.Option(
             "--signs",
-            help="Flip the signs of hidden neurons at random for every image (mode link); costs "
-            "much accuracy with networks not trained for it.",
+            help="Flip the signs of hidden neurons at random for every image; costs much accuracy "
+            "with networks of rectifiers at low F.",
         ),
     ] = False,
     calibrations: Annotated[
@@ -157,8 +158,6 @@ def infer(
         "--rotation-loss-db-per-mode": rotation_loss_db_per_mode,
         "--coupler-error-rad": coupler_error_rad,
         "--phase-error-rad": phase_error_rad,
-        "--permute": permute or None,
-        "--signs": signs or None,
     }
     if link is LinkLevel.BENCH:
         _refuse_given(of_a_mode_link, "the bench link: the station and its light decide")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
+
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.countermeasures.disguise import Disguise, HiddenOrder, OrderSource, new_key
@@ -11,7 +14,7 @@ from labctl.protocols.countermeasures.varying_evidence import VaryingEvidence
 from labctl.protocols.encoding import Floats, pad_to_modes, quadratures
 from labctl.protocols.leakage import LayerShape
 from labctl.protocols.link import LayerLight, ReturnedLight
-from labctl.protocols.server import Server
+from labctl.protocols.server import Reordered, Server
 
 
 class DisguisedServer(Server):
@@ -31,6 +34,7 @@ class DisguisedServer(Server):
         key: bytes | None = None,
     ) -> None:
         super().__init__(network, mean_photons, block_modes)
+        self._plain = self._light
         self.signed = disguise.signs
         # Scaled once: order and signs change neither a layer's power nor, doubled, its mean power.
         self._sent = tuple(
@@ -41,8 +45,8 @@ class DisguisedServer(Server):
         self._first_query = 0
         self._queries = 0
         self._current: LayerLight | None = None
-        templates = [self._light_of(query=0, layer=layer) for layer in range(self.layers)]
-        self._varying = tuple(VaryingEvidence(light) for light in templates)
+        self._templates = tuple(self._light_of(0, layer) for layer in range(self.layers))
+        self._varying = tuple(VaryingEvidence(light) for light in self._templates)
         self._evidence = self._varying
 
     @property
@@ -62,14 +66,42 @@ class DisguisedServer(Server):
             "none where light is uploaded only once",
         )
 
+    @property
+    def templates(self) -> tuple[LayerLight, ...]:
+        """Light of each layer's shape, power and largest value; that of the first query."""
+        return self._templates
+
     def sent(self, layer: int, images: int) -> Iterator[tuple[slice, LayerLight]]:
         """Yield each image's own light; layer 0 begins new queries. See `Server.sent`."""
-        if layer == 0:
-            self._first_query += self._queries
-            self._queries = images
+        self._count(layer, images)
         for image in range(images):
             self._current = self._light_of(self._first_query + image, layer)
             yield slice(image, image + 1), self._current
+
+    def together(self, layer: int, images: int) -> Reordered | None:
+        """Return the layer's plain light and each query's orders; None with signs or in blocks.
+
+        The other light of a query with signs is not a reordered one, and blocks of a row are
+        normalised by slot.
+        """
+        if self.signed or self._plain[layer].blocks.count > 1:
+            return None
+        self._count(layer, images)
+        queries = range(self._first_query, self._first_query + images)
+        return Reordered(
+            self._plain[layer],
+            columns=self._orders(queries, layer - 1) if layer > 0 else None,
+            rows=self._orders(queries, layer) if layer < self.layers - 1 else None,
+        )
+
+    def _orders(self, queries: range, layer: int) -> npt.NDArray[np.intp]:
+        return np.stack([self._order(query, layer).neurons for query in queries])
+
+    def _count(self, layer: int, images: int) -> None:
+        """Begin new queries with layer 0."""
+        if layer == 0:
+            self._first_query += self._queries
+            self._queries = images
 
     def check(self, layer: int, returned: ReturnedLight) -> None:
         """Compare the returned light of the query that was sent last with what that was."""

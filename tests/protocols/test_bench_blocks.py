@@ -99,7 +99,7 @@ def over_instruments(
         constants = station.table.server.constants
         link = BenchLink(equipment_of(station), settings_for(station, rotation, gain))
         session = Session(net, settings, link)
-        link.prepare([session.server.light(layer) for layer in range(2)])
+        link.prepare(list(session.server.templates))
         measured = [batch.measured[0] for batch in session.run(some_images(), batch_images=8)]
         expected = replace(
             session.expectation(),

@@ -7,6 +7,7 @@ from closed forms and from the bench's own hidden truth.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,12 @@ from labctl.data.mnist import load_test_images
 from labctl.data.models import Network, load_network
 from labctl.errors import SettingError, SynchronisationError
 from labctl.instruments.equipment import equipment_of
+from labctl.instruments.frames.layout import Complexes, FrameLayout
+from labctl.instruments.frames.sender import FrameSender
 from labctl.instruments.simulated import bench_file
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.protocols.bench_link import BenchLink
+from labctl.protocols.countermeasures.disguise import FRESH_ORDER, OrderSource, key_of_seed
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
@@ -84,7 +88,7 @@ def over_instruments(
         settings = settings_for(station.table, mean_photons=mean_photons, gain=gain)
         link = BenchLink(equipment_of(station), settings)
         session = Session(network, settings, link)
-        link.prepare([session.server.light(layer) for layer in range(session.server.layers)])
+        link.prepare(list(session.server.templates))
         batches = list(session.run(images, batch_images=8))
     return session, np.concatenate([batch.measured[0] for batch in batches])
 
@@ -180,6 +184,70 @@ def test_mean_photon_number_out_of_the_attenuators_reach_is_refused(tmp_path: Pa
         over_instruments(small_network(), some_images(), station, mean_photons=400_000.0, gain=2.0)
 
 
+def test_what_aligns_the_bench_carries_no_weights_and_queries_come_in_fresh_orders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every frame that the generator stores is looked at; F of 40 images, 2 % from sampling."""
+    uploaded: list[tuple[bool, Complexes]] = []
+    preparing = True
+    upload = FrameSender.upload
+
+    def watched(sender: FrameSender, name: str, layout: FrameLayout, symbols: Complexes) -> None:
+        uploaded.append((preparing, symbols[layout.row_starts[:, None] + layout.mode_offsets]))
+        upload(sender, name, layout, symbols)
+
+    monkeypatch.setattr(FrameSender, "upload", watched)
+    network, images = small_network(), some_images()
+    with Station.read(shipped_station_path()) as station:
+        settings = settings_for(station.table, mean_photons=4.0, gain=2.0)
+        settings = replace(settings, disguise=FRESH_ORDER)
+        link = BenchLink(equipment_of(station), settings)
+        session = Session(network, settings, link)
+        link.prepare(list(session.server.templates))
+        session.calibrate()
+        preparing = False
+        batches = list(session.run(images, batch_images=8))
+    assert session.verdict(session.expectation()).accepted is True
+
+    # The first layer's rows as they stand in the network, X + iP of each mode.
+    rows = network.layers[0][:, 0::2] + 1j * network.layers[0][:, 1::2]
+    while_aligning = [frame for early, frame in uploaded if early and frame.shape == rows.shape]
+    sent = [frame for early, frame in uploaded if not early and frame.shape == rows.shape]
+    assert len(while_aligning) >= 1
+    assert len(sent) == IMAGES
+    assert max(_likeness(frame, rows) for frame in while_aligning) < 0.6
+    assert min(_likeness(frame, rows) for frame in sent) > 0.99
+    found = {tuple(_best_rows(frame, rows)) for frame in sent}
+    assert len(found) == IMAGES
+
+    # Each image's values in the order of the network's rows: F is that of plain light.
+    orders = OrderSource(FRESH_ORDER, key_of_seed(settings.seed))
+    values = np.concatenate([batch.measured[0] for batch in batches])
+    in_place = np.empty_like(values)
+    for query, row in enumerate(values):
+        in_place[query, orders.draw(query, 0, ROWS).neurons] = row
+    ratio = signal_to_noise(in_place, inner_products(network, images))
+    assert ratio == pytest.approx(settings.signal_to_noise, rel=0.12)
+
+
+def _alike(frame: Complexes, rows: Complexes) -> Floats:
+    """Moduli of the correlations of all rows of a frame with all rows of a network."""
+    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (frame, rows)]
+    return np.asarray(np.abs(unit[0] @ unit[1].conj().T), np.float32)
+
+
+def _best_rows(frame: Complexes, rows: Complexes) -> list[int]:
+    return [int(best) for best in _alike(frame, rows).argmax(axis=1)]
+
+
+def _likeness(frame: Complexes, rows: Complexes) -> float:
+    """Mean over a frame's rows of their correlation with the row of the network most like them.
+
+    Of unrelated rows of 32 modes the best of 200 is near sqrt(ln 200/32) = 0.41.
+    """
+    return float(_alike(frame, rows).max(axis=1).mean())
+
+
 def test_raw_light_is_handed_out_per_frame() -> None:
     network, images = small_network(), some_images()[:2]
     taken: list[tuple[str, tuple[int, ...]]] = []
@@ -191,7 +259,7 @@ def test_raw_light_is_handed_out_per_frame() -> None:
             on_raw=lambda name, values: taken.append((name, values.shape)),
         )
         session = Session(network, settings, link)
-        link.prepare([session.server.light(layer) for layer in range(2)])
+        link.prepare(list(session.server.templates))
         list(session.run(images, batch_images=1))
     assert taken.count(("returned-layer0", (ROWS, INPUTS // 2))) == 2
     assert taken.count(("phase-layer1", (10, 2))) == 2

@@ -388,7 +388,7 @@ def test_a_folder_for_run_files_that_cannot_be_is_a_failure(
         (("--loss-db", "-1"), "left out for the bench link"),
         (("--loss-db", "nan"), "left out for the bench link"),
         (("--technical-noise", "0.1"), "left out for the bench link"),
-        (("--permute",), "left out for the bench link"),
+        (("--coupler-error-rad", "0.1"), "left out for the bench link"),
         (("--station", "absent.toml"), "absent.toml: cannot be read"),
         (("--station", "wrong.toml"), "wrong.toml:1: unknown key 'nam'; did you mean 'name'?"),
         (("--gain", "1"), "gain = 1.0: must be above 1"),
@@ -551,11 +551,13 @@ def test_a_disguise_of_hidden_neurons_changes_what_is_sent_and_not_what_is_found
 ) -> None:
     bright = ("--mu", "1e7")
     plain, permuted, flipped = (
-        infer(*bright, *disguise) for disguise in ((), ("--permute",), ("--permute", "--signs"))
+        infer(*bright, *disguise)
+        for disguise in (("--no-permute",), ("--permute",), ("--permute", "--signs"))
     )
     # Values run to thousands of vacuum noises: the classes are those of the exact network.
     assert plain["accuracy"] == permuted["accuracy"] == flipped["accuracy"]
     assert permuted["verification"]["accepted"] is True
+    assert permuted["disguise"] == {"permute": True, "signs": False}
     runs = (run_of(found, tmp_path).measured() for found in (plain, permuted))
     first, second = (kept[0] for kept in runs if kept is not None)
     assert not np.allclose(first, second, rtol=0.01)
