@@ -211,7 +211,7 @@ def _unknown(count: int) -> LabelledImages:
     return images_of(None, count)
 
 
-def _learned_json(learned: Learned) -> dict[str, Any]:
+def learned_json(learned: Learned) -> dict[str, Any]:
     return finite(
         {
             "samples": learned.samples,
@@ -221,6 +221,8 @@ def _learned_json(learned: Learned) -> dict[str, Any]:
             "data_bits_per_symbol": learned.data_bits_per_symbol,
             "label_success": learned.label_success,
             "label_success_error": learned.label_success_error,
+            "weights_bits_network": learned.weights_bits_network,
+            "copy_accuracy": learned.copy_accuracy,
         }
     )
 
@@ -237,8 +239,9 @@ def _mark_json(mark: Mark | None) -> dict[str, float] | None:
 def _assumptions(attack: Attack, settings: SessionSettings) -> list[str]:
     return [
         _ATTACKER[attack.party],
-        "bits per weight count weights as independent; those of trained networks are not, and the "
-        "correlation is the figure to quote",
+        "bits per weight that count weights as independent count the same number often where they "
+        "are not; those under the network's own Gaussian prior count each once, and are those to "
+        "set beside a bound",
         *settings.assumptions.sentences(),
     ]
 
@@ -252,7 +255,7 @@ def _values(found: _Found) -> dict[str, Any]:
         "images": found.images,
         "model": found.network.name,
         **ask.settings_json(found.settings),
-        "learned": _learned_json(outcome.learned),
+        "learned": learned_json(outcome.learned),
         "mark": _mark_json(found.mark),
         "mark_found": finite(found.shown()),
         "detection_theory": found.chance(),
@@ -300,13 +303,17 @@ def _learned_words(learned: Learned) -> str:
     if learned.weights_correlation is not None:
         return (
             f"correlation {learned.weights_correlation:.4f} with all {learned.samples} weights "
-            f"({output.number(learned.weights_bits_per_real, 3)} bit each if independent)"
+            f"({output.number(learned.weights_bits_per_real, 3)} bit each if independent, "
+            f"{output.number(learned.weights_bits_network or 0.0, 3)} under the network's own "
+            "Gaussian prior)"
         )
     if learned.data_correlation is not None:
         return (
             f"correlation {learned.data_correlation:.4f} with the data "
             f"({output.number(learned.data_bits_per_symbol, 3)} bit per symbol if independent)"
         )
+    if learned.copy_accuracy is not None:
+        return f"a copy that classifies {learned.copy_accuracy:.1%} of test images rightly"
     if learned.label_success is not None:
         return (
             f"{learned.label_success:.1%} ± {learned.label_success_error or 0.0:.1%} of "
@@ -409,6 +416,8 @@ def _short(learned: dict[str, Any]) -> str:
         return f"weights ρ {learned['weights_correlation']:.3f}, {bits} bit"
     if learned["data_correlation"] is not None:
         return f"data ρ {learned['data_correlation']:.3f}"
+    if learned["copy_accuracy"] is not None:
+        return f"copy at {learned['copy_accuracy']:.1%}"
     if learned["label_success"] is not None:
         return f"{learned['label_success']:.0%} of labels"
     return "nothing"

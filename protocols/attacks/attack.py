@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
@@ -52,13 +52,18 @@ class Learned:
     """What an attack got hold of, measured against the truth; None where it was not after it.
 
     Correlations (Pearson) are between estimates and truth over `samples` weights or data symbols.
-    `label_success`: share of `samples` images whose label was named.
+    `label_success`: share of `samples` images whose label was named. `weights_bits_network`: bits
+    per real weight that the looks tell under the network's own Gaussian prior, each number counted
+    once (`information`). `copy_accuracy`: share of test images that the stolen network classifies
+    rightly, without noise.
     """
 
     samples: int
     weights_correlation: float | None = None
     data_correlation: float | None = None
     label_success: float | None = None
+    weights_bits_network: float | None = None
+    copy_accuracy: float | None = None
 
     @property
     def weights_bits_per_real(self) -> float | None:
@@ -107,6 +112,15 @@ class Mounted(Protocol):
 
     def learned(self, network: Network, images: LabelledImages) -> Learned:
         """Score what the attacker holds after the session against the truth."""
+        ...
+
+
+@runtime_checkable
+class StealsNetwork(Mounted, Protocol):
+    """A mounted attack that ends with a copy of the network."""
+
+    def stolen(self, network: Network) -> tuple[Floats, ...]:
+        """Return its estimate of each layer's weights; the network gives their shapes alone."""
         ...
 
 

@@ -37,3 +37,7 @@ class WeightThief:
     def learned(self, network: Network, images: LabelledImages) -> Learned:
         """Score what the notebook says of all weights of the network."""
         return self.notebook.learned(network)
+
+    def stolen(self, network: Network) -> tuple[Floats, ...]:
+        """Return the notebook's best estimate of each layer's weights."""
+        return self.notebook.estimates(network)
