@@ -11,6 +11,7 @@ import typer
 from labctl.cli import attack_options as ask
 from labctl.cli import output
 from labctl.cli.attack_curve import agreement, curve
+from labctl.cli.attack_queries import queries
 from labctl.cli.choices import images_of
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
@@ -28,6 +29,7 @@ from labctl.safety import interruptible
 app = typer.Typer(help="Attack a session: what is learned, and is it caught?", no_args_is_help=True)
 app.command("curve")(curve)
 app.command("agreement")(agreement)
+app.command("queries")(queries)
 
 _BATCH_IMAGES = 16
 _POWER = 0.99
@@ -212,6 +214,7 @@ def _unknown(count: int) -> LabelledImages:
 
 
 def learned_json(learned: Learned) -> dict[str, Any]:
+    """Return what was learned as plain values, None where an attack was not after it."""
     return finite(
         {
             "samples": learned.samples,

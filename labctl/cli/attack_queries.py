@@ -1,0 +1,190 @@
+"""`labctl attack queries`: what an attack has learned, and whether it was caught, over queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labctl.cli import attack_options as ask
+from labctl.cli import output
+from labctl.cli.choices import images_of
+from labctl.data.mnist import load_test_images
+from labctl.data.models import Network, load_network
+from labctl.errors import SettingError, UsageError
+from labctl.inference import finite
+from labctl.protocols.attacks.attack import Party
+from labctl.protocols.attacks.catalogue import attack_of
+from labctl.protocols.attacks.printed import PrintedFigures, printed_figures
+from labctl.protocols.attacks.queries import QueryPoint, curve_over_queries
+from labctl.protocols.leakage import Trust
+from labctl.protocols.receiver import ReceiverKind
+from labctl.protocols.settings import SessionSettings
+from labctl.safety import interruptible
+
+ASSUMES = (
+    "each count of queries is a session of its own; its copy of the network is judged without "
+    "noise on the 10,000 MNIST test images",
+    "bits, independent: -log2(1 - rho^2)/2 per weight, right for weights that are independent; of "
+    "others the same number is counted often",
+    "bits, network: mutual information under the network's own Gaussian prior, rows independent",
+    "printed figures: Gaussian weights of the worst prior of this mean power, honest noise, loss "
+    "and noise untrusted. Additive: of one query times the queries; it bounds a quantum memory, "
+    "too. Memory: of one query with the light and the noise of all",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One count of queries: what came of its session, and what is printed for so many."""
+
+    point: QueryPoint
+    printed: PrintedFigures
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        learned, verdict = self.point.outcome.learned, self.point.outcome.verification
+        return finite(
+            {
+                "queries": self.point.queries,
+                "accepted": verdict.accepted,
+                "failed": [check.name for check in verdict.failed],
+                "excess_noise": verdict.excess_noise,
+                "excess_noise_expected": verdict.excess_noise_expected,
+                "excess_noise_error": verdict.excess_noise_standard_error,
+                "weights_correlation": learned.weights_correlation,
+                "weights_bits_per_real": learned.weights_bits_per_real,
+                "weights_bits_network": learned.weights_bits_network,
+                "copy_accuracy": learned.copy_accuracy,
+                "printed": asdict(self.printed),
+            }
+        )
+
+
+def queries(
+    name: ask.Name,
+    strength: ask.Strength = None,
+    queries: Annotated[
+        str, typer.Option(help="Counts of queries (images), comma-separated.")
+    ] = "1,3,10,30,100",
+    model: Annotated[
+        str,
+        typer.Option(help="A shipped network (as noise-aware), or a .safetensors or .npz file."),
+    ] = "noise-aware",
+    mu: ask.Mu = 0.57,
+    gain: ask.Gain = 1.3,
+    loss_db: ask.LossDb = 0.0,
+    technical_noise: ask.TechnicalNoise = 0.0,
+    calibration_samples: ask.CalibrationSamples = ask.VERIFICATION.calibration_samples,
+    monitor_samples: ask.MonitorSamples = ask.VERIFICATION.monitor_samples,
+    false_alarm: Annotated[
+        float, typer.Option(help="Probability with which an honest session is rejected.")
+    ] = 1e-3,
+    seed: ask.Seed = 0,
+    figure: Annotated[Path | None, typer.Option(help="Write the curves as PNG.")] = None,
+    json: ask.Json = False,
+) -> None:
+    """Run an attack over more and more queries: verdict, bits learned, and the copy's accuracy."""
+    settings = ask.settings_of(
+        mu=mu,
+        gain=gain,
+        loss_db=loss_db,
+        technical_noise=technical_noise,
+        loss=Trust.UNTRUSTED,
+        noise=Trust.UNTRUSTED,
+        efficiency=1.0,
+        electronic_noise=0.0,
+        noise_figure_db=None,
+        receiver=ReceiverKind.AMPLIFIER,
+        block_modes=None,
+        rotation_loss_db_per_mode=0.0,
+        calibration_samples=calibration_samples,
+        monitor_samples=monitor_samples,
+        seed=seed,
+        false_alarm_probability=false_alarm,
+    )
+    counts = sorted(set(ask.whole_numbers("--queries", queries)))
+    attack, network = attack_of(name, strength), load_network(model)
+    if attack.party is Party.SERVER:
+        raise SettingError("attack", name, "one of a client or an outsider: they steal weights")
+    if figure is not None and not figure.absolute().parent.is_dir():
+        raise UsageError(f"{figure.absolute().parent}: no such folder; must be there")
+    test = load_test_images()
+    if network.sizes[0] != test.images.shape[1]:
+        raise SettingError("model inputs", network.sizes[0], f"{test.images.shape[1]}, as MNIST")
+    given = images_of(None, counts[-1])
+    with interruptible() as check, output.progress(name, sum(counts), "queries") as advance:
+
+        def step(count: int) -> None:
+            advance(count)
+            check()
+
+        points = curve_over_queries(
+            attack, network, settings, given, counts, test=test, on_queries=step
+        )
+    rows = [Row(point, printed_figures(network, settings, point.queries)) for point in points]
+    title = f"{name} {attack.strength:g} on {network.name}, {ask.setting_words(settings)}"
+    if figure is not None:
+        from labctl.cli.attack_queries_figure import draw_queries
+
+        draw_queries(figure, title, rows)
+    if json:
+        output.print_json(
+            {
+                "attack": name,
+                "party": str(attack.party),
+                "strength": attack.strength,
+                "model": network.name,
+                **ask.settings_json(settings),
+                "false_alarm_probability": false_alarm,
+                "rows": [row.as_json() for row in rows],
+                "assumptions": list(ASSUMES),
+            }
+        )
+        return
+    _show(title, rows, network, settings)
+
+
+def _show(title: str, rows: Sequence[Row], network: Network, settings: SessionSettings) -> None:
+    output.table(
+        title,
+        [
+            "queries",
+            "caught",
+            "ε (honest), SNU",
+            "ρ",
+            "bits, indep.",
+            "bits, network",
+            "copy",
+            "printed, added",
+            "memory",
+        ],
+        [_cells(row) for row in rows],
+        numeric=True,
+    )
+    for row in rows:
+        verdict = row.point.outcome.verification
+        said = "REJECTED" if row.point.outcome.caught else "accepted"
+        output.people.print(f"{row.point.queries} queries, {said}: {verdict.reason}")
+    for sentence in (*ASSUMES, *settings.assumptions.sentences()):
+        output.people.print(sentence, style="dim")
+
+
+def _cells(row: Row) -> list[str]:
+    learned, verdict = row.point.outcome.learned, row.point.outcome.verification
+    noise, honest = verdict.excess_noise, verdict.excess_noise_expected
+    copy = learned.copy_accuracy
+    return [
+        str(row.point.queries),
+        "yes" if row.point.outcome.caught else "no",
+        f"{output.number(noise, 3)} ({output.number(honest, 3)})",
+        output.number(learned.weights_correlation, 3),
+        output.number(learned.weights_bits_per_real, 3),
+        output.number(learned.weights_bits_network, 3),
+        "–" if copy is None else f"{copy:.1%}",
+        output.number(row.printed.additive, 3),
+        output.number(row.printed.memory_unchecked, 3),
+    ]

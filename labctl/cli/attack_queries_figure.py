@@ -1,0 +1,89 @@
+"""Figure of an attack over queries: bits beside what is printed, and the copy's accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labctl.protocols.attacks.printed import PrintedFigures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from labctl.cli.attack_queries import Row
+
+_PRINTED = {
+    "honest_additive": ("printed: honest closed form, adding up", ":", "tab:gray"),
+    "additive": ("printed: any prior, no memory", "--", "tab:blue"),
+    "memory_unchecked": ("printed: any prior, memory, unchecked", "-.", "tab:red"),
+}
+
+
+def draw_queries(path: Path, title: str, rows: Sequence[Row]) -> None:
+    """Write a PNG: bits per weight and the copy's accuracy against queries, logarithmic."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (bits, copies) = plt.subplots(1, 2, figsize=(10.0, 4.6), layout="constrained")
+    counts = [row.point.queries for row in rows]
+    for field in fields(PrintedFigures):
+        label, line, colour = _PRINTED[field.name]
+        drawn = [getattr(row.printed, field.name) for row in rows]
+        bits.plot(counts, drawn, line, color=colour, linewidth=1.2, label=label)
+    _points(bits, rows, "learned, network's own prior", "tab:green", _network_bits)
+    _points(bits, rows, "learned, as if independent", "tab:olive", _independent_bits)
+    bits.set_yscale("log")
+    bits.set_ylabel("bits per weight", fontsize=9)
+    _points(copies, rows, "stolen copy", "tab:purple", _accuracy)
+    copies.set_ylabel("test images classified rightly, without noise", fontsize=9)
+    copies.set_ylim(0.0, 1.0)
+    for axes in (bits, copies):
+        axes.set_xscale("log")
+        axes.set_xlabel("queries (filled: accepted; cross: rejected)", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(visible=True, which="major", alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7)
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _points(
+    axes: Axes,
+    rows: Sequence[Row],
+    label: str,
+    colour: str,
+    value: Callable[[Row], float | None],
+) -> None:
+    """Draw a value against queries: dots where the session was accepted, crosses where not."""
+    found = [(row, drawn) for row in rows if (drawn := value(row)) is not None]
+    if not found:
+        return
+    counts, values = [row.point.queries for row, _ in found], [drawn for _, drawn in found]
+    axes.plot(counts, values, "-", color=colour, linewidth=1.4, label=label)
+    for caught, marker in ((False, "o"), (True, "x")):
+        chosen = [i for i, (row, _) in enumerate(found) if row.point.outcome.caught is caught]
+        axes.plot(
+            [counts[i] for i in chosen],
+            [values[i] for i in chosen],
+            marker,
+            color=colour,
+            markersize=6 if marker == "o" else 9,
+        )
+
+
+def _network_bits(row: Row) -> float | None:
+    return row.point.outcome.learned.weights_bits_network
+
+
+def _independent_bits(row: Row) -> float | None:
+    return row.point.outcome.learned.weights_bits_per_real
+
+
+def _accuracy(row: Row) -> float | None:
+    return row.point.outcome.learned.copy_accuracy
