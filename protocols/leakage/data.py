@@ -1,0 +1,51 @@
+"""What the returned light tells an honest server of the data, by the Cramer-Rao bound."""
+
+from __future__ import annotations
+
+import math
+
+from labctl.protocols.receiver import added_noise
+
+
+def data_bits_first(
+    gain: float, modes: int, *, block_modes: int | None = None, emission_factor: float = 1.0
+) -> float:
+    """Return bits per data symbol to an honest server, the authors' first version.
+
+    The symbol's power is 1/b; the n that stands for repetitions is that of the row.
+    """
+    symbol_power = 1.0 / (block_modes or modes)
+    added = emission_factor * added_noise(gain)
+    noise = 1.0 + added * symbol_power
+    information = modes * 2.0 * added**2 * symbol_power / noise**4
+    return 0.5 * math.log2(1.0 + 2.0 * symbol_power * information)
+
+
+def data_bits_journal(
+    gain: float,
+    modes: int,
+    rows: int,
+    *,
+    block_modes: int | None = None,
+    emission_factor: float = 1.0,
+) -> float:
+    """Return bits per data symbol to an honest server that homodynes, PRX 15, 041056 (2025).
+
+    M rows of covariance 1 + g c c^T tell each coefficient of the unit vector c with Fisher
+    information M g^2/(1 + g); its prior variance is 1/b.
+    """
+    noise = emission_factor * added_noise(gain)
+    return 0.5 * math.log2(1.0 + rows / (block_modes or modes) * noise**2 / (1.0 + noise))
+
+
+def data_bits_quantum(
+    gain: float,
+    modes: int,
+    rows: int,
+    *,
+    block_modes: int | None = None,
+    emission_factor: float = 1.0,
+) -> float:
+    """Return bits per data symbol to an honest server with any receiver (quantum limit)."""
+    noise = emission_factor * added_noise(gain)
+    return 0.5 * math.log2(1.0 + rows / (block_modes or modes) * noise)
