@@ -49,7 +49,9 @@ def test_a_shipped_network_says_how_it_was_trained(name: str) -> None:
     assert network.provenance["images"] == "60000"
 
 
-@pytest.mark.parametrize(("name", "least"), [("reference", 0.98), ("noise-aware", 0.98), ("deep", 0.985)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("reference", 0.98), ("noise-aware", 0.98), ("deep", 0.985)]
+)
 def test_noise_free_accuracy(digits: LabelledImages, name: str, least: float) -> None:
     network = load_network(name)
     found = share_correct(network, digits, math.inf, 0)
