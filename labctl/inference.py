@@ -268,8 +268,7 @@ def run_inference(
             done = _classify(request, run, books, writer, on_images, check)
             verification = run.session.verdict(run.expectation())
             leakage = run.session.leakage()
-            shapes = run.session.server.shapes
-            under_trust = under_every_trust(run.settings, shapes, verification)
+            under_trust = under_every_trust(run.settings, verification)
             parameters = run.parameters()
             writer.set_verification(verification_json(verification))
             writer.set_leakage(leakage_json(leakage, queries=done.images))

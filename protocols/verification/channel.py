@@ -14,7 +14,13 @@ from dataclasses import dataclass
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.errors import SettingError
+from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.evidence import LayerEvidence
+from labctl.protocols.verification.noise_ratio import NoiseRatio, normal_isf
+
+# A clone's variance is looked for from far below any that is seen to where nothing is known.
+_LEAST_CLONE, _MOST_LOG_CLONE, _CLONE_STEP = 1e-9, 60.0, 3.0
+_CLOSE, _LEAST_HEAD = 1e-9, 1e-300
 
 
 def shot_noise_at_server(calibration: ReceiverCalibration) -> float:
@@ -31,6 +37,7 @@ class Expectation:
     `clone_noise`: what one clone, of a block of one row, adds to the mode that it collects, in SNU
     at the server; part of `excess_noise` on average. `gain_uncertainty`: relative standard
     uncertainty of how alike an honest link carries the amplitudes of single rows and modes.
+    `doubts`: of the constants that turn readings into mu, transmittance and excess noise.
     """
 
     transmittance: float
@@ -40,6 +47,12 @@ class Expectation:
     client_transmittance: float = 1.0
     clone_noise: float = 0.0
     gain_uncertainty: float = 0.0
+    doubts: Doubts = EXACT
+
+    @property
+    def link_transmittance(self) -> float:
+        """The link's own, the client's rotation left out: what trusted loss is trusted for."""
+        return min(self.transmittance / self.client_transmittance, 1.0)
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,12 @@ class Estimate:
     slope_error: float
     variance_ratio: float
     samples: int
+    fitted: float = 0.0
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the residual variance."""
+        return max(self.samples - 1.0 - self.fitted, 1.0)
 
 
 def estimate_channel(
@@ -112,37 +131,82 @@ def estimate_of_sums(
         slope_error=slope_error,
         variance_ratio=ratio,
         samples=samples,
+        fitted=fitted,
     )
 
 
 def excess_noise_upper(
-    estimate: Estimate, calibration: ReceiverCalibration, failure_probability: float
+    estimate: Estimate,
+    calibration: ReceiverCalibration,
+    failure_probability: float,
+    *,
+    clones: float = 0.0,
 ) -> float:
     """Return the excess noise that the truth exceeds with `failure_probability` at most.
 
-    Exact for Gaussian samples of any number: the ratio of the two sample variances over the ratio
-    of the true ones is F-distributed with (samples - 1, calibration samples - 1).
+    White noise: exact for Gaussian samples of any number, for the ratio of the two sample variances
+    over the ratio of the true ones is F-distributed with (samples - 1, calibration samples - 1).
+    A clone's noise is on one mode of each of `clones` blocks: the more it is concentrated, the more
+    often its power comes out low. So the bound is that of the worst case, all of the noise there;
+    infinite where so few blocks say nothing.
     """
     from scipy.stats import f as fisher
 
-    quantile = float(fisher.ppf(failure_probability, estimate.samples - 1, calibration.samples - 1))
+    quantile = float(fisher.ppf(failure_probability, estimate.degrees, calibration.samples - 1))
+    white = estimate.variance_ratio / quantile - 1.0
     unit = shot_noise_at_server(calibration)
-    return (estimate.variance_ratio / quantile - 1.0) * unit
+    if white <= 0.0 or not clones > 0.0:
+        return white * unit
+    loud = _loud(estimate, clones)
+    clone = _clone_upper(estimate, calibration, failure_probability, loud)
+    return max(white, clone * loud / estimate.degrees) * unit
+
+
+def _loud(estimate: Estimate, clones: float) -> float:
+    return min(clones, estimate.degrees)
+
+
+def _clone_upper(
+    estimate: Estimate, calibration: ReceiverCalibration, probability: float, loud: float
+) -> float:
+    """Return the clones' variance, over the blocked one, that shows so little this rarely."""
+    from scipy.optimize import brentq
+
+    shown = estimate.variance_ratio * estimate.degrees
+    freedom = calibration.samples - 1.0
+
+    def score(log_clone: float) -> float:
+        variances = (1.0, 1.0 + math.exp(log_clone))
+        head = NoiseRatio((estimate.degrees - loud, loud), variances, freedom).head(shown)
+        return normal_isf(max(head, _LEAST_HEAD)) - normal_isf(probability)
+
+    low, high = math.log(_LEAST_CLONE), math.log(_LEAST_CLONE)
+    while score(high) < 0.0:
+        low, high = high, high + _CLONE_STEP
+        if high > _MOST_LOG_CLONE:
+            return math.inf
+    return math.exp(float(brentq(score, low, high, xtol=_CLOSE))) if high > low else _LEAST_CLONE
 
 
 def transmittance_lower(
-    estimate: Estimate, calibration: ReceiverCalibration, failure_probability: float
+    estimate: Estimate,
+    calibration: ReceiverCalibration,
+    failure_probability: float,
+    *,
+    slope_noise: float = 0.0,
 ) -> float:
     """Return the transmittance that the truth falls below with `failure_probability` at most.
 
     Half of the probability goes to the slope (Student's t), half to the shot-noise unit; 0 when
-    the slope is not resolved.
+    the slope is not resolved. `slope_noise`: variance that clones add to the slope beyond white
+    noise, over the blocked one.
     """
     from scipy.stats import chi2
     from scipy.stats import t as student
 
     half = failure_probability / 2.0
-    reach = float(student.isf(half, estimate.samples - 1))
+    reach = float(student.isf(half, estimate.degrees))
+    reach *= math.sqrt(1.0 + slope_noise)
     slope = max(estimate.slope - reach * estimate.slope_error, 0.0)
     degrees = calibration.samples - 1
     blocked = calibration.blocked_variance * degrees / float(chi2.ppf(half, degrees))

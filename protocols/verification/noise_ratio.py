@@ -37,6 +37,12 @@ class NoiseRatio:
         """Return the probability of at least this ratio."""
         return self._tail_at(self._saddlepoint(ratio), ratio) if ratio > 0.0 else 1.0
 
+    def head(self, ratio: float) -> float:
+        """Return the probability of at most this ratio, precise where that is small."""
+        if ratio <= 0.0:
+            return 0.0
+        return self._beyond(self._saddlepoint(ratio), ratio, -1.0)
+
     def quantile(self, probability: float) -> float:
         """Return the ratio that is exceeded with this probability, below 0.4.
 
@@ -112,14 +118,19 @@ class NoiseRatio:
         return value, first, second, third
 
     def _tail_at(self, point: float, ratio: float) -> float:
+        return self._beyond(point, ratio, 1.0)
+
+    def _beyond(self, point: float, ratio: float, sign: float) -> float:
+        """Return the probability above the ratio (sign 1) or below it (sign -1)."""
         value, _, second, third = self._cumulants(point, ratio)
         deviation = point * math.sqrt(second)
         if abs(deviation) < _NEAR_MEAN:
             # Both terms of r* diverge here: the first term of Edgeworth's series at the mean.
             skewness = third / (second * math.sqrt(second))
-            return normal_sf(deviation) - skewness / (6.0 * math.sqrt(2.0 * math.pi))
+            correction = skewness / (6.0 * math.sqrt(2.0 * math.pi))
+            return normal_sf(sign * deviation) - sign * correction
         root = math.copysign(math.sqrt(max(-2.0 * value, 1e-300)), point)
-        return normal_sf(root + math.log(deviation / root) / root)
+        return normal_sf(sign * (root + math.log(deviation / root) / root))
 
 
 def normal_sf(value: float) -> float:

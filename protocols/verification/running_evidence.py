@@ -14,8 +14,10 @@ from typing import Any
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.errors import RecordError, SettingError
+from labctl.protocols.verification.bounds import Bounds, Clones, bounds_of
 from labctl.protocols.verification.channel import (
     Estimate,
+    Expectation,
     estimate_of_sums,
     excess_noise_upper,
     shot_noise_at_server,
@@ -23,7 +25,8 @@ from labctl.protocols.verification.channel import (
 )
 from labctl.protocols.verification.evidence import LayerEvidence
 
-VERSION = 1
+# Version 1 did not count the clones, without which noise on few modes has no bound.
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class CalibratedSums:
     """Sums over all light that was judged by one calibration of the receiver.
 
     `sent` in SNU, `cross` and `received` in the receiver's units; `fitted` parameters besides the
-    slope.
+    slope; `clones`: blocks of rows that were read, each of which may hold one clone.
     """
 
     efficiency: float
@@ -40,6 +43,7 @@ class CalibratedSums:
     calibration_samples: int
     sessions: int
     samples: int
+    clones: float
     fitted: float
     sent: float
     cross: float
@@ -93,6 +97,7 @@ class PooledEvidence:
             calibration_samples=calibration.samples,
             sessions=1,
             samples=sum(part.samples for part in evidence),
+            clones=Clones.of(evidence).count,
             fitted=sum(part.fitted for part in evidence),
             sent=sum(part.sent_power for part in evidence),
             cross=sum(part.cross_power for part in evidence),
@@ -149,13 +154,44 @@ class PooledEvidence:
             received=math.fsum(scale * part.received for scale, part in pairs),
         )
 
+    @property
+    def clones(self) -> Clones:
+        """The clones pooled; which share of theirs gets into the slope was not kept: all of it."""
+        return Clones(math.fsum(part.clones for part in self.parts))
+
+    def bounds(
+        self, expectation: Expectation, failure_probability: float, *, mean_photons: float
+    ) -> Bounds:
+        """Return what holds together except with this probability, doubts of `expectation` and all.
+
+        Those are of the constants that all calibrations have in common: they do not average out.
+        """
+        return bounds_of(
+            self.estimate(),
+            self.calibration(),
+            expectation,
+            failure_probability,
+            mean_photons=mean_photons,
+            clones=self.clones,
+        )
+
     def excess_noise_upper(self, failure_probability: float) -> float:
         """Return the excess noise that the truth exceeds with this probability at most."""
-        return excess_noise_upper(self.estimate(), self.calibration(), failure_probability)
+        return excess_noise_upper(
+            self.estimate(), self.calibration(), failure_probability, clones=self.clones.count
+        )
 
     def transmittance_lower(self, failure_probability: float) -> float:
         """Return the transmittance that the truth falls below with this probability at most."""
-        return transmittance_lower(self.estimate(), self.calibration(), failure_probability)
+        half, clones = 0.5 * failure_probability, self.clones
+        estimate, calibration = self.estimate(), self.calibration()
+        upper = self.excess_noise_upper(half) if clones.count > 0.0 else 0.0
+        return transmittance_lower(
+            estimate,
+            calibration,
+            half if clones.count > 0.0 else failure_probability,
+            slope_noise=clones.slope_noise(upper, estimate, calibration),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the sums as plain values."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from labctl.protocols.leakage import Assumptions, LayerShape, Trust, weights_bits_shown
+from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.settings import SessionSettings
+from labctl.protocols.verification.bounds import Channel, channel_bits
 from labctl.protocols.verification.verdict import VerificationReport
 
 
@@ -25,40 +25,32 @@ class UnderTrust:
 
 
 def under_every_trust(
-    settings: SessionSettings, shapes: Sequence[LayerShape], report: VerificationReport
+    settings: SessionSettings, report: VerificationReport
 ) -> tuple[UnderTrust, ...]:
     """Return what the light says with loss and technical noise trusted or not, all four ways."""
     return tuple(
         UnderTrust(
             assumptions,
-            _bits(settings, shapes, assumptions, report.transmittance, report.excess_noise),
-            _bits(
-                settings,
-                shapes,
-                assumptions,
-                report.transmittance_lower,
-                report.excess_noise_upper,
-            ),
+            _at_estimate(settings, assumptions, report),
+            None
+            if report.bounds is None
+            else report.bounds.bits(assumptions, settings.technical_noise),
         )
         for assumptions in (Assumptions(*pair) for pair in product(Trust, Trust))
     )
 
 
-def _bits(
-    settings: SessionSettings,
-    shapes: Sequence[LayerShape],
-    assumptions: Assumptions,
-    transmittance: float | None,
-    excess_noise: float | None,
+def _at_estimate(
+    settings: SessionSettings, assumptions: Assumptions, report: VerificationReport
 ) -> float | None:
-    if transmittance is None or excess_noise is None:
+    light, noise, link = report.transmittance, report.excess_noise, report.link_transmittance
+    if light is None or noise is None or link is None:
         return None
-    largest = max(settings.block_of(shape.modes) for shape in shapes)
-    return weights_bits_shown(
-        transmittance,
-        excess_noise,
+    return channel_bits(
+        Channel(light, noise),
+        Channel(light / link, noise / link),
         mean_photons=settings.mean_photons,
         technical_noise=settings.technical_noise,
+        link_transmittance=link,
         assumptions=assumptions,
-        client_transmittance=settings.rotation.transmittance(largest),
     )

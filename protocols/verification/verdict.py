@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labctl.calibration.shot_noise import ReceiverCalibration
-from labctl.protocols.leakage import Assumptions, weights_bits_shown
+from labctl.protocols.leakage import Assumptions
 from labctl.protocols.link import MonitorReading
 from labctl.protocols.settings import VerificationSettings
+from labctl.protocols.verification.bounds import Bounds, Channel, Clones, bounds_of
 from labctl.protocols.verification.channel import (
     Estimate,
     Expectation,
@@ -39,7 +40,10 @@ class VerificationReport:
 
     `accepted` is None when no returned light was read. Excess noise in SNU at the server,
     `standard_error` of it; `excess_noise_upper` and `transmittance_lower` hold together except
-    with `failure_probability`. `weights_bits_per_real_upper` is the leakage at these bounds.
+    with `failure_probability`, the doubt about the constants of the bench included, as do the rest:
+    `mean_photons_upper`; `client_transmittance_lower` and `client_noise_upper`, of the channel that
+    is left without `link_transmittance`, the loss that is trusted where any is.
+    `weights_bits_per_real_upper` is the leakage at these bounds.
     `checks`: everything that was looked at; together they reject an honest session with
     `false_alarm_probability` at most.
     """
@@ -58,6 +62,29 @@ class VerificationReport:
     failure_probability: float
     false_alarm_probability: float
     checks: tuple[CheckResult, ...] = ()
+    mean_photons_upper: float | None = None
+    client_transmittance_lower: float | None = None
+    client_noise_upper: float | None = None
+    link_transmittance: float | None = None
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The bounds, None where no returned light was read."""
+        if (
+            self.transmittance_lower is None
+            or self.excess_noise_upper is None
+            or self.client_transmittance_lower is None
+            or self.client_noise_upper is None
+            or self.mean_photons_upper is None
+            or self.link_transmittance is None
+        ):
+            return None
+        return Bounds(
+            Channel(self.transmittance_lower, self.excess_noise_upper),
+            Channel(self.client_transmittance_lower, self.client_noise_upper),
+            self.mean_photons_upper,
+            self.link_transmittance,
+        )
 
     @property
     def failed(self) -> tuple[CheckResult, ...]:
@@ -103,17 +130,15 @@ def verify(
     the blocked receiver during the session, None if it was not looked at.
     """
     estimate = estimate_channel(evidence, calibration)
-    half = settings.failure_probability / 2.0
-    upper = excess_noise_upper(estimate, calibration, half)
-    lower = transmittance_lower(estimate, calibration, half)
-    bits = weights_bits_shown(
-        lower,
-        upper,
+    bounds = bounds_of(
+        estimate,
+        calibration,
+        expectation,
+        settings.failure_probability,
         mean_photons=mean_photons,
-        technical_noise=technical_noise,
-        assumptions=assumptions,
-        client_transmittance=expectation.client_transmittance,
+        clones=Clones.of(evidence),
     )
+    bits = bounds.bits(assumptions, technical_noise)
     checks = run_checks(
         evidence, estimate, calibration, expectation, settings.false_alarm_probability, monitor
     )
@@ -128,10 +153,10 @@ def verify(
         accepted=not reasons,
         reason="; ".join(reasons) or "consistent with honest use",
         transmittance=estimate.transmittance,
-        transmittance_lower=lower,
+        transmittance_lower=bounds.round_trip.transmittance,
         excess_noise=estimate.excess_noise,
         excess_noise_standard_error=estimate.excess_noise_error,
-        excess_noise_upper=upper,
+        excess_noise_upper=bounds.round_trip.excess_noise,
         excess_noise_expected=expectation.excess_noise,
         weights_bits_per_real_upper=bits,
         samples=estimate.samples,
@@ -139,4 +164,8 @@ def verify(
         failure_probability=settings.failure_probability,
         false_alarm_probability=settings.false_alarm_probability,
         checks=checks,
+        mean_photons_upper=bounds.mean_photons,
+        client_transmittance_lower=bounds.in_client.transmittance,
+        client_noise_upper=bounds.in_client.excess_noise,
+        link_transmittance=bounds.link_transmittance,
     )

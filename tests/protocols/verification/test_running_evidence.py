@@ -15,7 +15,7 @@ from labctl.data.models import Network
 from labctl.errors import RecordError, SettingError
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.session import Session
-from labctl.protocols.verification.channel import estimate_channel
+from labctl.protocols.verification.channel import estimate_channel, excess_noise_upper
 from labctl.protocols.verification.false_alarms import HONEST
 from labctl.protocols.verification.running_evidence import CalibratedSums, PooledEvidence
 
@@ -26,6 +26,7 @@ PART = CalibratedSums(
     calibration_samples=1000,
     sessions=1,
     samples=500,
+    clones=0.0,
     fitted=0.0,
     sent=4000.0,
     cross=4200.0,
@@ -47,6 +48,7 @@ def drawn(random: np.random.Generator, calibration: ReceiverCalibration, noise: 
         calibration_samples=calibration.samples,
         sessions=1,
         samples=samples,
+        clones=0.0,
         fitted=0.0,
         sent=sent,
         cross=cross,
@@ -76,6 +78,15 @@ def test_a_pool_of_one_session_is_that_session() -> None:
     assert pooled.excess_noise_error == pytest.approx(alone.excess_noise_error, rel=1e-4)
     assert pool.samples == alone.samples
     assert pool.sessions == 1
+    # Nobody kept how the light lies: the pool counts clones along it in full, a session does not.
+    assert pool.excess_noise_upper(0.01) == pytest.approx(
+        excess_noise_upper(alone, calibration, 0.01, clones=6 * 12), rel=1e-3
+    )
+    report = session.verdict()
+    both = pool.bounds(session.expectation(), report.failure_probability, mean_photons=1.0)
+    assert report.transmittance_lower is not None
+    assert both.round_trip.transmittance <= report.transmittance_lower
+    assert both.round_trip.excess_noise == pytest.approx(report.excess_noise_upper, rel=1e-3)
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one calibration", "one each"])
@@ -136,7 +147,7 @@ def test_damaged_records_are_refused(damage: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"version": 2, "parts": []}, {"version": 1, "parts": [{}]}, {"version": 1}]
+    "values", [{}, {"version": 1, "parts": []}, {"version": 2, "parts": [{}]}, {"version": 2}]
 )
 def test_other_records_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(RecordError, match="pooled evidence"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from labctl.data.models import Network
-from labctl.protocols.leakage import Assumptions, LayerShape, Trust, holevo_bits_per_mode
+from labctl.protocols.leakage import Assumptions, Trust, holevo_bits_per_mode
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.rotation import Rotation
@@ -34,11 +34,11 @@ WEIGHTS = np.random.default_rng(1).standard_normal((40, 60)).astype(np.float32)
 NETWORK = Network((WEIGHTS,), "small", {})
 
 
-def judged(settings: SessionSettings) -> tuple[tuple[LayerShape, ...], VerificationReport]:
+def judged(settings: SessionSettings) -> VerificationReport:
     session = Session(NETWORK, settings, ModeLink(settings))
     images = np.random.default_rng(2).random((200, 60), np.float32)
     assert len(list(session.run(images))) > 0
-    return session.server.shapes, session.verdict()
+    return session.verdict()
 
 
 def by_trust(found: tuple[UnderTrust, ...]) -> dict[tuple[Trust, Trust], UnderTrust]:
@@ -46,7 +46,7 @@ def by_trust(found: tuple[UnderTrust, ...]) -> dict[tuple[Trust, Trust], UnderTr
 
 
 def test_trust_never_raises_the_leakage_and_bounds_lie_above_estimates() -> None:
-    found = by_trust(under_every_trust(SETTINGS, *judged(SETTINGS)))
+    found = by_trust(under_every_trust(SETTINGS, judged(SETTINGS)))
     assert len(found) == 4
     for each in found.values():
         assert each.bits_at_estimate is not None
@@ -60,8 +60,8 @@ def test_trust_never_raises_the_leakage_and_bounds_lie_above_estimates() -> None
 
 
 def test_under_the_sessions_own_assumptions_the_bound_is_the_verdicts() -> None:
-    shapes, report = judged(SETTINGS)
-    own = by_trust(under_every_trust(SETTINGS, shapes, report))[Trust.UNTRUSTED, Trust.UNTRUSTED]
+    report = judged(SETTINGS)
+    own = by_trust(under_every_trust(SETTINGS, report))[Trust.UNTRUSTED, Trust.UNTRUSTED]
     assert own.bits_upper == pytest.approx(report.weights_bits_per_real_upper, rel=1e-12)
     assert report.transmittance is not None
     assert report.excess_noise is not None
@@ -71,8 +71,8 @@ def test_under_the_sessions_own_assumptions_the_bound_is_the_verdicts() -> None:
 
 def test_loss_in_the_rotation_is_never_trusted() -> None:
     lossy = replace(SETTINGS, rotation=Rotation(loss_db_per_mode=0.01), loss_db=0.0)
-    trusted = by_trust(under_every_trust(lossy, *judged(lossy)))[Trust.TRUSTED, Trust.TRUSTED]
-    without = by_trust(under_every_trust(SETTINGS, *judged(SETTINGS)))[Trust.TRUSTED, Trust.TRUSTED]
+    trusted = by_trust(under_every_trust(lossy, judged(lossy)))[Trust.TRUSTED, Trust.TRUSTED]
+    without = by_trust(under_every_trust(SETTINGS, judged(SETTINGS)))[Trust.TRUSTED, Trust.TRUSTED]
     assert trusted.bits_at_estimate is not None
     assert without.bits_at_estimate is not None
     # 0.6 dB in the client's hands leak more than 1 dB that is out of them.
@@ -80,8 +80,10 @@ def test_loss_in_the_rotation_is_never_trusted() -> None:
 
 
 def test_light_that_was_not_read_or_did_not_return_says_nothing() -> None:
-    shapes, report = judged(SETTINGS)
-    unread = under_every_trust(SETTINGS, shapes, no_verification(SETTINGS.verification))
+    report = judged(SETTINGS)
+    unread = under_every_trust(SETTINGS, no_verification(SETTINGS.verification))
     assert all(each.bits_upper is None and each.bits_at_estimate is None for each in unread)
-    lost = replace(report, transmittance=0.0, transmittance_lower=0.0)
-    assert all(each.bits_upper == math.inf for each in under_every_trust(SETTINGS, shapes, lost))
+    lost = replace(
+        report, transmittance=0.0, transmittance_lower=0.0, client_transmittance_lower=0.0
+    )
+    assert all(each.bits_upper == math.inf for each in under_every_trust(SETTINGS, lost))
