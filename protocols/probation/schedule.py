@@ -1,0 +1,58 @@
+"""Which queries are real: drawn in secret, so that nobody can behave in those alone."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from labctl.errors import SettingError
+
+_LEAST_KEY_BYTES = 16
+_PURPOSE = b"real queries"
+
+
+@dataclass(frozen=True)
+class Probation:
+    """How many queries go before the first that may be real, and the share of real ones after.
+
+    `queries`: 0 or more, all with worthless weights. `real_share`: above 0, at most 1; at 1 a
+    client that knows `queries` knows which queries are real. Raises SettingError.
+    """
+
+    queries: int = 0
+    real_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.queries < 0:
+            raise SettingError("probation queries", self.queries, "0 or more")
+        if not 0.0 < self.real_share <= 1.0:
+            raise SettingError("real_share", self.real_share, "above 0, at most 1")
+
+    @property
+    def none(self) -> bool:
+        """Whether every query is real."""
+        return self.queries == 0 and self.real_share == 1.0
+
+
+NO_PROBATION = Probation()
+
+
+class Schedule:
+    """Says of each query whether it is real: SHAKE-256 of a key and the query's number.
+
+    `key`: 16 bytes or more, the server's secret.
+    """
+
+    def __init__(self, probation: Probation, key: bytes) -> None:
+        if len(key) < _LEAST_KEY_BYTES:
+            raise SettingError("key", f"{len(key)} bytes", f"{_LEAST_KEY_BYTES} bytes or more")
+        self._probation = probation
+        self._key = key
+
+    def real(self, query: int) -> bool:
+        """Return whether the query, counted from 0, carries the network's own weights."""
+        if query < self._probation.queries:
+            return False
+        drawn = hashlib.shake_256(_PURPOSE + self._key + query.to_bytes(8)).digest(8)
+        # Uniform in [0, 1) to 2^-64: a share of 1 is above all of them.
+        return int.from_bytes(drawn) / 2**64 < self._probation.real_share
