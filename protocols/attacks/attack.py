@@ -151,6 +151,15 @@ class Attack(Protocol):
         ...
 
 
+@runtime_checkable
+class ChangingAttack(Attack, Protocol):
+    """An attack whose pooled mark depends on how many queries there were."""
+
+    def mark_after(self, queries: int, network: Network, settings: SessionSettings) -> Mark:
+        """Return the mark pooled over the first queries of a session of so many."""
+        ...
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of an attacked session: what was learned, and whether the server caught it."""

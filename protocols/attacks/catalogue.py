@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.errors import SettingError
+from labctl.protocols.attacks.adaptive_tap import AdaptiveTap
 from labctl.protocols.attacks.attack import Attack, Party
 from labctl.protocols.attacks.chosen_inputs import ChosenInputs
 from labctl.protocols.attacks.heterodyne_resend import HeterodyneResend
@@ -22,6 +23,7 @@ from labctl.protocols.attacks.outsider import Leg
 from labctl.protocols.attacks.over_gain import OverGain
 from labctl.protocols.attacks.own_laser import NothingReturned, OwnLaser
 from labctl.protocols.attacks.probes import BrightProbes, ProbeShape
+from labctl.protocols.attacks.quantum_memory import QuantumMemory
 from labctl.protocols.attacks.squeezed_probes import SqueezedProbes
 from labctl.protocols.attacks.tap import Tap
 
@@ -131,6 +133,29 @@ _CLIENT = (
     ),
 )
 
+_OVER_QUERIES = (
+    AttackKind(
+        "quantum-memory",
+        Party.CLIENT,
+        "couples ancillas to the same weights in every query, reads them at the end",
+        "budget",
+        "of an honest clone's noise",
+        "0 (honest) to 100; at 1 or more it clones nothing and has no result",
+        1.0,
+        QuantumMemory,
+    ),
+    AttackKind(
+        "adaptive-tap",
+        Party.CLIENT,
+        "taps in every query and refills from what it has read before",
+        "budget",
+        "of an honest clone's noise",
+        "0 (honest) to 100; at 1 or more it clones nothing and has no result",
+        1.0,
+        AdaptiveTap,
+    ),
+)
+
 _OUTSIDER = (
     AttackKind(
         "tap",
@@ -232,7 +257,7 @@ _SERVER = (
 )
 
 ATTACKS: Mapping[str, AttackKind] = MappingProxyType(
-    {kind.name: kind for kind in (*_CLIENT, *_OUTSIDER, *_SERVER)}
+    {kind.name: kind for kind in (*_CLIENT, *_OVER_QUERIES, *_OUTSIDER, *_SERVER)}
 )
 
 

@@ -15,9 +15,8 @@ from functools import cached_property, lru_cache
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.attacks.attack import Attack, Mark, Party
+from labctl.protocols.attacks.attack import Attack, ChangingAttack, Mark, Party
 from labctl.protocols.attacks.marks import LayerPath, layer_paths
-from labctl.protocols.attacks.own_laser import OwnLaser
 from labctl.protocols.encoding import quadratures
 from labctl.protocols.link import LayerLight
 from labctl.protocols.settings import SessionSettings
@@ -110,12 +109,12 @@ class DetectionTheory:
     @property
     def mark_changes(self) -> bool:
         """Whether the pooled mark depends on how many images there were."""
-        return isinstance(self.attack, OwnLaser)
+        return isinstance(self.attack, ChangingAttack)
 
     def mark(self, images: int = 1, seed: int | None = None) -> Mark:
         """Return the mark pooled over so many images, of a session of that seed."""
         own = self.settings if seed is None else replace(self.settings, seed=seed)
-        if isinstance(self.attack, OwnLaser):
+        if isinstance(self.attack, ChangingAttack):
             return self.attack.mark_after(images, self.network, own)
         mark = self.attack.mark(self.network, own)
         if mark is None:

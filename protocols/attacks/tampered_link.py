@@ -92,7 +92,8 @@ class Path:
 
     `departing` and `returning`: stations at the start of each leg. `entering`: what a dishonest
     client does before its receiver. `receiver` is the client's; `modes_cloned` how many modes of
-    each block it clones, that of its input being the first. `leg_transmittance`: of what is left
+    each block it clones, that of its input being the first; with none it has no value, and goes on
+    with 0. `leg_transmittance`: of what is left
     of a leg, rotation included, by the modes of a row. `oscillator_factor`: power of the server's
     local oscillator over that during calibration. `notebook`: where the client keeps what its
     receiver reads, if it does.
@@ -202,6 +203,8 @@ def _receive(path: Path, beam: Beam, coefficients: Floats) -> Floats:
     takes it off, and puts what it read of those modes before in its place.
     """
     receiver, blocks = path.receiver, beam.light.blocks
+    if not path.modes_cloned:
+        return np.zeros((beam.light.rows, blocks.count), np.float32)
     honest = _directions(coefficients, blocks)
     modes = honest if path.modes_cloned == 1 else _more(honest, blocks, path.modes_cloned, beam)
     collected = _collect(beam, modes)

@@ -55,6 +55,8 @@ def test_clients_and_outsiders_are_all_there() -> None:
         "nothing-returned",
         "chosen-inputs",
         "local-oscillator",
+        "quantum-memory",
+        "adaptive-tap",
         "tap",
         "tap-return",
         "intercept-resend",

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
-from labctl.protocols.attacks.attack import Attack, Mark, carry_out
+from labctl.protocols.attacks.adaptive_tap import AdaptiveTap
+from labctl.protocols.attacks.attack import Attack, ChangingAttack, Mark, carry_out
 from labctl.protocols.attacks.chosen_inputs import ChosenInputs
 from labctl.protocols.attacks.heterodyne_resend import HeterodyneResend
 from labctl.protocols.attacks.hidden_tap import HiddenTap
@@ -70,6 +71,8 @@ ATTACKS: tuple[Attack, ...] = (
     NothingReturned(0.5),
     ChosenInputs(1.0),
     LocalOscillator(0.15),
+    AdaptiveTap(1.0),
+    AdaptiveTap(0.5),
     Tap(0.3),
     Tap(0.3, Leg.RETURN),
     InterceptResend(0.4),
@@ -274,7 +277,7 @@ def test_nobody_learns_more_than_the_bound_at_the_mark(
     chosen = replace(IDEAL, receiver=receiver, mean_photons=photons, loss_db=loss_db, seed=seed)
     mark = (
         attack.mark_after(queries, NETWORK, chosen)
-        if isinstance(attack, OwnLaser)
+        if isinstance(attack, ChangingAttack)
         else attack.mark(NETWORK, chosen)
     )
     assert mark is not None

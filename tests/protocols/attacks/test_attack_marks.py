@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.attacks.attack import Attack, carry_out
+from labctl.protocols.attacks.adaptive_tap import AdaptiveTap
+from labctl.protocols.attacks.attack import Attack, ChangingAttack, carry_out
 from labctl.protocols.attacks.chosen_inputs import ChosenInputs
 from labctl.protocols.attacks.heterodyne_resend import HeterodyneResend
 from labctl.protocols.attacks.hidden_tap import HiddenTap
@@ -23,6 +24,7 @@ from labctl.protocols.attacks.more_modes import CloneMoreModes
 from labctl.protocols.attacks.outsider import Leg
 from labctl.protocols.attacks.over_gain import OverGain
 from labctl.protocols.attacks.own_laser import NothingReturned, OwnLaser
+from labctl.protocols.attacks.quantum_memory import QuantumMemory
 from labctl.protocols.attacks.tap import Tap
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import MonitoredLink
@@ -72,6 +74,8 @@ ATTACK_KINDS = (
     NothingReturned,
     ChosenInputs,
     LocalOscillator,
+    QuantumMemory,
+    AdaptiveTap,
     Tap,
     InterceptResend,
 )
@@ -89,6 +93,12 @@ ATTACKS: tuple[Attack, ...] = (
     LocalOscillator(0.6),
     LocalOscillator(0.2, share=0.0),
     LocalOscillator(-0.5),
+    QuantumMemory(1.0),
+    QuantumMemory(0.6),
+    QuantumMemory(3.0),
+    AdaptiveTap(1.0),
+    AdaptiveTap(0.6),
+    AdaptiveTap(3.0),
     Tap(0.3),
     Tap(0.3, Leg.RETURN),
     InterceptResend(0.4),
@@ -121,7 +131,7 @@ def test_the_verdict_finds_the_mark(attack: Attack, settings: SessionSettings) -
     assert verdict.excess_noise_standard_error is not None
     mark = (
         attack.mark_after(QUERIES, NETWORK, settings)
-        if isinstance(attack, OwnLaser)
+        if isinstance(attack, ChangingAttack)
         else attack.mark(NETWORK, settings)
     )
     assert mark is not None

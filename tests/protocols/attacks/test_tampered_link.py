@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from labctl.data.models import Network
+from labctl.protocols.attacks.adaptive_tap import AdaptiveTap
 from labctl.protocols.attacks.attack import Attack
 from labctl.protocols.attacks.chosen_inputs import ChosenInputs
 from labctl.protocols.attacks.heterodyne_resend import HeterodyneResend
@@ -19,6 +20,7 @@ from labctl.protocols.attacks.more_modes import CloneMoreModes
 from labctl.protocols.attacks.outsider import Leg
 from labctl.protocols.attacks.over_gain import OverGain
 from labctl.protocols.attacks.own_laser import NothingReturned, OwnLaser
+from labctl.protocols.attacks.quantum_memory import QuantumMemory
 from labctl.protocols.attacks.tampered_link import Path, TamperedLink
 from labctl.protocols.attacks.tap import Tap
 from labctl.protocols.leakage import Assumptions, Trust
@@ -58,6 +60,8 @@ HONEST: tuple[Attack, ...] = (
     NothingReturned(0.0),
     ChosenInputs(0.0),
     LocalOscillator(0.0),
+    QuantumMemory(0.0),
+    AdaptiveTap(0.0),
     Tap(0.0),
     Tap(0.0, Leg.RETURN),
     InterceptResend(0.0),
