@@ -1,0 +1,167 @@
+"""The weights' leakage for one network: its own covariance, against the best split of the noise.
+
+The prior of a layer's rows is Gaussian, rows independent, with the covariance of the layer's own
+rows over their real quadratures (what X and P of one mode share is kept: covariances of complex
+amplitudes would hide it) and each row's own brightness. The client is taken to know both. It may
+split the pooled noise over principal directions, rows and layers, and choose the amplitude of each,
+as `direction` says; the best split is bounded by prices of the noise (`multipliers`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from labctl.data.models import Network
+from labctl.protocols.encoding import modes_of
+from labctl.protocols.leakage.direction import Doubles, entropy_bits
+from labctl.protocols.leakage.multipliers import Best, Prices, best_attacks, interception_gain
+from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
+
+# Variances are counted in bins and each bin counts as its upper edge: the bound grows by less than
+# the width. The search for prices does with wide bins.
+_WIDTH, _SEARCH_WIDTH = 0.03, 0.25
+# Directions darker than this share of the brightest count as that bright.
+_DARKEST = 1e-9
+_SEARCH_STEPS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Variances of the light's principal directions, all rows and layers, their mean being 1.
+
+    `variances`: of each direction that is not dark; `directions`: their number, dark ones counted,
+    two for each mode sent.
+    """
+
+    variances: Doubles
+    directions: int
+
+    def bins(self, width: float) -> tuple[Doubles, Doubles]:
+        """Return upper edges, `width` apart in the logarithm, and the directions below each."""
+        top = float(self.variances.max())
+        logs = np.log(np.maximum(self.variances / top, _DARKEST))
+        edges, counts = np.unique(np.ceil(logs / width), return_counts=True)
+        dark = self.directions - len(self.variances)
+        variances = np.concatenate([[0.0], top * np.exp(width * edges)])
+        return variances, np.concatenate([[float(dark)], counts.astype(np.float64)])
+
+
+def layer_variances(weights: npt.NDArray[np.float32]) -> Doubles:
+    """Return the variances (rows that carry light times directions) of a layer's light.
+
+    `weights`: (rows, inputs), sent at unit root mean square. The covariance is that of the rows
+    scaled to equal brightness; each row has its own.
+    """
+    rows = weights.astype(np.float64)
+    rows /= math.sqrt(float(np.mean(rows**2)))
+    brightness = np.mean(rows**2, axis=1)
+    lit = brightness > 0.0
+    alike = rows[lit] / np.sqrt(brightness[lit])[:, None]
+    tall = alike.shape[0] >= alike.shape[1]
+    gram = (alike.T @ alike if tall else alike @ alike.T) / len(alike)
+    principal = np.maximum(np.linalg.eigvalsh(gram), 0.0)
+    return np.outer(brightness[lit], principal).ravel()
+
+
+@lru_cache(maxsize=8)
+def spectrum_of(network: Network) -> Spectrum:
+    """Return the spectrum of all light that one query of this network sends."""
+    return Spectrum(
+        np.concatenate([layer_variances(layer) for layer in network.layers]),
+        sum(2 * layer.shape[0] * modes_of(layer.shape[1]) for layer in network.layers),
+    )
+
+
+@lru_cache(maxsize=256)
+def network_bits_per_mode(
+    spectrum: Spectrum, mean_photons: float, transmittance: float, excess_noise: float
+) -> float:
+    """Return the most that a client learns per mode of light of this spectrum, on average.
+
+    `mean_photons` of every layer per mode, `transmittance` (above 0, at most 1) and `excess_noise`
+    (SNU, 0 or more, at the server) pooled over all light. Never above the prior-free figure.
+    """
+    most = prior_free_bits_per_mode(mean_photons, transmittance, excess_noise)
+    if most == 0.0:
+        return 0.0
+    brightness = 2.0 * mean_photons
+    wide, wide_counts = spectrum.bins(_SEARCH_WIDTH)
+    search = _Search(brightness * wide, wide_counts, transmittance, excess_noise)
+    prices = search.prices(most)
+    fine, counts = spectrum.bins(_WIDTH)
+    start = search.place(brightness * fine)
+    best = best_attacks(brightness * fine, prices, start, steps=15)
+    gain = np.maximum(best.gain, interception_gain(brightness * fine, prices))
+    bound = (prices.along + prices.across) * excess_noise + _mean(gain, counts)
+    whole = _mean(entropy_bits(1.0 + brightness * fine), counts)
+    return min(2.0 * bound, 2.0 * whole, most)
+
+
+def _mean(values: Doubles, counts: Doubles) -> float:
+    return float(values @ counts / counts.sum())
+
+
+class _Search:
+    """The search for the prices that make the bound least: it is convex in them."""
+
+    def __init__(
+        self, variances: Doubles, counts: Doubles, transmittance: float, excess_noise: float
+    ) -> None:
+        self._variances, self._counts = variances, counts
+        self._amplitude, self._noise = math.sqrt(transmittance), excess_noise
+        self._best: Best | None = None
+
+    def prices(self, scale: float) -> Prices:
+        """Return the best prices found from a start that knows the size of the bound, in bits."""
+        from scipy.optimize import minimize
+
+        start = math.log(0.25 * scale / max(self._noise, 1e-9))
+        found = minimize(
+            self._bound,
+            np.array([start, start, 0.0]),
+            jac=True,
+            method="BFGS",
+            options={"maxiter": _SEARCH_STEPS, "gtol": 1e-4 * scale},
+        )
+        return self._prices(found.x)
+
+    def place(self, variances: Doubles) -> Doubles:
+        """Return where the best attacks of these variances may be, from those searched."""
+        if self._best is None:
+            raise RuntimeError("no prices were searched for yet")
+        known = np.log(np.maximum(self._variances, 1e-30))
+        wanted = np.log(np.maximum(variances, 1e-30))
+        return np.stack([np.interp(wanted, known, axis) for axis in self._best.place])
+
+    def _prices(self, logs: Doubles) -> Prices:
+        return Prices(
+            math.exp(min(logs[0], 60.0)), math.exp(min(logs[1], 60.0)), logs[2], self._amplitude
+        )
+
+    def _bound(self, logs: Doubles) -> tuple[float, Doubles]:
+        """Return the bound in bits per direction, and its slopes."""
+        prices = self._prices(logs)
+        first = self._best is None
+        best = best_attacks(
+            self._variances,
+            prices,
+            None if self._best is None else self._best.place,
+            steps=40 if first else 12,
+        )
+        self._best = best
+        spare = self._noise - self._mean(best.misfit)
+        slopes = [
+            prices.along * (spare - self._mean(best.noise_along)),
+            prices.across * (spare - self._mean(best.noise_across)),
+            -self._mean(best.amplitude),
+        ]
+        bound = (prices.along + prices.across) * self._noise + self._mean(best.gain)
+        return bound, np.array(slopes)
+
+    def _mean(self, values: Doubles) -> float:
+        return _mean(values, self._counts)

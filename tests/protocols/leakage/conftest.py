@@ -1,0 +1,92 @@
+"""Gaussian attacks on a few modes, by covariance matrices alone: what they show and what they tell.
+
+Independent of the package: symplectic matrices, their eigenvalues, and entropies. Quadratures are
+ordered X1, P1, X2, P2, ...; the vacuum is the identity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.linalg import expm
+
+Matrix = NDArray[np.float64]
+
+
+def form(modes: int) -> Matrix:
+    return np.kron(np.eye(modes), np.array([[0.0, 1.0], [-1.0, 0.0]]))
+
+
+def entropy(covariance: Matrix) -> float:
+    modes = len(covariance) // 2
+    values = np.abs(np.linalg.eigvals(1j * form(modes) @ covariance))
+    total = 0.0
+    for value in np.sort(values)[::2]:
+        photons = max(value - 1.0, 0.0) / 2.0
+        if photons > 1e-13:
+            total += (photons + 1.0) * math.log2(photons + 1.0) - photons * math.log2(photons)
+    return total
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A symplectic matrix on the modes sent, then the client's, which start in vacuum."""
+
+    symplectic: Matrix
+    modes: int
+
+    def seen(self, prior: Matrix) -> tuple[float, float]:
+        """Return the slope of what returns on what was sent, and the mean excess noise about it."""
+        size = 2 * self.modes
+        rows = self.symplectic[:size]
+        through = rows[:, :size]
+        slope = float(np.trace(through @ prior) / np.trace(prior))
+        off = through - slope * np.eye(size)
+        noise = rows @ rows.T + off @ prior @ off.T
+        return slope, float(np.trace(noise)) / size - 1.0
+
+    def learned(self, prior: Matrix) -> float:
+        """Return the Holevo information of the client's modes about what was sent, in bits."""
+        size = 2 * self.modes
+        rows = self.symplectic[size:]
+        known = rows @ rows.T
+        return entropy(known + rows[:, :size] @ prior @ rows[:, :size].T) - entropy(known)
+
+
+def random_attack(modes: int, own: int, strength: float, rng: np.random.Generator) -> Attack:
+    """Return exp(Omega H) for a random symmetric H on the modes sent and `own` more."""
+    size = 2 * (modes + own)
+    raw = rng.normal(size=(size, size))
+    generator = form(modes + own) @ (raw + raw.T) * strength
+    return Attack(expm(generator), modes)
+
+
+def skew_tap(tap: float, back_action: float, root: float) -> Attack:
+    """Return the attack of one mode and one of the client's that `direction` says is the best.
+
+    X and P divide by different angles: `tap` theta and theta + phi, `back_action` being phi, in
+    radians; `root` the r that makes the variance of X that returns r^2.
+    """
+    both = tap + back_action
+    on_x = np.array(
+        [[root * math.cos(tap), root * math.sin(tap)], [-math.sin(both), math.cos(both)]]
+    )
+    on_p = np.linalg.inv(on_x).T
+    symplectic = np.zeros((4, 4))
+    symplectic[0::2, 0::2], symplectic[1::2, 1::2] = on_x, on_p
+    return Attack(symplectic, 1)
+
+
+@pytest.fixture(name="random_attack")
+def random_attack_fixture() -> Callable[..., Attack]:
+    return random_attack
+
+
+@pytest.fixture(name="skew_tap")
+def skew_tap_fixture() -> Callable[[float, float, float], Attack]:
+    return skew_tap

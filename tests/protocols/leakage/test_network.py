@@ -1,0 +1,83 @@
+"""This network's bound: the spectrum, shipped networks, and attacks that stay below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from labctl.data.models import load_network
+from labctl.protocols.leakage import holevo_bits_per_mode, prior_free_bits_per_mode
+from labctl.protocols.leakage.network import (
+    Spectrum,
+    layer_variances,
+    network_bits_per_mode,
+    spectrum_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean_photons", "gain", "noise", "per_real"),
+    [
+        ("reference", 4.0, 2.0, 0.0, 0.415),
+        ("noise-aware", 0.57, 1.3, 0.0, 0.0395),
+        ("noise-aware", 8.91, 1.0128, 0.0, 0.0579),
+        ("noise-aware", 21.0, 1.0048, 0.0, 0.0654),
+        ("many-rows", 2.35, 1.024, 0.001, 0.0584),
+    ],
+)
+def test_shipped_networks(
+    name: str, mean_photons: float, gain: float, noise: float, per_real: float
+) -> None:
+    excess = (2.0 - 2.0 / gain) / 392 + noise
+    found = network_bits_per_mode(spectrum_of(load_network(name)), mean_photons, 1.0, excess)
+    assert found / 2 == pytest.approx(per_real, rel=0.01)
+    assert holevo_bits_per_mode(mean_photons, 1.0, excess) < found
+    assert found < prior_free_bits_per_mode(mean_photons, 1.0, excess)
+
+
+def test_spectrum_counts_all_directions_of_all_modes_and_all_light() -> None:
+    spectrum = spectrum_of(load_network("reference"))
+    assert spectrum.directions == 2 * (784 * 392 + 10 * 392)
+    assert spectrum.variances.sum() == pytest.approx(spectrum.directions, rel=1e-6)
+    edges, counts = spectrum.bins(0.03)
+    assert counts.sum() == spectrum.directions
+    assert 1.0 <= float(edges @ counts) / spectrum.directions < 1.03
+
+
+def test_dead_rows_and_alike_rows_leave_few_directions() -> None:
+    weights = np.zeros((4, 6), np.float32)
+    weights[:2] = [1.0, 2.0, 0.0, 0.0, 0.0, 0.0]
+    variances = layer_variances(weights)
+    assert np.count_nonzero(variances > 1e-9) == 2
+    assert variances.max() == pytest.approx(12.0)
+
+
+def test_directions_that_are_alike_give_the_bound_of_white_weights() -> None:
+    white = Spectrum(np.ones(100), 100)
+    noise = 1e-4
+    found = network_bits_per_mode(white, 4.0, 1.0, noise)
+    honest = holevo_bits_per_mode(4.0, 1.0, noise)
+    assert honest < found < prior_free_bits_per_mode(4.0, 1.0, noise)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_random_gaussian_attack_on_a_random_prior_learns_more(
+    random_attack: Callable[..., Any], seed: int
+) -> None:
+    """Whole symplectic matrices on one to three modes and as many own ones, near the identity."""
+    rng = np.random.default_rng(seed)
+    modes, own = (int(size) for size in rng.integers(1, 4, 2))
+    raw = rng.normal(size=(2 * modes, 2 * modes)) * np.exp(rng.normal(0.0, 1.5, 2 * modes))
+    prior = raw @ raw.T
+    attack = random_attack(modes, own, 10.0 ** rng.uniform(-3.0, -0.6), rng)
+    slope, excess = attack.seen(prior)
+    transmittance, noise = min(slope**2, 1.0), max(excess, 0.0)
+    photons = float(np.trace(prior)) / (4 * modes)
+    spectrum = Spectrum(np.linalg.eigvalsh(prior) / (2 * photons), 2 * modes)
+    bound = network_bits_per_mode(spectrum, photons, transmittance, noise)
+    learned = attack.learned(prior) / modes
+    assert 0.0 < learned <= bound
+    assert bound <= prior_free_bits_per_mode(photons, transmittance, noise)
