@@ -76,7 +76,7 @@ def test_no_random_gaussian_attack_on_a_random_prior_learns_more(
     slope, excess = attack.seen(prior)
     transmittance, noise = min(slope**2, 1.0), max(excess, 0.0)
     photons = float(np.trace(prior)) / (4 * modes)
-    spectrum = Spectrum(np.linalg.eigvalsh(prior) / (2 * photons), 2 * modes)
+    spectrum = Spectrum(np.linalg.eigvalsh(prior).astype(np.float64) / (2 * photons), 2 * modes)
     bound = network_bits_per_mode(spectrum, photons, transmittance, noise)
     learned = attack.learned(prior) / modes
     assert 0.0 < learned <= bound
