@@ -91,5 +91,10 @@ class Server:
 
     @property
     def evidence(self) -> tuple[LayerEvidence, ...]:
-        """What the returned light has shown so far, one entry per layer."""
+        """What the returned light has shown so far, one entry per layer of `evidence_shapes`."""
         return self._evidence
+
+    @property
+    def evidence_shapes(self) -> tuple[LayerShape, ...]:
+        """The layers that `evidence` is of."""
+        return self.shapes

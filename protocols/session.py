@@ -179,7 +179,7 @@ class Session:
         settings, evidence = self._settings, self.server.evidence
         read = max(sum(part.samples for part in evidence), 1)
         noise = 0.0
-        for part, shape in zip(evidence, self.server.shapes, strict=True):
+        for part, shape in zip(evidence, self.server.evidence_shapes, strict=True):
             leg = settings.leg_transmittance_of(shape.modes)
             noise += leg * part.samples * shape.blocks.count / shape.modes
         loudest = max(settings.leg_transmittance_of(shape.modes) for shape in self.server.shapes)
@@ -197,7 +197,7 @@ class Session:
     def _pooled_transmittance(self) -> tuple[float, float]:
         """Return the squared mean slope over all light read, and what it leaves unexplained."""
         settings, evidence = self._settings, self.server.evidence
-        each = [settings.transmittance_of(shape.modes) for shape in self.server.shapes]
+        each = [settings.transmittance_of(shape.modes) for shape in self.server.evidence_shapes]
         sent = [part.sent_power for part in evidence]
         if len(set(each)) == 1 or not sum(sent) > 0.0:
             return min(each), 0.0
