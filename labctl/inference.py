@@ -22,16 +22,20 @@ from labctl.data.models import Network
 from labctl.data.run_file import RunFileWriter, new_run_path
 from labctl.errors import BudgetError, SettingError
 from labctl.instruments.equipment import Equipment
-from labctl.protocols.countermeasures.disguise import FRESH_ORDER, PLAIN, Disguise
+from labctl.protocols.countermeasures.disguise import FRESH_ORDER, PLAIN, Disguise, key_of_seed
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Leakage
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.parameters import SessionParameters, session_parameters
+from labctl.protocols.probation.run import Kind, run_on_probation
+from labctl.protocols.probation.schedule import Probation, Schedule
+from labctl.protocols.probation.server import ProbationServer
 from labctl.protocols.receiver import Homodyne, Receiver, ReceiverKind, TapReceiver, receiver_of
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
-from labctl.protocols.session import Batch, Session
+from labctl.protocols.server import Server
+from labctl.protocols.session import Batch, Session, honest_server
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, PowerMonitor
 from labctl.protocols.verification.trust import UnderTrust, under_every_trust
@@ -49,6 +53,7 @@ _BATCH = {Sampling.MEASURED: 512, Sampling.ALL: 32}
 RAW_IMAGES = 2
 # Weights of 8 times their RMS make a mode 64 times as bright as the mean; no row exceeds that much.
 _PEAK_RATIO = 100.0
+_STAND_IN_PURPOSE = b"stand-in network"
 _PREDICTIONS = 16
 
 
@@ -79,6 +84,17 @@ class LedgerRequest:
     client: str
     budget_bits: float | None = None
     worst_case: Basis = Basis.EVERYTHING
+
+
+@dataclass(frozen=True, eq=False)
+class ProbationRequest:
+    """How a client is watched: worthless queries, and the network that they carry.
+
+    `stand_in`: of the served network's shape, for the same task and of public data.
+    """
+
+    probation: Probation
+    stand_in: Network
 
 
 @dataclass(frozen=True)
@@ -114,6 +130,7 @@ class Request:
     effort: float = 1.0
     disguise: Disguise = FRESH_ORDER
     ledger: LedgerRequest | None = None
+    probation: ProbationRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +143,7 @@ class Report:
     their uncertainty. All None for a mode-level link. `weights_under_trust`: what the returned
     light says of the weights under each assumption. `ledger`: what the run was charged and what
     stands on its account, None without a ledger. `stopped`: why it ended before the last image.
+    `probation`: worthless queries asked for and sent, None where there were none to be.
     """
 
     accuracy: float
@@ -144,6 +162,7 @@ class Report:
     weights_under_trust: tuple[UnderTrust, ...] = ()
     ledger: Mapping[str, Any] | None = None
     stopped: str | None = None
+    probation: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values for JSON; what is not finite becomes null."""
@@ -178,6 +197,7 @@ class Report:
                 },
                 "calibration": self.calibration,
                 "ledger": self.ledger,
+                "probation": self.probation,
                 "stopped": self.stopped,
                 "seconds": self.seconds,
                 "run_file": str(self.run_file),
@@ -291,7 +311,21 @@ def run_inference(
         weights_under_trust=under_trust,
         ledger=None if books is None else books.state(),
         stopped=done.stopped,
+        probation=_probation_json(request, run),
     )
+
+
+def _probation_json(request: Request, run: _Run) -> dict[str, Any] | None:
+    """Return what was asked of the client before and while it was served, None if nothing."""
+    wanted = request.probation
+    if wanted is None:
+        return None
+    return {
+        "queries": wanted.probation.queries,
+        "real_share": wanted.probation.real_share,
+        "stand_in": wanted.stand_in.name,
+        **{f"{kind.value}_queries": run.tally.get(kind, 0) for kind in Kind},
+    }
 
 
 def predicted_accuracy(request: Request, run: _Run) -> float:
@@ -354,6 +388,7 @@ class _Run:
     knowledge: Knowledge | None = None
     constants: ServerConstants | None = None
     link: BenchLink | None = None
+    tally: dict[Kind, int] = field(default_factory=dict)
 
     def parameters(self) -> SessionParameters | None:
         """Return what a bench session was run at; None at mode level, which is exact."""
@@ -395,7 +430,13 @@ def _opened(
 ) -> Iterator[_Run]:
     if request.link is LinkLevel.MODE:
         settings = _settings(request)
-        session = Session(request.network, settings, ModeLink(settings), guard=_guard_of(settings))
+        session = Session(
+            request.network,
+            settings,
+            ModeLink(settings),
+            server=_server_of(request, settings),
+            guard=_guard_of(settings),
+        )
         yield _Run(settings, session, None, _Raw())
         return
     if request.station is None:
@@ -415,9 +456,21 @@ def _opened(
         settings = _settings(_as_measured(request, server, client))
         raw = _Raw()
         link = BenchLink(equipment, settings, on_raw=raw, on_step=on_step)
-        session = Session(request.network, settings, link)
+        session = Session(request.network, settings, link, server=_server_of(request, settings))
         link.prepare(list(session.server.templates))
         yield _Run(settings, session, station, raw, knowledge, server, link)
+
+
+def _server_of(request: Request, settings: SessionSettings) -> Server:
+    """Return the server: the network's own, or one that mixes worthless queries in."""
+    own = honest_server(request.network, settings)
+    wanted = request.probation
+    if wanted is None:
+        return own
+    # As secret as the seed, like all orders of simulated runs.
+    key = key_of_seed(settings.seed)
+    stand_in = honest_server(wanted.stand_in, settings, key=_STAND_IN_PURPOSE + key)
+    return ProbationServer(own, stand_in, Schedule(wanted.probation, key))
 
 
 def _guard_of(settings: SessionSettings) -> ClientGuard:
@@ -532,6 +585,10 @@ def _batches(request: Request, run: _Run, books: RunLedger | None) -> Iterator[B
     """Yield batches; with a ledger each is reserved before its light is sent, and then booked."""
     images = request.images.images
     size = 1 if request.link is LinkLevel.BENCH else _BATCH[request.sampling]
+    server = run.session.server
+    if isinstance(server, ProbationServer) and request.probation is not None:
+        yield from _served(request, request.probation, run, books, server, size)
+        return
     if books is None:
         yield from run.session.run(images, batch_images=size)
         return
@@ -546,6 +603,43 @@ def _batches(request: Request, run: _Run, books: RunLedger | None) -> Iterator[B
         for batch in batches:
             yield replace(batch, first_image=first + batch.first_image)
         first += count
+
+
+def _served(
+    request: Request,
+    wanted: ProbationRequest,
+    run: _Run,
+    books: RunLedger | None,
+    server: ProbationServer,
+    size: int,
+) -> Iterator[Batch]:
+    """Yield the batches of served queries; counts the others in the run's tally."""
+
+    @contextmanager
+    def around(kind: Kind, inputs: Floats) -> Iterator[None]:
+        if books is None or kind is Kind.PRACTICE:
+            yield
+        elif kind is Kind.WORTHLESS:
+            with books.repeating(inputs):
+                yield
+        else:
+            with books.sending(inputs) as sent:
+                yield
+                sent.book(run.session.verdict(run.expectation()))
+
+    rounds = run_on_probation(
+        run.session,
+        server,
+        request.images.images,
+        practice_queries=wanted.probation.queries,
+        batch_images=size,
+        around=around,
+        fitting=len if books is None else lambda images: books.fitting(images) or 1,
+    )
+    for part in rounds:
+        run.tally[part.kind] = run.tally.get(part.kind, 0) + len(part.inputs)
+        if part.batch is not None:
+            yield part.batch
 
 
 def _classify(
@@ -579,10 +673,12 @@ def _classify(
 
 
 def _write_evidence(session: Session, writer: RunFileWriter) -> None:
-    for layer, evidence in enumerate(session.server.evidence):
+    layers = session.server.layers
+    for index, evidence in enumerate(session.server.evidence):
         sums = evidence.take_sums()
         if len(sums):
-            writer.append_raw("evidence", f"layer{layer}", sums)
+            name = f"layer{index}" if index < layers else f"stand-in-layer{index - layers}"
+            writer.append_raw("evidence", name, sums)
 
 
 def _record(request: Request, run: _Run) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Session:
         self._monitored: MonitorReading | None = None
         self._link = link
         self._sizes = network.sizes
-        self.server = server or _honest_server(network, settings)
+        self.server = server or honest_server(network, settings)
         self._calibration: ReceiverCalibration | None = None
 
     def calibrate(self) -> ReceiverCalibration | None:
@@ -221,8 +221,13 @@ class Session:
         )
 
 
-def _honest_server(network: Network, settings: SessionSettings) -> Server:
-    """Return the server of the settings; a disguise comes from their seed, so that runs repeat."""
+def honest_server(
+    network: Network, settings: SessionSettings, *, key: bytes | None = None
+) -> Server:
+    """Return the server of the settings.
+
+    `key`: the secret of its disguise; None takes it from the settings' seed, so that runs repeat.
+    """
     if settings.disguise.plain or len(network.layers) == 1:
         return Server(network, settings.mean_photons, settings.block_modes)
     return DisguisedServer(
@@ -230,5 +235,5 @@ def _honest_server(network: Network, settings: SessionSettings) -> Server:
         settings.mean_photons,
         settings.block_modes,
         settings.disguise,
-        key=key_of_seed(settings.seed),
+        key=key or key_of_seed(settings.seed),
     )

@@ -15,11 +15,20 @@ from labctl.cli.choices import DEFAULT_RUNS, assumptions, images_of
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.errors import BudgetError, SettingError
-from labctl.inference import LedgerRequest, LinkLevel, Report, Request, Stale, run_inference
+from labctl.inference import (
+    LedgerRequest,
+    LinkLevel,
+    ProbationRequest,
+    Report,
+    Request,
+    Stale,
+    run_inference,
+)
 from labctl.protocols.countermeasures.disguise import Disguise
 from labctl.protocols.leakage import Trust
 from labctl.protocols.ledger.accounts import checked_client
 from labctl.protocols.ledger.charges import Basis
+from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import Homodyne, ReceiverKind, emission_factor_of_noise_figure
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import Sampling, VerificationSettings
@@ -111,6 +120,21 @@ def infer(
             "with networks of rectifiers at low F.",
         ),
     ] = False,
+    probation: Annotated[
+        int,
+        typer.Option(help="Queries with the worthless weights of --stand-in before the first."),
+    ] = 0,
+    real_share: Annotated[
+        float,
+        typer.Option(
+            help="Share of all further queries that are real, drawn in secret; the others carry "
+            "--stand-in, and their images are sent again."
+        ),
+    ] = 1.0,
+    stand_in: Annotated[
+        str | None,
+        typer.Option(help="Public network of the same shape and task, for worthless queries."),
+    ] = None,
     calibrations: Annotated[
         Path, typer.Option(help="Folder of calibration records (bench link).")
     ] = DEFAULT_STORE,
@@ -196,6 +220,7 @@ def infer(
         stale=stale,
         disguise=Disguise(permute, signs),
         ledger=_ledger(ledger, client, budget_bits, reserve),
+        probation=_probation(probation, real_share, stand_in),
     )
     with output.progress("inference", images, "images") as advance:
         report = run_inference(request, on_images=advance, on_step=output.say_step)
@@ -205,6 +230,18 @@ def infer(
         show(report)
     if report.stopped is not None:
         raise BudgetError(f"stopped after {report.images} of {images} images: {report.stopped}")
+
+
+def _probation(queries: int, real_share: float, stand_in: str | None) -> ProbationRequest | None:
+    """Return how the client is watched, None if every query is real from the first on."""
+    wanted = Probation(queries, real_share)
+    if wanted.none and stand_in is None:
+        return None
+    if stand_in is None:
+        raise SettingError("--stand-in", None, "a network, given with --probation or --real-share")
+    if wanted.none:
+        raise SettingError("--stand-in", stand_in, "given with --probation or --real-share")
+    return ProbationRequest(wanted, load_network(stand_in))
 
 
 def _ledger(
@@ -260,6 +297,7 @@ def show(report: Report) -> None:
             "excess noise": f"{output.number(verdict['excess_noise'])} ± "
             f"{output.number(verdict['excess_noise_standard_error'], 2)} SNU, below "
             f"{output.number(verdict['excess_noise_upper'])}",
+            **_watched(report),
             **_booked(report),
             "time": f"{report.seconds:.2f} s",
             "run file": str(report.run_file),
@@ -304,6 +342,18 @@ def _under_trust(report: Report) -> dict[str, str]:
         if each.bits_at_estimate is not None and each.bits_upper is not None
     ]
     return {"weights, by T and ε": "\n".join(lines)} if lines else {}
+
+
+def _watched(report: Report) -> dict[str, str]:
+    """Say how many worthless queries went before and between those that served."""
+    if report.probation is None:
+        return {}
+    found = report.probation
+    return {
+        "probation": f"{found['practice_queries']} worthless queries first, "
+        f"{found['worthless_queries']} between {found['served_queries']} real ones "
+        f"(share {found['real_share']:g}); weights of {found['stand_in']}"
+    }
 
 
 def _booked(report: Report) -> dict[str, str]:

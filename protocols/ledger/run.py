@@ -165,6 +165,21 @@ class RunLedger:
         finally:
             batch.close()
 
+    @contextmanager
+    def repeating(self, images: Floats) -> Iterator[None]:
+        """Book images in the client's ledger alone, around the block that sends their light.
+
+        For queries that carry none of the network's weights: they tell the server of the data as
+        any other. Raises BudgetError if they do not fit a budget; then no light must be sent.
+        """
+        about = {"run_file": self.facts.run_file, "assumptions": [COMPOSITION_OF_DATA]}
+        with uninterrupted():
+            client = self.ledgers.client.reserve(self._of_inputs(images), about)
+        try:
+            yield
+        finally:
+            client.commit(client.worst_case, {"why": "a query with worthless weights"})
+
     def _reserve(self, images: Floats) -> SentBatch:
         worst = self.facts.reserved()
         reserved = {self.account: worst.values(len(images))}

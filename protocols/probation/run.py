@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 
@@ -12,16 +14,28 @@ from labctl.protocols.probation.server import ProbationServer
 from labctl.protocols.session import BATCH_IMAGES, Batch, Session
 
 
+class Kind(Enum):
+    """What a round of queries is: before anybody is served, worthless in between, or served."""
+
+    PRACTICE = "practice"
+    WORTHLESS = "worthless"
+    SERVED = "served"
+
+
 @dataclass(frozen=True, eq=False)
 class Round:
     """Some queries of one kind that have ended.
 
-    `inputs` (queries, N): what the client fed in. `batch`: the results of real queries, with the
-    place of the first image among all; None for worthless ones, whose answers the client discards.
+    `inputs` (queries, N): what the client fed in. `batch`: the results of served queries, with the
+    place of the first image among all; None for others, whose answers the client discards.
     """
 
+    kind: Kind
     inputs: Floats
-    batch: Batch | None
+    batch: Batch | None = None
+
+
+Around = Callable[[Kind, Floats], AbstractContextManager[None]]
 
 
 def run_on_probation(
@@ -31,31 +45,40 @@ def run_on_probation(
     *,
     practice_queries: int = 0,
     batch_images: int = BATCH_IMAGES,
+    around: Around = lambda kind, inputs: nullcontext(),
+    fitting: Callable[[Floats], int] = len,
 ) -> Iterator[Round]:
     """Classify images (B, N), each as often as it takes until a real query has served it.
 
     session: with `server`. practice_queries: so many queries go first, fed with flat inputs that
-    say nothing of the data; if one of them is real, its answer is of no use to the client. Images
-    come in order. Yields every round of queries.
+    say nothing of the data; if one of them is real, its answer is of no use to the client.
+    around: what is done before and after each round, as to book it. fitting: how many of some
+    images may be served at once, 1 or more. Images come in order. Yields every round of queries.
     """
     flat = np.ones((1, images.shape[1]), np.float32)
     left = practice_queries
     while left:
         count, _ = server.next_of_a_kind(min(left, batch_images))
         inputs = np.repeat(flat, count, axis=0)
-        for _batch in session.run(inputs, batch_images=count):
-            pass
+        _run(session, around, Kind.PRACTICE, inputs)
         left -= count
-        yield Round(inputs, None)
+        yield Round(Kind.PRACTICE, inputs)
     served = 0
     while served < len(images):
         count, real = server.next_of_a_kind(min(len(images) - served, batch_images))
         inputs = images[served : served + count]
-        batches = list(session.run(inputs, batch_images=count))
         if not real:
-            yield Round(inputs, None)
+            _run(session, around, Kind.WORTHLESS, inputs)
+            yield Round(Kind.WORTHLESS, inputs)
             continue
-        for batch in batches:
+        inputs = inputs[: fitting(inputs)]
+        for batch in _run(session, around, Kind.SERVED, inputs):
             part = inputs[batch.first_image : batch.first_image + len(batch.classes)]
-            yield Round(part, replace(batch, first_image=served + batch.first_image))
-        served += count
+            moved = replace(batch, first_image=served + batch.first_image)
+            yield Round(Kind.SERVED, part, moved)
+        served += len(inputs)
+
+
+def _run(session: Session, around: Around, kind: Kind, inputs: Floats) -> list[Batch]:
+    with around(kind, inputs):
+        return list(session.run(inputs, batch_images=len(inputs)))
