@@ -22,18 +22,23 @@ class Knowledge:
     """Quantities by name, and the ids of the records that they come from by routine.
 
     `doubts`: what is not applicable, by routine, and why; a result that rests on it says so.
+    `foundations`: by routine, the ids of the records by routine that its own record rests on.
     """
 
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     records: Mapping[str, str] = field(default_factory=dict)
     doubts: Mapping[str, str] = field(default_factory=dict)
+    foundations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def with_record(self, record: Record) -> Knowledge:
         """Return the knowledge with one more record, which overrides what it names."""
         found = {name: row.quantity() for name, row in record.quantities.items()}
         doubts = {name: why for name, why in self.doubts.items() if name != record.routine}
         return Knowledge(
-            {**self.quantities, **found}, {**self.records, record.routine: record.id}, doubts
+            {**self.quantities, **found},
+            {**self.records, record.routine: record.id},
+            doubts,
+            {**self.foundations, record.routine: dict(record.used)},
         )
 
     def with_doubt(self, routine: str, why: str) -> Knowledge:

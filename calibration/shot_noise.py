@@ -18,17 +18,21 @@ class ReceiverCalibration:
 
     `efficiency`: of detector and mode matching, above 0, at most 1. `electronic_noise`: in SNU.
     `blocked_variance`: variance with the local oscillator on and the signal blocked (shot plus
-    electronic noise) in the receiver's own units, from `samples` samples.
+    electronic noise) in the receiver's own units, from `samples` samples. `electronic_samples`:
+    those that tell the electronic noise, None where it is known exactly.
     """
 
     efficiency: float
     electronic_noise: float
     blocked_variance: float
     samples: int
+    electronic_samples: int | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 2:
             raise SettingError("calibration samples", self.samples, "2 or more")
+        if self.electronic_samples is not None and self.electronic_samples < 2:
+            raise SettingError("electronic samples", self.electronic_samples, "2 or more")
         if not 0.0 < self.efficiency <= 1.0:
             raise SettingError("efficiency", self.efficiency, "above 0, at most 1")
         if not 0.0 <= self.electronic_noise < math.inf:
@@ -48,10 +52,16 @@ class ReceiverCalibration:
 
 
 def calibration_from_variances(
-    *, blocked: float, electronic: float, samples: int, efficiency: float
+    *,
+    blocked: float,
+    electronic: float,
+    samples: int,
+    efficiency: float,
+    electronic_samples: int | None = None,
 ) -> ReceiverCalibration:
     """Return the calibration from the variances with light and without, in the same units.
 
+    `samples` and `electronic_samples`: those that told them; None for a noise known exactly.
     Raises SignalError when the light on the local oscillator adds no noise.
     """
     if not blocked > electronic:
@@ -64,6 +74,7 @@ def calibration_from_variances(
         electronic_noise=electronic / (blocked - electronic),
         blocked_variance=blocked,
         samples=samples,
+        electronic_samples=electronic_samples,
     )
 
 

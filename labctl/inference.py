@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labctl import __version__
-from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.calibration.quantity import Quantity
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
@@ -38,6 +38,7 @@ from labctl.protocols.server import Server
 from labctl.protocols.session import Batch, Session, honest_server
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, PowerMonitor
+from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.trust import UnderTrust, under_every_trust
 from labctl.protocols.verification.verdict import Expectation, VerificationReport
 from labctl.safety import interruptible
@@ -406,9 +407,20 @@ class _Run:
             return honest
         return replace(
             honest,
+            doubts=self._doubts(),
             transmittance_uncertainty=self._uncertainty("server.transmittance"),
             excess_noise_uncertainty=self._uncertainty("server.excess_noise"),
         )
+
+    def _doubts(self) -> Doubts:
+        """Return what a bench does not know exactly; nothing before its light and unit are set."""
+        calibration = self.session.calibrate()
+        if self.link is None or self.link.level is None or calibration is None:
+            return EXACT
+        assert self.constants is not None
+        from labctl.protocols.bench_doubts import bench_doubts
+
+        return bench_doubts(self.link.level, calibration, self.knowledge or NOTHING, self.constants)
 
     def signal_to_noise(self) -> float:
         """Return the smallest F of all layers."""

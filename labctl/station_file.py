@@ -79,8 +79,9 @@ class ServerConstants(_Table):
     the same drive in units of their half-wave voltages. `rin_db_hz`: the laser's relative intensity
     noise; with it and each party's `lo_share`, part of the laser's light in its local oscillator,
     a common-mode rejection can be told.
-    `efficiency`: of the receiver, detector and mode matching. `transmittance` of the round trip
-    with its standard uncertainty.
+    `efficiency`: of the receiver, detector and mode matching. `transmittance` of the round trip.
+    Standard uncertainties are in the unit of what they are of; those of efficiency and fixed
+    attenuation count until a calibration has measured them.
     """
 
     v_pi_i_v: Positive
@@ -94,6 +95,8 @@ class ServerConstants(_Table):
     transmittance: Fraction
     transmittance_uncertainty: NotNegative
     excess_noise_uncertainty: NotNegative
+    efficiency_uncertainty: NotNegative = 0.05
+    fixed_attenuation_uncertainty_db: NotNegative = 0.3
     iq_gain: Positive = 1.0
     attenuator_slope: Positive = 1.0
     rin_db_hz: float | None = None

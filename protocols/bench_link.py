@@ -130,7 +130,7 @@ class BenchLink:
         blocked, samples = self._noise(layer, records)
         self._on_step("electronic noise: laser off")
         self._server.laser.set_emission(False)
-        electronic, _ = self._noise(layer, 1)
+        electronic, electronic_samples = self._noise(layer, 1)
         self._server.laser.set_emission(True)
         self._server.shutter.set(0.0)
         calibration = calibration_from_variances(
@@ -138,6 +138,7 @@ class BenchLink:
             electronic=electronic,
             samples=samples,
             efficiency=self._server.constants.efficiency,
+            electronic_samples=electronic_samples,
         )
         self._align(layer)
         return calibration

@@ -226,6 +226,49 @@ def coverage(
         output.people.print(str(out), soft_wrap=True)
 
 
+@app.command()
+def bounds(
+    sessions: Annotated[int, typer.Option(min=1, help="How many sessions to draw.")] = 4000,
+    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first.")] = 0,
+    json: _JSON = False,
+) -> None:
+    """Run sessions whose constants are hidden; count how often the bounds of a verdict fail.
+
+    Efficiency, electronic noise, light and the link's transmittance are drawn around what a
+    calibration states; one session in three has a client that taps a tenth. `as_exact` is what
+    fails if the constants are taken as exact and all noise as white.
+    """
+    from labctl.coverage.bounds import run
+
+    with interruptible() as check, output.progress("bounds", sessions, "sessions") as advance:
+
+        def on_session(count: int) -> None:
+            check()
+            advance(count)
+
+        found = run(range(first_seed, first_seed + sessions), on_session)
+    if json:
+        rows = [{**asdict(count), "holds": count.holds} for count in found]
+        output.print_json({"sessions": sessions, "first_seed": first_seed, "bounds": rows})
+        return
+    columns = ["failure probability", "bound", "failed", "share", "95 % range", "as stated"]
+    output.table(
+        f"Bounds of {sessions} sessions with hidden constants",
+        columns,
+        [
+            [
+                f"{count.probability:g}",
+                count.name,
+                f"{count.failures} / {count.sessions}",
+                f"{100.0 * count.failures / count.sessions:.2f} %",
+                f"{100.0 * count.low:.2f} to {100.0 * count.high:.2f} %",
+                "yes" if count.holds else "no",
+            ]
+            for count in found
+        ],
+    )
+
+
 def entries_of(station: str, standing: Standing) -> list[Entry]:
     """Return what a report says of a station's routines."""
     return [

@@ -14,7 +14,7 @@ from labctl.inference import finite, leakage_json
 from labctl.protocols.leakage import Assumptions
 from labctl.protocols.planner.accuracy_curve import NeededF
 from labctl.protocols.planner.plan import Plan, Planner, Setting
-from labctl.protocols.planner.pooling import ASSURANCE, Pool
+from labctl.protocols.planner.pooling import ASSURANCE, Pool, SentBefore
 from labctl.protocols.planner.search import Limits, Option
 from labctl.protocols.planner.throughput import Throughput
 
@@ -273,6 +273,8 @@ def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) ->
         "to prove": f"{setting.bound_bits:.4g} bit per weight: {_pool(setting.pool)}, "
         f"{_duration(setting.proof_s)} of light",
     }
+    if setting.sent_before is not None:
+        values["sent before the proof"] = _sent(setting.sent_before)
     if plan.wish.limits.weights_bits is not None:
         values["to prove the limit"] = (
             f"{plan.wish.limits.weights_bits:g} bit per weight: {_pool(plan.pool_to_limit)}"
@@ -284,6 +286,14 @@ def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) ->
     )
     values["light"] = _light(throughput)
     output.facts(f"{model}: {plan.wish.prefer} least", values)
+
+
+def _sent(sent: SentBefore) -> str:
+    return (
+        f"{sent.images:.3g} images: {sent.additive:.3g} bit per weight counted query by query; "
+        f"at most {sent.honest:.3g} by an honest client's clones taken together, "
+        f"{sent.anybody:.3g} by anybody who kept all of the light"
+    )
 
 
 def _light(throughput: Throughput) -> str:
@@ -442,6 +452,9 @@ def _setting_json(setting: Setting | None) -> dict[str, Any] | None:
             "input_repeats": setting.repeats,
             "bound_bits": setting.bound_bits,
             "pool": None if setting.pool is None else asdict(setting.pool),
+            "sent_before_proof": None
+            if setting.sent_before is None
+            else asdict(setting.sent_before),
             "proof_s": setting.proof_s,
             "throughput": {
                 **asdict(throughput),

@@ -52,16 +52,22 @@ class Setup:
 
 @dataclass(frozen=True)
 class Case:
-    """One interval and the truth, None where the bench has none."""
+    """One interval and the truth, None where the bench has none.
+
+    `held`: of a bound, whether it held; its failure probability is 5 % at most.
+    """
 
     routine: str
     name: str
     quantity: Quantity
     truth: float | None
+    held: bool | None = None
 
     @property
     def covered(self) -> bool:
         """Whether the 95 % interval holds the truth; False where there is none."""
+        if self.held is not None:
+            return self.held
         low, high = self.quantity.interval()
         return self.truth is not None and low <= self.truth <= high
 
@@ -247,8 +253,8 @@ class _Witness:
         except LabctlError as error:
             self.refused[SESSION] = str(error)
             return
-        for name, (quantity, truth) in found.items():
-            self.cases.append(Case(SESSION, f"{SESSION}.{name}", quantity, truth))
+        for name, (quantity, truth, held) in found.items():
+            self.cases.append(Case(SESSION, f"{SESSION}.{name}", quantity, truth, held))
 
     def judge(self, about: About, outcome: Outcome) -> None:
         """Lay what a routine found beside the truth of this moment."""

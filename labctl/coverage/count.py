@@ -19,7 +19,7 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Row:
-    """Coverage of one quantity.
+    """Coverage of one quantity, or of one bound, which is to hold at least as often as stated.
 
     `share_low` and `share_high`: the shares that are consistent with the count at 95 % (Clopper
     and Pearson, Biometrika 26, 404 (1934)). `mean_pull` and `rms_pull`: of error over standard
@@ -34,6 +34,7 @@ class Row:
     share_high: float
     mean_pull: float
     rms_pull: float
+    is_bound: bool = False
 
     @property
     def share(self) -> float:
@@ -42,12 +43,16 @@ class Row:
 
     @property
     def in_band(self) -> bool:
-        """Whether 90 % to 98 % of the intervals hold the truth."""
+        """Whether 90 % to 98 % of the intervals hold the truth; 95 % or more, of a bound."""
+        if self.is_bound:
+            return self.share >= _CONFIDENCE
         return BAND[0] <= self.share <= BAND[1]
 
     @property
     def consistent(self) -> bool:
         """Whether a share in the band makes such a count with more than 5 % of chance."""
+        if self.is_bound:
+            return self.share_high >= _CONFIDENCE
         return self.share_low <= BAND[1] and self.share_high >= BAND[0]
 
     @property
@@ -105,6 +110,7 @@ def _row(routine: str, name: str, cases: Sequence[Case]) -> Row:
         float(chance.high),
         sum(pulls) / len(pulls),
         math.sqrt(sum(pull**2 for pull in pulls) / len(pulls)),
+        any(case.held is not None for case in cases),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from labctl.data.models import Network
 from labctl.instruments.equipment import Equipment
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.instruments.simulated.bench_tables import BenchFile
+from labctl.protocols.bench_doubts import bench_doubts
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.parameters import session_parameters
@@ -26,12 +28,14 @@ from labctl.protocols.receiver import CloneReceiver, Homodyne, added_noise
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.transmitter import PAYLOAD_STEP
+from labctl.protocols.transmitter import PAYLOAD_STEP, Level
+from labctl.protocols.verification.bounds import Bounds, Clones, bounds_of
 from labctl.units import db_to_ratio, photon_energy_j, ratio_to_db
 
 SESSION = "session"
 _MEAN_PHOTONS, _GAIN = 0.7, 1.3
 _INPUTS, _ROWS, _QUERIES = 784, 32, 6
+_FAILURE = 0.05
 
 
 def session_on(
@@ -40,8 +44,11 @@ def session_on(
     nominal: Equipment,
     knowledge: Knowledge,
     on_step: Callable[[str], None],
-) -> dict[str, tuple[Quantity, float]]:
-    """Return what a session reports of itself, each quantity with its truth."""
+) -> dict[str, tuple[Quantity, float, bool | None]]:
+    """Return what a session reports of itself, each quantity with its truth; bounds, if they held.
+
+    The bounds are those of a failure probability of 5 %, all of them together.
+    """
     equipment = knowledge.applied(nominal)
     settings = _settings(equipment, table.seed)
     power_w: list[float] = []
@@ -69,7 +76,42 @@ def session_on(
     photons /= light.rows * light.modes
     truths = _truths(world, table, settings, knowledge)
     truths["mean_photons"] = photons * _into_the_fibre(world, link.level.attenuation_db)
-    return {name: (quantity, truths[name]) for name, quantity in found.known().items()}
+    reported: dict[str, tuple[Quantity, float, bool | None]] = {
+        name: (quantity, truths[name], None) for name, quantity in found.known().items()
+    }
+    bounds = _bounds(session, link.level, knowledge, equipment)
+    of_the_link = truths["link"]
+    share = truths["transmittance"] / of_the_link
+    held = {
+        "transmittance_lower": (bounds.round_trip.transmittance, truths["transmittance"], True),
+        "excess_noise_upper": (bounds.round_trip.excess_noise, truths["excess_noise"], False),
+        "mean_photons_upper": (bounds.mean_photons, truths["mean_photons"], False),
+        "client_transmittance_lower": (bounds.in_client.transmittance, share, True),
+        "client_noise_upper": (
+            bounds.in_client.excess_noise,
+            truths["excess_noise"] / of_the_link,
+            False,
+        ),
+    }
+    for name, (bound, truth, lower) in held.items():
+        if math.isfinite(bound):
+            reported[name] = (Quantity(bound, 0.0, "1"), truth, (bound <= truth) is lower)
+    return reported
+
+
+def _bounds(session: Session, level: Level, knowledge: Knowledge, equipment: Equipment) -> Bounds:
+    calibration, estimate = session.calibrate(), session.estimate()
+    assert calibration is not None
+    assert estimate is not None
+    doubts = bench_doubts(level, calibration, knowledge, equipment.server.constants)
+    return bounds_of(
+        estimate,
+        calibration,
+        replace(session.expectation(), doubts=doubts),
+        _FAILURE,
+        mean_photons=level.mean_photons,
+        clones=Clones.of(session.server.evidence),
+    )
 
 
 def _settings(equipment: Equipment, seed: int) -> SessionSettings:
@@ -115,6 +157,7 @@ def _truths(
     clone = unit.emission_factor * added_noise(gain) * math.ceil(modes / block) / modes
     return {
         "gain": gain,
+        "link": forward * back,
         "transmittance": forward * back * through**2,
         "excess_noise": clone * back * through,
     }

@@ -15,7 +15,7 @@ from labctl.errors import SettingError
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.planner.accuracy_curve import AccuracyCurve, NeededF
 from labctl.protocols.planner.pareto import pareto_front
-from labctl.protocols.planner.pooling import Pool, pool_for
+from labctl.protocols.planner.pooling import Pool, SentBefore, pool_for, sent_before
 from labctl.protocols.planner.search import Conditions, Limits, Option, Search
 from labctl.protocols.planner.throughput import Throughput, Transmission, throughput_of
 from labctl.protocols.rotation import IDEAL_ROTATION
@@ -79,9 +79,10 @@ class Setting:
     """A setting with all that it brings.
 
     `accuracy`: best value; `accuracy_lower` holds with the wish's confidence. `pool` proves the
-    bound asked for, None if no pool does; `proof_s`: time for it, the shot-noise unit's samples
-    included, infinite for none. `label_success`: of one query, upper end, None without a curve.
-    `repeats`: of one input within the limits, None for any number.
+    bound asked for, None if no pool does; `sent_before`: what had been sent by then; `proof_s`:
+    time for it, the shot-noise unit's samples included, infinite for none. `label_success`: of one
+    query, upper end, None without a curve. `repeats`: of one input within the limits, None for any
+    number.
     """
 
     option: Option
@@ -89,6 +90,7 @@ class Setting:
     accuracy_lower: float
     bound_bits: float
     pool: Pool | None
+    sent_before: SentBefore | None
     proof_s: float
     throughput: Throughput
     label_success: float | None
@@ -229,6 +231,9 @@ class Planner:
         search, rate = self.search, self.transmission.symbol_rate_hz
         bound = self.proof.bits(option)
         pool = self._pool(option, bound)
+        sent = None
+        if pool is not None:
+            sent = sent_before(search.evidence(option), pool, option.weights_bits)
         throughput = throughput_of(
             search.conditions.in_blocks(option.block_modes),
             self.transmission,
@@ -246,6 +251,7 @@ class Planner:
             accuracy_lower=self.curve.accuracy_lower(option.signal_to_noise, wish.confidence),
             bound_bits=bound,
             pool=pool,
+            sent_before=sent,
             proof_s=seconds,
             throughput=throughput,
             label_success=None if labels is None else search.label_success(option.label_evidence),

@@ -12,15 +12,11 @@ from dataclasses import dataclass
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.errors import SettingError
-from labctl.protocols.leakage import Assumptions, weights_bits_shown
+from labctl.protocols.leakage import Assumptions, holevo_bits_per_mode, thermal_entropy_bits
 from labctl.protocols.receiver import Homodyne
 from labctl.protocols.settings import VerificationSettings
-from labctl.protocols.verification.verdict import (
-    Estimate,
-    Expectation,
-    excess_noise_upper,
-    transmittance_lower,
-)
+from labctl.protocols.verification.bounds import Clones, bounds_of
+from labctl.protocols.verification.verdict import Estimate, Expectation
 
 ASSURANCE = 0.95
 MOST_IMAGES = 10**9
@@ -34,6 +30,8 @@ class Evidence:
     """What comes back from honest clients: the round trip, the light, and samples per image.
 
     `technical_noise`: the link's share of the excess noise, in SNU at the server.
+    `clones_per_image`: blocks of rows that hold one clone each, 0 to take all noise as white;
+    `clones_along`: the most of a block's light in one direction, 0 to 1, where that is known.
     """
 
     expectation: Expectation
@@ -42,10 +40,16 @@ class Evidence:
     samples_per_image: int
     verifier: Homodyne
     assumptions: Assumptions
+    clones_per_image: int = 0
+    clones_along: float = 1.0
 
     def __post_init__(self) -> None:
         if self.samples_per_image < 1:
             raise SettingError("samples_per_image", self.samples_per_image, "1 or more")
+        if self.clones_per_image < 0:
+            raise SettingError("clones_per_image", self.clones_per_image, "0 or more")
+        if not 0.0 <= self.clones_along <= 1.0:
+            raise SettingError("clones_along", self.clones_along, "0 to 1")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,34 @@ class Pool:
     samples: int
     calibration_samples: int
     weights_bits_upper: float
+
+
+@dataclass(frozen=True)
+class SentBefore:
+    """What had been sent by the time the proof is in, in bits per real weight.
+
+    `additive`: of an honest client, query after query, as if none had to do with another.
+    `honest`: the same light taken together, as much as a client could make of its clones that keeps
+    them all: R copies of one state are one of R times the light. `anybody`: of a client that sends
+    back nothing of its own until the proof is asked for: all of R times the light.
+    """
+
+    images: int
+    additive: float
+    honest: float
+    anybody: float
+
+
+def sent_before(evidence: Evidence, pool: Pool, weights_bits: float) -> SentBefore:
+    """Return what was sent until a pool is full, honest use leaking `weights_bits` per query."""
+    together = evidence.mean_photons * pool.images
+    round_trip = evidence.expectation.transmittance
+    return SentBefore(
+        images=pool.images,
+        additive=pool.images * weights_bits,
+        honest=0.5 * holevo_bits_per_mode(together, round_trip, evidence.expectation.excess_noise),
+        anybody=0.5 * thermal_entropy_bits(2.0 * together + 1.0),
+    )
 
 
 def bound_after(
@@ -94,7 +126,14 @@ def bound_after(
         variance_ratio=ratio,
         samples=samples,
     )
-    bits = _bits(evidence, estimate, calibration, settings.failure_probability / 2.0)
+    bits = bounds_of(
+        estimate,
+        calibration,
+        evidence.expectation,
+        settings.failure_probability,
+        mean_photons=evidence.mean_photons,
+        clones=Clones(float(images * evidence.clones_per_image), evidence.clones_along),
+    ).bits(evidence.assumptions, evidence.technical_noise)
     return Pool(images, samples, calibration.samples, bits)
 
 
@@ -149,17 +188,4 @@ def _calibration(verifier: Homodyne, samples: int) -> ReceiverCalibration:
         electronic_noise=verifier.electronic_noise,
         blocked_variance=1.0 + verifier.electronic_noise,
         samples=samples,
-    )
-
-
-def _bits(
-    evidence: Evidence, estimate: Estimate, calibration: ReceiverCalibration, half: float
-) -> float:
-    return weights_bits_shown(
-        transmittance_lower(estimate, calibration, half),
-        excess_noise_upper(estimate, calibration, half),
-        mean_photons=evidence.mean_photons,
-        technical_noise=evidence.technical_noise,
-        assumptions=evidence.assumptions,
-        client_transmittance=evidence.expectation.client_transmittance,
     )

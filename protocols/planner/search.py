@@ -331,6 +331,7 @@ class Search:
             mean_photons=option.mean_photons,
             technical_noise=conditions.technical_noise,
             samples_per_image=int(samples.sum()),
+            clones_per_image=sum(layer.rows * layer.blocks.count for layer in layers),
             verifier=conditions.verifier,
             assumptions=conditions.assumptions,
         )

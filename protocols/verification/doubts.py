@@ -47,7 +47,8 @@ class Source:
 def sources_of(quantity: Quantity, name: str, *, without: Iterable[str] = ()) -> tuple[Source, ...]:
     """Return a quantity's sources, relative to its value, but those named in `without`.
 
-    Those of its normal sources together share its effective degrees of freedom.
+    Those of its normal sources that are left share the quantity's effective degrees of freedom, or
+    the fewer that they have if all few readings are among them (Welch and Satterthwaite).
     """
     value, left_out = abs(quantity.value), set(without)
     budget = {
@@ -56,7 +57,11 @@ def sources_of(quantity: Quantity, name: str, *, without: Iterable[str] = ()) ->
         if source not in left_out
     }
     normal = [p for s, p in budget.items() if quantity.shapes.get(s, Shape.NORMAL) is Shape.NORMAL]
-    whole = Source(name, math.hypot(*normal) / value, quantity.degrees_of_freedom)
+    left = math.hypot(*normal)
+    degrees = quantity.degrees_of_freedom
+    if math.isfinite(degrees) and left > 0.0:
+        degrees *= (left / quantity.standard_uncertainty) ** 4
+    whole = Source(name, left / value, degrees)
     bounded = (
         Source(f"{name}: {source}", part / value, shape=quantity.shapes[source])
         for source, part in budget.items()

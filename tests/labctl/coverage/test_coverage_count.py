@@ -45,6 +45,20 @@ def test_the_band_is_90_to_98_percent(outside: int, verdict: str) -> None:
     assert cells(row)[2] == f"{200 - outside} / 200"
 
 
+@pytest.mark.parametrize(("failed", "verdict"), [(0, "yes"), (10, "yes"), (14, "no, by chance?")])
+def test_a_bound_holds_at_least_as_often_as_stated(failed: int, verdict: str) -> None:
+    """Of 200 at 5 %: none too few is wrong, 10 are as stated."""
+    bound = Quantity(0.8, 0.0, "1")
+    cases = [
+        BenchResult(seed, (Case("session", "session.t_lower", bound, 0.9, seed >= failed),), {})
+        for seed in range(200)
+    ]
+    (row,) = counted(cases).rows
+    assert row.covered == 200 - failed
+    assert row.verdict == verdict
+    assert row.is_bound
+
+
 def test_chance_is_that_of_clopper_and_pearson() -> None:
     """190 of 200: 91.0 % to 97.6 %, as in tables of the beta distribution."""
     (row,) = counted(results([3.0] * 10 + [0.0] * 190)).rows

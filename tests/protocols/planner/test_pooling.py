@@ -15,7 +15,7 @@ from scipy.stats import norm
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.errors import SettingError
 from labctl.protocols.leakage import Assumptions, Trust, weights_bits_per_mode
-from labctl.protocols.planner.pooling import Evidence, bound_after, pool_for
+from labctl.protocols.planner.pooling import Evidence, bound_after, pool_for, sent_before
 from labctl.protocols.receiver import IDEAL_HOMODYNE, Homodyne
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.verdict import (
@@ -90,15 +90,51 @@ def test_honest_light_keeps_the_bound_in_95_of_100_sessions(
 
 
 def test_many_samples_follow_the_normal_law() -> None:
-    """Trusted loss leaves the excess noise alone: sigma = sqrt(2/m + 2/m_cal), z twice."""
+    """sigma = sqrt(2/m + 2/m_cal) for the noise, half of it for T; z twice.
+
+    What T shows below the trusted transmittance is untrusted.
+    """
     trusted = replace(G_13, assumptions=Assumptions(Trust.TRUSTED, Trust.UNTRUSTED))
     found = bound_after(trusted, 10_000, SETTINGS)
     sigma = math.sqrt(4.0 / found.samples)
     reach = float(norm.isf(5e-11) + norm.isf(0.05))
     noise = trusted.expectation.excess_noise + reach * sigma
-    bits = honest(replace(trusted, expectation=Expectation(1.0, noise)))
-    # The transmittance bound lies slightly below 1 and refers the noise to before the loss.
-    assert found.weights_bits_upper == pytest.approx(bits, rel=2e-3)
+    # Half of a half goes to the slope, as much to the shot-noise unit; the unit is that of both.
+    quarter, photons = float(norm.isf(2.5e-11)), trusted.mean_photons
+    slope = 1.0 - (quarter + float(norm.isf(0.05))) / math.sqrt(2.0 * photons * found.samples)
+    light = slope**2 * (1.0 - quarter * math.sqrt(2.0 / found.samples))
+    bits = weights_bits_per_mode(
+        mean_photons=photons,
+        transmittance=light,
+        excess_noise=noise,
+        technical_noise=0.0,
+        assumptions=UNTRUSTED,
+    )
+    assert found.weights_bits_upper == pytest.approx(bits / 2.0, rel=2e-3)
+
+
+@pytest.mark.parametrize(("along", "more"), [(0.1, 1.05), (1.0, 1.25)])
+def test_clones_on_one_mode_ask_for_a_little_more_light(along: float, more: float) -> None:
+    wanted = 2.0 * honest(G_13)
+    white = pool_for(G_13, wanted, SETTINGS)
+    loud = pool_for(replace(G_13, clones_per_image=794, clones_along=along), wanted, SETTINGS)
+    assert white is not None
+    assert loud is not None
+    assert 1.0 <= loud.images / white.images < more
+
+
+def test_what_was_sent_before_the_proof() -> None:
+    pool = pool_for(G_13, 2.0 * honest(G_13), SETTINGS)
+    assert pool is not None
+    sent = sent_before(G_13, pool, honest(G_13))
+    assert sent.images == pool.images
+    assert sent.additive == pytest.approx(pool.images * honest(G_13))
+    # Of R mu photons per mode nobody learns more than log2(e R mu) bits of two weights.
+    photons = pool.images * G_13.mean_photons
+    assert sent.anybody == pytest.approx(0.5 * math.log2(math.e * photons), rel=1e-4)
+    assert 0.0 < sent.honest < sent.anybody < sent.additive
+    one = replace(pool, images=1)
+    assert sent_before(G_13, one, honest(G_13)).honest == pytest.approx(honest(G_13))
 
 
 @hypothesis_settings(deadline=None, max_examples=25)

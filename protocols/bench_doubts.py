@@ -1,0 +1,121 @@
+"""What a session on instruments does not know exactly, as sources of error for its bounds.
+
+mu rests on the monitor, on the loss from there to the fibre and on the attenuator's slope; the
+shot-noise unit in front of the receiver on the efficiency, on the electronic noise and on what the
+local oscillator's intensity adds. The link's transmittance was calibrated with the same efficiency
+and the same loss: where those records are still the ones in use, their errors cancel in the
+transmittance found over that calibrated, and only what either reading adds of its own is left.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.quantity import Quantity
+from labctl.calibration.shot_noise import ReceiverCalibration
+from labctl.protocols.verification.doubts import Doubts, Source, sources_of
+from labctl.station_file import ServerConstants
+
+if TYPE_CHECKING:
+    from labctl.protocols.transmitter import Level
+
+_PER_DB = math.log(10.0) / 10.0
+_EFFICIENCY, _PHOTONS = "efficiency", "photon number"
+# Routines whose results stand in the calibrated transmittance and in a session's alike.
+_IN_COMMON = ("efficiency", "photon_number", "attenuator")
+
+
+def bench_doubts(
+    level: Level,
+    calibration: ReceiverCalibration,
+    knowledge: Knowledge,
+    constants: ServerConstants,
+) -> Doubts:
+    """Return the doubts of a session whose light was set like this.
+
+    What no record tells has the uncertainty of the station file's `constants`.
+    """
+    readings = Source("monitor's readings", level.relative_error, max(level.readings - 1.0, 1.0))
+    slope = _slope(level, knowledge)
+    loss = _loss(knowledge, constants)
+    electronic = _electronic(calibration, knowledge)
+    efficiency = _of(knowledge, "server.efficiency", constants.efficiency_uncertainty, constants)
+    light = (readings, *slope, *loss)
+    unit = (*efficiency, *electronic)
+    if not _shared(knowledge):
+        expected = _of(
+            knowledge, "server.transmittance", constants.transmittance_uncertainty, constants
+        )
+        both = (*unit, *light, *expected)
+        return Doubts(light=light, unit=unit, share=both, client_noise=(*unit, *expected))
+    own = sources_of(
+        knowledge.quantity("server.transmittance"),
+        "calibrated transmittance",
+        without=(_EFFICIENCY, _PHOTONS),
+    )
+    apart = (readings, *slope, *electronic, *own)
+    # Noise over transmittance: the efficiency cancels, the photons that the link was lit with stay.
+    return Doubts(light=light, unit=unit, share=apart, client_noise=(*apart, *loss))
+
+
+def _of(
+    knowledge: Knowledge, name: str, nominal: float, constants: ServerConstants
+) -> tuple[Source, ...]:
+    """Return the sources of a measured constant, or the station file's one uncertainty of it."""
+    short = name.removeprefix("server.")
+    if name in knowledge.quantities:
+        return sources_of(knowledge.quantities[name], short)
+    value: float = getattr(constants, short)
+    return (Source(f"{short} by the station file", nominal / value),)
+
+
+def _loss(knowledge: Knowledge, constants: ServerConstants) -> tuple[Source, ...]:
+    name = "loss from monitor to fibre"
+    found = knowledge.quantities.get("server.fixed_attenuation_db")
+    if found is None:
+        return (Source(name, _PER_DB * constants.fixed_attenuation_uncertainty_db),)
+    budget = found.budget or {name: found.standard_uncertainty}
+    relative = {source: _PER_DB * part for source, part in budget.items()}
+    as_share = Quantity.of(
+        1.0,
+        "1",
+        relative,
+        degrees_of_freedom=found.degrees_of_freedom,
+        shapes={source: shape for source, shape in found.shapes.items() if source in relative},
+    )
+    return sources_of(as_share, name)
+
+
+def _slope(level: Level, knowledge: Knowledge) -> tuple[Source, ...]:
+    found = knowledge.quantities.get("server.attenuator_slope")
+    if found is None:
+        return ()
+    relative = _PER_DB * level.attenuation_db * found.standard_uncertainty
+    return (Source("attenuator's slope", relative, found.degrees_of_freedom),)
+
+
+def _electronic(calibration: ReceiverCalibration, knowledge: Knowledge) -> tuple[Source, ...]:
+    """Return what is not known of B/S: B - E over S less the local oscillator's excess noise."""
+    found = []
+    if calibration.electronic_samples is not None:
+        degrees = calibration.electronic_samples - 1.0
+        relative = calibration.electronic_noise * math.sqrt(2.0 / degrees)
+        found.append(Source("electronic noise", relative))
+    excess = knowledge.quantities.get("server.lo_excess_noise")
+    if excess is not None:
+        # The unit of a session is told without it: all that may be there counts as error.
+        most = math.hypot(excess.value, excess.standard_uncertainty)
+        found.append(Source("local oscillator's excess noise", most, excess.degrees_of_freedom))
+    return tuple(found)
+
+
+def _shared(knowledge: Knowledge) -> bool:
+    """Tell whether the calibrated transmittance rests on the very records that a session uses."""
+    if "server.transmittance" not in knowledge.quantities or "channel" in knowledge.doubts:
+        return False
+    channel = knowledge.foundations.get("channel", {})
+    return all(
+        name in channel and channel[name] == knowledge.records.get(name) for name in _IN_COMMON
+    )
