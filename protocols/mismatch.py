@@ -60,7 +60,8 @@ class CloneMismatch:
         The server sees it as the variance of the kick along c.
         """
         power = (1.0 + self.gain_error) ** 2
-        return power * (1.0 + kick) + self.added_noise - 1.0
+        # A matched clone's kick comes out as it went in, to the last digit.
+        return power * kick + (power - 1.0) + self.added_noise
 
     def change(
         self,

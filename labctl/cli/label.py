@@ -11,6 +11,7 @@ import typer
 
 from labctl.cli import output
 from labctl.data.mnist import LabelledImages, fetch_training_images
+from labctl.data.models import load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.errors import SettingError, UsageError
 from labctl.protocols.attacks.attack import Learned
@@ -20,11 +21,15 @@ from labctl.protocols.attacks.label_reading import (
     Detection,
     LabelReader,
     Reading,
+    arriving,
     chance_of,
     success_of,
 )
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import data_bits_journal
+from labctl.protocols.link import LayerLight
+from labctl.protocols.mismatch import CloneMismatch
+from labctl.protocols.server import Server
 from labctl.safety import interruptible
 from labctl.units import db_to_ratio
 
@@ -47,7 +52,10 @@ class _Result:
 
 def label_attack(
     gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")] = 1.02,
-    rows: Annotated[int, typer.Option(help="Rows M that carry the same input.")] = 784,
+    rows: Annotated[
+        int | None,
+        typer.Option(help="Rows M that carry the same input (784; with a mismatch the network's)."),
+    ] = None,
     repeats: Annotated[
         str, typer.Option(help="How often each image is sent, comma-separated.")
     ] = "1,10,100",
@@ -83,6 +91,26 @@ def label_attack(
     emission_factor: Annotated[
         float, typer.Option(help="Spontaneous-emission factor n_sp of the client's amplifier.")
     ] = 1.0,
+    gain_error: Annotated[
+        float,
+        typer.Option(
+            help="Net amplitude gain of the client's clone over 1, less 1, relative (delta); "
+            "0.001 is 0.0087 dB, a splice of 0.02 dB is -0.0023."
+        ),
+    ] = 0.0,
+    phase_error_rad: Annotated[
+        float, typer.Option(help="Phase of what the client's clone returns, in rad.")
+    ] = 0.0,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Network whose first layer is sent: what a mismatched clone shows of it."
+        ),
+    ] = "noise-aware",
+    mean_photons: Annotated[
+        float | None,
+        typer.Option(help="Photons per mode at the clone (needed with a mismatch)."),
+    ] = None,
     dimensions: Annotated[
         int, typer.Option(help="Principal components per block that the server looks at.")
     ] = DIMENSIONS,
@@ -101,10 +129,13 @@ def label_attack(
         raise SettingError("loss_db", loss_db, f"0 to {_MOST_LOSS_DB:g} dB")
     if seed < 0:
         raise SettingError("seed", seed, "0 or more")
+    mismatch = CloneMismatch(gain_error, phase_error_rad)
+    light = _light(mismatch, model, mean_photons, rows, block_modes)
+    count_of_rows = (784 if rows is None else rows) if light is None else light.rows
     readings = [
         Reading(
             gain=gain,
-            rows=rows,
+            rows=count_of_rows,
             repeats=count,
             transmittance=db_to_ratio(-loss_db),
             technical_noise=technical_noise,
@@ -112,6 +143,7 @@ def label_attack(
             emission_factor=emission_factor,
             receiver=kind,
             background_photons=background_photons,
+            mismatch=mismatch,
         )
         for kind in (dict.fromkeys(receiver) if receiver else Detection)
         for count in _numbers(repeats)
@@ -131,7 +163,13 @@ def label_attack(
     results = []
     with interruptible() as check, output.progress("reading", len(readings), "settings") as step:
         for reading in readings:
-            reader = LabelReader(public.images, public.labels, reading, dimensions)
+            reader = LabelReader(
+                public.images,
+                public.labels,
+                reading,
+                dimensions,
+                None if light is None else arriving(light, 1.0),
+            )
             learned = success_of(reader, attacked.images, attacked.labels, seed)
             results.append(_Result(reading, learned))
             step(1)
@@ -143,17 +181,20 @@ def label_attack(
     bits = data_bits_journal(
         gain,
         modes_of(attacked.images.shape[1]),
-        rows,
+        count_of_rows,
         block_modes=block_modes,
         emission_factor=emission_factor,
     )
     if json:
         output.print_json(
             {
-                "gain": gain, "rows": rows, "loss_db": loss_db, "technical_noise": technical_noise,
+                "gain": gain, "rows": count_of_rows, "loss_db": loss_db,
+                "technical_noise": technical_noise,
                 "background_photons": background_photons, "block_modes": block_modes,
                 "emission_factor": emission_factor, "dimensions": dimensions, "seed": seed,
                 "images": len(attacked.labels), "templates": len(public.labels), "chance": chance,
+                "gain_error": gain_error, "phase_error_rad": phase_error_rad,
+                "model": None if light is None else model, "mean_photons": mean_photons,
                 "data_bits_journal": bits,
                 "results": [
                     {
@@ -169,25 +210,61 @@ def label_attack(
             }
         )  # fmt: skip
         return
-    output.table(
-        f"Labels read at G = {gain:g}, M = {rows} rows, {len(attacked.labels)} images "
-        f"(chance {chance:.1%})",
-        ["receiver", "repeats", "evidence", "labels read"],
-        [
-            [
-                str(one.reading.receiver),
-                str(one.reading.repeats),
-                output.number(one.reading.evidence, 3),
-                f"{one.share:.1%} ± {one.error:.1%}",
-            ]
-            for one in results
-        ],
-        numeric=True,
-    )
+    _print(results, gain, count_of_rows, mismatch, f"{len(attacked.labels)} images, {chance:.1%}")
     output.people.print(
         f"data leakage of one sending, journal version: {bits:.3g} bit per symbol", style="dim"
     )
     output.people.print("assumes: " + "; ".join(spoken), style="dim")
+
+
+def _light(
+    mismatch: CloneMismatch,
+    model: str,
+    mean_photons: float | None,
+    rows: int | None,
+    block_modes: int | None,
+) -> LayerLight | None:
+    """Return the first layer's light, or None where a matched clone shows nothing of it."""
+    if mismatch.matched:
+        return None
+    if mean_photons is None:
+        raise SettingError("mean_photons", None, "given, with a mismatch: photons per mode")
+    if rows is not None:
+        raise SettingError("rows", rows, "not given, with a mismatch: those of the network")
+    return Server(load_network(model), mean_photons, block_modes).light(0)
+
+
+def _print(
+    results: Sequence[_Result], gain: float, rows: int, mismatch: CloneMismatch, who: str
+) -> None:
+    """Print the share of labels read, ways of reading side by side."""
+    kinds = list(dict.fromkeys(one.reading.receiver for one in results))
+    cells = {(one.reading.receiver, one.reading.repeats): one for one in results}
+    repeats = list(dict.fromkeys(one.reading.repeats for one in results))
+    output.table(
+        f"Labels read at G = {gain:g}, M = {rows} rows, {mismatch_in_words(mismatch)} "
+        f"({who} of them of the most frequent label)",
+        ["repeats", *(str(kind) for kind in kinds)],
+        [
+            [
+                str(count),
+                *(
+                    f"{cells[kind, count].share:.1%} ± {cells[kind, count].error:.1%}"
+                    for kind in kinds
+                ),
+            ]
+            for count in repeats
+        ],
+        numeric=True,
+    )
+
+
+def mismatch_in_words(mismatch: CloneMismatch) -> str:
+    """Return a clone's net gain and phase as a phrase."""
+    if mismatch.matched:
+        return "clone matched exactly (delta 0, which no real clone is)"
+    phase = f", phase {mismatch.phase_rad:g} rad" if mismatch.phase_rad else ""
+    return f"clone's net gain off by delta = {100.0 * mismatch.gain_error:g} %{phase}"
 
 
 def _images(
@@ -261,7 +338,7 @@ def _assumptions(templates: int) -> list[str]:
     return [
         "honest client, server that only looks: the light it sends is as agreed",
         f"{templates} public images of known label, none of those attacked; Bayes' rule over them",
-        "layer 1 alone is read; gain, loss and noise are known to the server",
+        "layer 1 alone is read; gain, loss, noise and the clone's mismatch are known to the server",
         "heterodyne and homodyne: nothing but such a receiver",
         "photon counting: each returned mode displaced to vacuum in phase and amplitude; light "
         "not nulled and dark counts as stated",

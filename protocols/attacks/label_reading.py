@@ -22,8 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,223 +31,69 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import DatasetError, SettingError
 from labctl.protocols.attacks.attack import Learned, Mark, Party
-from labctl.protocols.attacks.wishart import (
-    Complexes,
-    Reals,
-    complex_scatter,
-    photon_counts,
-    real_scatter,
+from labctl.protocols.attacks.label_joint import HomodyneJoint, joint_view
+from labctl.protocols.attacks.label_views import (
+    CountingView,
+    Detection,
+    HeterodyneView,
+    HomodyneView,
+    Reading,
+    View,
 )
+from labctl.protocols.attacks.wishart import Complexes, Reals
 from labctl.protocols.client import Client
 from labctl.protocols.encoding import Blocks, Floats, modes_of
-from labctl.protocols.link import Link, ReturnedLight
+from labctl.protocols.link import LayerLight, Link, ReturnedLight
+from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import GAIN_RANGE, MOST_GAIN, added_noise
 from labctl.protocols.server import Server
 from labctl.protocols.settings import Sampling, SessionSettings
 
+__all__ = [
+    "DIMENSIONS",
+    "CuriousServer",
+    "Detection",
+    "LabelReader",
+    "LabelReading",
+    "MountedLabelReading",
+    "Reading",
+    "arriving",
+    "chance_of",
+    "directions_of",
+    "label_success",
+    "success_of",
+]
+
 Labels = npt.NDArray[Any]
+_Seen = tuple[npt.NDArray[Any], ...]
 
 DIMENSIONS = 48
-_MOST_ROWS = 1_000_000_000
-_MOST_NOISE = 1e6
 _IMAGES_AT_ONCE = 64
 _TEMPLATES_AT_ONCE = 4096
-# Share of the templates' mean in the rates of each: a pixel dark in one template is not dark for
-# sure in an image like it.
-_MEAN_SHARE = 0.1
-_DARK_SHARE = 0.01
 
-
-class Detection(StrEnum):
-    """How the server reads what returns."""
-
-    HETERODYNE = "heterodyne"
-    HOMODYNE = "homodyne"
-    COUNTING = "photon-counting"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What returns and how it is read.
-
-    gain: the client's G. rows: M that carry the same input, `repeats` times. transmittance: from
-    the clone to the detector, its efficiency included. technical_noise: in SNU as detected.
-    emission_factor: n_sp, or what a tap's detectors make of it. background_photons: per mode and
-    row, dark counts and light not nulled, for photon counting alone. vacuum_variance: what is left
-    of a homodyne reading's vacuum noise, below 1 where the server sent squeezed light. Raises
-    SettingError.
-    """
-
-    gain: float
-    rows: int
-    repeats: int = 1
-    transmittance: float = 1.0
-    technical_noise: float = 0.0
-    block_modes: int | None = None
-    emission_factor: float = 1.0
-    receiver: Detection = Detection.HOMODYNE
-    background_photons: float = 0.0
-    vacuum_variance: float = 1.0
-
-    def __post_init__(self) -> None:
-        Blocks.of(1, self.block_modes)
-        few = f"0 to {_MOST_NOISE:g}"
-        checks = (
-            ("gain", 1.0 < self.gain <= MOST_GAIN, GAIN_RANGE),
-            ("rows", self.rows >= 1, "1 or more"),
-            ("repeats", self.repeats >= 1 and self.samples <= _MOST_ROWS,
-             f"1 or more, {_MOST_ROWS} rows in all at most"),
-            ("transmittance", 0.0 < self.transmittance <= 1.0, "above 0, at most 1"),
-            ("technical_noise", 0.0 <= self.technical_noise <= _MOST_NOISE, few),
-            ("emission_factor", 1.0 <= self.emission_factor <= _MOST_NOISE, "1 or more, to 1e6"),
-            ("vacuum_variance", 0.0 < self.vacuum_variance <= 1.0, "above 0, at most 1"),
-            ("background_photons", 0.0 <= self.background_photons <= _MOST_NOISE, few),
-        )  # fmt: skip
-        for name, holds, valid in checks:
-            if not holds:
-                raise SettingError(name, getattr(self, name), valid)
-        if self.vacuum_variance != 1.0 and self.receiver is not Detection.HOMODYNE:
-            raise SettingError("vacuum_variance", self.vacuum_variance, "1 unless homodyne reads")
-
-    @property
-    def samples(self) -> int:
-        """Rows in all, M R."""
-        return self.rows * self.repeats
-
-    @property
-    def spike(self) -> float:
-        """Variance of the kick over that of the white noise; for counting, its photons per row."""
-        kick = self.transmittance * self.emission_factor * added_noise(self.gain)
-        if self.receiver is Detection.COUNTING:
-            return kick / 2.0
-        vacuum = 2.0 if self.receiver is Detection.HETERODYNE else self.vacuum_variance
-        return kick / (vacuum + self.technical_noise)
-
-    @property
-    def background(self) -> float:
-        """White thermal photons per mode and row that a counter sees besides."""
-        return self.background_photons + self.technical_noise / 2.0
-
-    @property
-    def evidence(self) -> float:
-        """What success depends on: M R spike^2/(1 + spike), for counting the photons M R spike."""
-        if self.receiver is Detection.COUNTING:
-            return self.samples * self.spike
-        return self.samples * self.spike**2 / (1.0 + self.spike)
-
-
-class _View(Protocol):
-    """One block of modes as a receiver sees it."""
-
-    def observe(self, generator: np.random.Generator, directions: Complexes) -> Reals:
-        """Return what is read of inputs of these directions (B, b), as features (B, F)."""
-        ...
-
-    def weights(self, templates: Complexes) -> tuple[Reals, Reals]:
-        """Return (T, F) and (T,): log likelihoods are features times the first plus the second."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class _Heterodyne:
-    basis: Complexes
-    spike: float
-    samples: int
-
-    @classmethod
-    def of(cls, templates: Complexes, reading: Reading, dimensions: int) -> _Heterodyne:
-        moments = templates.T @ templates.conj()
-        return cls(_strongest(moments, dimensions), reading.spike, reading.samples)
-
-    def observe(self, generator: np.random.Generator, directions: Complexes) -> Reals:
-        inside = directions @ self.basis.conj()
-        return self.features(complex_scatter(generator, inside, self.spike, self.samples))
-
-    def features(self, scatter: Complexes) -> Reals:
-        """Return Re + Im: of two Hermitian matrices, one's Re and the other's Im are orthogonal."""
-        centred = scatter - self.samples * np.eye(scatter.shape[-1], dtype=np.float32)
-        return _flat(centred.real + centred.imag)
-
-    def weights(self, templates: Complexes) -> tuple[Reals, Reals]:
-        inside = templates @ self.basis.conj()
-        power = np.sum(np.abs(inside) ** 2, axis=1)
-        slope = self.spike / (1.0 + self.spike * power)
-        bias = self.samples * (slope * power - np.log1p(self.spike * power))
-        real, imaginary = inside.real, inside.imag
-        left = np.stack([real, imaginary], axis=2) * slope[:, None, None]
-        right = np.stack([real - imaginary, real + imaginary], axis=1)
-        return _flat(left.astype(np.float32) @ right), bias.astype(np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class _Homodyne:
-    basis: Reals
-    spike: float
-    samples: int
-
-    @classmethod
-    def of(cls, templates: Complexes, reading: Reading, dimensions: int) -> _Homodyne:
-        moments = (templates.T @ templates.conj()).real
-        return cls(_strongest(moments, dimensions), reading.spike, reading.samples)
-
-    def observe(self, generator: np.random.Generator, directions: Complexes) -> Reals:
-        inside = directions @ self.basis
-        return self.features(real_scatter(generator, inside, self.spike, self.samples))
-
-    def features(self, scatter: Reals) -> Reals:
-        return _upper(scatter - self.samples * np.eye(scatter.shape[-1], dtype=np.float32))
-
-    def weights(self, templates: Complexes) -> tuple[Reals, Reals]:
-        inside = templates @ self.basis
-        # The phase that makes Re c and Im c orthogonal: then they are the covariance's axes.
-        turned = np.exp(-0.5j * np.angle(np.sum(inside**2, axis=1)))[:, None] * inside
-        axes = np.stack([turned.real, turned.imag], axis=1).astype(np.float32)
-        power = np.sum(axes**2, axis=2)
-        slope = 0.5 * self.spike / (1.0 + self.spike * power)
-        bias = self.samples * (slope * power - 0.5 * np.log1p(self.spike * power))
-        matrices = (axes * slope[:, :, None]).swapaxes(1, 2) @ axes
-        return _upper(matrices), np.sum(bias, axis=1).astype(np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class _Counting:
-    mean: Reals
-    photons: float
-    background: float
-    samples: int
-
-    @classmethod
-    def of(cls, templates: Complexes, reading: Reading, _dimensions: int) -> _Counting:
-        mean = np.mean(np.abs(templates) ** 2, axis=0)
-        flat = np.mean(mean) + np.zeros_like(mean)
-        likely = (1.0 - _DARK_SHARE) * mean + _DARK_SHARE * flat
-        return cls(likely, reading.spike, reading.background, reading.samples)
-
-    def observe(self, generator: np.random.Generator, directions: Complexes) -> Reals:
-        return photon_counts(generator, directions, self.photons, self.background, self.samples)
-
-    def weights(self, templates: Complexes) -> tuple[Reals, Reals]:
-        shape = (1.0 - _MEAN_SHARE) * np.abs(templates) ** 2 + _MEAN_SHARE * self.mean
-        rates = self.samples * (self.photons * shape + self.background)
-        return np.log(rates).astype(np.float32), -np.sum(rates, axis=1).astype(np.float32)
-
-
-_VIEWS: Mapping[Detection, Callable[[Complexes, Reading, int], _View]] = {
-    Detection.HETERODYNE: _Heterodyne.of,
-    Detection.HOMODYNE: _Homodyne.of,
-    Detection.COUNTING: _Counting.of,
+_VIEWS: Mapping[Detection, Callable[[Complexes, Reading, int], View]] = {
+    Detection.HETERODYNE: HeterodyneView.of,
+    Detection.HOMODYNE: HomodyneView.of,
+    Detection.COUNTING: CountingView.of,
 }
 
 
 class LabelReader:
     """Names labels from what one way of reading shows, given public images of known label.
 
-    templates: (T, N) of any scale, at least two classes among `labels` (T,). Raises DatasetError.
+    templates: (T, N) of any scale, at least two classes among `labels` (T,). light: X + iP
+    (rows, n) in SNU that arrives at the clone, all of it before a mismatch; without a mismatch
+    nothing of it is left to see. `dimensions`: principal components of templates and of rows that
+    are looked at. Raises DatasetError, SettingError.
     """
 
     def __init__(
-        self, templates: Floats, labels: Labels, reading: Reading, dimensions: int = DIMENSIONS
+        self,
+        templates: Floats,
+        labels: Labels,
+        reading: Reading,
+        dimensions: int = DIMENSIONS,
+        light: Complexes | None = None,
     ) -> None:
         if templates.ndim != 2 or labels.shape != (len(templates),):
             raise DatasetError(
@@ -265,11 +110,24 @@ class LabelReader:
         self.classes, self._members = np.unique(labels, return_inverse=True)
         if len(self.classes) < 2:
             raise DatasetError(f"templates of {len(self.classes)} class: must be 2 or more")
-        view = _VIEWS[reading.receiver]
-        self.views: tuple[_View, ...] = tuple(
-            view(self._templates[:, part], reading, min(dimensions, part.stop - part.start))
+        if not reading.mismatch.matched:
+            shape = None if light is None else light.shape
+            if shape != (reading.rows, self._blocks.modes):
+                raise SettingError(
+                    "light of a mismatched clone",
+                    shape,
+                    f"({reading.rows}, {self._blocks.modes}): rows and modes",
+                )
+        self.views: tuple[View, ...] = tuple(
+            self._view(part, light, min(dimensions, part.stop - part.start))
             for part in self._blocks.slices()
         )
+
+    def _view(self, part: slice, light: Complexes | None, dimensions: int) -> View:
+        own, reading = self._templates[:, part], self._reading
+        if light is None or reading.mismatch.matched:
+            return _VIEWS[reading.receiver](own, reading, dimensions)
+        return joint_view(own, reading, light[:, part], dimensions)
 
     def observe(self, images: Floats, generator: np.random.Generator) -> list[Reals]:
         """Draw what returns of images (B, N); one array of features (B, F) per block.
@@ -333,13 +191,15 @@ def label_success(
     receiver: Detection = Detection.HOMODYNE,
     background_photons: float = 0.0,
     vacuum_variance: float = 1.0,
+    mismatch: CloneMismatch = MATCHED_CLONE,
+    light: Complexes | None = None,
     dimensions: int = DIMENSIONS,
     seed: int = 0,
 ) -> Learned:
     """Return the share of images (B, N) whose label a server reads from the light of layer 1.
 
     Templates must not contain the images. The draws are exact (see `wishart`); for the other
-    parameters see `Reading`. Raises SettingError, DatasetError.
+    parameters see `Reading` and `LabelReader`. Raises SettingError, DatasetError.
     """
     reading = Reading(
         gain=gain,
@@ -352,10 +212,10 @@ def label_success(
         receiver=receiver,
         background_photons=background_photons,
         vacuum_variance=vacuum_variance,
+        mismatch=mismatch,
     )
-    return success_of(
-        LabelReader(templates, template_labels, reading, dimensions), images, labels, seed
-    )
+    reader = LabelReader(templates, template_labels, reading, dimensions, light)
+    return success_of(reader, images, labels, seed)
 
 
 def success_of(reader: LabelReader, images: Floats, labels: Labels, seed: int) -> Learned:
@@ -453,48 +313,81 @@ class CuriousServer(Server):
         self._slope = math.sqrt(settings.transmittance_of(modes) * verifier.efficiency / blocked)
         self._unit = math.sqrt(white / blocked)
         receiver = settings.receiver
+        reading = Reading(
+            gain=receiver.gain,
+            rows=self.light(0).rows,
+            repeats=attack.repeats,
+            transmittance=seen,
+            technical_noise=technical,
+            vacuum_variance=vacuum_variance,
+            block_modes=settings.block_modes,
+            emission_factor=receiver.emission_factor,
+            mismatch=settings.mismatch,
+        )
         self._reader = LabelReader(
             attack.templates.images,
             attack.templates.labels,
-            Reading(
-                gain=receiver.gain,
-                rows=self.light(0).rows,
-                repeats=attack.repeats,
-                transmittance=seen,
-                technical_noise=technical,
-                vacuum_variance=vacuum_variance,
-                block_modes=settings.block_modes,
-                emission_factor=receiver.emission_factor,
-            ),
+            reading,
             attack.dimensions,
+            arriving(self.light(0), settings.leg_transmittance_of(modes)),
         )
-        self._kept: list[list[Reals]] = []
+        self._views = tuple(_in_session(view) for view in self._reader.views)
+        self._reader.views = self._views
+        self._kept: list[list[_Seen]] = []
 
     def check(self, layer: int, returned: ReturnedLight) -> None:
-        """Verify as an honest server does; keep the first layer's scatter."""
+        """Verify as an honest server does; keep what the first layer's rows add up to."""
         super().check(layer, returned)
         if layer != 0:
             return
         light = self.light(0)
         expected = returned.cosine * light.x + returned.sine * light.p
-        residual = (returned.measured - np.float32(self._slope) * expected) / self._unit
-        scatters = []
-        for view, part in zip(self._reader.views, light.blocks.slices(), strict=True):
-            assert isinstance(view, _Homodyne)
-            inside = residual[:, part] @ view.basis
-            scatters.append(np.asarray(inside.T @ inside, np.float32))
-        self._kept.append(scatters)
+        residual = np.asarray(
+            (returned.measured - np.float32(self._slope) * expected) / self._unit, np.float32
+        )
+        phases = np.asarray((returned.cosine - 1j * returned.sine)[:, 0], np.complex64)
+        self._kept.append(
+            [
+                _look(view, residual[:, part], phases)
+                for view, part in zip(self._views, light.blocks.slices(), strict=True)
+            ]
+        )
 
     def named(self) -> Labels:
         """Return the label that is named for each image, its repeats pooled."""
         images = len(self._kept) // self._repeats
         observed = []
-        for block, view in enumerate(self._reader.views):
-            assert isinstance(view, _Homodyne)
-            each = np.stack([scatters[block] for scatters in self._kept])
-            pooled = each.reshape(images, self._repeats, *each.shape[1:]).sum(axis=1)
-            observed.append(view.features(pooled))
+        for block, view in enumerate(self._views):
+            pooled = []
+            for arrays in zip(*(seen[block] for seen in self._kept), strict=True):
+                each = np.stack(arrays)
+                pooled.append(each.reshape(images, self._repeats, *each.shape[1:]).sum(axis=1))
+            observed.append(view.features(*pooled))
         return self._reader.read(observed)
+
+
+def arriving(light: LayerLight, transmittance: float) -> Complexes:
+    """Return the rows (rows, n) of a layer as X + iP at the clone, behind a loss."""
+    field = light.quadratures.astype(np.float32).view(np.complex64)
+    return np.asarray(math.sqrt(transmittance) * field, np.complex64)
+
+
+def _in_session(view: View) -> HomodyneView | HomodyneJoint:
+    """Return the view of a session, where each image comes with quadratures of its own."""
+    if isinstance(view, HomodyneJoint):
+        return HomodyneJoint(view.plain, view.shown, view.repeats)
+    assert isinstance(view, HomodyneView)
+    return view
+
+
+def _look(view: HomodyneView | HomodyneJoint, rows: Reals, phases: Complexes) -> _Seen:
+    """Return the scatter of one block's rows and, of a mismatched clone, what they show."""
+    basis = view.basis if isinstance(view, HomodyneView) else view.plain.basis
+    inside = rows @ basis
+    scatter = np.asarray(inside.T @ inside, np.float32)
+    if isinstance(view, HomodyneView):
+        return (scatter,)
+    return (scatter, *view.seen(inside, phases))
 
 
 def directions_of(images: Floats, block_modes: int | None) -> Complexes:
@@ -502,22 +395,3 @@ def directions_of(images: Floats, block_modes: int | None) -> Complexes:
     client = Client((images.shape[1], 1), images, block_modes)
     halves = np.ascontiguousarray(client.coefficients(), np.float32)
     return halves.view(np.complex64)
-
-
-def _strongest(moments: npt.NDArray[Any], dimensions: int) -> Any:
-    """Return the eigenvectors (b, dimensions) of the largest second moments."""
-    _, vectors = np.linalg.eigh(moments)
-    return np.ascontiguousarray(vectors[:, ::-1][:, :dimensions])
-
-
-def _flat(matrices: npt.NDArray[Any]) -> Reals:
-    return np.asarray(matrices.reshape(len(matrices), -1), np.float32)
-
-
-def _upper(matrices: Reals) -> Reals:
-    """Return symmetric matrices (B, k, k) as vectors with the same inner products."""
-    size = matrices.shape[-1]
-    rows, columns = np.triu_indices(size)
-    weight = np.where(rows == columns, 1.0, math.sqrt(2.0)).astype(np.float32)
-    kept: Reals = np.take(_flat(matrices), rows * size + columns, axis=1) * weight
-    return kept

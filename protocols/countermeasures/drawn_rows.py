@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from labctl.protocols.attacks.label_reading import LabelReader, _Heterodyne, _Homodyne
+from labctl.protocols.attacks.label_reading import LabelReader
+from labctl.protocols.attacks.label_views import HeterodyneView, HomodyneView
 from labctl.protocols.attacks.wishart import Complexes, Reals
 
 
@@ -29,9 +30,9 @@ def features_of_rows(
     whole rows by heterodyne, or by homodyne of one quadrature.
     """
     view = reader.views[0]
-    assert isinstance(view, _Heterodyne | _Homodyne)
+    assert isinstance(view, HeterodyneView | HomodyneView)
     along = kicks @ (directions @ view.basis.conj())
-    if isinstance(view, _Heterodyne):
+    if isinstance(view, HeterodyneView):
         read = circular(generator, along.shape) + along
         return view.features(np.asarray(read.T @ read.conj(), np.complex64)[None])
     # Both quadratures of a kick have the spike's variance each, in units of homodyne's vacuum.
