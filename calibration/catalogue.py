@@ -9,6 +9,7 @@ from labctl.calibration.routines.balance import Balance
 from labctl.calibration.routines.bias_points import BiasPoints
 from labctl.calibration.routines.channel import Channel
 from labctl.calibration.routines.clearance import Clearance
+from labctl.calibration.routines.clone import CloneNetGain
 from labctl.calibration.routines.efficiency import ClientEfficiency, Efficiency
 from labctl.calibration.routines.electronic_noise import ElectronicNoise
 from labctl.calibration.routines.electronics import Electronics
@@ -36,4 +37,5 @@ ROUTINES: tuple[Routine, ...] = (
     Amplifier(),
     ClientEfficiency(),
     RotationFidelity(),
+    CloneNetGain(),
 )

@@ -196,7 +196,7 @@ class RotationFidelity:
             blocks = [_measured(bench, modes) for modes in sizes]
         finally:
             bench.equipment.client.gain.set(0.0)
-            _forget_rotation(bench)
+            forget_rotation(bench)
             bench.light_on()
             bench.sender.forget()
         loss = _loss(blocks)
@@ -222,7 +222,7 @@ def _measured(bench: CalibrationBench, modes: int) -> _Block:
     layout = bench.sender.layout(rows=untouched + rotated, modes=modes)
     symbols = random_symbols(bench.draw, layout.rows + layout.rows % 2, modes, _FIELD)
     symbols = symbols[: layout.rows]
-    _forget_rotation(bench)
+    forget_rotation(bench)
     bench.load(_FRAME, layout, frame_of(layout, symbols))
     arrival_s = _prepare(bench, layout)
     draws = bench.count(_DRAWS)
@@ -232,7 +232,7 @@ def _measured(bench: CalibrationBench, modes: int) -> _Block:
         parts = bench.draw.standard_normal((2, modes))
         coefficients = parts[0] + 1j * parts[1]
         coefficients /= np.linalg.norm(coefficients)
-        _load(bench, layout, coefficients, arrival_s, untouched)
+        load_rotation(bench, layout, coefficients, arrival_s, untouched)
         share, returned[draw] = _shares(bench, layout, symbols, coefficients, untouched)
         shares.append(share)
     block = _Block(modes, tuple(shares), returned)
@@ -267,7 +267,7 @@ def _prepare(bench: CalibrationBench, layout: FrameLayout) -> float:
     return max(arrival_s, 0.0)
 
 
-def _load(
+def load_rotation(
     bench: CalibrationBench,
     layout: FrameLayout,
     coefficients: npt.NDArray[np.complex128],
@@ -298,7 +298,8 @@ def _load(
         rotation.generator.set_output(channel, True)
 
 
-def _forget_rotation(bench: CalibrationBench) -> None:
+def forget_rotation(bench: CalibrationBench) -> None:
+    """Switch the rotation off and have its generator forget its coefficients."""
     bench.rest_rotation()
     for channel in bench.equipment.client.rotation.channels:
         bench.equipment.client.rotation.generator.forget(channel)

@@ -7,6 +7,7 @@ with the file, the line and the nearest valid key.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -32,7 +33,11 @@ from labctl.instruments.simulated.physics.detection import (
 from labctl.instruments.simulated.physics.drive import DriveOutput, DriveParameters
 from labctl.instruments.simulated.physics.grid import Seeds
 from labctl.instruments.simulated.physics.laser import Laser, LaserParameters
-from labctl.instruments.simulated.physics.modulator import IQModulator, ModulatorParameters
+from labctl.instruments.simulated.physics.modulator import (
+    BiasDrift,
+    IQModulator,
+    ModulatorParameters,
+)
 from labctl.instruments.simulated.physics.path import (
     Fibre,
     PhaseDrift,
@@ -101,6 +106,13 @@ def _settling_samples(table: BenchFile) -> int:
     return max(64, math.ceil(2.0 * table.grid_hz / min(bandwidths_hz(table).values())))
 
 
+def _walk(rate_rth: float, clock: BenchClock, seeds: Seeds, name: str) -> Callable[[], float]:
+    """Return a Wiener process on the bench clock; `rate_rth`: per square root of an hour."""
+    if rate_rth == 0.0:
+        return lambda: 0.0
+    return BiasDrift(rate_rth / math.sqrt(3600.0), clock.now_s, seeds.noise(name)).phase_rad
+
+
 def _optics(
     table: BenchFile, drives: dict[str, DriveOutput], clock: BenchClock, seeds: Seeds
 ) -> Optics:
@@ -137,12 +149,20 @@ def _optics(
                 coupler_error_rad=rotation.coupler_error_rad,
                 phase_error_rad=rotation.phase_error_rad,
                 block_modes=rotation.block_modes,
+                net_gain_error=rotation.net_gain_error,
+                arm_phase_rad=rotation.arm_phase_rad,
+                net_gain_drift_rth=rotation.net_gain_drift_rth,
+                arm_phase_drift_rad_rth=rotation.arm_phase_drift_rad_rth,
             ),
             drives["rotation_real"],
             drives["rotation_imaginary"],
             drives["client_gain"],
             seeds.noise("rotation"),
             seeds.sequence("rotation elements"),
+            (
+                _walk(rotation.net_gain_drift_rth, clock, seeds, "clone gain drift"),
+                _walk(rotation.arm_phase_drift_rad_rth, clock, seeds, "clone phase drift"),
+            ),
         ),
         back=Fibre(**table.back.model_dump()),
         shutter=Shutter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -113,7 +114,9 @@ class RotationTable(_Table):
     A block of b modes passes b elements each way: each loses `loss_db_per_mode`, and is off by
     fixed amounts with the standard deviations `coupler_error_rad` and `phase_error_rad`. A unit
     built for blocks of `block_modes` splits each generator cycle into them; without, a cycle is one
-    block.
+    block. What the clone returns has net amplitude 1 + `net_gain_error` (relative) and phase
+    `arm_phase_rad`; both walk, `net_gain_drift_rth` and `arm_phase_drift_rad_rth` being standard
+    deviations per square root of an hour.
     """
 
     gain_per_v: Positive
@@ -124,6 +127,10 @@ class RotationTable(_Table):
     coupler_error_rad: NotNegative = 0.0
     phase_error_rad: NotNegative = 0.0
     block_modes: Annotated[int, Field(ge=1)] | None = None
+    net_gain_error: Annotated[float, Field(gt=-0.5, lt=0.5)] = 0.0
+    arm_phase_rad: Annotated[float, Field(ge=-math.pi, le=math.pi)] = 0.0
+    net_gain_drift_rth: NotNegative = 0.0
+    arm_phase_drift_rad_rth: NotNegative = 0.0
 
 
 class ReceiverTable(_Table):
@@ -313,7 +320,8 @@ class SpreadTable(_Table):
     decibels). `v_pi` is for modulator and phase shifters, `splitters` for the shares of laser and
     taps, `insertion_loss` for all losses but those of fibre, `responsivity` for what power heads
     are off from their calibration, `attenuator_scale` for the variable attenuator; generators
-    and digitizers have a draw for each output and channel.
+    and digitizers have a draw for each output and channel. `net_gain` and `arm_phase_rad` are for
+    what the client's clone returns, `net_gain` added as it is to 1.
     """
 
     v_pi: Spread = 0.0
@@ -325,6 +333,8 @@ class SpreadTable(_Table):
     fibre_length: Spread = 0.0
     lo_delay: Spread = 0.0
     amplifier_gain: Spread = 0.0
+    net_gain: Annotated[float, Field(ge=0.0, lt=0.1)] = 0.0
+    arm_phase_rad: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     efficiency: Spread = 0.0
     transimpedance: Spread = 0.0
     electronic_noise: Spread = 0.0

@@ -91,7 +91,8 @@ class BenchTruth:
     Half-wave voltages and offsets are those of child I, child Q and parent; `transmitter_loss_db`
     is what modulator, attenuator at 0 dB and fixed attenuation lose together, taps not counted;
     transmittances are those of whole legs, taps not counted; delays are those of the bench's time
-    grid; gains and offsets of generators go by what an output drives.
+    grid; net gain and arm phase are the clone's at time zero; gains and offsets of generators go
+    by what an output drives.
     """
 
     signal_fraction: float
@@ -107,6 +108,8 @@ class BenchTruth:
     back_transmittance: float
     back_delay_s: float
     gain_per_v: float
+    net_gain_error: float
+    arm_phase_rad: float
     attenuator_scale: float
     taps: dict[str, TapTruth]
     generator_gain: dict[str, float]
@@ -134,6 +137,11 @@ def draw(table: BenchFile) -> BenchFile:
             offset + table.spread.offset_rad * _deviate(seeds, f"modulator.offset_rad.{place}")
             for place, offset in enumerate(table.modulator.offset_rad)
         )
+    for key, name in (("net_gain", "net_gain_error"), ("arm_phase_rad", "arm_phase_rad")):
+        spread = getattr(table.spread, key)
+        if spread > 0.0:
+            drawn = getattr(table.rotation, name) + spread * _deviate(seeds, f"rotation.{name}")
+            changes.setdefault("rotation", {})[name] = drawn
     _draw_channels(table, seeds, changes)
     parts: dict[str, Any] = {
         name: getattr(table, name).model_copy(update=true) for name, true in changes.items()
@@ -203,6 +211,8 @@ def truth_of(table: BenchFile) -> BenchTruth:
         back_transmittance=back.transmittance,
         back_delay_s=_on_grid_s(back.delay_s, table.grid_hz),
         gain_per_v=table.rotation.gain_per_v,
+        net_gain_error=table.rotation.net_gain_error,
+        arm_phase_rad=table.rotation.arm_phase_rad,
         attenuator_scale=attenuation.scale,
         taps={
             name: TapTruth(tap.fraction, tap.responsivity_a_w) for name, tap in table.taps.items()

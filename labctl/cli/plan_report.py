@@ -382,7 +382,7 @@ def _data_reach(planner: Planner, plan: Plan) -> str:
     if reach.f_within_data is None:
         return "no gain is small enough"
     gains = [
-        planner.search.greatest_gain(size, plan.wish.limits.on_data)
+        planner.search.greatest_gain(size, plan.wish.limits.on_data, reach.f_within_data)
         for size in planner.search.block_sizes
     ]
     most = max(gain for gain in gains if gain is not None)

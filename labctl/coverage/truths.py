@@ -407,8 +407,9 @@ def back_transmittance(seen: Seen, name: str) -> float:
 
 
 def round_trip_transmittance(seen: Seen, name: str) -> float:
-    """Return both legs' product."""
-    return forward_transmittance(seen, name) * back_transmittance(seen, name)
+    """Return both legs' product, and the clone's net gain: an idle rotation passes all by it."""
+    net = abs(seen.world.optics.rotation.net_amplitude()) ** 2
+    return forward_transmittance(seen, name) * net * back_transmittance(seen, name)
 
 
 def arrival_s(seen: Seen, name: str) -> float:
@@ -433,6 +434,16 @@ def gain_per_v(seen: Seen, name: str) -> float:
 def emission_factor(seen: Seen, name: str) -> float:
     """Return the file's: it is not drawn."""
     return seen.table.rotation.emission_factor
+
+
+def clone_gain_error(seen: Seen, name: str) -> float:
+    """Return the net gain of the clone over 1, less 1, drift till now counted."""
+    return abs(seen.world.optics.rotation.net_amplitude()) - 1.0
+
+
+def clone_phase_rad(seen: Seen, name: str) -> float:
+    """Return the phase of what the clone returns, drift till now counted."""
+    return cmath.phase(seen.world.optics.rotation.net_amplitude())
 
 
 def rotation_loss_db(seen: Seen, name: str) -> float:
@@ -527,6 +538,8 @@ TRUTHS: dict[str, Truth] = {
     "server.excess_noise": excess_noise,
     "client.gain_per_v": gain_per_v,
     "client.emission_factor": emission_factor,
+    "client.clone_gain_error": clone_gain_error,
+    "client.clone_phase_rad": clone_phase_rad,
     "client.rotation_loss_db_per_mode": rotation_loss_db,
     "client.rotation_fidelity": rotation_fidelity,
     "client.rotation_error_rad": rotation_error_rad,

@@ -1,12 +1,13 @@
 """How success of label reading grows with what returns: one measured curve per way of reading.
 
 Where kicks are weak, success depends on the evidence alone: M R spike^2/(1 + spike) for heterodyne
-and homodyne, M R spike photons for counting (`Reading.evidence`), M R being the rows of all repeats
-of one image. So a curve measured once answers for every gain, number of rows, repeats and loss. It
-holds for whole rows and images like those it was measured on; it ships as `label_curve.toml` and
-is made anew by `labctl label-attack --curve FILE`. Values between points are linear in the
-logarithm of the evidence, after successes were made monotone by weighted averages (their noise
-alone breaks that).
+and homodyne, M R spike photons for counting, M R being the rows of all repeats of one image; and
+what a mismatched clone shows of the rows adds to it in proportion to its nats (`Reading.evidence`).
+So a curve measured once, with kicks alone, answers for every gain, mismatch, network, number of
+rows, repeats and loss. It holds for whole rows and images like those it was measured on; it
+ships as `label_curve.toml` and is made anew by `labctl label-attack --curve FILE`. Values between
+points are linear in the logarithm of the evidence, after successes were made monotone by weighted
+averages (their noise alone breaks that).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from labctl.protocols.attacks.label_reading import (
     chance_of,
     success_of,
 )
+from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.toml_file import read_toml
 
 SIGMAS = 2.0
@@ -175,9 +177,14 @@ class LabelCurve:
     def gain_within(self, bound: float, reading: Reading, sigmas: float = SIGMAS) -> float | None:
         """Return the largest gain that keeps a reading, repeats included, within `bound`.
 
-        The gain of `reading` itself does not matter. None if no gain does.
+        The gain of `reading` itself does not matter. None if no gain does. Raises SettingError for
+        a mismatched clone: less gain needs more light, which shows more of it.
         """
         self._check(reading)
+        if not reading.mismatch.matched:
+            raise SettingError(
+                "mismatch", reading.mismatch, "none: a planner weighs gain and light"
+            )
         evidence, rows = self.evidence_within(bound, sigmas), reading.samples
         if evidence == 0.0:
             return None
@@ -234,6 +241,8 @@ def repeats_within(
     technical_noise: float = 0.0,
     emission_factor: float = 1.0,
     receiver: Detection = Detection.HOMODYNE,
+    mismatch: CloneMismatch = MATCHED_CLONE,
+    mode_photons: float = 0.0,
     sigmas: float = SIGMAS,
 ) -> int:
     """Return how often one image may be sent, from the shipped curve; see `LabelCurve`."""
@@ -244,6 +253,8 @@ def repeats_within(
         technical_noise=technical_noise,
         emission_factor=emission_factor,
         receiver=receiver,
+        mismatch=mismatch,
+        mode_photons=mode_photons,
     )
     return load_curves().curve(receiver).repeats_within(bound, reading, sigmas)
 

@@ -26,6 +26,7 @@ from labctl.protocols.leakage import (
     data_bits_journal,
     leakage_of,
 )
+from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.planner.pareto import pareto_front
 from labctl.protocols.planner.pooling import Evidence
 from labctl.protocols.receiver import Homodyne, Receiver, ReceiverKind, receiver_of
@@ -163,11 +164,19 @@ class Search:
     """Finds settings under conditions.
 
     `labels`: how well labels are read, for limits on it; known for whole rows alone, so that with
-    it no others are looked at.
+    it no others are looked at. `mismatch`: of the client's clone, which shows rows of `overlap`
+    Q = mean |c^dagger w|^2 (weights of unit RMS) in proportion to their light: with it and `labels`
+    no gain is taken below the one at which labels are read least.
     """
 
     conditions: Conditions
     labels: LabelCurve | None = None
+    mismatch: CloneMismatch = MATCHED_CLONE
+    overlap: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.overlap < math.inf:
+            raise SettingError("overlap of rows and images", self.overlap, "0 or more")
 
     @cached_property
     def block_sizes(self) -> tuple[int, ...]:
@@ -194,21 +203,41 @@ class Search:
         if not math.isfinite(photons):
             return None
         leakage = conditions.leakage(gain, block_modes, photons)
-        evidence = self.label_evidence(gain)
+        evidence = self.label_evidence(gain, signal_to_noise)
         return Option(signal_to_noise, gain, block_modes, photons, leakage, evidence)
 
-    def label_evidence(self, gain: float) -> float:
-        """Return the evidence of label reading from one query: M g^2/(1 + g) for homodyne.
+    def label_evidence(self, gain: float, signal_to_noise: float) -> float:
+        """Return the evidence of label reading from one query: M g^2/(1 + g) for homodyne, and
+        what the mismatch shows of the light that F needs: mu = F D(G)/2 at the clone.
 
         Of the layer that sees the input, nothing lost and no noise added on the way to the server.
         """
         receiver = self.conditions.receiver(gain)
+        photons = 0.5 * signal_to_noise * receiver.referred_noise
         return Reading(
             gain=receiver.gain,
             rows=self.conditions.layers[0].rows,
             emission_factor=receiver.emission_factor,
             receiver=Detection.HOMODYNE if self.labels is None else self.labels.receiver,
+            mismatch=self.mismatch,
+            mode_photons=0.5 * photons * self.overlap,
         ).evidence
+
+    def least_gain(self, signal_to_noise: float) -> float:
+        """Return the least gain that is looked at: that of the least evidence of a label.
+
+        On a line of fixed F the kick grows with g^2, what the mismatch shows falls with 1/g: the
+        least is near g = (2 delta^2 F Q)^(1/3). Without mismatch or label curve, any gain.
+        """
+        if self.labels is None or self.mismatch.matched or self.overlap == 0.0:
+            return LEAST_GAIN
+        from scipy.optimize import minimize_scalar
+
+        def evidence(log_gain: float) -> float:
+            return self.label_evidence(_gain(log_gain), signal_to_noise)
+
+        ends = (_LOG_LEAST, _LOG_MOST)
+        return _gain(float(minimize_scalar(evidence, bounds=ends, method="bounded").x))
 
     def label_success(self, evidence: float) -> float:
         """Return the success of label reading, two standard errors added, at most 1.
@@ -220,17 +249,20 @@ class Search:
         found = self.labels.at_evidence(evidence)
         return min(found.share + SIGMAS * found.standard_error, 1.0)
 
-    def greatest_gain(self, block_modes: int, limits: Limits) -> float | None:
+    def greatest_gain(
+        self, block_modes: int, limits: Limits, signal_to_noise: float
+    ) -> float | None:
         """Return the greatest gain within the limits on the data; None if the least is too much."""
+        least = _log(self.least_gain(signal_to_noise))
 
         def within(log_gain: float) -> bool:
-            return self._spares_data(_gain(log_gain), block_modes, limits)
+            return self._spares_data(_gain(log_gain), block_modes, limits, signal_to_noise)
 
         if within(_LOG_MOST):
             return MOST_GAIN
-        if not within(_LOG_LEAST):
+        if not within(least):
             return None
-        return _gain(_border(within, _LOG_LEAST, _LOG_MOST, _HALVINGS)[0])
+        return _gain(_border(within, least, _LOG_MOST, _HALVINGS)[0])
 
     def least_weights(self, signal_to_noise: float, limits: Limits) -> Option | None:
         """Return the setting that leaks least of the weights within the limits on the data.
@@ -269,7 +301,9 @@ class Search:
             return False
         most = limits.weights_bits
         kept = most is None or option.weights_bits <= most
-        return kept and self._spares_data(option.gain, option.block_modes, limits)
+        return kept and self._spares_data(
+            option.gain, option.block_modes, limits, option.signal_to_noise
+        )
 
     def options(self, signal_to_noise: float, limits: Limits) -> Iterator[Option]:
         """Yield settings within all limits: those that leak least and, at gains up to the most
@@ -279,11 +313,13 @@ class Search:
             self.least_data(signal_to_noise, limits),
         )
         yield from (one for one in least if one is not None and self.within(one, limits))
-        gains = [self.greatest_gain(size, limits) for size in self.block_sizes]
+        gains = [self.greatest_gain(size, limits, signal_to_noise) for size in self.block_sizes]
         most = max((gain for gain in gains if gain is not None), default=None)
         if most is None:
             return
-        for log_gain in np.linspace(_LOG_LEAST, _log(most), _FEWER_GAINS):
+        for log_gain in np.linspace(
+            _log(self.least_gain(signal_to_noise)), _log(most), _FEWER_GAINS
+        ):
             found = [
                 self.option(signal_to_noise, _gain(float(log_gain)), size)
                 for size in self.block_sizes
@@ -336,13 +372,16 @@ class Search:
             assumptions=conditions.assumptions,
         )
 
-    def _spares_data(self, gain: float, block_modes: int, limits: Limits) -> bool:
+    def _spares_data(
+        self, gain: float, block_modes: int, limits: Limits, signal_to_noise: float
+    ) -> bool:
         most = limits.data_bits
         if most is not None and self._data_bits(gain, block_modes) > most:
             return False
         if limits.label_success is None:
             return True
-        return self.label_success(self.label_evidence(gain)) <= limits.label_success
+        found = self.label_success(self.label_evidence(gain, signal_to_noise))
+        return found <= limits.label_success
 
     def _data_bits(self, gain: float, block_modes: int) -> float:
         receiver = self.conditions.receiver(gain)
@@ -361,7 +400,7 @@ class Search:
     def _least_weights(self, signal_to_noise: float, size: int, limits: Limits) -> Option | None:
         from scipy.optimize import minimize_scalar
 
-        most = self.greatest_gain(size, limits)
+        most = self.greatest_gain(size, limits, signal_to_noise)
         if most is None:
             return None
         end = _log(most)
@@ -370,7 +409,7 @@ class Search:
             option = self.option(signal_to_noise, _gain(log_gain), size)
             return math.inf if option is None else option.weights_bits
 
-        grid = np.linspace(_LOG_LEAST, end, _GAINS)
+        grid = np.linspace(_log(self.least_gain(signal_to_noise)), end, _GAINS)
         values = [bits(float(log_gain)) for log_gain in grid]
         at = int(np.argmin(values))
         if not math.isfinite(values[at]):
@@ -386,8 +425,9 @@ class Search:
         self, signal_to_noise: float, size: int, weights_bits: float | None
     ) -> Option | None:
         """Return the least gain within the limit: up to the best gain, the leakage falls."""
+        least = self.least_gain(signal_to_noise)
         if weights_bits is None:
-            return self.option(signal_to_noise, LEAST_GAIN, size)
+            return self.option(signal_to_noise, least, size)
         best = self._least_weights(signal_to_noise, size, Limits())
         if best is None or best.weights_bits > weights_bits:
             return None
@@ -396,9 +436,9 @@ class Search:
             option = self.option(signal_to_noise, _gain(log_gain), size)
             return option is None or option.weights_bits > weights_bits
 
-        if not too_much(_LOG_LEAST):
-            return self.option(signal_to_noise, LEAST_GAIN, size)
-        enough = _border(too_much, _LOG_LEAST, _log(best.gain), _HALVINGS)[1]
+        if not too_much(_log(least)):
+            return self.option(signal_to_noise, least, size)
+        enough = _border(too_much, _log(least), _log(best.gain), _HALVINGS)[1]
         return self.option(signal_to_noise, _gain(enough), size)
 
     def _label_repeats(self, evidence: float, most: float) -> int | None:

@@ -15,10 +15,16 @@ sine is |c_k| over the norm of c_1 ... c_k, and shifts mode k's phase. Errors of
 add up along the line, and every mode passes b elements on its way in and b on its way out, so the
 rotation is the worse the larger the block. The way out undoes what the elements do, with their
 errors.
+
+What the clone returns is off by a net amplitude gain 1 + delta and a phase: splices, the splitter's
+ratio, the arm's length. They walk on the bench clock. Whatever the cause, it acts like one more
+element behind an exact clone, a loss for delta < 0, else an amplifier at the quantum limit (Caves,
+PRD 26, 1817 (1982)); the measured arm is as it would be.
 """
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +45,9 @@ class RotationParameters:
     """Amplifier gain per volt of its control above 1 and n_sp; slot and storage in grid samples.
 
     Each element loses `loss_db_per_mode` of the light; its angle and phase are off by fixed amounts
-    of the given standard deviations in rad. Without `block_modes` a cycle is one block.
+    of the given standard deviations in rad. Without `block_modes` a cycle is one block. What the
+    clone returns has net amplitude 1 + `net_gain_error` and phase `arm_phase_rad` at time zero;
+    their drifts are standard deviations per square root of an hour.
     """
 
     gain_per_v: float
@@ -50,6 +58,10 @@ class RotationParameters:
     coupler_error_rad: float = 0.0
     phase_error_rad: float = 0.0
     block_modes: int | None = None
+    net_gain_error: float = 0.0
+    arm_phase_rad: float = 0.0
+    net_gain_drift_rth: float = 0.0
+    arm_phase_drift_rad_rth: float = 0.0
 
     def blocks(self, slots: int) -> int | None:
         """Return how many blocks a cycle of that many slots holds, or None if not whole ones."""
@@ -88,14 +100,28 @@ class RotationUnit:
         gain_control: DriveOutput,
         noise: Noise,
         elements: np.random.SeedSequence | None = None,
+        walks: tuple[Callable[[], float], Callable[[], float]] | None = None,
     ) -> None:
-        """`elements` seeds the errors of couplers and phases; without it they are exact."""
+        """`elements` seeds the errors of couplers and phases; without it they are exact.
+
+        `walks` return by how much net gain and arm phase have drifted by now; without, not at all.
+        """
         self.parameters = parameters
         self._elements = elements
         self._real = real
         self._imaginary = imaginary
         self._gain_control = gain_control
         self._noise = noise
+        self._walks = walks
+
+    def net_amplitude(self) -> complex:
+        """Return (1 + delta) e^(i phi), by which the clone multiplies what it returns, now."""
+        p = self.parameters
+        gain_error, phase_rad = p.net_gain_error, p.arm_phase_rad
+        if self._walks is not None:
+            gain_error += self._walks[0]()
+            phase_rad += self._walks[1]()
+        return cmath.rect(1.0 + gain_error, phase_rad)
 
     def gain(self) -> float:
         """Return the amplifier's gain now; a negative control voltage leaves it at 1."""
@@ -118,12 +144,13 @@ class RotationUnit:
         """Return transmittance to the line, and photons per mode that the amplifier adds to it.
 
         Means over a block where rows play: one of its modes is amplified, the others pass elements.
-        The clone's way out leaves the signal's power as it is: G times, then 1/G of it.
+        The clone's way out leaves the signal's power as it is but for its net gain: G times, then
+        1/G of it. Of a block only one mode has that, of all slots of an idle unit each.
         """
-        p, gain = self.parameters, self.gain()
-        emitted = p.emission_factor * (1.0 - 1.0 / gain)
+        p, gain, net = self.parameters, self.gain(), abs(self.net_amplitude()) ** 2
+        emitted = net * p.emission_factor * (1.0 - 1.0 / gain) + max(net - 1.0, 0.0)
         if not self._real.playing(time_s):
-            return 1.0, emitted
+            return net, emitted
         slots = max(self._real.period_samples() // p.slot_samples, 3)
         per_block = slots // (p.blocks(slots) or 1)
         return p.transmittance(per_block - _BLOCK_OVERHEAD) ** 2, emitted / per_block
@@ -253,8 +280,18 @@ class RotationUnit:
         amplified += np.float32(math.sqrt(gain)) * field
         vacuum = self._noise.vacuum(len(field))
         to_arm, to_line = np.float32(math.sqrt(1.0 - 1.0 / gain)), np.float32(math.sqrt(1.0 / gain))
-        returned = to_line * amplified + to_arm * vacuum
+        returned = self._mismatched(to_line * amplified + to_arm * vacuum)
         amplified *= to_arm
         vacuum *= to_line
         amplified -= vacuum
         return amplified, returned
+
+    def _mismatched(self, returned: Field) -> Field:
+        """Return what the net gain and phase make of what an exact clone returns."""
+        net = self.net_amplitude()
+        if net == 1.0:
+            return returned
+        changed: Field = np.complex64(net) * returned
+        added = math.sqrt(abs(abs(net) ** 2 - 1.0))
+        changed += np.float32(added) * self._noise.vacuum(len(returned))
+        return changed

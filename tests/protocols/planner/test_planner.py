@@ -93,7 +93,7 @@ def test_a_limit_on_the_data_is_a_limit_on_the_gain() -> None:
     assert best is not None
     assert best.data_bits <= 0.0025
     assert best.data_bits == pytest.approx(0.0025, rel=1e-9)
-    assert best.gain == SEARCH.greatest_gain(392, limits)
+    assert best.gain == SEARCH.greatest_gain(392, limits, 0.3)
 
 
 def test_a_limit_on_the_weights_leaves_the_least_gain_that_keeps_it() -> None:
