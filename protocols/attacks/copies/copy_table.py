@@ -1,0 +1,250 @@
+"""The yardstick: how good the best copy is after some queries, looked up, without an attack run.
+
+What thieves were measured to reach ships as `copy_table.toml`; `labctl copies --table FILE` makes
+it anew. A thief's means are two numbers. Queries; and its spend per query, photons times noise:
+mu per mode times the excess noise that it may make at the server, times modes per row, so that an
+honest clone spends mu n_sp g. For weak couplings nothing else matters, whatever mu, G and loss;
+stronger ones read less for the same spend, which errs on the safe side. With one order of neurons
+for all queries the spends of the QND attack add up, so its curve is one over the total.
+
+A figure between measured points is that of the next point where the thief has more of everything,
+after successes were made monotone: on the safe side. Beyond all points a copy is taken to be as
+good as the network itself. Networks that were not measured get no figure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from labctl.data.models import Network
+from labctl.errors import SettingError
+from labctl.protocols.attacks.copies.principal_modes import PrincipalModes, honest_noise, row_modes
+from labctl.protocols.settings import SessionSettings
+from labctl.toml_file import read_toml
+
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_Share = Annotated[float, Field(ge=0.0, le=1.0)]
+CLASSES_ALONE = "classes-alone"
+ADDS_UP = PrincipalModes.name
+SIGMAS = 2.0
+# An attack that hides in the sample size passes the pooled check this often.
+ACCEPTANCE = 0.9
+# Measured spends and asked ones may differ by rounding.
+_SLACK = 1.0 + 1e-9
+
+
+class Order(StrEnum):
+    """Whether hidden neurons come in the same order in all queries."""
+
+    FIXED = "fixed"
+    FRESH = "fresh"
+
+
+class CopyPoint(BaseModel):
+    """One attack's copy after `queries` queries of `spend` each; what classes alone do needs none.
+
+    `accuracy`: share of unseen images named rightly, the mean of `seeds` runs; `standard_error`
+    counts the spread of images and of runs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network_sha256: _Digest
+    order: Order
+    attack: str
+    queries: int = Field(ge=1)
+    spend: float = Field(ge=0.0)
+    accuracy: _Share
+    standard_error: float = Field(gt=0.0)
+    seeds: int = Field(ge=1)
+
+
+class ServedNetwork(BaseModel):
+    """A network that was measured, with the share of images that it names rightly without noise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    sha256: _Digest
+    accuracy: _Share
+
+
+class CopyTable(BaseModel):
+    """All measured copies, and what they rest on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: str
+    public: str
+    judged: str
+    network: tuple[ServedNetwork, ...] = Field(min_length=1)
+    point: tuple[CopyPoint, ...] = Field(min_length=1)
+
+    def toml(self) -> str:
+        """Return the file's text."""
+        lines = [f"command = {_quoted(self.command)}", f"public = {_quoted(self.public)}"]
+        lines.append(f"judged = {_quoted(self.judged)}")
+        for network in self.network:
+            lines += ["", "[[network]]", f"name = {_quoted(network.name)}"]
+            lines += [f'sha256 = "{network.sha256}"', f"accuracy = {network.accuracy!r}"]
+        for point in self.point:
+            lines += ["", "[[point]]", f'network_sha256 = "{point.network_sha256}"']
+            lines += [f'order = "{point.order}"', f"attack = {_quoted(point.attack)}"]
+            lines += [f"queries = {point.queries}", f"spend = {point.spend!r}"]
+            lines += [f"accuracy = {point.accuracy!r}"]
+            lines += [f"standard_error = {point.standard_error!r}", f"seeds = {point.seeds}"]
+        return "\n".join(lines) + "\n"
+
+    def served(self, network: Network) -> ServedNetwork | None:
+        """Return what is known of a network, None if it was not measured."""
+        return next((one for one in self.network if one.sha256 == network.sha256), None)
+
+    def refusal(self, network: Network, order: Order = Order.FIXED) -> str | None:
+        """Say why there is no figure for a network, None where there is one."""
+        known = ", ".join(one.name for one in self.network)
+        if self.served(network) is None:
+            return (
+                f"no copy of {network.name!r} was measured, and what one network gives away says "
+                f"nothing of another; measured: {known}"
+            )
+        if not self._of(network.sha256, order, None):
+            return f"copies of {network.name!r} were not measured with an order that is {order}"
+        return None
+
+    def best(
+        self, network: Network, queries: int, spend: float, order: Order = Order.FIXED
+    ) -> BestCopy | None:
+        """Return the best copy after `queries` of at most this mean spend each.
+
+        None for a network or an order that was not measured (`refusal` says it in words). Raises
+        SettingError for no queries or a spend that is no number from 0 on.
+        """
+        if queries < 1:
+            raise SettingError("queries", queries, "1 or more")
+        if not 0.0 <= spend < math.inf:
+            raise SettingError("spend", spend, "0 or more: photons times noise in SNU")
+        served = self.served(network)
+        if served is None or not self._of(network.sha256, order, None):
+            return None
+        alone = self._figure(served, order, CLASSES_ALONE, queries, 0.0)
+        attacks = sorted({one.attack for one in self._of(served.sha256, order, None)})
+        found = {name: self._figure(served, order, name, queries, spend) for name in attacks}
+        attack = max(found, key=lambda name: found[name].upper)
+        return BestCopy(attack, found[attack], alone, queries, spend)
+
+    def _of(self, sha256: str, order: Order, attack: str | None) -> list[CopyPoint]:
+        """Return measured points; what classes alone give does not depend on the order."""
+        return [
+            one
+            for one in self.point
+            if one.network_sha256 == sha256
+            and (one.order is order or one.attack == CLASSES_ALONE)
+            and attack in {None, one.attack}
+        ]
+
+    def _figure(
+        self, served: ServedNetwork, order: Order, attack: str, queries: int, spend: float
+    ) -> Figure:
+        """Return one attack's figure: the lowest of points where the thief has no less."""
+        points = self._of(served.sha256, order, attack)
+        means = _means(order, attack)
+        asked = (queries * spend, spend) if means is _total else (float(queries), spend)
+        above = [one for one in points if _covers(means(one), asked)]
+        if not above:
+            return Figure(served.accuracy, served.accuracy)
+        figures = [_raised(one, points, means) for one in above]
+        return min(figures, key=lambda one: one.upper)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An accuracy as measured, and what it is at most (2 standard errors more)."""
+
+    accuracy: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class BestCopy:
+    """The best copy known after `queries` of `spend` each, and what classes alone give.
+
+    `figure.upper` is the figure to promise by: it errs on the safe side.
+    """
+
+    attack: str
+    figure: Figure
+    classes_alone: Figure
+    queries: int
+    spend: float
+
+    @property
+    def beyond_classes_alone(self) -> float:
+        """What the light gives away beyond what any inference service does, 0 or more."""
+        return max(self.figure.upper - self.classes_alone.accuracy, 0.0)
+
+
+def _total(point: CopyPoint) -> tuple[float, float]:
+    return point.queries * point.spend, math.inf
+
+
+def _both(point: CopyPoint) -> tuple[float, float]:
+    return float(point.queries), point.spend
+
+
+_Means = Callable[[CopyPoint], tuple[float, float]]
+
+
+def _means(order: Order, attack: str) -> _Means:
+    return _total if attack == ADDS_UP and order is Order.FIXED else _both
+
+
+def _covers(has: tuple[float, float], asked: tuple[float, float]) -> bool:
+    return has[0] * _SLACK >= asked[0] and has[1] * _SLACK >= asked[1]
+
+
+def _raised(point: CopyPoint, points: Sequence[CopyPoint], means: _Means) -> Figure:
+    """Return a point's figure, no lower than that of any point where the thief has less."""
+    below = [one for one in points if _covers(means(point), means(one))]
+    best = max(below, key=lambda one: one.accuracy)
+    upper = max(one.accuracy + SIGMAS * one.standard_error for one in below)
+    return Figure(best.accuracy, min(upper, 1.0))
+
+
+def spend_of(network: Network, settings: SessionSettings, noise: float) -> float:
+    """Return the spend per query of excess noise in SNU at the server, pooled over all modes."""
+    return settings.mean_photons * noise * row_modes(network.sizes)
+
+
+def honest_spend(network: Network, settings: SessionSettings) -> float:
+    """Return the spend of a client whose noise is exactly honest."""
+    return spend_of(network, settings, honest_noise(network.sizes, settings))
+
+
+def hidden_spend(network: Network, settings: SessionSettings, queries: int) -> float:
+    """Return the mean spend per query that passes the pooled check of so many queries alone.
+
+    Nine times in ten, if the calibration is exact. A client that puts all of it on one query gains
+    nothing where the order is fixed; where it is fresh, one query then has the sum.
+    """
+    attack = PrincipalModes.hidden_noise(queries, network.sizes, settings, ACCEPTANCE)
+    return attack * honest_spend(network, settings)
+
+
+def load_copies(path: Path | None = None) -> CopyTable:
+    """Read a table, by default the shipped one; raises StationFileError if it is damaged."""
+    if path is None:
+        import labctl.data
+
+        path = Path(labctl.data.__file__).parent / "copy_table.toml"
+    return read_toml(path, CopyTable)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
