@@ -128,6 +128,12 @@ def _add_calibration(name: str) -> None:
     app.add_typer(calibration.app, name=name)
 
 
+def _add_copies(name: str) -> None:
+    from labctl.cli import copies
+
+    app.add_typer(copies.app, name=name)
+
+
 def _add_demo(name: str) -> None:
     from labctl.cli import demo
 
@@ -246,6 +252,7 @@ _COMMANDS = {
     "attack": _add_attack,
     "reproduce": _add_reproduce,
     "countermeasures": _add_countermeasures,
+    "copies": _add_copies,
     "station": _add_station,
     "instruments": _add_instruments,
     "sim": _add_sim,

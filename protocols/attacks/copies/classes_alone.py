@@ -19,14 +19,13 @@ from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.attacks.attack import Learned, Mark, Party
 from labctl.protocols.attacks.copies.neighbours import Doubles, Indices
-from labctl.protocols.attacks.copies.stolen import Copy, PublicImages, named
 from labctl.protocols.attacks.copies.recording import RecordingLink
+from labctl.protocols.attacks.copies.stolen import Copy, PublicImages, named
 from labctl.protocols.encoding import Floats
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.streams import stream
 
 _KEY = 11
-_LEAST_CLUSTERS = 20
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,7 @@ class ClassesThief:
         self._classes = sizes[-1]
         self._generator = stream(settings.seed, _KEY)
         # Fewer clusters than this merge classes: the largest of them are asked about.
-        clusters = max(attack.queries, min(2 * self._classes, _LEAST_CLUSTERS))
-        if attack.queries < self._classes:
-            clusters = self._classes
+        clusters = max(attack.queries, self._classes)
         self._clusters, centres = attack.public.graph.clusters(clusters, settings.seed)
         self._asked = centres[: attack.queries]
         self.link = RecordingLink(settings)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -235,6 +235,33 @@ def hidden_spend(network: Network, settings: SessionSettings, queries: int) -> f
     """
     attack = PrincipalModes.hidden_noise(queries, network.sizes, settings, ACCEPTANCE)
     return attack * honest_spend(network, settings)
+
+
+def best_copy(
+    network: Network,
+    settings: SessionSettings,
+    queries: int,
+    *,
+    hidden: bool = True,
+    table: CopyTable | None = None,
+) -> BestCopy | None:
+    """Return the best copy after `queries` at these settings, looked up in `table` or the shipped.
+
+    `hidden`: whether a thief may also use the noise that hides in the sample size; otherwise its
+    noise is exactly honest. None where nothing was measured (`CopyTable.refusal` says why).
+    """
+    known = load_copies() if table is None else table
+    order = Order.FRESH if settings.disguise.permute else Order.FIXED
+    if not hidden:
+        return known.best(network, queries, honest_spend(network, settings), order)
+    spread = known.best(network, queries, hidden_spend(network, settings, queries), order)
+    if spread is None or order is Order.FIXED:
+        return spread
+    # With a fresh order one query's reading is worth more than as much spread over many.
+    single = known.best(network, 1, hidden_spend(network, settings, 1), order)
+    if single is None or single.figure.upper <= spread.figure.upper:
+        return spread
+    return replace(spread, attack=single.attack, figure=single.figure, spend=single.spend)
 
 
 def load_copies(path: Path | None = None) -> CopyTable:

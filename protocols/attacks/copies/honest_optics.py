@@ -173,9 +173,7 @@ class _Plan:
     after q answers.
     """
 
-    def __init__(
-        self, prior: RowPrior, ratio: float, made_at: int, used: dict[int, int]
-    ) -> None:
+    def __init__(self, prior: RowPrior, ratio: float, made_at: int, used: dict[int, int]) -> None:
         self._prior = prior
         self._ratio = ratio
         self.made_at = made_at

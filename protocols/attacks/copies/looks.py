@@ -63,7 +63,7 @@ class Looks:
         sharpness = np.maximum(sharpness, 0.0)
         along = self.seen @ (root @ axes)
         scales = _SCALES if scaled else np.ones(1)
-        return _scale_average(along, sharpness, scales) @ (root @ axes).T
+        return np.asarray(_scale_average(along, sharpness, scales) @ (root @ axes).T)
 
 
 def _scale_average(along: Doubles, sharpness: Doubles, scales: Doubles) -> Doubles:

@@ -30,9 +30,10 @@ _SCALE_NEIGHBOUR = 7
 _VOTERS = 10
 _KEPT = 0.99
 _STEPS = 300
-_EMBEDDED = 20
+# Slow modes of diffusion: about as many as there are classes, or classes fall apart.
+_EMBEDDED = 12
 _DIFFUSION_STEPS = 8
-_STARTS = 4
+_STARTS = 10
 _AT_ONCE = 1000
 LEAST_IMAGES = 100
 
@@ -47,14 +48,14 @@ class _Projection:
 
     @classmethod
     def of(cls, features: Floats, kind: Features) -> _Projection:
-        mean: Floats = features.mean(axis=0)
+        mean = np.asarray(features.mean(axis=0), np.float32)
         centred = features - mean
         _, vectors = np.linalg.eigh((centred.T @ centred).astype(np.float64))
         return cls(kind, mean, vectors[:, ::-1][:, :_DIMENSIONS].astype(np.float32))
 
     def __call__(self, images: Floats) -> Floats:
-        projected: Floats = (features_of(images, self.kind) - self.mean) @ self.directions
-        return projected
+        centred = features_of(images, self.kind) - self.mean
+        return np.asarray(centred @ self.directions, np.float32)
 
 
 class NeighbourGraph:
@@ -97,10 +98,11 @@ class NeighbourGraph:
         points, generator = self._embedded, np.random.default_rng(seed)
         best: tuple[float, Doubles, Indices] | None = None
         for _ in range(_STARTS):
-            centres, member = kmeans2(points, count, iter=30, minit="++", rng=generator)
-            cost = float(np.sum((points - centres[member]) ** 2))
-            if len(np.unique(member)) == count and (best is None or cost < best[0]):
-                best = cost, centres, member.astype(np.intp)
+            centres, drawn = kmeans2(points, count, iter=30, minit="++", rng=generator)
+            near: Indices = drawn.astype(np.intp)
+            cost = float(np.sum((points - centres[near]) ** 2))
+            if len(np.unique(near)) == count and (best is None or cost < best[0]):
+                best = cost, centres, near
         if best is None:
             raise SettingError("clusters", count, f"well below the {self.size} public images")
         _, centres, member = best

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -29,7 +30,6 @@ from labctl.protocols.attacks.copies.looks import Looks, RowPrior
 from labctl.protocols.attacks.copies.neighbours import Doubles, Indices
 from labctl.protocols.attacks.copies.stolen import (
     Copy,
-    Ensemble,
     PublicImages,
     StolenNetwork,
     principal_directions,
@@ -37,14 +37,14 @@ from labctl.protocols.attacks.copies.stolen import (
 from labctl.protocols.attacks.copies.thief import correlation_of
 from labctl.protocols.attacks.tampered_link import Beam, Path, TamperedLink
 from labctl.protocols.encoding import Floats, modes_of, pad_to_modes
-from labctl.protocols.receiver import CloneReceiver, IDEAL_HOMODYNE
+from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.checks import SHARES
 from labctl.protocols.verification.noise_ratio import normal_isf
 
 _DIRECTIONS = 100
 _LATER_DIRECTIONS = 40
-_LATER_SHARE = 0.3
+_LATER_SHARE = 0.2
 _PICTURES = 1500
 _REFRESH = 1.3
 # So weak that the receiver the session asks for reads nothing and adds nothing.
@@ -119,7 +119,7 @@ class PrincipalModes:
 
 
 def _modes(sizes: Sequence[int]) -> list[int]:
-    return [rows * modes_of(inputs) for inputs, rows in zip(sizes[:-1], sizes[1:], strict=True)]
+    return [rows * modes_of(inputs) for inputs, rows in pairwise(sizes)]
 
 
 def row_modes(sizes: Sequence[int]) -> float:
@@ -130,8 +130,7 @@ def row_modes(sizes: Sequence[int]) -> float:
 def honest_noise(sizes: Sequence[int], settings: SessionSettings) -> float:
     """Return the excess noise of honest clones at the server in SNU, pooled over all modes."""
     added = sum(
-        rows * settings.leg_transmittance_of(modes_of(inputs))
-        for inputs, rows in zip(sizes[:-1], sizes[1:], strict=True)
+        rows * settings.leg_transmittance_of(modes_of(inputs)) for inputs, rows in pairwise(sizes)
     )
     return settings.receiver.returned_noise * added / sum(_modes(sizes))
 
@@ -349,7 +348,9 @@ def _budgets(
     modes, rows = _modes(sizes), sizes[1:]
     total = 2.0 * attack.noise * honest_noise(sizes, settings) * sum(modes)
     later = len(modes) - 1
-    shares = [1.0 - attack.later_share if later else 1.0] + [attack.later_share / max(later, 1)] * later
+    shares = [1.0]
+    if later:
+        shares = [1.0 - attack.later_share, *([attack.later_share / later] * later)]
     return [
         share * total / (count * settings.leg_transmittance_of(modes_of(inputs)))
         for share, count, inputs in zip(shares, rows, sizes[:-1], strict=True)
@@ -368,7 +369,7 @@ def _filled(importance: Doubles, signal: Doubles, budget: float) -> Doubles:
     levels = (budget + floors) / heights
     # With the first k directions in use, each of them must come out above 0.
     used = int(np.count_nonzero(levels * (height * signal)[order] > 1.0))
-    return np.maximum(height * levels[max(used, 1) - 1] - 1.0 / signal, 0.0)
+    return np.asarray(np.maximum(height * levels[max(used, 1) - 1] - 1.0 / signal, 0.0))
 
 
 def _couple(beam: Beam, directions: Doubles, strengths: Doubles) -> Doubles:

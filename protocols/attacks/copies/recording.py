@@ -5,6 +5,7 @@ A thief with honest optics may still set its receiver as it likes: `chosen` give
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -75,8 +76,7 @@ class RecordingLink:
         """Return the measured value per unit of (w . d), w in units of the layer's RMS."""
         settings = self._settings
         leg = settings.leg_transmittance_of(modes)
-        scale = (2.0 * settings.mean_photons * leg) ** 0.5
-        return scale * settings.receiver.amplitude_gain
+        return math.sqrt(2.0 * settings.mean_photons * leg) * settings.receiver.amplitude_gain
 
     @property
     def noise(self) -> float:

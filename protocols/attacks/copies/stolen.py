@@ -108,9 +108,12 @@ class SmoothedCopy:
     @cached_property
     def labels(self) -> Indices:
         """The class of each public image, smoothed."""
-        shares = shares_of(self.copy.scores(self.public.images))
-        # About what it says on average, so that a leaning towards one class does not win.
-        return named(self.public.graph.smoothed(shares - shares.mean(axis=0)))
+        shares = shares_of(self.copy.scores(self.public.images)) ** 2
+        shares /= shares.sum(axis=1, keepdims=True)
+        # About what it says on average, and each class in units of its own spread, so that a
+        # leaning towards one class does not win: classes are about as frequent as each other.
+        spread = self.public.graph.smoothed(shares - shares.mean(axis=0))
+        return named(spread / np.maximum(np.abs(spread).mean(axis=0), 1e-300))
 
     def scores(self, images: Floats) -> Doubles:
         """Return the votes of the nearest public images."""
@@ -120,7 +123,7 @@ class SmoothedCopy:
 
 def named(scores: Doubles) -> Indices:
     """Return the class of the largest score of each row."""
-    return np.argmax(scores, axis=1)
+    return np.asarray(np.argmax(scores, axis=1), np.intp)
 
 
 @dataclass(frozen=True)
@@ -157,5 +160,3 @@ def worth_of(copy: Copy, public: PublicImages, judged: LabelledImages) -> CopyWo
 
 def _share(copy: Copy, judged: LabelledImages) -> float:
     return float(np.mean(named(copy.scores(judged.images)) == judged.labels))
-
-

@@ -24,9 +24,7 @@ class CopyThief(Mounted, Protocol):
 def correlation_of(stolen: StolenNetwork, network: Network) -> Learned:
     """Score stolen layers: correlation with all weights, each layer in units of its own RMS."""
     truth = [unit_rms(one).astype(np.float64).ravel() for one in network.layers]
-    both = np.stack(
-        [np.concatenate(truth), np.concatenate([one.ravel() for one in stolen.layers])]
-    )
+    both = np.stack([np.concatenate(truth), np.concatenate([one.ravel() for one in stolen.layers])])
     both -= both.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(both, axis=1)
     found = float(both[0] @ both[1] / (norms[0] * norms[1])) if norms.all() else 0.0

@@ -1,0 +1,338 @@
+"""`labctl copies`: what a stolen copy of the network is worth, measured or looked up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from labctl.cli import attack_options as ask
+from labctl.cli import output
+from labctl.data.mnist import LabelledImages
+from labctl.data.models import load_network
+from labctl.data.tasks import part_to_classify, part_to_learn_from
+from labctl.errors import SettingError, UsageError
+from labctl.protocols.attacks.attack import Attack
+from labctl.protocols.attacks.copies.copy_curve import CopyCurvePoint, copy_curve
+from labctl.protocols.attacks.copies.copy_measure import Plan, measure_table
+from labctl.protocols.attacks.copies.copy_table import (
+    Order,
+    best_copy,
+    honest_spend,
+    load_copies,
+)
+from labctl.protocols.attacks.copies.features import Features
+from labctl.protocols.attacks.copies.stolen import PublicImages
+from labctl.protocols.attacks.copies.thieves import THIEVES, Thief
+from labctl.protocols.countermeasures.disguise import Disguise
+from labctl.protocols.leakage import Trust
+from labctl.protocols.receiver import ReceiverKind
+from labctl.protocols.settings import SessionSettings
+from labctl.safety import interruptible
+
+app = typer.Typer(help="What a stolen copy of the network is worth.", no_args_is_help=True)
+
+_ASSUMES = (
+    "public images without labels, as many as stated, like those that the client classifies",
+    "the thief's features are local histograms of gradients; another thief may know better ones",
+    "QND couplings and homodyne; noise independent between queries, no quantum memory",
+)
+_ORDER = "Hidden neurons come in a fresh order for each query."
+
+Data = Annotated[
+    str | None,
+    typer.Option(help="Folder of idx files, or a task's name; its training images are public."),
+]
+Model = Annotated[str, typer.Option(help="A shipped network, or a .safetensors or .npz file.")]
+Public = Annotated[int, typer.Option(help="Public images, without labels.")]
+Judged = Annotated[int, typer.Option(help="Test images, with labels, that judge a copy.")]
+Seeds = Annotated[int, typer.Option(help="Sessions per point, with seeds from the first on.")]
+Fresh = Annotated[bool, typer.Option("--fresh-order", help=_ORDER)]
+
+
+def _settings(mu: float, gain: float, seed: int, fresh: bool) -> SessionSettings:
+    """Return the settings of lossless sessions between ideal receivers."""
+    settings = ask.settings_of(
+        mu=mu,
+        gain=gain,
+        loss_db=0.0,
+        technical_noise=0.0,
+        loss=Trust.UNTRUSTED,
+        noise=Trust.UNTRUSTED,
+        efficiency=1.0,
+        electronic_noise=0.0,
+        noise_figure_db=None,
+        receiver=ReceiverKind.AMPLIFIER,
+        block_modes=None,
+        rotation_loss_db_per_mode=0.0,
+        calibration_samples=ask.VERIFICATION.calibration_samples,
+        monitor_samples=ask.VERIFICATION.monitor_samples,
+        seed=seed,
+    )
+    return replace(settings, disguise=Disguise(permute=fresh))
+
+
+@dataclass(frozen=True)
+class _Images:
+    public: PublicImages
+    judged: LabelledImages
+    words: tuple[str, str]
+
+
+def _images(data: str | None, public: int, judged: int, features: Features) -> _Images:
+    """Return public and judged images; without `data`, both halves of the shipped test set."""
+    test = part_to_classify(data)
+    if data is None:
+        half = len(test.labels) // 2
+        pool, test = test.images[half:], LabelledImages(test.images[:half], test.labels[:half])
+        where = "second half of the shipped MNIST test images"
+    else:
+        pool, where = part_to_learn_from(data).images, "training images"
+    for name, asked, most in (
+        ("--public", public, len(pool)),
+        ("--judged", judged, len(test.labels)),
+    ):
+        if not 1 <= asked <= most:
+            raise SettingError(name, asked, f"1 to {most}")
+    # Files may be sorted by class: any part of them must show all.
+    drawn = np.random.default_rng(0).permutation(len(pool))[:public]
+    words = f"{public} of the {where}, drawn with seed 0", f"first {judged} test images"
+    return _Images(
+        PublicImages(pool[drawn], features),
+        LabelledImages(test.images[:judged], test.labels[:judged]),
+        words,
+    )
+
+
+@app.command("measure")
+def measure(
+    attack: Annotated[
+        list[str] | None, typer.Option(help="Only this thief; may be given more than once.")
+    ] = None,
+    queries: Annotated[str, typer.Option(help="Queries, with commas between.")] = "1,3,10,30,100",
+    model: Model = "noise-aware",
+    mu: ask.Mu = 0.57,
+    gain: ask.Gain = 1.3,
+    fresh_order: Fresh = False,
+    data: Data = None,
+    public: Public = 5000,
+    judged: Judged = 2000,
+    features: Annotated[
+        Features, typer.Option(help="What pictures are compared by.")
+    ] = Features.GRADIENTS,
+    seeds: Seeds = 1,
+    seed: ask.Seed = 0,
+    figure: Annotated[Path | None, typer.Option(help="Write the curves as PNG.")] = None,
+    json: ask.Json = False,
+) -> None:
+    """Run thieves through sessions and verdicts: the worth of each copy against queries."""
+    _require_folder(figure)
+    if seeds < 1:
+        raise SettingError("--seeds", seeds, "1 or more")
+    counts = ask.whole_numbers("--queries", queries)
+    network, settings = load_network(model), _settings(mu, gain, seed, fresh_order)
+    thieves = [_thief(name) for name in dict.fromkeys(attack or THIEVES)]
+    images = _images(data, public, judged, features)
+    found: dict[str, tuple[CopyCurvePoint, ...]] = {}
+    total = len(thieves) * len(counts) * seeds
+    with interruptible() as check, output.progress("copies", total, "sessions") as advance:
+
+        def step() -> None:
+            advance(1)
+            check()
+
+        for thief in thieves:
+
+            def attack_for(count: int, thief: Thief = thief) -> Attack:
+                return thief.attack(images.public, count, network.sizes, settings)
+
+            found[thief.name] = copy_curve(
+                attack_for,
+                network,
+                settings,
+                counts,
+                images.public,
+                images.judged,
+                seeds=seeds,
+                on_session=step,
+            )
+    if figure is not None:
+        from labctl.cli.copies_figure import draw_copies
+
+        draw_copies(figure, found, f"{network.name}, {ask.setting_words(settings)}")
+    if json:
+        output.print_json(
+            {
+                "model": network.name,
+                **ask.settings_json(settings),
+                "fresh_order": fresh_order,
+                "public": images.words[0],
+                "judged": images.words[1],
+                "features": str(features),
+                "attacks": {name: _points_json(points) for name, points in found.items()},
+                "assumptions": list(_ASSUMES),
+            }
+        )
+        return
+    output.table(
+        f"Accuracy of copies of {network.name}, {ask.setting_words(settings)}: as stolen / "
+        f"finished on the graph of public images (sessions accepted of {seeds})",
+        ["thief", *(str(count) for count in counts)],
+        [[name, *map(_cell, points)] for name, points in found.items()],
+    )
+    output.people.print(f"public: {images.words[0]}; judged: {images.words[1]}", style="dim")
+    output.people.print("assumes: " + "; ".join(_ASSUMES), style="dim")
+
+
+def _points_json(points: tuple[CopyCurvePoint, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "queries": point.queries,
+            "raw": point.raw,
+            "smoothed": point.smoothed,
+            "best": point.best,
+            "standard_error": point.standard_error,
+            "accepted": point.accepted,
+            "sessions": len(point.copies),
+        }
+        for point in points
+    ]
+
+
+def _cell(point: CopyCurvePoint) -> str:
+    return f"{point.raw:.1%} / {point.smoothed:.1%} ({point.accepted})"
+
+
+def _thief(name: str) -> Thief:
+    if name not in THIEVES:
+        raise SettingError("--attack", name, f"one of {', '.join(THIEVES)}")
+    return THIEVES[name]
+
+
+def _require_folder(path: Path | None) -> None:
+    if path is not None and not path.absolute().parent.is_dir():
+        raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
+
+
+@app.command("table")
+def table(
+    file: Annotated[Path, typer.Argument(help="TOML file to write.")],
+    model: Annotated[
+        list[str] | None, typer.Option(help="Network to measure; may be given more than once.")
+    ] = None,
+    data: Data = None,
+    public: Public = 5000,
+    judged: Judged = 2000,
+    seeds: Seeds = 2,
+    seed: ask.Seed = 0,
+    json: ask.Json = False,
+) -> None:
+    """Measure the table that `labctl copies show` looks things up in; takes an hour and more."""
+    _require_folder(file)
+    if seeds < 1:
+        raise SettingError("--seeds", seeds, "1 or more")
+    names = model or ["noise-aware", "reference", "many-rows", "deep"]
+    networks = [load_network(name) for name in names]
+    images = _images(data, public, judged, Features.GRADIENTS)
+    command = f"labctl copies table {file.name}"
+    command += "".join(f" --model {name}" for name in model or [])
+    command += " --data FOLDER" if data is not None else ""
+    command += f" --public {public} --judged {judged} --seeds {seeds} --seed {seed}"
+    total = Plan().points * len(networks)
+    with interruptible() as check, output.progress("table", total, "points") as advance:
+
+        def step(_: object) -> None:
+            advance(1)
+            check()
+
+        found = measure_table(
+            networks,
+            _settings(0.57, 1.3, seed, fresh=False),
+            images.public,
+            images.judged,
+            seeds=seeds,
+            command=command,
+            described=images.words,
+            on_point=step,
+        )
+    file.write_text(found.toml(), encoding="utf-8")
+    if json:
+        output.print_json({"file": str(file), "points": len(found.point)})
+    else:
+        output.people.print(f"{len(found.point)} points in {file}")
+
+
+@app.command("show")
+def show(
+    queries: Annotated[str, typer.Option(help="Queries, with commas between.")] = (
+        "1,3,10,30,100,255,1000"
+    ),
+    model: Model = "noise-aware",
+    mu: ask.Mu = 0.57,
+    gain: ask.Gain = 1.3,
+    fresh_order: Fresh = False,
+    table_file: Annotated[
+        Path | None, typer.Option("--table", help="Table to look in (default: the shipped one).")
+    ] = None,
+    json: ask.Json = False,
+) -> None:
+    """Look up the best copy after so many queries, without running an attack."""
+    counts = ask.whole_numbers("--queries", queries)
+    network, settings = load_network(model), _settings(mu, gain, 0, fresh_order)
+    known = load_copies(table_file)
+    order = Order.FRESH if fresh_order else Order.FIXED
+    refused = known.refusal(network, order)
+    rows: list[dict[str, Any]] = []
+    for count in counts:
+        for hidden in (False, True):
+            found = best_copy(network, settings, count, hidden=hidden, table=known)
+            if found is not None:
+                rows.append(
+                    {
+                        "queries": count,
+                        "noise": "what hides in the sample" if hidden else "honest",
+                        "spend": found.spend,
+                        "attack": found.attack,
+                        "accuracy": found.figure.accuracy,
+                        "at_most": found.figure.upper,
+                        "classes_alone": found.classes_alone.accuracy,
+                        "beyond_classes_alone": found.beyond_classes_alone,
+                    }
+                )
+    if json:
+        output.print_json(
+            {
+                "model": network.name,
+                "mu": mu,
+                "gain": gain,
+                "fresh_order": fresh_order,
+                "honest_spend": honest_spend(network, settings),
+                "refused": refused,
+                "copies": rows,
+                "table": known.command,
+                "public": known.public,
+                "assumptions": list(_ASSUMES),
+            }
+        )
+        return
+    if refused is not None:
+        output.people.print(refused)
+        return
+    output.table(
+        f"Best copy of {network.name} at μ = {mu:g}, G = {gain:g}, order {order}",
+        ["queries", "noise", "attack", "best copy", "at most", "classes alone", "beyond"],
+        [
+            [
+                str(row["queries"]),
+                row["noise"],
+                row["attack"],
+                *(f"{row[key]:.1%}" for key in ("accuracy", "at_most", "classes_alone")),
+                f"{row['beyond_classes_alone']:.1%}",
+            ]
+            for row in rows
+        ],
+    )
+    output.people.print("assumes: " + "; ".join(_ASSUMES), style="dim")
