@@ -16,21 +16,23 @@ import numpy as np
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
+from labctl.errors import SettingError
 from labctl.protocols.attacks.attack import Learned, Mark, Party
 from labctl.protocols.attacks.copies.looks import Looks, RowPrior
 from labctl.protocols.attacks.copies.neighbours import Doubles
 from labctl.protocols.attacks.copies.recording import RecordingLink
 from labctl.protocols.attacks.copies.stolen import (
+    MOST_DIRECTIONS,
     Copy,
     PublicImages,
     StolenNetwork,
-    principal_directions,
+    principal_prior,
 )
 from labctl.protocols.attacks.copies.thief import correlation_of
 from labctl.protocols.encoding import Floats, modes_of, pad_to_modes
 from labctl.protocols.settings import SessionSettings
 
-_DIRECTIONS = 300
+DIRECTIONS = MOST_DIRECTIONS
 _PICTURES = 1500
 _REFRESH = 1.3
 
@@ -51,17 +53,21 @@ class ModelCopy:
 
     public: PublicImages
     prior: Prior = Prior.IMAGES
+    directions: int = DIRECTIONS
     name: ClassVar[str] = "model-copy"
     party: ClassVar[Party] = Party.CLIENT
 
+    def __post_init__(self) -> None:
+        _require_directions(self.name, self.directions)
+
     @property
     def strength(self) -> float:
-        """1: it is what it is."""
-        return 1.0
+        """Directions of the prior."""
+        return float(self.directions)
 
     def mount(self, network: Network, settings: SessionSettings) -> HonestThief:
         """Return the client with its notebook."""
-        return HonestThief(self.public, self.prior, network.sizes, settings, chosen=False)
+        return HonestThief(self, self.prior, network.sizes, settings, chosen=False)
 
     def mark(self, network: Network, settings: SessionSettings) -> Mark:
         """Return no mark at all: the client is honest."""
@@ -73,21 +79,30 @@ class ChosenPrincipalInputs:
     """The same with principal directions in place of images, each as often as it is worth."""
 
     public: PublicImages
+    directions: int = DIRECTIONS
     name: ClassVar[str] = "chosen-principal-inputs"
     party: ClassVar[Party] = Party.CLIENT
 
+    def __post_init__(self) -> None:
+        _require_directions(self.name, self.directions)
+
     @property
     def strength(self) -> float:
-        """1: all queries are chosen."""
-        return 1.0
+        """Directions to choose from."""
+        return float(self.directions)
 
     def mount(self, network: Network, settings: SessionSettings) -> HonestThief:
         """Return the client with its list of inputs."""
-        return HonestThief(self.public, Prior.IMAGES, network.sizes, settings, chosen=True)
+        return HonestThief(self, Prior.IMAGES, network.sizes, settings, chosen=True)
 
     def mark(self, network: Network, settings: SessionSettings) -> Mark:
         """Return no mark at all: the optics is honest."""
         return Mark()
+
+
+def _require_directions(name: str, directions: int) -> None:
+    if not 1 <= directions <= MOST_DIRECTIONS:
+        raise SettingError(f"{name} directions", directions, f"1 to {MOST_DIRECTIONS}")
 
 
 class HonestThief:
@@ -95,14 +110,15 @@ class HonestThief:
 
     def __init__(
         self,
-        public: PublicImages,
+        attack: ModelCopy | ChosenPrincipalInputs,
         prior: Prior,
         sizes: tuple[int, ...],
         settings: SessionSettings,
         *,
         chosen: bool,
     ) -> None:
-        self._public = public
+        self._public = attack.public
+        self._directions = attack.directions
         self._prior = prior
         self._sizes = sizes
         self.link = RecordingLink(settings, self._choose if chosen else None)
@@ -145,12 +161,10 @@ class HonestThief:
     def _principal(self, layer: int, before: Sequence[Doubles]) -> RowPrior:
         """Return the prior of a layer's rows: variances like those of what feeds it."""
         if layer == 0:
-            values, vectors = self._public.principal
-            return RowPrior.along(vectors, values, _DIRECTIONS)
+            return self._public.principal.first(self._directions)
         network = StolenNetwork((*before, np.zeros((1, self._sizes[layer]))))
         fed = network.activations(self._public.images[:_PICTURES], layer)
-        values, vectors = principal_directions(fed)
-        return RowPrior.along(vectors, values, _DIRECTIONS)
+        return principal_prior(fed, self._directions)
 
     def _choose(self, layer: int, queries: int, coefficients: Floats) -> Floats:
         """Return the directions (B, 2n) of the next queries of a layer."""

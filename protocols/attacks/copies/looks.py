@@ -27,14 +27,18 @@ class RowPrior:
     variances: Doubles
 
     @classmethod
-    def along(cls, directions: Doubles, mean_squares: Doubles, most: int) -> RowPrior:
-        """Return the prior along the first `most` principal directions (columns) of inputs.
+    def along(cls, directions: Doubles, mean_squares: Doubles, total: float) -> RowPrior:
+        """Return the prior along principal directions (columns) of inputs, the strongest first.
 
-        The variances of all directions add up to the number of inputs, as unit RMS has it.
+        `total`: the mean squares of all directions, these and others. A row's variances add up to
+        the number of inputs over all of them, as unit RMS has it.
         """
-        kept = min(most, int(np.count_nonzero(mean_squares > 1e-9 * mean_squares[0])))
-        scale = len(mean_squares) / float(np.sum(mean_squares))
-        return cls(directions[:, :kept], mean_squares[:kept] * scale)
+        kept = int(np.count_nonzero(mean_squares > 1e-9 * mean_squares[0]))
+        return cls(directions[:, :kept], mean_squares[:kept] * (len(directions) / total))
+
+    def first(self, most: int) -> RowPrior:
+        """Return the prior of the strongest directions alone."""
+        return RowPrior(self.directions[:, :most], self.variances[:most])
 
     @classmethod
     def flat(cls, inputs: int) -> RowPrior:

@@ -34,6 +34,7 @@ _STEPS = 300
 _EMBEDDED = 12
 _DIFFUSION_STEPS = 8
 _STARTS = 10
+_MANY = 60
 _AT_ONCE = 1000
 LEAST_IMAGES = 100
 
@@ -67,6 +68,7 @@ class NeighbourGraph:
         self._project = _Projection.of(features_of(images, kind), kind)
         self._points = self._project(images)
         self._spread = _normalised(self._points)
+        self._asked: tuple[Floats, tuple[Indices, Doubles]] | None = None
 
     @property
     def size(self) -> int:
@@ -82,12 +84,19 @@ class NeighbourGraph:
 
     def vote(self, images: Floats, labels: Indices, classes: int) -> Doubles:
         """Return votes (B, classes) on images (B, N), given the labels of all members."""
-        nearest, squares = _nearest(self._project(images), self._points, _VOTERS)
+        nearest, squares = self._voters(images)
         weights = np.exp(-squares / np.maximum(squares.mean(axis=1, keepdims=True), 1e-12))
         votes = np.zeros((len(images), classes))
         for index in range(classes):
             votes[:, index] = np.sum(weights * (labels[nearest] == index), axis=1)
         return votes
+
+    def _voters(self, images: Floats) -> tuple[Indices, Doubles]:
+        """Return the nearest members, remembered for the images asked about last."""
+        if self._asked is None or self._asked[0] is not images:
+            found = _nearest(self._project(images), self._points, _VOTERS)
+            self._asked = images, found
+        return self._asked[1]
 
     def clusters(self, count: int, seed: int) -> tuple[Indices, Indices]:
         """Return each member's cluster (n,) and each cluster's most central member (count,).
@@ -97,7 +106,8 @@ class NeighbourGraph:
         """
         points, generator = self._embedded, np.random.default_rng(seed)
         best: tuple[float, Doubles, Indices] | None = None
-        for _ in range(_STARTS):
+        # Many clusters come out well from any start, and take long.
+        for _ in range(_STARTS if count <= _MANY else 2):
             centres, drawn = kmeans2(points, count, iter=30, minit="++", rng=generator)
             near: Indices = drawn.astype(np.intp)
             cost = float(np.sum((points - centres[near]) ** 2))

@@ -32,7 +32,7 @@ from labctl.protocols.attacks.copies.stolen import (
     Copy,
     PublicImages,
     StolenNetwork,
-    principal_directions,
+    principal_prior,
 )
 from labctl.protocols.attacks.copies.thief import correlation_of
 from labctl.protocols.attacks.tampered_link import Beam, Path, TamperedLink
@@ -213,14 +213,12 @@ class PrincipalThief:
         """Return along what a layer is read in a query, from what is known by then."""
         public = self._attack.public
         if layer == 0:
-            values, vectors = public.principal
-            return RowPrior.along(vectors, values, _DIRECTIONS)
+            return public.principal.first(_DIRECTIONS)
         known = self._known.get(layer)
         if known is None or query + 1 >= _REFRESH * known[0]:
             network = self._network(query + 1, layer)
             inputs = network.activations(public.images[:_PICTURES], layer)
-            values, vectors = principal_directions(inputs)
-            known = query + 1, RowPrior.along(vectors, values, _LATER_DIRECTIONS)
+            known = query + 1, principal_prior(inputs, _LATER_DIRECTIONS)
             self._known[layer] = known
         return known[1]
 
@@ -239,10 +237,8 @@ class PrincipalThief:
         if layer == 0:
             return self._prior(0, 0)
         network = StolenNetwork((*before, np.zeros((1, self._sizes[layer]))))
-        values, vectors = principal_directions(
-            network.activations(self._attack.public.images[:_PICTURES], layer)
-        )
-        return RowPrior.along(vectors, values, _DIRECTIONS)
+        fed = network.activations(self._attack.public.images[:_PICTURES], layer)
+        return principal_prior(fed, _DIRECTIONS)
 
     def copy(self) -> Copy:
         """Return the network as read in all queries."""
@@ -280,8 +276,7 @@ class FreshOrderThief(PrincipalThief):
             inputs = self._single(query, layer).activations(
                 self._attack.public.images[:_PICTURES], layer
             )
-            values, vectors = principal_directions(inputs)
-            known = query, RowPrior.along(vectors, values, _LATER_DIRECTIONS)
+            known = query, principal_prior(inputs, _LATER_DIRECTIONS)
             self._known[layer] = known
         return known[1]
 

@@ -9,12 +9,16 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+from scipy.linalg import eigh
 
 from labctl.data.mnist import LabelledImages
 from labctl.errors import SettingError
 from labctl.protocols.attacks.copies.features import Features
+from labctl.protocols.attacks.copies.looks import RowPrior
 from labctl.protocols.attacks.copies.neighbours import Doubles, Indices, NeighbourGraph
 from labctl.protocols.encoding import Floats, unit_norm
+
+MOST_DIRECTIONS = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,20 +37,22 @@ class PublicImages:
         return NeighbourGraph(self.images, self.features)
 
     @cached_property
-    def principal(self) -> tuple[Doubles, Doubles]:
-        """Mean square of unit-norm images along their principal directions, and these (N, N).
-
-        In falling order; the directions are columns. About the origin, not the mean: a row of
-        weights meets the image as it is.
-        """
-        return principal_directions(self.images)
+    def principal(self) -> RowPrior:
+        """What rows of weights that meet these images look like."""
+        return principal_prior(self.images)
 
 
-def principal_directions(inputs: Floats) -> tuple[Doubles, Doubles]:
-    """Return mean squares along the principal directions of unit-norm inputs, and these."""
+def principal_prior(inputs: Floats, most: int = MOST_DIRECTIONS) -> RowPrior:
+    """Return the prior of rows that meet such inputs (n, N): at most `most` directions.
+
+    About the origin, not the mean: a row of weights meets the input as it is.
+    """
     unit = unit_norm(inputs)
-    values, vectors = np.linalg.eigh((unit.T @ unit).astype(np.float64) / len(unit))
-    return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+    moments = (unit.T @ unit).astype(np.float64) / len(unit)
+    size = len(moments)
+    kept = [max(size - most, 0), size - 1]
+    values, vectors = eigh(moments, subset_by_index=kept)
+    return RowPrior.along(vectors[:, ::-1], values[::-1], float(np.trace(moments)))
 
 
 class Copy(Protocol):
