@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 from labctl.data.mnist import LabelledImages, load_test_images
@@ -13,6 +14,10 @@ from labctl.errors import SettingError
 from labctl.protocols.attacks.adaptive_tap import AdaptiveTap
 from labctl.protocols.attacks.attack import Attack, Party
 from labctl.protocols.attacks.chosen_inputs import ChosenInputs
+from labctl.protocols.attacks.copies.classes_alone import ClassesAlone
+from labctl.protocols.attacks.copies.honest_optics import ChosenPrincipalInputs, ModelCopy
+from labctl.protocols.attacks.copies.principal_modes import PrincipalModes
+from labctl.protocols.attacks.copies.stolen import MOST_DIRECTIONS, PublicImages
 from labctl.protocols.attacks.heterodyne_resend import HeterodyneResend
 from labctl.protocols.attacks.hidden_tap import HiddenTap
 from labctl.protocols.attacks.intercept_resend import InterceptResend
@@ -156,6 +161,68 @@ _OVER_QUERIES = (
     ),
 )
 
+_PUBLIC_COUNT = 2500
+
+
+@lru_cache(maxsize=1)
+def _unlabelled() -> PublicImages:
+    """Return what a thief of copies has: every other of the public images, without labels."""
+    return PublicImages(_public_images().images[::2][:_PUBLIC_COUNT])
+
+
+def _whole(name: str, strength: float) -> int:
+    if not (math.isfinite(strength) and float(strength).is_integer()):
+        raise SettingError(name, strength, "a whole number, 1 or more")
+    return int(strength)
+
+
+_COPIES = (
+    AttackKind(
+        ClassesAlone.name,
+        Party.CLIENT,
+        "copies from the classes of chosen public images alone, as from any service",
+        "queries",
+        "chosen",
+        "a whole number, 1 or more, at most a quarter of the public images",
+        10.0,
+        lambda strength: ClassesAlone(_unlabelled(), _whole("classes-alone queries", strength)),
+    ),
+    AttackKind(
+        ModelCopy.name,
+        Party.CLIENT,
+        "copies by regression of the values that an honest client measures",
+        "directions",
+        "of the prior",
+        f"a whole number, 1 to {MOST_DIRECTIONS}",
+        float(MOST_DIRECTIONS),
+        lambda strength: ModelCopy(
+            _unlabelled(), directions=_whole("model-copy directions", strength)
+        ),
+    ),
+    AttackKind(
+        ChosenPrincipalInputs.name,
+        Party.CLIENT,
+        "the same with principal directions of public images in place of images",
+        "directions",
+        "to choose from",
+        f"a whole number, 1 to {MOST_DIRECTIONS}",
+        float(MOST_DIRECTIONS),
+        lambda strength: ChosenPrincipalInputs(
+            _unlabelled(), _whole("chosen-principal-inputs directions", strength)
+        ),
+    ),
+    AttackKind(
+        PrincipalModes.name,
+        Party.CLIENT,
+        "reads principal directions of the light by QND, layer after layer",
+        "noise",
+        "of an honest clone",
+        "above 0",
+        1.0,
+        lambda strength: PrincipalModes(_unlabelled(), strength),
+    ),
+)
+
 _OUTSIDER = (
     AttackKind(
         "tap",
@@ -257,7 +324,7 @@ _SERVER = (
 )
 
 ATTACKS: Mapping[str, AttackKind] = MappingProxyType(
-    {kind.name: kind for kind in (*_CLIENT, *_OVER_QUERIES, *_OUTSIDER, *_SERVER)}
+    {kind.name: kind for kind in (*_CLIENT, *_OVER_QUERIES, *_COPIES, *_OUTSIDER, *_SERVER)}
 )
 
 

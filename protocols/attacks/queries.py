@@ -16,6 +16,8 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.attacks.attack import Attack, Outcome, StealsNetwork
+from labctl.protocols.attacks.copies.stolen import worth_of
+from labctl.protocols.attacks.copies.thief import CopyThief
 from labctl.protocols.encoding import Floats
 from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
@@ -76,6 +78,9 @@ def _outcome(
     if learned.copy_accuracy is None and test is not None and isinstance(mounted, StealsNetwork):
         accuracy = copy_accuracy(mounted.stolen(network), test)
         learned = replace(learned, copy_accuracy=accuracy)
+    elif test is not None and isinstance(mounted, CopyThief):
+        worth = worth_of(mounted.copy(), mounted.public, test)
+        learned = replace(learned, copy_accuracy=worth.best)
     return Outcome(learned, session.verdict())
 
 

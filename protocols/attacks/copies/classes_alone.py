@@ -38,7 +38,7 @@ class ClassesAlone:
     party: ClassVar[Party] = Party.CLIENT
 
     def __post_init__(self) -> None:
-        most = self.public.graph.size // 4
+        most = len(self.public.images) // 4
         if not 1 <= self.queries <= most:
             valid = f"1 to {most}, a quarter of the public images"
             raise SettingError(f"{self.name} queries", self.queries, valid)
@@ -71,6 +71,11 @@ class ClassesThief:
         self._clusters, centres = attack.public.graph.clusters(clusters, settings.seed)
         self._asked = centres[: attack.queries]
         self.link = RecordingLink(settings)
+
+    @property
+    def public(self) -> PublicImages:
+        """The images that it has without their labels."""
+        return self._public
 
     @property
     def server(self) -> None:

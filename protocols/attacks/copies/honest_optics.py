@@ -125,6 +125,11 @@ class HonestThief:
         self._plans: dict[int, _Plan] = {}
 
     @property
+    def public(self) -> PublicImages:
+        """The images that it has without their labels."""
+        return self._public
+
+    @property
     def server(self) -> None:
         """The server is the honest one."""
         return None

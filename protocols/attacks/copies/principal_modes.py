@@ -177,6 +177,11 @@ class PrincipalThief:
     _scale: float
 
     @property
+    def public(self) -> PublicImages:
+        """The images that it has without their labels."""
+        return self._attack.public
+
+    @property
     def server(self) -> None:
         """The server is the honest one."""
         return None

@@ -8,13 +8,18 @@ import numpy as np
 
 from labctl.data.models import Network
 from labctl.protocols.attacks.attack import Learned, Mounted
-from labctl.protocols.attacks.copies.stolen import Copy, StolenNetwork
+from labctl.protocols.attacks.copies.stolen import Copy, PublicImages, StolenNetwork
 from labctl.protocols.encoding import unit_rms
 
 
 @runtime_checkable
 class CopyThief(Mounted, Protocol):
     """A mounted attack that is after a working copy of the network."""
+
+    @property
+    def public(self) -> PublicImages:
+        """The images that it has without their labels."""
+        ...
 
     def copy(self) -> Copy:
         """Return the copy built from all queries so far; at least one was made."""
