@@ -226,6 +226,9 @@ def table(
     data: Data = None,
     public: Public = 5000,
     judged: Judged = 2000,
+    fresh: Annotated[
+        bool, typer.Option(help="Measure fresh orders of hidden neurons too, most of the time.")
+    ] = True,
     seeds: Seeds = 2,
     seed: ask.Seed = 0,
     json: ask.Json = False,
@@ -240,8 +243,10 @@ def table(
     command = f"labctl copies table {file.name}"
     command += "".join(f" --model {name}" for name in model or [])
     command += " --data FOLDER" if data is not None else ""
+    command += "" if fresh else " --no-fresh"
     command += f" --public {public} --judged {judged} --seeds {seeds} --seed {seed}"
-    total = Plan().points * len(networks)
+    plan = Plan() if fresh else Plan(fresh_spends=(), fresh_queries=())
+    total = plan.points * len(networks)
     with interruptible() as check, output.progress("table", total, "points") as advance:
 
         def step(_: object) -> None:
@@ -256,6 +261,7 @@ def table(
             seeds=seeds,
             command=command,
             described=images.words,
+            plan=plan,
             on_point=step,
         )
     file.write_text(found.toml(), encoding="utf-8")

@@ -134,8 +134,10 @@ class CopyTable(BaseModel):
         if served is None or not self._of(network.sha256, order, None):
             return None
         alone = self._figure(served, order, CLASSES_ALONE, queries, 0.0)
-        attacks = sorted({one.attack for one in self._of(served.sha256, order, None)})
-        found = {name: self._figure(served, order, name, queries, spend) for name in attacks}
+        attacks = {one.attack for one in self._of(served.sha256, order, None)}
+        found = {CLASSES_ALONE: alone}
+        for name in sorted(attacks - {CLASSES_ALONE}):
+            found[name] = self._figure(served, order, name, queries, spend)
         attack = max(found, key=lambda name: found[name].upper)
         return BestCopy(attack, found[attack], alone, queries, spend)
 
