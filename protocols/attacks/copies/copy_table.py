@@ -160,7 +160,8 @@ class CopyTable(BaseModel):
         asked = (queries * spend, spend) if means is _total else (float(queries), spend)
         above = [one for one in points if _covers(means(one), asked)]
         if not above:
-            return Figure(served.accuracy, served.accuracy)
+            measured = max((_raised(one, points, means).upper for one in points), default=0.0)
+            return Figure(served.accuracy, max(served.accuracy, measured))
         figures = [_raised(one, points, means) for one in above]
         return min(figures, key=lambda one: one.upper)
 
