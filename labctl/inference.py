@@ -24,6 +24,10 @@ from labctl.errors import BudgetError, SettingError
 from labctl.instruments.equipment import Equipment
 from labctl.protocols.countermeasures.disguise import FRESH_ORDER, PLAIN, Disguise, key_of_seed
 from labctl.protocols.encoding import Floats
+from labctl.protocols.hiding.collection import Collection
+from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
+from labctl.protocols.hiding.hiding import OPEN, Hiding
+from labctl.protocols.hiding.public_return import PublicReturn
 from labctl.protocols.leakage import Assumptions, Leakage
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
@@ -104,7 +108,8 @@ class Request:
 
     Loss, technical noise, receivers and rotation describe a mode-level link; for a bench, the
     station's calibration says them. `calibrations` is its store, `stale` what to do about records
-    that do not apply, `effort` that of routines which run for it.
+    that do not apply, `effort` that of routines which run for it. `hiding`: how the client hides
+    its input; `pictures`: what its decoys are taken from, or its public subspace is made of.
     """
 
     network: Network
@@ -132,6 +137,8 @@ class Request:
     disguise: Disguise = FRESH_ORDER
     ledger: LedgerRequest | None = None
     probation: ProbationRequest | None = None
+    hiding: Hiding = OPEN
+    pictures: LabelledImages | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,7 @@ class Report:
     light says of the weights under each assumption. `ledger`: what the run was charged and what
     stands on its account, None without a ledger. `stopped`: why it ended before the last image.
     `probation`: worthless queries asked for and sent, None where there were none to be.
+    `label_cap`: with decoys, the most labels that any reader of the returned light names.
     """
 
     accuracy: float
@@ -164,6 +172,7 @@ class Report:
     ledger: Mapping[str, Any] | None = None
     stopped: str | None = None
     probation: Mapping[str, Any] | None = None
+    label_cap: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values for JSON; what is not finite becomes null."""
@@ -181,6 +190,10 @@ class Report:
                 "gain": self.settings.receiver.gain,
                 "F": self.signal_to_noise,
                 "block_modes": self.settings.block_modes,
+                "decoys": self.settings.hiding.decoys,
+                "return_modes": self.settings.hiding.return_modes,
+                "hidden_return_modes": self.settings.hiding.hidden_return_modes,
+                "label_cap": self.label_cap,
                 "receiver": _kind(self.settings.receiver),
                 "loss_db": self.settings.loss_db,
                 "technical_noise": self.settings.technical_noise,
@@ -313,6 +326,7 @@ def run_inference(
         ledger=None if books is None else books.state(),
         stopped=done.stopped,
         probation=_probation_json(request, run),
+        label_cap=run.collection.cap if isinstance(run.collection, Decoys) else None,
     )
 
 
@@ -336,7 +350,8 @@ def predicted_accuracy(request: Request, run: _Run) -> float:
     found = []
     for repeat in range(_PREDICTIONS):
         drawn = replace(settings, seed=settings.seed + repeat)
-        session = Session(request.network, drawn, ModeLink(drawn))
+        collection = collection_of(request, drawn)
+        session = Session(request.network, drawn, ModeLink(drawn), collection=collection)
         batches = session.run(request.images.images, batch_images=_BATCH[Sampling.MEASURED])
         classes = np.concatenate([batch.classes for batch in batches])
         found.append(float(np.mean(classes == request.images.labels)))
@@ -390,6 +405,7 @@ class _Run:
     constants: ServerConstants | None = None
     link: BenchLink | None = None
     tally: dict[Kind, int] = field(default_factory=dict)
+    collection: Collection | None = None
 
     def parameters(self) -> SessionParameters | None:
         """Return what a bench session was run at; None at mode level, which is exact."""
@@ -442,14 +458,16 @@ def _opened(
 ) -> Iterator[_Run]:
     if request.link is LinkLevel.MODE:
         settings = _settings(request)
+        collection = collection_of(request, settings)
         session = Session(
             request.network,
             settings,
             ModeLink(settings),
             server=_server_of(request, settings),
             guard=_guard_of(settings),
+            collection=collection,
         )
-        yield _Run(settings, session, None, _Raw())
+        yield _Run(settings, session, None, _Raw(), collection=collection)
         return
     if request.station is None:
         raise SettingError("station", None, "a station file, for the bench link")
@@ -468,9 +486,37 @@ def _opened(
         settings = _settings(_as_measured(request, server, client))
         raw = _Raw()
         link = BenchLink(equipment, settings, on_raw=raw, on_step=on_step)
-        session = Session(request.network, settings, link, server=_server_of(request, settings))
+        collection = collection_of(request, settings)
+        session = Session(
+            request.network,
+            settings,
+            link,
+            server=_server_of(request, settings),
+            collection=collection,
+        )
         link.prepare(list(session.server.templates))
-        yield _Run(settings, session, station, raw, knowledge, server, link)
+        yield _Run(settings, session, station, raw, knowledge, server, link, collection)
+
+
+def collection_of(request: Request, settings: SessionSettings) -> Collection | None:
+    """Return what the client collects where it hides its input, None where it does not.
+
+    A simulated client's key of decoys follows from the seed, so that runs repeat.
+    """
+    if request.hiding == OPEN:
+        return None
+    if request.pictures is None:
+        raise SettingError("pictures", None, "pictures to take decoys or a public subspace from")
+    if request.hiding.decoys:
+        key = decoy_key_of_seed(settings.seed)
+        return Decoys(request.pictures, request.hiding.decoys, key)
+    return PublicReturn(
+        request.pictures.images,
+        request.network.sizes,
+        settings.block_modes,
+        request.hiding,
+        doubled=settings.disguise.signs,
+    )
 
 
 def _server_of(request: Request, settings: SessionSettings) -> Server:
@@ -548,6 +594,7 @@ def _settings(request: Request) -> SessionSettings:
         block_modes=request.block_modes,
         rotation=request.rotation,
         disguise=request.disguise,
+        hiding=request.hiding,
     )
 
 
@@ -587,6 +634,8 @@ def _booked_settings(request: Request, settings: SessionSettings) -> dict[str, A
         "mu": settings.mean_photons,
         "gain": settings.receiver.gain,
         "block_modes": settings.block_modes,
+        "decoys": settings.hiding.decoys,
+        "return_modes": settings.hiding.return_modes,
         "transmittance": settings.transmittance,
         "technical_noise": settings.technical_noise,
         "sample": str(settings.sampling),

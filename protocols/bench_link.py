@@ -28,6 +28,7 @@ from labctl.instruments.frames.phase import track_phase
 from labctl.instruments.frames.recorder import FIRST_RANGE_V, Recorder
 from labctl.instruments.frames.timing import LARGEST_ERROR_SLOTS, Clock, pooled_clock, recover_clock
 from labctl.protocols.encoding import Floats
+from labctl.protocols.hiding.hiding import OPEN
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.receiver import CloneReceiver
 from labctl.protocols.settings import Sampling, SessionSettings
@@ -68,6 +69,12 @@ class BenchLink:
     ) -> None:
         if not isinstance(settings.receiver, CloneReceiver):
             raise SettingError("receiver", "tap", "an amplifier: a station's rotation unit has one")
+        if settings.hiding != OPEN:
+            raise SettingError(
+                "decoys or return_modes",
+                settings.hiding,
+                "none: a station's rotation unit collects one mode of each block",
+            )
         self._server = equipment.server
         self._client = equipment.client
         self._frame = equipment.frame

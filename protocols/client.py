@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from labctl.errors import SettingError
 from labctl.protocols.encoding import Blocks, Floats, modes_of, pad_to_modes, unit_norm
+from labctl.protocols.hiding.collection import Collected, Collection
 
 _MOST_CLASSES = 256
 
@@ -24,7 +25,8 @@ class Client:
     so the sum has the signal and the noise of one value of the whole row.
 
     signed: hidden neurons come with unknown signs; instead of rectified values y the next layer is
-    fed with y and |y|, next to each other.
+    fed with y and |y|, next to each other. collection: which modes are collected so that the input
+    does not show, None for the input's own mode alone.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Client:
         block_modes: int | None = None,
         *,
         signed: bool = False,
+        collection: Collection | None = None,
     ) -> None:
         if images.ndim != 2 or images.shape[1] != sizes[0]:
             raise SettingError(
@@ -44,7 +47,10 @@ class Client:
         if sizes[-1] > _MOST_CLASSES:
             raise SettingError("classes", sizes[-1], f"at most {_MOST_CLASSES}")
         self._sizes = sizes
-        self._activations = images
+        self._collection = collection
+        self._collected: Collected | None = None
+        # With a collection (B, A, N): what travels beside the own input comes after it.
+        self._activations = images if collection is None else collection.inputs(images)
         self._block_modes = block_modes
         self._signed = signed
         self._layer = 0
@@ -55,8 +61,11 @@ class Client:
         Columns 2k and 2k + 1 are the real and imaginary part of the coefficient of mode k. A row
         that is sent whole has unit norm, or is all zero where the activations are. Of a row sent
         in blocks each block has unit norm: where the activations vanish it is flat, so that the
-        server cannot tell dark blocks by the missing noise of the clone.
+        server cannot tell dark blocks by the missing noise of the clone. With a collection of K
+        modes per block, (B, K, 2n): orthonormal in each block.
         """
+        if self._collection is not None:
+            return self._together(self._collection).coefficients
         unit, blocks = pad_to_modes(unit_norm(self._activations)), self._blocks()
         if blocks.count == 1:
             return unit
@@ -70,40 +79,66 @@ class Client:
     def receive(self, measured: Floats) -> Floats:
         """Take a layer's measured values (B, rows * blocks); return those of its rows (B, rows).
 
-        They go on to the next layer rectified (see `signed`), unless it is the last.
+        With a collection of K modes measured are (B, K, rows * blocks). They go on to the next
+        layer rectified (see `signed`), unless it is the last.
         """
         rows = self._sizes[self._layer + 1 :]
         if not rows:
             raise SettingError("measured values", measured.shape, "none after the last layer")
         blocks = self._blocks()
-        if measured.shape != (self._activations.shape[0], rows[0] * blocks.count):
+        lines: tuple[int, ...] = ()
+        if self._collection is not None:
+            lines = (self._together(self._collection).coefficients.shape[1],)
+        if measured.shape != (self._activations.shape[0], *lines, rows[0] * blocks.count):
             raise SettingError(
                 "measured values",
                 measured.shape,
-                f"one per image, {rows[0]} rows and blocks per row ({blocks.count})",
+                f"one per image, mode collected, {rows[0]} rows and {blocks.count} blocks per row",
             )
-        values = measured
-        if blocks.count > 1:
-            partial = measured.reshape(len(measured), rows[0], blocks.count)
-            values = np.einsum("irb,ib->ir", partial, self._lengths(blocks))
+        values = self._combined(measured, rows[0], blocks)
         self._layer += 1
+        self._collected = None
         last = len(rows) == 1
         self._activations = values if last else self._activated(values)
+        return values if self._collection is None else values[:, 0]
+
+    def _combined(self, measured: Floats, rows: int, blocks: Blocks) -> Floats:
+        """Return the rows' values (B, rows), or of all that travels (B, A, rows)."""
+        if self._collection is not None:
+            shares = self._together(self._collection).shares
+            together = np.zeros((*shares.shape[:2], rows), np.float32)
+            for block in range(blocks.count):
+                together += shares[..., block] @ measured[..., block :: blocks.count]
+            return together
+        if blocks.count == 1:
+            return measured
+        partial = measured.reshape(len(measured), rows, blocks.count)
+        values: Floats = np.einsum("irb,ib->ir", partial, self._lengths(blocks))
         return values
 
     def _activated(self, values: Floats) -> Floats:
-        """Return what a hidden layer's values (B, rows) feed into the next layer."""
+        """Return what a hidden layer's values (..., rows) feed into the next layer."""
         if self._signed:
-            return np.concatenate([values, np.abs(values)], axis=1)
+            return np.concatenate([values, np.abs(values)], axis=-1)
         return np.maximum(values, np.float32(0.0))
 
     def classes(self) -> npt.NDArray[np.uint8]:
         """Return the class of each image, known to the client alone."""
-        classes: npt.NDArray[np.uint8] = np.argmax(self._activations, axis=1).astype(np.uint8)
+        own = self._activations if self._collection is None else self._activations[:, 0]
+        classes: npt.NDArray[np.uint8] = np.argmax(own, axis=1).astype(np.uint8)
         return classes
 
     def _blocks(self) -> Blocks:
-        return Blocks.of(modes_of(self._activations.shape[1]), self._block_modes)
+        return Blocks.of(modes_of(self._activations.shape[-1]), self._block_modes)
+
+    def _together(self, collection: Collection) -> Collected:
+        """Return what is collected of the layer that comes next."""
+        if self._collected is None:
+            activations = self._activations
+            unit = unit_norm(activations.reshape(-1, activations.shape[-1]))
+            inputs = pad_to_modes(unit.reshape(activations.shape))
+            self._collected = collection.collected(self._layer, inputs, self._blocks())
+        return self._collected
 
     def _lengths(self, blocks: Blocks) -> Floats:
         """Return the length (B, blocks) of each block of the unit-norm activations."""

@@ -53,6 +53,10 @@ class Blocks:
         last = self.modes - (self.count - 1) * self.size
         return (self.size,) * (self.count - 1) + (last,)
 
+    def collected(self, clones: int) -> int:
+        """Return how many modes of a row are collected, `clones` of each block that has so many."""
+        return sum(min(clones, size) for size in self.sizes)
+
     def slices(self, per_mode: int = 1) -> tuple[slice, ...]:
         """Return each block's columns in an array with `per_mode` columns per mode."""
         edges = [per_mode * min(index * self.size, self.modes) for index in range(self.count + 1)]

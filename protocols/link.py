@@ -23,11 +23,13 @@ class LayerLight:
     """What the server sends for one layer, as mean interleaved quadratures (rows, 2n) in SNU.
 
     `block_modes`: modes that the client's receiver collects at a time, None for a whole row.
+    `clones`: orthogonal modes that it collects of each block, all of a block that has no more.
     """
 
     layer: int
     quadratures: Floats
     block_modes: int | None = None
+    clones: int = 1
 
     @property
     def rows(self) -> int:
@@ -43,6 +45,11 @@ class LayerLight:
     def blocks(self) -> Blocks:
         """The blocks of each row."""
         return Blocks.of(self.modes, self.block_modes)
+
+    @property
+    def loud_modes(self) -> int:
+        """Modes of each row that return with a clone's noise."""
+        return self.blocks.collected(self.clones)
 
     @cached_property
     def photons(self) -> npt.NDArray[np.float64]:
@@ -85,7 +92,8 @@ class Exchange:
     """Outcome of sending one layer to a batch of images.
 
     `measured`: (images, rows * blocks), the client's value of each block, those of a row next to
-    each other; (images, rows) where rows are sent whole. `returned`: one item per image if the
+    each other; (images, rows) where rows are sent whole. Where K modes of each block are collected,
+    (images, K, rows * blocks). `returned`: one item per image if the
     returned light is verified, else empty. Use each item before asking for the next, whose
     arrays it shares; `measured` is final once all items are taken. `arriving`: photons in each
     block of each row (rows, blocks) as they reach the client, the same for all images; None where
@@ -107,7 +115,9 @@ class Link(Protocol):
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
         """Send a layer to clients whose receivers are set to `coefficients` (images, 2n).
 
-        The coefficients have unit norm in each block, or are all zero in it.
+        The coefficients have unit norm in each block, or are all zero in it. A receiver that
+        collects K modes of each block is set to (images, K, 2n), orthogonal to each other as
+        complex vectors; X of each is measured, and all pass the same amplifier and arm.
         """
         ...
 

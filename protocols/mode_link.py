@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,9 @@ class ModeLink:
         leg = self._settings.leg_transmittance_of(light.modes)
         measured *= np.float32(math.sqrt(leg) * self._settings.receiver.amplitude_gain)
         if self._settings.sampling is Sampling.ALL:
-            returned = self._returned(light, collected, measured, generator)
+            modes = collected.reshape(len(collected), -1, collected.shape[-1])
+            lines = measured.reshape(*modes.shape[:2], -1)
+            returned = self._returned(light, modes, lines, generator)
             return Exchange(measured, returned, self._arriving(light))
         noise = generator.standard_normal(measured.shape, dtype=np.float32)
         noise *= np.float32(math.sqrt(self._settings.receiver.measured_noise))
@@ -106,9 +109,10 @@ class ModeLink:
         at_once = _ROWS_AT_ONCE * blocks.count
         for image_values, row in zip(measured, coefficients, strict=True):
             on_x = generator.random(light.rows, dtype=np.float32) < np.float32(0.5)
-            halves = np.ascontiguousarray(row.reshape(-1, 2).T)
+            # (2, K, n): real and imaginary part of each collected mode.
+            halves = np.ascontiguousarray(np.moveaxis(row.reshape(len(row), -1, 2), 2, 0))
             chosen = np.arange(light.rows) + np.where(on_x, 0, light.rows)
-            values = image_values.reshape(light.rows, blocks.count)
+            values = image_values.reshape(len(row), light.rows, blocks.count)
             bright_b = self._bright_b(light, row)
             for first in range(0, light.rows, at_once):
                 part = slice(first, first + at_once)
@@ -116,8 +120,8 @@ class ModeLink:
                     blocks,
                     on_x[part],
                     halves,
-                    values[part],
-                    bright_b[part],
+                    values[:, part],
+                    bright_b[:, part],
                     seen,
                     generator,
                     returned[part],
@@ -126,15 +130,15 @@ class ModeLink:
             cosine = on_x.astype(np.float32)[:, None]
             yield ReturnedLight(returned, cosine, np.float32(1.0) - cosine)
 
-    def _bright_b(self, light: LayerLight, row: Floats) -> npt.NDArray[np.complex64]:
-        """Return the mean of mode b at the clone (rows, blocks); 0 unless a mismatch shows it."""
+    def _bright_b(self, light: LayerLight, modes: Floats) -> npt.NDArray[np.complex64]:
+        """Return the mean of modes b at the clone (K, rows, blocks); 0 without a mismatch."""
         blocks = light.blocks
-        bright = np.zeros((light.rows, blocks.count), np.complex64)
+        bright = np.zeros((len(modes), light.rows, blocks.count), np.complex64)
         if self._settings.mismatch.matched:
             return bright
-        sent, c = light.quadratures.view(np.complex64), row.view(np.complex64)
+        sent, c = light.quadratures.view(np.complex64), modes.view(np.complex64)
         for block, columns in enumerate(blocks.slices()):
-            bright[:, block] = sent[:, columns] @ c[columns].conj()
+            bright[..., block] = c[:, columns].conj() @ sent[:, columns].T
         bright *= np.float32(math.sqrt(self._settings.leg_transmittance_of(light.modes)))
         return bright
 
@@ -149,14 +153,14 @@ class ModeLink:
         generator: np.random.Generator,
         returned: Floats,
     ) -> None:
-        """Draw some rows of one image, block by block: `values` (rows, blocks), `returned`."""
+        """Draw some rows of one image, block by block: `values` (K, rows, blocks), `returned`."""
         if blocks.count == 1:
-            self._rows(on_x, halves, values[:, 0], bright_b[:, 0], seen, generator, returned)
+            self._rows(on_x, halves, values[..., 0], bright_b[..., 0], seen, generator, returned)
             return
         for block, columns in enumerate(blocks.slices()):
             drawn = np.empty((len(on_x), blocks.sizes[block]), np.float32)
-            own, bright = values[:, block], bright_b[:, block]
-            self._rows(on_x, halves[:, columns], own, bright, seen, generator, drawn)
+            own, bright = values[..., block], bright_b[..., block]
+            self._rows(on_x, halves[..., columns], own, bright, seen, generator, drawn)
             returned[:, columns] = drawn
 
     def _rows(
@@ -169,32 +173,33 @@ class ModeLink:
         generator: np.random.Generator,
         returned: Floats,
     ) -> None:
-        """Draw one block of some rows of one image: its `row_values` and `returned` noise.
+        """Draw one block of some rows of one image: `row_values` (K, rows) and `returned` noise.
 
-        `halves` (2, b): real and imaginary coefficients. `bright_b` (rows,): mean of mode b at the
-        clone. `seen`: transmittance from the clone to what the server detects.
+        `halves` (2, K, b): real and imaginary coefficients. `bright_b` (K, rows): mean of the
+        modes b at the clone. `seen`: transmittance from the clone to what the server detects.
         """
         settings = self._settings
         white = self._blocked_variance
         white += settings.verifier.efficiency * settings.technical_noise
         generator.standard_normal(out=returned, dtype=np.float32)
-        both = returned @ halves.T
-        projection = math.sqrt(seen / white) * np.where(on_x, both[:, 0], both[:, 1])
-        unseen = 1.0 - seen / white * np.where(on_x, *np.einsum("ij,ij->i", halves, halves))
-        fresh = generator.standard_normal((6, len(on_x)), dtype=np.float32)
-        # A unit norm in float32 may lie above 1 by rounding.
-        b_vacuum = projection + np.sqrt(np.maximum(unseen, 0.0)) * fresh[0]
+        both = math.sqrt(seen / white) * (halves @ returned.T)
+        fresh = generator.standard_normal((6, halves.shape[1], len(on_x)), dtype=np.float32)
+        roots = _unseen(halves, seen / white, both=not settings.mismatch.matched)
+        b_vacuum = np.where(on_x, both[0], both[1])
+        b_vacuum += np.where(on_x, *(root.own @ fresh[0] for root in roots))
         receiver = settings.receiver
         if isinstance(receiver, TapReceiver):
             kicks_x, kicks_p = _tap(receiver, b_vacuum, fresh, row_values)
         else:
             kicks_x, kicks_p = _clone(receiver, b_vacuum, fresh, row_values)
         if not settings.mismatch.matched:
-            b_conjugate = _other_quadrature(
-                generator, both, halves, on_x, seen / white, math.sqrt(seen / white), fresh[0]
+            drawn = generator.standard_normal(fresh.shape[1:], dtype=np.float32)
+            b_conjugate = np.where(on_x, -both[1], both[0])
+            b_conjugate += np.where(
+                on_x, *(root.crossed @ fresh[0] + root.other @ drawn for root in roots)
             )
             mode = bright_b + (b_vacuum + 1j * b_conjugate)
-            vacuum = generator.standard_normal((2, len(on_x)), dtype=np.float32)
+            vacuum = generator.standard_normal((2, *fresh.shape[1:]), dtype=np.float32)
             changed = settings.mismatch.change(
                 mode, kicks_x + 1j * kicks_p, vacuum[0] + 1j * vacuum[1]
             )
@@ -203,45 +208,59 @@ class ModeLink:
         kicks = np.where(on_x, np.stack([kicks_x, -kicks_p]), np.stack([kicks_p, kicks_x]))
         kicks *= math.sqrt(seen / self._blocked_variance)
         returned *= np.float32(math.sqrt(white / self._blocked_variance))
-        returned += kicks.T.astype(np.float32) @ halves
+        flat = halves.reshape(-1, halves.shape[2])
+        returned += kicks.reshape(len(flat), -1).T.astype(np.float32) @ flat
+
+
+@dataclass(frozen=True, eq=False)
+class _Root:
+    """Lower triangular root of a covariance of X (own) and P (other) of K modes, (K, K) each."""
+
+    own: Floats
+    crossed: Floats
+    other: Floats
+
+
+def _unseen(halves: Floats, seen: float, *, both: bool) -> tuple[_Root, _Root]:
+    """Return the roots of what is left of the modes' vacuum when X, or P, of all modes is read.
+
+    X_b = sum Re c X + Im c P and P_b = sum Re c P - Im c X; all have unit variance and are
+    independent of each other for orthonormal modes. Readings of X show A = (Re c, -Im c) of them,
+    readings of P (Im c, Re c), a share `seen` of the variance being the vacuum at the clone: what
+    is left has covariance 1 - seen A A^T. `both`: whether P is asked for.
+    """
+    real, imaginary = halves
+    pairs = (real, -imaginary), (imaginary, real)
+    first, second = (np.concatenate(pair) if both else pair[0] for pair in pairs)
+    return _root(first, seen, len(real)), _root(second, seen, len(real))
+
+
+def _root(shown: Floats, seen: float, modes: int) -> _Root:
+    left = np.eye(len(shown)) - seen * (shown @ shown.T).astype(np.float64)
+    root = _lower(left).astype(np.float32)
+    return _Root(root[:modes, :modes], root[modes:, :modes], root[modes:, modes:])
+
+
+def _lower(covariance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the lower triangular root of a covariance that may be singular, or so by rounding."""
+    if len(covariance) == 1:
+        return np.sqrt(np.maximum(covariance, 0.0))
+    values, vectors = np.linalg.eigh(covariance)
+    upper = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T, mode="r")
+    return np.asarray((np.where(np.diag(upper) < 0.0, -1.0, 1.0)[:, None] * upper).T)
 
 
 def _products(light: LayerLight, coefficients: Floats) -> Floats:
-    """Return the products (images, rows * blocks) of each block of each row with its inputs."""
+    """Return the products (images, [K,] rows * blocks) of each block of each row with each mode."""
     blocks = light.blocks
     if blocks.count == 1:
-        return coefficients @ light.quadratures.T
-    products = np.empty((len(coefficients), light.rows, blocks.count), np.float32)
+        flat = coefficients.reshape(-1, coefficients.shape[-1])
+        return (flat @ light.quadratures.T).reshape(*coefficients.shape[:-1], -1)
+    products = np.empty((*coefficients.shape[:-1], light.rows * blocks.count), np.float32)
     for block, columns in enumerate(blocks.slices(2)):
-        products[:, :, block] = coefficients[:, columns] @ light.quadratures[:, columns].T
-    return products.reshape(len(coefficients), -1)
-
-
-def _other_quadrature(
-    generator: np.random.Generator,
-    both: Floats,
-    halves: Floats,
-    on_x: npt.NDArray[np.bool_],
-    share: float,
-    amplitude: float,
-    first: Floats,
-) -> Floats:
-    """Draw P of mode b's vacuum, given what was read of its modes and X of b.
-
-    `both` (rows, 2): what was read, times real and imaginary coefficients; a share `share` of its
-    variance, `amplitude` of its amplitude, is the vacuum at the clone. X_b = sum Re c X + Im c P
-    and P_b = sum Re c P - Im c X: given one quadrature of each mode, what is left of X_b and P_b
-    has covariance +- share sum Re c Im c. `first`: the normal number of X_b.
-    """
-    squares = np.einsum("ij,ij->i", halves, halves)
-    crossed = share * float(halves[0] @ halves[1])
-    seen = amplitude * np.where(on_x, -both[:, 1], both[:, 0])
-    unseen = np.maximum(1.0 - share * np.where(on_x, *squares[::-1]), 0.0)
-    unseen_x = np.maximum(1.0 - share * np.where(on_x, *squares), 1e-12)
-    together = np.where(on_x, crossed, -crossed) / np.sqrt(unseen_x)
-    rest = np.sqrt(np.maximum(unseen - together**2, 0.0))
-    drawn = generator.standard_normal(len(on_x), dtype=np.float32)
-    return np.asarray(seen + together * first + rest * drawn, np.float32)
+        part = coefficients[..., columns] @ light.quadratures[:, columns].T
+        products[..., block :: blocks.count] = part
+    return products
 
 
 def _clone(

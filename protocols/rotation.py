@@ -50,13 +50,16 @@ class Rotation:
         """Whether every element does what it is set to."""
         return self.coupler_error_rad == self.phase_error_rad == 0.0
 
-    def loss_db(self, block_modes: int) -> float:
-        """Return the loss in dB of a block of that many modes, each way; 1000 dB is all of it."""
-        return min(block_modes * self.loss_db_per_mode, _ALL_DB)
+    def loss_db(self, block_modes: int, clones: int = 1) -> float:
+        """Return the loss in dB of a block of that many modes, each way; 1000 dB is all of it.
 
-    def transmittance(self, block_modes: int) -> float:
+        Each of `clones` collected modes has a line of its own, one after the other.
+        """
+        return min(clones * block_modes * self.loss_db_per_mode, _ALL_DB)
+
+    def transmittance(self, block_modes: int, clones: int = 1) -> float:
         """Return the transmittance of a block of that many modes, in and out together."""
-        return db_to_ratio(-2.0 * self.loss_db(block_modes))
+        return db_to_ratio(-2.0 * self.loss_db(block_modes, clones))
 
     def overlap(self, block_modes: int) -> float:
         """Return the mean of Re <c, c'>, which scales the signal, for modes of equal weight.
@@ -86,14 +89,46 @@ class Rotation:
         return generator.standard_normal((block_modes, 2)) * spread
 
     def collected(self, coefficients: Floats, blocks: Blocks, seed: int) -> Floats:
-        """Return what the unit of a seed collects when set to `coefficients` (images, 2n)."""
+        """Return what the unit of a seed collects when set to `coefficients`.
+
+        (images, 2n), or (images, K, 2n) for K lines, each with errors of its own: a line gets what
+        those before it left, so that what it collects is orthogonal to what they did.
+        """
         if self.exact:
             return coefficients
-        errors = self.draw_errors(blocks.size, stream(seed, *_ELEMENT_KEY))
-        return made(coefficients, blocks, errors)
+        generator = stream(seed, *_ELEMENT_KEY)
+        if coefficients.ndim == 2:
+            return made(coefficients, blocks, self.draw_errors(blocks.size, generator))
+        lines = [
+            made(line, blocks, self.draw_errors(blocks.size, generator))
+            for line in coefficients.swapaxes(0, 1)
+        ]
+        return _one_after_the_other(np.stack(lines, axis=1), blocks)
 
 
 IDEAL_ROTATION = Rotation()
+
+
+def _one_after_the_other(lines: Floats, blocks: Blocks) -> Floats:
+    """Return lines (images, K, 2n) less, in each block, what those before them collect.
+
+    What is left is brought back to the norm that the line had: the light is there, in modes that
+    the lines before passed on.
+    """
+    modes = np.array(lines, np.float32, order="C").view(np.complex64)
+    for columns in blocks.slices():
+        part = modes[..., columns]
+        for line in range(1, part.shape[1]):
+            own, before = part[:, line], part[:, :line]
+            norm = np.linalg.norm(own, axis=-1, keepdims=True)
+            overlaps = np.einsum("ikn,in->ik", before.conj(), own)
+            squares = np.sum(np.abs(before) ** 2, axis=-1)
+            shares = np.divide(overlaps, squares, out=np.zeros_like(overlaps), where=squares > 0.0)
+            own = own - np.einsum("ik,ikn->in", shares, before)
+            size = np.linalg.norm(own, axis=-1, keepdims=True)
+            own *= np.divide(norm, size, out=np.zeros_like(norm), where=size > 0.0)
+            part[:, line] = own
+    return modes.view(np.float32)
 
 
 def made(coefficients: Floats, blocks: Blocks, errors: npt.NDArray[np.float64]) -> Floats:

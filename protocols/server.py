@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,11 @@ class Reordered:
     rows: npt.NDArray[np.intp] | None
 
 
+def one_clone(_layer: int) -> int:
+    """Return how many modes of each block a client collects that hides nothing."""
+    return 1
+
+
 class Server:
     """Holds the network and the light it sent; nothing of a client's data or values.
 
@@ -38,10 +43,15 @@ class Server:
     signed = False
 
     def __init__(
-        self, network: Network, mean_photons: float, block_modes: int | None = None
+        self,
+        network: Network,
+        mean_photons: float,
+        block_modes: int | None = None,
+        clones_of: Callable[[int], int] = one_clone,
     ) -> None:
+        """`clones_of`: how many modes of each block of a layer a client collects; public."""
         self._light = tuple(
-            LayerLight(index, quadratures(weights, mean_photons), block_modes)
+            LayerLight(index, quadratures(weights, mean_photons), block_modes, clones_of(index))
             for index, weights in enumerate(network.layers)
         )
         self._evidence: tuple[LayerEvidence, ...] = tuple(
@@ -58,7 +68,7 @@ class Server:
     def shapes(self) -> tuple[LayerShape, ...]:
         """Rows, modes per row and block and real inputs of each layer: public."""
         return tuple(
-            LayerShape(light.rows, light.modes, inputs, light.block_modes)
+            LayerShape(light.rows, light.modes, inputs, light.block_modes, light.clones)
             for light, inputs in zip(self._light, self._sizes[:-1], strict=True)
         )
 

@@ -17,6 +17,8 @@ from labctl.protocols.client import Client
 from labctl.protocols.countermeasures.disguise import key_of_seed
 from labctl.protocols.countermeasures.disguised_server import DisguisedServer
 from labctl.protocols.encoding import Floats
+from labctl.protocols.hiding.collection import Collection
+from labctl.protocols.hiding.hiding import OPEN
 from labctl.protocols.leakage import Leakage, leakage_of
 from labctl.protocols.link import Link, MonitoredLink, MonitorReading
 from labctl.protocols.mode_link import ModeLink
@@ -50,6 +52,7 @@ class Session:
     The session carries light and values between the parties and keeps neither weights nor
     images itself. Results come batch by batch, so memory does not grow with the images. `server`
     takes the place of an honest one. `guard`: the client's, which refuses light that is too bright.
+    `collection`: which modes the client collects, where it hides its input (`settings.hiding`).
     """
 
     def __init__(
@@ -60,8 +63,14 @@ class Session:
         *,
         server: Server | None = None,
         guard: ClientGuard | None = None,
+        collection: Collection | None = None,
     ) -> None:
+        if (collection is None) != (settings.hiding == OPEN):
+            raise SettingError(
+                "collection", collection, "given with decoys or a public subspace, and only then"
+            )
         self._settings = settings
+        self._collection = collection
         self._guard = guard
         self._monitored: MonitorReading | None = None
         self._link = link
@@ -80,8 +89,11 @@ class Session:
         if batch_images < 1:
             raise SettingError("batch_images", batch_images, "1 or more")
         self.calibrate()
-        # A value per block: batches shrink as blocks multiply, their memory stays.
-        size = max(batch_images // max(shape.blocks.count for shape in self.server.shapes), 1)
+        # A value per mode collected: batches shrink as these multiply, their memory stays.
+        values = max(
+            shape.blocks.count * min(shape.clones, shape.modes) for shape in self.server.shapes
+        )
+        size = max(batch_images // values, 1)
         for first in range(0, len(images), size):
             batch = self._batch(first, images[first : first + size])
             self._monitor()
@@ -97,7 +109,13 @@ class Session:
             self._monitored = reading if before is None else before.pooled(reading)
 
     def _batch(self, first: int, images: Floats) -> Batch:
-        client = Client(self._sizes, images, self._settings.block_modes, signed=self.server.signed)
+        client = Client(
+            self._sizes,
+            images,
+            self._settings.block_modes,
+            signed=self.server.signed,
+            collection=self._collection,
+        )
         measured = []
         for layer in range(self.server.layers):
             measured.append(client.receive(self._exchanged(layer, client.coefficients())))
@@ -136,16 +154,19 @@ class Session:
         if reordered.columns is not None:
             inputs = reordered.columns.shape[1]
             set_to = coefficients.copy()
+            columns = reordered.columns
+            if coefficients.ndim > columns.ndim:
+                shape = (*coefficients.shape[:2], inputs)
+                columns = np.broadcast_to(columns[:, None], shape)
             # The client's slot i meets column columns[i] of the plain light.
-            np.put_along_axis(
-                set_to[..., :inputs], reordered.columns, coefficients[..., :inputs], -1
-            )
+            np.put_along_axis(set_to[..., :inputs], columns, coefficients[..., :inputs], -1)
         exchange = self._link.exchange(light, set_to)
         if self._guard is not None:
             self._guard.check(light.layer, light.blocks, exchange.arriving, len(coefficients))
         if reordered.rows is None:
             return exchange.measured
-        return np.take_along_axis(exchange.measured, reordered.rows, -1)
+        rows = reordered.rows if exchange.measured.ndim == 2 else reordered.rows[:, None]
+        return np.take_along_axis(exchange.measured, rows, -1)
 
     def verdict(self, expectation: Expectation | None = None) -> VerificationReport:
         """Judge all light returned so far; `expectation` defaults to that of the settings."""
@@ -173,15 +194,15 @@ class Session:
     def expectation(self) -> Expectation:
         """Return what the settings let an honest round trip show, over the light read so far.
 
-        Each block's clone adds its noise once. Layers whose blocks differ in size pass a lossy
-        rotation differently: one slope fits all of them, and what it misses shows as noise.
+        Each clone of each block adds its noise once. Layers whose blocks differ in size pass a
+        lossy rotation differently: one slope fits all of them, and what it misses shows as noise.
         """
         settings, evidence = self._settings, self.server.evidence
         read = max(sum(part.samples for part in evidence), 1)
         noise = 0.0
         for part, shape in zip(evidence, self.server.evidence_shapes, strict=True):
             leg = settings.leg_transmittance_of(shape.modes)
-            noise += leg * part.samples * shape.blocks.count / shape.modes
+            noise += leg * part.samples * shape.loud_modes / shape.modes
         loudest = max(settings.leg_transmittance_of(shape.modes) for shape in self.server.shapes)
         largest = max(settings.block_of(shape.modes) for shape in self.server.shapes)
         transmittance, missed = self._pooled_transmittance()
@@ -190,7 +211,9 @@ class Session:
             excess_noise=settings.receiver.returned_noise * noise / read
             + settings.technical_noise
             + missed / read,
-            client_transmittance=settings.rotation.transmittance(largest),
+            client_transmittance=settings.rotation.transmittance(
+                largest, settings.hiding.decoys + 1
+            ),
             clone_noise=settings.receiver.returned_noise * loudest,
         )
 
@@ -209,7 +232,7 @@ class Session:
     def leakage(self) -> Leakage:
         """Return the leakage of an honest client at these settings."""
         settings = self._settings
-        return leakage_of(
+        found = leakage_of(
             self.server.shapes,
             mean_photons=settings.mean_photons,
             gain=settings.receiver.gain,
@@ -219,6 +242,8 @@ class Session:
             emission_factor=settings.receiver.emission_factor,
             rotation=settings.rotation,
         )
+        # What returns has the same law whatever the input: nothing of the data is in it.
+        return found if settings.hiding.return_modes is None else found.without_data()
 
 
 def honest_server(
@@ -229,11 +254,12 @@ def honest_server(
     `key`: the secret of its disguise; None takes it from the settings' seed, so that runs repeat.
     """
     if settings.disguise.plain or len(network.layers) == 1:
-        return Server(network, settings.mean_photons, settings.block_modes)
+        return Server(network, settings.mean_photons, settings.block_modes, settings.clones_of)
     return DisguisedServer(
         network,
         settings.mean_photons,
         settings.block_modes,
         settings.disguise,
         key=key or key_of_seed(settings.seed),
+        clones_of=settings.clones_of,
     )

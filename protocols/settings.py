@@ -9,6 +9,7 @@ from enum import StrEnum
 from labctl.errors import SettingError
 from labctl.protocols.countermeasures.disguise import PLAIN, Disguise
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
+from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.leakage import Assumptions
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.receiver import Homodyne, Receiver
@@ -64,7 +65,8 @@ class SessionSettings:
     each leg. technical_noise: excess noise of the link in SNU at the server. block_modes: modes
     that the client's receiver collects at a time, None for whole rows. rotation: loss and errors of
     its elements, on top of the link's loss. disguise: what of the hidden neurons the server draws
-    anew for each query. mismatch: net gain and phase of what the client's clone returns.
+    anew for each query. mismatch: net gain and phase of what the client's clone returns. hiding:
+    modes that the client collects so that its input does not show.
     """
 
     mean_photons: float
@@ -80,6 +82,7 @@ class SessionSettings:
     rotation: Rotation = IDEAL_ROTATION
     disguise: Disguise = PLAIN
     mismatch: CloneMismatch = MATCHED_CLONE
+    hiding: Hiding = OPEN
 
     def __post_init__(self) -> None:
         Blocks.of(1, self.block_modes)
@@ -102,6 +105,18 @@ class SessionSettings:
         for name, value, holds, valid in checks:
             if not holds:
                 raise SettingError(name, value, valid)
+        if self.hiding.return_modes is not None and self.rotation != IDEAL_ROTATION:
+            raise SettingError(
+                "rotation", self.rotation, "ideal where a public subspace is returned: not modelled"
+            )
+
+    def clones_of(self, layer: int) -> int:
+        """Return how many modes of each block of a layer the client collects, if it has as many."""
+        return self.hiding.clones_of(layer)
+
+    def _rotation_db(self, modes: int) -> float:
+        """Return the rotation's loss in dB, each way, for rows of `modes` modes."""
+        return self.rotation.loss_db(self.block_of(modes), self.hiding.decoys + 1)
 
     @property
     def leg_transmittance(self) -> float:
@@ -124,13 +139,11 @@ class SessionSettings:
 
     def leg_transmittance_of(self, modes: int) -> float:
         """Return the transmittance of one leg for rows of `modes` modes, rotation included."""
-        rotation_db = self.rotation.loss_db(self.block_of(modes))
-        return db_to_ratio(-self.loss_db / 2.0 - rotation_db)
+        return db_to_ratio(-self.loss_db / 2.0 - self._rotation_db(modes))
 
     def transmittance_of(self, modes: int) -> float:
         """Return the transmittance of the round trip for such rows, rotation included."""
-        rotation_db = self.rotation.loss_db(self.block_of(modes))
-        return db_to_ratio(-self.loss_db - 2.0 * rotation_db)
+        return db_to_ratio(-self.loss_db - 2.0 * self._rotation_db(modes))
 
     def signal_to_noise_of(self, modes: int) -> float:
         """Return F of one inner product over `modes` modes, rotation loss and errors included."""

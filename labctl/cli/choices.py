@@ -26,6 +26,21 @@ def images_of(data: str | Path | None, count: int | None) -> LabelledImages:
     return LabelledImages(available.images[:count], available.labels[:count])
 
 
+def pictures_besides(data: str | Path | None, count: int, source: str | None) -> LabelledImages:
+    """Return pictures for decoys or a public subspace beside the first `count` of `data`.
+
+    source: a folder or a task's name (its pictures to classify), None for those of `data` that are
+    not sent. Where more than half of these are sent, all of them serve: a decoy is never the input
+    itself, for it is of another class, but may be that of another query.
+    """
+    available = part_to_classify(data if source is None else source)
+    sent = count if source is None else 0
+    if sent > len(available.labels) // 2:
+        sent = 0
+    half = len(available.labels) // 2 if sent else 0
+    return LabelledImages(available.images[half:], available.labels[half:])
+
+
 def dataset_of(data: str | Path | None, scale: float | None) -> Dataset:
     """Return what to learn from and to test on.
 

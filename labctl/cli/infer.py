@@ -11,7 +11,7 @@ import typer
 
 from labctl.cli import output
 from labctl.cli.calibration import DEFAULT_STORE
-from labctl.cli.choices import DEFAULT_RUNS, assumptions, images_of
+from labctl.cli.choices import DEFAULT_RUNS, assumptions, images_of, pictures_besides
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.errors import BudgetError, SettingError
@@ -25,6 +25,7 @@ from labctl.inference import (
     run_inference,
 )
 from labctl.protocols.countermeasures.disguise import Disguise
+from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.leakage import Trust
 from labctl.protocols.ledger.accounts import checked_client
 from labctl.protocols.ledger.charges import Basis
@@ -135,6 +136,32 @@ def infer(
         str | None,
         typer.Option(help="Public network of the same shape and task, for worthless queries."),
     ] = None,
+    decoys: Annotated[
+        int,
+        typer.Option(
+            help="Inputs of other classes that the client clones besides its own (mode link): any "
+            "reader of the returned light names 1 label in DECOYS + 1. 3 is a good choice."
+        ),
+    ] = 0,
+    decoy_images: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder with idx test images that the server does not hold, or a task's name, to "
+            "take decoys from (default: images of --data that are not sent; of the shipped set "
+            "everybody has those)."
+        ),
+    ] = None,
+    return_modes: Annotated[
+        int | None,
+        typer.Option(
+            help="Clone this many public modes whatever the input is, so that what returns does "
+            "not depend on it (mode link; MNIST: 50). Costs much of the weights."
+        ),
+    ] = None,
+    hidden_return_modes: Annotated[
+        int | None,
+        typer.Option(help="Likewise in hidden layers, with --return-modes (default: all modes)."),
+    ] = None,
     calibrations: Annotated[
         Path, typer.Option(help="Folder of calibration records (bench link).")
     ] = DEFAULT_STORE,
@@ -182,6 +209,8 @@ def infer(
         "--rotation-loss-db-per-mode": rotation_loss_db_per_mode,
         "--coupler-error-rad": coupler_error_rad,
         "--phase-error-rad": phase_error_rad,
+        "--decoys": decoys or None,
+        "--return-modes": return_modes,
     }
     if link is LinkLevel.BENCH:
         _refuse_given(of_a_mode_link, "the bench link: the station and its light decide")
@@ -194,6 +223,9 @@ def infer(
     factor = 1.0
     if noise_figure_db is not None:
         factor = emission_factor_of_noise_figure(noise_figure_db, gain)
+    hiding = Hiding(decoys, return_modes, hidden_return_modes)
+    if hiding == OPEN:
+        _refuse_given({"--decoy-images": decoy_images}, "a run without decoys")
     request = Request(
         network=load_network(model),
         images=images_of(data, images),
@@ -221,6 +253,8 @@ def infer(
         disguise=Disguise(permute, signs),
         ledger=_ledger(ledger, client, budget_bits, reserve),
         probation=_probation(probation, real_share, stand_in),
+        hiding=hiding,
+        pictures=None if hiding == OPEN else pictures_besides(data, images, decoy_images),
     )
     with output.progress("inference", images, "images") as advance:
         report = run_inference(request, on_images=advance, on_step=output.say_step)
@@ -291,6 +325,7 @@ def show(report: Report) -> None:
             "data, per input": f"{leak['data_bits_first_per_input']:.3g}, "
             f"{leak['data_bits_journal_per_input']:.3g}, "
             f"{leak['data_bits_quantum_per_input']:.3g} bit",
+            **_hidden(report),
             "assumes": "\n".join(leak["assumptions"]["in_words"]),
             "verdict": f"{accepted}: {verdict['reason']}",
             "transmittance": output.number(verdict["transmittance"], 5),
@@ -303,6 +338,20 @@ def show(report: Report) -> None:
             "run file": str(report.run_file),
         },
     )
+
+
+def _hidden(report: Report) -> dict[str, str]:
+    """Say how the input is hidden, and what that is worth."""
+    hiding = report.settings.hiding
+    if hiding.return_modes is not None:
+        return {"label": "what returns does not depend on the input, whatever is sent and read"}
+    if report.label_cap is None:
+        return {}
+    return {
+        "label": f"any reader names at most {report.label_cap:.1%} of labels: "
+        f"{hiding.decoys} decoys that the server does not hold, classes equally frequent, the same "
+        "image sent again the very same"
+    }
 
 
 def _rests_on(report: Report) -> str:

@@ -73,12 +73,17 @@ def _gain_variance(
 ) -> float:
     """Return the variance that the check of the gain reckons with (`checks.Honest`)."""
     clone = settings.receiver.returned_noise * max(path.leg for path in paths)
-    share = math.fsum(path.rows * path.blocks.count for path in paths)
+    share = math.fsum(path.rows * path.loud_modes for path in paths)
     share /= math.fsum(path.rows * path.modes for path in paths)
     white = light.shot_noise + max(light.excess_noise - clone * share, 0.0)
     most = math.fsum(
         LayerEvidence(
-            LayerLight(path.index, quadratures(weights, settings.mean_photons), path.blocks.size)
+            LayerLight(
+                path.index,
+                quadratures(weights, settings.mean_photons),
+                path.blocks.size,
+                settings.clones_of(path.index),
+            )
         ).strongest_direction
         for path, weights in zip(paths, network.layers, strict=True)
     )

@@ -38,6 +38,11 @@ class LayerPath:
         return int(self.weights.shape[0])
 
     @property
+    def loud_modes(self) -> int:
+        """Modes of each row that return with an honest clone's noise."""
+        return self.blocks.collected(self.settings.clones_of(self.index))
+
+    @property
     def sent_variance(self) -> float:
         """Variance of a mean quadrature, 2 mu, less where an odd weight rides alone."""
         return self.settings.mean_photons * int(self.weights.shape[1]) / self.modes
@@ -74,7 +79,8 @@ def layer_paths(network: Network, settings: SessionSettings) -> tuple[LayerPath,
     for index, weights in enumerate(network.layers):
         modes = modes_of(weights.shape[1])
         blocks = Blocks.of(modes, settings.block_modes)
-        clone = settings.receiver.returned_noise * blocks.count / modes
+        loud = blocks.collected(settings.clones_of(index))
+        clone = settings.receiver.returned_noise * loud / modes
         leg = settings.leg_transmittance_of(modes)
         paths.append(LayerPath(index, weights, modes, blocks, leg, clone, settings))
     return tuple(paths)

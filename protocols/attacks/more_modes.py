@@ -46,11 +46,11 @@ class CloneMoreModes:
         return WeightThief.on(settings, path.with_notes(notebook), notebook)
 
     def mark(self, network: Network, settings: SessionSettings) -> Mark:
-        """Return (k - 1) n_sp g B/n, dimmed by the way back."""
+        """Return (k - K) n_sp g B/n for the K modes agreed, dimmed by the way back."""
         added = settings.receiver.returned_noise
 
         def change(path: LayerPath) -> Change:
-            others = sum(min(int(self.modes), size) - 1 for size in path.blocks.sizes)
+            others = max(path.blocks.collected(int(self.modes)) - path.loud_modes, 0)
             return Change(noise=path.leg * added * others / path.modes)
 
         return pooled_mark(network, settings, change)

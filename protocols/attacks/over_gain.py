@@ -48,7 +48,7 @@ class OverGain:
         now, agreed = self._receiver(settings).returned_noise, settings.receiver.returned_noise
 
         def change(path: LayerPath) -> Change:
-            return Change(noise=path.leg * (now - agreed) * path.blocks.count / path.modes)
+            return Change(noise=path.leg * (now - agreed) * path.loud_modes / path.modes)
 
         return pooled_mark(network, settings, change)
 

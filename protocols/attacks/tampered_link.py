@@ -92,11 +92,10 @@ class Path:
 
     `departing` and `returning`: stations at the start of each leg. `entering`: what a dishonest
     client does before its receiver. `receiver` is the client's; `modes_cloned` how many modes of
-    each block it clones, that of its input being the first; with none it has no value, and goes on
-    with 0. `leg_transmittance`: of what is left
-    of a leg, rotation included, by the modes of a row. `oscillator_factor`: power of the server's
-    local oscillator over that during calibration. `notebook`: where the client keeps what its
-    receiver reads, if it does.
+    each block it clones, those that an honest client collects being the first; with none it has no
+    value, and goes on with 0. `leg_transmittance`: of what is left of a leg, rotation included, by
+    the modes of a row. `oscillator_factor`: power of the server's local oscillator over that during
+    calibration. `notebook`: where the client keeps what its receiver reads, if it does.
     """
 
     receiver: Receiver
@@ -150,7 +149,8 @@ class TamperedLink:
         collected = self._settings.rotation.collected(
             coefficients, light.blocks, self._settings.seed
         )
-        measured = np.empty((len(collected), light.rows * light.blocks.count), np.float32)
+        values = light.rows * light.blocks.count
+        measured = np.empty((*collected.shape[:-1], values), np.float32)
         returned = self._carry(light, collected, measured)
         if self._settings.sampling is Sampling.ALL:
             return Exchange(measured, returned)
@@ -171,7 +171,7 @@ class TamperedLink:
             beam.lose(leg)
             for station in path.entering:
                 station.meet(beam)
-            values[:] = _receive(path, beam, row).ravel()
+            values[:] = _receive(path, beam, row).reshape(values.shape)
             for station in path.returning:
                 station.meet(beam)
             yield self._read(beam, leg)
@@ -197,16 +197,20 @@ class TamperedLink:
 
 
 def _receive(path: Path, beam: Beam, coefficients: Floats) -> Floats:
-    """Pass the client's receiver; return the value of each block (rows, blocks).
+    """Pass the client's receiver; return the value of each block ([K,] rows, blocks).
 
     A client that filled modes with its own light knows that part of what its receiver reads: it
     takes it off, and puts what it read of those modes before in its place.
     """
     receiver, blocks = path.receiver, beam.light.blocks
     if not path.modes_cloned:
-        return np.zeros((beam.light.rows, blocks.count), np.float32)
+        return np.zeros((len(np.atleast_2d(coefficients)), beam.light.rows, blocks.count), np.float32)
     honest = _directions(coefficients, blocks)
-    modes = honest if path.modes_cloned == 1 else _more(honest, blocks, path.modes_cloned, beam)
+    modes = (
+        honest
+        if path.modes_cloned <= len(honest) // blocks.count
+        else _more(honest, blocks, path.modes_cloned, beam)
+    )
     collected = _collect(beam, modes)
     read, kicks = _clone(receiver, collected, beam)
     if not path.mismatch.matched:
@@ -221,7 +225,8 @@ def _receive(path: Path, beam: Beam, coefficients: Floats) -> Floats:
         own = gain * _collected_of(beam.replaced.outcomes, beam.replaced.chosen, modes)
     if path.notebook is not None:
         _note(path.notebook, receiver, beam, modes, read, kept)
-    return np.asarray((read + own).real[:, : blocks.count])
+    wanted = (read + own).real[:, : len(honest)].reshape(len(read), -1, blocks.count)
+    return np.asarray(wanted.swapaxes(0, 1))
 
 
 def _collected_of(field: Complex, chosen: Mask, modes: Complex) -> Complex:
@@ -250,21 +255,21 @@ def _interleaved(modes: Complex) -> Floats:
 
 
 def _directions(coefficients: Floats, blocks: Blocks) -> Complex:
-    """Return each block's collected mode (blocks, n) over all modes of the row."""
-    row = np.ascontiguousarray(coefficients, np.float32).view(np.complex64)
-    modes = np.zeros((blocks.count, blocks.modes), np.complex64)
+    """Return each block's collected modes (K blocks, n) over all modes of the row, K by K."""
+    lines = np.atleast_2d(np.ascontiguousarray(coefficients, np.float32)).view(np.complex64)
+    modes = np.zeros((len(lines), blocks.count, blocks.modes), np.complex64)
     for block, columns in enumerate(blocks.slices()):
-        modes[block, columns] = row[columns]
-    return modes
+        modes[:, block, columns] = lines[:, columns]
+    return modes.reshape(-1, blocks.modes)
 
 
 def _more(honest: Complex, blocks: Blocks, cloned: int, beam: Beam) -> Complex:
     """Return the collected modes and, after them, others drawn orthogonal to them."""
     found = [honest]
     for block, (columns, size) in enumerate(zip(blocks.slices(), blocks.sizes, strict=True)):
-        others = min(cloned, size) - 1
+        own = honest[block :: blocks.count, columns].T
+        others = max(min(cloned, size) - own.shape[1], 0)
         drawn = beam.vacuum(size, others)
-        own = honest[block, columns, None]
         drawn -= own @ (own.conj().T @ drawn)
         modes = np.zeros((others, blocks.modes), np.complex64)
         modes[:, columns] = np.linalg.qr(drawn)[0].T

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from labctl.protocols.countermeasures.varying_evidence import VaryingEvidence
 from labctl.protocols.encoding import Floats, pad_to_modes, quadratures
 from labctl.protocols.leakage import LayerShape
 from labctl.protocols.link import LayerLight, ReturnedLight
-from labctl.protocols.server import Reordered, Server
+from labctl.protocols.server import Reordered, Server, one_clone
 
 
 class DisguisedServer(Server):
@@ -32,8 +32,10 @@ class DisguisedServer(Server):
         disguise: Disguise,
         *,
         key: bytes | None = None,
+        clones_of: Callable[[int], int] = one_clone,
     ) -> None:
-        super().__init__(network, mean_photons, block_modes)
+        self._clones_of = clones_of
+        super().__init__(network, mean_photons, block_modes, clones_of)
         self._plain = self._light
         self.signed = disguise.signs
         # Scaled once: order and signs change neither a layer's power nor, doubled, its mean power.
@@ -54,7 +56,13 @@ class DisguisedServer(Server):
         """Rows, modes per row and block and real inputs of each layer, as they are sent."""
         factors = (1, *(2 if self.signed else 1 for _ in self._sent[1:]))
         return tuple(
-            LayerShape(light.row_count, light.blocks.modes, factor * inputs, self._block_modes)
+            LayerShape(
+                light.row_count,
+                light.blocks.modes,
+                factor * inputs,
+                self._block_modes,
+                self._clones_of(light.layer),
+            )
             for light, factor, inputs in zip(self._evidence, factors, self._sizes[:-1], strict=True)
         )
 
@@ -116,7 +124,7 @@ class DisguisedServer(Server):
             weights = self._order(query, layer - 1).columns(weights, self.signed)
         if layer < self.layers - 1:
             weights = self._order(query, layer).rows(weights)
-        return LayerLight(layer, pad_to_modes(weights), self._block_modes)
+        return LayerLight(layer, pad_to_modes(weights), self._block_modes, self._clones_of(layer))
 
     def _order(self, query: int, layer: int) -> HiddenOrder:
         return self._source.draw(query, layer, self._sizes[layer + 1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labctl.protocols.leakage.assumptions import Assumptions
 from labctl.protocols.leakage.data import data_bits_first, data_bits_journal, data_bits_quantum
@@ -31,6 +31,18 @@ class Leakage:
     excess_noise: float
     assumptions: Assumptions
 
+    def without_data(self) -> Leakage:
+        """Return the figures of a client whose returned light does not depend on its input."""
+        return replace(
+            self,
+            data_bits_first=0.0,
+            data_bits_journal=0.0,
+            data_bits_quantum=0.0,
+            data_bits_first_per_input=0.0,
+            data_bits_journal_per_input=0.0,
+            data_bits_quantum_per_input=0.0,
+        )
+
     def after(self, queries: int) -> float:
         """Return the bits per real weight leaked by `queries` queries; leakage adds up."""
         return queries * self.weights_bits_per_real
@@ -50,21 +62,21 @@ def leakage_of(
     """Return the leakage of an honest client's run at these settings.
 
     `emission_factor` n_sp (1: quantum limit) is the amplifier's spontaneous-emission factor, or
-    what a tap's detectors make of it. The honest client adds n_sp g to the collected mode of each
-    block, hence n_sp g B/n to each of n modes in B blocks; the leakage is concave in the noise, so
-    that of the mean noise is no less than the mean over modes and blocks. The same noise shows the
-    server the data. It is counted undimmed by the way back, which is more than the server sees of
-    it. `transmittance` is that of the round trip without the client's `rotation`,
+    what a tap's detectors make of it. The honest client adds n_sp g to each of the K modes that it
+    collects of each block, hence n_sp g K B/n to each of n modes in B blocks; the leakage is
+    concave in the noise, so that of the mean noise is no less than the mean over modes and blocks.
+    The same noise shows the server the data. It is counted undimmed by the way back, which is more
+    than the server sees of it. `transmittance` is that of the round trip without the client's `rotation`,
     `technical_noise` the link's own in SNU at the server.
     """
     require("gain", gain, 1.0 < gain <= MOST_GAIN, GAIN_RANGE)
     require("emission_factor", emission_factor, 1.0 <= emission_factor < math.inf, "1 or more")
     require("transmittance", transmittance, 0.0 < transmittance <= 1.0, "above 0, at most 1")
     honest = emission_factor * added_noise(gain)
-    shares = [honest * layer.blocks.count / layer.modes for layer in layers]
+    shares = [honest * layer.loud_modes / layer.modes for layer in layers]
     per_mode = []
     for layer, share in zip(layers, shares, strict=True):
-        own = rotation.transmittance(layer.blocks.size)
+        own = rotation.transmittance(layer.blocks.size, layer.clones)
         bits = weights_bits_per_mode(
             mean_photons=mean_photons,
             transmittance=transmittance * own,

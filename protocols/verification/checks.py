@@ -1,14 +1,14 @@
 """What the returned light is checked for, each check with its own share of the false alarms.
 
-An honest client puts its clone's noise on one mode of each block, and which one is its secret: no
-check may alarm for any choice. The noise checks therefore count, for each block of each row, one
-mode that is as loud as a clone can make it; the checks of linear sums allow each sum that noise in
-full. Pooled noise, the noise of single rows and the shot-noise monitor come close to their share
-with that; the others stay below theirs, so their shares are small. That costs little: at 1e-6 a
-share of 1/500 moves a threshold from 4.8 to 5.9 standard deviations. The shares add up to the
-false-alarm probability of the session (Bonferroni's inequality); what a session cannot check leaves
-its share to the others. All checks divide by the same shot-noise calibration and count its own
-scatter.
+An honest client puts its clone's noise on one mode of each block, or on as many as it is agreed to
+collect, and which ones is its secret: no check may alarm for any choice. The noise checks therefore
+count, for each block of each row, so many modes that are as loud as a clone can make them; the
+checks of linear sums allow each sum that noise in full. Pooled noise, the noise of single rows and
+the shot-noise monitor come close to their share with that; the others stay below theirs, so their
+shares are small. That costs little: at 1e-6 a share of 1/500 moves a threshold from 4.8 to 5.9
+standard deviations. The shares add up to the false-alarm probability of the session (Bonferroni's
+inequality); what a session cannot check leaves its share to the others. All checks divide by the
+same shot-noise calibration and count its own scatter.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Honest:
         """Return what is honest for this light."""
         unit = shot_noise_at_server(calibration)
         samples = sum(part.samples for part in evidence)
-        clones = sum(part.images * part.row_count * part.blocks.count for part in evidence)
+        clones = sum(part.images * part.row_count * part.loud_modes for part in evidence)
         rest = expectation.excess_noise - expectation.clone_noise * clones / samples
         return cls(
             unit=unit,
@@ -189,7 +189,7 @@ class _Pooled:
 
     def noise(self) -> _Finding:
         honest, samples = self._honest, float(self._estimate.samples)
-        clones = sum(p.images * p.row_count * p.blocks.count for p in self._evidence)
+        clones = sum(p.images * p.row_count * p.loud_modes for p in self._evidence)
         degrees = max(samples - self._fitted, 1.0)
         expected = honest.noise(samples, self._fitted, float(clones))
 
@@ -260,7 +260,7 @@ def _row_noise(
     groups = []
     for part, sums in rows:
         fitted = 1.0 + part.fitted / part.row_count
-        expected = honest.noise(sums.samples, fitted, part.images * part.blocks.count)
+        expected = honest.noise(sums.samples, fitted, part.images * part.loud_modes)
         worst = int(np.argmax(sums.residual))
         groups.append(
             _Group(
@@ -279,7 +279,7 @@ def _mode_noise(
 ) -> _Finding | None:
     """Check the loudest run of 1, 2, 4, ... neighbouring modes over all rows.
 
-    Each block of a row may hold one clone, and a run may begin and end within blocks.
+    Each block of a row may hold its clones, and a run may begin and end within blocks.
     """
     groups = []
     for part, sums in modes:
@@ -287,9 +287,10 @@ def _mode_noise(
         while size == 1 or size < len(sums.residual):
             residual, count = sums.merged(size)
             blocks = min(part.blocks.count, 1 if size == 1 else (size - 2) // part.blocks.size + 2)
+            loud = min(size, blocks * part.clones)
             fitted = size * (1.0 + part.fitted / len(sums.residual))
             expected = honest.noise(
-                sums.samples * size, fitted, part.images * part.row_count * blocks
+                sums.samples * size, fitted, part.images * part.row_count * loud
             )
             worst = int(np.argmax(residual))
             first, last = worst * size + 1, min((worst + 1) * size, len(sums.residual))

@@ -93,6 +93,16 @@ class LayerEvidence:
         """The blocks of each row."""
         return self._light.blocks
 
+    @property
+    def clones(self) -> int:
+        """Modes collected of each block that has so many."""
+        return self._light.clones
+
+    @property
+    def loud_modes(self) -> int:
+        """Modes of each row that return with a clone's noise."""
+        return self._light.loud_modes
+
     def add(self, returned: ReturnedLight) -> None:
         """Add one image.
 
@@ -231,13 +241,15 @@ class LayerEvidence:
         """Return the most that clone noise of unit variance per block can do to the cross sum.
 
         Per image: an honest receiver may collect any mode, so it is, for each block, the largest
-        eigenvalue of the sum of x x^T + p p^T over the rows, in SNU.
+        eigenvalue of the sum of x x^T + p p^T over the rows, in SNU. Of K orthogonal modes the
+        noise of one quadrature has a covariance Re(U U^dagger) of eigenvalues up to 1 and trace K,
+        so that it is the sum of the K largest (Ky Fan, PNAS 35, 652 (1949)).
         """
         total = 0.0
         for columns in self._light.blocks.slices():
             both = np.concatenate([self._light.x[:, columns], self._light.p[:, columns]])
             gram = both.T @ both if both.shape[1] <= len(both) else both @ both.T
-            total += float(np.linalg.eigvalsh(gram.astype(np.float64))[-1])
+            total += float(np.linalg.eigvalsh(gram.astype(np.float64))[-self._light.clones :].sum())
         return total
 
     def take_sums(self) -> Doubles:

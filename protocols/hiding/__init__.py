@@ -1,0 +1,1 @@
+"""What hides the client's input from whoever reads the returned light."""

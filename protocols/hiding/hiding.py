@@ -1,0 +1,71 @@
+"""What a client collects besides its input, as both parties agree on it: numbers of modes alone.
+
+The server has to accept the noise of every clone, so it knows how many there are; which modes they
+are stays the client's. Decoys: J more inputs of other classes share the clone's hardware, the
+returned light depends on the span of all alone, and any reader names the right one of J + 1. Public
+subspace: all its modes are cloned whatever the input is, and the returned light depends on nothing
+of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labctl.errors import SettingError
+
+MOST_DECOYS = 255
+# More than any row has modes: all of them.
+_ALL_MODES = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """Nothing by default, or decoys, or a public subspace; both are refused.
+
+    decoys: J, inputs cloned besides the own one. return_modes: modes of the first layer's public
+    subspace. hidden_return_modes: of each further layer's, None for all modes.
+    """
+
+    decoys: int = 0
+    return_modes: int | None = None
+    hidden_return_modes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decoys <= MOST_DECOYS:
+            raise SettingError("decoys", self.decoys, f"0 to {MOST_DECOYS}")
+        for name in ("return_modes", "hidden_return_modes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingError(name, value, "1 or more, or none")
+        if self.return_modes is None and self.hidden_return_modes is not None:
+            raise SettingError("hidden_return_modes", self.hidden_return_modes, "with return_modes")
+        if self.return_modes is not None and self.decoys:
+            raise SettingError("decoys", self.decoys, "0 where a public subspace is returned")
+
+    def clones_of(self, layer: int) -> int:
+        """Return how many modes are cloned of each block of a layer that has so many."""
+        if self.return_modes is None:
+            return self.decoys + 1
+        if layer == 0:
+            return self.return_modes
+        return _ALL_MODES if self.hidden_return_modes is None else self.hidden_return_modes
+
+
+OPEN = Hiding()
+
+
+def reading_cap(decoys: int, classes: int, guess_error: float) -> float:
+    """Return the most labels, as a share, that any reader names of inputs hidden among decoys.
+
+    Input and decoys are drawn alike, of J + 1 classes by the same public guess, so a reader can
+    only choose one of J + 1 at random. Its guess counts for more where two of them share a label in
+    truth, because the public guess was wrong of one of them. Of (J + 1) J ordered pairs each does
+    so with `guess_error`/(classes - 1), wrong guesses falling anywhere; each such pair adds one of
+    J + 1. Holds for classes that are equally frequent.
+    """
+    if not 0.0 <= guess_error <= 1.0:
+        raise SettingError("guess_error", guess_error, "0 to 1")
+    if not 0 <= decoys < classes:
+        raise SettingError("decoys", decoys, f"at most {classes - 1}, one per other class")
+    wrong = decoys * guess_error / (classes - 1) if decoys else 0.0
+    return min(1.0 / (decoys + 1) + wrong, 1.0)
