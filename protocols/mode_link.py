@@ -254,8 +254,11 @@ def _products(light: LayerLight, coefficients: Floats) -> Floats:
     """Return the products (images, [K,] rows * blocks) of each block of each row with each mode."""
     blocks = light.blocks
     if blocks.count == 1:
+        products = np.empty((*coefficients.shape[:-1], light.rows), np.float32)
         flat = coefficients.reshape(-1, coefficients.shape[-1])
-        return (flat @ light.quadratures.T).reshape(*coefficients.shape[:-1], -1)
+        # All images and modes in one product: many small ones would take longer.
+        np.matmul(flat, light.quadratures.T, out=products.reshape(len(flat), -1))
+        return products
     products = np.empty((*coefficients.shape[:-1], light.rows * blocks.count), np.float32)
     for block, columns in enumerate(blocks.slices(2)):
         part = coefficients[..., columns] @ light.quadratures[:, columns].T

@@ -66,8 +66,8 @@ def leakage_of(
     collects of each block, hence n_sp g K B/n to each of n modes in B blocks; the leakage is
     concave in the noise, so that of the mean noise is no less than the mean over modes and blocks.
     The same noise shows the server the data. It is counted undimmed by the way back, which is more
-    than the server sees of it. `transmittance` is that of the round trip without the client's `rotation`,
-    `technical_noise` the link's own in SNU at the server.
+    than the server sees of it. `transmittance` is that of the round trip without the client's
+    `rotation`, `technical_noise` the link's own in SNU at the server.
     """
     require("gain", gain, 1.0 < gain <= MOST_GAIN, GAIN_RANGE)
     require("emission_factor", emission_factor, 1.0 <= emission_factor < math.inf, "1 or more")
