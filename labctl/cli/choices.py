@@ -29,16 +29,19 @@ def images_of(data: str | Path | None, count: int | None) -> LabelledImages:
 def pictures_besides(data: str | Path | None, count: int, source: str | None) -> LabelledImages:
     """Return pictures for decoys or a public subspace beside the first `count` of `data`.
 
-    source: a folder or a task's name (its pictures to classify), None for those of `data` that are
-    not sent. Where more than half of these are sent, all of them serve: a decoy is never the input
-    itself, for it is of another class, but may be that of another query.
+    source: a folder or a task's name (its pictures to classify); None for those of `data` that are
+    not sent. They have to be like those that are: halves of the shipped set have other writers, so
+    runs of up to a quarter of a set get the second quarter. Longer ones get the half, or all of it,
+    that they are from: there a decoy may be the input of another query, never of its own.
     """
     available = part_to_classify(data if source is None else source)
-    sent = count if source is None else 0
-    if sent > len(available.labels) // 2:
-        sent = 0
-    half = len(available.labels) // 2 if sent else 0
-    return LabelledImages(available.images[half:], available.labels[half:])
+    total = len(available.labels)
+    half = total // 2
+    if source is not None or count > half:
+        part = slice(0, total)
+    else:
+        part = slice(half // 2 if count <= half // 2 else 0, half)
+    return LabelledImages(available.images[part], available.labels[part])
 
 
 def dataset_of(data: str | Path | None, scale: float | None) -> Dataset:

@@ -36,8 +36,10 @@ def decoy_key_of_seed(seed: int) -> bytes:
 class Decoys:
     """A client's J decoys for every input.
 
-    store: pictures (T, N) of any scale with labels, the client's own; none may be dark. key: the
-    client's secret, 16 bytes or more. Raises DatasetError where the store lacks classes.
+    store: pictures (T, N) of any scale with labels, the client's own; none may be dark. Every other
+    one serves as a decoy; the rest teach the guess, which may be known to everybody, and which has
+    to meet decoys as it meets the input: for the first time. key: the client's secret, 16 bytes or
+    more. Raises DatasetError where the store lacks classes.
     """
 
     def __init__(self, store: LabelledImages, decoys: int, key: bytes) -> None:
@@ -46,11 +48,12 @@ class Decoys:
         if not store.images.any(axis=1).all():
             raise DatasetError("a decoy is dark: all pictures of the store must show something")
         self.decoys = decoys
-        self._store, self._key = store.images, key
-        self._guess = PublicGuess(store.images, store.labels)
-        guessed = self._guess.guessed
-        self.guess_error = float(np.mean(guessed != store.labels))
-        self._classes = self._guess.classes
+        self.store = LabelledImages(store.images[1::2], store.labels[1::2])
+        self.guess = PublicGuess(store.images[0::2], store.labels[0::2])
+        self._key = key
+        guessed = self.guess.of(self.store.images)
+        self.guess_error = float(np.mean(guessed != self.store.labels))
+        self._classes = self.guess.classes
         self._places = [np.flatnonzero(guessed == one) for one in self._classes]
         if not 1 <= decoys < len(self._classes):
             raise SettingError("decoys", decoys, f"1 to {len(self._classes) - 1}, one per class")
@@ -64,7 +67,7 @@ class Decoys:
 
     def chosen(self, images: Floats) -> npt.NDArray[np.intp]:
         """Return the places (B, J) in the store of the decoys of images (B, N)."""
-        own = np.searchsorted(self._classes, self._guess.of(images))
+        own = np.searchsorted(self._classes, self.guess.of(images))
         classes = len(self._classes)
         drawn = np.empty((len(images), classes + self.decoys), np.uint64)
         size = _WORD_BYTES * drawn.shape[1]
@@ -83,11 +86,12 @@ class Decoys:
 
     def inputs(self, images: Floats) -> Floats:
         """Return images and their decoys, (B, J + 1, N)."""
-        if images.shape[1] != self._store.shape[1]:
+        if images.shape[1] != self.store.images.shape[1]:
             raise DatasetError(
-                f"decoys of {self._store.shape[1]} pixels: must have the input's {images.shape[1]}"
+                f"decoys of {self.store.images.shape[1]} pixels, inputs of {images.shape[1]}: "
+                "must be as many"
             )
-        return np.concatenate([images[:, None], self._store[self.chosen(images)]], axis=1)
+        return np.concatenate([images[:, None], self.store.images[self.chosen(images)]], axis=1)
 
     def collected(self, layer: int, inputs: Floats, blocks: Blocks) -> Collected:
         """Return modes that span the inputs (B, J + 1, 2n) and each one's shares."""

@@ -26,10 +26,7 @@ _FLOOR = 1e-6
 
 
 class PublicGuess:
-    """Learnt from pictures (T, N) of known label; raises DatasetError for too few of a class.
-
-    `guessed`: of the very pictures learnt from (T,), each guessed by the half that it is not in.
-    """
+    """Learnt from pictures (T, N) of known label; raises DatasetError for too few of a class."""
 
     def __init__(self, images: Floats, labels: Labels) -> None:
         self.classes, members = np.unique(labels, return_inverse=True)
@@ -45,17 +42,7 @@ class PublicGuess:
         centred = some - self._mean
         _, vectors = np.linalg.eigh((centred.T @ centred).astype(np.float64))
         self._axes = vectors[:, ::-1][:, :_COMPONENTS].astype(np.float32)
-        seen = self._seen(unit)
-        self._models = _gaussians(seen, members)
-        # Halves of every class, so that each knows all of them.
-        place = np.empty(len(members), np.intp)
-        for index in range(len(counts)):
-            here = members == index
-            place[here] = np.arange(counts[index])
-        self.guessed = np.empty_like(labels)
-        for half in (place % 2 == 0, place % 2 == 1):
-            found = _named(seen[half], _gaussians(seen[~half], members[~half]))
-            self.guessed[half] = self.classes[found]
+        self._models = _gaussians(self._seen(unit), members)
 
     def of(self, images: Floats) -> Labels:
         """Return the class (B,) guessed of each image (B, N), brightness aside."""
