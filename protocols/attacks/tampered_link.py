@@ -204,7 +204,9 @@ def _receive(path: Path, beam: Beam, coefficients: Floats) -> Floats:
     """
     receiver, blocks = path.receiver, beam.light.blocks
     if not path.modes_cloned:
-        return np.zeros((len(np.atleast_2d(coefficients)), beam.light.rows, blocks.count), np.float32)
+        return np.zeros(
+            (len(np.atleast_2d(coefficients)), beam.light.rows, blocks.count), np.float32
+        )
     honest = _directions(coefficients, blocks)
     modes = (
         honest

@@ -154,9 +154,9 @@ def test_the_cap_and_what_it_takes() -> None:
     assert reading_cap(0, 10, 0.05) == 1.0
     assert reading_cap(3, 10, 0.0) == 0.25
     assert reading_cap(9, 10, 0.04) == pytest.approx(0.14)
-    for wrong in ({"decoys": 10}, {"decoys": -1}, {"guess_error": 1.5}, {"guess_error": -0.1}):
+    for decoys, error in ((10, 0.0), (-1, 0.0), (3, 1.5), (3, -0.1)):
         with pytest.raises(SettingError):
-            reading_cap(**{"decoys": 3, "classes": 10, "guess_error": 0.0, **wrong})
+            reading_cap(decoys, 10, error)
 
 
 def test_what_cannot_hide_is_refused(store: LabelledImages) -> None:

@@ -16,11 +16,12 @@ Complexes = NDArray[np.complex64]
 def drawn(images: int, together: int, modes: int, seed: int = 0) -> Complexes:
     """Return inputs of pixels that are not negative, so that they overlap as pictures do."""
     pixels = np.random.default_rng(seed).random((images * together, 2 * modes), np.float32)
-    return unit_norm(pixels).view(np.complex64).reshape(images, together, modes)
+    fields: Complexes = unit_norm(pixels).view(np.complex64)
+    return fields.reshape(images, together, modes)
 
 
 def projectors(modes: Complexes) -> Complexes:
-    return np.einsum("ikm,ikn->imn", modes, modes.conj())
+    return np.asarray(np.einsum("ikm,ikn->imn", modes, modes.conj()), np.complex64)
 
 
 def test_the_modes_are_orthonormal_and_span_the_inputs() -> None:

@@ -211,8 +211,8 @@ def test_an_honest_client_that_hides_is_accepted(
     verdict = session.verdict()
     assert verdict.accepted, verdict.reason
     shapes = session.server.shapes
-    noise = sum(shape.rows * shape.loud_modes for shape in shapes)
-    noise /= sum(shape.rows * shape.modes for shape in shapes)
+    loud = sum(shape.rows * shape.loud_modes for shape in shapes)
+    noise = loud / sum(shape.rows * shape.modes for shape in shapes)
     assert verdict.excess_noise is not None
     assert verdict.excess_noise_standard_error is not None
     off = verdict.excess_noise - settings.receiver.returned_noise * noise
