@@ -22,7 +22,7 @@ from safetensors.numpy import save
 from labctl.errors import ModelError
 
 _FOLDER = Path(__file__).parent / "models"
-SHIPPED_NETWORKS = ("reference", "noise-aware", "few-rows", "many-rows", "deep")
+SHIPPED_NETWORKS = ("reference", "noise-aware", "few-rows", "many-rows", "deep", "stand-in")
 SUFFIXES = (".safetensors", ".npz")
 _FLOAT_NAMES = {"F16", "F32", "F64"}
 _DAMAGE = (

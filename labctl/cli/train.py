@@ -40,6 +40,7 @@ class Recipe(StrEnum):
     FEW_ROWS = "few-rows"
     MANY_ROWS = "many-rows"
     DEEP = "deep"
+    STAND_IN = "stand-in"
 
 
 def train(
