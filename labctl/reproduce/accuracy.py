@@ -161,9 +161,10 @@ def over_leakage(measured: Sequence[Measured]) -> Reproduction:
             "(a) Their data leakage (first version): the lines of their maps, logistic at √(μ/D), "
             "and those of their simulated values at F = 2μ/D. (b) The journal's data leakage with "
             f"the true M/n ({ROWS}/{MODES} for theirs): their simulated values and our networks. "
-            "The paper's points are at the bits per weight symbol that it claims, and at half of "
-            "it, as a symbol of its scripts is a mode of two weights; filled points are ours at "
-            "the journal's accuracy and data leakage."
+            "The abstract's point is at the bits per weight symbol that it claims, and at half of "
+            "it, as a symbol of the first scripts is a mode of two weights; the journal's scripts "
+            "count per real weight; filled points are ours at the journal's accuracy and data "
+            "leakage."
         ),
         footnote=_plane_footnote(measured),
         panels=(
@@ -312,11 +313,12 @@ def _their_settings() -> list[Series]:
 
 def _claimed(journal: int) -> Series:
     claim, where = ((authors.ABSTRACT, "abstract"), (authors.JOURNAL, "journal"))[journal]
+    weights = (claim.weights_bits,) if journal else (claim.weights_bits / 2.0, claim.weights_bits)
     return Series(
         f"paper, {where}: {100.0 * claim.accuracy:g} %",
         Origin.THEIRS,
-        (claim.weights_bits / 2.0, claim.weights_bits),
-        (claim.data_bits, claim.data_bits),
+        weights,
+        (claim.data_bits,) * len(weights),
         points=True,
         variant=2,
     )
@@ -348,7 +350,7 @@ def _plane_footnote(measured: Sequence[Measured]) -> str:
     ours = "".join(f", {name} {bits:.4f}" for name, bits in _reached(measured))
     return (
         f"At {100.0 * claim.accuracy:g} % and {claim.data_bits:g} bit per data symbol (journal "
-        f"form) the paper claims {claim.weights_bits:g} bit per weight symbol; per real weight "
+        f"form) the paper claims {claim.weights_bits:g} bit per real weight; "
         f"their simulated values give {theirs:.4f}{ours}. Lossless, no technical noise."
     )
 
@@ -362,7 +364,7 @@ def _plane_differences(measured: Sequence[Measured]) -> tuple[Difference, ...]:
     unit = "bit per real weight"
     return (
         Difference("lines of the maps instead of the simulated values", where, maps, theirs, unit),
-        Difference("claimed, per symbol", where, claim.weights_bits, theirs, unit),
+        Difference("claimed, and their simulated values", where, claim.weights_bits, theirs, unit),
         *(
             Difference(f"claimed, and the network {name}", where, claim.weights_bits, bits, unit)
             for name, bits in _reached(measured)

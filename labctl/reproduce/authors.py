@@ -3,8 +3,10 @@
 Sulimany, Vadlamani, Hamerly, Iyengar, Englund, arXiv:2408.05629; Phys. Rev. X 15, 041056 (2025).
 "Scripts" are their analysis scripts, github.com/kfirsuli/Quantum-secure-multiparty-deep-learning:
 Fitting_sigmoid.m and the notebook (accuracy against F), Maps.m (accuracy over leakage),
-neurons_and_loss.m (layer width, loss), Leak.m and CCRB1.m (the bounds). Facts are taken from them,
-no line of theirs is here.
+neurons_and_loss.m (layer width, loss and, in the journal's, technical noise), Leak.m and CCRB1.m
+(the bounds). The "first" scripts are those of the first version (commit c9920f1), the "journal's"
+the later ones (commit b898d8a): they halve the bound, which is per mode, and have technical noise.
+Facts are taken from them, no line of theirs is here.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ Reals = npt.NDArray[np.float64]
 INPUTS, MODES, ROWS = 784, 392, 784
 LOSS_INPUTS, LOSS_GAIN, LOSS_PHOTONS = 748, 1.2, 2.0
 JOURNAL_ROWS = 794
+# The journal's width, loss and noise figures: light of mu = 6/eta, times 1 + the noise; 784 rows
+# held whatever the width, over N neurons instead of N/2 modes.
+JOURNAL_GAIN, JOURNAL_PHOTONS = 1.3, 6.0
+JOURNAL_NOISES_SNU, JOURNAL_LOSSES_DB, REALISTIC_NOISE_SNU = (0.0, 0.2), (0.0, 3.0), 0.02
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ def map_photons(accuracy: float, gain: float) -> float:
 
 
 def weights_bits_with_loss(loss_db: float) -> float:
-    """Return bits per real weight as neurons_and_loss.m computes them.
+    """Return bits per real weight as the first scripts' neurons_and_loss.m computes them.
 
     The bound is given sqrt(eta) for the channel's transmittance eta; light of mu = 2/eta makes up
     for the loss; G = 1.2, and n = 748/2 modes. Their figure shows twice this, bits per mode.
@@ -158,6 +164,30 @@ def weights_bits_with_loss(loss_db: float) -> float:
     noise = added_noise(LOSS_GAIN) / (LOSS_INPUTS // 2)
     bits = holevo_bits_per_mode(LOSS_PHOTONS / eta, math.sqrt(eta), noise)
     return bits / WEIGHTS_PER_MODE
+
+
+def journal_weights_bits(
+    loss_db: float, technical_noise: float = 0.0, inputs: int = LOSS_INPUTS, *, power: float = 0.5
+) -> float:
+    """Return bits per real weight as the journal's neurons_and_loss.m computes them.
+
+    The bound is given eta^power for the channel's transmittance eta, power being 1/2 in the script;
+    light of mu = 6 (1 + noise)/eta, G = 1.3, n = 748/2 modes. All technical noise, in SNU, counts
+    as the client's. The script halves the bound: a mode carries two weights.
+    """
+    eta = db_to_ratio(-loss_db)
+    photons = JOURNAL_PHOTONS * (1.0 + technical_noise) / eta
+    noise = added_noise(JOURNAL_GAIN) / (inputs // 2) + technical_noise
+    return holevo_bits_per_mode(photons, eta**power, noise) / WEIGHTS_PER_MODE
+
+
+def journal_data_bits(neurons: float) -> float:
+    """Return bits per data symbol as the journal's neurons_and_loss.m computes them.
+
+    Its form of the bound, with 784 rows over the neurons of the layer for M/n.
+    """
+    noise = added_noise(JOURNAL_GAIN)
+    return 0.5 * math.log2(1.0 + INPUTS / neurons * noise**2 / (1.0 + noise))
 
 
 def entropy_of_eigenvalues(setting: Setting) -> float:

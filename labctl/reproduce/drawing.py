@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from labctl.reproduce.figure import Axis, Origin, Panel, Reproduction, Series
+from labctl.reproduce.figure import Axis, ColourMap, Origin, Panel, Reproduction, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,6 +91,8 @@ def _metadata(reproduction: Reproduction, kind: str) -> dict[str, Any]:
 
 def _draw_panel(axes: Axes, panel: Panel, letter: str) -> None:
     axes.set_title(f"({letter}) {panel.title}", loc="left")
+    if panel.colours is not None:
+        _draw_colours(axes, panel.colours)
     for series in panel.series:
         _draw_series(axes, series)
     _set_axis(axes, panel.x, "x")
@@ -109,12 +111,35 @@ def _draw_panel(axes: Axes, panel: Panel, letter: str) -> None:
             fontsize=8,
             color="0.3",
         )
+    for row in panel.rows:
+        axes.axhline(row.x, color="black", linewidth=0.9, linestyle=(0, (5, 2)))
+        axes.annotate(
+            row.text,
+            (row.height, row.x),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 2),
+            textcoords="offset points",
+            fontsize=8,
+        )
     axes.grid(visible=True, which="major", alpha=0.3, linewidth=0.5)
     _draw_legend(axes, panel.legend)
 
 
+def _draw_colours(axes: Axes, colours: ColourMap) -> None:
+    # Cividis keeps its order of brightness without colour, and for the colour-blind.
+    shown = axes.pcolormesh(
+        colours.x, colours.y, colours.values, cmap="cividis", shading="gouraud", rasterized=True
+    )
+    lines = axes.contour(
+        colours.x, colours.y, colours.values, levels=colours.levels, colors="white", linewidths=0.8
+    )
+    axes.clabel(lines, fmt="%g", fontsize=8)
+    bar = axes.figure.colorbar(shown, ax=axes, pad=0.02)
+    bar.set_label(colours.label)
+
+
 def _draw_legend(axes: Axes, where: str) -> None:
-    if where == "none":
+    if where == "none" or not axes.get_legend_handles_labels()[0]:
         return
     above = where == "above"
     corner: Any = "lower left" if above else where

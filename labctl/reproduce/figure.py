@@ -36,7 +36,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Mark:
-    """A value on the horizontal axis that is worth a thin line, and what it is.
+    """A value on an axis that is worth a thin line, and what it is.
 
     The text begins at `height`, a share of the axis.
     """
@@ -56,8 +56,23 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class ColourMap:
+    """Values over a grid: `values[i][j]` at `x[j]`, `y[i]`; lines of equal value at `levels`."""
+
+    label: str
+    origin: Origin
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+    levels: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Panel:
-    """One pair of axes; `legend` is a corner of them, "above" them, or "none"."""
+    """One pair of axes; `legend` is a corner of them, "above" them, or "none".
+
+    `colours`: a map behind the series. `rows`: thin lines across, as `marks` are upwards.
+    """
 
     title: str
     x: Axis
@@ -65,6 +80,8 @@ class Panel:
     series: tuple[Series, ...]
     marks: tuple[Mark, ...] = ()
     legend: str = "above"
+    colours: ColourMap | None = None
+    rows: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True)

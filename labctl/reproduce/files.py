@@ -6,14 +6,14 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from labctl.errors import UsageError
 from labctl.reproduce.drawing import draw
-from labctl.reproduce.figure import Difference, Reproduction
+from labctl.reproduce.figure import ColourMap, Difference, Reproduction
 
 PREFIX = "reproduction"
 SOURCES = (
@@ -70,6 +70,8 @@ def _as_csv(reproduction: Reproduction) -> str:
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow(_CSV_HEADER)
     for panel in reproduction.panels:
+        if panel.colours is not None:
+            writer.writerows(_of_map(panel.title, panel.colours))
         family = ""
         for series in panel.series:
             family = series.label or family
@@ -78,6 +80,13 @@ def _as_csv(reproduction: Reproduction) -> str:
                 row = (panel.title, family, str(series.origin), series.tag, x, y, error)
                 writer.writerow(row)
     return written.getvalue()
+
+
+def _of_map(title: str, colours: ColourMap) -> Iterator[tuple[str | float, ...]]:
+    """Yield one row per value of a map, its place on the vertical axis under "level"."""
+    for level, row in zip(colours.y, colours.values, strict=True):
+        for x, value in zip(colours.x, row, strict=True):
+            yield (title, colours.label, str(colours.origin), level, x, value, "")
 
 
 def section(reproduction: Reproduction) -> str:
@@ -129,9 +138,10 @@ def page(reproductions: Sequence[Reproduction], provenance: Mapping[str, Any]) -
 
 
 _INTRODUCTION = """\
-Weights' leakage is per real weight throughout; the paper's "weight symbol" is a mode, which
-carries two. In the tables, "published way" is the paper's number or formula as its scripts evaluate
-it, "here" the same with that one thing put right, or what this package finds. Each row changes one
-thing unless it says otherwise. Widths, loss and noise are closed forms; accuracies are measured at
-mode level, and change with the networks: the command at the end writes all of this again.
+Weights' leakage is per real weight throughout. The scripts of the paper's first version count per
+mode, which carries two; the journal's scripts halve it. In the tables, "published way" is the
+paper's number or formula as its scripts evaluate it, "here" the same with that one thing put right,
+or what this package finds. Each row changes one thing unless it says otherwise. Widths, loss and
+noise are closed forms; accuracies are measured at mode level, and change with the networks: the
+command at the end writes all of this again.
 """

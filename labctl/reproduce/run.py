@@ -13,7 +13,7 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError, UsageError
 from labctl.protocols.planner.accuracy_curve import digest_of
-from labctl.reproduce import accuracy, leakage
+from labctl.reproduce import accuracy, leakage, noise
 from labctl.reproduce.drawing import FORMATS
 from labctl.reproduce.figure import Reproduction
 from labctl.reproduce.files import PREFIX, page, write_figure, write_whole
@@ -27,7 +27,7 @@ _MEASURED: dict[str, Callable[[Sequence[Measured]], Reproduction]] = {
 _CLOSED_FORMS: dict[str, Callable[[], Reproduction]] = {
     "width": leakage.against_width,
     "loss": leakage.against_loss,
-    "technical-noise": leakage.against_noise,
+    "technical-noise": noise.against_noise,
 }
 FIGURES = (*_MEASURED, *_CLOSED_FORMS)
 _PACKAGES = ("numpy", "scipy", "matplotlib")

@@ -111,6 +111,27 @@ def test_their_loss_figure_gives_the_bound_the_root_of_the_transmittance(loss_db
     assert authors.weights_bits_with_loss(loss_db) == pytest.approx(bits / 2.0, rel=1e-6)
 
 
+@pytest.mark.parametrize("loss_db", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.2])
+def test_the_journals_bound_halves_the_bits_of_a_mode(loss_db: float, noise: float) -> None:
+    eta, added = 10.0 ** (-loss_db / 10.0), (2.0 - 2.0 / 1.3) / 374.0 + noise
+    photons = 6.0 * (1.0 + noise) / eta
+    for power in (0.5, 1.0):
+        large, small, left = symplectic_eigenvalues(photons, eta**power, added)
+        bits = sum(map(thermal_entropy_bits, (large, small))) - thermal_entropy_bits(left)
+        found = authors.journal_weights_bits(loss_db, noise, power=power)
+        assert found == pytest.approx(bits / 2.0, rel=1e-6)
+
+
+def test_the_journals_data_leakage_divides_784_rows_by_the_neurons() -> None:
+    # 4 (G - 1)^2/(G (3 G - 2)) = g^2/(1 + g) at G = 1.3.
+    information = 4.0 * 0.3**2 / (1.3 * 1.9)
+    assert authors.journal_data_bits(784) == pytest.approx(0.5 * math.log2(1.0 + information))
+    assert authors.journal_data_bits(1568) == pytest.approx(
+        0.5 * math.log2(1.0 + information / 2.0)
+    )
+
+
 def test_entropy_at_the_eigenvalues_counts_photons_that_are_not_there() -> None:
     values = symplectic_eigenvalues(4.0, 1.0, 1.0 / 392.0)
     # The entropy of nu photons is h(2 nu + 1).

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from labctl.errors import SettingError
 from labctl.protocols.leakage import data_bits_journal
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
-from labctl.reproduce import leakage
-from labctl.reproduce.authors import BRIGHT, DIM
+from labctl.reproduce import leakage, noise
 from labctl.reproduce.figure import Origin, Reproduction, Series
 from labctl.reproduce.files import section
 from labctl.reproduce.ours import gain_of_data_bits, leakage_at, operating_settings
@@ -45,17 +44,23 @@ def test_width_differences_are_the_known_answers() -> None:
     figure = leakage.against_width()
     assert difference(figure, "per mode, called") == pytest.approx((0.0874, 0.0437), abs=5e-5)
     assert difference(figure, "entropy of") == pytest.approx((2.0202, 0.0874), abs=5e-5)
-    assert difference(figure, "first version") == pytest.approx((0.00725, 0.5), abs=5e-6)
-    # M/n = 1 with g = 1: log2(3/2)/2.
-    assert difference(figure, "M/n = 1") == pytest.approx((0.5 * math.log2(1.5), 0.5))
+    assert difference(figure, "data: first version") == pytest.approx((0.00725, 0.5), abs=5e-6)
+    # M/n = 1 and 2 with g = 0.4615: g^2/(1 + g) = 0.1457.
+    assert difference(figure, "M/n = 784/N") == pytest.approx(
+        (0.5 * math.log2(1.1457), 0.5 * math.log2(1.2915)), abs=5e-5
+    )
     assert difference(figure, "M = 794") == pytest.approx((0.505, 0.5), abs=5e-4)
     assert difference(figure, "any receiver") == pytest.approx((0.5, 0.5 * math.log2(3.0)))
 
 
-def test_only_the_first_version_of_the_data_leakage_falls_with_the_width() -> None:
+def test_with_as_many_rows_as_neurons_the_data_leakage_does_not_fall_with_the_width() -> None:
     figure = leakage.against_width()
-    assert slope(series_of(figure, 1, "theirs, first version")) == pytest.approx(-1.0, abs=0.05)
-    for label in ("theirs, journal, M/n = 1", "journal, M/n = 2", "any receiver, M/n = 2"):
+    first = series_of(figure, 1, "theirs, first version, G = 2")
+    assert slope(first) == pytest.approx(-1.0, abs=0.05)
+    # The journal's scripts hold 784 rows: for wide layers I_x goes as 784/N.
+    held = series_of(figure, 1, "theirs, journal, G = 1.3, 784/N")
+    assert held.y[-1] / held.y[-2] == pytest.approx(held.x[-2] / held.x[-1], rel=0.01)
+    for label in ("journal, ours too, G = 1.3, M/n = 2", "any receiver, G = 1.3, M/n = 2"):
         assert np.ptp(series_of(figure, 1, label).y) == pytest.approx(0.0, abs=1e-12)
 
 
@@ -64,22 +69,52 @@ def test_weights_leak_nearly_in_inverse_proportion_to_the_width() -> None:
     for series in figure.panels[0].series:
         # n h(1 + eps) goes as log n: a little slower than 1/n.
         assert -1.0 < slope(series) < -0.75
-    theirs = series_of(figure, 0, "theirs, μ = 4, G = 2")
+    theirs = series_of(figure, 0, "theirs, first, μ = 4, G = 2")
     at_784 = np.interp(math.log(784), np.log(theirs.x), np.log(theirs.y))
     assert math.exp(float(at_784)) == pytest.approx(0.0437, rel=2e-3)
 
 
 def test_root_of_the_transmittance_makes_untrusted_loss_look_better() -> None:
     figure = leakage.against_loss()
-    theirs = np.array(series_of(figure, 0, "theirs, weights, √η for η").y)
-    untrusted = np.array(series_of(figure, 0, "weights, η, loss untrusted").y)
-    trusted = np.array(series_of(figure, 0, "weights, η, loss trusted").y)
+    theirs = np.array(series_of(figure, 0, "theirs, weights, journal").y)
+    untrusted = np.array(series_of(figure, 0, "journal, η for √η, loss untrusted").y)
+    trusted = np.array(series_of(figure, 0, "journal, η for √η, loss trusted").y)
     assert np.all(theirs[1:] < untrusted[1:])
     assert np.all(trusted[1:] < theirs[1:])
     # At no loss nothing is left to differ but their 748 neurons.
-    assert theirs[0] / untrusted[0] == pytest.approx(784 / 748, rel=0.01)
-    assert untrusted[0] == pytest.approx(trusted[0])
-    assert difference(figure, "√η in place", "3 dB") == pytest.approx((1.0815, 1.3764), abs=5e-5)
+    assert theirs[0] == pytest.approx(untrusted[0])
+    assert theirs[0] / trusted[0] == pytest.approx(784 / 748, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("version", "loss_db", "root", "eta"),
+    [
+        ("first", "3 dB", 1.0815, 1.3764),
+        ("journal", "1 dB", 0.9163, 1.2406),
+        ("journal", "3 dB", 1.7247, 2.0704),
+    ],
+)
+def test_loss_by_their_scripts_is_the_known_answer(
+    version: str, loss_db: str, root: float, eta: float
+) -> None:
+    found = difference(leakage.against_loss(), f"{version}: √η in place", loss_db)
+    assert found == pytest.approx((root, eta), abs=5e-5)
+
+
+def test_the_journals_panel_is_its_scripts_formula_over_loss_and_noise() -> None:
+    colours = noise.against_noise().panels[0].colours
+    assert colours is not None
+    assert (colours.x[0], colours.x[-1]) == (0.0, 3.0)
+    assert (colours.y[0], colours.y[-1]) == (0.0, 0.2)
+    values = np.array(colours.values)
+    assert np.all(np.diff(values, axis=0) > 0.0)
+    assert np.all(np.diff(values, axis=1) > 0.0)
+    assert values[0, 0] == pytest.approx(0.0339, abs=5e-5)
+    assert values[0, -1] == pytest.approx(1.7247, abs=5e-5)
+    assert values[-1, 0] == pytest.approx(1.1536, abs=5e-5)
+    assert values[-1, -1] == pytest.approx(2.1140, abs=5e-5)
+    assert colours.y[6] == pytest.approx(0.02)
+    assert values[6, 0] == pytest.approx(0.3142, abs=5e-5)
 
 
 def test_loss_trusted_or_not_at_our_operating_point() -> None:
@@ -103,7 +138,7 @@ def test_light_makes_up_for_the_loss_on_the_way_to_the_client(loss_db: float) ->
 
 
 def test_untrusted_noise_rises_and_trusted_noise_costs_nothing() -> None:
-    figure = leakage.against_noise()
+    figure = noise.against_noise()
     for panel in figure.panels:
         for series in panel.series:
             steps = np.diff(series.y)
@@ -111,8 +146,11 @@ def test_untrusted_noise_rises_and_trusted_noise_costs_nothing() -> None:
                 assert np.all(steps > 0.0), series.label
             else:
                 assert np.ptp(series.y) == pytest.approx(0.0, abs=1e-12), series.label
-    assert difference(figure, "0.02 SNU", DIM.label) == pytest.approx((0.0325, 0.31), abs=1e-3)
-    assert difference(figure, "0.02 SNU", BRIGHT.label)[0] == pytest.approx(0.0437, abs=5e-5)
+    # With 748 neurons as in the script; with 784 it is 0.3136.
+    assert difference(figure, "748 neurons") == pytest.approx((0.3142, 0.3136), abs=5e-5)
+    assert difference(figure, "light times") == pytest.approx((0.3136, 0.3090), abs=6e-5)
+    assert difference(figure, "untrusted, or trusted") == pytest.approx((0.3142, 0.0325), abs=5e-5)
+    assert difference(figure, "√η", "3 dB") == pytest.approx((1.7917, 2.1097), abs=6e-5)
 
 
 @settings(deadline=None)
@@ -130,7 +168,7 @@ def test_no_gain_leaks_so_much(bits: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "figure", [leakage.against_width, leakage.against_loss, leakage.against_noise]
+    "figure", [leakage.against_width, leakage.against_loss, noise.against_noise]
 )
 def test_every_figure_says_what_it_assumes_and_whose_its_series_are(
     figure: Callable[[], Reproduction],
@@ -150,7 +188,7 @@ def test_every_figure_says_what_it_assumes_and_whose_its_series_are(
 
 
 @pytest.mark.parametrize(
-    "figure", [leakage.against_width, leakage.against_loss, leakage.against_noise]
+    "figure", [leakage.against_width, leakage.against_loss, noise.against_noise]
 )
 def test_the_documentation_holds_what_the_closed_forms_say(
     figure: Callable[[], Reproduction],

@@ -15,7 +15,7 @@ import pytest
 from labctl.cli.reproduce import DEFAULT_MODELS
 from labctl.data.models import load_network
 from labctl.errors import UsageError
-from labctl.reproduce import leakage
+from labctl.reproduce import leakage, noise
 from labctl.reproduce.drawing import draw
 from labctl.reproduce.files import write_figure, write_whole
 
@@ -51,8 +51,21 @@ def test_table_and_record_hold_every_value_of_every_series(tmp_path: Path) -> No
     assert len(record["differences"]) == len(figure.differences)
 
 
+def test_table_holds_every_value_of_a_map(tmp_path: Path) -> None:
+    figure = noise.against_noise()
+    files = write_figure(figure, tmp_path, _PROVENANCE, ())
+    rows = list(csv.DictReader(io.StringIO(files[0].read_text(encoding="utf-8"))))
+    colours = figure.panels[0].colours
+    assert colours is not None
+    found = [row for row in rows if row["panel"] == figure.panels[0].title]
+    assert [float(row["y"]) for row in found] == [y for line in colours.values for y in line]
+    assert float(found[0]["level"]) == colours.y[0]
+    assert float(found[-1]["x"]) == colours.x[-1]
+    assert {row["origin"] for row in found} == {"theirs"}
+
+
 def test_picture_is_seven_inches_wide_and_the_same_every_time() -> None:
-    figure = leakage.against_noise()
+    figure = noise.against_noise()
     png = draw(figure, "png")
     assert png == draw(figure, "png")
     assert png.startswith(b"\x89PNG")

@@ -130,7 +130,9 @@ def test_accuracy_out_of_reach_has_no_line_and_no_point() -> None:
     assert "weak" not in figure.footnote
 
 
-def test_journal_claim_is_drawn_per_symbol_and_per_real_weight_of_a_mode() -> None:
+def test_a_claim_is_drawn_per_real_weight_and_the_first_versions_per_symbol_too() -> None:
     figure = accuracy.over_leakage([with_probit("plain", 0.5)])
     claim = figure.panels[1].series[-1]
-    assert (claim.x, claim.y) == ((0.05, 0.1), (0.1, 0.1))
+    assert (claim.x, claim.y) == ((0.1,), (0.1,))
+    abstract = figure.panels[0].series[-1]
+    assert (abstract.x, abstract.y) == ((0.05, 0.1), (0.01, 0.01))

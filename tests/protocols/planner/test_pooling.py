@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from labctl.protocols.leakage import Assumptions, Trust, weights_bits_per_mode
 from labctl.protocols.planner.pooling import Evidence, bound_after, pool_for, sent_before
 from labctl.protocols.receiver import IDEAL_HOMODYNE, Homodyne
 from labctl.protocols.settings import VerificationSettings
+from labctl.protocols.verification.doubts import Doubts, Source
 from labctl.protocols.verification.verdict import (
     Estimate,
     Expectation,
@@ -121,6 +123,38 @@ def test_clones_on_one_mode_ask_for_a_little_more_light(along: float, more: floa
     assert white is not None
     assert loud is not None
     assert 1.0 <= loud.images / white.images < more
+
+
+@pytest.mark.parametrize("loss", list(Trust))
+@pytest.mark.parametrize(("photons", "gain"), [(8.91, 1.0128), (0.57, 1.3)])
+def test_the_documentation_holds_what_doubtful_constants_cost(
+    loss: Trust, photons: float, gain: float
+) -> None:
+    """The shipped link's bound after 1,000 images, with exact constants and meters of 3 %."""
+    meter, readings = Source("launch meter", 0.03), Source("readings", 0.002, 47)
+    electronic = Source("electronic noise", 0.001)
+    own = (Source("records", 0.002, 11), electronic, readings)
+    doubts = Doubts(
+        light=(meter, readings),
+        unit=(Source("efficiency", 0.03), electronic),
+        share=own,
+        client_noise=(*own, meter, readings),
+    )
+    exact = Evidence(
+        Expectation(0.894, (2.0 - 2.0 / gain) / 392 * math.sqrt(0.894)),
+        photons,
+        0.0,
+        311_248,
+        Homodyne(0.83, 0.06),
+        Assumptions(loss, Trust.UNTRUSTED),
+        clones_per_image=794,
+        clones_along=0.11,
+    )
+    doubtful = replace(exact, expectation=replace(exact.expectation, doubts=doubts))
+    bits = [bound_after(one, 1000, SETTINGS).weights_bits_upper for one in (exact, doubtful)]
+    row = f"| {photons:g}, {gain:g} | {loss} | {bits[0]:.3f} | {bits[1]:.3f} |"
+    page = Path(__file__).parents[3] / "docs" / "calibration.md"
+    assert row in page.read_text(encoding="utf-8")
 
 
 def test_what_was_sent_before_the_proof() -> None:
