@@ -20,6 +20,7 @@ COMMANDS = {
     "blocks",
     "calibrate",
     "calibration",
+    "copies",
     "countermeasures",
     "demo",
     "false-alarms",
