@@ -180,9 +180,9 @@ def run(
 def _attacked(attack: Attack, network: Network, settings: SessionSettings, images: int) -> _Found:
     """Run the session with progress; images are the shipped test images."""
     given = _images_for(attack, network, images)
-    theory = (
-        DetectionTheory(attack, network, settings) if attack.party is not Party.SERVER else None
-    )
+    theory = None
+    if attack.party is not Party.SERVER and attack.mark(network, settings) is not None:
+        theory = DetectionTheory(attack, network, settings)
     mounted = attack.mount(network, settings)
     fed = mounted.inputs(given.images)
     session = Session(network, settings, mounted.link, server=mounted.server)
@@ -226,6 +226,8 @@ def learned_json(learned: Learned) -> dict[str, Any]:
             "label_success_error": learned.label_success_error,
             "weights_bits_network": learned.weights_bits_network,
             "copy_accuracy": learned.copy_accuracy,
+            "weights_wrong": learned.weights_wrong,
+            "weights_bits_discrete": learned.weights_bits_discrete,
         }
     )
 
@@ -303,6 +305,11 @@ def _show(found: _Found) -> None:
 
 
 def _learned_words(learned: Learned) -> str:
+    if learned.weights_wrong is not None:
+        return (
+            f"{learned.weights_wrong:.3g} of all {learned.samples} weights mistaken, "
+            f"{output.number(learned.weights_bits_discrete, 3)} bit each"
+        )
     if learned.weights_correlation is not None:
         return (
             f"correlation {learned.weights_correlation:.4f} with all {learned.samples} weights "
@@ -414,6 +421,8 @@ def _row(row: dict[str, Any], modes: int) -> list[str]:
 
 
 def _short(learned: dict[str, Any]) -> str:
+    if learned["weights_wrong"] is not None:
+        return f"weights, {learned['weights_wrong']:.3g} wrong"
     if learned["weights_correlation"] is not None:
         bits = output.number(learned["weights_bits_per_real"], 2)
         return f"weights ρ {learned['weights_correlation']:.3f}, {bits} bit"

@@ -58,6 +58,8 @@ class Row:
                 "weights_correlation": learned.weights_correlation,
                 "weights_bits_per_real": learned.weights_bits_per_real,
                 "weights_bits_network": learned.weights_bits_network,
+                "weights_bits_discrete": learned.weights_bits_discrete,
+                "weights_wrong": learned.weights_wrong,
                 "copy_accuracy": learned.copy_accuracy,
                 "printed": asdict(self.printed),
             }

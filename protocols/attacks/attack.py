@@ -54,8 +54,9 @@ class Learned:
     Correlations (Pearson) are between estimates and truth over `samples` weights or data symbols.
     `label_success`: share of `samples` images whose label was named. `weights_bits_network`: bits
     per real weight that the looks tell under the network's own Gaussian prior, each number counted
-    once (`information`). `copy_accuracy`: share of test images that the stolen network classifies
-    rightly, without noise.
+    once. `weights_wrong`: share of all weights taken for another level than theirs;
+    `weights_bits_discrete`: information between true and decided levels, in bits per weight.
+    `copy_accuracy`: share of test images that the stolen network classifies rightly, without noise.
     """
 
     samples: int
@@ -64,6 +65,8 @@ class Learned:
     label_success: float | None = None
     weights_bits_network: float | None = None
     copy_accuracy: float | None = None
+    weights_wrong: float | None = None
+    weights_bits_discrete: float | None = None
 
     @property
     def weights_bits_per_real(self) -> float | None:
@@ -155,7 +158,7 @@ class Attack(Protocol):
 class ChangingAttack(Attack, Protocol):
     """An attack whose pooled mark depends on how many queries there were."""
 
-    def mark_after(self, queries: int, network: Network, settings: SessionSettings) -> Mark:
+    def mark_after(self, queries: int, network: Network, settings: SessionSettings) -> Mark | None:
         """Return the mark pooled over the first queries of a session of so many."""
         ...
 

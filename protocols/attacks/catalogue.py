@@ -22,6 +22,7 @@ from labctl.protocols.attacks.heterodyne_resend import HeterodyneResend
 from labctl.protocols.attacks.hidden_tap import HiddenTap
 from labctl.protocols.attacks.intercept_resend import InterceptResend
 from labctl.protocols.attacks.label_reading import LabelReading
+from labctl.protocols.attacks.level_decision import LevelDecision
 from labctl.protocols.attacks.local_oscillator import LocalOscillator
 from labctl.protocols.attacks.more_modes import CloneMoreModes
 from labctl.protocols.attacks.outsider import Leg
@@ -158,6 +159,16 @@ _OVER_QUERIES = (
         "0 (honest) to 100; at 1 or more it clones nothing and has no result",
         1.0,
         AdaptiveTap,
+    ),
+    AttackKind(
+        "level-decision",
+        Party.CLIENT,
+        "reads modes of a network with few levels, decides, resends what it decided",
+        "share",
+        "of the modes",
+        _SHARE,
+        1.0,
+        LevelDecision,
     ),
 )
 

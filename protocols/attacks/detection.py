@@ -120,8 +120,9 @@ class DetectionTheory:
         """Return the mark pooled over so many images, of a session of that seed."""
         own = self.settings if seed is None else replace(self.settings, seed=seed)
         if isinstance(self.attack, ChangingAttack):
-            return self.attack.mark_after(images, self.network, own)
-        mark = self.attack.mark(self.network, own)
+            mark = self.attack.mark_after(images, self.network, own)
+        else:
+            mark = self.attack.mark(self.network, own)
         if mark is None:
             raise SettingError("attack", self.attack.name, "one that leaves a known mark")
         return mark

@@ -121,12 +121,26 @@ class Decision:
         return float(self.levels.shares @ self._missed.sum(axis=1))
 
     @property
-    def mean_square_error(self) -> float:
-        """Mean square of the decided value less the weight, in units of the weights' variance.
+    def slope(self) -> float:
+        """Mean product of decided value and weight: what light resent so keeps of its amplitude."""
+        return 0.5 * (self._decided_square + 1.0 - self.mean_square_error)
 
-        Resent at the level decided for, light carries 2 mu T times this as noise, in SNU, and the
-        part of it that depends on the weight shows as a slope.
+    @property
+    def residual(self) -> float:
+        """Mean square of what the decided value has beside slope times weight, weights' variance 1.
+
+        Resent light carries 2 mu T times this as noise, in SNU.
         """
+        return max(self._decided_square - self.slope**2, 0.0)
+
+    @property
+    def _decided_square(self) -> float:
+        squares = self.levels.values[self.chosen] ** 2
+        return float(self.levels.shares @ (self.probabilities @ squares))
+
+    @property
+    def mean_square_error(self) -> float:
+        """Mean square of the decided value less the weight, in units of the weights' variance."""
         away = self.levels.values[self.chosen] - self.levels.values[:, None]
         square = (self.probabilities * away**2).sum(axis=1)
         # A reading that lies off its level lies there by the spread in part: E(w - l | x) is that

@@ -65,7 +65,7 @@ class OwnLaser:
             strength = settings.mean_photons * path.leg
             slopes = [q * strength / (1.0 + q * strength) for q in range(1, queries + 1)]
             noise = sum(HETERODYNE_NOISE * r**2 / q for q, r in enumerate(slopes, 1)) / queries
-            return _of_these_modes(self.share, slopes, path, path.leg * noise)
+            return of_these_modes(self.share, slopes, path, path.leg * noise)
 
         return pooled_mark(network, settings, change)
 
@@ -94,7 +94,7 @@ class NothingReturned:
         """Return 1 - f in amplitude, and the unevenness between modes as noise."""
 
         def change(path: LayerPath) -> Change:
-            return _of_these_modes(self.share, [0.0], path, 0.0)
+            return of_these_modes(self.share, [0.0], path, 0.0)
 
         return pooled_mark(network, settings, change)
 
@@ -106,7 +106,7 @@ def _mounted(share: float, refill: Refill, settings: SessionSettings) -> WeightT
     return WeightThief.on(settings, path.with_notes(notebook), notebook)
 
 
-def _of_these_modes(share: float, slopes: list[float], path: LayerPath, noise: float) -> Change:
+def of_these_modes(share: float, slopes: list[float], path: LayerPath, noise: float) -> Change:
     """Return the change of a share of the modes that come back with these slopes in turn."""
     chosen = FixedModes(share, path.settings.seed).of(path.light())
     power = path.power_share(chosen)

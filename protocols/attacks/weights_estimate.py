@@ -208,7 +208,7 @@ class Notebook:
         )
         return Learned(
             size,
-            _pearson(np.concatenate(truth), estimate),
+            pearson(np.concatenate(truth), estimate),
             weights_bits_network=bits / size,
         )
 
@@ -240,7 +240,8 @@ def network_size(network: Network) -> int:
     return sum(weights.size for weights in network.layers)
 
 
-def _pearson(truth: Doubles, estimates: list[Doubles]) -> float:
+def pearson(truth: Doubles, estimates: list[Doubles]) -> float:
+    """Return the correlation of estimates, end to end, with the truth; 0 where either is flat."""
     estimate = np.concatenate(estimates)
     spread = float(np.std(truth)) * float(np.std(estimate))
     if spread == 0.0:

@@ -61,6 +61,7 @@ def test_clients_and_outsiders_are_all_there() -> None:
         "model-copy",
         "chosen-principal-inputs",
         "principal-modes",
+        "level-decision",
         "tap",
         "tap-return",
         "intercept-resend",

@@ -15,6 +15,7 @@ from labctl.protocols.attacks.chosen_inputs import ChosenInputs
 from labctl.protocols.attacks.heterodyne_resend import HeterodyneResend
 from labctl.protocols.attacks.hidden_tap import HiddenTap
 from labctl.protocols.attacks.intercept_resend import InterceptResend
+from labctl.protocols.attacks.level_decision import LevelDecision
 from labctl.protocols.attacks.local_oscillator import LocalOscillator
 from labctl.protocols.attacks.more_modes import CloneMoreModes
 from labctl.protocols.attacks.outsider import Leg
@@ -60,6 +61,7 @@ HONEST: tuple[Attack, ...] = (
     NothingReturned(0.0),
     ChosenInputs(0.0),
     LocalOscillator(0.0),
+    LevelDecision(0.0),
     QuantumMemory(0.0),
     AdaptiveTap(0.0),
     Tap(0.0),
