@@ -64,8 +64,9 @@ def _best(places: Doubles, counts: Doubles, noise: float, steps: Doubles) -> flo
     total = counts.sum()
 
     def score(step: float) -> float:
-        _, shares, likelihood = _mixture(places, counts, noise, step)
-        return likelihood - 0.5 * math.log(total) * np.count_nonzero(shares > 0.5 / total)
+        multiples, shares, likelihood = _mixture(places, counts, noise, step)
+        each = 0.5 * math.log(total) + math.log(len(multiples))
+        return likelihood - each * float(np.count_nonzero(shares > 0.5 / total))
 
     return max(map(float, steps), key=score)
 

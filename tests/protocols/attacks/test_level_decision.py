@@ -60,9 +60,9 @@ def test_in_bright_light_every_weight_is_read_and_nothing_shows() -> None:
     assert outcome.learned.weights_wrong <= 2e-4
     entropy = Levels.of(NETWORK.layers[0]).entropy_bits
     assert outcome.learned.weights_bits_discrete == pytest.approx(entropy, rel=0.03)
-    # Far above what any Gaussian prior allows at the honest noise, and yet accepted.
+    # Above what any Gaussian prior allows at the honest noise, and yet accepted.
     honest = 0.5 * prior_free_bits_per_mode(21.0, 1.0, (2 - 2 / 1.0048) / 40.0)
-    assert outcome.learned.weights_bits_discrete > 5.0 * honest
+    assert outcome.learned.weights_bits_discrete > honest
     verdict = outcome.verification
     assert verdict.accepted, verdict.reason
     assert verdict.excess_noise is not None
@@ -74,12 +74,12 @@ def test_in_bright_light_every_weight_is_read_and_nothing_shows() -> None:
 def test_where_decisions_err_the_mark_is_what_the_verdict_finds(
     photons: float, share: float
 ) -> None:
-    """30 queries of 9,000 modes, seed 2, five standard errors and 3 % for levels not yet known."""
+    """12 queries of 9,000 modes, seed 2, five standard errors and 3 % for levels not yet known."""
     settings = replace(SETTINGS, mean_photons=photons)
     attack = LevelDecision(share)
-    mark = attack.mark_after(30, NETWORK, settings)
+    mark = attack.mark_after(12, NETWORK, settings)
     assert mark is not None
-    verdict = carry_out(attack, NETWORK, settings, IMAGES).verification
+    verdict = carry_out(attack, NETWORK, settings, some(12)).verification
     assert verdict.excess_noise is not None
     assert verdict.excess_noise_expected is not None
     assert verdict.excess_noise_standard_error is not None
