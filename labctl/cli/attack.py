@@ -20,6 +20,7 @@ from labctl.inference import finite, verification_json
 from labctl.protocols.attacks.attack import Attack, Learned, Mark, Outcome, Party
 from labctl.protocols.attacks.catalogue import ATTACKS, attack_of
 from labctl.protocols.attacks.detection import DetectionTheory, honesty_of
+from labctl.protocols.attacks.quantum_memory import QuantumMemory
 from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import ReceiverKind
 from labctl.protocols.session import Session
@@ -36,7 +37,7 @@ _POWER = 0.99
 _ALARMS = (1e-3, 1e-6)
 _READS_LABELS = ("label-reading", "squeezed-probes")
 _ATTACKER = {
-    Party.CLIENT: "client: linear optics, homodyne and heterodyne; no quantum memory",
+    Party.CLIENT: "client: linear optics, homodyne and heterodyne",
     Party.OUTSIDER: "outsider: linear optics, heterodyne; neither weights nor inputs known",
     Party.SERVER: "server: its own receiver, and public images of known label; the verdict is its "
     "own and says nothing about itself",
@@ -242,8 +243,10 @@ def _mark_json(mark: Mark | None) -> dict[str, float] | None:
 
 
 def _assumptions(attack: Attack, settings: SessionSettings) -> list[str]:
+    ideal = "; an ideal quantum memory for all modes of a session"
+    memory = ideal if isinstance(attack, QuantumMemory) else "; no quantum memory"
     return [
-        _ATTACKER[attack.party],
+        _ATTACKER[attack.party] + (memory if attack.party is Party.CLIENT else ""),
         "bits per weight that count weights as independent count the same number often where they "
         "are not; those under the network's own Gaussian prior count each once, and are those to "
         "set beside a bound",
