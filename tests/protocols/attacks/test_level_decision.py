@@ -62,6 +62,7 @@ def test_in_bright_light_every_weight_is_read_and_nothing_shows() -> None:
     assert outcome.learned.weights_bits_discrete == pytest.approx(entropy, rel=0.03)
     # Above what any Gaussian prior allows at the honest noise, and yet accepted.
     honest = 0.5 * prior_free_bits_per_mode(21.0, 1.0, (2 - 2 / 1.0048) / 40.0)
+    assert outcome.learned.weights_bits_discrete is not None
     assert outcome.learned.weights_bits_discrete > honest
     verdict = outcome.verification
     assert verdict.accepted, verdict.reason
