@@ -29,6 +29,7 @@ from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.hiding.public_return import PublicReturn
 from labctl.protocols.leakage import Assumptions, Leakage
+from labctl.protocols.leakage.cumulative import Channel, Cumulative, cumulative, unseen
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
 from labctl.protocols.mode_link import ModeLink
@@ -150,7 +151,8 @@ class Report:
     parameters finds on the same images, on average. `parameters`: mu, G, T and excess noise with
     their uncertainty. All None for a mode-level link. `weights_under_trust`: what the returned
     light says of the weights under each assumption. `ledger`: what the run was charged and what
-    stands on its account, None without a ledger. `stopped`: why it ended before the last image.
+    stands on its account, None without a ledger. `cumulative`: what all queries of the run told of
+    the weights together. `stopped`: why it ended before the last image.
     `probation`: worthless queries asked for and sent, None where there were none to be.
     `label_cap`: with decoys, the most labels that any reader of the returned light names.
     """
@@ -173,6 +175,7 @@ class Report:
     stopped: str | None = None
     probation: Mapping[str, Any] | None = None
     label_cap: float | None = None
+    cumulative: Cumulative | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values for JSON; what is not finite becomes null."""
@@ -201,6 +204,9 @@ class Report:
                 "disguise": asdict(self.settings.disguise),
                 "seed": self.settings.seed,
                 "leakage": leakage_json(self.leakage, queries=self.images),
+                "cumulative": None
+                if self.cumulative is None
+                else finite(self.cumulative.as_json()),
                 "verification": verification_json(self.verification),
                 "weights_under_trust": [trust_json(each) for each in self.weights_under_trust],
                 "parameters": None
@@ -305,7 +311,9 @@ def run_inference(
             under_trust = under_every_trust(run.settings, verification)
             parameters = run.parameters()
             writer.set_verification(verification_json(verification))
-            writer.set_leakage(leakage_json(leakage, queries=done.images))
+            together = cumulative_of(run.session, run.settings, verification, done.images)
+            written = leakage_json(leakage, queries=done.images)
+            writer.set_leakage({**written, "cumulative": finite(together.as_json())})
             if done.stopped is not None:
                 writer.finish("aborted", done.stopped)
     return Report(
@@ -327,6 +335,32 @@ def run_inference(
         stopped=done.stopped,
         probation=_probation_json(request, run),
         label_cap=run.collection.cap if isinstance(run.collection, Decoys) else None,
+        cumulative=together,
+    )
+
+
+def cumulative_of(
+    session: Session, settings: SessionSettings, verification: VerificationReport, queries: int
+) -> Cumulative:
+    """Return what all queries of a run told of the weights, by the evidence that the run kept."""
+    found = verification.collective
+    upper, lower = verification.excess_noise_upper, verification.transmittance_lower
+    if found is None or upper is None or lower is None:
+        return unseen(queries, settings.mean_photons)
+    at_bound = Channel(
+        transmittance=lower,
+        technical_noise=settings.technical_noise,
+        assumptions=settings.assumptions,
+        client_transmittance=session.expectation().client_transmittance,
+    )
+    return cumulative(
+        replace(at_bound, transmittance=verification.transmittance or 0.0),
+        queries=queries,
+        mean_photons=settings.mean_photons,
+        excess_noise=upper,
+        collective_noise=max(found.estimate, 0.0),
+        collective_noise_upper=found.upper,
+        confident=at_bound,
     )
 
 
@@ -621,10 +655,15 @@ def _books(request: Request, run: _Run, path: Path) -> RunLedger | None:
         settings=_booked_settings(request, settings),
         run_file=str(path),
         worst_case=wanted.worst_case,
+        carriers=max(part.carriers for part in run.session.server.evidence),
+        technical_noise=settings.technical_noise,
+        client_transmittance=run.session.expectation().client_transmittance,
+        failure_probability=settings.verification.failure_probability,
     )
     books = RunLedger(Ledgers.in_folder(wanted.folder, wanted.client), facts)
     if wanted.budget_bits is not None:
         books.allow(wanted.budget_bits)
+    run.session.history = books.history()
     return books
 
 
@@ -660,7 +699,9 @@ def _batches(request: Request, run: _Run, books: RunLedger | None) -> Iterator[B
         part = images[first : first + count]
         with books.sending(part) as sent:
             batches = list(run.session.run(part, batch_images=count))
-            sent.book(run.session.verdict(run.expectation()))
+            honest = run.expectation()
+            verdict = run.session.verdict(honest)
+            sent.book(verdict, run.session.record(honest), run.session.server.own_evidence)
         for batch in batches:
             yield replace(batch, first_image=first + batch.first_image)
         first += count
@@ -686,7 +727,9 @@ def _served(
         else:
             with books.sending(inputs) as sent:
                 yield
-                sent.book(run.session.verdict(run.expectation()))
+                honest = run.expectation()
+                verdict = run.session.verdict(honest)
+                sent.book(verdict, run.session.record(honest), run.session.server.own_evidence)
 
     rounds = run_on_probation(
         run.session,

@@ -108,3 +108,8 @@ class Server:
     def evidence_shapes(self) -> tuple[LayerShape, ...]:
         """The layers that `evidence` is of."""
         return self.shapes
+
+    @property
+    def own_evidence(self) -> tuple[LayerEvidence, ...]:
+        """What returned of the network's own layers; see `evidence`."""
+        return self.evidence

@@ -25,6 +25,7 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.server import Reordered, Server
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.client_guard import ClientGuard
+from labctl.protocols.verification.collective_record import CollectiveRecord, record_of
 from labctl.protocols.verification.verdict import (
     Estimate,
     Expectation,
@@ -53,6 +54,8 @@ class Session:
     images itself. Results come batch by batch, so memory does not grow with the images. `server`
     takes the place of an honest one. `guard`: the client's, which refuses light that is too bright.
     `collection`: which modes the client collects, where it hides its input (`settings.hiding`).
+    `history`, which may be set before a verdict: sums by weight of what the client was sent of the
+    network in other sessions.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Session:
         self._sizes = network.sizes
         self.server = server or honest_server(network, settings)
         self._calibration: ReceiverCalibration | None = None
+        self.history: CollectiveRecord | None = None
 
     def calibrate(self) -> ReceiverCalibration | None:
         """Calibrate the verifier once, if the returned light is looked at at all."""
@@ -183,6 +187,23 @@ class Session:
             technical_noise=settings.technical_noise,
             assumptions=settings.assumptions,
             monitor=self._monitored,
+            history=self._own_history(),
+        )
+
+    def _own_history(self) -> CollectiveRecord | None:
+        """Return the history, None where another network's light is looked at beside."""
+        own = self.server.own_evidence is self.server.evidence
+        return self.history if own else None
+
+    def record(self, expectation: Expectation | None = None) -> CollectiveRecord:
+        """Return the sums by weight of the network's light returned so far; see `verdict`."""
+        if self._calibration is None:
+            return CollectiveRecord()
+        return record_of(
+            self.server.own_evidence,
+            self._calibration,
+            expectation or self.expectation(),
+            self._settings.mean_photons,
         )
 
     def estimate(self) -> Estimate | None:

@@ -27,6 +27,7 @@ from labctl.inference import (
 from labctl.protocols.countermeasures.disguise import Disguise
 from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.leakage import Trust
+from labctl.protocols.leakage.cumulative import IN_WORDS
 from labctl.protocols.ledger.accounts import checked_client
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.probation.schedule import Probation
@@ -318,8 +319,7 @@ def show(report: Report) -> None:
             f"real weight, from {verdict['samples']} returned samples "
             f"(failure probability {verdict['failure_probability']:g})",
             **_under_trust(report),
-            "weights, all queries": f"{leak['weights_bits_per_real_all_queries']:.4g} bit per real "
-            f"weight after {leak['queries']} queries",
+            **_together(report),
             "data": f"{leak['data_bits_first']:.3g} (first), {leak['data_bits_journal']:.3g} "
             f"(journal), {leak['data_bits_quantum']:.3g} (quantum limit) bit per symbol",
             "data, per input": f"{leak['data_bits_first_per_input']:.3g}, "
@@ -352,6 +352,22 @@ def _hidden(report: Report) -> dict[str, str]:
         f"{hiding.decoys} decoys that the server does not hold, classes equally frequent, the same "
         "image sent again the very same"
     }
+
+
+def _together(report: Report) -> dict[str, str]:
+    """Say what all queries of the run told of the weights, under each assumption."""
+    found = report.cumulative
+    if found is None:
+        return {}
+    values, names = found.as_json(), {"additive", "memory_unchecked", "collective_upper"}
+    lines = [
+        f"{values[name]:.4g} ({name}): {IN_WORDS[name]}"
+        for name in IN_WORDS
+        if name in names - {found.headline} and values[name] is not None
+    ]
+    first = f"{found.bits:.4g} bit per real weight after {found.queries} queries"
+    told = "\n".join([f"{first}: {IN_WORDS[found.headline]}", *lines])
+    return {"weights, all queries": told}
 
 
 def _rests_on(report: Report) -> str:

@@ -10,9 +10,12 @@ import typer
 from labctl.cli import output
 from labctl.cli.choices import assumptions
 from labctl.errors import SettingError
-from labctl.inference import leakage_json
+from labctl.inference import finite, leakage_json
 from labctl.protocols.leakage import LayerShape, Trust, leakage_of
+from labctl.protocols.leakage.cumulative import IN_WORDS, Channel, Cumulative, cumulative
 from labctl.protocols.rotation import Rotation
+from labctl.protocols.settings import VerificationSettings
+from labctl.protocols.verification.collective_noise import expected_noise_upper
 from labctl.units import db_to_ratio
 
 
@@ -35,7 +38,18 @@ def leakage(
     rotation_loss_db_per_mode: Annotated[
         float, typer.Option(help="Loss of each element of the rotation, each way; untrusted.")
     ] = 0.0,
-    queries: Annotated[int, typer.Option(help="Queries to add up.")] = 1,
+    queries: Annotated[int, typer.Option(help="Queries of the same weights.")] = 1,
+    honest_prior: Annotated[
+        bool,
+        typer.Option(
+            "--honest-prior",
+            help="Cumulative figures for independent weights of one variance instead of the worst "
+            "Gaussian prior.",
+        ),
+    ] = False,
+    failure_probability: Annotated[
+        float, typer.Option(help="Of the bound on the noise that repeats from query to query.")
+    ] = 1e-10,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say how much one query leaks, to whom, and under which assumptions."""
@@ -45,6 +59,8 @@ def leakage(
     for name, real in (("mu", mu), ("gain", gain), ("technical_noise", technical_noise)):
         if not math.isfinite(real):
             raise SettingError(name, real, "a finite number")
+    if not 0.0 < failure_probability < 1.0:
+        raise SettingError("failure_probability", failure_probability, "above 0 and below 1")
     if not 0.0 <= loss_db < 200.0:
         raise SettingError("loss_db", loss_db, "0 dB or more, below 200 dB")
     found = leakage_of(
@@ -58,6 +74,31 @@ def leakage(
         rotation=Rotation(rotation_loss_db_per_mode),
     )
     values = leakage_json(found, queries=queries)
+    upper = expected_noise_upper(
+        found.excess_noise,
+        queries=queries,
+        rows=rows,
+        modes=modes,
+        calibration_samples=VerificationSettings().calibration_samples,
+        failure_probability=failure_probability,
+    )
+    own = Rotation(rotation_loss_db_per_mode).transmittance(block_modes or modes)
+    channel = Channel(
+        transmittance=db_to_ratio(-loss_db) * own,
+        technical_noise=technical_noise,
+        assumptions=found.assumptions,
+        client_transmittance=own,
+        prior_free=not honest_prior,
+    )
+    together = cumulative(
+        channel,
+        queries=queries,
+        mean_photons=mu,
+        excess_noise=found.excess_noise,
+        collective_noise=found.excess_noise,
+        collective_noise_upper=upper,
+    )
+    values["cumulative"] = finite(together.as_json())
     if json:
         output.print_json(
             {"mu": mu, "gain": gain, "modes": modes, "rows": rows, "loss_db": loss_db,
@@ -73,8 +114,7 @@ def leakage(
             f"{found.weights_bits_per_real:.5g} per real weight",
             "weights, per query": f"{found.weights_bits_per_query:.5g} bit; 1 bit per weight after "
             f"{found.queries_per_bit_per_weight:.4g} queries",
-            "weights, all queries": f"{found.after(queries):.5g} bit per real weight "
-            f"after {queries}",
+            "weights, all queries": _together(together),
             "data, first version": f"{found.data_bits_first:.4g} bit per symbol, "
             f"{found.data_bits_first_per_input:.4g} per input",
             "data, journal": f"{found.data_bits_journal:.4g} bit per symbol, "
@@ -85,3 +125,13 @@ def leakage(
             "assumes": "\n".join(found.assumptions.sentences()),
         },
     )
+
+
+def _together(found: Cumulative) -> str:
+    """Return what all queries leak together, under each assumption."""
+    values = found.as_json()
+    lines = [f"after {found.queries}, in bit per real weight:"]
+    for name in ("collective_upper", "collective", "memory_unchecked", "additive"):
+        headline = " (headline)" if name == found.headline else ""
+        lines.append(f"{values[name]:.4g} {name}{headline}: {IN_WORDS[name]}")
+    return "\n".join(lines)

@@ -24,6 +24,7 @@ from labctl.protocols.ledger.accounts import (
 from labctl.protocols.ledger.amounts import Amounts, Meter, information_of_bits
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import COMPOSITION_OF_DATA, COMPOSITION_OF_WEIGHTS
+from labctl.protocols.ledger.run import additive_bits, composition
 
 app = typer.Typer(
     help="Show what has leaked and what may still leak; set budgets; check that nothing changed.",
@@ -259,8 +260,14 @@ def _account_json(balance: Balance) -> dict[str, Any]:
         "reserved": _told(balance.reserved),
         "budget": _told(balance.limits),
         "overdrawn": balance.overdrawn,
+        **({"counted_by": _counted_by(balance)} if slash else {}),
         "queries_left_at_mean_charge": _left_at_mean(balance),
     }
+
+
+def _counted_by(balance: Balance) -> dict[str, Any]:
+    """Return how the account's bits of weights were counted, and how many of them additively."""
+    return {"additive": additive_bits(balance), "in_words": composition(balance)}
 
 
 def _left_at_mean(balance: Balance) -> int | None:
@@ -321,6 +328,10 @@ def _show(found: Mapping[str, Any]) -> None:
             ["client", "model", "queries", "spent", "reserved", "budget", "queries left at mean"],
             [_weights_row(each) for each in server["accounts"]],
         )
+        for each in server["accounts"]:
+            if each["counted_by"]["additive"] > 0.0:
+                who = f"client {each['client']} on {each['model_sha256'][:12]}"
+                output.people.print(f"{who}: {each['counted_by']['in_words'][-1]}")
         for each in server["by_model"]:
             if each["clients"] > 1:
                 bits = each["taken"].get("bits_per_weight", 0.0)

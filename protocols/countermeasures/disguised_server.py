@@ -15,6 +15,7 @@ from labctl.protocols.encoding import Floats, pad_to_modes, quadratures
 from labctl.protocols.leakage import LayerShape
 from labctl.protocols.link import LayerLight, ReturnedLight
 from labctl.protocols.server import Reordered, Server, one_clone
+from labctl.protocols.verification.collective import Placement
 
 
 class DisguisedServer(Server):
@@ -48,7 +49,15 @@ class DisguisedServer(Server):
         self._queries = 0
         self._current: LayerLight | None = None
         self._templates = tuple(self._light_of(0, layer) for layer in range(self.layers))
-        self._varying = tuple(VaryingEvidence(light) for light in self._templates)
+        self._placed: Placement | None = None
+        self._varying = tuple(
+            VaryingEvidence(
+                light,
+                weights if self._doubled(layer) else pad_to_modes(weights),
+                2 if self._doubled(layer) else 1,
+            )
+            for layer, (light, weights) in enumerate(zip(self._templates, self._sent, strict=True))
+        )
         self._evidence = self._varying
 
     @property
@@ -84,6 +93,7 @@ class DisguisedServer(Server):
         self._count(layer, images)
         for image in range(images):
             self._current = self._light_of(self._first_query + image, layer)
+            self._placed = self._placement_of(self._first_query + image, layer)
             yield slice(image, image + 1), self._current
 
     def together(self, layer: int, images: int) -> Reordered | None:
@@ -115,7 +125,8 @@ class DisguisedServer(Server):
         """Compare the returned light of the query that was sent last with what that was."""
         assert self._current is not None
         assert self._current.layer == layer
-        self._varying[layer].add_query(self._current, returned)
+        assert self._placed is not None
+        self._varying[layer].add_query(self._current, self._placed, returned)
 
     def _light_of(self, query: int, layer: int) -> LayerLight:
         """Return what is sent of a layer for a query."""
@@ -125,6 +136,28 @@ class DisguisedServer(Server):
         if layer < self.layers - 1:
             weights = self._order(query, layer).rows(weights)
         return LayerLight(layer, pad_to_modes(weights), self._block_modes, self._clones_of(layer))
+
+    def _placement_of(self, query: int, layer: int) -> Placement:
+        """Return which weight each slot of a layer carries for a query."""
+        outputs, inputs = self._sent[layer].shape
+        rows = HiddenOrder(np.arange(outputs), np.ones(outputs, np.float32))
+        if layer < self.layers - 1:
+            rows = self._order(query, layer)
+        columns, signs = np.arange(inputs), np.ones(inputs, np.float32)
+        if layer > 0:
+            # Activations are positive: a neuron's sign is in its row, and in the doubled columns.
+            order = self._order(query, layer - 1)
+            columns = order.neurons
+            if self.signed:
+                columns = np.concatenate([columns, columns])
+                signs = np.concatenate([order.signs, signs])
+        if len(columns) % 2:
+            columns, signs = np.append(columns, inputs), np.append(signs, np.float32(1.0))
+        return Placement(rows.neurons, rows.signs, columns, signs)
+
+    def _doubled(self, layer: int) -> bool:
+        """Whether a layer's weights ride twice in each query."""
+        return self.signed and layer > 0
 
     def _order(self, query: int, layer: int) -> HiddenOrder:
         return self._source.draw(query, layer, self._sizes[layer + 1])

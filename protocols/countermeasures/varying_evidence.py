@@ -1,28 +1,60 @@
 """Evidence of a layer whose light is another one for each query.
 
 Groups are slots of the light, not neurons: a client that treats some slots differently does so by
-their place. What was sent is summed query by query, where fixed light needs it only once.
+their place. Sums by weight follow the weight instead, wherever it rides: what a client learns of it
+over many queries stays with it. What was sent is summed query by query, where fixed light needs it
+only once.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from labctl.protocols.encoding import Floats
 from labctl.protocols.link import LayerLight, ReturnedLight
+from labctl.protocols.verification.collective import (
+    Doubles,
+    PlacedSums,
+    Placement,
+    WeightSums,
+)
 from labctl.protocols.verification.evidence import LayerEvidence, Sums
 
 
 class VaryingEvidence(LayerEvidence):
     """Sums over all returned light of one layer, each query compared with its own light."""
 
-    def __init__(self, light: LayerLight) -> None:
+    def __init__(self, light: LayerLight, pattern: Floats, carriers: int) -> None:
+        """`pattern` (rows, columns): the weights in their own order; see `LayerEvidence`."""
         super().__init__(light)
+        self._pattern = pattern
+        self._carriers = carriers
+        self._placed_sums = PlacedSums(*pattern.shape)
+        self._placed: Placement | None = None
         self._sent_rows = np.zeros(light.rows)
         self._sent_modes = np.zeros(light.modes)
 
-    def add_query(self, light: LayerLight, returned: ReturnedLight) -> None:
-        """Add one image, for which `light` was sent; raises as `LayerEvidence.add` does."""
+    @property
+    def pattern(self) -> Floats:
+        """The weights in their own order."""
+        return self._pattern
+
+    @property
+    def carriers(self) -> int:
+        """How many quadratures of a query carry one weight."""
+        return self._carriers
+
+    def weight_sums(self) -> WeightSums:
+        """Return the sums of each weight, in the weights' own order."""
+        return self._placed_sums.sums()
+
+    def add_query(self, light: LayerLight, placed: Placement, returned: ReturnedLight) -> None:
+        """Add one image, for which `light` was sent; raises as `LayerEvidence.add` does.
+
+        `placed`: which weight each slot of it carries.
+        """
         self._turn_to(light)
+        self._placed = placed
         self.add(returned)
         expected = returned.cosine * light.x
         expected += returned.sine * light.p
@@ -37,6 +69,10 @@ class VaryingEvidence(LayerEvidence):
     def mode_sums(self) -> Sums:
         """Return the sums of each mode slot, over all rows and images."""
         return self._sums(self._light.modes, self._sent_modes, self._mode_sums)
+
+    def _keep_weights(self, cosine: Doubles, sine: Doubles) -> None:
+        assert self._placed is not None
+        self._placed_sums.add(self._left, cosine, sine, self._placed)
 
     def _turn_to(self, light: LayerLight) -> None:
         self._light = light

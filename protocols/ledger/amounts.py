@@ -1,11 +1,11 @@
 """What a ledger adds up: quantities that are additive over queries, counted exactly.
 
-Bits of weight information add: given the weights, the light of each query is a state of its own,
-and the Holevo information of a product of states is at most the sum (subadditivity of entropy).
-Bits of data do not add, Fisher information does: R returns of the same input tell each symbol with
-R times the information of one, and (1/2) log2(1 + R J) is at most R times (1/2) log2(1 + J). So
-data are charged by J, the information per symbol in units of its prior's. The sum of bits is
-kept beside it.
+Photons add: all light that carried a weight is one mode with all of them. Bits of weights do not,
+against a client with a memory: a query is booked as what it adds to the bound of all light so far
+(`cumulative_account`). Bits of data do not add either, Fisher information does: R returns of the
+same input tell each symbol with R times the information of one, and (1/2) log2(1 + R J) is at most
+R times (1/2) log2(1 + J). So data are charged by J, the information per symbol in units of its
+prior's. The sum of bits is kept beside it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,19 @@ class Meter(StrEnum):
     """A quantity that adds up over queries.
 
     queries: times that light was sent; for an input, its repeats. bits_per_weight: bits per real
-    weight; bits_in_total: bits of all weights. information_*: Fisher information J per symbol by
-    the three formulas for data, added_bits_* the sums of their bits. rows: rows M that carried the
-    input. failure_probability: of the bounds that were charged (union bound).
+    weight; bits_in_total: bits of all weights. photons_per_mode: that carried each weight;
+    bits_by_memory: the bits per real weight that were booked as increments of the bound on all
+    light, against a client with a memory; the rest was booked query by query, as additive.
+    information_*: Fisher information J per symbol by the three formulas for data, added_bits_* the
+    sums of their bits. rows: rows M that carried the input. failure_probability: of the bounds that
+    were charged (union bound).
     """
 
     QUERIES = "queries"
     WEIGHT_BITS = "bits_per_weight"
     TOTAL_BITS = "bits_in_total"
+    PHOTONS = "photons_per_mode"
+    CUMULATIVE_BITS = "bits_by_memory"
     INFORMATION_FIRST = "information_first"
     INFORMATION_JOURNAL = "information_journal"
     INFORMATION_QUANTUM = "information_quantum"
@@ -65,6 +70,8 @@ _WORDS = {
     Meter.QUERIES: "queries",
     Meter.WEIGHT_BITS: "bit per real weight",
     Meter.TOTAL_BITS: "bit in total",
+    Meter.PHOTONS: "photons per mode",
+    Meter.CUMULATIVE_BITS: "bit per real weight against a memory",
     Meter.INFORMATION_FIRST: "bit per symbol (first)",
     Meter.INFORMATION_JOURNAL: "bit per symbol (journal)",
     Meter.INFORMATION_QUANTUM: "bit per symbol (quantum limit)",

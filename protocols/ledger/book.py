@@ -40,6 +40,7 @@ from labctl.protocols.ledger.entries import (
     Released,
     Reserved,
 )
+from labctl.protocols.ledger.files import write_whole
 from labctl.protocols.ledger.state import Head, State, passing_state, stored_state
 from labctl.safety import uninterrupted
 
@@ -49,6 +50,8 @@ _KEY_BYTES = 32
 _OWNER_ONLY = 0o077
 
 Worst = Mapping[str, Values]
+# Amounts that depend on what stands on the accounts, worked out while nobody else changes it.
+Charge = Worst | Callable[[Callable[[str], Balance]], Worst]
 
 
 def utc_now() -> datetime:
@@ -84,14 +87,15 @@ class OpenQuery:
         self.worst_case = worst_case
         self.is_open = True
 
-    def commit(self, actual: Worst, about: Mapping[str, Any]) -> None:
-        """Book what was used, by account, and free the rest.
+    def commit(self, actual: Charge, about: Mapping[str, Any]) -> Worst:
+        """Book what was used, by account, and free the rest; return what was booked.
 
         Also more than was reserved is booked: the account is then overdrawn and refuses. Raises
         RecordError if the query has ended.
         """
-        self._ledger.end(self.id, Committed, postings=_plain(actual), about=dict(about))
+        booked = self._ledger.end(self.id, Committed, actual, about=dict(about))
         self.is_open = False
+        return booked
 
     def release(self, reason: str) -> None:
         """Free everything; only for a query of which no light was sent."""
@@ -209,11 +213,12 @@ class Ledger:
                 why = "the query ended before it was booked: light may have been sent"
                 opened.commit(worst_case, {"basis": "worst case", "why": why})
 
-    def reserve(self, worst_case: Worst, about: Mapping[str, Any]) -> OpenQuery:
+    def reserve(self, charge: Charge, about: Mapping[str, Any]) -> OpenQuery:
         """Reserve a worst case, by account, on all accounts or on none; raises BudgetError."""
-        asked = {account: Amounts.of(values) for account, values in worst_case.items()}
         identifier = secrets.token_hex(16)
         with self._changing() as (state, file):
+            worst_case = _settled(charge, state)
+            asked = {account: Amounts.of(values) for account, values in worst_case.items()}
             for account, amounts in asked.items():
                 state.effective(account).refuse_beyond(amounts)
             entry = self._next(
@@ -222,12 +227,24 @@ class Ledger:
             self._append(state, file, entry)
         return OpenQuery(self, identifier, worst_case)
 
-    def end(self, query: str, kind: type[Committed | Released], **says: Any) -> None:
-        """Append what became of a query; raises RecordError if it is not open."""
+    def end(
+        self,
+        query: str,
+        kind: type[Committed | Released],
+        charge: Charge | None = None,
+        **says: Any,
+    ) -> Worst:
+        """Append what became of a query, and return what it was charged.
+
+        Raises RecordError if it is not open.
+        """
         with self._changing() as (state, file):
             if not state.is_open(query):
                 raise RecordError(f"{self.path}: query {query} is not open: it has ended before")
-            self._append(state, file, self._next(state, kind, query=query, **says))
+            used = {} if charge is None else _settled(charge, state)
+            postings = {} if charge is None else {"postings": _plain(used)}
+            self._append(state, file, self._next(state, kind, query=query, **postings, **says))
+        return used
 
     def entries(self) -> Iterator[Entry]:
         """Yield all entries, each checked; raises RecordError at the first that does not hold."""
@@ -350,7 +367,7 @@ class Ledger:
                 raise self._cut(state.head.count)
             opened = self._next(state, Opened, party=self.party)
         line, _ = seal(opened.model_dump(mode="json"), self._key())
-        _write_whole(self.path, line)
+        write_whole(self.path, line)
 
     def _catch_up(self, state: State, file: BinaryIO, key: bytes) -> None:
         """Check the end of the file against the head, and take in what came after."""
@@ -430,7 +447,7 @@ class Ledger:
         """Make the key of a ledger that has no entries yet; only its owner may read it."""
         if not self._key_path.exists():
             self.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write_whole(self._key_path, secrets.token_hex(_KEY_BYTES).encode("ascii"))
+            write_whole(self._key_path, secrets.token_hex(_KEY_BYTES).encode("ascii"))
 
     def _key(self) -> bytes:
         with self._disk():
@@ -550,16 +567,9 @@ def _why_not(line: bytes, key: bytes) -> str:
     return "does not begin a ledger"
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, as a whole or not at all."""
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+def _settled(charge: Charge, state: State) -> Worst:
+    """Return the amounts of a charge, given what stands on the accounts now."""
+    return charge(state.effective) if callable(charge) else charge
 
 
 def _plain(postings: Worst) -> Postings:

@@ -1,14 +1,14 @@
 """One run's dealings with the ledgers: reserve before light is sent, book what came back.
 
-The verification pools the light of the whole run, and its bound holds for all of it. So each batch
-is booked as what the bound on the run so far comes to beyond what the run has been charged: the
-bookings of a run add up to at least its bound at every time.
+What one more query can tell depends on all light before it. Reserved is what the account's bound
+rises by if the client keeps all of the new light; booked is what the bound has risen by once it is
+known what came back, and never more than was reserved, because both bounds hold.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,21 +17,23 @@ from typing import Any
 from labctl.errors import LabctlError, SettingError
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage
-from labctl.protocols.ledger.accounts import Party, input_account, weights_account
-from labctl.protocols.ledger.amounts import Amounts, Meter, Values
-from labctl.protocols.ledger.book import Ledger, OpenQuery
+from labctl.protocols.ledger.accounts import Balance, Party, input_account, weights_account
+from labctl.protocols.ledger.amounts import UNITS_PER_ONE, Amounts, Meter, Values
+from labctl.protocols.ledger.book import Ledger, OpenQuery, Worst
 from labctl.protocols.ledger.charges import (
     COMPOSITION_OF_DATA,
     COMPOSITION_OF_WEIGHTS,
+    COUNTED_ADDITIVELY,
     Basis,
     WeightCharge,
-    at_bounds,
-    beyond,
     data_charge,
-    everything,
-    honest,
+    modes_of,
     times,
 )
+from labctl.protocols.ledger.collective_store import CollectiveStore
+from labctl.protocols.ledger.cumulative_account import CumulativeAccount
+from labctl.protocols.verification.collective_record import CollectiveRecord
+from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.safety import uninterrupted
 
@@ -56,6 +58,8 @@ class RunFacts:
 
     `worst_case`: what is reserved of the weights, everything or an honest client's share; the
     latter may turn out to be less than what is booked, which can overdraw an account by a batch.
+    `carriers`: quadratures of a query that carry one weight, at most. `technical_noise` of the link
+    in SNU, `client_transmittance` of the client's own rotation: what the bounds may trust, and not.
     """
 
     model_sha256: str
@@ -65,9 +69,13 @@ class RunFacts:
     settings: Mapping[str, Any]
     run_file: str
     worst_case: Basis = Basis.EVERYTHING
+    carriers: int = 1
+    technical_noise: float = 0.0
+    client_transmittance: float = 1.0
+    failure_probability: float = 1e-10
 
     def __post_init__(self) -> None:
-        if self.worst_case is Basis.BOUNDS:
+        if self.worst_case is Basis.COLLECTIVE:
             raise SettingError(
                 "worst_case", str(self.worst_case), "everything or honest: bounds come after light"
             )
@@ -82,11 +90,15 @@ class RunFacts:
         """Rows M of the layer that carries the input itself."""
         return self.shapes[0].rows
 
-    def reserved(self) -> WeightCharge:
-        """Return what one query reserves of the weights."""
-        if self.worst_case is Basis.HONEST:
-            return honest(self.leakage)
-        return everything(self.shapes, self.mean_photons)
+    @property
+    def light(self) -> float:
+        """Photons per mode with which one query carries each weight, at most."""
+        return self.carriers * self.mean_photons
+
+    def charge(self, queries: int, bits: float, failure_probability: float = 0.0) -> WeightCharge:
+        """Return the charge of `queries` queries that come to so many bits per weight together."""
+        modes = modes_of(self.shapes)
+        return WeightCharge(queries, queries * self.light, bits, modes, failure_probability)
 
     def about(self, basis: Basis) -> dict[str, Any]:
         """Return what a server's entry says beside its amounts."""
@@ -116,6 +128,8 @@ class RunLedger:
     def __post_init__(self) -> None:
         self.account = weights_account(self.ledgers.name, self.facts.model_sha256)
         self.ledgers.server.start()
+        self.store = CollectiveStore(self.ledgers.server.folder, self.ledgers.server.secret())
+        self._kept = CollectiveRecord()
         self._secret = self.ledgers.client.secret()
         self._data = data_charge(self.facts.leakage, self.facts.rows)
 
@@ -131,10 +145,32 @@ class RunLedger:
         """Return the client's account of each image (B, N)."""
         return [input_account(image, self._secret) for image in images]
 
+    def history(self) -> CollectiveRecord:
+        """Return the sums by weight of what this client was sent of the model before."""
+        return self.store.load(self.account)
+
+    def cumulative(self) -> CumulativeAccount:
+        """Return the bound of the account's light as what came back shows it so far."""
+        facts = self.facts
+        return CumulativeAccount(
+            self.store.sums(self.account),
+            technical_noise=facts.technical_noise,
+            assumptions=facts.assumptions,
+            client_transmittance=facts.client_transmittance,
+            failure_probability=facts.failure_probability,
+        )
+
+    def worst(self, balance: Balance, queries: int) -> WeightCharge:
+        """Return what `queries` more queries have to reserve, given what stands on the account."""
+        facts = self.facts
+        if facts.worst_case is Basis.HONEST:
+            return facts.charge(queries, queries * facts.leakage.weights_bits_per_real)
+        bits = self.cumulative().reservation(balance, queries * facts.light)
+        return facts.charge(queries, bits)
+
     def fitting(self, images: Floats) -> int:
         """Return how many of the images, from the first on, fit all budgets now."""
-        each = self.facts.reserved().values(1)
-        most = self.ledgers.server.fitting(self.account, each, len(images))
+        most = self._queries_left(len(images))
         accounts = self.inputs(images[:most])
         balances = self.ledgers.client.balances_of(set(accounts))
         seen: Counter[str] = Counter()
@@ -144,6 +180,21 @@ class RunLedger:
             if fits is not None and fits < seen[account]:
                 return count
         return most
+
+    def _queries_left(self, most: int) -> int:
+        """Return how many queries fit the account's budget if they are reserved together."""
+        balance = self.ledgers.server.balance(self.account)
+
+        def fits(queries: int) -> bool:
+            asked = Amounts.of(self.worst(balance, queries).values())
+            lefts = ((balance.left(meter), asked.unit(meter)) for meter in balance.limits.units)
+            return all(left is None or asked_for <= left >= 0 for left, asked_for in lefts)
+
+        low, high = 0, most + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low
 
     @contextmanager
     def sending(self, images: Floats) -> Iterator[SentBatch]:
@@ -181,41 +232,41 @@ class RunLedger:
             client.commit(client.worst_case, {"why": "a query with worthless weights"})
 
     def _reserve(self, images: Floats) -> SentBatch:
-        worst = self.facts.reserved()
-        reserved = {self.account: worst.values(len(images))}
-        server = self.ledgers.server.reserve(reserved, self.facts.about(worst.basis))
+        queries = len(images)
+
+        def worst(stands: Callable[[str], Balance]) -> Worst:
+            return {self.account: self.worst(stands(self.account), queries).values()}
+
+        server = self.ledgers.server.reserve(worst, self.facts.about(self.facts.worst_case))
         try:
             about = {"run_file": self.facts.run_file, "assumptions": [COMPOSITION_OF_DATA]}
             client = self.ledgers.client.reserve(self._of_inputs(images), about)
         except LabctlError:
             server.release("the client's ledger refused: no light was sent")
             raise
-        return SentBatch(self, server, client, len(images))
+        return SentBatch(self, server, client, queries)
 
     def _of_inputs(self, images: Floats) -> dict[str, Values]:
         counts = Counter(self.inputs(images))
         return {account: times(self._data, count) for account, count in counts.items()}
 
-    def due(self, queries: int, verdict: VerificationReport) -> tuple[dict[Meter, float], Basis]:
-        """Return what the next `queries` queries are charged, given the verdict on the run so far.
+    def keep(self, record: CollectiveRecord, evidence: Sequence[LayerEvidence]) -> bool:
+        """Add what the run has read since the last time to the account's sums by weight.
 
-        Without returned light to look at: an honest client's share of each.
+        `record` of the whole run so far. On disk when this returns; whether there was anything.
         """
-        bound = at_bounds(verdict, self.facts.shapes, self.facts.mean_photons)
-        if bound is None:
-            charge = honest(self.facts.leakage)
-            return charge.values(queries), charge.basis
-        whole = bound.values(self.queries + queries)
-        due = beyond(whole, self.charged)
-        # Each look at the light may fail once.
-        due[Meter.FAILURE_PROBABILITY] = bound.failure_probability
-        return due, bound.basis
+        new = record.beyond(self._kept)
+        if not new.queries:
+            return False
+        self.store.add(self.account, new, evidence)
+        self._kept = record
+        return True
 
     def state(self) -> dict[str, Any]:
         """Return what a report says of the ledger: this run's charge, and the account's balance."""
         balance = self.ledgers.server.balance(self.account)
-        each = self.facts.reserved().values(1)
-        left = self.ledgers.server.fitting(self.account, each, _COUNTLESS)
+        each = self.worst(balance, 1).values()
+        left = self._queries_left(_COUNTLESS)
         head = self.ledgers.server.head()
         return {
             "folder": str(self.ledgers.server.folder),
@@ -232,12 +283,29 @@ class RunLedger:
             "budget": balance.limits.values(),
             "overdrawn": balance.overdrawn,
             "queries_left": None if left == _COUNTLESS else left,
-            "composition": [COMPOSITION_OF_WEIGHTS, COMPOSITION_OF_DATA],
+            "counted_additively": additive_bits(balance),
+            "composition": [*composition(balance), COMPOSITION_OF_DATA],
             "head": {"entries": head.count, "hash": head.hash},
         }
 
 
 _COUNTLESS = 10**9
+
+
+def additive_bits(balance: Balance) -> float:
+    """Return the bits per real weight that were booked query by query, before sums were kept."""
+    taken = balance.taken
+    units = taken.unit(Meter.WEIGHT_BITS) - taken.unit(Meter.CUMULATIVE_BITS)
+    return max(units, 0) / UNITS_PER_ONE
+
+
+def composition(balance: Balance) -> list[str]:
+    """Return how the account's bits of weights were put together, in words."""
+    words = [COMPOSITION_OF_WEIGHTS]
+    additive = additive_bits(balance)
+    if additive > 0.0:
+        words.append(f"additive: {additive:.6g} bit per real weight {COUNTED_ADDITIVELY}")
+    return words
 
 
 @dataclass
@@ -249,14 +317,35 @@ class SentBatch:
     client: OpenQuery
     queries: int
 
-    def book(self, verdict: VerificationReport) -> None:
-        """Book the batch: the weights by the verdict on the run so far, the data as reserved."""
-        run = self.run
-        due, basis = run.due(self.queries, verdict)
-        about = {**run.facts.about(basis), "verdict": _verdict(verdict)}
-        self.client.commit(self.client.worst_case, {"run_file": run.facts.run_file})
-        self.server.commit({run.account: due}, about)
-        self._add(due, basis)
+    def book(
+        self,
+        verdict: VerificationReport,
+        record: CollectiveRecord | None = None,
+        evidence: Sequence[LayerEvidence] = (),
+    ) -> None:
+        """Book the batch: the weights by what came back of the run so far, the data as reserved.
+
+        `record` and `evidence` of the run so far; without them nobody looked, and all light of the
+        batch counts as kept.
+        """
+        run, facts = self.run, self.run.facts
+        looked = record is not None and run.keep(record, evidence)
+        reserved = self.server.worst_case[run.account][Meter.CUMULATIVE_BITS]
+        capped = facts.worst_case is Basis.EVERYTHING
+        bound = run.cumulative()
+
+        def charge(stands: Callable[[str], Balance]) -> Worst:
+            bits = bound.charge(stands(run.account), reserved)
+            # What was reserved is a bound too: of all light, this batch's counted as kept.
+            bits = min(bits, reserved) if capped else bits
+            failure = facts.failure_probability if looked else 0.0
+            return {run.account: facts.charge(self.queries, bits, failure).values()}
+
+        basis = Basis.COLLECTIVE if looked else Basis.EVERYTHING
+        about = {**facts.about(basis), "verdict": _verdict(verdict)}
+        self.client.commit(self.client.worst_case, {"run_file": facts.run_file})
+        booked = self.server.commit(charge, about)
+        self._add(booked[run.account], basis)
 
     def release(self, reason: str) -> None:
         """Free everything; only if no light was sent."""

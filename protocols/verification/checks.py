@@ -22,11 +22,14 @@ import numpy as np
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.link import MonitorReading
 from labctl.protocols.verification.channel import Estimate, Expectation, shot_noise_at_server
+from labctl.protocols.verification.collective_noise import Seen
+from labctl.protocols.verification.collective_record import CollectiveSums
 from labctl.protocols.verification.evidence import LayerEvidence, Sums
 from labctl.protocols.verification.noise_ratio import NoiseRatio, normal_isf, normal_sf
 
 SHARES = {
-    "pooled noise": 0.55,
+    "pooled noise": 0.45,
+    "collective noise": 0.1,
     "low gain": 0.021,
     "high gain": 0.021,
     "row noise": 0.2,
@@ -37,6 +40,7 @@ SHARES = {
     "offset": 0.002,
 }
 _LEAST_WEIGHT = 1e-9
+_LEAST_QUERIES = 2
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,11 @@ def run_checks(
     expectation: Expectation,
     false_alarm_probability: float,
     monitor: MonitorReading | None,
+    collective: CollectiveSums | None = None,
 ) -> tuple[CheckResult, ...]:
     """Return all checks in the order of `SHARES`.
+
+    `collective`: the sums by weight, of this session and of those before it with the same client.
 
     An honest session fails any of them with at most `false_alarm_probability`, whatever the
     client's data and however many samples were pooled.
@@ -141,6 +148,7 @@ def run_checks(
     nothing = "no sums by row and mode were kept"
     findings: dict[str, _Finding | str] = {
         "pooled noise": pooled.noise(),
+        "collective noise": _collective_noise(honest, collective),
         "low gain": pooled.gain(high=False),
         "high gain": pooled.gain(high=True),
         "row noise": _row_noise(honest, rows, scale) or nothing,
@@ -251,6 +259,32 @@ class _Pooled:
         if honest.clone > 0.0:
             most = sum(part.images * part.strongest_direction for part in self._evidence)
         return math.sqrt(honest.white * sent + honest.clone * min(most, sent)) / sent
+
+
+def _collective_noise(honest: Honest, sums: CollectiveSums | None) -> _Finding | str:
+    """Check the power of the residuals of single weights, summed over queries.
+
+    A clone whose noise lies on one mode in every query is fresh in each of them, and so as loud in
+    the sum as in one reading: one mode per block of a row is counted as that loud.
+    """
+    if sums is None or sums.queries < _LEAST_QUERIES:
+        return "the residual of a weight adds up over two queries or more"
+    seen = Seen.of(sums)
+    expected = seen.honest(honest.noise_doubt / seen.unit * honest.unit)
+    noise = (seen.ratio - 1.0) * seen.unit
+
+    def threshold(share: float) -> float:
+        return (expected.quantile(share) / seen.degrees - 1.0) * seen.unit
+
+    return _Finding(
+        noise,
+        expected.tail(seen.ratio * seen.degrees),
+        threshold,
+        lambda most, passed: (
+            f"excess noise {noise:.5f} SNU in the sums of each weight over {sums.queries} queries "
+            f"is {_above(passed)} {most:.5f}, the most that honest use explains"
+        ),
+    )
 
 
 def _row_noise(

@@ -1,4 +1,4 @@
-"""What the server keeps of the light that returns: sums by row, by mode, and over all of it.
+"""What the server keeps of the light that returns: sums by row, mode and weight, and over all.
 
 Everything the checks need is a sum of products of what was sent and what was read. What was sent
 depends on the row's quadrature alone, so its squares are weighed once, at the verdict; per image
@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import SettingError, SignalError
-from labctl.protocols.encoding import Blocks
+from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.link import LayerLight, ReturnedLight
+from labctl.protocols.verification.collective import RowSums, WeightSums
 
 # Few enough rows that all passes over a block stay in the cache.
 _ROWS_AT_ONCE = 112
@@ -63,7 +64,9 @@ class LayerEvidence:
     def __init__(self, light: LayerLight) -> None:
         self._light = light
         self._fresh: list[tuple[float, float, float, float]] = []
-        self._scratch = np.zeros((3, _ROWS_AT_ONCE, light.modes), np.float32)
+        self._scratch = np.zeros((2, _ROWS_AT_ONCE, light.modes), np.float32)
+        self._left = np.zeros((light.rows, light.modes), np.float32)
+        self._by_weight = RowSums(light.rows, light.modes)
         self._ones = np.ones(max(light.modes, _ROWS_AT_ONCE), np.float32)
         self._reference: float | None = None
         self._shares = np.zeros((3, light.rows))
@@ -127,6 +130,7 @@ class LayerEvidence:
         self._keep_offsets(cosine, sine, rows[2], slope)
         self._offset_removed |= returned.offset_removed
         self._shares += shares
+        self._keep_weights(cosine, sine)
         self._row_sums += rows[:2]
         self._mode_sums += modes
         along, square = float(rows[0].sum()), float(rows[1].sum())
@@ -160,7 +164,8 @@ class LayerEvidence:
         for first in range(0, self._light.rows, _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
             read = returned.measured[part]
-            expected, left, product = self._scratch[:, : len(read)]
+            expected, product = self._scratch[:, : len(read)]
+            left = self._left[part]
             down = self._ones[: len(read)]
             with np.errstate(over="ignore", invalid="ignore"):
                 np.multiply(returned.cosine[part], self._light.x[part], out=expected)
@@ -176,6 +181,10 @@ class LayerEvidence:
                 rows[1, part] = product @ across
                 modes[1] += down @ product
         return rows, modes
+
+    def _keep_weights(self, cosine: Doubles, sine: Doubles) -> None:
+        """Add what the slope left of the image to the sums of each weight."""
+        self._by_weight.add(self._left, cosine, sine)
 
     def _keep_offsets(self, cosine: Doubles, sine: Doubles, left: Doubles, slope: float) -> None:
         sums = self._quadrature_sums
@@ -225,6 +234,20 @@ class LayerEvidence:
             cross=(self._reference or 0.0) * sent + along,
             residual=np.maximum(square - fitted, 0.0),
         )
+
+    def weight_sums(self) -> WeightSums:
+        """Return the sums of each weight over all images, in the receiver's units."""
+        return self._by_weight.sums()
+
+    @property
+    def pattern(self) -> Floats:
+        """The weights as `weight_sums` has them (rows, 2n), on any scale."""
+        return self._light.quadratures
+
+    @property
+    def carriers(self) -> int:
+        """How many quadratures of a query carry one weight."""
+        return 1
 
     def offsets(self) -> Offsets:
         """Return what shows light beside that sent."""

@@ -18,6 +18,12 @@ from labctl.protocols.verification.channel import (
     transmittance_lower,
 )
 from labctl.protocols.verification.checks import CheckResult, run_checks
+from labctl.protocols.verification.collective_noise import CollectiveNoise, collective_noise
+from labctl.protocols.verification.collective_record import (
+    CollectiveRecord,
+    collective_sums,
+    record_of,
+)
 from labctl.protocols.verification.evidence import LayerEvidence
 
 __all__ = [
@@ -43,7 +49,8 @@ class VerificationReport:
     with `failure_probability`, the doubt about the constants of the bench included, as do the rest:
     `mean_photons_upper`; `client_transmittance_lower` and `client_noise_upper`, of the channel that
     is left without `link_transmittance`, the loss that is trusted where any is.
-    `weights_bits_per_real_upper` is the leakage at these bounds.
+    `weights_bits_per_real_upper` is the leakage at these bounds. `collective`: noise of the mode
+    that carries a weight in all queries; its own bound fails with `failure_probability` too.
     `checks`: everything that was looked at; together they reject an honest session with
     `false_alarm_probability` at most.
     """
@@ -62,6 +69,7 @@ class VerificationReport:
     failure_probability: float
     false_alarm_probability: float
     checks: tuple[CheckResult, ...] = ()
+    collective: CollectiveNoise | None = None
     mean_photons_upper: float | None = None
     client_transmittance_lower: float | None = None
     client_noise_upper: float | None = None
@@ -121,13 +129,15 @@ def verify(
     technical_noise: float,
     assumptions: Assumptions,
     monitor: MonitorReading | None = None,
+    history: CollectiveRecord | None = None,
 ) -> VerificationReport:
     """Judge the evidence.
 
     Rejects when any check shows what an honest round trip does not, by more than its share of the
     false-alarm probability allows, or when the leakage at the confidence bounds exceeds the limit
     set. `technical_noise` is the trusted share in SNU, if the assumptions trust it. `monitor`:
-    the blocked receiver during the session, None if it was not looked at.
+    the blocked receiver during the session, None if it was not looked at. `history`: sums by
+    weight of what this client was sent of the network before.
     """
     estimate = estimate_channel(evidence, calibration)
     bounds = bounds_of(
@@ -139,8 +149,17 @@ def verify(
         clones=Clones.of(evidence),
     )
     bits = bounds.bits(assumptions, technical_noise)
+    sums = collective_sums(
+        evidence, record_of(evidence, calibration, expectation, mean_photons), history
+    )
     checks = run_checks(
-        evidence, estimate, calibration, expectation, settings.false_alarm_probability, monitor
+        evidence,
+        estimate,
+        calibration,
+        expectation,
+        settings.false_alarm_probability,
+        monitor,
+        sums,
     )
     reasons = [check.sentence for check in checks if check.passed is False]
     limit = settings.weights_bits_limit
@@ -168,4 +187,5 @@ def verify(
         client_transmittance_lower=bounds.in_client.transmittance,
         client_noise_upper=bounds.in_client.excess_noise,
         link_transmittance=bounds.link_transmittance,
+        collective=None if sums is None else collective_noise(sums, settings.failure_probability),
     )

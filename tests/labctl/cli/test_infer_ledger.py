@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from labctl.data.run_file import read_run
+from labctl.protocols.leakage.cumulative import everything_bits
 
 Result = subprocess.CompletedProcess[str]
 
@@ -29,7 +30,8 @@ def infer(
 
 
 BOOKED = ("--ledger", "books", "--client", "alice")
-HONEST = (*BOOKED, "--sample", "measured", "--reserve", "honest")
+KEPT = (*BOOKED, "--sample", "measured")
+HONEST = (*KEPT, "--reserve", "honest")
 
 
 def ledger_of(result: Result) -> dict[str, Any]:
@@ -51,10 +53,10 @@ def test_runs_of_a_client_add_up(
     first, second = (ledger_of(infer(*HONEST)) for _ in range(2))
     assert first["queries"] == second["queries"] == 12
     assert second["spent"]["queries"] == 24
-    assert second["spent"]["bits_per_weight"] == pytest.approx(
-        2 * first["charged"]["bits_per_weight"]
-    )
-    assert second["basis"] == "honest"
+    # Light that nobody looked at may have been kept: all of it is one mode.
+    assert first["spent"]["bits_per_weight"] == pytest.approx(everything_bits(12 * 0.57))
+    assert second["spent"]["bits_per_weight"] == pytest.approx(everything_bits(24 * 0.57))
+    assert second["basis"] == "everything"
     other = ledger_of(infer(*HONEST, "--client", "bob"))
     assert other["spent"]["queries"] == 12
     verified = json.loads(run_here("ledger", "verify", "--ledger", "books", "--json").stdout)
@@ -64,18 +66,19 @@ def test_runs_of_a_client_add_up(
 def test_light_that_came_back_is_booked_at_its_bounds(infer: Callable[..., Result]) -> None:
     found = json.loads(infer(*BOOKED).stdout)
     ledger, verdict = found["ledger"], found["verification"]
-    assert ledger["basis"] == "bounds"
-    reserved = ledger["reserved_per_query"]["bits_per_weight"]
-    bound = min(verdict["weights_bits_per_real_upper"], reserved)
-    assert ledger["charged"]["bits_per_weight"] >= 12 * bound * (1 - 1e-9)
+    assert ledger["basis"] == "collective"
+    assert verdict["collective"]["queries"] == 12
+    assert 0.0 < ledger["charged"]["bits_per_weight"] <= everything_bits(12 * 0.57) * (1 + 1e-9)
     assert ledger["reserved"]["bits_per_weight"] == 0
 
 
 def test_a_budget_that_ends_in_a_run_stops_it_with_a_readable_file(
     infer: Callable[..., Result],
 ) -> None:
-    each = ledger_of(infer(*HONEST))["charged"]["bits_per_weight"] / 12
-    result = infer(*HONEST, "--client", "bob", "--budget-bits", str(5.5 * each))
+    most = ledger_of(infer(*KEPT))["charged"]["bits_per_weight"]
+    budget = 0.5 * (everything_bits(5 * 0.57) + everything_bits(6 * 0.57))
+    assert budget < most
+    result = infer(*KEPT, "--client", "bob", "--budget-bits", str(budget))
     assert result.returncode == 2
     assert result.stderr.startswith("error: stopped after 5 of 12 images: budget of client bob")
     found = json.loads(result.stdout)
@@ -83,7 +86,7 @@ def test_a_budget_that_ends_in_a_run_stops_it_with_a_readable_file(
     run = read_run(Path(found["run_file"]))
     assert (run.status, len(run.images)) == ("aborted", 5)
     assert run.reason == found["stopped"]
-    again = infer(*HONEST, "--client", "bob")
+    again = infer(*KEPT, "--client", "bob")
     assert (again.returncode, again.stdout) == (2, "")
     assert "0 more such queries fit" in again.stderr
 

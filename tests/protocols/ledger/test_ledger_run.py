@@ -15,21 +15,24 @@ from labctl.data.models import Network
 from labctl.errors import RecordError, SettingError, UsageError
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, Trust, leakage_of
+from labctl.protocols.leakage.cumulative import everything_bits
 from labctl.protocols.ledger.accounts import ANY
 from labctl.protocols.ledger.amounts import Meter, bits_of_information, information_of_bits
-from labctl.protocols.ledger.charges import Basis, at_bounds, data_charge, everything
+from labctl.protocols.ledger.charges import Basis, data_charge
 from labctl.protocols.ledger.entries import Committed, Reserved
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.verification.verdict import VerificationReport, no_verification
+from labctl.protocols.verification.verdict import no_verification
 
 BITS, QUERIES = Meter.WEIGHT_BITS, Meter.QUERIES
 UNTRUSTED = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
 SHAPES = (LayerShape(rows=12, modes=8, inputs=16), LayerShape(rows=4, modes=6, inputs=12))
 MU, GAIN = 0.57, 1.3
+# So large that a few hundred readings bound anything.
+FAILURE = 0.4
 IMAGES: Floats = np.random.default_rng(3).random((20, 16), dtype=np.float32)
 UNSEEN = no_verification(VerificationSettings())
 
@@ -46,8 +49,42 @@ def leakage(gain: float = GAIN) -> Leakage:
     )
 
 
-def seen(bits: float) -> VerificationReport:
-    return replace(UNSEEN, accepted=True, weights_bits_per_real_upper=bits, samples=99)
+NETWORK = Network(
+    tuple(
+        np.random.default_rng(8).standard_normal(shape).astype(np.float32)
+        for shape in ((12, 16), (4, 12))
+    ),
+    "small",
+    {},
+)
+SETTINGS = SessionSettings(
+    mean_photons=MU,
+    receiver=CloneReceiver(GAIN, 1.0, IDEAL_HOMODYNE),
+    verifier=IDEAL_HOMODYNE,
+    loss_db=0.0,
+    technical_noise=0.0,
+    assumptions=UNTRUSTED,
+    sampling=Sampling.ALL,
+    seed=4,
+    verification=VerificationSettings(),
+)
+
+
+def session_of(seed: int = 4) -> Session:
+    settings = replace(SETTINGS, seed=seed)
+    return Session(NETWORK, settings, ModeLink(settings))
+
+
+def send(books: RunLedger, session: Session, images: Floats) -> None:
+    """Reserve, send and book images whose returned light is looked at."""
+    with books.sending(images) as batch:
+        list(session.run(images))
+        batch.book(session.verdict(), session.record(), session.server.evidence)
+
+
+def kept(queries: int) -> float:
+    """Bits per real weight of a client that keeps all light of so many queries."""
+    return everything_bits(queries * MU)
 
 
 @pytest.fixture
@@ -59,80 +96,146 @@ def ledgers(tmp_path: Path) -> Ledgers:
 def run(ledgers: Ledgers) -> Callable[..., RunLedger]:
     def start(worst_case: Basis = Basis.EVERYTHING, **changes: Any) -> RunLedger:
         facts = RunFacts("0" * 64, SHAPES, MU, leakage(), {"mu": MU}, "run.h5", worst_case)
+        changes = {"failure_probability": FAILURE, **changes}
         return RunLedger(ledgers, replace(facts, **changes))
 
     return start
 
 
-def test_everything_is_the_entropy_of_the_light_that_is_sent() -> None:
-    n = MU
+def test_all_queries_of_a_client_that_keeps_the_light_are_one_bright_mode(
+    run: Callable[..., RunLedger], ledgers: Ledgers
+) -> None:
+    n = 5 * MU
     entropy = (n + 1) * math.log2(n + 1) - n * math.log2(n)
-    charge = everything(SHAPES, MU)
-    assert charge.bits_per_weight == pytest.approx(entropy / 2)
-    assert charge.bits_in_total == pytest.approx(entropy * (12 * 8 + 4 * 6))
-
-
-@pytest.mark.parametrize("bound", [math.inf, math.nan, 5.0])
-def test_bounds_that_say_nothing_charge_everything(bound: float) -> None:
-    charge = at_bounds(seen(bound), SHAPES, MU)
-    assert charge == everything(SHAPES, MU)
-
-
-def test_bounds_are_charged_with_their_failure_probability() -> None:
-    charge = at_bounds(seen(0.01), SHAPES, MU)
-    assert charge is not None
-    assert (charge.basis, charge.failure_probability) == (Basis.BOUNDS, 1e-10)
-    assert charge.bits_in_total == pytest.approx(0.01 * 2 * (12 * 8 + 4 * 6))
-    assert at_bounds(UNSEEN, SHAPES, MU) is None
+    books = run()
+    for count in (2, 3):
+        with books.sending(IMAGES[:count]) as batch:
+            batch.book(UNSEEN)
+    spent = ledgers.server.balance(books.account).spent
+    assert spent.value(BITS) == pytest.approx(entropy / 2, rel=1e-9)
+    assert spent.value(Meter.TOTAL_BITS) == pytest.approx(entropy * (12 * 8 + 4 * 6))
+    assert spent.value(Meter.PHOTONS) == pytest.approx(5 * MU)
+    assert books.state()["basis"] == "everything"
 
 
 def test_a_batch_is_reserved_at_its_worst_and_booked_at_the_bound(
     run: Callable[..., RunLedger], ledgers: Ledgers
 ) -> None:
-    books = run()
+    books, session = run(), session_of()
     with books.sending(IMAGES[:3]) as batch:
-        worst = 3 * everything(SHAPES, MU).bits_per_weight
-        assert ledgers.server.balance(books.account).reserved.value(BITS) == pytest.approx(worst)
-        batch.book(seen(0.05))
+        reserved = ledgers.server.balance(books.account).reserved.value(BITS)
+        assert reserved == pytest.approx(kept(3))
+        list(session.run(IMAGES[:3]))
+        batch.book(session.verdict(), session.record(), session.server.evidence)
     balance = ledgers.server.balance(books.account)
-    assert balance.spent.value(BITS) == pytest.approx(0.15)
-    assert balance.spent.value(QUERIES) == 3
-    assert balance.reserved.unit(BITS) == 0
+    assert 0.0 < balance.spent.value(BITS) <= kept(3) * (1.0 + 1e-9)
+    assert balance.spent.value(BITS) == pytest.approx(books.cumulative().bits(3 * MU))
+    assert (balance.spent.value(QUERIES), balance.reserved.unit(BITS)) == (3, 0)
     committed = list(ledgers.server.entries())[-1]
     assert isinstance(committed, Committed)
-    assert committed.about["basis"] == "bounds"
+    assert committed.about["basis"] == "collective"
     assert committed.about["assumptions"]["loss"] == "untrusted"
     assert committed.about["run_file"] == "run.h5"
     assert committed.about["verdict"]["accepted"] is True
 
 
-def test_the_bookings_of_a_run_add_up_to_the_bound_on_all_its_light(
+def test_an_account_stands_at_the_highest_bound_of_all_its_light(
+    run: Callable[..., RunLedger], ledgers: Ledgers
+) -> None:
+    highest, number = 0.0, 0
+    for seed in (4, 5, 6):
+        books, session = run(), session_of(seed)
+        session.history = books.history()
+        for first in (0, 4):
+            send(books, session, IMAGES[first : first + 4])
+            number += 1
+            highest = max(highest, books.cumulative().bits(4 * number * MU))
+            spent = ledgers.server.balance(books.account).spent
+            assert spent.value(BITS) == pytest.approx(highest)
+            assert spent.value(Meter.FAILURE_PROBABILITY) == pytest.approx(number * FAILURE)
+    sums = books.store.sums(books.account)
+    assert sums is not None
+    assert (sums.queries, len(sums.parts)) == (24, 3)
+
+
+def test_light_that_nobody_looked_at_lies_beside_that_which_came_back(
     run: Callable[..., RunLedger], ledgers: Ledgers
 ) -> None:
     books = run()
-    bounds = [0.05, 0.03, 0.02, 0.004, 0.01]
-    highest = 0.0
-    for number, bound in enumerate(bounds, 1):
-        with books.sending(IMAGES[:2]) as batch:
-            batch.book(seen(bound))
-        highest = max(highest, 2 * number * bound)
-        spent = ledgers.server.balance(books.account).spent
-        assert spent.value(BITS) == pytest.approx(highest)
-        assert spent.value(Meter.FAILURE_PROBABILITY) == pytest.approx(number * 1e-10)
-    assert books.queries == 10
+    send(books, session_of(), IMAGES[:4])
+    before = ledgers.server.balance(books.account).spent.value(BITS)
+    with books.sending(IMAGES[4:6]) as batch:
+        batch.book(UNSEEN)
+    spent = ledgers.server.balance(books.account).spent.value(BITS)
+    assert before < spent <= kept(6) * (1.0 + 1e-9)
+    assert spent == pytest.approx(books.cumulative().bits(6 * MU))
 
 
-def test_light_that_nobody_looked_at_is_charged_as_an_honest_clients(
+def test_what_is_taken_never_lies_below_the_bound_of_all_light(
+    run: Callable[..., RunLedger], ledgers: Ledgers
+) -> None:
+    """Two runs of one client at a time, in any order of reserving, booking and breaking off."""
+    random = np.random.default_rng(10)
+    runs = [(run(), session_of(seed)) for seed in (4, 5)]
+    account = runs[0][0].account
+    runs[0][0].allow(4.0)
+    for _ in range(6):
+        opened = []
+        for books, session in runs:
+            count = min(books.fitting(IMAGES[:4]), int(random.integers(1, 4)))
+            if count:
+                manager = books.sending(IMAGES[:count])
+                opened.append((manager, manager.__enter__(), session, IMAGES[:count]))
+                balance = ledgers.server.balance(account)
+                bound = books.cumulative().bits(balance.taken.value(Meter.PHOTONS))
+                assert balance.taken.value(BITS) >= bound * (1.0 - 1e-9)
+        order = random.permutation(len(opened))
+        for index in order:
+            manager, batch, session, images = opened[index]
+            what = random.integers(3)
+            list(session.run(images))
+            before = ledgers.server.balance(account).taken.value(BITS)
+            if what == 0:
+                batch.book(UNSEEN)
+            elif what == 1:
+                batch.book(session.verdict(), session.record(), session.server.evidence)
+            manager.__exit__(None, None, None)
+            balance = ledgers.server.balance(account)
+            bound = runs[0][0].cumulative().bits(balance.taken.value(Meter.PHOTONS))
+            taken = balance.taken.value(BITS)
+            # What stood there before was a bound of the same light: the lower of two may be booked.
+            assert taken >= min(bound, before) * (1.0 - 1e-9)
+            assert taken <= before * (1.0 + 1e-9)
+            assert taken <= 4.0
+    assert ledgers.server.balance(account).reserved.unit(BITS) == 0
+
+
+def test_reserving_an_honest_share_books_the_bound_all_the_same(
     run: Callable[..., RunLedger], ledgers: Ledgers
 ) -> None:
     books = run(Basis.HONEST)
+    each = leakage().weights_bits_per_real
     with books.sending(IMAGES[:4]) as batch:
+        reserved = ledgers.server.balance(books.account).reserved.value(BITS)
+        assert reserved == pytest.approx(4 * each)
         batch.book(UNSEEN)
-    balance = ledgers.server.balance(books.account)
-    assert balance.spent.value(BITS) == pytest.approx(4 * leakage().weights_bits_per_real)
-    state = books.state()
-    assert state["basis"] == "honest"
-    assert "taken at its word" in state["basis_in_words"]
+    assert ledgers.server.balance(books.account).spent.value(BITS) == pytest.approx(kept(4))
+
+
+def test_what_was_counted_additively_stays_and_is_named(
+    run: Callable[..., RunLedger], ledgers: Ledgers
+) -> None:
+    """Entries as they were written before sums by weight were kept."""
+    books = run()
+    ledgers.server.reserve({books.account: {QUERIES: 5, BITS: 0.7}}, {}).commit(
+        {books.account: {QUERIES: 5, BITS: 0.25}}, {"basis": "bounds"}
+    )
+    assert books.state()["counted_additively"] == pytest.approx(0.25)
+    assert "0.25 bit per real weight booked before" in books.state()["composition"][1]
+    send(books, session_of(), IMAGES[:3])
+    spent = ledgers.server.balance(books.account).spent
+    assert spent.value(BITS) == pytest.approx(0.25 + books.cumulative().bits(3 * MU))
+    assert books.state()["counted_additively"] == pytest.approx(0.25)
 
 
 def test_a_batch_that_breaks_off_counts_at_its_worst_for_both_parties(
@@ -142,7 +245,7 @@ def test_a_batch_that_breaks_off_counts_at_its_worst_for_both_parties(
     with pytest.raises(KeyboardInterrupt), books.sending(IMAGES[:2]):
         raise KeyboardInterrupt
     spent = ledgers.server.balance(books.account).spent
-    assert spent.value(BITS) == pytest.approx(2 * everything(SHAPES, MU).bits_per_weight)
+    assert spent.value(BITS) == pytest.approx(kept(2))
     assert ledgers.client.balance(books.inputs(IMAGES[:1])[0]).spent.value(QUERIES) == 1
     assert (ledgers.server.open_queries(), ledgers.client.open_queries()) == ({}, {})
 
@@ -153,7 +256,7 @@ def test_repeats_of_an_input_add_information(
     books = run()
     for images in (IMAGES[[0, 1, 0]], IMAGES[[0]]):
         with books.sending(images) as batch:
-            batch.book(seen(0.01))
+            batch.book(UNSEEN)
     first, second = (ledgers.client.balance(name).spent for name in books.inputs(IMAGES[:2]))
     assert (first.value(QUERIES), second.value(QUERIES)) == (3, 1)
     assert first.value(Meter.ROWS) == 3 * 12
@@ -167,15 +270,16 @@ def test_repeats_of_an_input_add_information(
 def test_a_run_ends_where_the_weights_budget_does(
     run: Callable[..., RunLedger], ledgers: Ledgers
 ) -> None:
-    books = run()
-    books.allow(1.0)
+    books, session = run(), session_of()
+    books.allow(1.5)
     sent = 0
     while count := books.fitting(IMAGES[sent:]):
-        with books.sending(IMAGES[sent : sent + count]) as batch:
-            batch.book(seen(0.02))
+        send(books, session, IMAGES[sent : sent + count])
         sent += count
-    most = everything(SHAPES, MU).bits_per_weight
-    assert sent == math.ceil((1.0 - most) / 0.02)
+    assert 2 <= sent < 20
+    balance = ledgers.server.balance(books.account)
+    assert balance.taken.value(BITS) <= 1.5
+    assert books.worst(balance, 1).bits_per_weight + balance.taken.value(BITS) > 1.5
     with pytest.raises(UsageError, match="0 more such queries fit"), books.sending(IMAGES[:1]):
         pytest.fail("light was sent")
     assert books.state()["queries_left"] == 0
@@ -208,17 +312,17 @@ def test_a_budget_given_with_a_run_leaves_the_other_limits(
     assert (limits.value(QUERIES), limits.value(BITS)) == (7, 2.0)
 
 
-def test_bounds_cannot_be_reserved(run: Callable[..., RunLedger]) -> None:
+def test_the_bound_of_what_comes_back_cannot_be_reserved(run: Callable[..., RunLedger]) -> None:
     with pytest.raises(SettingError, match="bounds come after light"):
-        run(Basis.BOUNDS)
+        run(Basis.COLLECTIVE)
 
 
 def test_a_batch_is_booked_once(run: Callable[..., RunLedger]) -> None:
     books = run()
     with books.sending(IMAGES[:1]) as batch:
-        batch.book(seen(0.01))
+        batch.book(UNSEEN)
         with pytest.raises(RecordError, match="has ended before"):
-            batch.book(seen(0.01))
+            batch.book(UNSEEN)
     assert books.queries == 1
 
 
@@ -234,43 +338,9 @@ def test_the_charge_for_data_is_that_of_the_three_formulas() -> None:
 def test_the_ledger_names_no_input(run: Callable[..., RunLedger], ledgers: Ledgers) -> None:
     books = run()
     with books.sending(IMAGES[:1]) as batch:
-        batch.book(seen(0.01))
+        batch.book(UNSEEN)
     reserved = [each for each in ledgers.client.entries() if isinstance(each, Reserved)]
     (account,) = reserved[0].postings
     assert account == books.inputs(IMAGES[:1])[0]
     other = Ledgers.in_folder(ledgers.server.folder.with_name("other"), "alice")
     assert account not in RunLedger(other, books.facts).inputs(IMAGES[:1])
-
-
-def test_a_session_over_a_mode_link_is_booked_at_its_verdict(
-    run: Callable[..., RunLedger], ledgers: Ledgers
-) -> None:
-    random = np.random.default_rng(8)
-    layers = tuple(
-        random.standard_normal(shape).astype(np.float32) for shape in ((12, 16), (4, 12))
-    )
-    settings = SessionSettings(
-        mean_photons=MU,
-        receiver=CloneReceiver(GAIN, 1.0, IDEAL_HOMODYNE),
-        verifier=IDEAL_HOMODYNE,
-        loss_db=0.0,
-        technical_noise=0.0,
-        assumptions=UNTRUSTED,
-        sampling=Sampling.ALL,
-        seed=4,
-        verification=VerificationSettings(),
-    )
-    network = Network(layers, "small", {})
-    session = Session(network, settings, ModeLink(settings))
-    books = run(
-        shapes=session.server.shapes, leakage=session.leakage(), model_sha256=network.sha256
-    )
-    for first in range(0, 20, 5):
-        with books.sending(IMAGES[first : first + 5]) as batch:
-            list(session.run(IMAGES[first : first + 5]))
-            batch.book(session.verdict())
-    bound = session.verdict().weights_bits_per_real_upper
-    spent = ledgers.server.balance(books.account).spent.value(BITS)
-    assert bound is not None
-    assert 20 * leakage().weights_bits_per_real < 20 * min(bound, 0.742) <= spent * (1 + 1e-9)
-    assert spent <= 20 * everything(SHAPES, MU).bits_per_weight

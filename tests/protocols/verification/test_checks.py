@@ -14,11 +14,13 @@ from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.link import LayerLight, MonitorReading, ReturnedLight
 from labctl.protocols.verification.channel import Expectation, estimate_channel
 from labctl.protocols.verification.checks import SHARES, CheckResult, run_checks
+from labctl.protocols.verification.collective_record import collective_sums, record_of
 from labctl.protocols.verification.evidence import LayerEvidence
 
 Doubles = NDArray[np.float64]
 
 ROWS, MODES, IMAGES = 120, 40, 6
+MEAN_PHOTONS = 4.0
 CALIBRATION = ReceiverCalibration(
     efficiency=1.0, electronic_noise=0.0, blocked_variance=1.0, samples=10**7
 )
@@ -45,7 +47,7 @@ def untouched(reading: Reading, random: np.random.Generator) -> Doubles:
 
 def light_of(seed: int, block_modes: int | None = None) -> LayerLight:
     random = np.random.default_rng(seed)
-    sent = math.sqrt(8.0) * random.normal(size=(ROWS, 2 * MODES))
+    sent = math.sqrt(2.0 * MEAN_PHOTONS) * random.normal(size=(ROWS, 2 * MODES))
     return LayerLight(0, sent.astype(np.float32), block_modes)
 
 
@@ -91,7 +93,9 @@ def checked(
     calibration: ReceiverCalibration = CALIBRATION,
 ) -> dict[str, CheckResult]:
     estimate = estimate_channel([evidence], calibration)
-    found = run_checks([evidence], estimate, calibration, expected, probability, monitor)
+    record = record_of([evidence], calibration, expected, MEAN_PHOTONS)
+    sums = collective_sums([evidence], record)
+    found = run_checks([evidence], estimate, calibration, expected, probability, monitor, sums)
     return {check.name: check for check in found}
 
 

@@ -110,7 +110,7 @@ def test_reports_can_be_said_in_json() -> None:
     for link in (None, Unwatched(ModeLink(HONEST)), TurnedDown(ModeLink(HONEST), 0.0, [])):
         report = verdict(link=link)
         text = json.dumps([asdict(check) for check in report.checks], allow_nan=False)
-        assert len(json.loads(text)) == len(report.checks) == 9
+        assert len(json.loads(text)) == len(report.checks) == 10
 
 
 def test_thresholds_that_no_value_reaches_are_none() -> None:

@@ -81,10 +81,10 @@ def test_theory_agrees_with_sessions(mark: Mark) -> None:
 
 def test_honest_light_is_caught_as_often_as_the_checks_share() -> None:
     found = detection(Mark(), HONEST, 10**6, 10**7, 1e-3)
-    assert found.noise == pytest.approx(0.55e-3, rel=1e-6)
+    assert found.noise == pytest.approx(0.45e-3, rel=1e-6)
     assert found.gain == pytest.approx(0.042e-3, rel=1e-3)
     alone = detection(Mark(), HONEST, 10**6, 10**7, 1e-3, monitored=False)
-    assert alone.noise == pytest.approx(0.55e-3 / 0.8, rel=1e-6)
+    assert alone.noise == pytest.approx(0.45e-3 / 0.8, rel=1e-6)
 
 
 def test_power_grows_with_modes_noise_and_loss() -> None:

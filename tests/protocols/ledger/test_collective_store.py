@@ -1,0 +1,136 @@
+"""Sums by weight on disk: pooled over sessions and processes, never half, never another's."""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labctl.errors import RecordError
+from labctl.protocols.ledger.collective_store import CollectiveStore
+from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.session import Session
+from labctl.protocols.verification.collective_record import CollectiveRecord, collective_sums
+from labctl.protocols.verification.false_alarms import HONEST, _network
+
+ACCOUNT = f"alice/{'0' * 64}"
+NETWORK = _network((16, 12, 4), 1)
+KEY = b"k" * 32
+
+
+def session_of(seed: int, images: int = 4) -> Session:
+    settings = replace(HONEST, seed=seed)
+    session = Session(NETWORK, settings, ModeLink(settings))
+    for _ in session.run(np.random.default_rng(seed).random((images, 16)).astype(np.float32)):
+        pass
+    return session
+
+
+def add_sessions(folder: Path, seeds: list[int]) -> None:
+    store = CollectiveStore(folder, KEY)
+    for seed in seeds:
+        session = session_of(seed)
+        store.add(ACCOUNT, session.record(), session.server.evidence)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CollectiveStore:
+    return CollectiveStore(tmp_path, KEY)
+
+
+def test_sessions_with_calibrations_of_their_own_are_pooled(store: CollectiveStore) -> None:
+    sessions = [session_of(seed) for seed in (1, 2)]
+    records = [session.record() for session in sessions]
+    for session, record in zip(sessions, records, strict=True):
+        store.add(ACCOUNT, record, session.server.evidence)
+    kept = store.load(ACCOUNT)
+    assert (kept.queries, len(kept.parts)) == (8, 2)
+    expected = collective_sums(sessions[0].server.evidence, records[0].merged(records[1]))
+    assert store.sums(ACCOUNT) == expected
+    np.testing.assert_allclose(
+        kept.layers[0].sums, records[0].layers[0].sums + records[1].layers[0].sums, rtol=1e-6
+    )
+
+
+def test_a_run_that_adds_batch_by_batch_adds_each_query_once(store: CollectiveStore) -> None:
+    settings = replace(HONEST, seed=9)
+    session = Session(NETWORK, settings, ModeLink(settings))
+    before = CollectiveRecord()
+    for _ in range(3):
+        for _ in session.run(np.ones((2, 16), np.float32)):
+            pass
+        record = session.record()
+        store.add(ACCOUNT, record.beyond(before), session.server.evidence)
+        before = record
+    whole, kept = session.record(), store.load(ACCOUNT)
+    assert kept.queries == whole.queries == 6
+    for one, two in zip(kept.layers, whole.layers, strict=True):
+        np.testing.assert_allclose(one.sums, two.sums, atol=1e-4)
+        np.testing.assert_allclose(one.shares, two.shares)
+    assert kept.parts[0].pooled.received == pytest.approx(whole.parts[0].pooled.received)
+
+
+def test_nothing_is_kept_of_an_account_that_was_never_looked_at(store: CollectiveStore) -> None:
+    assert store.sums(ACCOUNT) is None
+    assert store.load(ACCOUNT).queries == 0
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+def test_a_changed_byte_is_refused(store: CollectiveStore, place: float) -> None:
+    session = session_of(1)
+    store.add(ACCOUNT, session.record(), session.server.evidence)
+    path = store.path(ACCOUNT)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 0x55
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match="not the sums by weight of this account"):
+        store.load(ACCOUNT)
+
+
+@pytest.mark.parametrize("left", [0, 1, 1000])
+def test_a_file_cut_short_is_refused(store: CollectiveStore, left: int) -> None:
+    session = session_of(1)
+    store.add(ACCOUNT, session.record(), session.server.evidence)
+    path = store.path(ACCOUNT)
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(RecordError, match="not the sums by weight"):
+        store.sums(ACCOUNT)
+
+
+def test_the_file_of_another_account_or_of_another_key_is_refused(
+    store: CollectiveStore, tmp_path: Path
+) -> None:
+    session = session_of(1)
+    store.add(ACCOUNT, session.record(), session.server.evidence)
+    other = ACCOUNT.replace("alice", "bob")
+    store.path(other).write_bytes(store.path(ACCOUNT).read_bytes())
+    with pytest.raises(RecordError, match="of another account"):
+        store.sums(other)
+    with pytest.raises(RecordError, match="key of this ledger"):
+        CollectiveStore(tmp_path, b"x" * 32).sums(ACCOUNT)
+
+
+def test_a_draft_that_a_killed_process_left_is_no_record(store: CollectiveStore) -> None:
+    session = session_of(1)
+    store.add(ACCOUNT, session.record(), session.server.evidence)
+    path = store.path(ACCOUNT)
+    path.with_name(f"{path.name}.new").write_bytes(b"half")
+    assert store.load(ACCOUNT).queries == 4
+    store.add(ACCOUNT, session.record(), session.server.evidence)
+    assert store.load(ACCOUNT).queries == 8
+
+
+def test_processes_at_the_same_time_lose_nothing(store: CollectiveStore, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [
+        context.Process(target=add_sessions, args=(tmp_path, seeds)) for seeds in ([1, 2], [3, 4])
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60.0)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert store.load(ACCOUNT).queries == 16

@@ -1,0 +1,306 @@
+"""Residuals of single weights summed over queries: what honest light and a memory make of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from labctl.calibration.shot_noise import ReceiverCalibration
+from labctl.data.models import Network
+from labctl.errors import SettingError
+from labctl.protocols.countermeasures.disguise import Disguise
+from labctl.protocols.encoding import Floats
+from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
+from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.session import Session
+from labctl.protocols.verification.collective import PlacedSums, Placement, WeightSums
+from labctl.protocols.verification.collective_noise import collective_noise, whole_mode
+from labctl.protocols.verification.collective_record import collective_sums, record_of
+from labctl.protocols.verification.evidence import LayerEvidence
+from labctl.protocols.verification.false_alarms import HONEST
+from labctl.protocols.verification.verdict import VerificationReport
+
+Doubles = npt.NDArray[np.float64]
+SETTINGS = replace(HONEST, verification=replace(HONEST.verification, calibration_samples=10**8))
+
+
+def network(*sizes: int, seed: int = 3) -> Network:
+    random = np.random.default_rng(seed)
+    layers = tuple(
+        random.normal(size=(rows, columns)).astype(np.float32) for columns, rows in pairwise(sizes)
+    )
+    return Network(layers, "random", {})
+
+
+class Disturbed(ModeLink):
+    """A client that disturbs slot or weight of every query by an amount of its own choice.
+
+    `kick(light)` returns what it adds to X and P, (2, rows, modes), in receiver units.
+    """
+
+    kick: Callable[[LayerLight], npt.NDArray[np.float64]]
+
+    def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
+        exchange = super().exchange(light, coefficients)
+
+        def disturbed() -> Iterator[ReturnedLight]:
+            for returned in exchange.returned:
+                kicks = self.kick(light)
+                added = returned.cosine * kicks[0] + returned.sine * kicks[1]
+                yield replace(returned, measured=returned.measured + added.astype(np.float32))
+
+        return Exchange(exchange.measured, disturbed(), exchange.arriving)
+
+
+def verdict_of(
+    link: ModeLink, net: Network, images: int, disguise: Disguise | None = None
+) -> VerificationReport:
+    settings = SETTINGS if disguise is None else replace(SETTINGS, disguise=disguise)
+    session = Session(net, settings, link)
+    data = np.random.default_rng(7).random((images, net.sizes[0])).astype(np.float32)
+    for _ in session.run(data):
+        pass
+    return session.verdict()
+
+
+def fixed_kicks(net: Network, variance: float, seed: int = 11) -> dict[int, Doubles]:
+    random = np.random.default_rng(seed)
+    return {
+        layer: math.sqrt(variance) * random.normal(size=(2, len(w), (w.shape[1] + 1) // 2))
+        for layer, w in enumerate(net.layers)
+    }
+
+
+# Sums.
+
+
+@pytest.mark.parametrize("angles", ["X or P", "X alone", "any"])
+def test_white_noise_leaves_each_degree_of_freedom_its_own_variance(angles: str) -> None:
+    random = np.random.default_rng(2)
+    rows, modes, variance = 60, 40, 1.7
+    light = LayerLight(0, random.normal(size=(rows, 2 * modes)).astype(np.float32))
+    evidence = LayerEvidence(light)
+    for _ in range(9):
+        turn = {
+            "X or P": np.where(random.random((rows, 1)) < 0.5, 0.0, math.pi / 2.0),
+            "X alone": np.zeros((rows, 1)),
+            "any": random.uniform(0.0, 2.0 * math.pi, (rows, 1)),
+        }[angles]
+        cosine, sine = np.cos(turn), np.sin(turn)
+        if angles == "X or P":
+            cosine, sine = np.round(cosine), np.round(sine)
+        read = 0.8 * (cosine * light.x + sine * light.p)
+        read = read + math.sqrt(variance) * random.normal(size=read.shape)
+        evidence.add(
+            ReturnedLight(
+                read.astype(np.float32), cosine.astype(np.float32), sine.astype(np.float32)
+            )
+        )
+    found = evidence.weight_sums().power(evidence.pattern)
+    both = 1 if angles == "X alone" else 2
+    # With X or P by chance, 2 of 512 rows are read in one quadrature only.
+    assert found.read == pytest.approx(both * rows * modes, rel=0.02)
+    assert found.degrees == found.read - rows
+    # Standard error sqrt(2/4740) = 2.1 % (2.9 % for X alone); seed 2.
+    assert found.value / found.degrees == pytest.approx(variance, rel=0.08)
+
+
+def test_the_gain_of_a_row_is_taken_off_and_nothing_else() -> None:
+    random = np.random.default_rng(5)
+    light = LayerLight(0, random.normal(size=(8, 20)).astype(np.float32))
+    evidence = LayerEvidence(light)
+    gains = np.linspace(0.5, 1.5, 8)[:, None]
+    for on_x in (1.0, 0.0, 1.0):
+        cosine = np.full((8, 1), on_x, np.float32)
+        read = gains * (cosine * light.x + (1.0 - cosine) * light.p)
+        evidence.add(ReturnedLight(read.astype(np.float32), cosine, 1.0 - cosine))
+    sums = evidence.weight_sums()
+    assert sums.power(evidence.pattern).value < 1e-9
+    assert sums.power(np.roll(evidence.pattern, 1, axis=1)).value > 1.0
+
+
+def test_sums_of_other_layers_do_not_merge() -> None:
+    sums = WeightSums(np.zeros((2, 4), np.float32), np.zeros((3, 2)))
+    with pytest.raises(SettingError, match="sums by weight"):
+        sums.merged(WeightSums(np.zeros((3, 4), np.float32), np.zeros((3, 3))))
+
+
+def test_plain_and_disguised_sums_merge_weight_by_weight() -> None:
+    plain = WeightSums(np.ones((1, 4), np.float32), np.array([[3.0], [0.0], [2.0]]))
+    placed = WeightSums(
+        np.ones((1, 4), np.float32),
+        np.array([[5.0], [0.0], [5.0]]),
+        np.full((1, 4), 5.0, np.float32),
+    )
+    merged = plain.merged(placed)
+    assert merged.sums.tolist() == [[2.0] * 4]
+    assert merged.by_entry().tolist() == [[8.0, 7.0, 8.0, 7.0]]
+
+
+# Honest clients.
+
+
+@pytest.mark.parametrize("disguise", [None, Disguise(True), Disguise(True, True)])
+def test_an_honest_client_shows_its_clones_and_no_more(disguise: Disguise | None) -> None:
+    net = network(61, 41, 30, 7)
+    chosen = replace(SETTINGS, disguise=disguise) if disguise else SETTINGS
+    report = verdict_of(ModeLink(chosen), net, 24, disguise)
+    assert report.accepted
+    found = report.collective
+    assert found is not None
+    assert found.queries == 24
+    # Seed 0: 3 standard errors of the sums over some 4,000 weights.
+    assert found.seen == pytest.approx(report.excess_noise_expected, abs=3.0 * found.seen_error)
+    assert found.upper > found.estimate
+
+
+def test_one_image_again_and_again_is_no_alarm() -> None:
+    net, images = network(24, 16, 6), np.ones((40, 24), np.float32)
+    session = Session(net, SETTINGS, ModeLink(SETTINGS))
+    for _ in session.run(images):
+        pass
+    assert session.verdict().accepted
+
+
+# A memory.
+
+
+def test_what_repeats_in_every_query_is_found_and_what_is_fresh_is_not() -> None:
+    net, variance, queries = network(64, 48, 10), 0.02, 40
+    fixed = fixed_kicks(net, variance)
+    random = np.random.default_rng(1)
+    memory, fresh = Disturbed(SETTINGS), Disturbed(SETTINGS)
+    memory.kick = lambda light: fixed[light.layer]
+    fresh.kick = lambda light: (
+        math.sqrt(variance) * random.normal(size=(2, light.rows, light.modes))
+    )
+    found = verdict_of(memory, net, queries)
+    assert "collective noise" in {check.name for check in found.failed}
+    other = verdict_of(fresh, net, queries)
+    assert "collective noise" not in {check.name for check in other.failed}
+    assert found.collective is not None
+    unit = (1.0 + SETTINGS.verifier.electronic_noise) / SETTINGS.verifier.efficiency
+    honest = found.excess_noise_expected or 0.0
+    # Read in half the queries, what adds up over all shows half; the estimate makes up for it.
+    expected = honest + queries * variance * unit
+    assert found.collective.seen < 0.6 * expected
+    # 3,000 sums: 2.6 % of their own variance, seed 11.
+    assert found.collective.estimate == pytest.approx(expected, rel=0.12)
+    assert found.collective.upper > expected
+
+
+def test_in_disguise_a_memory_of_the_weight_is_found_and_one_of_the_slot_averages_away() -> None:
+    """Noise that follows a neuron adds up; noise that stays in a slot does not."""
+    net, disguise, queries = network(40, 36, 20), Disguise(True, True), 40
+    chosen = replace(SETTINGS, disguise=disguise)
+    fixed = fixed_kicks(net, 0.05)
+    by_slot = Disturbed(chosen)
+    wide = math.sqrt(0.05) * np.random.default_rng(8).normal(size=(2, 20, 36))
+    by_slot.kick = lambda light: fixed[0] if light.layer == 0 else wide
+    found = verdict_of(by_slot, net, queries, disguise)
+    assert "collective noise" not in {check.name for check in found.failed}
+
+    # A thief that recognises each weight by its size, wherever it rides.
+    values = {round(abs(float(v)), 4): i for i, v in enumerate(net.layers[0].ravel())}
+    assert len(values) > 0.9 * net.layers[0].size
+    random = np.random.default_rng(9)
+    of_weight = math.sqrt(0.05) * random.normal(size=net.layers[0].size)
+    rms = math.sqrt(float(np.mean(net.layers[0].astype(np.float64) ** 2)))
+    amplitude = math.sqrt(2.0 * chosen.mean_photons) / rms
+
+    def kick(light: LayerLight) -> Doubles:
+        kicks = np.zeros((2, light.rows, light.modes))
+        if light.layer == 0:
+            for part, sent in enumerate((light.x, light.p)):
+                flat = [
+                    np.sign(v) * of_weight[values.get(round(abs(float(v)) / amplitude, 4), 0)]
+                    for v in sent.ravel()
+                ]
+                kicks[part] = np.reshape(flat, sent.shape)
+        return kicks
+
+    by_weight = Disturbed(chosen)
+    by_weight.kick = kick
+    found = verdict_of(by_weight, net, queries, disguise)
+    assert "collective noise" in {check.name for check in found.failed}
+
+
+@pytest.mark.parametrize(("queries", "repeats"), [(6, 0.0), (6, 0.5), (6, 1.0)])
+def test_noise_of_the_whole_mode_follows_from_that_of_the_queries_read(
+    queries: int, repeats: float
+) -> None:
+    """Monte Carlo over which queries are read; 20,000 weights, seed 6."""
+    random = np.random.default_rng(6)
+    common = math.sqrt(repeats) * random.normal(size=(20_000, 1))
+    each = common + math.sqrt(1.0 - repeats) * random.normal(size=(20_000, queries))
+    read = random.random(each.shape) < 0.5
+    counts = read.sum(axis=1)
+    used = counts > 0
+    seen = float(np.mean((each * read).sum(axis=1)[used] ** 2 / counts[used]))
+    pairs = (float(np.mean(counts[used])) - 1.0) / (queries - 1.0)
+    whole = float(np.mean(each.sum(axis=1) ** 2 / queries))
+    found = whole_mode(seen, float(np.mean(each**2)), pairs)
+    assert found == pytest.approx(whole, abs=0.03 + 0.05 * whole)
+
+
+def test_the_bound_holds_as_often_as_it_says() -> None:
+    """At a failure probability of 20 % at most 20 % of 300 sessions, with noise that repeats."""
+    random = np.random.default_rng(12)
+    calibration = ReceiverCalibration(1.0, 0.0, 1.0, 10**6)
+    expectation = replace(
+        Session(network(4, 2), SETTINGS, ModeLink(SETTINGS)).expectation(),
+        excess_noise=0.0,
+        clone_noise=0.0,
+    )
+    queries, variance, beaten = 8, 0.1, 0
+    for _ in range(300):
+        light = LayerLight(0, random.normal(size=(12, 16)).astype(np.float32))
+        evidence = LayerEvidence(light)
+        kicks = math.sqrt(variance) * random.normal(size=(2, 12, 8))
+        for _ in range(queries):
+            cosine = (random.random((12, 1)) < 0.5).astype(np.float64)
+            read = cosine * (light.x + kicks[0]) + (1.0 - cosine) * (light.p + kicks[1])
+            read = read + random.normal(size=read.shape)
+            evidence.add(
+                ReturnedLight(
+                    read.astype(np.float32),
+                    cosine.astype(np.float32),
+                    (1.0 - cosine).astype(np.float32),
+                )
+            )
+        record = record_of([evidence], calibration, expectation, 1.0)
+        sums = collective_sums([evidence], record)
+        assert sums is not None
+        found = collective_noise(sums, 0.2)
+        beaten += found.upper < queries * variance
+    assert beaten <= 0.2 * 300
+
+
+def test_weights_in_disguise_read_between_x_and_p_scatter_as_the_record_says() -> None:
+    """400 times 3 queries of 200 weights at one angle; seed 13."""
+    random = np.random.default_rng(13)
+    rows, columns, turn = 10, 20, 0.6
+    cosine, sine = np.full(rows, math.cos(turn)), np.full(rows, math.sin(turn))
+    placed = Placement(
+        np.arange(rows), np.ones(rows, np.float32), np.arange(columns), np.ones(20, np.float32)
+    )
+    pattern = random.normal(size=(rows, columns)).astype(np.float32)
+    found = []
+    for _ in range(400):
+        sums = PlacedSums(rows, columns)
+        for _ in range(3):
+            left = random.normal(size=(rows, columns // 2)).astype(np.float32)
+            sums.add(left, cosine, sine, placed)
+        found.append(sums.sums().power(pattern))
+    powers = np.array([each.value for each in found])
+    degrees, scatter = found[0].degrees, found[0].scatter
+    assert scatter == pytest.approx(2.0)
+    assert float(powers.mean()) == pytest.approx(degrees, rel=0.03)
+    # Standard error of a variance from 400: 7 %.
+    assert float(powers.var()) == pytest.approx(2.0 * scatter * degrees, rel=0.25)
