@@ -303,7 +303,7 @@ class CuriousServer(Server):
         attack: LabelReading,
         vacuum_variance: float = 1.0,
     ) -> None:
-        super().__init__(network, settings.mean_photons, settings.block_modes)
+        super().__init__(network, settings.mean_photons, settings.block_modes, settings.clones_of)
         self._repeats = attack.repeats
         modes, verifier = self.light(0).modes, settings.verifier
         blocked = 1.0 + verifier.electronic_noise
