@@ -223,9 +223,14 @@ def table(
     model: Annotated[
         list[str] | None, typer.Option(help="Network to measure; may be given more than once.")
     ] = None,
+    mu: ask.Mu = 0.57,
+    gain: ask.Gain = 1.3,
     data: Data = None,
     public: Public = 5000,
     judged: Judged = 2000,
+    join: Annotated[
+        Path | None, typer.Option(help="Table measured before, whose networks are kept.")
+    ] = None,
     fresh: Annotated[
         bool, typer.Option(help="Measure fresh orders of hidden neurons too, most of the time.")
     ] = True,
@@ -233,8 +238,12 @@ def table(
     seed: ask.Seed = 0,
     json: ask.Json = False,
 ) -> None:
-    """Measure the table that `labctl copies show` looks things up in; takes an hour and more."""
+    """Measure the table that `labctl copies show` looks things up in; minutes to an hour.
+
+    At mu and gain the service answers those who ask for classes alone: as the network is served.
+    """
     _require_folder(file)
+    before = None if join is None else load_copies(join)
     if seeds < 1:
         raise SettingError("--seeds", seeds, "1 or more")
     names = model or ["noise-aware", "reference", "many-rows", "deep"]
@@ -242,8 +251,10 @@ def table(
     images = _images(data, public, judged, Features.GRADIENTS)
     command = f"labctl copies table {file.name}"
     command += "".join(f" --model {name}" for name in model or [])
+    command += f" --mu {mu:g} --gain {gain:g}"
     command += " --data FOLDER" if data is not None else ""
     command += "" if fresh else " --no-fresh"
+    command += "" if join is None else f" --join {join.name}"
     command += f" --public {public} --judged {judged} --seeds {seeds} --seed {seed}"
     plan = Plan() if fresh else Plan(fresh_spends=(), fresh_queries=())
     total = plan.points * len(networks)
@@ -255,7 +266,7 @@ def table(
 
         found = measure_table(
             networks,
-            _settings(0.57, 1.3, seed, fresh=False),
+            _settings(mu, gain, seed, fresh=False),
             images.public,
             images.judged,
             seeds=seeds,
@@ -264,6 +275,8 @@ def table(
             plan=plan,
             on_point=step,
         )
+    if before is not None:
+        found = found.joined(before)
     file.write_text(found.toml(), encoding="utf-8")
     if json:
         output.print_json({"file": str(file), "points": len(found.point)})

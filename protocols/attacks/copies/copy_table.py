@@ -102,6 +102,24 @@ class CopyTable(BaseModel):
             lines += [f"standard_error = {point.standard_error!r}", f"seeds = {point.seeds}"]
         return "\n".join(lines) + "\n"
 
+    def joined(self, other: CopyTable) -> CopyTable:
+        """Return this table with the networks of another; raises SettingError where images differ.
+
+        A network that both hold is taken from this one.
+        """
+        mine = {one.sha256 for one in self.network}
+        if (self.public, self.judged) != (other.public, other.judged):
+            raise SettingError("table", f"of {other.public}", f"a table of {self.public}")
+        added = tuple(one for one in other.network if one.sha256 not in mine)
+        points = tuple(one for one in other.point if one.network_sha256 not in mine)
+        return CopyTable(
+            command=f"{other.command}; {self.command}",
+            public=self.public,
+            judged=self.judged,
+            network=added + self.network,
+            point=points + self.point,
+        )
+
     def served(self, network: Network) -> ServedNetwork | None:
         """Return what is known of a network, None if it was not measured."""
         return next((one for one in self.network if one.sha256 == network.sha256), None)

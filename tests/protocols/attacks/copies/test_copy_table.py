@@ -155,6 +155,28 @@ def test_a_table_reads_back_as_written(tmp_path: Path) -> None:
         load_copies(path)
 
 
+def test_tables_of_the_same_images_join_and_the_newer_network_counts() -> None:
+    other = TABLE.model_copy(
+        update={
+            "command": "before",
+            "network": (ServedNetwork(name="few-rows", sha256=OTHER.sha256, accuracy=0.9),),
+            "point": (
+                point(CLASSES_ALONE, 1, 0.0, 0.3).model_copy(
+                    update={"network_sha256": OTHER.sha256}
+                ),
+            ),
+        }
+    )
+    both = TABLE.joined(other)
+    assert [one.name for one in both.network] == ["few-rows", "noise-aware"]
+    assert both.command == "before; labctl copies table"
+    assert both.best(NETWORK, 1, 0.5) == TABLE.best(NETWORK, 1, 0.5)
+    assert both.refusal(OTHER) is None
+    assert TABLE.joined(TABLE).point == TABLE.point
+    with pytest.raises(SettingError, match="table of some"):
+        TABLE.joined(other.model_copy(update={"public": "what else"}))
+
+
 def test_spends_are_photons_times_noise() -> None:
     """An honest clone spends mu g per row; what hides falls with the root of the queries."""
     settings = _settings(8.91, 1.0128)
