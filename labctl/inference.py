@@ -22,6 +22,12 @@ from labctl.data.models import Network
 from labctl.data.run_file import RunFileWriter, new_run_path
 from labctl.errors import BudgetError, SettingError
 from labctl.instruments.equipment import Equipment
+from labctl.protocols.attacks.label_figures import (
+    TYPICAL_MISMATCH,
+    LabelFigure,
+    label_figures,
+    supported_mismatch,
+)
 from labctl.protocols.countermeasures.disguise import FRESH_ORDER, PLAIN, Disguise, key_of_seed
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.collection import Collection
@@ -32,6 +38,7 @@ from labctl.protocols.leakage import Assumptions, Leakage
 from labctl.protocols.leakage.cumulative import Channel, Cumulative, cumulative, unseen
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
+from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.parameters import SessionParameters, session_parameters
 from labctl.protocols.probation.run import Kind, run_on_probation
@@ -111,6 +118,8 @@ class Request:
     station's calibration says them. `calibrations` is its store, `stale` what to do about records
     that do not apply, `effort` that of routines which run for it. `hiding`: how the client hides
     its input; `pictures`: what its decoys are taken from, or its public subspace is made of.
+    `mismatch`: of the client's clone on a mode-level link; None runs a matched one and states label
+    reading at a typical mismatch.
     """
 
     network: Network
@@ -140,6 +149,7 @@ class Request:
     probation: ProbationRequest | None = None
     hiding: Hiding = OPEN
     pictures: LabelledImages | None = None
+    mismatch: CloneMismatch | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,8 @@ class Report:
     the weights together. `stopped`: why it ended before the last image.
     `probation`: worthless queries asked for and sent, None where there were none to be.
     `label_cap`: with decoys, the most labels that any reader of the returned light names.
+    `labels`: how often a curious server reads an image's label from one sending, empty where that
+    was not measured for images of this size.
     """
 
     accuracy: float
@@ -176,6 +188,7 @@ class Report:
     probation: Mapping[str, Any] | None = None
     label_cap: float | None = None
     cumulative: Cumulative | None = None
+    labels: tuple[LabelFigure, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values for JSON; what is not finite becomes null."""
@@ -207,6 +220,7 @@ class Report:
                 "cumulative": None
                 if self.cumulative is None
                 else finite(self.cumulative.as_json()),
+                "label_read": [each.as_json() for each in self.labels],
                 "verification": verification_json(self.verification),
                 "weights_under_trust": [trust_json(each) for each in self.weights_under_trust],
                 "parameters": None
@@ -336,6 +350,7 @@ def run_inference(
         probation=_probation_json(request, run),
         label_cap=run.collection.cap if isinstance(run.collection, Decoys) else None,
         cumulative=together,
+        labels=_labels(request, run),
     )
 
 
@@ -375,6 +390,19 @@ def _probation_json(request: Request, run: _Run) -> dict[str, Any] | None:
         "stand_in": wanted.stand_in.name,
         **{f"{kind.value}_queries": run.tally.get(kind, 0) for kind in Kind},
     }
+
+
+def _labels(request: Request, run: _Run) -> tuple[LabelFigure, ...]:
+    """Return how labels are read, at the mismatch that is calibrated, stated, or typical.
+
+    Of a client that clones its input alone: what hides it has a cap of its own.
+    """
+    if request.hiding != OPEN:
+        return ()
+    mismatch = None if run.knowledge is None else supported_mismatch(run.knowledge.quantities)
+    if mismatch is None:
+        mismatch = TYPICAL_MISMATCH if request.mismatch is None else request.mismatch
+    return label_figures(request.network, request.images.images, run.settings, mismatch)
 
 
 def predicted_accuracy(request: Request, run: _Run) -> float:
@@ -629,6 +657,7 @@ def _settings(request: Request) -> SessionSettings:
         rotation=request.rotation,
         disguise=request.disguise,
         hiding=request.hiding,
+        mismatch=MATCHED_CLONE if request.mismatch is None else request.mismatch,
     )
 
 

@@ -24,12 +24,14 @@ from labctl.inference import (
     Stale,
     run_inference,
 )
+from labctl.protocols.attacks.label_figures import in_words
 from labctl.protocols.countermeasures.disguise import Disguise
 from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.leakage import Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS
 from labctl.protocols.ledger.accounts import checked_client
 from labctl.protocols.ledger.charges import Basis
+from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import Homodyne, ReceiverKind, emission_factor_of_noise_figure
 from labctl.protocols.rotation import Rotation
@@ -163,6 +165,16 @@ def infer(
         int | None,
         typer.Option(help="Likewise in hidden layers, with --return-modes (default: all modes)."),
     ] = None,
+    clone_gain_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Net amplitude gain of the client's clone over 1, less 1, relative; 0.001 is "
+            "0.0087 dB (default: matched, labels stated at 0.002)."
+        ),
+    ] = None,
+    clone_phase_rad: Annotated[
+        float | None, typer.Option(help="Phase of what the client's clone returns, in rad.")
+    ] = None,
     calibrations: Annotated[
         Path, typer.Option(help="Folder of calibration records (bench link).")
     ] = DEFAULT_STORE,
@@ -212,6 +224,8 @@ def infer(
         "--phase-error-rad": phase_error_rad,
         "--decoys": decoys or None,
         "--return-modes": return_modes,
+        "--clone-gain-error": clone_gain_error,
+        "--clone-phase-rad": clone_phase_rad,
     }
     if link is LinkLevel.BENCH:
         _refuse_given(of_a_mode_link, "the bench link: the station and its light decide")
@@ -256,6 +270,7 @@ def infer(
         probation=_probation(probation, real_share, stand_in),
         hiding=hiding,
         pictures=None if hiding == OPEN else pictures_besides(data, images, decoy_images),
+        mismatch=_mismatch(clone_gain_error, clone_phase_rad),
     )
     with output.progress("inference", images, "images") as advance:
         report = run_inference(request, on_images=advance, on_step=output.say_step)
@@ -277,6 +292,13 @@ def _probation(queries: int, real_share: float, stand_in: str | None) -> Probati
     if wanted.none:
         raise SettingError("--stand-in", stand_in, "given with --probation or --real-share")
     return ProbationRequest(wanted, load_network(stand_in))
+
+
+def _mismatch(gain_error: float | None, phase_rad: float | None) -> CloneMismatch | None:
+    """Return the clone's mismatch that was stated, None if none was."""
+    if gain_error is None and phase_rad is None:
+        return None
+    return CloneMismatch(gain_error or 0.0, phase_rad or 0.0)
 
 
 def _ledger(
@@ -333,6 +355,7 @@ def show(report: Report) -> None:
             f"{output.number(verdict['excess_noise_standard_error'], 2)} SNU, below "
             f"{output.number(verdict['excess_noise_upper'])}",
             **_watched(report),
+            **_labels(report),
             **_booked(report),
             "time": f"{report.seconds:.2f} s",
             "run file": str(report.run_file),
@@ -378,6 +401,14 @@ def _rests_on(report: Report) -> str:
     lines = [f"{len(records)} records"]
     lines += [f"{routine} {why}" for routine, why in doubts.items()]
     return "\n".join(lines)
+
+
+def _labels(report: Report) -> dict[str, str]:
+    """Say how often a curious server reads a label, by any receiver, and at which mismatch."""
+    if not report.labels:
+        return {}
+    read = ", ".join(f"{each.receiver} {each.success:.0%}" for each in report.labels)
+    return {"label read, once sent": f"{read}; {in_words(report.labels[0].mismatch)}"}
 
 
 _NAMES = {

@@ -16,6 +16,7 @@ from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.errors import SettingError, UsageError
 from labctl.protocols.attacks.attack import Learned
 from labctl.protocols.attacks.label_curve import EVIDENCE, CurveFile, load_curves, measure_curves
+from labctl.protocols.attacks.label_figures import in_words
 from labctl.protocols.attacks.label_reading import (
     DIMENSIONS,
     Detection,
@@ -242,7 +243,7 @@ def _print(
     cells = {(one.reading.receiver, one.reading.repeats): one for one in results}
     repeats = list(dict.fromkeys(one.reading.repeats for one in results))
     output.table(
-        f"Labels read at G = {gain:g}, M = {rows} rows, {mismatch_in_words(mismatch)} "
+        f"Labels read at G = {gain:g}, M = {rows} rows, {in_words(mismatch)} "
         f"({who} of them of the most frequent label)",
         ["repeats", *(str(kind) for kind in kinds)],
         [
@@ -257,14 +258,6 @@ def _print(
         ],
         numeric=True,
     )
-
-
-def mismatch_in_words(mismatch: CloneMismatch) -> str:
-    """Return a clone's net gain and phase as a phrase."""
-    if mismatch.matched:
-        return "clone matched exactly (delta 0, which no real clone is)"
-    phase = f", phase {mismatch.phase_rad:g} rad" if mismatch.phase_rad else ""
-    return f"clone's net gain off by delta = {100.0 * mismatch.gain_error:g} %{phase}"
 
 
 def _images(

@@ -13,8 +13,10 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.errors import LabctlError, SettingError, UsageError
 from labctl.protocols.attacks.label_curve import load_curves
+from labctl.protocols.attacks.label_figures import TYPICAL_MISMATCH, mode_overlap
 from labctl.protocols.attacks.label_reading import Detection
 from labctl.protocols.leakage import Trust
+from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.planner.accuracy_curve import (
     DEFAULT_GRID,
     DEFAULT_RUNS,
@@ -59,6 +61,16 @@ def plan(
     label_curve: Annotated[
         Path | None, typer.Option(help="File of its success (default: the shipped one).")
     ] = None,
+    clone_gain_error: Annotated[
+        float,
+        typer.Option(
+            help="Net amplitude gain of the client's clone over 1, less 1, relative (delta), for "
+            "--label-attack; 0.001 is 0.0087 dB. No gain below the best for labels is taken."
+        ),
+    ] = TYPICAL_MISMATCH.gain_error,
+    clone_phase_rad: Annotated[
+        float, typer.Option(help="Phase of what the client's clone returns, in rad.")
+    ] = 0.0,
     model: Annotated[
         str,
         typer.Option(help="A shipped network (as noise-aware), or a .safetensors or .npz file."),
@@ -172,7 +184,12 @@ def plan(
     )
     with interruptible():
         measured = _curve(network, images_of(data, images), runs, curve)
-        planner = Planner(Search(conditions, labels), measured, transmission, proof)
+        search = Search(conditions)
+        if labels is not None:
+            overlap = mode_overlap(network, images_of(data, images).images)
+            mismatch = CloneMismatch(clone_gain_error, clone_phase_rad)
+            search = Search(conditions, labels, mismatch, overlap)
+        planner = Planner(search, measured, transmission, proof)
         found = planner.plan(wish, on_step=_say_to_people)
     if figure is not None:
         plan_report.draw(figure, found, conditions.assumptions)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from labctl.cli import output
 from labctl.errors import UsageError
 from labctl.inference import finite, leakage_json
+from labctl.protocols.attacks.label_curve import load_curves
+from labctl.protocols.attacks.label_figures import in_words
+from labctl.protocols.attacks.label_reading import Detection
 from labctl.protocols.leakage import Assumptions
 from labctl.protocols.planner.accuracy_curve import NeededF
 from labctl.protocols.planner.plan import Plan, Planner, Setting
@@ -76,6 +79,9 @@ def as_json(planner: Planner, plan: Plan) -> dict[str, Any]:
             "least_data_bits_within_weights_limit": _option_json(reach.data_within_weights),
             "best_compromise": _option_json(reach.compromise),
         },
+        "clone_gain_error": planner.search.mismatch.gain_error,
+        "clone_phase_rad": planner.search.mismatch.phase_rad,
+        "overlap_of_rows_and_images": planner.search.overlap,
         "weights_bits_by_cause": None if plan.shares is None else asdict(plan.shares),
         "limited_by": None if plan.shares is None else plan.shares.main,
         "reasons": list(reasons(planner, plan)),
@@ -264,9 +270,7 @@ def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) ->
         f"{option.leakage.queries_per_bit_per_weight:.4g} queries (honest client)",
         "data": f"{option.leakage.data_bits_first:.3g} (first), {option.data_bits:.4g} (journal), "
         f"{option.leakage.data_bits_quantum:.3g} (quantum limit) bit per symbol and input",
-        "label reading": "not asked for"
-        if setting.label_success is None
-        else f"at most {setting.label_success:.1%} from one query",
+        "label reading": _labels(planner, setting),
         "times the same input": "any number: no limit on the data"
         if setting.repeats is None
         else f"at most {setting.repeats} within the limits",
@@ -305,6 +309,25 @@ def _light(throughput: Throughput) -> str:
         f"{throughput.energy_per_mac_j:.3g} J per multiply-accumulate ({throughput.macs} of them); "
         f"local oscillators {apart}"
     )
+
+
+def _labels(planner: Planner, setting: Setting) -> str:
+    """Say how often a label is read, at which mismatch, and how often by photon counting."""
+    search, option = planner.search, setting.option
+    if setting.label_success is None or search.labels is None:
+        return "not asked for"
+    text = (
+        f"at most {setting.label_success:.1%} from one query by {search.labels.receiver}; "
+        f"{in_words(search.mismatch)}"
+    )
+    if not search.mismatch.matched:
+        least = search.least_gain(option.signal_to_noise)
+        text += f" (read least at G = {least:.4g})"
+    if search.labels.receiver is Detection.COUNTING:
+        return text
+    counter = replace(search, labels=load_curves().curve(Detection.COUNTING))
+    evidence = counter.label_evidence(option.gain, option.signal_to_noise)
+    return f"{text}; by photon counting {counter.label_success(evidence):.0%}"
 
 
 def _false_alarms(planner: Planner, setting: Setting) -> str:

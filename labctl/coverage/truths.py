@@ -402,14 +402,17 @@ def forward_transmittance(seen: Seen, name: str) -> float:
 
 
 def back_transmittance(seen: Seen, name: str) -> float:
-    """Return what reaches the server of what leaves the client: the leg, past the return tap."""
-    return seen.truth.back_transmittance * seen.world.optics.past_tap("return")
+    """Return what reaches the server of what an idle client returns: the leg, past the return tap.
+
+    An idle rotation passes all light by the clone, whose net gain counts.
+    """
+    net = abs(seen.world.optics.rotation.net_amplitude()) ** 2
+    return net * seen.truth.back_transmittance * seen.world.optics.past_tap("return")
 
 
 def round_trip_transmittance(seen: Seen, name: str) -> float:
-    """Return both legs' product, and the clone's net gain: an idle rotation passes all by it."""
-    net = abs(seen.world.optics.rotation.net_amplitude()) ** 2
-    return forward_transmittance(seen, name) * net * back_transmittance(seen, name)
+    """Return both legs' product."""
+    return forward_transmittance(seen, name) * back_transmittance(seen, name)
 
 
 def arrival_s(seen: Seen, name: str) -> float:

@@ -226,8 +226,9 @@ class Search:
     def least_gain(self, signal_to_noise: float) -> float:
         """Return the least gain that is looked at: that of the least evidence of a label.
 
-        On a line of fixed F the kick grows with g^2, what the mismatch shows falls with 1/g: the
-        least is near g = (2 delta^2 F Q)^(1/3). Without mismatch or label curve, any gain.
+        On a line of fixed F the kick's evidence is M g^2, and with D = 2/g for small g that of the
+        mismatch 5 delta^2 F Q M/(2 g): the least is near g = (1.25 delta^2 F Q)^(1/3), for
+        homodyne. Without mismatch or label curve, any gain.
         """
         if self.labels is None or self.mismatch.matched or self.overlap == 0.0:
             return LEAST_GAIN

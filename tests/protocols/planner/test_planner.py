@@ -23,11 +23,12 @@ from labctl.protocols.leakage import (
     data_bits_journal,
     weights_bits_per_mode,
 )
+from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.planner.accuracy_curve import AccuracyCurve, AccuracyPoint
 from labctl.protocols.planner.plan import Planner, Preference, Proof, Wish
 from labctl.protocols.planner.pooling import pool_for
-from labctl.protocols.planner.search import MOST_GAIN, Conditions, Limits, Search
+from labctl.protocols.planner.search import LEAST_GAIN, MOST_GAIN, Conditions, Limits, Search
 from labctl.protocols.planner.throughput import Transmission
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, ReceiverKind
 from labctl.protocols.rotation import Rotation
@@ -292,6 +293,38 @@ def test_a_limit_on_label_reading_is_a_limit_on_the_gain_and_on_repeats() -> Non
     assert repeats is not None
     assert search.label_success(repeats * gentle.label_evidence) <= 0.3
     assert search.label_success((repeats + 1) * gentle.label_evidence) > 0.3
+
+
+@pytest.mark.parametrize(("gain_error", "expected"), [(0.002, 1.019), (0.005, 1.036)])
+def test_a_mismatch_of_the_clone_has_a_gain_of_least_evidence(
+    gain_error: float, expected: float
+) -> None:
+    """At fixed F more gain kicks more and less gain shows more light: g^3 = 1.25 delta^2 F Q."""
+    search = Search(LOSSLESS, LABELS, CloneMismatch(-gain_error), 42.0)
+    best = search.least_gain(0.228)
+    assert best == pytest.approx(expected, abs=0.002)
+    noise = 2.0 - 2.0 / best
+    assert noise**3 == pytest.approx(1.25 * gain_error**2 * 0.228 * 42.0, rel=0.25)
+    evidence = search.label_evidence(best, 0.228)
+    assert evidence < search.label_evidence(1.0 + 0.5 * (best - 1.0), 0.228)
+    assert evidence < search.label_evidence(1.0 + 2.0 * (best - 1.0), 0.228)
+
+
+def test_no_gain_below_that_of_the_least_evidence_is_taken() -> None:
+    search = Search(LOSSLESS, LABELS, CloneMismatch(0.005), 42.0)
+    least = search.least_gain(0.3)
+    light = search.least_data(0.3, Limits())
+    assert light is not None
+    assert light.gain == pytest.approx(least)
+    share = search.label_success(search.label_evidence(least, 0.3))
+    assert search.least_weights(0.3, Limits(label_success=share - 0.01)) is None
+    within = search.least_weights(0.3, Limits(label_success=share + 0.05))
+    assert within is not None
+    assert within.gain >= least
+    assert search.label_success(within.label_evidence) <= share + 0.05
+    matched = Search(LOSSLESS, LABELS).least_data(0.3, Limits())
+    assert matched is not None
+    assert matched.gain == LEAST_GAIN
 
 
 def test_without_a_label_curve_a_limit_on_it_is_refused() -> None:

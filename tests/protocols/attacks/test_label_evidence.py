@@ -1,0 +1,162 @@
+"""Kick and mismatch in one number, which the shipped curve turns into a share of labels read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from labctl.calibration.quantity import Quantity
+from labctl.data.mnist import LabelledImages, load_test_images
+from labctl.data.models import load_network
+from labctl.errors import SettingError
+from labctl.protocols.attacks.label_curve import load_curves, repeats_within
+from labctl.protocols.attacks.label_figures import (
+    TYPICAL_MISMATCH,
+    in_words,
+    label_figures,
+    mode_overlap,
+    supported_mismatch,
+)
+from labctl.protocols.attacks.label_joint import unit_of
+from labctl.protocols.attacks.label_reading import (
+    Detection,
+    Reading,
+    arriving,
+    directions_of,
+    label_success,
+)
+from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.mismatch import CloneMismatch
+from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
+from labctl.protocols.server import Server
+from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+
+NETWORK = load_network("noise-aware")
+SETTINGS = SessionSettings(
+    mean_photons=8.91,
+    receiver=CloneReceiver(1.0128, 1.0, IDEAL_HOMODYNE),
+    verifier=IDEAL_HOMODYNE,
+    loss_db=0.0,
+    technical_noise=0.0,
+    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
+    sampling=Sampling.ALL,
+    seed=1,
+    verification=VerificationSettings(),
+)
+
+
+@pytest.fixture(scope="module")
+def digits() -> LabelledImages:
+    return load_test_images()
+
+
+@pytest.mark.parametrize("receiver", list(Detection))
+def test_the_nats_of_a_mismatch_are_half_the_square_of_the_mean(
+    receiver: Detection, digits: LabelledImages
+) -> None:
+    """Summed over rows, averaged over 200 images; delta^2 mu Q M/2 without loss and noise."""
+    reading = Reading(
+        gain=1.02,
+        rows=784,
+        repeats=3,
+        transmittance=0.7,
+        technical_noise=0.0 if receiver is Detection.COUNTING else 0.2,
+        receiver=receiver,
+        mismatch=CloneMismatch(-0.003, 0.002),
+        mode_photons=0.5 * 5.0 * mode_overlap(NETWORK, digits.images[:200]),
+    )
+    rows = arriving(Server(NETWORK, 5.0).light(0), 1.0)
+    along = np.abs(directions_of(digits.images[:200], None).conj() @ rows.T) ** 2
+    shown = abs(reading.mismatch.kappa) ** 2 * unit_of(reading) ** 2 * 3 * along.sum(axis=1).mean()
+    # Homodyne sees half of the mean's square, and half of that is nats; of |z - q|^2 all is nats.
+    nats = shown * (0.25 if receiver is Detection.HOMODYNE else 1.0)
+    assert reading.mismatch_nats == pytest.approx(nats, rel=1e-3)
+    plain = replace(reading, transmittance=1.0, technical_noise=0.0, repeats=1)
+    photons = abs(reading.mismatch.kappa) ** 2 * 784 * reading.mode_photons
+    assert plain.mismatch_nats == pytest.approx(photons)
+
+
+@pytest.mark.parametrize("receiver", [Detection.HOMODYNE, Detection.HETERODYNE])
+def test_a_mismatch_reads_what_a_kick_of_the_same_evidence_reads(
+    receiver: Detection, digits: LabelledImages
+) -> None:
+    """300 images, 2,000 public ones, seed 1: within three standard errors of the difference."""
+    base = Reading(
+        gain=1.0005,
+        rows=784,
+        receiver=receiver,
+        mismatch=CloneMismatch(-0.009),
+        mode_photons=0.5 * 8.91 * mode_overlap(NETWORK, digits.images[:300]),
+    )
+    kick = Reading(gain=1.02, rows=1, receiver=receiver)
+    rows = round(base.evidence / kick.evidence)
+    shares = []
+    for mismatch, gain, count in ((base.mismatch, 1.0005, 784), (CloneMismatch(), 1.02, rows)):
+        found = label_success(
+            digits.images[:300],
+            digits.labels[:300],
+            digits.images[1000:3000],
+            digits.labels[1000:3000],
+            gain=gain,
+            rows=count,
+            receiver=receiver,
+            mismatch=mismatch,
+            light=arriving(Server(NETWORK, 8.91).light(0), 1.0),
+            dimensions=24,
+            seed=1,
+        )
+        assert found.label_success is not None
+        shares.append(found.label_success)
+    assert min(shares) > 0.4
+    assert shares[0] == pytest.approx(shares[1], abs=3 * 0.029 * np.sqrt(2.0))
+
+
+def test_figures_name_their_mismatch_and_stand_side_by_side(digits: LabelledImages) -> None:
+    images = digits.images[:200]
+    figures = {each.receiver: each for each in label_figures(NETWORK, images, SETTINGS)}
+    assert set(figures) == set(Detection)
+    assert all(each.mismatch == TYPICAL_MISMATCH for each in figures.values())
+    homodyne, counting = figures[Detection.HOMODYNE], figures[Detection.COUNTING]
+    assert 0.15 < homodyne.success < 0.25
+    assert counting.success > 0.65
+    matched = label_figures(NETWORK, images, SETTINGS, CloneMismatch())
+    assert matched[1].receiver is Detection.HOMODYNE
+    assert matched[1].success < homodyne.success - 0.02
+    assert homodyne.as_json()["gain_error"] == 0.002
+    assert "0.2 %" in in_words(TYPICAL_MISMATCH)
+    assert "no real clone" in in_words(CloneMismatch())
+
+
+def test_no_figure_where_none_was_measured(digits: LabelledImages) -> None:
+    blocks = replace(SETTINGS, block_modes=98)
+    assert label_figures(NETWORK, digits.images[:10], blocks) == ()
+
+
+def test_rows_of_a_trained_network_lie_along_images(digits: LabelledImages) -> None:
+    assert mode_overlap(NETWORK, digits.images[:500]) == pytest.approx(42.0, abs=2.0)
+    random = np.random.default_rng(1).normal(size=(784, 784)).astype(np.float32)
+    blind = replace(NETWORK, layers=(random, *NETWORK.layers[1:]))
+    assert mode_overlap(blind, digits.images[:100]) == pytest.approx(2.0, abs=0.2)
+
+
+def test_a_calibration_supports_the_far_end_of_its_interval() -> None:
+    known = {
+        "client.clone_gain_error": Quantity(-0.001, 0.0005, "1"),
+        "client.clone_phase_rad": Quantity(0.002, 0.001, "rad"),
+    }
+    mismatch = supported_mismatch(known)
+    assert mismatch is not None
+    assert mismatch.gain_error == pytest.approx(-0.001 - 1.96 * 0.0005, rel=1e-3)
+    assert mismatch.phase_rad == pytest.approx(0.002 + 1.96 * 0.001, rel=1e-3)
+    assert supported_mismatch({}) is None
+
+
+def test_a_mismatch_takes_repeats_away() -> None:
+    once = repeats_within(0.15, 1.0048, 784)
+    off = repeats_within(0.15, 1.0048, 784, mismatch=CloneMismatch(0.001), mode_photons=441.0)
+    assert off < once
+    reading = Reading(gain=1.0048, rows=784, mismatch=CloneMismatch(0.001), mode_photons=441.0)
+    with pytest.raises(SettingError, match="a planner weighs gain and light"):
+        load_curves().curve(Detection.HOMODYNE).gain_within(0.15, reading)
