@@ -140,14 +140,19 @@ def test_label_reading_is_a_limit_too(
     points = ((1.0, 0.15), (10.0, 0.5), (100.0, 0.9))
     text = _LABELS + "".join(_LABEL_POINT.format(*point) for point in points)
     (tmp_path / "labels.toml").write_text(text, encoding="utf-8")
-    found = planned("--accuracy", "0.96", "--label-attack", "0.2", "--label-curve", "labels.toml",
-                    "--figure", "front.png")  # fmt: skip
+    wish = ("--accuracy", "0.96", "--label-attack", "0.2", "--label-curve", "labels.toml")
+    found = planned(*wish, "--clone-gain-error", "0", "--figure", "front.png")
     assert Path("front.png").read_bytes().startswith(b"\x89PNG")
     best = found["recommended"]
     assert best["label_success_upper"] == pytest.approx(0.2, abs=1e-6)
     free = planned("--accuracy", "0.96")["recommended"]
     assert best["gain"] < free["gain"]
     assert free["label_success_upper"] is None
+    # A clone that is off by 0.2 % shows its rows: no gain keeps that limit.
+    off = planned(*wish, code=1)
+    assert off["clone_gain_error"] == 0.002
+    assert off["overlap_of_rows_and_images"] > 30.0
+    assert off["recommended"] is None
 
 
 def test_people_get_setting_front_and_reasons(run_here: Callable[..., Result], curve: str) -> None:
