@@ -557,7 +557,7 @@ def _opened(
             collection=collection,
         )
         link.prepare(list(session.server.templates))
-        yield _Run(settings, session, station, raw, knowledge, server, link, collection)
+        yield _Run(settings, session, station, raw, knowledge, server, link, collection=collection)
 
 
 def collection_of(request: Request, settings: SessionSettings) -> Collection | None:
