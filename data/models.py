@@ -22,7 +22,15 @@ from safetensors.numpy import save
 from labctl.errors import ModelError
 
 _FOLDER = Path(__file__).parent / "models"
-SHIPPED_NETWORKS = ("reference", "noise-aware", "few-rows", "many-rows", "deep", "stand-in")
+SHIPPED_NETWORKS = (
+    "reference",
+    "noise-aware",
+    "few-rows",
+    "many-rows",
+    "deep",
+    "stand-in",
+    "pruned",
+)
 SUFFIXES = (".safetensors", ".npz")
 _FLOAT_NAMES = {"F16", "F32", "F64"}
 _DAMAGE = (

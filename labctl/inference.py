@@ -28,6 +28,7 @@ from labctl.protocols.attacks.label_figures import (
     label_figures,
     supported_mismatch,
 )
+from labctl.protocols.carried import carried
 from labctl.protocols.countermeasures.disguise import FRESH_ORDER, PLAIN, Disguise, key_of_seed
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.collection import Collection
@@ -53,6 +54,11 @@ from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, 
 from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.trust import UnderTrust, under_every_trust
 from labctl.protocols.verification.verdict import Expectation, VerificationReport
+from labctl.protocols.weight_distribution import (
+    WeightDistribution,
+    look_at,
+    require_not_told_apart,
+)
 from labctl.safety import interruptible
 from labctl.station import Station, describe
 from labctl.station_file import ClientConstants, ServerConstants
@@ -150,6 +156,7 @@ class Request:
     hiding: Hiding = OPEN
     pictures: LabelledImages | None = None
     mismatch: CloneMismatch | None = None
+    accept_discrete_weights: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,7 @@ class Report:
     `label_cap`: with decoys, the most labels that any reader of the returned light names.
     `labels`: how often a curious server reads an image's label from one sending, empty where that
     was not measured for images of this size.
+    `distribution`: whether the weights are such that figures for Gaussian weights apply to them.
     """
 
     accuracy: float
@@ -189,6 +197,7 @@ class Report:
     label_cap: float | None = None
     cumulative: Cumulative | None = None
     labels: tuple[LabelFigure, ...] = ()
+    distribution: WeightDistribution | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values for JSON; what is not finite becomes null."""
@@ -221,6 +230,9 @@ class Report:
                 if self.cumulative is None
                 else finite(self.cumulative.as_json()),
                 "label_read": [each.as_json() for each in self.labels],
+                "weight_distribution": None
+                if self.distribution is None
+                else self.distribution.as_json(),
                 "verification": verification_json(self.verification),
                 "weights_under_trust": [trust_json(each) for each in self.weights_under_trust],
                 "parameters": None
@@ -307,6 +319,8 @@ def run_inference(
 ) -> Report:
     """Run the request and write its run file; the file stays readable if this is interrupted."""
     started = time.perf_counter()
+    distribution = look_at(request.network, request.mean_photons)
+    require_not_told_apart(distribution, accepted=request.accept_discrete_weights)
     with interruptible() as check, _opened(request, on_step, on_station) as run:
         path = new_run_path(request.runs, f"infer-{request.link}")
         with RunFileWriter.create(
@@ -351,6 +365,7 @@ def run_inference(
         label_cap=run.collection.cap if isinstance(run.collection, Decoys) else None,
         cumulative=together,
         labels=_labels(request, run),
+        distribution=distribution,
     )
 
 
@@ -569,12 +584,15 @@ def collection_of(request: Request, settings: SessionSettings) -> Collection | N
         return None
     if request.pictures is None:
         raise SettingError("pictures", None, "pictures to take decoys or a public subspace from")
+    sent = carried(request.network)
+    fed = sent.inputs.taken(request.pictures.images)
     if request.hiding.decoys:
         key = decoy_key_of_seed(settings.seed)
-        return Decoys(request.pictures, request.hiding.decoys, key)
+        pictures = LabelledImages(fed, request.pictures.labels)
+        return Decoys(pictures, request.hiding.decoys, key)
     return PublicReturn(
-        request.pictures.images,
-        request.network.sizes,
+        fed,
+        sent.network.sizes,
         settings.block_modes,
         request.hiding,
         doubled=settings.disguise.signs,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import SettingError
+from labctl.protocols.carried import Inputs
 from labctl.protocols.encoding import Blocks, Floats, modes_of, pad_to_modes, unit_norm
 from labctl.protocols.hiding.collection import Collected, Collection
 
@@ -17,8 +18,10 @@ _MOST_CLASSES = 256
 class Client:
     """Holds activations and the public layer sizes; its memory is one vector per image.
 
-    images: (B, N) with N the network's input size, finite. block_modes: modes that the receiver
-    collects at a time, None for a whole row.
+    images: (B, N) with N the network's input size, finite. inputs: which of their values are fed,
+    None for all; sizes[0] says how many. The others are left out before the input is scaled to unit
+    norm, so that no light is spent on them. block_modes: modes that the receiver collects at a
+    time, None for a whole row.
 
     Where a row is sent in blocks, the receiver is set to each block's direction x_j/|x_j|, and the
     row's value is the sum of |x_j| times the block's value. The squares of the |x_j| add up to 1,
@@ -37,11 +40,11 @@ class Client:
         *,
         signed: bool = False,
         collection: Collection | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
-        if images.ndim != 2 or images.shape[1] != sizes[0]:
-            raise SettingError(
-                "images", images.shape, f"(images, {sizes[0]}): the network has {sizes[0]} inputs"
-            )
+        fed = (inputs or Inputs(sizes[0])).taken(images)
+        if fed.shape[1] != sizes[0]:
+            raise SettingError("inputs fed", fed.shape[1], f"{sizes[0]}, as the first layer has")
         if not np.isfinite(images).all():
             raise SettingError("images", "NaN or infinite pixels", "finite")
         if sizes[-1] > _MOST_CLASSES:
@@ -50,7 +53,7 @@ class Client:
         self._collection = collection
         self._collected: Collected | None = None
         # With a collection (B, A, N): what travels beside the own input comes after it.
-        self._activations = images if collection is None else collection.inputs(images)
+        self._activations = fed if collection is None else collection.inputs(images)
         self._block_modes = block_modes
         self._signed = signed
         self._layer = 0

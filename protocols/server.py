@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.data.models import Network
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import quadratures
 from labctl.protocols.leakage import LayerShape
 from labctl.protocols.link import LayerLight, ReturnedLight
@@ -36,6 +37,7 @@ def one_clone(_layer: int) -> int:
 class Server:
     """Holds the network and the light it sent; nothing of a client's data or values.
 
+    `carried`: the part of the network that is sent, and which inputs it needs (public).
     `signed`: whether hidden neurons come with signs that the client cannot know, so that it has to
     feed the next layer with values and magnitudes; public.
     """
@@ -50,14 +52,15 @@ class Server:
         clones_of: Callable[[int], int] = one_clone,
     ) -> None:
         """`clones_of`: how many modes of each block of a layer a client collects; public."""
+        self.carried = carried(network)
         self._light = tuple(
             LayerLight(index, quadratures(weights, mean_photons), block_modes, clones_of(index))
-            for index, weights in enumerate(network.layers)
+            for index, weights in enumerate(self.carried.network.layers)
         )
         self._evidence: tuple[LayerEvidence, ...] = tuple(
             LayerEvidence(light) for light in self._light
         )
-        self._sizes = network.sizes
+        self._sizes = self.carried.network.sizes
 
     @property
     def layers(self) -> int:

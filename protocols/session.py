@@ -77,7 +77,6 @@ class Session:
         self._guard = guard
         self._monitored: MonitorReading | None = None
         self._link = link
-        self._sizes = network.sizes
         self.server = server or honest_server(network, settings)
         self._calibration: ReceiverCalibration | None = None
         self.history: CollectiveRecord | None = None
@@ -113,11 +112,13 @@ class Session:
             self._monitored = reading if before is None else before.pooled(reading)
 
     def _batch(self, first: int, images: Floats) -> Batch:
+        carried = self.server.carried
         client = Client(
-            self._sizes,
+            carried.network.sizes,
             images,
             self._settings.block_modes,
             signed=self.server.signed,
+            inputs=carried.inputs,
             collection=self._collection,
         )
         measured = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
+
 from labctl.data.mnist import LabelledImages
 from labctl.data.tasks import is_task, part_to_classify, require_there, task_of
 from labctl.errors import SettingError
@@ -11,6 +13,11 @@ from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.training.dataset import Dataset, load_dataset
 
 DEFAULT_RUNS = Path("labctl-runs")
+ACCEPT_DISCRETE_WEIGHTS = typer.Option(
+    "--accept-discrete-weights",
+    help="Go on although the weights are few levels, or spiked, that a heterodyning client tells "
+    "apart at this light: no figure for Gaussian weights holds, which the result then says.",
+)
 
 
 def images_of(data: str | Path | None, count: int | None) -> LabelledImages:

@@ -14,6 +14,7 @@ from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.errors import SettingError
 from labctl.protocols.attacks.label_reading import Detection, Reading
+from labctl.protocols.carried import carried
 from labctl.protocols.countermeasures.decoys import HiddenReading, Hiding, weights_bits
 from labctl.protocols.countermeasures.quota import Quota, quota
 from labctl.protocols.countermeasures.survey import Effect, Survey
@@ -89,13 +90,14 @@ def countermeasures(
 def _survey(model: str, images: int, settings: SessionSettings) -> Survey:
     if not 1 <= images <= _MOST_IMAGES:
         raise SettingError("images", images, f"1 to {_MOST_IMAGES}")
-    found = load_test_images()
+    found, sent = load_test_images(), carried(load_network(model))
+    fed = sent.inputs.taken(found.images)
     return Survey(
-        load_network(model),
+        sent.network,
         settings,
-        LabelledImages(found.images[:images], found.labels[:images]),
-        LabelledImages(found.images[-_TEMPLATES:], found.labels[-_TEMPLATES:]),
-        LabelledImages(found.images[_POOL], found.labels[_POOL]),
+        LabelledImages(fed[:images], found.labels[:images]),
+        LabelledImages(fed[-_TEMPLATES:], found.labels[-_TEMPLATES:]),
+        LabelledImages(fed[_POOL], found.labels[_POOL]),
     )
 
 

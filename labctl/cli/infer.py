@@ -11,7 +11,13 @@ import typer
 
 from labctl.cli import output
 from labctl.cli.calibration import DEFAULT_STORE
-from labctl.cli.choices import DEFAULT_RUNS, assumptions, images_of, pictures_besides
+from labctl.cli.choices import (
+    ACCEPT_DISCRETE_WEIGHTS,
+    DEFAULT_RUNS,
+    assumptions,
+    images_of,
+    pictures_besides,
+)
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.errors import BudgetError, SettingError
@@ -208,6 +214,7 @@ def infer(
             "keeps all light could learn, or an honest client's share."
         ),
     ] = Reserve.EVERYTHING,
+    accept_discrete_weights: Annotated[bool, ACCEPT_DISCRETE_WEIGHTS] = False,
     runs: Annotated[Path, typer.Option(help="Folder for run files.")] = DEFAULT_RUNS,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -271,6 +278,7 @@ def infer(
         hiding=hiding,
         pictures=None if hiding == OPEN else pictures_besides(data, images, decoy_images),
         mismatch=_mismatch(clone_gain_error, clone_phase_rad),
+        accept_discrete_weights=accept_discrete_weights,
     )
     with output.progress("inference", images, "images") as advance:
         report = run_inference(request, on_images=advance, on_step=output.say_step)
@@ -336,7 +344,7 @@ def show(report: Report) -> None:
             **_parameters(report),
             "calibration": _rests_on(report),
             "weights": f"{leak['weights_bits_per_real']:.4g} bit per real weight and query "
-            "(honest client)",
+            f"(honest client){_unless_discrete(report)}",
             "weights, bound": f"{output.number(verdict['weights_bits_per_real_upper'])} bit per "
             f"real weight, from {verdict['samples']} returned samples "
             f"(failure probability {verdict['failure_probability']:g})",
@@ -391,6 +399,12 @@ def _together(report: Report) -> dict[str, str]:
     first = f"{found.bits:.4g} bit per real weight after {found.queries} queries"
     told = "\n".join([f"{first}: {IN_WORDS[found.headline]}", *lines])
     return {"weights, all queries": told}
+
+
+def _unless_discrete(report: Report) -> str:
+    """Say beside the figure if it does not hold for such weights."""
+    found = report.distribution
+    return "" if found is None or not found.discrete else f"\n{found.statement()}"
 
 
 def _rests_on(report: Report) -> str:

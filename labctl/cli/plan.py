@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from labctl.cli import output, plan_report
-from labctl.cli.choices import assumptions, images_of
+from labctl.cli.choices import ACCEPT_DISCRETE_WEIGHTS, assumptions, images_of
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.errors import LabctlError, SettingError, UsageError
@@ -37,6 +37,7 @@ from labctl.protocols.receiver import Homodyne, ReceiverKind
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.server import Server
 from labctl.protocols.settings import VerificationSettings
+from labctl.protocols.weight_distribution import look_at, require_not_told_apart
 from labctl.safety import interruptible
 from labctl.units import dbm_to_w
 
@@ -144,6 +145,7 @@ def plan(
         Path | None,
         typer.Option(help="File of the accuracy curve; measured into it if it is not there."),
     ] = None,
+    accept_discrete_weights: Annotated[bool, ACCEPT_DISCRETE_WEIGHTS] = False,
     figure: Annotated[Path | None, typer.Option(help="Write a PNG of the front here.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -191,12 +193,19 @@ def plan(
             search = Search(conditions, labels, mismatch, overlap)
         planner = Planner(search, measured, transmission, proof)
         found = planner.plan(wish, on_step=_say_to_people)
+    distribution = None
+    if found.recommended is not None:
+        distribution = look_at(network, found.recommended.option.mean_photons)
+        require_not_told_apart(distribution, accepted=accept_discrete_weights)
     if figure is not None:
         plan_report.draw(figure, found, conditions.assumptions)
     if json:
-        output.print_json(plan_report.as_json(planner, found))
+        looked = None if distribution is None else distribution.as_json()
+        output.print_json({**plan_report.as_json(planner, found), "weight_distribution": looked})
     else:
         plan_report.show(planner, found, model)
+        if distribution is not None and distribution.discrete:
+            output.people.print(f"weights: {distribution.statement()}")
     if found.recommended is None:
         raise LabctlError(plan_report.refusal(planner, found))
 

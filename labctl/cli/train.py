@@ -41,6 +41,7 @@ class Recipe(StrEnum):
     MANY_ROWS = "many-rows"
     DEEP = "deep"
     STAND_IN = "stand-in"
+    PRUNED = "pruned"
 
 
 def train(
@@ -68,6 +69,13 @@ def train(
     ] = None,
     weight_bits: Annotated[
         int | None, typer.Option(help="Bits of the modulator's drive (default: not rounded).")
+    ] = None,
+    weight_dither: Annotated[
+        float | None,
+        typer.Option(
+            help="Move each weight at random within this share of its level's cell, in training "
+            "and in the network written (needs --weight-bits and a finer drive)."
+        ),
     ] = None,
     value_bits: Annotated[
         int | None, typer.Option(help="Bits of the client's digitizer (default: not rounded).")
@@ -123,6 +131,7 @@ def train(
     channel = {
         "technical_noise": technical_noise,
         "weight_bits": weight_bits,
+        "weight_dither": weight_dither,
         "value_bits": value_bits,
         "value_range": value_range,
     }

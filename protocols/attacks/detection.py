@@ -17,6 +17,7 @@ from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.attacks.attack import Attack, ChangingAttack, Mark, Party
 from labctl.protocols.attacks.marks import LayerPath, layer_paths
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import quadratures
 from labctl.protocols.link import LayerLight
 from labctl.protocols.settings import SessionSettings
@@ -85,7 +86,7 @@ def _gain_variance(
                 settings.clones_of(path.index),
             )
         ).strongest_direction
-        for path, weights in zip(paths, network.layers, strict=True)
+        for path, weights in zip(paths, carried(network).network.layers, strict=True)
     )
     return white + clone * min(most / sent, 1.0)
 

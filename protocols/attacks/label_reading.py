@@ -325,7 +325,7 @@ class CuriousServer(Server):
             mismatch=settings.mismatch,
         )
         self._reader = LabelReader(
-            attack.templates.images,
+            self.carried.inputs.taken(attack.templates.images),
             attack.templates.labels,
             reading,
             attack.dimensions,

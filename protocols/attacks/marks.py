@@ -11,6 +11,7 @@ import numpy as np
 from labctl.data.models import Network
 from labctl.protocols.attacks.attack import Mark
 from labctl.protocols.attacks.weights_estimate import Mask
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Blocks, Floats, modes_of, pad_to_modes
 from labctl.protocols.link import LayerLight
 from labctl.protocols.settings import SessionSettings
@@ -76,7 +77,7 @@ class Change:
 def layer_paths(network: Network, settings: SessionSettings) -> tuple[LayerPath, ...]:
     """Return the way of each layer in an honest session."""
     paths = []
-    for index, weights in enumerate(network.layers):
+    for index, weights in enumerate(carried(network).network.layers):
         modes = modes_of(weights.shape[1])
         blocks = Blocks.of(modes, settings.block_modes)
         loud = blocks.collected(settings.clones_of(index))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labctl.data.models import Network
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import WEIGHTS_PER_MODE, LayerShape, leakage_of
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
@@ -37,7 +38,7 @@ def printed_figures(network: Network, settings: SessionSettings, queries: int) -
         LayerShape(
             int(layer.shape[0]), modes_of(layer.shape[1]), int(layer.shape[1]), settings.block_modes
         )
-        for layer in network.layers
+        for layer in carried(network).network.layers
     )
     honest = leakage_of(
         shapes,

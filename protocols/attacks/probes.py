@@ -210,7 +210,7 @@ class MountedProbes:
 
     def learned(self, _network: Network, images: LabelledImages) -> Learned:
         """Score the estimated images: mean Pearson correlation with the true symbols."""
-        truth = unit_norm(images.images)
+        truth = unit_norm(self.server.carried.inputs.taken(images.images))
         pairs = zip(self.server.estimates, truth, strict=True)
         found = [_pearson(estimate[: truth.shape[1]], true) for estimate, true in pairs]
         return Learned(samples=truth.size, data_correlation=float(np.mean(found)))

@@ -18,6 +18,7 @@ from labctl.errors import SettingError
 from labctl.protocols.attacks.attack import Attack, Outcome, StealsNetwork
 from labctl.protocols.attacks.copies.stolen import worth_of
 from labctl.protocols.attacks.copies.thief import CopyThief
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats
 from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
@@ -76,7 +77,11 @@ def _outcome(
         on_queries(len(batch.classes))
     learned = mounted.learned(network, images)
     if learned.copy_accuracy is None and test is not None and isinstance(mounted, StealsNetwork):
-        accuracy = copy_accuracy(mounted.stolen(network), test)
+        # What is not sent is in nobody's copy; the inputs that are fed are public.
+        copy, fed = mounted.stolen(network), carried(network).inputs
+        if copy[0].shape[1] != fed.width:
+            test = LabelledImages(fed.taken(test.images), test.labels)
+        accuracy = copy_accuracy(copy, test)
         learned = replace(learned, copy_accuracy=accuracy)
     elif test is not None and isinstance(mounted, CopyThief):
         worth = worth_of(mounted.copy(), mounted.public, test)

@@ -30,6 +30,8 @@ from labctl.protocols.attacks.label_reading import (
     MountedLabelReading,
 )
 from labctl.protocols.attacks.probes import ProbedLink
+from labctl.protocols.carried import carried
+from labctl.protocols.encoding import modes_of
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.units import db_to_ratio
 
@@ -129,7 +131,7 @@ class SqueezedProbes:
         """Return the attack in place; raises SettingError unless returned light is read."""
         if settings.sampling is not Sampling.ALL:
             raise SettingError("sampling", str(settings.sampling), "all: light must return")
-        modes = (network.sizes[0] + 1) // 2
+        modes = modes_of(carried(network).network.sizes[0])
         through = settings.transmittance_of(modes) * settings.verifier.efficiency
         link = ProbedLink(settings, sent_variance=squeezed_variance(self.squeezing_db), only_x=True)
         reading = LabelReading(self.templates, self.repeats, self.dimensions)

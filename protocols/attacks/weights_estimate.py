@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from labctl.data.models import Network
 from labctl.protocols.attacks.attack import Learned
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats, pad_to_modes, unit_rms
 from labctl.protocols.link import LayerLight
 
@@ -185,25 +186,26 @@ class Notebook:
         return self._layers[light.layer]
 
     def estimates(self, network: Network) -> tuple[Floats, ...]:
-        """Return the best estimate of each layer's unit-RMS weights, 0 where nothing was seen."""
+        """Return the best estimate of each layer as sent (unit RMS), 0 where nothing was seen."""
         return tuple(
             np.zeros(weights.shape, np.float32)
             if index not in self._layers
             else self._layers[index].best()[:, : weights.shape[1]].astype(np.float32)
-            for index, weights in enumerate(network.layers)
+            for index, weights in enumerate(carried(network).network.layers)
         )
 
     def learned(self, network: Network) -> Learned:
-        """Score the estimates over all weights of the network; 0 is what is said of one not seen.
+        """Score the estimates over all weights that are sent; 0 is what is said of one not seen.
 
         The correlation is 0 where nothing was estimated at all.
         """
-        truth = [unit_rms(weights).astype(np.float64).ravel() for weights in network.layers]
+        sent = carried(network).network
+        truth = [unit_rms(weights).astype(np.float64).ravel() for weights in sent.layers]
         estimate = [layer.astype(np.float64).ravel() for layer in self.estimates(network)]
         size = network_size(network)
         bits = math.fsum(
             layer_bits(weights, self._layers[index])
-            for index, weights in enumerate(network.layers)
+            for index, weights in enumerate(sent.layers)
             if index in self._layers
         )
         return Learned(
@@ -236,8 +238,8 @@ def layer_bits(weights: Floats, page: LayerEstimate) -> float:
 
 
 def network_size(network: Network) -> int:
-    """Return the number of weights of a network."""
-    return sum(weights.size for weights in network.layers)
+    """Return the number of weights of a network that are sent."""
+    return sum(weights.size for weights in carried(network).network.layers)
 
 
 def pearson(truth: Doubles, estimates: list[Doubles]) -> float:

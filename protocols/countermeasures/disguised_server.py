@@ -41,7 +41,8 @@ class DisguisedServer(Server):
         self.signed = disguise.signs
         # Scaled once: order and signs change neither a layer's power nor, doubled, its mean power.
         self._sent = tuple(
-            quadratures(weights, mean_photons)[:, : weights.shape[1]] for weights in network.layers
+            quadratures(weights, mean_photons)[:, : weights.shape[1]]
+            for weights in self.carried.network.layers
         )
         self._block_modes = block_modes
         self._source = OrderSource(disguise, new_key() if key is None else key)

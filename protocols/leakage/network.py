@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.data.models import Network
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage.direction import Doubles, entropy_bits
 from labctl.protocols.leakage.multipliers import Best, Prices, best_attacks, interception_gain
@@ -71,9 +72,10 @@ def layer_variances(weights: npt.NDArray[np.float32]) -> Doubles:
 @lru_cache(maxsize=8)
 def spectrum_of(network: Network) -> Spectrum:
     """Return the spectrum of all light that one query of this network sends."""
+    layers = carried(network).network.layers
     return Spectrum(
-        np.concatenate([layer_variances(layer) for layer in network.layers]),
-        sum(2 * layer.shape[0] * modes_of(layer.shape[1]) for layer in network.layers),
+        np.concatenate([layer_variances(layer) for layer in layers]),
+        sum(2 * layer.shape[0] * modes_of(layer.shape[1]) for layer in layers),
     )
 
 

@@ -36,6 +36,9 @@ class ProbationServer(Server):
         if own.shapes != stand_in.shapes or own.signed != stand_in.signed:
             wanted = f"of the network's own layers: {_layers(own)}"
             raise SettingError("stand-in network", _layers(stand_in), wanted)
+        if not own.carried.inputs.same(stand_in.carried.inputs):
+            raise SettingError("stand-in network", "fed with other inputs", "fed with the same")
+        self.carried = own.carried
         self.signed = own.signed
         self._own, self._stand_in, self._schedule = own, stand_in, schedule
         self._next = 0

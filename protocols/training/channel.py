@@ -23,7 +23,10 @@ class Channel:
 
     technical_noise: extra variance of every measured value at the client, in units of the noise
     that F counts (ξ/D for ξ SNU referred to the mode that carries the inner product).
-    weight_bits: of the modulator's drive, whose full scale is the layer's largest weight.
+    weight_bits: of the modulator's drive, whose full scale is the layer's largest weight; the
+    network that training gives has these levels, as they are what is sent. weight_dither: after
+    rounding each weight is moved at random within this share of its level's cell (0: levels alone,
+    1: evenly over the whole cell, which leaves no levels); needs a drive that is finer than that.
     value_bits: of the client's digitizer, whose range is ± value_range standard deviations that
     a measured value has with random weights, √(1 + technical_noise + F); None: not quantised.
     Raises SettingError.
@@ -33,6 +36,7 @@ class Channel:
     weight_bits: int | None = None
     value_bits: int | None = None
     value_range: float = 4.0
+    weight_dither: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.technical_noise < math.inf:
@@ -46,6 +50,9 @@ class Channel:
                 raise SettingError(name, bits, f"a whole number from 2 to {_MOST_BITS}, or None")
         if not 0 < self.value_range < math.inf:
             raise SettingError("value_range", self.value_range, "a finite number above 0")
+        if not (self.weight_dither == 0 or (self.weight_bits and 0 < self.weight_dither <= 1)):
+            valid = "0, or up to 1 with bits of weights: a share of a level's cell"
+            raise SettingError("weight_dither", self.weight_dither, valid)
 
 
 IDEAL_CHANNEL = Channel()
@@ -55,8 +62,26 @@ def levels(xp: Any, channel: Channel, unit: Any) -> Any:
     """Return a layer at the levels that the modulator's bits allow; xp: numpy or jax.numpy."""
     if channel.weight_bits is None:
         return unit
-    step = xp.max(xp.abs(unit)) / (2 ** (channel.weight_bits - 1) - 1)
+    step = _step(xp, channel.weight_bits, unit)
     return xp.round(unit / step) * step
+
+
+def dithered(xp: Any, channel: Channel, unit: Any, uniform: Any) -> Any:
+    """Return a layer of unit RMS at its levels, moved within their cells where that is asked for.
+
+    uniform: as many numbers as weights, even over 0 to 1. With dither the RMS is 1 again: what it
+    adds shares the light.
+    """
+    rounded = levels(xp, channel, unit)
+    if channel.weight_bits is None or channel.weight_dither == 0:
+        return rounded
+    width = channel.weight_dither * _step(xp, channel.weight_bits, unit)
+    moved = rounded + width * (uniform - 0.5)
+    return moved / xp.sqrt(xp.mean(moved**2))
+
+
+def _step(xp: Any, bits: int, unit: Any) -> Any:
+    return xp.max(xp.abs(unit)) / (2 ** (bits - 1) - 1)
 
 
 def value_limits(xp: Any, channel: Channel, signal_to_noise: Any) -> tuple[Any, Any, Any]:

@@ -9,7 +9,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from labctl.protocols.training.channel import TINY, Channel, levels, value_limits
+from labctl.protocols.training.channel import TINY, Channel, dithered, value_limits
 from labctl.protocols.training.extra import optional
 from labctl.protocols.training.pictures import moved_pictures
 from labctl.protocols.training.settings import TrainingSettings
@@ -32,11 +32,14 @@ def initial_weights(settings: TrainingSettings, key: Array) -> Weights:
 
 
 def run_epoch(
-    settings: TrainingSettings, optimiser: Any, state: Any, key: Array, data: tuple[Array, Array]
+    settings: TrainingSettings, optimiser: Any, state: Any, key: Array, data: tuple[Array, ...]
 ) -> Any:
-    """One pass over the images: new state, then loss and accuracy of every batch."""
+    """One pass over the images: new state, then loss and accuracy of every batch.
+
+    data: images, their labels, and the indices of the inputs that are fed (None: all).
+    """
     jax = optional("jax")
-    images, labels = data
+    images, labels, inputs = data
     batches = len(images) // settings.batch_size
     order_key, batch_key = jax.random.split(key)
     order = jax.random.permutation(order_key, len(images))[: batches * settings.batch_size]
@@ -45,7 +48,7 @@ def run_epoch(
         weights, moments, mean = state
         rows, part = batch
         shift_key, noise_key = jax.random.split(part)
-        moved = moved_pictures(settings.max_shift_px, images[rows], shift_key)
+        moved = fed(moved_pictures(settings.max_shift_px, images[rows], shift_key), inputs)
         ratio = _drawn_signal_to_noise(settings, noise_key)
         gradient = jax.value_and_grad(partial(noisy_loss, settings, ratio), has_aux=True)
         (loss, hits), slope = gradient(weights, moved, labels[rows], noise_key)
@@ -60,6 +63,11 @@ def run_epoch(
 
     rows = order.reshape(batches, settings.batch_size)
     return jax.lax.scan(step, state, (rows, jax.random.split(batch_key, batches)))
+
+
+def fed(images: Array, inputs: Array | None) -> Any:
+    """Return the values of images (n, N) that are fed."""
+    return images if inputs is None else images[:, inputs]
 
 
 def _drawn_signal_to_noise(settings: TrainingSettings, key: Array) -> Any:
@@ -114,7 +122,8 @@ def _measured(channel: Channel, ratio: Any, layer: Array, inputs: Array, key: Ar
     jnp = jax.numpy
     unit = layer * jax.lax.rsqrt(jnp.mean(layer**2))
     if channel.weight_bits is not None:
-        unit = _straight_through(unit, levels(jnp, channel, unit))
+        moves = jax.random.uniform(jax.random.fold_in(key, 1), unit.shape)
+        unit = _straight_through(unit, dithered(jnp, channel, unit, moves))
     norm = jax.lax.rsqrt(jnp.sum(inputs**2, axis=1, keepdims=True) + TINY)
     values = (inputs * norm) @ unit.T
     if not (isinstance(ratio, float) and ratio == math.inf):

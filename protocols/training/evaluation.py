@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
+from labctl.protocols.carried import carried
 from labctl.protocols.training.channel import (
     IDEAL_CHANNEL,
     TINY,
@@ -68,9 +69,13 @@ def noisy_classes(
     if not signal_to_noise > 0:
         raise SettingError("signal_to_noise", signal_to_noise, "above 0 (inf: no noise)")
     random = np.random.default_rng(seed)
-    layers = [levels(np, channel, unit_rms(layer)) for layer in network.layers]
+    sent = carried(network)
+    # Dither is in the network's own weights: rounding again would take it off.
+    rounding = channel if channel.weight_dither == 0 else IDEAL_CHANNEL
+    layers = [levels(np, rounding, unit_rms(layer)) for layer in sent.network.layers]
+    parts = _parts(sent.inputs.taken(images))
     return np.concatenate(
-        [_classes(layers, part, signal_to_noise, channel, random) for part in _parts(images)]
+        [_classes(layers, part, signal_to_noise, channel, random) for part in parts]
     )
 
 

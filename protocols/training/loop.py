@@ -20,21 +20,26 @@ from numpy.typing import NDArray
 
 from labctl.data.models import Network
 from labctl.errors import DatasetError, SettingError, UsageError
+from labctl.protocols.training.channel import dithered
 from labctl.protocols.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from labctl.protocols.training.dataset import held_out_split
-from labctl.protocols.training.epoch import initial_weights, noisy_loss, run_epoch
+from labctl.protocols.training.epoch import fed, initial_weights, noisy_loss, run_epoch
 from labctl.protocols.training.evaluation import (
     noisy_accuracy,
     unit_rms,
     with_measured_accuracy,
 )
 from labctl.protocols.training.extra import optional
+from labctl.protocols.training.pruning import pruned
 from labctl.protocols.training.settings import RECIPES, TrainingSettings
 
 if TYPE_CHECKING:
     from jax import Array
 
     Weights = dict[str, Any]
+
+# Apart from the drawing of held-out images, which starts from the seed and their number.
+_DITHER_STREAM = 2**32
 
 __all__ = [
     "RECIPES",
@@ -108,14 +113,25 @@ class Training:
         self._count = len(images)
         jax = optional("jax")
         learned, held_out = held_out_split(settings.seed, settings.held_out, len(images))
-        self._learned = _on_device(images[learned], labels[learned])
-        self._held_out = _on_device(images[held_out], labels[held_out]) if held_out.size else None
+        self._start = None
+        if settings.pruning is not None:
+            self._start = pruned(settings.pruning, settings.sizes, images[learned])
+        inputs = None if self._start is None else jax.numpy.asarray(self._start.inputs)
+        self._learned = (*_on_device(images[learned], labels[learned]), inputs)
+        self._held_out = None
+        if held_out.size:
+            pictures, names = _on_device(images[held_out], labels[held_out])
+            self._held_out = (fed(pictures, inputs), names)
         batches = len(learned) // settings.batch_size
         optional("optax")
         # Compiled code depends on all but the seed.
         optimiser, self._run_epoch, self._measure = _compiled(replace(settings, seed=0), batches)
         self._key, start = jax.random.split(jax.random.key(settings.seed))
         weights = initial_weights(settings, start)
+        if self._start is not None:
+            weights["layers"] = [
+                jax.numpy.asarray(settings.initial_rms * layer) for layer in self._start.layers
+            ]
         mean = jax.tree.map(lambda values: values, weights) if settings.averaging else None
         self._done = _Done((weights, optimiser.init(weights), mean), weights, ())
 
@@ -151,8 +167,19 @@ class Training:
         """
         if not self.reports:
             raise UsageError("no epoch is done yet: there is no network")
-        layers = tuple(unit_rms(np.asarray(layer)) for layer in self._done.best["layers"])
+        layers = self._sent([unit_rms(np.asarray(layer)) for layer in self._done.best["layers"]])
+        if self._start is not None:
+            layers = self._start.whole(layers, self.settings.sizes[0])
         return Network(layers, name, self._provenance(name))
+
+    def _sent(self, layers: list[NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
+        """Return unit-RMS layers as the drive sends them; the dither is drawn from the seed."""
+        channel = self.settings.channel
+        if channel.weight_bits is None:
+            return tuple(layers)
+        random = np.random.default_rng([self.settings.seed, _DITHER_STREAM])
+        moved = (dithered(np, channel, one, random.random(one.shape)) for one in layers)
+        return tuple(unit_rms(np.asarray(one, np.float32)) for one in moved)
 
     def save(self, path: Path) -> None:
         """Write all that is needed to go on later; raises UsageError if it cannot be written."""

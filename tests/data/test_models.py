@@ -174,7 +174,7 @@ def test_a_damaged_file_gives_a_network_or_a_clear_error(
 def test_a_name_that_is_not_shipped_is_refused_with_the_nearest() -> None:
     with pytest.raises(ModelError, match="did you mean 'noise-aware'"):
         load_network("noise_aware")
-    names = "reference, noise-aware, few-rows, many-rows, deep, stand-in"
+    names = "reference, noise-aware, few-rows, many-rows, deep, stand-in, pruned"
     with pytest.raises(ModelError, match=rf"not a shipped network \({names}\)$"):
         load_network("zebra")
 

@@ -12,6 +12,7 @@ import pytest
 from labctl.data.models import SHIPPED_NETWORKS
 from labctl.errors import SettingError
 from labctl.protocols.training.channel import Channel
+from labctl.protocols.training.pruning import Pruning
 from labctl.protocols.training.settings import RECIPES, TrainingSettings
 
 SMALL = TrainingSettings(sizes=(784, 32, 10), epochs=3, batch_size=50, signal_to_noise=1.0)
@@ -110,6 +111,12 @@ def test_settings_are_told_as_json() -> None:
     told = json.loads(replace(SMALL, channel=Channel(weight_bits=6)).as_json())
     assert told["sizes"] == [784, 32, 10]
     assert told["channel"]["weight_bits"] == 6
+
+
+def test_settings_added_later_are_told_only_where_they_are_used() -> None:
+    assert "pruning" not in json.loads(SMALL.as_json())
+    cut = replace(SMALL, pruning=Pruning("noise-aware", inputs=458))
+    assert json.loads(cut.as_json())["pruning"] == {"network": "noise-aware", "inputs": 458}
 
 
 def test_every_recipe_makes_a_shipped_network() -> None:

@@ -1,0 +1,340 @@
+"""Are the weights of a network few levels, or spiked? Looked at before anything is sent.
+
+Every figure in bits per weight is for Gaussian weights. Of weights that take few values it says
+nothing: a client that heterodynes, decides on the level and sends it anew returns light without
+noise if it decides rightly, and has read the network. What is bounded for such weights is only what
+they and the light can carry: no more than their entropy, over all queries together, and no more
+than the entropy of the light, (1/2) h(2 mu + 1) per real weight and query.
+
+Weights count as levels where they lie in few clusters, each much narrower than the gaps around it,
+over a layer or within each of its rows (rows scaled by themselves). They count as spiked where one
+value alone has more than a hundredth of them and stands out from its neighbours to somebody who
+averages a thousand readings; training without light for some pixels leaves weights that only come
+close to zero, more of them the closer, and these are one continuous distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labctl.data.models import Network
+from labctl.errors import SettingError
+from labctl.protocols.attacks.levels import MOST_LEVELS, Decision, Levels
+from labctl.protocols.carried import carried
+from labctl.protocols.encoding import Floats, unit_rms
+from labctl.protocols.leakage import WEIGHTS_PER_MODE, thermal_entropy_bits
+
+Doubles = npt.NDArray[np.float64]
+
+# Values closer than this, in RMS, are one value: float16 keeps 5e-4 of a value, float32 far more.
+_SAME = 1e-6
+# Widths of gaps to look for: after rounding to float16, and with more and more dither.
+_GAPS = (_SAME, 2e-3, 1e-2, 5e-2, 0.2, 0.5, 1.0)
+# Clusters must be that much narrower (standard deviation) than their distances: of weights spread
+# evenly over their level's whole cell it is 0.29, and there are no gaps. They must hold so many.
+_NARROW = 0.25
+_LEAST_PER_LEVEL = 8
+# More levels than that many times those of a row: rows have scales of their own.
+_SCALED = 3
+# A spike below this share, or so few outliers beside one broad level, tell less than
+# h2(0.01) = 0.08 bit, and clipping at a peak limit makes such spikes.
+_LEAST_SPIKE = 0.01
+# A spike stands out where so many readings, averaged, spare a tenth of the errors of guessing.
+_READINGS = 1000
+_SEEN = 0.9
+# Told apart: light halves the errors that guessing the likeliest level makes.
+_TOLD = 0.5
+_STEPS_PER_NOISE = 8
+
+
+class Kind(StrEnum):
+    """How the weights of a layer are distributed."""
+
+    CONTINUOUS = "continuous"
+    LEVELS = "levels"
+    LEVELS_PER_ROW = "levels per row"
+    SPIKE = "spike"
+
+
+@dataclass(frozen=True)
+class LayerDistribution:
+    """What the weights of one layer look like to a client that heterodynes one query.
+
+    `resend_noise`: SNU that it leaves where it resends its best guesses of all weights. `levels`:
+    how many (2 for a spike and the rest, 0 for continuous ones). `error_rate`: share of
+    weights that it takes for another level; `guess_error_rate`: the same without light, always the
+    likeliest. `entropy_bits`: of the level of a weight, None where there are none; `exact`: whether
+    the level is all there is to a weight.
+    """
+
+    kind: Kind
+    weights: int
+    resend_noise: float
+    levels: int = 0
+    error_rate: float = 0.0
+    guess_error_rate: float = 0.0
+    entropy_bits: float | None = None
+    exact: bool = False
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether light at least halves the errors of guessing."""
+        return self.levels > 1 and self.error_rate <= _TOLD * self.guess_error_rate
+
+
+@dataclass(frozen=True)
+class WeightDistribution:
+    """What was found of each layer that is sent, at this many photons per mode."""
+
+    layers: tuple[LayerDistribution, ...]
+    mean_photons: float
+
+    @property
+    def discrete(self) -> bool:
+        """Whether a layer has levels or a spike, so that Gaussian figures do not hold for it."""
+        return any(layer.kind is not Kind.CONTINUOUS for layer in self.layers)
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether a heterodyning client tells the levels of a layer apart in one query."""
+        return any(layer.told_apart for layer in self.layers)
+
+    @property
+    def error_rate(self) -> float:
+        """Share of the discrete layers' weights that such a client takes for another level."""
+        return self._mean([layer.error_rate for layer in self.layers])
+
+    @property
+    def guess_error_rate(self) -> float:
+        """The same without any light."""
+        return self._mean([layer.guess_error_rate for layer in self.layers])
+
+    @property
+    def resend_noise(self) -> float:
+        """Noise in SNU, pooled over all layers, of a client that reads and resends all of them."""
+        total = sum(one.weights for one in self.layers)
+        return math.fsum(one.resend_noise * one.weights for one in self.layers) / total
+
+    @property
+    def most_bits_per_real(self) -> float:
+        """Bits per real weight and query that nothing exceeds: the light's, or all there is."""
+        light = thermal_entropy_bits(2.0 * self.mean_photons + 1.0) / WEIGHTS_PER_MODE
+        most = [
+            min(light, layer.entropy_bits)
+            if layer.exact and layer.entropy_bits is not None
+            else light
+            for layer in self.layers
+            if layer.kind is not Kind.CONTINUOUS
+        ]
+        return max(most, default=light)
+
+    def statement(self) -> str:
+        """Say in words what was found and what follows for the figures."""
+        if not self.discrete:
+            return "weights without levels or spikes: figures for continuous weights apply"
+        found = "; ".join(
+            f"layer {number}: {_words(layer)}"
+            for number, layer in enumerate(self.layers, 1)
+            if layer.kind is not Kind.CONTINUOUS
+        )
+        return (
+            f"discrete weights ({found}): the figures for Gaussian weights DO NOT HOLD; a client "
+            f"that heterodynes one query mistakes {self.error_rate:.3g} of them (guessing: "
+            f"{self.guess_error_rate:.3g}) and leaves {self.resend_noise:.3g} SNU where it "
+            f"resends its guesses; bounded is only {self.most_bits_per_real:.3g} bit per "
+            "real weight (their entropy, or all that the light carries)"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return {
+            "discrete": self.discrete,
+            "told_apart": self.told_apart,
+            "level_error_rate": self.error_rate if self.discrete else None,
+            "guess_error_rate": self.guess_error_rate if self.discrete else None,
+            "resend_noise_snu": self.resend_noise,
+            "most_bits_per_real": self.most_bits_per_real if self.discrete else None,
+            "layers": [_layer_json(layer) for layer in self.layers],
+            "in_words": self.statement(),
+        }
+
+    def _mean(self, rates: list[float]) -> float:
+        counts = [0 if one.kind is Kind.CONTINUOUS else one.weights for one in self.layers]
+        pairs = zip(rates, counts, strict=True)
+        return math.fsum(rate * count for rate, count in pairs) / max(sum(counts), 1)
+
+
+def resend_noise(unit: Floats, mean_photons: float) -> float:
+    """Return the noise in SNU that heterodyning unit-RMS weights and resending them leaves.
+
+    The client knows how the weights are distributed and resends E(w | reading), which is off by
+    the least mean square; 2 mu of it return in each quadrature. Weights with levels far apart leave
+    none, Gaussian ones 2 mu/(1 + mu), continuous ones towards 2 SNU the brighter the light.
+    """
+    noise = 1.0 / math.sqrt(mean_photons)
+    step = noise / _STEPS_PER_NOISE
+    cells = np.round(unit.astype(np.float64).ravel() / step).astype(np.int64)
+    lowest, reach = int(cells.min()), 8 * _STEPS_PER_NOISE
+    shares = np.bincount(cells - lowest) / cells.size
+    values = step * (lowest + np.arange(len(shares)))
+    kernel = _density(step * np.arange(-reach, reach + 1), noise)
+    read, mean = np.convolve(shares, kernel), np.convolve(shares * values, kernel)
+    explained = np.sum(np.divide(mean**2, read, out=np.zeros_like(read), where=read > 0.0)) * step
+    return max(2.0 * mean_photons * float(shares @ values**2 - explained), 0.0)
+
+
+def look_at(network: Network, mean_photons: float) -> WeightDistribution:
+    """Look at the weights that are sent; mu is where they leave the server, before any loss."""
+    layers = carried(network).network.layers
+    return WeightDistribution(
+        tuple(_layer(unit_rms(weights), mean_photons) for weights in layers), mean_photons
+    )
+
+
+def require_not_told_apart(found: WeightDistribution, *, accepted: bool) -> None:
+    """Raise SettingError where levels are told apart, unless that is `accepted`."""
+    if found.told_apart and not accepted:
+        raise SettingError(
+            "weights",
+            found.statement(),
+            "trained with --weight-dither, sent with fewer photons, or accepted with "
+            "--accept-discrete-weights",
+        )
+
+
+def levels_of(weights: Floats) -> Levels | None:
+    """Return the levels of unit-RMS weights (any shape), None where they are continuous.
+
+    Gaps are looked for from narrow to wide. Levels' values are means of their weights; their spread
+    is the RMS around these.
+    """
+    rising = np.sort(weights.astype(np.float64), axis=None)
+    for tolerance in _GAPS:
+        levels = _clusters(rising, tolerance)
+        if levels is not None:
+            return levels
+    return None
+
+
+def _clusters(rising: Doubles, tolerance: float) -> Levels | None:
+    starts = np.flatnonzero(np.diff(rising, prepend=-math.inf) > tolerance)
+    most = min(MOST_LEVELS, rising.size // _LEAST_PER_LEVEL)
+    if not 2 <= len(starts) <= most:
+        return None
+    counts = np.diff(starts, append=rising.size)
+    values = np.add.reduceat(rising, starts) / counts
+    spread = float(np.sqrt(np.mean((rising - np.repeat(values, counts)) ** 2)))
+    lone = rising.size - counts.max() < _LEAST_SPIKE * rising.size
+    if lone or spread > _NARROW * float(np.diff(values).min()):
+        return None
+    return Levels(values, counts / rising.size, spread if spread > _SAME else 0.0)
+
+
+def _layer(unit: Floats, mean_photons: float) -> LayerDistribution:
+    noise = resend_noise(unit, mean_photons)
+    levels = levels_of(unit)
+    per_row = _per_row(unit, mean_photons, noise)
+    # Rows scaled by themselves may make few values in all: what a client uses is the fewest.
+    if levels is not None and (per_row is None or len(levels.values) <= _SCALED * per_row.levels):
+        error = Decision.at(levels, mean_photons=mean_photons).error_probability
+        return LayerDistribution(
+            Kind.LEVELS,
+            unit.size,
+            noise,
+            len(levels.values),
+            error,
+            1.0 - float(levels.shares.max()),
+            levels.entropy_bits,
+            exact=levels.spread == 0.0,
+        )
+    return per_row or _spiked(unit, mean_photons, noise)
+
+
+def _per_row(unit: Floats, mean_photons: float, noise: float) -> LayerDistribution | None:
+    """Return what rows that have levels of their own look like; None unless most of them do."""
+    rows = [row for row in unit if row.any()]
+    found = [levels_of(row) for row in rows]
+    levels = [each for each in found if each is not None]
+    if 2 * len(levels) < len(rows):
+        return None
+    errors = [Decision.at(each, mean_photons=mean_photons).error_probability for each in levels]
+    return LayerDistribution(
+        Kind.LEVELS_PER_ROW,
+        unit.size,
+        noise,
+        max(len(each.values) for each in levels),
+        float(np.mean(errors)),
+        float(np.mean([1.0 - each.shares.max() for each in levels])),
+        float(np.mean([each.entropy_bits for each in levels])),
+        exact=len(levels) == len(rows) and all(each.spread == 0.0 for each in levels),
+    )
+
+
+def _spiked(unit: Floats, mean_photons: float, noise: float) -> LayerDistribution:
+    """Return what a spike in a continuous distribution looks like, or that there is none."""
+    # On a grid: linked neighbours would run through any dense distribution.
+    cells = np.round(unit.astype(np.float64).ravel() / _SAME)
+    places, counts = np.unique(cells, return_counts=True)
+    at = int(np.argmax(counts))
+    share = float(counts[at]) / cells.size
+    if share < _LEAST_SPIKE or counts[at] < _LEAST_PER_LEVEL:
+        return LayerDistribution(Kind.CONTINUOUS, unit.size, noise)
+    value, rest = _SAME * float(places[at]), _SAME * cells[cells != places[at]]
+    guessed = min(share, 1.0 - share)
+    seen = _spike_error(value, share, rest, 1.0 / math.sqrt(_READINGS * mean_photons))
+    if seen > _SEEN * guessed:
+        return LayerDistribution(Kind.CONTINUOUS, unit.size, noise)
+    return LayerDistribution(
+        Kind.SPIKE,
+        unit.size,
+        noise,
+        2,
+        _spike_error(value, share, rest, 1.0 / math.sqrt(mean_photons)),
+        guessed,
+        -share * math.log2(share) - (1.0 - share) * math.log2(1.0 - share),
+    )
+
+
+def _spike_error(value: float, share: float, rest: Doubles, noise: float) -> float:
+    """Return the least share of mistakes between the spike and the rest, read with this noise.
+
+    The integral of the smaller of the two densities of what is read, the rest as a histogram of
+    cells much narrower than the noise.
+    """
+    step = noise / _STEPS_PER_NOISE
+    cells = np.round((rest - value) / step)
+    places, counts = np.unique(cells[np.abs(cells) <= 200 * _STEPS_PER_NOISE], return_counts=True)
+    read = step * np.arange(-8 * _STEPS_PER_NOISE, 8 * _STEPS_PER_NOISE + 1)
+    spike = share * _density(read, noise)
+    others = _density(read[:, None] - step * places, noise) @ counts * (1.0 - share) / rest.size
+    # Beyond 8 standard deviations from the spike all is taken for the rest, rightly.
+    return float(np.minimum(spike, others).sum() * step)
+
+
+def _density(away: npt.NDArray[np.floating[Any]], noise: float) -> Doubles:
+    density = np.exp(-0.5 * (away / noise) ** 2) / (noise * math.sqrt(2.0 * math.pi))
+    return np.asarray(density, np.float64)
+
+
+def _words(layer: LayerDistribution) -> str:
+    if layer.kind is Kind.SPIKE:
+        return "one value stands out among continuous ones"
+    per_row = " per row" if layer.kind is Kind.LEVELS_PER_ROW else ""
+    return f"{layer.levels} levels{per_row}, {layer.entropy_bits:.3g} bit per weight"
+
+
+def _layer_json(layer: LayerDistribution) -> Mapping[str, Any]:
+    return {
+        "kind": str(layer.kind),
+        "levels": layer.levels or None,
+        "entropy_bits": layer.entropy_bits,
+        "level_error_rate": layer.error_rate if layer.levels else None,
+        "guess_error_rate": layer.guess_error_rate if layer.levels else None,
+    }

@@ -1,0 +1,165 @@
+"""Networks of few levels are found whatever rounded them, and refused where light tells levels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from labctl.data.models import SHIPPED_NETWORKS, Network, load_network
+from labctl.errors import SettingError
+from labctl.protocols.encoding import Floats, unit_rms
+from labctl.protocols.training.channel import Channel, levels
+from labctl.protocols.weight_distribution import Kind, look_at, require_not_told_apart, resend_noise
+
+
+def normal(rows: int = 60, columns: int = 120, seed: int = 3) -> Floats:
+    return np.random.default_rng(seed).standard_normal((rows, columns), dtype=np.float32)
+
+
+def rounded(weights: Floats, bits: int) -> Floats:
+    return np.asarray(levels(np, Channel(weight_bits=bits), weights), np.float32)
+
+
+def of(*layers: Floats) -> Network:
+    return Network(layers, "drawn", {})
+
+
+def heterodyne(network: Network, mean_photons: float, seed: int) -> tuple[Floats, Floats]:
+    """Return unit-RMS weights of the first layer, and one heterodyne reading of each."""
+    unit = unit_rms(network.layers[0])
+    noise = np.random.default_rng(seed).standard_normal(unit.shape, dtype=np.float32)
+    return unit, unit + noise / np.float32(math.sqrt(mean_photons))
+
+
+@pytest.mark.parametrize("name", SHIPPED_NETWORKS)
+def test_shipped_networks_are_continuous(name: str) -> None:
+    found = look_at(load_network(name), 8.91)
+    assert not found.discrete
+    assert not found.told_apart
+    assert found.as_json()["level_error_rate"] is None
+
+
+@pytest.mark.parametrize("mean_photons", [0.57, 21.0])
+def test_normal_weights_are_continuous(mean_photons: float) -> None:
+    assert not look_at(of(normal()), mean_photons).discrete
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_levels_are_found_after_any_rounding(dtype: type) -> None:
+    """Scaled by a number that no format holds, and kept in half or single precision."""
+    weights = (rounded(normal(), 3) * np.float32(0.0371)).astype(dtype).astype(np.float32)
+    (layer,) = look_at(of(weights), 21.0).layers
+    assert (layer.kind, layer.levels, layer.exact) == (Kind.LEVELS, 7, True)
+
+
+def test_signs_are_two_levels_of_one_bit() -> None:
+    (layer,) = look_at(of(np.sign(normal())), 4.0).layers
+    assert layer.levels == 2
+    assert layer.entropy_bits == pytest.approx(1.0, abs=0.01)
+    # Two levels at +-1 read with variance 1/mu: Q(sqrt(mu)).
+    assert layer.error_rate == pytest.approx(0.5 * math.erfc(2.0 / math.sqrt(2.0)), rel=0.01)
+
+
+def test_levels_with_a_scale_of_their_own_in_each_row_are_found() -> None:
+    scales = np.random.default_rng(5).uniform(0.3, 3.0, (60, 1)).astype(np.float32)
+    weights = np.stack([rounded(row, 3) for row in normal()]) * scales
+    (layer,) = look_at(of(weights), 100.0).layers
+    assert layer.kind is Kind.LEVELS_PER_ROW
+    assert layer.levels == 7
+    assert layer.exact
+
+
+def test_the_error_rate_is_what_a_heterodyning_client_makes() -> None:
+    """Nearest level by posterior, 300,000 weights: standard error of 0.05 is 0.0004."""
+    network = of(rounded(normal(500, 600), 3))
+    mean_photons = 8.0
+    found = look_at(network, mean_photons)
+    unit, read = heterodyne(network, mean_photons, seed=11)
+    values, counts = np.unique(unit, return_counts=True)
+    scores = np.stack(
+        [
+            np.log(count) - 0.5 * mean_photons * (read - value) ** 2
+            for value, count in zip(values, counts, strict=True)
+        ]
+    )
+    wrong = float(np.mean(values[np.argmax(scores, axis=0)] != unit))
+    assert wrong == pytest.approx(found.error_rate, abs=0.0015)
+
+
+def test_a_spike_at_zero_among_continuous_weights_is_found() -> None:
+    """60 % exact zeros; 300,000 readings, decided by densities of a fresh drawing."""
+    random = np.random.default_rng(2)
+    weights = normal(500, 600) * (random.random((500, 600)) < 0.4)
+    weights[0, 0] = 1.0
+    network, mean_photons = of(weights.astype(np.float32)), 20.0
+    (layer,) = look_at(network, mean_photons).layers
+    assert layer.kind is Kind.SPIKE
+    assert layer.guess_error_rate == pytest.approx(0.4, abs=0.005)
+    unit, read = heterodyne(network, mean_photons, seed=12)
+    rest_variance = float(np.mean(unit[unit != 0.0] ** 2)) + 1 / mean_photons
+    share = float(np.mean(unit == 0.0))
+    spike = share * np.exp(-0.5 * read**2 * mean_photons) * math.sqrt(mean_photons)
+    rest = (1 - share) * np.exp(-0.5 * read**2 / rest_variance) / math.sqrt(rest_variance)
+    wrong = float(np.mean((spike > rest) != (unit == 0.0)))
+    assert wrong == pytest.approx(layer.error_rate, abs=0.003)
+
+
+def test_zero_rows_and_columns_that_are_not_sent_are_no_spike() -> None:
+    first, second = normal(40, 90), normal(10, 40, seed=4)
+    first[:, :30], second[:, 5:20] = 0.0, 0.0
+    assert not look_at(of(first, second), 21.0).discrete
+
+
+def test_levels_told_apart_are_refused_unless_accepted() -> None:
+    network = of(rounded(normal(), 3))
+    bright = look_at(network, 30.0)
+    with pytest.raises(SettingError, match="DO NOT HOLD") as refusal:
+        require_not_told_apart(bright, accepted=False)
+    assert "--accept-discrete-weights" in str(refusal.value)
+    require_not_told_apart(bright, accepted=True)
+    # At little light the levels run into each other; the figures fail to hold all the same.
+    dim = look_at(network, 0.3)
+    require_not_told_apart(dim, accepted=False)
+    assert dim.discrete
+    assert dim.error_rate > 0.5 * dim.guess_error_rate
+
+
+def test_bounded_is_the_entropy_or_what_the_light_carries() -> None:
+    network = of(np.sign(normal()))
+    assert look_at(network, 50.0).most_bits_per_real == pytest.approx(1.0, abs=0.01)
+    # h(2 mu + 1) = (mu + 1) log2(mu + 1) - mu log2 mu, half of it per quadrature.
+    light = 0.5 * (1.1 * math.log2(1.1) - 0.1 * math.log2(0.1))
+    assert look_at(network, 0.1).most_bits_per_real == pytest.approx(light, rel=1e-6)
+
+
+@pytest.mark.parametrize("mean_photons", [0.5, 20.0])
+def test_resent_guesses_of_gaussian_weights_leave_their_least_noise(mean_photons: float) -> None:
+    """Variance 1 read with 1/mu leaves 1/(1 + mu); 300,000 weights know it to 0.3 %."""
+    unit = unit_rms(normal(500, 600))
+    expected = 2.0 * mean_photons / (1.0 + mean_photons)
+    assert resend_noise(unit, mean_photons) == pytest.approx(expected, rel=0.01)
+
+
+def test_resent_guesses_of_signs_leave_what_tanh_leaves() -> None:
+    """E(w | x) = tanh(mu x) for signs; by plain drawing, 400,000 readings."""
+    mean_photons = 3.0
+    random = np.random.default_rng(4)
+    signs = np.sign(random.standard_normal(400_000)).astype(np.float32)
+    read = signs + random.standard_normal(400_000) / math.sqrt(mean_photons)
+    drawn = 2.0 * mean_photons * float(np.mean((signs - np.tanh(mean_photons * read)) ** 2))
+    assert resend_noise(signs, mean_photons) == pytest.approx(drawn, rel=0.02)
+    assert resend_noise(signs, 60.0) < 1e-9
+
+
+def test_dither_over_the_whole_cell_leaves_no_levels() -> None:
+    random = np.random.default_rng(7)
+    exact = rounded(normal(200, 300), 3)
+    step = float(np.diff(np.unique(exact)).min())
+    blurred = exact + np.float32(step) * random.uniform(-0.5, 0.5, exact.shape).astype(np.float32)
+    assert not look_at(of(blurred), 21.0).discrete
+    narrow = exact + np.float32(0.02 * step) * random.standard_normal(exact.shape, np.float32)
+    (layer,) = look_at(of(narrow), 21.0).layers
+    assert layer.kind is Kind.LEVELS
+    assert not layer.exact
