@@ -15,6 +15,7 @@ from labctl.errors import LabctlError, SettingError, UsageError
 from labctl.protocols.attacks.label_curve import load_curves
 from labctl.protocols.attacks.label_figures import TYPICAL_MISMATCH, mode_overlap
 from labctl.protocols.attacks.label_reading import Detection
+from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.leakage import Trust
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.planner.accuracy_curve import (
@@ -146,6 +147,10 @@ def plan(
         typer.Option(help="File of the accuracy curve; measured into it if it is not there."),
     ] = None,
     accept_discrete_weights: Annotated[bool, ACCEPT_DISCRETE_WEIGHTS] = False,
+    decoys: Annotated[
+        int,
+        typer.Option(help="Inputs that the client clones besides its own, as in `infer --decoys`."),
+    ] = 0,
     figure: Annotated[Path | None, typer.Option(help="Write a PNG of the front here.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -155,7 +160,7 @@ def plan(
     wish = Wish(accuracy, limits, confidence, prefer)
     homodyne = Homodyne(efficiency, electronic_noise)
     conditions = Conditions(
-        layers=Server(network, 1.0).shapes,
+        layers=Server(network, 1.0, clones_of=Hiding(decoys).clones_of).shapes,
         assumptions=assumptions(loss, noise),
         loss_db=loss_db,
         technical_noise=technical_noise,

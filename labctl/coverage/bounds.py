@@ -212,7 +212,7 @@ def _clone_noise(session: Session, true: SessionSettings, batch: Batch) -> float
         zip(session.server.evidence, session.server.shapes, strict=True)
     ):
         lit = 1.0 if not layer else float(np.mean(batch.measured[layer - 1].max(axis=1) > 0.0))
-        total += lit * part.samples * shape.blocks.count / shape.modes
+        total += lit * part.samples * shape.loud_modes / shape.modes
         samples += part.samples
     return true.receiver.returned_noise * true.leg_transmittance * total / samples
 

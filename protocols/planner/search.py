@@ -19,6 +19,7 @@ from labctl.errors import SettingError
 from labctl.protocols.attacks.label_curve import SIGMAS, LabelCurve
 from labctl.protocols.attacks.label_reading import Detection, Reading
 from labctl.protocols.blocks import BlockQuestion, block_option, useful_sizes
+from labctl.protocols.hiding.hiding import reading_cap
 from labctl.protocols.leakage import (
     Assumptions,
     LayerShape,
@@ -41,14 +42,16 @@ _HALVINGS = 60
 _MOST_EMISSION = 1e6
 # Of a bisection over log F that spans decades: to 1e-5.
 _F_HALVINGS = 24
+# Labels are those of ten digits; a public guess learnt from 1,250 of them is wrong of 6.3 %.
+_CLASSES, _GUESS_ERROR = 10, 0.07
 
 
 @dataclass(frozen=True)
 class Conditions:
     """What cannot be chosen: the network's shape, the hardware, and what is assumed of it.
 
-    `layers`: rows, modes and inputs of each; their block size is ignored. `loss_db`: of the link's
-    round trip. `technical_noise` in SNU at the server. `emission_factor` as in `CloneReceiver`.
+    `layers`: rows, modes, inputs and clones of each; their block size is ignored. `loss_db`: of the
+    link's round trip. `technical_noise` in SNU at the server. `emission_factor` as in `CloneReceiver`.
     """
 
     layers: tuple[LayerShape, ...]
@@ -69,6 +72,10 @@ class Conditions:
             raise SettingError("emission_factor", self.emission_factor, valid)
         for layer in self.layers:
             self.question(layer, 2.0, 1.0)
+            if layer.clones > 1 and self.rotation != IDEAL_ROTATION:
+                raise SettingError(
+                    "decoys", layer.clones - 1, "0 with a rotation that is not ideal"
+                )
 
     def receiver(self, gain: float) -> Receiver:
         """Return the client's receiver at a gain."""
@@ -248,7 +255,10 @@ class Search:
         if self.labels is None:
             raise SettingError("label curve", None, "given, for a limit on label reading")
         found = self.labels.at_evidence(evidence)
-        return min(found.share + SIGMAS * found.standard_error, 1.0)
+        most = min(found.share + SIGMAS * found.standard_error, 1.0)
+        decoys = max(layer.clones for layer in self.conditions.layers) - 1
+        # No detector does better than the cap, however many repeats.
+        return min(most, reading_cap(decoys, _CLASSES, _GUESS_ERROR)) if decoys else most
 
     def greatest_gain(
         self, block_modes: int, limits: Limits, signal_to_noise: float
@@ -355,7 +365,7 @@ class Search:
         share = samples / samples.sum()
         own = np.array([conditions.rotation.transmittance(one.blocks.size) for one in layers])
         slopes = np.sqrt(own * db_to_ratio(-conditions.loss_db))
-        clones = np.array([layer.blocks.count / layer.modes for layer in layers])
+        clones = np.array([layer.loud_modes / layer.modes for layer in layers])
         slope = float(share @ slopes)
         noise = conditions.receiver(option.gain).returned_noise * float(share @ (slopes * clones))
         missed = 2.0 * option.mean_photons * float(share @ (slopes - slope) ** 2)
@@ -368,7 +378,7 @@ class Search:
             mean_photons=option.mean_photons,
             technical_noise=conditions.technical_noise,
             samples_per_image=int(samples.sum()),
-            clones_per_image=sum(layer.rows * layer.blocks.count for layer in layers),
+            clones_per_image=sum(layer.rows * layer.loud_modes for layer in layers),
             verifier=conditions.verifier,
             assumptions=conditions.assumptions,
         )

@@ -62,7 +62,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Clones:
-    """How many blocks held one clone each, and the share of a clone's noise that may get into the
+    """How many clones the light read held, and the share of a clone's noise that may get into the
     slope: the largest power of the light in one direction of a block over all its power."""
 
     count: float = 0.0
@@ -72,7 +72,7 @@ class Clones:
     def of(cls, evidence: Sequence[LayerEvidence]) -> Clones:
         """Return those of the light read."""
         read = [part for part in evidence if part.images]
-        count = float(sum(part.images * part.row_count * part.blocks.count for part in read))
+        count = float(sum(part.images * part.row_count * part.loud_modes for part in read))
         sent = sum(part.sent_power for part in read)
         if not sent > 0.0:
             return cls(count)

@@ -22,10 +22,11 @@ from labctl.protocols.encoding import unit_norm, unit_rms
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.hiding.public_return import PublicReturn, projected
-from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.leakage import Assumptions, LayerShape, Trust
 from labctl.protocols.link import LayerLight, Link
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.planner.search import Conditions
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
@@ -362,3 +363,13 @@ def test_several_modes_are_refused_where_nothing_collects_them(network: Network)
         Session(network, replace(OPTICS, hiding=Hiding(3)), ModeLink(OPTICS))
     with pytest.raises(SettingError, match="rotation"):
         replace(OPTICS, hiding=Hiding(return_modes=5), rotation=Rotation(0.1))
+
+
+def test_the_planner_counts_the_noise_of_decoys() -> None:
+    layers = tuple(LayerShape(rows, 392, 784, clones=4) for rows in (784, 10))
+    conditions = Conditions(layers, OPTICS.assumptions, 0.0, 0.0, IDEAL_HOMODYNE, IDEAL_HOMODYNE)
+    found = conditions.leakage(1.0128, 392, 8.91)
+    assert found.excess_noise == pytest.approx(4.0 * (2.0 - 2.0 / 1.0128) / 392.0)
+    assert found.weights_bits_per_real == pytest.approx(0.0126, abs=5e-5)
+    with pytest.raises(SettingError, match="decoys"):
+        replace(conditions, rotation=Rotation(0.1))
