@@ -51,7 +51,8 @@ class Conditions:
     """What cannot be chosen: the network's shape, the hardware, and what is assumed of it.
 
     `layers`: rows, modes, inputs and clones of each; their block size is ignored. `loss_db`: of the
-    link's round trip. `technical_noise` in SNU at the server. `emission_factor` as in `CloneReceiver`.
+    link's round trip. `technical_noise` in SNU at the server. `emission_factor` as in
+    `CloneReceiver`.
     """
 
     layers: tuple[LayerShape, ...]
