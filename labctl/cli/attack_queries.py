@@ -31,9 +31,10 @@ ASSUMES = (
     "bits, independent: -log2(1 - rho^2)/2 per weight, right for weights that are independent; of "
     "others the same number is counted often",
     "bits, network: mutual information under the network's own Gaussian prior, rows independent",
-    "printed figures: Gaussian weights of the worst prior of this mean power, honest noise, loss "
-    "and noise untrusted. Additive: of one query times the queries; it bounds a quantum memory, "
-    "too. Memory: of one query with the light and the noise of all",
+    "printed figures: Gaussian weights of the worst prior of this mean power, loss and noise "
+    "untrusted. Additive: of one query at honest noise times the queries; it bounds a quantum "
+    "memory, too. Memory: of one query with the light and the noise of all. Collective: the same "
+    "at the bound of the noise that the residuals summed by weight show in this session",
 )
 
 
@@ -127,7 +128,13 @@ def queries(
         points = curve_over_queries(
             attack, network, settings, given, counts, test=test, on_queries=step
         )
-    rows = [Row(point, printed_figures(network, settings, point.queries)) for point in points]
+    rows = [
+        Row(
+            point,
+            printed_figures(network, settings, point.queries, point.outcome.verification),
+        )
+        for point in points
+    ]
     title = f"{name} {attack.strength:g} on {network.name}, {ask.setting_words(settings)}"
     if figure is not None:
         from labctl.cli.attack_queries_figure import draw_queries
@@ -163,6 +170,7 @@ def _show(title: str, rows: Sequence[Row], network: Network, settings: SessionSe
             "copy",
             "printed, added",
             "memory",
+            "collective",
         ],
         [_cells(row) for row in rows],
         numeric=True,
@@ -189,4 +197,5 @@ def _cells(row: Row) -> list[str]:
         "–" if copy is None else f"{copy:.1%}",
         output.number(row.printed.additive, 3),
         output.number(row.printed.memory_unchecked, 3),
+        output.number(row.printed.collective_upper, 3),
     ]

@@ -18,6 +18,7 @@ _PRINTED = {
     "honest_additive": ("printed: honest closed form, adding up", ":", "tab:gray"),
     "additive": ("printed: any prior, no memory", "--", "tab:blue"),
     "memory_unchecked": ("printed: any prior, memory, unchecked", "-.", "tab:red"),
+    "collective_upper": ("printed: any prior, memory, as summed by weight", "--", "tab:orange"),
 }
 
 
@@ -33,6 +34,8 @@ def draw_queries(path: Path, title: str, rows: Sequence[Row]) -> None:
     for field in fields(PrintedFigures):
         label, line, colour = _PRINTED[field.name]
         drawn = [getattr(row.printed, field.name) for row in rows]
+        if None in drawn:
+            continue
         bits.plot(counts, drawn, line, color=colour, linewidth=1.2, label=label)
     _points(bits, rows, "learned, network's own prior", "tab:green", _network_bits)
     _points(bits, rows, "learned, as if independent", "tab:olive", _independent_bits)
@@ -43,6 +46,8 @@ def draw_queries(path: Path, title: str, rows: Sequence[Row]) -> None:
     copies.set_ylim(0.0, 1.0)
     for axes in (bits, copies):
         axes.set_xscale("log")
+        axes.set_xticks(counts, labels=[str(count) for count in counts])
+        axes.minorticks_off()
         axes.set_xlabel("queries (filled: accepted; cross: rejected)", fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(visible=True, which="major", alpha=0.3)

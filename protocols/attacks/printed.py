@@ -7,36 +7,43 @@ from dataclasses import dataclass
 from labctl.data.models import Network
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
-from labctl.protocols.leakage import WEIGHTS_PER_MODE, LayerShape, leakage_of
-from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
+from labctl.protocols.leakage import LayerShape, leakage_of
+from labctl.protocols.leakage.cumulative import Channel, cumulative
 from labctl.protocols.settings import SessionSettings
+from labctl.protocols.verification.verdict import VerificationReport
 
 
 @dataclass(frozen=True)
 class PrintedFigures:
-    """Leakage after some queries in bits per real weight, whatever Gaussian prior they have.
+    """Leakage after some queries in bits per real weight.
 
     `honest_additive`: the closed form for weights that are alike and independent, times the
-    queries. `additive`: for the worst prior, times the queries: no memory between queries.
-    `memory_unchecked`: of a client with a quantum memory whose light is checked query by query
-    alone.
+    queries. All others hold whatever Gaussian prior the weights have. `additive`: of one query,
+    times the queries. `memory_unchecked`: of a client with a memory, where single queries alone
+    are looked at. `collective_upper`: the same where residuals are summed by weight, at the bound
+    that this session's light gives; None where no light was read.
     """
 
     honest_additive: float
     additive: float
     memory_unchecked: float
+    collective_upper: float | None
 
 
-def printed_figures(network: Network, settings: SessionSettings, queries: int) -> PrintedFigures:
+def printed_figures(
+    network: Network, settings: SessionSettings, queries: int, report: VerificationReport
+) -> PrintedFigures:
     """Return the figures of honest noise at these settings, of the worst layer.
 
-    Loss and noise untrusted or trusted as the settings say for the first; the others take all of
-    both as the client's. Light of R queries is, up to a passive transformation, one mode of R times
-    the light and R - 1 without; noise put into it on purpose may all sit on that one.
+    `report`: the verdict on the session, for the collective noise and the transmittance at their
+    bounds.
     """
     shapes = tuple(
         LayerShape(
-            int(layer.shape[0]), modes_of(layer.shape[1]), int(layer.shape[1]), settings.block_modes
+            int(layer.shape[0]),
+            modes_of(layer.shape[1]),
+            int(layer.shape[1]),
+            settings.block_modes,
         )
         for layer in carried(network).network.layers
     )
@@ -50,12 +57,26 @@ def printed_figures(network: Network, settings: SessionSettings, queries: int) -
         emission_factor=settings.receiver.emission_factor,
         rotation=settings.rotation,
     )
-    through = min(settings.transmittance_of(shape.modes) for shape in shapes)
-    mu, noise = settings.mean_photons, honest.excess_noise
-    one = prior_free_bits_per_mode(mu, through, noise)
-    memory = prior_free_bits_per_mode(queries * mu, through, queries * noise)
+
+    def channel(through: float) -> Channel:
+        own = min(settings.rotation.transmittance(shape.blocks.size) for shape in shapes)
+        return Channel(through, settings.technical_noise, settings.assumptions, own)
+
+    seen, lower = report.collective, report.transmittance_lower
+    found = cumulative(
+        channel(min(settings.transmittance_of(shape.modes) for shape in shapes)),
+        queries=queries,
+        mean_photons=settings.mean_photons,
+        excess_noise=honest.excess_noise,
+        collective_noise=None,
+        collective_noise_upper=None,
+    )
+    upper = None
+    if seen is not None and lower is not None:
+        upper = channel(lower).bits(queries * settings.mean_photons, seen.upper)
     return PrintedFigures(
-        honest_additive=honest.after(queries),
-        additive=queries * one / WEIGHTS_PER_MODE,
-        memory_unchecked=memory / WEIGHTS_PER_MODE,
+        honest_additive=queries * honest.weights_bits_per_real,
+        additive=found.additive,
+        memory_unchecked=found.memory_unchecked,
+        collective_upper=upper,
     )

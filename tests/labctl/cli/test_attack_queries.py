@@ -49,6 +49,7 @@ def test_each_count_of_queries_is_a_row_and_the_figure_is_drawn(model: str, tmp_
     assert 0.0 < four["copy_accuracy"] < 1.0
     assert four["printed"]["additive"] == pytest.approx(4.0 * one["printed"]["additive"])
     assert four["printed"]["memory_unchecked"] <= four["printed"]["additive"] * 1.001
+    assert four["printed"]["collective_upper"] > 0.0
     assert any("memory" in sentence for sentence in found["assumptions"])
     shown = invoked(*asked)
     assert "4 queries, REJECTED: " in shown

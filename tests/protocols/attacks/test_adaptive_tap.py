@@ -123,4 +123,5 @@ def test_it_learns_what_its_taps_hold_and_less_than_any_prior(budget: float) -> 
     bits = outcome.learned.weights_bits_per_real
     assert bits is not None
     assert bits < 0.5 * 40 * prior_free_bits_per_mode(4.0, 1.0, 1.0 / 48.0)
-    assert not outcome.caught or any("collective" in c.name for c in outcome.verification.failed)
+    # 40 queries of 24,000 weights: single queries show nothing, the sums by weight do.
+    assert [check.name for check in outcome.verification.failed] == ["collective noise"]
