@@ -55,7 +55,8 @@ _UNTOUCHED = 8
 _FIELD = 0.9
 _WINDOW_ROWS = 32
 _DRAWS = 24
-_LEAST_DRAWS = 8
+# Fewer than these and the scatter of products of random coefficients tells its error badly.
+_LEAST_DRAWS = 16
 _LEAST_SIGMA = 8.0
 # A drift of 0.02 % per square root of an hour has moved by half of what is measured in a quarter.
 _VALID_S = 0.25 * HOUR_S

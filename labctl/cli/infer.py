@@ -421,7 +421,10 @@ def _labels(report: Report) -> dict[str, str]:
     """Say how often a curious server reads a label, by any receiver, and at which mismatch."""
     if not report.labels:
         return {}
-    read = ", ".join(f"{each.receiver} {each.success:.0%}" for each in report.labels)
+    read = ", ".join(
+        f"{each.receiver} {'at least ' if each.at_least else ''}{each.success:.0%}"
+        for each in report.labels
+    )
     return {"label read, once sent": f"{read}; {in_words(report.labels[0].mismatch)}"}
 
 

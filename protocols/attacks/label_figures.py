@@ -32,12 +32,16 @@ _PIXELS = 784
 
 @dataclass(frozen=True)
 class LabelFigure:
-    """The share of labels that one way of reading names, from one sending of an image."""
+    """The share of labels that one way of reading names, from one sending of an image.
+
+    at_least: whether the evidence is beyond the curve's last point, so that more may be read.
+    """
 
     receiver: Detection
     success: float
     standard_error: float
     mismatch: CloneMismatch
+    at_least: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the figure as plain values, with the mismatch that it is for."""
@@ -45,6 +49,7 @@ class LabelFigure:
             "receiver": str(self.receiver),
             "label_success": self.success,
             "standard_error": self.standard_error,
+            "at_least": self.at_least,
             "gain_error": self.mismatch.gain_error,
             "phase_error_rad": self.mismatch.phase_rad,
         }
@@ -81,19 +86,19 @@ def label_figures(
     for kind in Detection:
         counting = kind is Detection.COUNTING
         technical = verifier.electronic_noise + verifier.efficiency * settings.technical_noise
-        found = curves.curve(kind).at(
-            Reading(
-                gain=settings.receiver.gain,
-                rows=light.rows,
-                transmittance=leg * verifier.efficiency,
-                technical_noise=0.0 if counting else technical,
-                emission_factor=settings.receiver.emission_factor,
-                receiver=kind,
-                mismatch=mismatch,
-                mode_photons=photons,
-            )
+        reading = Reading(
+            gain=settings.receiver.gain,
+            rows=light.rows,
+            transmittance=leg * verifier.efficiency,
+            technical_noise=0.0 if counting else technical,
+            emission_factor=settings.receiver.emission_factor,
+            receiver=kind,
+            mismatch=mismatch,
+            mode_photons=photons,
         )
-        figures.append(LabelFigure(kind, found.share, found.standard_error, mismatch))
+        curve = curves.curve(kind)
+        found, beyond = curve.at(reading), reading.evidence > curve.evidence[-1]
+        figures.append(LabelFigure(kind, found.share, found.standard_error, mismatch, beyond))
     return tuple(figures)
 
 

@@ -129,6 +129,13 @@ def test_figures_name_their_mismatch_and_stand_side_by_side(digits: LabelledImag
     assert "no real clone" in in_words(CloneMismatch())
 
 
+def test_beyond_the_last_point_of_the_curve_a_figure_says_at_least(digits: LabelledImages) -> None:
+    strong = replace(SETTINGS, receiver=CloneReceiver(4.0, 1.0, IDEAL_HOMODYNE))
+    assert all(each.at_least for each in label_figures(NETWORK, digits.images[:50], strong))
+    weak = label_figures(NETWORK, digits.images[:50], SETTINGS)
+    assert not any(each.at_least for each in weak)
+
+
 def test_no_figure_where_none_was_measured(digits: LabelledImages) -> None:
     blocks = replace(SETTINGS, block_modes=98)
     assert label_figures(NETWORK, digits.images[:10], blocks) == ()
