@@ -30,6 +30,7 @@ from labctl.protocols.attacks.own_laser import of_these_modes
 from labctl.protocols.attacks.stations import FixedModes
 from labctl.protocols.attacks.tampered_link import Beam, Path, TamperedLink
 from labctl.protocols.attacks.weights_estimate import Complex, Mask, network_size, pearson
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats, unit_rms
 from labctl.protocols.settings import SessionSettings
 
@@ -55,7 +56,7 @@ class LevelDecision:
 
     def mount(self, network: Network, settings: SessionSettings) -> LevelClient:
         """Return the client with a heterodyne receiver and a laser before its rotation."""
-        reader = LevelReader(settings, self.share, network.sizes[:-1])
+        reader = LevelReader(settings, self.share, carried(network).network.sizes[:-1])
         path = replace(Path.honest(settings), entering=(reader,))
         return LevelClient(TamperedLink(settings, path), reader)
 
@@ -70,7 +71,7 @@ class LevelDecision:
         the rest noise.
         """
         try:
-            levels = [Levels.of(weights) for weights in network.layers]
+            levels = [Levels.of(weights) for weights in carried(network).network.layers]
         except SettingError:
             return None
 
@@ -161,7 +162,7 @@ class LevelReader:
     def estimates(self, network: Network) -> tuple[tuple[Floats, float], ...]:
         """Return each layer's weights as decided, 0 where not read, and the step of its grid."""
         found = []
-        for index, weights in enumerate(network.layers):
+        for index, weights in enumerate(carried(network).network.layers):
             page = self._pages.get(index)
             if page is None:
                 found.append((np.zeros(weights.shape, np.float32), math.inf))
@@ -202,7 +203,7 @@ class LevelClient:
         """Score the decisions: how many weights are wrong, and what they tell in bits."""
         truth, decided, steps = [], [], []
         for weights, (estimate, step) in zip(
-            network.layers, self.reader.estimates(network), strict=True
+            carried(network).network.layers, self.reader.estimates(network), strict=True
         ):
             truth.append(unit_rms(weights).astype(np.float64).ravel())
             decided.append(estimate.astype(np.float64).ravel())
