@@ -28,7 +28,7 @@ from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.attacks.levels import MOST_LEVELS, Decision, Levels
 from labctl.protocols.carried import carried
-from labctl.protocols.encoding import Floats, unit_rms
+from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Floats, unit_rms
 from labctl.protocols.leakage import WEIGHTS_PER_MODE, thermal_entropy_bits
 
 Doubles = npt.NDArray[np.float64]
@@ -191,7 +191,12 @@ def resend_noise(unit: Floats, mean_photons: float) -> float:
 
 
 def look_at(network: Network, mean_photons: float) -> WeightDistribution:
-    """Look at the weights that are sent; mu is where they leave the server, before any loss."""
+    """Look at the weights that are sent; mu is where they leave the server, before any loss.
+
+    Raises SettingError for light outside the range of mu.
+    """
+    if not 0.0 < mean_photons <= MOST_PHOTONS:
+        raise SettingError("mean_photons", mean_photons, PHOTON_RANGE)
     layers = carried(network).network.layers
     return WeightDistribution(
         tuple(_layer(unit_rms(weights), mean_photons) for weights in layers), mean_photons
@@ -284,6 +289,8 @@ def _spiked(unit: Floats, mean_photons: float, noise: float) -> LayerDistributio
     places, counts = np.unique(cells, return_counts=True)
     at = int(np.argmax(counts))
     share = float(counts[at]) / cells.size
+    if len(places) == 1:
+        return LayerDistribution(Kind.LEVELS, unit.size, noise, 1, entropy_bits=0.0, exact=True)
     if share < _LEAST_SPIKE or counts[at] < _LEAST_PER_LEVEL:
         return LayerDistribution(Kind.CONTINUOUS, unit.size, noise)
     value, rest = _SAME * float(places[at]), _SAME * cells[cells != places[at]]

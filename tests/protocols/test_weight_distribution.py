@@ -112,6 +112,18 @@ def test_zero_rows_and_columns_that_are_not_sent_are_no_spike() -> None:
     assert not look_at(of(first, second), 21.0).discrete
 
 
+def test_weights_that_are_all_alike_are_one_level_that_tells_nothing() -> None:
+    found = look_at(of(np.ones((10, 16), np.float32)), 20.0)
+    assert (found.layers[0].levels, found.most_bits_per_real) == (1, 0.0)
+    assert not found.told_apart
+
+
+@pytest.mark.parametrize("mean_photons", [0.0, -1.0, math.nan, math.inf])
+def test_light_that_cannot_be_is_refused(mean_photons: float) -> None:
+    with pytest.raises(SettingError, match="mean_photons"):
+        look_at(of(normal()), mean_photons)
+
+
 def test_levels_told_apart_are_refused_unless_accepted() -> None:
     network = of(rounded(normal(), 3))
     bright = look_at(network, 30.0)
