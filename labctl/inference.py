@@ -17,11 +17,13 @@ import numpy as np
 from labctl import __version__
 from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.calibration.quantity import Quantity
+from labctl.copies_of_run import booked_means, copies_of_run
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.data.run_file import RunFileWriter, new_run_path
 from labctl.errors import BudgetError, SettingError
 from labctl.instruments.equipment import Equipment
+from labctl.protocols.attacks.copies.copy_figure import CopyFigure
 from labctl.protocols.attacks.label_figures import (
     TYPICAL_MISMATCH,
     LabelFigure,
@@ -43,7 +45,7 @@ from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.parameters import SessionParameters, session_parameters
 from labctl.protocols.probation.run import Kind, run_on_probation
-from labctl.protocols.probation.schedule import Probation, Schedule
+from labctl.protocols.probation.schedule import NO_PROBATION, Probation, Schedule
 from labctl.protocols.probation.server import ProbationServer
 from labctl.protocols.receiver import Homodyne, Receiver, ReceiverKind, TapReceiver, receiver_of
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
@@ -175,6 +177,8 @@ class Report:
     `labels`: how often a curious server reads an image's label from one sending, empty where that
     was not measured for images of this size.
     `distribution`: whether the weights are such that figures for Gaussian weights apply to them.
+    `best_copy`: what the best copy known is worth after the run's queries; with a ledger, after all
+    of the account.
     """
 
     accuracy: float
@@ -198,6 +202,7 @@ class Report:
     cumulative: Cumulative | None = None
     labels: tuple[LabelFigure, ...] = ()
     distribution: WeightDistribution | None = None
+    best_copy: CopyFigure | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values for JSON; what is not finite becomes null."""
@@ -230,6 +235,7 @@ class Report:
                 if self.cumulative is None
                 else finite(self.cumulative.as_json()),
                 "label_read": [each.as_json() for each in self.labels],
+                "best_copy": None if self.best_copy is None else self.best_copy.as_json(),
                 "weight_distribution": None
                 if self.distribution is None
                 else self.distribution.as_json(),
@@ -366,6 +372,11 @@ def run_inference(
         cumulative=together,
         labels=_labels(request, run),
         distribution=distribution,
+        best_copy=copies_of_run(
+            request.network, run.settings, done.images, run.tally, verification, run.expectation()
+        )
+        if books is None
+        else books.best_copy(),
     )
 
 
@@ -706,6 +717,11 @@ def _books(request: Request, run: _Run, path: Path) -> RunLedger | None:
         technical_noise=settings.technical_noise,
         client_transmittance=run.session.expectation().client_transmittance,
         failure_probability=settings.verification.failure_probability,
+        copies=booked_means(
+            request.network,
+            settings,
+            NO_PROBATION if request.probation is None else request.probation.probation,
+        ),
     )
     books = RunLedger(Ledgers.in_folder(wanted.folder, wanted.client), facts)
     if wanted.budget_bits is not None:

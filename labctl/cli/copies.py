@@ -28,6 +28,8 @@ from labctl.protocols.attacks.copies.features import Features
 from labctl.protocols.attacks.copies.stolen import PublicImages
 from labctl.protocols.attacks.copies.thieves import THIEVES, Thief
 from labctl.protocols.countermeasures.disguise import Disguise
+from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
+from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import ReceiverKind
 from labctl.protocols.settings import SessionSettings
@@ -50,10 +52,14 @@ Model = Annotated[str, typer.Option(help="A shipped network, or a .safetensors o
 Public = Annotated[int, typer.Option(help="Public images, without labels.")]
 Judged = Annotated[int, typer.Option(help="Test images, with labels, that judge a copy.")]
 Seeds = Annotated[int, typer.Option(help="Sessions per point, with seeds from the first on.")]
+DecoyCount = Annotated[
+    int,
+    typer.Option("--decoys", help="Inputs cloned besides the own one; their noise is accepted."),
+]
 Fresh = Annotated[bool, typer.Option("--fresh-order", help=_ORDER)]
 
 
-def _settings(mu: float, gain: float, seed: int, fresh: bool) -> SessionSettings:
+def _settings(mu: float, gain: float, seed: int, fresh: bool, decoys: int = 0) -> SessionSettings:
     """Return the settings of lossless sessions between ideal receivers."""
     settings = ask.settings_of(
         mu=mu,
@@ -72,7 +78,7 @@ def _settings(mu: float, gain: float, seed: int, fresh: bool) -> SessionSettings
         monitor_samples=ask.VERIFICATION.monitor_samples,
         seed=seed,
     )
-    return replace(settings, disguise=Disguise(permute=fresh))
+    return replace(settings, disguise=Disguise(permute=fresh), hiding=Hiding(decoys))
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,11 @@ class _Images:
     public: PublicImages
     judged: LabelledImages
     words: tuple[str, str]
+    others: LabelledImages
+
+    def decoys(self, count: int, seed: int) -> Decoys | None:
+        """Return what an honest client would clone besides its input, taken from other images."""
+        return Decoys(self.others, count, decoy_key_of_seed(seed)) if count else None
 
 
 def _images(data: str | None, public: int, judged: int, features: Features) -> _Images:
@@ -104,6 +115,7 @@ def _images(data: str | None, public: int, judged: int, features: Features) -> _
         PublicImages(pool[drawn], features),
         LabelledImages(test.images[:judged], test.labels[:judged]),
         words,
+        LabelledImages(test.images[judged:], test.labels[judged:]),
     )
 
 
@@ -117,6 +129,7 @@ def measure(
     mu: ask.Mu = 0.57,
     gain: ask.Gain = 1.3,
     fresh_order: Fresh = False,
+    decoys: DecoyCount = 0,
     data: Data = None,
     public: Public = 5000,
     judged: Judged = 2000,
@@ -133,9 +146,10 @@ def measure(
     if seeds < 1:
         raise SettingError("--seeds", seeds, "1 or more")
     counts = ask.whole_numbers("--queries", queries)
-    network, settings = load_network(model), _settings(mu, gain, seed, fresh_order)
+    network, settings = load_network(model), _settings(mu, gain, seed, fresh_order, decoys)
     thieves = [_thief(name) for name in dict.fromkeys(attack or THIEVES)]
     images = _images(data, public, judged, features)
+    hidden_among = images.decoys(decoys, seed)
     found: dict[str, tuple[CopyCurvePoint, ...]] = {}
     total = len(thieves) * len(counts) * seeds
     with interruptible() as check, output.progress("copies", total, "sessions") as advance:
@@ -157,6 +171,7 @@ def measure(
                 images.public,
                 images.judged,
                 seeds=seeds,
+                collection=hidden_among,
                 on_session=step,
             )
     if figure is not None:
@@ -169,6 +184,7 @@ def measure(
                 "model": network.name,
                 **ask.settings_json(settings),
                 "fresh_order": fresh_order,
+                "decoys": decoys,
                 "public": images.words[0],
                 "judged": images.words[1],
                 "features": str(features),
@@ -234,6 +250,12 @@ def table(
     fresh: Annotated[
         bool, typer.Option(help="Measure fresh orders of hidden neurons too, most of the time.")
     ] = True,
+    fresh_queries: Annotated[
+        str | None, typer.Option(help="Queries in fresh orders, with commas (default: 1,3,10).")
+    ] = None,
+    fresh_spends: Annotated[
+        str | None, typer.Option(help="Spends per query in fresh orders (default: 0.3,1,4,25).")
+    ] = None,
     seeds: Seeds = 2,
     seed: ask.Seed = 0,
     json: ask.Json = False,
@@ -254,9 +276,11 @@ def table(
     command += f" --mu {mu:g} --gain {gain:g}"
     command += " --data FOLDER" if data is not None else ""
     command += "" if fresh else " --no-fresh"
+    command += "" if fresh_queries is None else f" --fresh-queries {fresh_queries}"
+    command += "" if fresh_spends is None else f" --fresh-spends {fresh_spends}"
     command += "" if join is None else f" --join {join.name}"
     command += f" --public {public} --judged {judged} --seeds {seeds} --seed {seed}"
-    plan = Plan() if fresh else Plan(fresh_spends=(), fresh_queries=())
+    plan = _plan(fresh, fresh_queries, fresh_spends)
     total = plan.points * len(networks)
     with interruptible() as check, output.progress("table", total, "points") as advance:
 
@@ -282,6 +306,21 @@ def table(
         output.print_json({"file": str(file), "points": len(found.point)})
     else:
         output.people.print(f"{len(found.point)} points in {file}")
+
+
+def _plan(fresh: bool, queries: str | None, spends: str | None) -> Plan:
+    """Return what is measured of each network; raises SettingError."""
+    if not fresh:
+        for name, value in (("--fresh-queries", queries), ("--fresh-spends", spends)):
+            if value is not None:
+                raise SettingError(name, value, "left out with --no-fresh")
+        return Plan(fresh_spends=(), fresh_queries=())
+    plan = Plan()
+    if queries is not None:
+        plan = replace(plan, fresh_queries=ask.whole_numbers("--fresh-queries", queries))
+    if spends is not None:
+        plan = replace(plan, fresh_spends=ask.numbers("--fresh-spends", spends))
+    return plan
 
 
 @app.command("show")

@@ -364,6 +364,7 @@ def show(report: Report) -> None:
             f"{output.number(verdict['excess_noise_upper'])}",
             **_watched(report),
             **_labels(report),
+            **_best_copy(report),
             **_booked(report),
             "time": f"{report.seconds:.2f} s",
             "run file": str(report.run_file),
@@ -467,6 +468,14 @@ def _watched(report: Report) -> dict[str, str]:
         f"{found['worthless_queries']} between {found['served_queries']} real ones "
         f"(share {found['real_share']:g}); weights of {found['stand_in']}"
     }
+
+
+def _best_copy(report: Report) -> dict[str, str]:
+    """Say what a stolen copy is worth beside what any service gives away."""
+    if report.best_copy is None:
+        return {}
+    words = report.best_copy.in_words()
+    return {"best copy": words + (", of the account" if report.ledger is not None else "")}
 
 
 def _booked(report: Report) -> dict[str, str]:

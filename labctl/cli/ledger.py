@@ -13,6 +13,8 @@ import typer
 from labctl.cli import output
 from labctl.data.models import load_network
 from labctl.errors import RecordError, SettingError
+from labctl.protocols.attacks.copies.copy_figure import CopyFigure, load_once
+from labctl.protocols.attacks.copies.copy_table import Order
 from labctl.protocols.ledger.accounts import (
     ANY,
     Balance,
@@ -24,6 +26,7 @@ from labctl.protocols.ledger.accounts import (
 from labctl.protocols.ledger.amounts import Amounts, Meter, information_of_bits
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import COMPOSITION_OF_DATA, COMPOSITION_OF_WEIGHTS
+from labctl.protocols.ledger.copy_account import CopyAccount
 from labctl.protocols.ledger.run import additive_bits, composition
 
 app = typer.Typer(
@@ -36,6 +39,7 @@ DEFAULT_LEDGER = Path("labctl-ledger")
 _SHOWN_INPUTS = 5
 _DIGITS = re.compile(r"[0-9a-f]{4,64}")
 _MOST_BITS_PER_SYMBOL = 16.0
+_COPY_FIELDS = ("queries", "accuracy", "classes_alone", "attack", "spend", "reason")
 
 
 class Formula(StrEnum):
@@ -108,6 +112,13 @@ def set_budget(
     queries: Annotated[
         int | None, typer.Option(help="Most queries; a quota against inputs that are chosen.")
     ] = None,
+    copy_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            help="Most accuracy of the best copy known that a thief could build from all queries, "
+            "0 to 1; needs --client and --model, a network whose copies were measured."
+        ),
+    ] = None,
     bits_per_symbol: Annotated[
         float | None, typer.Option(help="Most bits per symbol of any one input, over repeats.")
     ] = None,
@@ -130,6 +141,7 @@ def set_budget(
         Meter.WEIGHT_BITS: bits_per_weight,
         Meter.TOTAL_BITS: bits_in_total,
         Meter.QUERIES: None if queries is None else float(queries),
+        Meter.COPY_ACCURACY: copy_accuracy,
     }
     data = {
         formula.meter: None if bits_per_symbol is None else _information(bits_per_symbol),
@@ -141,6 +153,8 @@ def set_budget(
     account = _account(client, model)
     if account != ANY and not limits[Party.SERVER] and not unlimited:
         raise SettingError("--client", client, "left out: limits per input hold for any input")
+    if copy_accuracy is not None:
+        _check_copies(copy_accuracy, account)
     changed: dict[str, dict[str, Any]] = {}
     for party, values in limits.items():
         if values or (unlimited and party is Party.SERVER) or (unlimited and account == ANY):
@@ -154,6 +168,19 @@ def set_budget(
     for each in changed.values():
         words = _words(each["limits"]) or {"limits": "none"}
         output.facts("Budget", {"account": _title(each["account"]), **words})
+
+
+def _check_copies(accuracy: float, account: str) -> None:
+    """Refuse a budget in accuracy that could not be held."""
+    if not 0.0 < accuracy < 1.0:
+        raise SettingError("--copy-accuracy", accuracy, "above 0 and below 1")
+    if account == ANY:
+        valid = "given with --client and --model: what a copy is worth was measured per network"
+        raise SettingError("--copy-accuracy", accuracy, valid)
+    digest = account.partition("/")[2]
+    refusals = [load_once().refusal_of(digest, digest[:12], order) for order in Order]
+    if all(refused is not None for refused in refusals):
+        raise SettingError("--copy-accuracy", accuracy, f"left out: {refusals[0]}")
 
 
 @app.command()
@@ -261,6 +288,7 @@ def _account_json(balance: Balance) -> dict[str, Any]:
         "budget": _told(balance.limits),
         "overdrawn": balance.overdrawn,
         **({"counted_by": _counted_by(balance)} if slash else {}),
+        **({"best_copy": CopyAccount.of(balance).figure(model).as_json()} if slash else {}),
         "queries_left_at_mean_charge": _left_at_mean(balance),
     }
 
@@ -329,6 +357,9 @@ def _show(found: Mapping[str, Any]) -> None:
             [_weights_row(each) for each in server["accounts"]],
         )
         for each in server["accounts"]:
+            who = f"client {each['client']} on {each['model_sha256'][:12]}"
+            output.people.print(f"{who}: {_copy_words(each['best_copy'])}")
+        for each in server["accounts"]:
             if each["counted_by"]["additive"] > 0.0:
                 who = f"client {each['client']} on {each['model_sha256'][:12]}"
                 output.people.print(f"{who}: {each['counted_by']['in_words'][-1]}")
@@ -355,6 +386,10 @@ def _show(found: Mapping[str, Any]) -> None:
             output.people.print(told, soft_wrap=True)
     if "figure" in found:
         output.people.print(found["figure"], soft_wrap=True)
+
+
+def _copy_words(copy: Mapping[str, Any]) -> str:
+    return CopyFigure(**{name: copy[name] for name in _COPY_FIELDS}).in_words()
 
 
 def _weights_row(account: Mapping[str, Any]) -> list[str]:

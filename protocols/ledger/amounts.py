@@ -33,7 +33,9 @@ class Meter(StrEnum):
     light, against a client with a memory; the rest was booked query by query, as additive.
     information_*: Fisher information J per symbol by the three formulas for data, added_bits_* the
     sums of their bits. rows: rows M that carried the input. failure_probability: of the bounds that
-    were charged (union bound).
+    were charged (union bound). copy_queries: of which it is known what a thief of copies could
+    spend; copy_spend, copy_spend_squared: sums of it; fixed_order_queries: whose hidden neurons came
+    in one order. copy_accuracy: only a limit, of the best copy's accuracy; nothing is charged by it.
     """
 
     QUERIES = "queries"
@@ -49,6 +51,11 @@ class Meter(StrEnum):
     ADDED_QUANTUM = "added_bits_quantum"
     ROWS = "rows"
     FAILURE_PROBABILITY = "failure_probability"
+    COPY_QUERIES = "copy_queries"
+    COPY_SPEND = "copy_spend"
+    COPY_SPEND_SQUARED = "copy_spend_squared"
+    FIXED_ORDER_QUERIES = "fixed_order_queries"
+    COPY_ACCURACY = "copy_accuracy"
 
     @property
     def is_information(self) -> bool:
@@ -72,6 +79,7 @@ _WORDS = {
     Meter.TOTAL_BITS: "bit in total",
     Meter.PHOTONS: "photons per mode",
     Meter.CUMULATIVE_BITS: "bit per real weight against a memory",
+    Meter.COPY_ACCURACY: "accuracy of the best copy",
     Meter.INFORMATION_FIRST: "bit per symbol (first)",
     Meter.INFORMATION_JOURNAL: "bit per symbol (journal)",
     Meter.INFORMATION_QUANTUM: "bit per symbol (quantum limit)",

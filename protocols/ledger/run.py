@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabctlError, SettingError
+from labctl.protocols.attacks.copies.copy_figure import CopyFigure
+from labctl.protocols.attacks.copies.copy_table import Order
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage
 from labctl.protocols.ledger.accounts import Balance, Party, input_account, weights_account
@@ -31,6 +33,7 @@ from labctl.protocols.ledger.charges import (
     times,
 )
 from labctl.protocols.ledger.collective_store import CollectiveStore
+from labctl.protocols.ledger.copy_account import CopyBudget, CopyMeans, with_copies
 from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 from labctl.protocols.verification.collective_record import CollectiveRecord
 from labctl.protocols.verification.evidence import LayerEvidence
@@ -60,6 +63,7 @@ class RunFacts:
     latter may turn out to be less than what is booked, which can overdraw an account by a batch.
     `carriers`: quadratures of a query that carry one weight, at most. `technical_noise` of the link
     in SNU, `client_transmittance` of the client's own rotation: what the bounds may trust, and not.
+    `copies`: what a query leaves to a thief of copies, None if nobody can say.
     """
 
     model_sha256: str
@@ -73,6 +77,7 @@ class RunFacts:
     technical_noise: float = 0.0
     client_transmittance: float = 1.0
     failure_probability: float = 1e-10
+    copies: CopyMeans | None = None
 
     def __post_init__(self) -> None:
         if self.worst_case is Basis.COLLECTIVE:
@@ -132,6 +137,8 @@ class RunLedger:
         self._kept = CollectiveRecord()
         self._secret = self.ledgers.client.secret()
         self._data = data_charge(self.facts.leakage, self.facts.rows)
+        means = self.facts.copies or CopyMeans(None, Order.FIXED)
+        self.copies = CopyBudget(self.facts.model_sha256, means)
 
     def allow(self, bits_per_weight: float) -> None:
         """Set the account's budget in bits per real weight; its other limits stay."""
@@ -188,7 +195,8 @@ class RunLedger:
         def fits(queries: int) -> bool:
             asked = Amounts.of(self.worst(balance, queries).values())
             lefts = ((balance.left(meter), asked.unit(meter)) for meter in balance.limits.units)
-            return all(left is None or asked_for <= left >= 0 for left, asked_for in lefts)
+            within = all(left is None or asked_for <= left >= 0 for left, asked_for in lefts)
+            return within and self.copies.fits(balance, queries)
 
         low, high = 0, most + 1
         while high - low > 1:
@@ -235,7 +243,11 @@ class RunLedger:
         queries = len(images)
 
         def worst(stands: Callable[[str], Balance]) -> Worst:
-            return {self.account: self.worst(stands(self.account), queries).values()}
+            balance = stands(self.account)
+            # Under the ledger's lock: nobody else reserves between this look and the entry.
+            self.copies.refuse_beyond(balance, queries)
+            values = self.worst(balance, queries).values()
+            return {self.account: with_copies(values, self.facts.copies, queries)}
 
         server = self.ledgers.server.reserve(worst, self.facts.about(self.facts.worst_case))
         try:
@@ -261,6 +273,10 @@ class RunLedger:
         self.store.add(self.account, new, evidence)
         self._kept = record
         return True
+
+    def best_copy(self) -> CopyFigure:
+        """Return the best copy of the account, all its queries so far counted."""
+        return self.copies.figure(self.ledgers.server.balance(self.account))
 
     def state(self) -> dict[str, Any]:
         """Return what a report says of the ledger: this run's charge, and the account's balance."""
@@ -339,7 +355,8 @@ class SentBatch:
             # What was reserved is a bound too: of all light, this batch's counted as kept.
             bits = min(bits, reserved) if capped else bits
             failure = facts.failure_probability if looked else 0.0
-            return {run.account: facts.charge(self.queries, bits, failure).values()}
+            values = facts.charge(self.queries, bits, failure).values()
+            return {run.account: with_copies(values, facts.copies, self.queries)}
 
         basis = Basis.COLLECTIVE if looked else Basis.EVERYTHING
         about = {**facts.about(basis), "verdict": _verdict(verdict)}

@@ -15,6 +15,7 @@ from labctl.protocols.attacks.attack import Attack
 from labctl.protocols.attacks.copies.stolen import CopyWorth, PublicImages, worth_of
 from labctl.protocols.attacks.copies.thief import CopyThief
 from labctl.protocols.encoding import Floats
+from labctl.protocols.hiding.collection import Collection
 from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
 
@@ -75,15 +76,17 @@ def steal(
     own: Floats,
     public: PublicImages,
     judged: LabelledImages,
+    collection: Collection | None = None,
 ) -> StolenCopy:
     """Run a session over a client's `own` images (Q, N) and judge the copy that came of it.
 
-    Raises SettingError for an attack that is not after a copy.
+    `collection`: of a client with decoys, whose noise the server then has to accept. Raises
+    SettingError for an attack that is not after a copy.
     """
     mounted = attack.mount(network, settings)
     if not isinstance(mounted, CopyThief):
         raise SettingError("attack", attack.name, "one that builds a copy of the network")
-    session = Session(network, settings, mounted.link, server=mounted.server)
+    session = Session(network, settings, mounted.link, server=mounted.server, collection=collection)
     for _ in session.run(mounted.inputs(own), batch_images=_ONE_BY_ONE):
         pass
     worth = worth_of(mounted.copy(), public, judged)
@@ -99,6 +102,7 @@ def copy_curve(
     judged: LabelledImages,
     *,
     seeds: int = 1,
+    collection: Collection | None = None,
     on_session: Callable[[], None] = lambda: None,
 ) -> tuple[CopyCurvePoint, ...]:
     """Return a point for each number of queries, of `seeds` sessions each.
@@ -114,7 +118,9 @@ def copy_curve(
         for place in range(seeds):
             seeded = replace(settings, seed=settings.seed + place)
             own = public.images[:count]
-            copies.append(steal(attack_for(count), network, seeded, own, public, judged))
+            copies.append(
+                steal(attack_for(count), network, seeded, own, public, judged, collection)
+            )
             on_session()
         points.append(CopyCurvePoint(count, tuple(copies)))
     return tuple(points)

@@ -122,18 +122,27 @@ class CopyTable(BaseModel):
 
     def served(self, network: Network) -> ServedNetwork | None:
         """Return what is known of a network, None if it was not measured."""
-        return next((one for one in self.network if one.sha256 == network.sha256), None)
+        return self.served_of(network.sha256)
+
+    def served_of(self, sha256: str) -> ServedNetwork | None:
+        """Return what is known of the network of this SHA-256, None if it was not measured."""
+        return next((one for one in self.network if one.sha256 == sha256), None)
 
     def refusal(self, network: Network, order: Order = Order.FIXED) -> str | None:
         """Say why there is no figure for a network, None where there is one."""
+        return self.refusal_of(network.sha256, network.name, order)
+
+    def refusal_of(self, sha256: str, name: str, order: Order = Order.FIXED) -> str | None:
+        """Say the same of a network of this SHA-256, called `name`."""
         known = ", ".join(one.name for one in self.network)
-        if self.served(network) is None:
+        if self.served_of(sha256) is None:
             return (
-                f"no copy of {network.name!r} was measured, and what one network gives away says "
+                f"no copy of {name!r} was measured, and what one network gives away says "
                 f"nothing of another; measured: {known}"
             )
-        if not self._of(network.sha256, order, None):
-            return f"copies of {network.name!r} were not measured with an order that is {order}"
+        mine = (one for one in self.point if one.network_sha256 == sha256)
+        if not any(one.order is order and one.attack != CLASSES_ALONE for one in mine):
+            return f"copies of {name!r} were not measured with an order that is {order}"
         return None
 
     def best(
@@ -144,12 +153,18 @@ class CopyTable(BaseModel):
         None for a network or an order that was not measured (`refusal` says it in words). Raises
         SettingError for no queries or a spend that is no number from 0 on.
         """
+        return self.best_of(network.sha256, queries, spend, order)
+
+    def best_of(
+        self, sha256: str, queries: int, spend: float, order: Order = Order.FIXED
+    ) -> BestCopy | None:
+        """Return the same for the network of this SHA-256."""
         if queries < 1:
             raise SettingError("queries", queries, "1 or more")
         if not 0.0 <= spend < math.inf:
             raise SettingError("spend", spend, "0 or more: photons times noise in SNU")
-        served = self.served(network)
-        if served is None or not self._of(network.sha256, order, None):
+        served = self.served_of(sha256)
+        if served is None or self.refusal_of(sha256, served.name, order) is not None:
             return None
         alone = self._figure(served, order, CLASSES_ALONE, queries, 0.0)
         attacks = {one.attack for one in self._of(served.sha256, order, None)}
@@ -177,10 +192,21 @@ class CopyTable(BaseModel):
         means = _means(order, attack)
         asked = (queries * spend, spend) if means is _total else (float(queries), spend)
         above = [one for one in points if _covers(means(one), asked)]
+        if order is Order.FRESH and queries == 1 and attack != CLASSES_ALONE:
+            # Of one query there is no order: its fixed curve is measured at more spends.
+            above += [
+                one
+                for one in self._of(served.sha256, Order.FIXED, attack)
+                if one.queries == 1 and one.spend * _SLACK >= spend
+            ]
+            points += self._of(served.sha256, Order.FIXED, attack)
         if not above:
             measured = max((_raised(one, points, means).upper for one in points), default=0.0)
             return Figure(served.accuracy, max(served.accuracy, measured))
-        figures = [_raised(one, points, means) for one in above]
+        figures = [
+            _raised(one, [other for other in points if other.order is one.order], means)
+            for one in above
+        ]
         return min(figures, key=lambda one: one.upper)
 
 
@@ -278,8 +304,11 @@ def best_copy(
     spread = known.best(network, queries, hidden_spend(network, settings, queries), order)
     if spread is None or order is Order.FIXED:
         return spread
-    # With a fresh order one query's reading is worth more than as much spread over many.
-    single = known.best(network, 1, hidden_spend(network, settings, 1), order)
+    # With a fresh order one query's reading is worth more than as much spread over many: all that
+    # hides in the sum may go into it, the others being honest.
+    honest = honest_spend(network, settings)
+    at_once = honest + queries * (hidden_spend(network, settings, queries) - honest)
+    single = known.best(network, 1, at_once, order)
     if single is None or single.figure.upper <= spread.figure.upper:
         return spread
     return replace(spread, attack=single.attack, figure=single.figure, spend=single.spend)

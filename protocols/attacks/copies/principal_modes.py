@@ -36,7 +36,7 @@ from labctl.protocols.attacks.copies.stolen import (
 )
 from labctl.protocols.attacks.copies.thief import correlation_of
 from labctl.protocols.attacks.tampered_link import Beam, Path, TamperedLink
-from labctl.protocols.encoding import Floats, modes_of, pad_to_modes
+from labctl.protocols.encoding import Blocks, Floats, modes_of, pad_to_modes
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.checks import SHARES
@@ -55,12 +55,14 @@ _IDLE_GAIN = 1.0 + 1e-9
 class PrincipalModes:
     """Reads with `noise` times the excess noise of an honest clone, pooled over all modes.
 
-    `later_share`: part of it that goes on the layers after the first, in equal parts.
+    `later_share`: part of it that goes on the layers after the first, in equal parts. `last_share`:
+    part that goes on the last one, None for its equal part: few rows show noise soonest.
     """
 
     public: PublicImages
     noise: float = 1.0
     later_share: float = _LATER_SHARE
+    last_share: float | None = None
     name: ClassVar[str] = "principal-modes"
     party: ClassVar[Party] = Party.CLIENT
 
@@ -69,6 +71,8 @@ class PrincipalModes:
             raise SettingError(f"{self.name} noise", self.noise, "above 0, of the honest noise")
         if not 0.0 < self.later_share < 1.0:
             raise SettingError("later_share", self.later_share, "above 0 and below 1")
+        if self.last_share is not None and not 0.0 < self.last_share < 1.0:
+            raise SettingError("last_share", self.last_share, "above 0 and below 1, or none")
 
     @property
     def strength(self) -> float:
@@ -107,15 +111,16 @@ class PrincipalModes:
     ) -> PrincipalModes:
         """Return the attack with the noise that hides in so many queries (`hidden_noise`).
 
-        Later layers have few rows: their share is cut so that no row shows by itself.
+        The last layer has few rows: its share is cut so that no row shows by itself, but not below
+        what it gets at honest noise.
         """
         noise = self.hidden_noise(queries, sizes, settings, acceptance)
-        total = noise * honest_noise(sizes, settings) * sum(_modes(sizes))
-        inputs = np.array(sizes[1:-1], dtype=float)
-        rows = np.array(sizes[2:], dtype=float)
+        honest = honest_noise(sizes, settings) * sum(_modes(sizes))
+        equal = self.later_share / max(len(sizes) - 2, 1)
         # Noise on all modes of a row, of one standard deviation of its own mean square.
-        unseen = float(np.min(rows * np.sqrt(inputs / queries))) * max(len(rows), 1)
-        return replace(self, noise=noise, later_share=min(self.later_share, unseen / total))
+        unseen = sizes[-1] * math.sqrt(sizes[-2] / queries)
+        last = min(equal, max(unseen / (noise * honest), equal / noise))
+        return replace(self, noise=noise, last_share=last)
 
 
 def _modes(sizes: Sequence[int]) -> list[int]:
@@ -128,10 +133,15 @@ def row_modes(sizes: Sequence[int]) -> float:
 
 
 def honest_noise(sizes: Sequence[int], settings: SessionSettings) -> float:
-    """Return the excess noise of honest clones at the server in SNU, pooled over all modes."""
-    added = sum(
-        rows * settings.leg_transmittance_of(modes_of(inputs)) for inputs, rows in pairwise(sizes)
-    )
+    """Return the excess noise of honest clones at the server in SNU, pooled over all modes.
+
+    With decoys each block has as many clones more, and the server has to accept their noise.
+    """
+    added = 0.0
+    for layer, (inputs, rows) in enumerate(pairwise(sizes)):
+        modes = modes_of(inputs)
+        clones = Blocks.of(modes, settings.block_modes).collected(settings.clones_of(layer))
+        added += rows * clones * settings.leg_transmittance_of(modes)
     return settings.receiver.returned_noise * added / sum(_modes(sizes))
 
 
@@ -350,7 +360,10 @@ def _budgets(
     later = len(modes) - 1
     shares = [1.0]
     if later:
-        shares = [1.0 - attack.later_share, *([attack.later_share / later] * later)]
+        equal = attack.later_share / later
+        last = equal if attack.last_share is None else attack.last_share
+        between = [equal] * (later - 1)
+        shares = [1.0 - sum(between) - last, *between, last]
     return [
         share * total / (count * settings.leg_transmittance_of(modes_of(inputs)))
         for share, count, inputs in zip(shares, rows, sizes[:-1], strict=True)

@@ -173,7 +173,10 @@ def test_tables_of_the_same_images_join_and_the_newer_network_counts() -> None:
     assert [one.name for one in both.network] == ["few-rows", "noise-aware"]
     assert both.command == "before; labctl copies table"
     assert both.best(NETWORK, 1, 0.5) == TABLE.best(NETWORK, 1, 0.5)
-    assert both.refusal(OTHER) is None
+    assert both.served(OTHER) is not None
+    refused = both.refusal(OTHER)
+    assert refused is not None, "classes alone say nothing of what the light gives away"
+    assert "not measured with an order that is fixed" in refused
     assert TABLE.joined(TABLE).point == TABLE.point
     with pytest.raises(SettingError, match="table of some"):
         TABLE.joined(other.model_copy(update={"public": "what else"}))
