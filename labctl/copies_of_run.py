@@ -1,4 +1,4 @@
-"""The best copy as a figure of an inference run: what its settings, its light and its ledger say."""
+"""The best copy as a figure of an inference run: what its settings and its light leave a thief."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ class Meter(StrEnum):
     information_*: Fisher information J per symbol by the three formulas for data, added_bits_* the
     sums of their bits. rows: rows M that carried the input. failure_probability: of the bounds that
     were charged (union bound). copy_queries: of which it is known what a thief of copies could
-    spend; copy_spend, copy_spend_squared: sums of it; fixed_order_queries: whose hidden neurons came
-    in one order. copy_accuracy: only a limit, of the best copy's accuracy; nothing is charged by it.
+    spend; copy_spend, copy_spend_squared: sums of it; fixed_order_queries: whose hidden neurons
+    came in one order. copy_accuracy: only a limit, of the best copy's accuracy, never charged.
     """
 
     QUERIES = "queries"
