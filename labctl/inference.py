@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +37,7 @@ from labctl.protocols.hiding.collection import Collection
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.hiding.public_return import PublicReturn
-from labctl.protocols.leakage import Assumptions, Leakage
+from labctl.protocols.leakage import LEAKAGE_FIGURES, Assumptions, Leakage, spectrum_of
 from labctl.protocols.leakage.cumulative import Channel, Cumulative, cumulative, unseen
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
@@ -259,16 +259,12 @@ class Report:
 
 def leakage_json(leakage: Leakage, *, queries: int) -> dict[str, Any]:
     """Return a leakage figure with its assumptions as plain values."""
-    values = {
-        entry.name: getattr(leakage, entry.name)
-        for entry in fields(leakage)
-        if entry.name != "assumptions"
-    }
+    values = {name: getattr(leakage, name) for name in LEAKAGE_FIGURES}
     return finite(
         {
             **values,
             "queries": queries,
-            "weights_bits_per_real_all_queries": leakage.after(queries),
+            "weights_bits_prior_free_all_queries": leakage.after(queries),
             "assumptions": {
                 "loss": str(leakage.assumptions.loss),
                 "technical_noise": str(leakage.assumptions.technical_noise),
@@ -284,8 +280,8 @@ def trust_json(found: UnderTrust) -> dict[str, Any]:
         {
             "loss": str(found.assumptions.loss),
             "technical_noise": str(found.assumptions.technical_noise),
-            "weights_bits_per_real": found.bits_at_estimate,
-            "weights_bits_per_real_upper": found.bits_upper,
+            "weights_bits_prior_free": found.bits_at_estimate,
+            "weights_bits_prior_free_upper": found.bits_upper,
         }
     )
 
@@ -340,8 +336,9 @@ def run_inference(
             run.raw.writer = writer
             books = _books(request, run, path)
             done = _classify(request, run, books, writer, on_images, check)
-            verification = run.session.verdict(run.expectation())
-            leakage = run.session.leakage()
+            spectrum = spectrum_of(request.network)
+            verification = run.session.verdict(run.expectation(), spectrum)
+            leakage = run.session.leakage(spectrum)
             under_trust = under_every_trust(run.settings, verification)
             parameters = run.parameters()
             writer.set_verification(verification_json(verification))

@@ -19,7 +19,7 @@ from labctl.protocols.countermeasures.disguised_server import DisguisedServer
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.collection import Collection
 from labctl.protocols.hiding.hiding import OPEN
-from labctl.protocols.leakage import Leakage, leakage_of
+from labctl.protocols.leakage import Leakage, Spectrum, leakage_of
 from labctl.protocols.link import Link, MonitoredLink, MonitorReading
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.server import Reordered, Server
@@ -173,8 +173,13 @@ class Session:
         rows = reordered.rows if exchange.measured.ndim == 2 else reordered.rows[:, None]
         return np.take_along_axis(exchange.measured, rows, -1)
 
-    def verdict(self, expectation: Expectation | None = None) -> VerificationReport:
-        """Judge all light returned so far; `expectation` defaults to that of the settings."""
+    def verdict(
+        self, expectation: Expectation | None = None, spectrum: Spectrum | None = None
+    ) -> VerificationReport:
+        """Judge all light returned so far; `expectation` defaults to that of the settings.
+
+        `spectrum`: of the network sent, for its own bound.
+        """
         settings = self._settings
         calibration = self._calibration
         if calibration is None or not any(part.samples for part in self.server.evidence):
@@ -189,6 +194,7 @@ class Session:
             assumptions=settings.assumptions,
             monitor=self._monitored,
             history=self._own_history(),
+            spectrum=spectrum,
         )
 
     def _own_history(self) -> CollectiveRecord | None:
@@ -251,8 +257,8 @@ class Session:
         missed = [(slope - mean) ** 2 * power for slope, power in zip(slopes, sent, strict=True)]
         return mean**2, sum(missed)
 
-    def leakage(self) -> Leakage:
-        """Return the leakage of an honest client at these settings."""
+    def leakage(self, spectrum: Spectrum | None = None) -> Leakage:
+        """Return the leakage of an honest client at these settings; `spectrum` as in `verdict`."""
         settings = self._settings
         found = leakage_of(
             self.server.shapes,
@@ -263,6 +269,7 @@ class Session:
             assumptions=settings.assumptions,
             emission_factor=settings.receiver.emission_factor,
             rotation=settings.rotation,
+            spectrum=spectrum,
         )
         # What returns has the same law whatever the input: nothing of the data is in it.
         return found if settings.hiding.return_modes is None else found.without_data()

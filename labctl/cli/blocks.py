@@ -92,7 +92,7 @@ def blocks(
     output.table(
         f"Blocks of a row of {modes} modes, G = {gain:g}, {rotation_loss_db_per_mode:g} dB per "
         "mode each way",
-        ["modes b", "blocks", "μ", "F", "T", "ε / SNU", "bit/weight", "bit/datum", ""],
+        ["modes b", "blocks", "μ", "F", "T", "ε / SNU", "bit/weight (honest)", "bit/datum", ""],
         [_row(option, limits, best) for option in options],
         numeric=True,
     )

@@ -179,7 +179,7 @@ def _curve(name: str, seed: int, advance: Callable[[int], None]) -> Series:
             int((batch.classes == images.labels[batch.first_image :][: len(batch.classes)]).sum())
             for batch in session.run(images.images)
         )
-        bits = session.leakage().weights_bits_per_real
+        bits = session.leakage().weights_bits_prior_free
         points.append(Point(name, correct / _ALL, 0.0, bits))
         advance(1)
     return Series(f"{name} network, G = {_CURVE_GAIN}", points)
@@ -189,7 +189,7 @@ def _point(report: Report) -> Point:
     error = math.sqrt(report.accuracy * (1.0 - report.accuracy) / report.images)
     mu, gain = report.settings.mean_photons, report.settings.receiver.gain
     label = f"{report.model}, μ = {mu:g}, G = {gain:g}"
-    return Point(label, report.accuracy, error, report.leakage.weights_bits_per_real)
+    return Point(label, report.accuracy, error, report.leakage.weights_bits_prior_free)
 
 
 def _rows(runs: list[tuple[Report, Report]]) -> list[list[str]]:
@@ -201,7 +201,9 @@ def _rows(runs: list[tuple[Report, Report]]) -> list[list[str]]:
         "μ": lambda run, _: f"{run.settings.mean_photons:g}",
         "G": lambda run, _: f"{run.settings.receiver.gain:g}",
         "F": lambda run, _: f"{run.settings.signal_to_noise:.3g}",
-        "weights": lambda run, _: output.number(run.leakage.weights_bits_per_real, 3),
+        "weights, prior-free": lambda run, _: output.number(run.leakage.weights_bits_prior_free, 3),
+        "  this network's": lambda run, _: output.number(run.leakage.weights_bits_network, 3),
+        "  honest": lambda run, _: output.number(run.leakage.weights_bits_per_real, 3),
         "  bound": lambda _, seen: output.number(seen.verification.weights_bits_per_real_upper, 2),
         "data, first": lambda run, _: output.number(run.leakage.data_bits_first, 2),
         "data, journal": lambda run, _: output.number(run.leakage.data_bits_journal, 3),

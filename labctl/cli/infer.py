@@ -343,10 +343,11 @@ def show(report: Report) -> None:
             "setting": f"μ = {values['mu']:g}, G = {values['gain']:g}, F = {values['F']:.3g}",
             **_parameters(report),
             "calibration": _rests_on(report),
-            "weights": f"{leak['weights_bits_per_real']:.4g} bit per real weight and query "
-            f"(honest client){_unless_discrete(report)}",
+            "weights": weights_line(leak) + _unless_discrete(report),
             "weights, bound": f"{output.number(verdict['weights_bits_per_real_upper'])} bit per "
-            f"real weight, from {verdict['samples']} returned samples "
+            f"real weight (prior-free), {output.number(verdict['weights_bits_network_upper'])} for "
+            f"this network, {output.number(verdict['weights_bits_honest_upper'])} by the honest "
+            f"prior, from {verdict['samples']} returned samples "
             f"(failure probability {verdict['failure_probability']:g})",
             **_under_trust(report),
             **_together(report),
@@ -408,6 +409,15 @@ def _unless_discrete(report: Report) -> str:
     return "" if found is None or not found.discrete else f"\n{found.statement()}"
 
 
+def weights_line(leakage: Mapping[str, float | None]) -> str:
+    """Say the three figures of one query of a client that adds the honest noise, by name."""
+    return (
+        f"{output.number(leakage['weights_bits_prior_free'])} bit per real weight and query "
+        f"(prior-free), {output.number(leakage['weights_bits_network'])} for this network, "
+        f"{output.number(leakage['weights_bits_per_real'])} honest"
+    )
+
+
 def _rests_on(report: Report) -> str:
     """Say what records a bench run rests on, and what is doubtful about them."""
     if report.calibration is None:
@@ -455,7 +465,7 @@ def _under_trust(report: Report) -> dict[str, str]:
         for each in report.weights_under_trust
         if each.bits_at_estimate is not None and each.bits_upper is not None
     ]
-    return {"weights, by T and ε": "\n".join(lines)} if lines else {}
+    return {"weights, prior-free by T and ε": "\n".join(lines)} if lines else {}
 
 
 def _watched(report: Report) -> dict[str, str]:

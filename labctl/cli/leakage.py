@@ -9,9 +9,11 @@ import typer
 
 from labctl.cli import output
 from labctl.cli.choices import assumptions
+from labctl.data.models import load_network
 from labctl.errors import SettingError
 from labctl.inference import finite, leakage_json
-from labctl.protocols.leakage import LayerShape, Trust, leakage_of
+from labctl.protocols.encoding import modes_of
+from labctl.protocols.leakage import LayerShape, Trust, leakage_of, spectrum_of
 from labctl.protocols.leakage.cumulative import IN_WORDS, Channel, Cumulative, cumulative
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import VerificationSettings
@@ -38,6 +40,10 @@ def leakage(
     rotation_loss_db_per_mode: Annotated[
         float, typer.Option(help="Loss of each element of the rotation, each way; untrusted.")
     ] = 0.0,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Network (shipped name or file) whose own bound to give; sets the rows."),
+    ] = None,
     queries: Annotated[int, typer.Option(help="Queries of the same weights.")] = 1,
     honest_prior: Annotated[
         bool,
@@ -63,8 +69,18 @@ def leakage(
         raise SettingError("failure_probability", failure_probability, "above 0 and below 1")
     if not 0.0 <= loss_db < 200.0:
         raise SettingError("loss_db", loss_db, "0 dB or more, below 200 dB")
+    layers: tuple[LayerShape, ...] = (
+        LayerShape(rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes),
+    )
+    network = None if model is None else load_network(model)
+    if network is not None:
+        layers = tuple(
+            LayerShape(len(layer), modes_of(layer.shape[1]), layer.shape[1], block_modes)
+            for layer in network.layers
+        )
+        modes, rows = layers[0].modes, layers[0].rows
     found = leakage_of(
-        (LayerShape(rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes),),
+        layers,
         mean_photons=mu,
         gain=gain,
         transmittance=db_to_ratio(-loss_db),
@@ -72,6 +88,7 @@ def leakage(
         assumptions=assumptions(loss, noise),
         emission_factor=1.0,
         rotation=Rotation(rotation_loss_db_per_mode),
+        spectrum=None if network is None else spectrum_of(network),
     )
     values = leakage_json(found, queries=queries)
     upper = expected_noise_upper(
@@ -102,7 +119,7 @@ def leakage(
     if json:
         output.print_json(
             {"mu": mu, "gain": gain, "modes": modes, "rows": rows, "loss_db": loss_db,
-             "block_modes": block_modes,
+             "block_modes": block_modes, "model": model,
              "rotation_loss_db_per_mode": rotation_loss_db_per_mode,
              "technical_noise": technical_noise, **values}
         )  # fmt: skip
@@ -110,8 +127,13 @@ def leakage(
     output.facts(
         f"Leakage at μ = {mu:g}, G = {gain:g}, n = {modes} modes, M = {rows} rows",
         {
-            "weights": f"{found.weights_bits_per_mode:.5g} bit per mode, "
-            f"{found.weights_bits_per_real:.5g} per real weight",
+            "weights, prior-free": f"{found.weights_bits_prior_free:.5g} bit per real weight: no "
+            "Gaussian prior and no Gaussian attack gives more",
+            "weights, this network": "not known: give --model"
+            if found.weights_bits_network is None
+            else f"{found.weights_bits_network:.5g} bit per real weight: by its own covariance",
+            "weights, honest": f"{found.weights_bits_per_real:.5g} bit per real weight, "
+            f"{found.weights_bits_per_mode:.5g} per mode: weights alike, noise spread evenly",
             "weights, per query": f"{found.weights_bits_per_query:.5g} bit; 1 bit per weight after "
             f"{found.queries_per_bit_per_weight:.4g} queries",
             "weights, all queries": _together(together),

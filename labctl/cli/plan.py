@@ -16,7 +16,7 @@ from labctl.protocols.attacks.label_curve import load_curves
 from labctl.protocols.attacks.label_figures import TYPICAL_MISMATCH, mode_overlap
 from labctl.protocols.attacks.label_reading import Detection
 from labctl.protocols.hiding.hiding import Hiding
-from labctl.protocols.leakage import Trust
+from labctl.protocols.leakage import Trust, WeightsFigure
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.planner.accuracy_curve import (
     DEFAULT_GRID,
@@ -48,8 +48,12 @@ _MOST_DBM = 100.0
 def plan(
     accuracy: Annotated[float, typer.Option(help="Least accuracy, 0 to 1.")],
     weights_bits: Annotated[
-        float | None, typer.Option(help="Most bits per real weight and query, honest client.")
+        float | None, typer.Option(help="Most bits per real weight and query, by --weights-figure.")
     ] = None,
+    weights_figure: Annotated[
+        WeightsFigure,
+        typer.Option(help="Figure of the weights to go by: the bound, or the honest one."),
+    ] = WeightsFigure.PRIOR_FREE,
     data_bits: Annotated[
         float | None, typer.Option(help="Most bits per data symbol and input, journal version.")
     ] = None,
@@ -161,6 +165,7 @@ def plan(
     homodyne = Homodyne(efficiency, electronic_noise)
     conditions = Conditions(
         layers=Server(network, 1.0, clones_of=Hiding(decoys).clones_of).shapes,
+        weights_figure=weights_figure,
         assumptions=assumptions(loss, noise),
         loss_db=loss_db,
         technical_noise=technical_noise,

@@ -85,7 +85,7 @@ class InferTask:
         *LEAKAGE_VALUES,
         *(f"verdict_{name}" for name in _VERDICT),
     )
-    headline = ("accuracy", "signal_to_noise", "weights_bits_per_real", "data_bits_journal")
+    headline = ("accuracy", "signal_to_noise", "weights_bits_prior_free", "data_bits_journal")
 
     def resolved(self, settings: InferSettings, folder: Path) -> InferSettings:
         """Return the settings with absolute files."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from labctl.inference import finite
-from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, Trust, leakage_of
+from labctl.protocols.leakage import (
+    LEAKAGE_FIGURES,
+    Assumptions,
+    LayerShape,
+    Leakage,
+    Trust,
+    leakage_of,
+)
 from labctl.protocols.rotation import Rotation
 from labctl.sweep.task import Scalar, Settings
 from labctl.units import db_to_ratio
@@ -18,7 +24,7 @@ TrustName = Literal["trusted", "untrusted"]
 Count = Annotated[int, Field(ge=1)]
 LossDb = Annotated[float, Field(ge=0.0, lt=200.0)]
 LEAKAGE_VALUES = tuple(
-    entry.name for entry in fields(Leakage) if entry.name not in ("assumptions", "excess_noise")
+    name for name in LEAKAGE_FIGURES if name not in ("excess_noise", "weights_bits_network")
 )
 
 
@@ -45,8 +51,8 @@ class LeakageTask:
     name = "leakage"
     settings = LeakageSettings
     seeded = False
-    values = (*LEAKAGE_VALUES, "honest_excess_noise", "weights_bits_per_real_all_queries")
-    headline = ("weights_bits_per_real", "data_bits_journal", "data_bits_quantum")
+    values = (*LEAKAGE_VALUES, "honest_excess_noise", "weights_bits_prior_free_all_queries")
+    headline = ("weights_bits_prior_free", "data_bits_journal", "data_bits_quantum")
 
     def resolved(self, settings: LeakageSettings, folder: Path) -> LeakageSettings:
         """Return the settings: they name no files."""
@@ -73,7 +79,7 @@ class LeakageTask:
         found = self._leakage(settings)
         return {
             **leakage_values(found),
-            "weights_bits_per_real_all_queries": found.after(settings.queries),
+            "weights_bits_prior_free_all_queries": found.after(settings.queries),
         }
 
     def _leakage(self, settings: LeakageSettings) -> Leakage:

@@ -9,27 +9,35 @@ receiver collects at a time (None: a whole row).
 from labctl.protocols.leakage.assumptions import Assumptions, Trust
 from labctl.protocols.leakage.data import data_bits_first, data_bits_journal, data_bits_quantum
 from labctl.protocols.leakage.holevo import holevo_bits_per_mode, thermal_entropy_bits
+from labctl.protocols.leakage.network import Spectrum, network_bits_per_mode, spectrum_of
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
-from labctl.protocols.leakage.setting import Leakage, leakage_of
+from labctl.protocols.leakage.setting import LEAKAGE_FIGURES, Leakage, WeightsFigure, leakage_of
 from labctl.protocols.leakage.shape import LayerShape
 from labctl.protocols.leakage.weights import (
     WEIGHTS_PER_MODE,
+    Figure,
     weights_bits_per_mode,
     weights_bits_shown,
 )
 
 __all__ = [
+    "LEAKAGE_FIGURES",
     "WEIGHTS_PER_MODE",
     "Assumptions",
+    "Figure",
     "LayerShape",
     "Leakage",
+    "Spectrum",
     "Trust",
+    "WeightsFigure",
     "data_bits_first",
     "data_bits_journal",
     "data_bits_quantum",
     "holevo_bits_per_mode",
     "leakage_of",
+    "network_bits_per_mode",
     "prior_free_bits_per_mode",
+    "spectrum_of",
     "thermal_entropy_bits",
     "weights_bits_per_mode",
     "weights_bits_shown",

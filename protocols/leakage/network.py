@@ -10,7 +10,7 @@ as `direction` says; the best split is bounded by prices of the noise (`multipli
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -69,10 +69,23 @@ def layer_variances(weights: npt.NDArray[np.float32]) -> Doubles:
     return np.outer(brightness[lit], principal).ravel()
 
 
-@lru_cache(maxsize=8)
 def spectrum_of(network: Network) -> Spectrum:
-    """Return the spectrum of all light that one query of this network sends."""
-    layers = carried(network).network.layers
+    """Return the spectrum of all light that one query of this network sends.
+
+    Networks of the same weights share one; a change of the order or sign of rows changes nothing.
+    """
+    return _spectrum(_ByContent(network.sha256, network))
+
+
+@dataclass(frozen=True)
+class _ByContent:
+    sha256: str
+    network: Network = field(compare=False)
+
+
+@lru_cache(maxsize=8)
+def _spectrum(of: _ByContent) -> Spectrum:
+    layers = carried(of.network).network.layers
     return Spectrum(
         np.concatenate([layer_variances(layer) for layer in layers]),
         sum(2 * layer.shape[0] * modes_of(layer.shape[1]) for layer in layers),

@@ -22,10 +22,10 @@ from labctl.protocols.leakage.holevo import thermal_entropy_bits
 
 # The figure is smooth in both searched logarithms: a coarse grid finds the hill, and a grid that
 # shrinks around the best point climbs it until neighbours agree to about 1e-6.
-_FRACTIONS = np.concatenate([np.logspace(-9.0, -1.0, 60), np.linspace(0.1, 1.0, 60)])
-_SQUEEZES = np.concatenate([[0.0], np.logspace(-9.0, 0.7, 80)])
-_STEPS = np.linspace(-1.0, 1.0, 15)
-_REFINEMENTS = 14
+_FRACTIONS = np.concatenate([np.logspace(-9.0, -1.0, 24), np.linspace(0.15, 1.0, 18)])
+_SQUEEZES = np.concatenate([[0.0], np.logspace(-9.0, 0.7, 32)])
+_STEPS = np.linspace(-1.0, 1.0, 9)
+_REFINEMENTS = 12
 
 
 @lru_cache(maxsize=4096)
@@ -44,7 +44,7 @@ def prior_free_bits_per_mode(
         if refinement == 0:
             fractions, squeezes = _FRACTIONS, _SQUEEZES
         else:
-            reach = 2.0 ** (0.5**refinement * 2.0)
+            reach = 2.0 ** (0.5**refinement * 4.0)
             fractions = np.minimum(fraction * reach**_STEPS, 1.0)
             squeezes = squeeze * (reach**2.0) ** _STEPS
         bits = _bits_per_direction(

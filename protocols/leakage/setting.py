@@ -4,32 +4,100 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
 
 from labctl.protocols.leakage.assumptions import Assumptions
 from labctl.protocols.leakage.data import data_bits_first, data_bits_journal, data_bits_quantum
+from labctl.protocols.leakage.holevo import holevo_bits_per_mode
+from labctl.protocols.leakage.network import Spectrum, network_bits_per_mode
+from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 from labctl.protocols.leakage.ranges import require
 from labctl.protocols.leakage.shape import LayerShape
-from labctl.protocols.leakage.weights import WEIGHTS_PER_MODE, weights_bits_per_mode
+from labctl.protocols.leakage.weights import WEIGHTS_PER_MODE, Figure, weights_bits_per_mode
 from labctl.protocols.receiver import GAIN_RANGE, MOST_GAIN, added_noise
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 
 
+class WeightsFigure(StrEnum):
+    """Which figure of the weights to go by where no network is known."""
+
+    PRIOR_FREE = "prior-free"
+    HONEST = "honest"
+
+    @property
+    def figure(self) -> Figure:
+        """The bits per mode of a channel."""
+        if self is WeightsFigure.HONEST:
+            return holevo_bits_per_mode
+        return prior_free_bits_per_mode
+
+
+LEAKAGE_FIGURES = (
+    "weights_bits_per_real",
+    "weights_bits_network",
+    "weights_bits_prior_free",
+    "weights_bits_per_mode",
+    "data_bits_first",
+    "data_bits_journal",
+    "data_bits_quantum",
+    "data_bits_first_per_input",
+    "data_bits_journal_per_input",
+    "data_bits_quantum_per_input",
+    "weights_bits_per_query",
+    "queries_per_bit_per_weight",
+    "excess_noise",
+)
+
+
 @dataclass(frozen=True)
 class Leakage:
-    """Leakage of one setting: per symbol (of the worst layer), per input, per query."""
+    """Leakage of one setting: per symbol (of the worst layer), per input, per query.
+
+    Of the weights, bits per real weight and query by three figures: `weights_bits_per_real` is the
+    honest one, true for weights that are alike and a client that spreads its noise evenly;
+    `weights_bits_network` the bound for this network's own covariance, None where no network is
+    known; `weights_bits_prior_free` the bound for any Gaussian prior of this mean power.
+    `weights_bits_per_mode` is the honest figure too, `weights_bits_per_query` the prior-free one
+    over all weights, and `queries_per_bit_per_weight` its inverse. `channels`: mean photons,
+    transmittance and noise of each layer that count as the client's.
+    """
 
     weights_bits_per_mode: float
     weights_bits_per_real: float
+    weights_bits_network: float | None
     data_bits_first: float
     data_bits_journal: float
     data_bits_quantum: float
     data_bits_first_per_input: float
     data_bits_journal_per_input: float
     data_bits_quantum_per_input: float
-    weights_bits_per_query: float
-    queries_per_bit_per_weight: float
     excess_noise: float
     assumptions: Assumptions
+    channels: tuple[tuple[float, float, float], ...]
+    modes_per_query: int
+
+    @property
+    def weights_bits_prior_free(self) -> float:
+        """Bits per real weight of the worst layer, whatever its Gaussian prior is."""
+        return max(prior_free_bits_per_mode(*each) for each in self.channels) / WEIGHTS_PER_MODE
+
+    @property
+    def weights_bits_per_query(self) -> float:
+        """Bits of one query over all weights, prior-free."""
+        return self.weights_bits_prior_free * WEIGHTS_PER_MODE * self.modes_per_query
+
+    @property
+    def queries_per_bit_per_weight(self) -> float:
+        """Queries after which a bit per real weight may be known, prior-free."""
+        bits = self.weights_bits_prior_free
+        return 1.0 / bits if bits > 0.0 else math.inf
+
+    def weights_bits(self, by: WeightsFigure) -> float:
+        """Return the bits per real weight and query by one of the figures that need no network."""
+        if by is WeightsFigure.HONEST:
+            return self.weights_bits_per_real
+        return self.weights_bits_prior_free
 
     def without_data(self) -> Leakage:
         """Return the figures of a client whose returned light does not depend on its input."""
@@ -44,8 +112,8 @@ class Leakage:
         )
 
     def after(self, queries: int) -> float:
-        """Return the bits per real weight leaked by `queries` queries; leakage adds up."""
-        return queries * self.weights_bits_per_real
+        """Return the bits per real weight leaked by `queries` queries, prior-free; it adds up."""
+        return queries * self.weights_bits_prior_free
 
 
 def leakage_of(
@@ -58,15 +126,18 @@ def leakage_of(
     assumptions: Assumptions,
     emission_factor: float,
     rotation: Rotation = IDEAL_ROTATION,
+    spectrum: Spectrum | None = None,
 ) -> Leakage:
     """Return the leakage of an honest client's run at these settings.
 
     `emission_factor` n_sp (1: quantum limit) is the amplifier's spontaneous-emission factor, or
     what a tap's detectors make of it. The honest client adds n_sp g to each of the K modes that it
-    collects of each block, hence n_sp g K B/n to each of n modes in B blocks; the leakage is
-    concave in the noise, so that of the mean noise is no less than the mean over modes and blocks.
-    The same noise shows the server the data. It is counted undimmed by the way back, which is more
-    than the server sees of it. `transmittance` is that of the round trip without the client's
+    collects of each block, hence n_sp g K B/n to each of n modes in B blocks. The honest figure is
+    concave in the noise alone: at the mean noise it is no less than the mean over modes that are
+    equally bright. Where brightness differs only the bounds hold; `spectrum` is that of the network
+    sent, for its own. The same noise shows the server the data. It is counted undimmed by the way
+    back, more than the server sees of it. `transmittance` is that of the round trip without the
+    client's
     `rotation`, `technical_noise` the link's own in SNU at the server.
     """
     require("gain", gain, 1.0 < gain <= MOST_GAIN, GAIN_RANGE)
@@ -74,35 +145,51 @@ def leakage_of(
     require("transmittance", transmittance, 0.0 < transmittance <= 1.0, "above 0, at most 1")
     honest = emission_factor * added_noise(gain)
     shares = [honest * layer.loud_modes / layer.modes for layer in layers]
-    per_mode = []
-    for layer, share in zip(layers, shares, strict=True):
-        own = rotation.transmittance(layer.blocks.size, layer.clones)
-        bits = weights_bits_per_mode(
-            mean_photons=mean_photons,
-            transmittance=transmittance * own,
-            excess_noise=share + technical_noise,
-            technical_noise=technical_noise,
-            assumptions=assumptions,
-            client_transmittance=own,
-        )
-        per_mode.append(bits)
+
+    def worst_layer(figure: Figure) -> float:
+        """Return the bits per mode of the layer that leaks most by this figure."""
+        bits = []
+        for layer, share in zip(layers, shares, strict=True):
+            own = rotation.transmittance(layer.blocks.size, layer.clones)
+            bits.append(
+                weights_bits_per_mode(
+                    mean_photons=mean_photons,
+                    transmittance=transmittance * own,
+                    excess_noise=share + technical_noise,
+                    technical_noise=technical_noise,
+                    assumptions=assumptions,
+                    client_transmittance=own,
+                    figure=figure,
+                )
+            )
+        return max(bits)
+
     data = [_DataBits.of(layer, gain, emission_factor) for layer in layers]
-    worst = max(per_mode)
+    channels: list[tuple[float, float, float]] = []
+
+    def honest_figure(mean_photons: float, transmittance: float, excess_noise: float) -> float:
+        """Return the honest figure, and keep the channel that it is of."""
+        channels.append((mean_photons, transmittance, excess_noise))
+        return holevo_bits_per_mode(mean_photons, transmittance, excess_noise)
+
+    honest_bits = worst_layer(honest_figure)
+    network = None
+    if spectrum is not None:
+        network = worst_layer(partial(network_bits_per_mode, spectrum)) / WEIGHTS_PER_MODE
     return Leakage(
-        weights_bits_per_mode=worst,
-        weights_bits_per_real=worst / WEIGHTS_PER_MODE,
+        weights_bits_per_mode=honest_bits,
+        weights_bits_per_real=honest_bits / WEIGHTS_PER_MODE,
+        weights_bits_network=network,
         data_bits_first=max(max(bits.first) for bits in data),
         data_bits_journal=max(max(bits.journal) for bits in data),
         data_bits_quantum=max(max(bits.quantum) for bits in data),
         data_bits_first_per_input=sum(_weighted_sum(bits.first, bits.inputs) for bits in data),
         data_bits_journal_per_input=sum(_weighted_sum(bits.journal, bits.inputs) for bits in data),
         data_bits_quantum_per_input=sum(_weighted_sum(bits.quantum, bits.inputs) for bits in data),
-        weights_bits_per_query=_weighted_sum(
-            per_mode, [layer.rows * layer.modes for layer in layers]
-        ),
-        queries_per_bit_per_weight=WEIGHTS_PER_MODE / worst if worst > 0.0 else math.inf,
         excess_noise=max(shares) + technical_noise,
         assumptions=assumptions,
+        channels=tuple(channels),
+        modes_per_query=sum(layer.rows * layer.modes for layer in layers),
     )
 
 

@@ -1,8 +1,14 @@
-"""The honest figure of the weights: every mode as bright, and as noisy, as the mean."""
+"""Bits of weights at a setting, or at what returned light shows, by any of the figures.
+
+A figure takes mean photons per mode, transmittance and excess noise of the channel that counts as
+the client's, and gives bits per mode: `holevo_bits_per_mode` is the honest one, every mode as
+bright and as noisy as the mean; `prior_free_bits_per_mode` and `network_bits_per_mode` are bounds.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE
 from labctl.protocols.leakage.assumptions import Assumptions, Trust
@@ -10,6 +16,8 @@ from labctl.protocols.leakage.holevo import holevo_bits_per_mode
 from labctl.protocols.leakage.ranges import require
 
 WEIGHTS_PER_MODE = 2
+
+Figure = Callable[[float, float, float], float]
 
 
 def weights_bits_per_mode(
@@ -20,8 +28,9 @@ def weights_bits_per_mode(
     technical_noise: float,
     assumptions: Assumptions,
     client_transmittance: float = 1.0,
+    figure: Figure = holevo_bits_per_mode,
 ) -> float:
-    """Return the bits of weight information per mode that reach the client, at most.
+    """Return the bits of weight information per mode that reach the client, by this figure.
 
     `excess_noise` is all that the server sees above vacuum at its end of the link, in SNU;
     `technical_noise` is the part of it that the link makes by itself, taken off if it is trusted.
@@ -48,8 +57,8 @@ def weights_bits_per_mode(
     adversarial = max(adversarial, 0.0)
     if assumptions.loss is Trust.TRUSTED:
         of_the_link = min(transmittance / client_transmittance, 1.0)
-        return holevo_bits_per_mode(mean_photons, client_transmittance, adversarial / of_the_link)
-    return holevo_bits_per_mode(mean_photons, transmittance, adversarial)
+        return figure(mean_photons, client_transmittance, adversarial / of_the_link)
+    return figure(mean_photons, transmittance, adversarial)
 
 
 def weights_bits_shown(
@@ -60,6 +69,7 @@ def weights_bits_shown(
     technical_noise: float,
     assumptions: Assumptions,
     client_transmittance: float,
+    figure: Figure,
 ) -> float:
     """Return the bits per real weight that returned light of this T and excess noise means.
 
@@ -75,5 +85,6 @@ def weights_bits_shown(
         technical_noise=technical_noise,
         assumptions=assumptions,
         client_transmittance=client_transmittance,
+        figure=figure,
     )
     return bits / WEIGHTS_PER_MODE

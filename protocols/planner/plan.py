@@ -325,4 +325,4 @@ class Planner:
 
 def _weights_bits(conditions: Conditions, option: Option) -> float:
     found = conditions.leakage(option.gain, option.block_modes, option.mean_photons)
-    return found.weights_bits_per_real
+    return found.weights_bits(conditions.weights_figure)

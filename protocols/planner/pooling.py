@@ -12,7 +12,12 @@ from dataclasses import dataclass
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.errors import SettingError
-from labctl.protocols.leakage import Assumptions, holevo_bits_per_mode, thermal_entropy_bits
+from labctl.protocols.leakage import (
+    Assumptions,
+    WeightsFigure,
+    holevo_bits_per_mode,
+    thermal_entropy_bits,
+)
 from labctl.protocols.receiver import Homodyne
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.bounds import Clones, bounds_of
@@ -42,6 +47,7 @@ class Evidence:
     assumptions: Assumptions
     clones_per_image: int = 0
     clones_along: float = 1.0
+    weights_figure: WeightsFigure = WeightsFigure.HONEST
 
     def __post_init__(self) -> None:
         if self.samples_per_image < 1:
@@ -133,7 +139,7 @@ def bound_after(
         settings.failure_probability,
         mean_photons=evidence.mean_photons,
         clones=Clones(float(images * evidence.clones_per_image), evidence.clones_along),
-    ).bits(evidence.assumptions, evidence.technical_noise)
+    ).bits(evidence.assumptions, evidence.technical_noise, evidence.weights_figure.figure)
     return Pool(images, samples, calibration.samples, bits)
 
 

@@ -24,6 +24,7 @@ from labctl.protocols.leakage import (
     Assumptions,
     LayerShape,
     Leakage,
+    WeightsFigure,
     data_bits_journal,
     leakage_of,
 )
@@ -52,7 +53,7 @@ class Conditions:
 
     `layers`: rows, modes, inputs and clones of each; their block size is ignored. `loss_db`: of the
     link's round trip. `technical_noise` in SNU at the server. `emission_factor` as in
-    `CloneReceiver`.
+    `CloneReceiver`. `weights_figure`: which figure limits, bounds and choices of the weights go by.
     """
 
     layers: tuple[LayerShape, ...]
@@ -64,6 +65,7 @@ class Conditions:
     rotation: Rotation = IDEAL_ROTATION
     kind: ReceiverKind = ReceiverKind.AMPLIFIER
     emission_factor: float = 1.0
+    weights_figure: WeightsFigure = WeightsFigure.HONEST
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -155,11 +157,12 @@ class Option:
     mean_photons: float
     leakage: Leakage
     label_evidence: float
+    weights_figure: WeightsFigure = WeightsFigure.HONEST
 
     @property
     def weights_bits(self) -> float:
-        """Bits per real weight and query, for an honest client."""
-        return self.leakage.weights_bits_per_real
+        """Bits per real weight and query at the noise of an honest client, by the figure wanted."""
+        return self.leakage.weights_bits(self.weights_figure)
 
     @property
     def data_bits(self) -> float:
@@ -212,7 +215,15 @@ class Search:
             return None
         leakage = conditions.leakage(gain, block_modes, photons)
         evidence = self.label_evidence(gain, signal_to_noise)
-        return Option(signal_to_noise, gain, block_modes, photons, leakage, evidence)
+        return Option(
+            signal_to_noise,
+            gain,
+            block_modes,
+            photons,
+            leakage,
+            evidence,
+            conditions.weights_figure,
+        )
 
     def label_evidence(self, gain: float, signal_to_noise: float) -> float:
         """Return the evidence of label reading from one query: M g^2/(1 + g) for homodyne, and
@@ -382,6 +393,7 @@ class Search:
             clones_per_image=sum(layer.rows * layer.loud_modes for layer in layers),
             verifier=conditions.verifier,
             assumptions=conditions.assumptions,
+            weights_figure=conditions.weights_figure,
         )
 
     def _spares_data(

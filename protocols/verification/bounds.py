@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.encoding import MOST_PHOTONS
-from labctl.protocols.leakage import Assumptions, Trust, weights_bits_shown
+from labctl.protocols.leakage import Assumptions, Figure, Trust, weights_bits_shown
 from labctl.protocols.verification.channel import (
     Estimate,
     Expectation,
@@ -48,8 +48,8 @@ class Bounds:
     mean_photons: float
     link_transmittance: float
 
-    def bits(self, assumptions: Assumptions, technical_noise: float) -> float:
-        """Return the leakage in bits per real weight at the bounds; infinite for no bound."""
+    def bits(self, assumptions: Assumptions, technical_noise: float, figure: Figure) -> float:
+        """Return this figure in bits per real weight at the bounds; infinite for no bound."""
         return channel_bits(
             self.round_trip,
             self.in_client,
@@ -57,6 +57,7 @@ class Bounds:
             technical_noise=technical_noise,
             link_transmittance=self.link_transmittance,
             assumptions=assumptions,
+            figure=figure,
         )
 
 
@@ -140,8 +141,9 @@ def channel_bits(
     technical_noise: float,
     link_transmittance: float,
     assumptions: Assumptions,
+    figure: Figure,
 ) -> float:
-    """Return the bits per real weight of what these assumptions leave to the client.
+    """Return, by this figure, the bits per real weight of what is left to the client.
 
     Technical noise that is trusted is taken off the noise, loss that is trusted off the round trip;
     the rest is the client's. Infinite where the light bounds nothing.
@@ -162,4 +164,5 @@ def channel_bits(
         technical_noise=0.0,
         assumptions=_UNTRUSTED,
         client_transmittance=1.0,
+        figure=figure,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
-from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.leakage import Assumptions, Trust, prior_free_bits_per_mode
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.bounds import Channel, channel_bits
 from labctl.protocols.verification.verdict import VerificationReport
@@ -16,7 +16,7 @@ class UnderTrust:
     """Bits per real weight under assumptions: at the estimates of T and excess noise, and at most.
 
     `bits_upper` holds except with the report's failure probability; infinite where the light says
-    nothing. Both None where no returned light was read.
+    nothing. Both are the prior-free figure, and None where no returned light was read.
     """
 
     assumptions: Assumptions
@@ -34,7 +34,9 @@ def under_every_trust(
             _at_estimate(settings, assumptions, report),
             None
             if report.bounds is None
-            else report.bounds.bits(assumptions, settings.technical_noise),
+            else report.bounds.bits(
+                assumptions, settings.technical_noise, prior_free_bits_per_mode
+            ),
         )
         for assumptions in (Assumptions(*pair) for pair in product(Trust, Trust))
     )
@@ -53,4 +55,5 @@ def _at_estimate(
         technical_noise=settings.technical_noise,
         link_transmittance=link,
         assumptions=assumptions,
+        figure=prior_free_bits_per_mode,
     )

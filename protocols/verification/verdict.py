@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from labctl.calibration.shot_noise import ReceiverCalibration
-from labctl.protocols.leakage import Assumptions
+from labctl.protocols.leakage import (
+    Assumptions,
+    Spectrum,
+    holevo_bits_per_mode,
+    network_bits_per_mode,
+    prior_free_bits_per_mode,
+)
 from labctl.protocols.link import MonitorReading
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.bounds import Bounds, Channel, Clones, bounds_of
@@ -49,8 +56,11 @@ class VerificationReport:
     with `failure_probability`, the doubt about the constants of the bench included, as do the rest:
     `mean_photons_upper`; `client_transmittance_lower` and `client_noise_upper`, of the channel that
     is left without `link_transmittance`, the loss that is trusted where any is.
-    `weights_bits_per_real_upper` is the leakage at these bounds. `collective`: noise of the mode
-    that carries a weight in all queries; its own bound fails with `failure_probability` too.
+    `weights_bits_per_real_upper` is the prior-free leakage at these bounds, and the bound that the
+    verdict goes by; `weights_bits_network_upper` that of the network sent, None where it was not
+    given; `weights_bits_honest_upper` the honest-prior figure, which bounds no trained network.
+    `collective`: noise of the mode that carries a weight in all queries; its own bound fails with
+    `failure_probability` too.
     `checks`: everything that was looked at; together they reject an honest session with
     `false_alarm_probability` at most.
     """
@@ -74,6 +84,8 @@ class VerificationReport:
     client_transmittance_lower: float | None = None
     client_noise_upper: float | None = None
     link_transmittance: float | None = None
+    weights_bits_network_upper: float | None = None
+    weights_bits_honest_upper: float | None = None
 
     @property
     def bounds(self) -> Bounds | None:
@@ -130,6 +142,7 @@ def verify(
     assumptions: Assumptions,
     monitor: MonitorReading | None = None,
     history: CollectiveRecord | None = None,
+    spectrum: Spectrum | None = None,
 ) -> VerificationReport:
     """Judge the evidence.
 
@@ -137,7 +150,8 @@ def verify(
     false-alarm probability allows, or when the leakage at the confidence bounds exceeds the limit
     set. `technical_noise` is the trusted share in SNU, if the assumptions trust it. `monitor`:
     the blocked receiver during the session, None if it was not looked at. `history`: sums by
-    weight of what this client was sent of the network before.
+    weight of what this client was sent of the network before. `spectrum`: of the network sent, for
+    its own bound.
     """
     estimate = estimate_channel(evidence, calibration)
     bounds = bounds_of(
@@ -148,7 +162,12 @@ def verify(
         mean_photons=mean_photons,
         clones=Clones.of(evidence),
     )
-    bits = bounds.bits(assumptions, technical_noise)
+    bits = bounds.bits(assumptions, technical_noise, prior_free_bits_per_mode)
+    honest = bounds.bits(assumptions, technical_noise, holevo_bits_per_mode)
+    network = None
+    if spectrum is not None:
+        of_network = partial(network_bits_per_mode, spectrum)
+        network = bounds.bits(assumptions, technical_noise, of_network)
     sums = collective_sums(
         evidence, record_of(evidence, calibration, expectation, mean_photons), history
     )
@@ -165,7 +184,7 @@ def verify(
     limit = settings.weights_bits_limit
     if limit is not None and bits > limit:
         reasons.append(
-            f"leakage bound {bits:.4g} bit per weight is above the limit of {limit:.4g} "
+            f"prior-free leakage bound {bits:.4g} bit per weight is above the limit of {limit:.4g} "
             f"({estimate.samples} samples pooled)"
         )
     return VerificationReport(
@@ -178,6 +197,8 @@ def verify(
         excess_noise_upper=bounds.round_trip.excess_noise,
         excess_noise_expected=expectation.excess_noise,
         weights_bits_per_real_upper=bits,
+        weights_bits_network_upper=network,
+        weights_bits_honest_upper=honest,
         samples=estimate.samples,
         calibration_samples=calibration.samples,
         failure_probability=settings.failure_probability,

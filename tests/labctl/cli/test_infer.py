@@ -92,8 +92,8 @@ def test_the_leakage_is_that_of_the_leakage_command(
     )
     names = ("weights_bits_per_mode", "weights_bits_per_real", "data_bits_journal")
     assert [found[name] for name in names] == [narrow[name] for name in names]
-    assert found["weights_bits_per_real_all_queries"] == pytest.approx(
-        12 * found["weights_bits_per_real"]
+    assert found["weights_bits_prior_free_all_queries"] == pytest.approx(
+        12 * found["weights_bits_prior_free"]
     )
 
 

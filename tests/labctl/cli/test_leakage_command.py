@@ -83,10 +83,11 @@ def test_untrusted_technical_noise_costs_what_is_known(
 
 def test_leakage_adds_up_over_queries(leakage: Callable[..., dict[str, Any]]) -> None:
     found = leakage("--mu", "4", "--gain", "2", "--queries", "23")
-    total = found["weights_bits_per_real_all_queries"]
-    assert total == pytest.approx(23 * found["weights_bits_per_real"], rel=1e-12)
-    assert 1.0 < total < 1.01
-    assert found["queries_per_bit_per_weight"] == pytest.approx(22.887, abs=1e-3)
+    total = found["weights_bits_prior_free_all_queries"]
+    assert total == pytest.approx(23 * found["weights_bits_prior_free"], rel=1e-12)
+    assert found["weights_bits_prior_free"] == pytest.approx(0.4783, abs=1e-4)
+    assert found["weights_bits_network"] is None
+    assert found["queries_per_bit_per_weight"] == pytest.approx(2.0906, abs=1e-3)
 
 
 def test_the_worst_case_is_assumed_unless_said_otherwise(
@@ -105,7 +106,9 @@ def test_the_worst_case_is_assumed_unless_said_otherwise(
 def test_people_get_a_table_with_the_assumptions(run_here: Callable[..., Result]) -> None:
     result = run_here("leakage", "--mu", "4", "--gain", "2")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "0.043692 per real weight" in result.stdout
+    assert "0.47833 bit per real weight" in result.stdout
+    assert "0.043692 bit per real weight" in result.stdout
+    assert "give --model" in result.stdout
     assert "loss untrusted" in result.stdout
 
 
@@ -136,3 +139,14 @@ def test_what_cannot_be_is_refused_by_name(
     options = {"--mu": "4", "--gain": "2", option: value}
     line = refused("leakage", *(part for pair in options.items() for part in pair), "--json")
     assert told in line
+
+
+def test_a_model_adds_its_own_bound_between_the_other_two(
+    leakage: Callable[..., dict[str, Any]],
+) -> None:
+    found = leakage("--mu", "8.91", "--gain", "1.0128", "--model", "few-rows")
+    names = ("weights_bits_per_real", "weights_bits_network", "weights_bits_prior_free")
+    honest, network, prior_free = (found[name] for name in names)
+    assert honest == pytest.approx(0.00372, abs=1e-5)
+    assert network == pytest.approx(0.0887, rel=0.01)
+    assert prior_free == pytest.approx(0.2494, abs=1e-4)

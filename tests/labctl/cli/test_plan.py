@@ -38,6 +38,10 @@ standard_error = 0.005
 """
 
 
+# What was known of plans is known by the honest figure.
+HONEST = ("--weights-figure", "honest")
+
+
 @pytest.fixture
 def curve(tmp_path: Path) -> str:
     """Write a curve for the shipped network and images: 97 % at F = 0.3, 98.5 % at the end."""
@@ -56,7 +60,7 @@ def planned(run_here: Callable[..., Result], curve: str) -> Callable[..., dict[s
     """Run `labctl plan --json` on the written curve and return its object."""
 
     def run(*arguments: str, code: int = 0) -> dict[str, Any]:
-        result = run_here("plan", "--curve", curve, "--json", *arguments)
+        result = run_here("plan", *HONEST, "--curve", curve, "--json", *arguments)
         assert result.returncode == code, result.stderr
         assert result.stdout.count("\n") == 1
         assert result.stderr.count("\n") == code
@@ -105,7 +109,7 @@ def test_what_cannot_be_had_names_the_best_compromise(
     reach = found["reach"]
     assert reach["accuracy_within"]["all"]["F"] < reach["accuracy_within"]["weights"]["F"]
     assert reach["best_compromise"]["leakage"]["data_bits_journal"] <= 0.0025
-    result = run_here("plan", "--curve", curve, *wish)
+    result = run_here("plan", *HONEST, "--curve", curve, *wish)
     assert result.returncode == 1
     assert result.stderr.startswith("error: accuracy 0.97 with weights ≤ 0.003 bit and data")
     assert "best compromise" in result.stderr
@@ -156,8 +160,9 @@ def test_label_reading_is_a_limit_too(
 
 
 def test_people_get_setting_front_and_reasons(run_here: Callable[..., Result], curve: str) -> None:
-    result = run_here("plan", "--accuracy", "0.96", "--curve", curve, "--weights-bits", "0.006",
-                      "--lo-power-dbm", "10", "--figure", "front.png")  # fmt: skip
+    result = run_here("plan", *HONEST, "--accuracy", "0.96", "--curve", curve,
+                      "--weights-bits", "0.006", "--lo-power-dbm", "10",
+                      "--figure", "front.png")  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
     said = " ".join(result.stdout.replace("│", " ").split())
     for words in (
@@ -252,3 +257,14 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(
 def test_a_figure_that_cannot_be_written_is_named(refused: Callable[..., str], curve: str) -> None:
     for place in ("nowhere/front.png", "front.nonsense"):
         assert place in refused("plan", "--accuracy", "0.96", "--curve", curve, "--figure", place)
+
+
+def test_the_bound_is_what_a_plan_goes_by_unless_told_otherwise(
+    run_here: Callable[..., Result], curve: str
+) -> None:
+    few = ("--weights-bits", "0.01", "--curve", curve, "--json")
+    result = run_here("plan", "--accuracy", "0.96", *few)
+    assert result.returncode == 1
+    least = json.loads(result.stdout)["reach"]["least_weights_bits"]["leakage"]
+    assert least["weights_bits_prior_free"] > 0.05
+    assert least["weights_bits_per_real"] < 0.01

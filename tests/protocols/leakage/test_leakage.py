@@ -368,7 +368,8 @@ def test_more_gain_leaks_more_data_and_quantum_bounds_homodyne(
 
 def test_totals_count_symbols_modes_and_queries() -> None:
     found = reference_leakage()
-    assert found.weights_bits_per_query == pytest.approx(0.0874 * 311_248, rel=1e-3)
+    assert found.weights_bits_prior_free == pytest.approx(0.47833, rel=1e-4)
+    assert found.weights_bits_per_query == pytest.approx(2 * 0.47833 * 311_248, rel=1e-4)
     assert found.data_bits_first_per_input == pytest.approx(2 * 784 * 0.00725, rel=1e-3)
     journal = 784 * (0.5 * math.log2(1.0 + 2.0 / 2.0) + 0.5 * math.log2(1.0 + 10 / 392 / 2.0))
     assert found.data_bits_journal_per_input == pytest.approx(journal, rel=1e-12)
@@ -388,10 +389,10 @@ def test_per_symbol_figures_are_those_of_the_worst_layer() -> None:
 
 def test_leakage_adds_up_over_queries() -> None:
     found = reference_leakage()
-    assert found.queries_per_bit_per_weight == pytest.approx(22.9, abs=0.05)
+    assert found.queries_per_bit_per_weight == pytest.approx(1 / 0.47833, rel=1e-4)
     assert found.after(0) == 0.0
-    assert found.after(23) == pytest.approx(23 * 0.0437, rel=1e-3)
-    assert found.after(23) > 1.0 > found.after(22)
+    assert found.after(23) == pytest.approx(23 * 0.47833, rel=1e-4)
+    assert found.after(3) > 1.0 > found.after(2)
 
 
 def test_noisy_amplifier_leaks_more_weights_and_more_data() -> None:

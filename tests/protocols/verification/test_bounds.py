@@ -205,15 +205,15 @@ def test_a_doubtful_unit_moves_both_bounds_and_doubtful_light_mu_and_transmittan
 
 def test_six_percent_of_the_transmittance_are_most_of_a_bit() -> None:
     # Known answers: two standard uncertainties of 3 % that an exact efficiency left out.
-    exact = bounded(Expectation(1.0, 6.5e-5)).bits(UNTRUSTED, 0.0)
+    exact = bounded(Expectation(1.0, 6.5e-5)).bits(UNTRUSTED, 0.0, holevo_bits_per_mode)
     doubted = holevo_bits_per_mode(8.91, 0.94, 6.5e-5) / 2.0
     assert exact < 0.01
     assert doubted == pytest.approx(0.73, abs=0.02)
     at_2_sigma = Expectation(1.0, 6.5e-5, doubts=Doubts(unit=(METER,)))
     # A one-sided 2.275 % for T, a tenth of the whole probability.
-    found = bounded(at_2_sigma, probability=0.2275).bits(UNTRUSTED, 0.0)
+    found = bounded(at_2_sigma, probability=0.2275).bits(UNTRUSTED, 0.0, holevo_bits_per_mode)
     assert found == pytest.approx(doubted, rel=0.02)
-    assert bounded(at_2_sigma).bits(UNTRUSTED, 0.0) > 1.2
+    assert bounded(at_2_sigma).bits(UNTRUSTED, 0.0, holevo_bits_per_mode) > 1.2
 
 
 def test_a_client_that_taps_a_tenth_learns_less_than_its_trusted_loss_bound() -> None:
@@ -258,15 +258,15 @@ def test_a_client_that_taps_a_tenth_learns_less_than_its_trusted_loss_bound() ->
 def test_loss_as_expected_is_trusted() -> None:
     expected = Expectation(0.9, 6.5e-5)
     honest = bounded(expected, transmittance=0.9)
-    assert honest.bits(LOSS_TRUSTED, 0.0) < 0.02
-    assert honest.bits(UNTRUSTED, 0.0) > 0.9
+    assert honest.bits(LOSS_TRUSTED, 0.0, holevo_bits_per_mode) < 0.02
+    assert honest.bits(UNTRUSTED, 0.0, holevo_bits_per_mode) > 0.9
     unsure = replace(expected, doubts=Doubts(share=(Source("records", 0.01),)))
-    assert bounded(unsure, transmittance=0.9).bits(LOSS_TRUSTED, 0.0) > 0.3
+    assert bounded(unsure, transmittance=0.9).bits(LOSS_TRUSTED, 0.0, holevo_bits_per_mode) > 0.3
 
 
 def test_light_that_says_nothing_bounds_nothing() -> None:
     few = Source("two readings", 0.05, 1.0)
     lost = bounded(Expectation(1.0, 0.0, doubts=Doubts(unit=(few,))))
-    assert lost.bits(UNTRUSTED, 0.0) == math.inf
+    assert lost.bits(UNTRUSTED, 0.0, holevo_bits_per_mode) == math.inf
     dim = bounded(Expectation(1.0, 0.0, doubts=Doubts(light=(few,))))
-    assert dim.bits(UNTRUSTED, 0.0) == math.inf
+    assert dim.bits(UNTRUSTED, 0.0, holevo_bits_per_mode) == math.inf

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from labctl.data.models import Network
-from labctl.protocols.leakage import Assumptions, Trust, holevo_bits_per_mode
+from labctl.protocols.leakage import Assumptions, Trust, prior_free_bits_per_mode
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.rotation import Rotation
@@ -65,7 +65,7 @@ def test_under_the_sessions_own_assumptions_the_bound_is_the_verdicts() -> None:
     assert own.bits_upper == pytest.approx(report.weights_bits_per_real_upper, rel=1e-12)
     assert report.transmittance is not None
     assert report.excess_noise is not None
-    mode = holevo_bits_per_mode(1.0, report.transmittance, report.excess_noise)
+    mode = prior_free_bits_per_mode(1.0, report.transmittance, report.excess_noise)
     assert own.bits_at_estimate == pytest.approx(mode / 2.0, rel=1e-12)
 
 
@@ -76,7 +76,7 @@ def test_loss_in_the_rotation_is_never_trusted() -> None:
     assert trusted.bits_at_estimate is not None
     assert without.bits_at_estimate is not None
     # 0.6 dB in the client's hands leak more than 1 dB that is out of them.
-    assert trusted.bits_at_estimate > 5.0 * without.bits_at_estimate
+    assert trusted.bits_at_estimate > 1.3 * without.bits_at_estimate
 
 
 def test_light_that_was_not_read_or_did_not_return_says_nothing() -> None:
