@@ -12,6 +12,7 @@ from labctl.cli.choices import assumptions
 from labctl.data.models import load_network
 from labctl.errors import SettingError
 from labctl.inference import finite, leakage_json
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import LayerShape, Trust, leakage_of, spectrum_of
 from labctl.protocols.leakage.cumulative import IN_WORDS, Channel, Cumulative, cumulative
@@ -72,7 +73,7 @@ def leakage(
     layers: tuple[LayerShape, ...] = (
         LayerShape(rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes),
     )
-    network = None if model is None else load_network(model)
+    network = None if model is None else carried(load_network(model)).network
     if network is not None:
         layers = tuple(
             LayerShape(len(layer), modes_of(layer.shape[1]), layer.shape[1], block_modes)
