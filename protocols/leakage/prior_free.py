@@ -20,12 +20,13 @@ import numpy as np
 from labctl.protocols.leakage.direction import Doubles, entropy_bits, learned_bits
 from labctl.protocols.leakage.holevo import thermal_entropy_bits
 
-# The figure is smooth in both searched logarithms: a coarse grid finds the hill, and a grid that
-# shrinks around the best point climbs it until neighbours agree to about 1e-6.
-_FRACTIONS = np.concatenate([np.logspace(-9.0, -1.0, 24), np.linspace(0.15, 1.0, 18)])
-_SQUEEZES = np.concatenate([[0.0], np.logspace(-9.0, 0.7, 32)])
+# The figure is smooth in the logit of the fraction and the logarithm of the squeeze: a coarse grid
+# finds the hill, and a grid that shrinks around the best point climbs it, to 1e-6 or better.
+_LOGITS = np.concatenate([np.linspace(-20.0, -2.0, 32), np.linspace(-1.8, 14.0, 48), [40.0]])
+_SQUEEZES = np.concatenate([[0.0], np.logspace(-9.0, -1.0, 33), np.logspace(-0.9, 1.1, 21)])
 _STEPS = np.linspace(-1.0, 1.0, 9)
-_REFINEMENTS = 12
+_REFINEMENTS = 40
+_INTERCEPTED = np.concatenate([[0.0], np.logspace(-9.0, 1.0, 400)])
 
 
 @lru_cache(maxsize=4096)
@@ -38,23 +39,55 @@ def prior_free_bits_per_mode(
     pooled over all that was sent. Never below the honest figure at the same values, never above
     the entropy of thermal light of this power.
     """
-    fraction, squeeze = 0.5, 1e-3
+    logit, squeeze = 0.0, 1e-3
     best = 0.0
     for refinement in range(_REFINEMENTS):
         if refinement == 0:
-            fractions, squeezes = _FRACTIONS, _SQUEEZES
+            logits, squeezes = _LOGITS, _SQUEEZES
         else:
-            reach = 2.0 ** (0.5**refinement * 4.0)
-            fractions = np.minimum(fraction * reach**_STEPS, 1.0)
-            squeezes = squeeze * (reach**2.0) ** _STEPS
+            reach = 0.75**refinement
+            logits = logit + reach * _STEPS
+            squeezes = squeeze * np.exp(reach * _STEPS)
         bits = _bits_per_direction(
-            mean_photons, transmittance, excess_noise, fractions[:, None], squeezes[None, :]
+            mean_photons,
+            transmittance,
+            excess_noise,
+            (1.0 / (1.0 + np.exp(-logits)))[:, None],
+            squeezes[None, :],
         )
         place = np.unravel_index(int(np.argmax(bits)), bits.shape)
         if bits[place] > best:
             best = float(bits[place])
-            fraction, squeeze = float(fractions[place[0]]), float(squeezes[place[1]])
+            logit, squeeze = float(logits[place[0]]), float(squeezes[place[1]])
+    best = max(best, _bits_of_interception(mean_photons, transmittance, excess_noise))
     return min(2.0 * best, thermal_entropy_bits(2.0 * mean_photons + 1.0))
+
+
+def _bits_of_interception(mean_photons: float, transmittance: float, excess_noise: float) -> float:
+    """Return bits per direction for the largest fraction of which the client can hold all.
+
+    theta + phi >= pi/2 means A >= T + 1/B. More light in more directions is more to hold, so that
+    the largest fraction is the best; it is bisected for each squeeze.
+    """
+    low, high = np.full_like(_INTERCEPTED, -30.0), np.zeros_like(_INTERCEPTED)
+    for _ in range(48):
+        middle = 0.5 * (low + high)
+        along, across = _noise(np.exp(middle), _INTERCEPTED, excess_noise)
+        held = (across > -1.0) & (along > -1.0)
+        safe = np.where(held, across, 0.0)
+        held &= 1.0 + along >= transmittance + 1.0 / (1.0 + safe)
+        low, high = np.where(held, middle, low), np.where(held, high, middle)
+    fraction = np.exp(high)
+    bits = fraction * entropy_bits(1.0 + 2.0 * mean_photons / fraction)
+    return float(np.where(low > -30.0, bits, 0.0).max())
+
+
+def _noise(fraction: Doubles, squeeze: Doubles, excess_noise: float) -> tuple[Doubles, Doubles]:
+    """Return the noise along and across bright directions that dark ones leave room for."""
+    dark = 1.0 - fraction
+    along = (excess_noise - dark * np.expm1(-squeeze)) / fraction
+    across = (excess_noise - dark * np.expm1(squeeze)) / fraction
+    return along, across
 
 
 def _bits_per_direction(
@@ -69,9 +102,7 @@ def _bits_per_direction(
     Dark directions return with variance exp(-squeeze) along and exp(squeeze) across: what that
     spares in one of the two sums of noise is spent in bright ones.
     """
-    dark = 1.0 - fraction
-    along = (excess_noise - dark * np.expm1(-squeeze)) / fraction
-    across = (excess_noise - dark * np.expm1(squeeze)) / fraction
+    along, across = _noise(fraction, squeeze, excess_noise)
     impurity = along + across + along * across
     loss = 1.0 + along - transmittance
     possible = (across > -1.0) & (impurity >= 0.0) & (loss >= 0.0)
@@ -79,9 +110,5 @@ def _bits_per_direction(
     back_action = np.arctan(np.sqrt(np.maximum(impurity, 0.0)))
     variance = 2.0 * mean_photons / fraction
     whole = tap + back_action >= math.pi / 2.0
-    bits = np.where(
-        whole,
-        entropy_bits(1.0 + variance),
-        learned_bits(variance, np.where(whole, 0.0, tap), np.where(whole, 0.0, back_action)),
-    )
-    return np.asarray(np.where(possible, fraction * bits, 0.0), np.float64)
+    bits = learned_bits(variance, np.where(whole, 0.0, tap), np.where(whole, 0.0, back_action))
+    return np.asarray(np.where(possible & ~whole, fraction * bits, 0.0), np.float64)
