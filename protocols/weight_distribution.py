@@ -41,6 +41,10 @@ _GAPS = (_SAME, 2e-3, 1e-2, 5e-2, 0.2, 0.5, 1.0)
 # evenly over their level's whole cell it is 0.29, and there are no gaps. They must hold so many.
 _NARROW = 0.25
 _LEAST_PER_LEVEL = 8
+# Gaps between levels must be that many times the widest one within a level. The largest weights of
+# a row lie apart by chance: cut at their widest gaps, the rows of shipped networks have a median
+# of 1.5 times there, and no more than a tenth of a layer's rows have 3.
+_DISTINCT = 3.0
 # More levels than that many times those of a row: rows have scales of their own.
 _SCALED = 3
 # A spike below this share, or so few outliers beside one broad level, tell less than
@@ -229,9 +233,12 @@ def levels_of(weights: Floats) -> Levels | None:
 
 
 def _clusters(rising: Doubles, tolerance: float) -> Levels | None:
-    starts = np.flatnonzero(np.diff(rising, prepend=-math.inf) > tolerance)
+    gaps = np.diff(rising, prepend=-math.inf)
+    starts = np.flatnonzero(gaps > tolerance)
     most = min(MOST_LEVELS, rising.size // _LEAST_PER_LEVEL)
     if not 2 <= len(starts) <= most:
+        return None
+    if gaps[starts].min() < _DISTINCT * gaps[gaps <= tolerance].max():
         return None
     counts = np.diff(starts, append=rising.size)
     values = np.add.reduceat(rising, starts) / counts

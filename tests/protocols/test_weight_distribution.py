@@ -41,6 +41,25 @@ def test_shipped_networks_are_continuous(name: str) -> None:
     assert found.as_json()["level_error_rate"] is None
 
 
+def test_the_largest_weights_of_a_row_are_no_level_of_their_own() -> None:
+    """A few weights per row far from the rest: rows have gaps by chance, here or there; seed 6."""
+    random = np.random.default_rng(6)
+    far = random.random((20, 300)) < 0.04
+    weights = random.normal(np.where(far, 4.0, 0.0), np.where(far, 1.2, 0.4))
+    assert not look_at(of(weights.astype(np.float32)), 21.0).discrete
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5])
+def test_levels_of_rows_are_found_under_dither_that_leaves_gaps(share: float) -> None:
+    random = np.random.default_rng(8)
+    exact = rounded(normal(20, 2000), 2)
+    step = float(np.diff(np.unique(exact)).min())
+    blurred = exact + step * share * random.uniform(-0.5, 0.5, exact.shape)
+    scaled = blurred * random.uniform(0.3, 3.0, (20, 1))
+    (layer,) = look_at(of(scaled.astype(np.float32)), 21.0).layers
+    assert (layer.kind, layer.levels, layer.exact) == (Kind.LEVELS_PER_ROW, 3, False)
+
+
 @pytest.mark.parametrize("mean_photons", [0.57, 21.0])
 def test_normal_weights_are_continuous(mean_photons: float) -> None:
     assert not look_at(of(normal()), mean_photons).discrete
