@@ -104,7 +104,7 @@ def labels_read(patients: Split, gain: float, rows: int) -> list[Values]:
 def if_rows_are_alike(network: Network, report: Report) -> Values:
     """Return the leakage of layer 1 as if its rows were copies of as few rows as they span.
 
-    The bound per weight takes weights as independent. Copies can be brought together by whoever
+    The honest figure takes weights as independent. Copies can be brought together by whoever
     knows that they are: M rows that are worth r carry M/r times the light on each, and M/r times
     the noise that an honest client may add. r is the participation ratio of the singular values.
     """
@@ -171,12 +171,14 @@ def show(values: Values) -> None:
     print(f"setting       μ = {values['mu']:g}, G = {values['gain']:g}, F = {values['F']:.3g}")
     alike = values["rows_alike"]
     print(
-        f"weights       {leak['weights_bits_per_real']:.3g} bit per real weight and query, "
-        f"{leak['weights_bits_per_query']:.3g} bit per query"
+        f"weights       {leak['weights_bits_prior_free']:.3g} bit per real weight and query "
+        f"(prior-free), {leak['weights_bits_network']:.3g} for this network, "
+        f"{leak['weights_bits_per_real']:.3g} honest; {leak['weights_bits_per_query']:.3g} bit per "
+        "query (prior-free)"
     )
     print(
-        f"  rows alike  {alike['weights_bits_per_real']:.3g} bit per weight and query, were "
-        f"{alike['rows']} rows known to be worth {alike['effective_rows']:.2f}"
+        f"  rows alike  {alike['weights_bits_per_real']:.3g} bit per weight and query (honest), "
+        f"were {alike['rows']} rows known to be worth {alike['effective_rows']:.2f}"
     )
     print(
         f"data          {leak['data_bits_journal']:.3g} bit per symbol (journal version), "

@@ -44,7 +44,7 @@ def show(report: Report) -> None:
     for each in report.weights_under_trust:
         print(
             f"leakage       {each.bits_at_estimate:.4g}, at most {each.bits_upper:.4g} bit per "
-            f"real weight: loss {each.assumptions.loss}, "
+            f"real weight (prior-free): loss {each.assumptions.loss}, "
             f"technical noise {each.assumptions.technical_noise}"
         )
     accepted = {True: "accepted", False: "REJECTED", None: "not verified"}[verdict.accepted]

@@ -84,7 +84,7 @@ def accuracy_against_leakage(
         )
     axes.set_xscale("log")
     axes.set_ylim(_LOWEST_ACCURACY, 1.0)
-    axes.set_xlabel("leakage to the client, bit per real weight and query")
+    axes.set_xlabel("leakage to the client at most (prior-free), bit per real weight and query")
     axes.set_ylabel("accuracy on MNIST")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.grid(visible=True, which="both", alpha=0.25)
