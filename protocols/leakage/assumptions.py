@@ -42,7 +42,9 @@ class Assumptions:
             loss,
             noise,
             "loss in the client's rotation untrusted always: a dishonest client has a better one",
-            "weights: Holevo bound of Gaussian collective attacks; Gaussian weights, independent "
-            "of each other: of rows that are known to be alike more is known",
+            "weights: Holevo information of Gaussian collective attacks on Gaussian weights, rows "
+            "independent: prior-free for any covariance of this mean power, this network's for its "
+            "own, honest for weights that are alike and noise spread evenly, which bounds nothing "
+            "else",
             "data: Cramer-Rao bound on one symbol; a per-symbol bound does not protect a label",
         )
