@@ -16,6 +16,7 @@ from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.figures import Point, Series, accuracy_against_leakage
 from labctl.inference import LinkLevel, Report, Request, run_inference
+from labctl.protocols.attacks.label_reading import Detection
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
@@ -76,6 +77,8 @@ def demo(
         "weights: bit per real weight and query, for an honest client; bound: the most that the "
         f"light returned for {VERIFIED_IMAGES} images (bench: {BENCH_IMAGES}) allows. One "
         "inference cannot certify: the server pools. data: bit per datum to an honest server. "
+        "label read: of one image sent once, by homodyne, and by photon counting without "
+        "background, where the clone's net gain is off by δ. "
         + "; ".join(_WORST.sentences()[2:])
         + ".",
         style="dim",
@@ -208,6 +211,9 @@ def _rows(runs: list[tuple[Report, Report]]) -> list[list[str]]:
         "data, first": lambda run, _: output.number(run.leakage.data_bits_first, 2),
         "data, journal": lambda run, _: output.number(run.leakage.data_bits_journal, 3),
         "data, quantum": lambda run, _: output.number(run.leakage.data_bits_quantum, 3),
+        "label read": lambda run, _: _label(run, Detection.HOMODYNE),
+        "  counting": lambda run, _: _label(run, Detection.COUNTING),
+        "  at clone's δ": lambda run, _: _mismatch(run),
         "loss": lambda run, _: str(run.leakage.assumptions.loss),
         "technical noise": lambda run, _: str(run.leakage.assumptions.technical_noise),
         "T": lambda _, seen: output.number(seen.verification.transmittance, 4),
@@ -215,3 +221,20 @@ def _rows(runs: list[tuple[Report, Report]]) -> list[list[str]]:
         "verdict": lambda _, seen: "accepted" if seen.verification.accepted else "REJECTED",
     }
     return [[name, *(tell(*run) for run in runs)] for name, tell in quantities.items()]
+
+
+def _label(report: Report, receiver: Detection) -> str:
+    """Return the share of labels that one receiver reads, as far as its curve was measured."""
+    for found in report.labels:
+        if found.receiver is receiver:
+            return f"{'≥ ' if found.at_least else ''}{found.success:.0%}"
+    return "not measured"
+
+
+def _mismatch(report: Report) -> str:
+    """Return the mismatch that the label figures are for."""
+    if not report.labels:
+        return "–"
+    mismatch = report.labels[0].mismatch
+    phase = f", {1e3 * mismatch.phase_rad:.1f} mrad" if mismatch.phase_rad else ""
+    return f"{100.0 * mismatch.gain_error:.2g} %{phase}"

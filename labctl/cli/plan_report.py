@@ -272,9 +272,7 @@ def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) ->
         "data": f"{option.leakage.data_bits_first:.3g} (first), {option.data_bits:.4g} (journal), "
         f"{option.leakage.data_bits_quantum:.3g} (quantum limit) bit per symbol and input",
         "label reading": _labels(planner, setting),
-        "times the same input": "any number: no limit on the data"
-        if setting.repeats is None
-        else f"at most {setting.repeats} within the limits",
+        "times the same input": _repeats(planner, plan, setting),
         "to prove": f"{setting.bound_bits:.4g} bit per weight: {_pool(setting.pool)}, "
         f"{_duration(setting.proof_s)} of light",
     }
@@ -291,6 +289,16 @@ def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) ->
     )
     values["light"] = _light(throughput)
     output.facts(f"{model}: {plan.wish.prefer} least", values)
+
+
+def _repeats(planner: Planner, plan: Plan, setting: Setting) -> str:
+    """Say how often one input may be sent, and at which mismatch if the label limits it."""
+    if setting.repeats is None:
+        return "any number: nothing limits it"
+    text = f"at most {setting.repeats} within the limits"
+    if plan.wish.limits.label_success is None:
+        return text
+    return f"{text}; {in_words(planner.search.mismatch)}"
 
 
 def _sent(sent: SentBefore) -> str:
@@ -328,7 +336,7 @@ def _labels(planner: Planner, setting: Setting) -> str:
         return text
     counter = replace(search, labels=load_curves().curve(Detection.COUNTING))
     evidence = counter.label_evidence(option.gain, option.signal_to_noise)
-    return f"{text}; by photon counting {counter.label_success(evidence):.0%}"
+    return f"{text}; by photon counting at most {counter.label_success(evidence):.0%}"
 
 
 def _false_alarms(planner: Planner, setting: Setting) -> str:

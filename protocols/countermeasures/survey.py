@@ -14,18 +14,21 @@ import numpy as np
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import DatasetError, SettingError
-from labctl.protocols.attacks.label_reading import Detection, Reading
+from labctl.protocols.attacks.label_reading import Detection, Reading, arriving
 from labctl.protocols.blocks import BlockQuestion
 from labctl.protocols.countermeasures.blocks_and_labels import block_effects
 from labctl.protocols.countermeasures.decoys import HiddenReading, Hiding, weights_bits
 from labctl.protocols.countermeasures.disguise import Disguise
+from labctl.protocols.countermeasures.mismatched_rows import read_mismatched_rows
 from labctl.protocols.countermeasures.phases import kick_of, phase_sensitive_kick, read_with_phases
 from labctl.protocols.countermeasures.quota import queries_for_correlation
 from labctl.protocols.countermeasures.realignment import Repeats, realign, repeat_input
 from labctl.protocols.countermeasures.splitting import split_option
 from labctl.protocols.encoding import modes_of, unit_rms
+from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.rotation import IDEAL_ROTATION
+from labctl.protocols.server import Server
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings
 
@@ -35,6 +38,9 @@ _FEW_QUERIES = 300
 _SENDS = 10
 _BLOCKS = 14
 _DECOYS = 1
+# Enough to be read at small gains with much light, and a dither as large.
+_MISMATCH = CloneMismatch(-0.005)
+_MISMATCH_DIMENSIONS = 24
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ class Survey:
         yield from self._blocks()
         yield from self._quota()
         yield from self._phases()
+        yield from self._mismatch()
         yield from self._decoys()
 
     def repeats(self) -> list[Repeats]:
@@ -232,6 +239,34 @@ class Survey:
             extreme.evidence_with_phases,
             "least noise that quantum mechanics allows; not built here",
         )
+
+    def _mismatch(self) -> Iterator[Effect]:
+        receiver = self.settings.receiver
+        light = arriving(Server(self.network, self.settings.mean_photons).light(0), 1.0)
+        reading = Reading(
+            gain=receiver.gain,
+            rows=self.rows,
+            emission_factor=receiver.emission_factor,
+            mismatch=_MISMATCH,
+        )
+        plain, turned, dithered = (
+            read_mismatched_rows(
+                self.images,
+                self.templates,
+                light,
+                reading,
+                random_phases=phases,
+                dither=dither,
+                seed=self.settings.seed,
+                dimensions=_MISMATCH_DIMENSIONS,
+            )
+            for phases, dither in ((False, 0.0), (True, 0.0), (False, abs(_MISMATCH.gain_error)))
+        )
+        error = (plain * (1.0 - plain) / len(self.images.labels)) ** 0.5
+        figure = f"labels read at delta {_MISMATCH.gain_error:.1%} (homodyne)"
+        same = f"the same in law; standard error {error:.2g} each"
+        yield Effect("phase per row", figure, plain, turned, same)
+        yield Effect("dither of the gain", figure, plain, dithered, "the mean stays")
 
     def _decoys(self) -> Iterator[Effect]:
         settings, receiver = self.settings, self.settings.receiver

@@ -43,6 +43,8 @@ _HALVINGS = 60
 _MOST_EMISSION = 1e6
 # Of a bisection over log F that spans decades: to 1e-5.
 _F_HALVINGS = 24
+# An evidence that was computed another way than a point's is that point.
+_ROUNDING = 1e-9
 # Labels are those of ten digits; a public guess learnt from 1,250 of them is wrong of 6.3 %.
 _CLASSES, _GUESS_ERROR = 10, 0.07
 
@@ -260,14 +262,17 @@ class Search:
         return _gain(float(minimize_scalar(evidence, bounds=ends, method="bounded").x))
 
     def label_success(self, evidence: float) -> float:
-        """Return the success of label reading, two standard errors added, at most 1.
+        """Return the most success of label reading: two standard errors added, at most 1.
 
-        Raises SettingError when there is no label curve.
+        1 beyond the curve's last point: how much more is read there was not measured. Raises
+        SettingError when there is no label curve.
         """
         if self.labels is None:
             raise SettingError("label curve", None, "given, for a limit on label reading")
         found = self.labels.at_evidence(evidence)
         most = min(found.share + SIGMAS * found.standard_error, 1.0)
+        if evidence > self.labels.evidence[-1] * (1.0 + _ROUNDING):
+            most = 1.0
         decoys = max(layer.clones for layer in self.conditions.layers) - 1
         # No detector does better than the cap, however many repeats.
         return min(most, reading_cap(decoys, _CLASSES, _GUESS_ERROR)) if decoys else most

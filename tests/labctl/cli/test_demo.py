@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from labctl.cli.demo import _request, _rows
 from labctl.data.run_file import read_run
+from labctl.inference import run_inference
+from labctl.protocols.attacks.label_reading import Detection
+from labctl.protocols.settings import Sampling
 
 
 @pytest.mark.timeout(300)
@@ -31,6 +36,13 @@ def test_demo_reaches_its_figures_and_saves_what_it_says(tmp_path: Path) -> None
     assert [run["images"] for run in modes] == [10_000] * 3
     assert [run["accuracy"] >= 0.96 for run in modes] == [True] * 3
     assert all(run["verification"]["accepted"] for run in modes)
+    for one in (bench, *modes):
+        read = {each["receiver"]: each for each in one["label_read"]}
+        assert read["homodyne"]["label_success"] < read["photon-counting"]["label_success"] + 0.02
+    # At mode level a splice of 0.02 dB, on the bench the far end of what the demo calibrated.
+    assert [one["label_read"][0]["gain_error"] for one in modes] == [0.002] * 3
+    assert bench["label_read"][0]["gain_error"] not in (0.0, 0.002)
+    assert bench["label_read"][0]["phase_error_rad"] != 0.0
     assert (tmp_path / found["figure"]).read_bytes().startswith(b"\x89PNG")
 
     run = read_run(tmp_path / bench["run_file"])
@@ -39,3 +51,16 @@ def test_demo_reaches_its_figures_and_saves_what_it_says(tmp_path: Path) -> None
     assert len(run.labels) == 5
     assert run.raw("bench", "returned-layer0").shape == (2, 784, 392)
     assert run.raw("evidence", "layer0").shape == (5, 4)
+
+
+def test_the_table_names_the_mismatch_that_labels_are_read_at(tmp_path: Path) -> None:
+    """20 images at mode level; figures as in the report."""
+    request = _request("noise-aware", 7.5, 1.02, 20, Sampling.MEASURED, tmp_path, 1)
+    report = run_inference(request)
+    table = dict(_rows([(report, report)]))
+    share = {each.receiver: each.success for each in report.labels}
+    assert table["label read"] == f"{share[Detection.HOMODYNE]:.0%}"
+    assert table["  counting"] == f"{share[Detection.COUNTING]:.0%}"
+    assert table["  at clone's δ"] == "0.2 %"
+    hidden = replace(report, labels=())
+    assert dict(_rows([(hidden, hidden)]))["label read"] == "not measured"

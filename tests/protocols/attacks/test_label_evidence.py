@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from labctl.calibration.quantity import Quantity
 from labctl.data.mnist import LabelledImages, load_test_images
@@ -111,6 +112,80 @@ def test_a_mismatch_reads_what_a_kick_of_the_same_evidence_reads(
         shares.append(found.label_success)
     assert min(shares) > 0.4
     assert shares[0] == pytest.approx(shares[1], abs=3 * 0.029 * np.sqrt(2.0))
+
+
+def test_what_a_mismatch_alone_shows_is_read_as_a_power_of_its_nats(digits: LabelledImages) -> None:
+    """p = 0.10 + 0.13 E^0.56 within 2.5 points, and sampling: 4 times 400 images, seed 1.
+
+    Hardly a kick. A point alone within three of its standard errors besides, 2.5 points at most,
+    the mean of all four within three of its own, 1 point.
+    """
+    overlap, rows, off = mode_overlap(NETWORK, digits.images), 784, []
+    light = arriving(Server(NETWORK, 8.91).light(0), 1.0)
+    for place, nats in enumerate((0.1, 1.0, 4.0, 12.0)):
+        part = slice(400 * place, 400 * (place + 1))
+        reading = Reading(
+            gain=1.0002,
+            rows=rows,
+            mismatch=CloneMismatch(-np.sqrt(2.0 * nats / (8.91 * overlap * rows))),
+            mode_photons=0.5 * 8.91 * overlap,
+        )
+        assert reading.mismatch_nats == pytest.approx(nats)
+        assert reading.kick_evidence < 2e-3 * nats
+        found = label_success(
+            digits.images[part],
+            digits.labels[part],
+            digits.images[2000:5000],
+            digits.labels[2000:5000],
+            gain=reading.gain,
+            rows=rows,
+            mismatch=reading.mismatch,
+            light=light,
+            dimensions=24,
+            seed=1,
+        )
+        assert found.label_success is not None
+        expected = 0.10 + 0.13 * nats**0.56
+        error = np.sqrt(expected * (1.0 - expected) / 400)
+        off.append(found.label_success - expected)
+        assert abs(off[-1]) < 0.025 + 3.0 * error, (nats, off)
+    assert abs(np.mean(off)) < 0.025 + 3.0 * 0.01, off
+
+
+def test_the_nats_of_a_kick_lie_between_those_of_a_circular_and_of_a_real_direction(
+    digits: LabelledImages,
+) -> None:
+    """Relative entropy of a homodyned row to vacuum, from its whole covariance: g^2/8 to g^2/4.
+
+    It is g^2 (1 + |c^T c|^2)/8 for weak kicks; images lie between, at 0.206 g^2 in the mean. What
+    the curve counts, g^2/(1 + g), is four times that of a real direction.
+    """
+    gain, count = 1.005, 30
+    reading = Reading(gain=gain, rows=784)
+    g = reading.spike
+    assert g == pytest.approx(2.0 - 2.0 / gain)
+    images = directions_of(digits.images[:count], None)
+    random = np.random.default_rng(1)
+    phases = np.exp(2j * np.pi * random.random(images.shape))
+    real, circular = np.abs(images[:1]), images[:1] * phases[:1]
+    # Exactly circular: orthogonal real and imaginary parts of the same length.
+    flat = np.zeros_like(images[:1])
+    flat[0, :2] = np.array([1.0, 1j]) / np.sqrt(2.0)
+
+    def nats(c: NDArray[np.complexfloating]) -> float:
+        covariance = np.eye(len(c)) + g * np.outer(c, c.conj()).real
+        return float(0.5 * (np.trace(covariance) - len(c) - np.linalg.slogdet(covariance)[1]))
+
+    assert nats(real[0]) / g**2 == pytest.approx(1 / 4, rel=2.0 * g)
+    assert nats(flat[0]) / g**2 == pytest.approx(1 / 8, rel=2.0 * g)
+    assert nats(circular[0]) / g**2 == pytest.approx(1 / 8, rel=0.1)
+    shares = np.array([nats(c) for c in images]) / g**2
+    square = np.abs(np.sum(images**2, axis=1)) ** 2
+    assert shares == pytest.approx((1.0 + square) / 8.0, rel=2.0 * g)
+    assert shares.min() * (1 + 2 * g) > 1 / 8
+    assert shares.max() < 1 / 4
+    assert shares.mean() == pytest.approx(0.206, abs=0.006)
+    assert reading.kick_evidence == pytest.approx(4.0 * 784 * nats(real[0]), rel=2.0 * g)
 
 
 def test_figures_name_their_mismatch_and_stand_side_by_side(digits: LabelledImages) -> None:

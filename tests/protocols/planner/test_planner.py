@@ -15,7 +15,7 @@ from scipy.special import ndtr
 from labctl.data.models import load_network
 from labctl.errors import SettingError
 from labctl.protocols.attacks.label_curve import LabelCurve
-from labctl.protocols.attacks.label_reading import Detection
+from labctl.protocols.attacks.label_reading import Detection, Reading
 from labctl.protocols.leakage import (
     Assumptions,
     LayerShape,
@@ -325,6 +325,35 @@ def test_no_gain_below_that_of_the_least_evidence_is_taken() -> None:
     matched = Search(LOSSLESS, LABELS).least_data(0.3, Limits())
     assert matched is not None
     assert matched.gain == LEAST_GAIN
+
+
+def test_repeats_within_a_label_limit_are_those_of_the_mismatched_clone() -> None:
+    """By the curve's own account of the same reading; 0.1 % takes most of them away."""
+    limits, counts = Limits(label_success=0.3), []
+    for mismatch in (CloneMismatch(), CloneMismatch(0.001)):
+        search = Search(LOSSLESS, LABELS, mismatch, 42.0)
+        option = search.option(0.3, 1.005, 392)
+        assert option is not None
+        reading = Reading(
+            gain=1.005, rows=784, mismatch=mismatch, mode_photons=21.0 * option.mean_photons
+        )
+        repeats = search.repeats(option, limits)
+        assert repeats == LABELS.repeats_within(0.3, reading)
+        counts.append(repeats)
+    assert 0 < 5 * counts[1] < counts[0]
+
+
+def test_beyond_the_measured_curve_no_share_below_all_is_promised() -> None:
+    """At most 95 %, above the last point's 90 %: as much evidence as was measured, no more."""
+    search, limits = Search(LOSSLESS, LABELS), Limits(label_success=0.95)
+    last = LABELS.evidence[-1]
+    assert search.label_success(last) < 0.95
+    assert search.label_success(1.01 * last) == 1.0
+    best = search.least_weights(4.0, limits)
+    assert best is not None
+    assert best.label_evidence <= last * (1.0 + 1e-6)
+    assert search.repeats(best, limits) == int(last * (1.0 + 1e-6) / best.label_evidence)
+    assert search.repeats(best, Limits(label_success=1.0)) is None
 
 
 def test_without_a_label_curve_a_limit_on_it_is_refused() -> None:
