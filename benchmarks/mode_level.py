@@ -2,8 +2,9 @@
 
     python benchmarks/mode_level.py [--images 10000] [--verified 100] [--rounds 5]
 
-Each figure is timed in turn with its yardstick, round by round; medians and the median of the
-ratios are printed. The yardsticks use the same NumPy, the same types and the same batch size.
+Each figure is timed in turn with its yardstick, round by round, in time of this process alone;
+medians and the median of the ratios are printed. The yardsticks use the same NumPy, the same types
+and the same batch size; that of sums by weight is the same run without them.
 """
 
 from __future__ import annotations
@@ -12,20 +13,49 @@ import argparse
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from unittest import mock
 
 import numpy as np
 
 from labctl.data.mnist import load_test_images
 from labctl.data.models import Network, load_network
+from labctl.protocols.countermeasures import varying_evidence
+from labctl.protocols.countermeasures.disguise import FRESH_ORDER, PLAIN, Disguise
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import BATCH_IMAGES, Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.verification import evidence
 
 _WORST = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
+
+
+class NoSums:
+    """Keeps nothing of single weights."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.shape = rows, columns
+
+    def begin(self, *query: object) -> None:
+        """Keep nothing."""
+
+    def add(self, first: int, left: Floats) -> None:
+        """Keep nothing."""
+
+
+@contextmanager
+def without_sums() -> Iterator[None]:
+    with (
+        mock.patch.object(evidence, "RowSums", NoSums),
+        mock.patch.object(varying_evidence, "PlacedSums", NoSums),
+    ):
+        yield
 
 
 def settings(sampling: Sampling) -> SessionSettings:
@@ -42,13 +72,28 @@ def settings(sampling: Sampling) -> SessionSettings:
     )
 
 
-def protocol(network: Network, images: Floats, sampling: Sampling) -> None:
-    chosen = settings(sampling)
+def session_of(
+    network: Network, images: Floats, sampling: Sampling, disguise: Disguise = PLAIN
+) -> Session:
+    chosen = replace(settings(sampling), disguise=disguise)
     session = Session(network, chosen, ModeLink(chosen))
     size = BATCH_IMAGES if sampling is Sampling.MEASURED else 32
     for _ in session.run(images, batch_images=size):
         pass
-    session.verdict()
+    return session
+
+
+def protocol(network: Network, images: Floats, sampling: Sampling) -> None:
+    session_of(network, images, sampling).verdict()
+
+
+def summed(network: Network, images: Floats, disguise: Disguise) -> None:
+    session_of(network, images, Sampling.ALL, disguise).record()
+
+
+def unsummed(network: Network, images: Floats, disguise: Disguise) -> None:
+    with without_sums():
+        session_of(network, images, Sampling.ALL, disguise)
 
 
 def products_and_numbers(network: Network, images: Floats) -> None:
@@ -69,9 +114,9 @@ def normals(network: Network, images: Floats) -> None:
 
 
 def seconds(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def compare(
@@ -106,6 +151,13 @@ def main() -> None:
         lambda: normals(network, few),
         chosen.rounds,
     )
+    for order, disguise in (("one order", PLAIN), ("fresh orders", FRESH_ORDER)):
+        compare(
+            f"with sums by weight, {order}, {len(few)} images / without",
+            partial(summed, network, few, disguise),
+            partial(unsummed, network, few, disguise),
+            chosen.rounds,
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory {peak:.0f} MiB")
 

@@ -70,9 +70,12 @@ class VaryingEvidence(LayerEvidence):
         """Return the sums of each mode slot, over all rows and images."""
         return self._sums(self._light.modes, self._sent_modes, self._mode_sums)
 
-    def _keep_weights(self, cosine: Doubles, sine: Doubles) -> None:
+    def _begin_weights(self, cosine: Doubles, sine: Doubles) -> None:
         assert self._placed is not None
-        self._placed_sums.add(self._left, cosine, sine, self._placed)
+        self._placed_sums.begin(cosine, sine, self._placed)
+
+    def _add_weights(self, first: int, left: Floats) -> None:
+        self._placed_sums.add(first, left)
 
     def _turn_to(self, light: LayerLight) -> None:
         self._light = light

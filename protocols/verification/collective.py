@@ -31,6 +31,8 @@ _SINGULAR = 1e-9
 
 # Few enough rows that what is added to them stays in the cache.
 _ROWS_AT_ONCE = 112
+# Enough that the product of shares costs little per query, few enough that it needs no memory.
+_PRODUCTS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,11 @@ class Placement:
         """Whether every column is in its own place, with its own sign."""
         own = np.array_equal(self.columns, np.arange(len(self.columns)))
         return own and bool((self.column_signs == 1.0).all())
+
+    @cached_property
+    def changed_signs(self) -> Floats | None:
+        """The rows' signs, None where all are 1."""
+        return None if bool((self.row_signs == 1.0).all()) else self.row_signs
 
 
 @dataclass(frozen=True)
@@ -148,97 +155,205 @@ class WeightSums:
 
 
 class RowSums:
-    """Collects the sums of a layer whose light is the same for every query."""
+    """Collects sums of a layer whose weights keep their columns, and may change rows.
+
+    Block by block of rows, as whoever computes the residuals has them in the cache.
+    """
 
     def __init__(self, rows: int, modes: int) -> None:
         self._modes = modes
         # X of all rows, then P of all rows.
         self._sums = np.zeros((2 * rows, modes), np.float32)
         self._shares = np.zeros((3, rows))
-        self._indices = np.arange(rows)
+        self._own_rows = np.arange(rows)
+        self._scratch = np.empty((_ROWS_AT_ONCE, modes), np.float32)
+        self._query: _Query | None = None
 
-    def add(self, left: Floats, cosine: Doubles, sine: Doubles) -> None:
-        """Add what one query left: residuals (rows, modes) read as X cos + P sin, by row."""
-        rows = len(self._indices)
-        self._shares += np.stack([cosine**2, cosine * sine, sine**2])
-        if bool((((cosine == 1.0) & (sine == 0.0)) | ((cosine == 0.0) & (sine == 1.0))).all()):
-            places = self._indices + np.where(cosine == 1.0, 0, rows)
-            for first in range(0, rows, _ROWS_AT_ONCE):
-                part = slice(first, first + _ROWS_AT_ONCE)
-                self._sums[places[part]] += left[part]
+    def begin(self, cosine: Doubles, sine: Doubles, placed: Placement | None = None) -> None:
+        """Begin a query whose rows are read as X cos + P sin; `placed` None: each in its place."""
+        rows = self._own_rows if placed is None else placed.rows
+        signs = None if placed is None else placed.changed_signs
+        self._shares[:, rows] += np.stack([cosine**2, cosine * sine, sine**2])
+        self._query = _Query(cosine, sine, rows, signs)
+
+    def add(self, first: int, left: Floats) -> None:
+        """Add residuals of slot rows from `first` on, (at most 112, modes), of the query begun."""
+        query = self._query
+        assert query is not None
+        part, scratch = slice(first, first + len(left)), self._scratch[: len(left)]
+        rows, count = query.rows[part], len(self._own_rows)
+        if query.single is not None and query.signs is None:
+            self._increase(rows + np.where(query.single[part], 0, count), left, scratch)
             return
-        self._sums[:rows] += cosine.astype(np.float32)[:, None] * left
-        self._sums[rows:] += sine.astype(np.float32)[:, None] * left
+        for quadrature, share in enumerate(query.shares):
+            slots = np.flatnonzero(share[part])
+            if len(slots):
+                values = left[slots] * share[part][slots, None]
+                self._increase(rows[slots] + quadrature * count, values, scratch[: len(slots)])
+
+    def _increase(self, places: npt.NDArray[np.intp], values: Floats, scratch: Floats) -> None:
+        np.take(self._sums, places, axis=0, out=scratch, mode="clip")
+        scratch += values
+        self._sums[places] = scratch
 
     def sums(self) -> WeightSums:
         """Return a copy of what was collected."""
-        rows = len(self._indices)
+        rows = len(self._own_rows)
         both = np.empty((rows, 2 * self._modes), np.float32)
         both[:, 0::2], both[:, 1::2] = self._sums[:rows], self._sums[rows:]
         return WeightSums(both, self._shares.copy())
 
 
+class _Query:
+    """One query's shares: rows of the slots, and how much of X and of P each slot shows.
+
+    `single`: whether a slot shows X, where each shows X or P alone; None otherwise. `shares`:
+    of X and of P, times the row's sign. `signs`: of the rows, None if all are 1.
+    """
+
+    def __init__(
+        self,
+        cosine: Doubles,
+        sine: Doubles,
+        rows: npt.NDArray[np.intp],
+        signs: Floats | None,
+    ) -> None:
+        self.rows, self.signs = rows, signs
+        on_x, on_p = cosine == 1.0, sine == 1.0
+        alone = (on_x & (sine == 0.0)) | (on_p & (cosine == 0.0))
+        self.single = on_x if bool(alone.all()) else None
+        factor = np.float32(1.0) if signs is None else signs
+        self.shares = (cosine.astype(np.float32) * factor, sine.astype(np.float32) * factor)
+
+
 class PlacedSums:
     """Collects the sums of a layer whose weights ride in other slots in every query.
 
-    `columns`: real weights of a row, one that only fills up the last mode included.
+    `columns`: real weights of a row, one that only fills up the last mode included. How often a
+    weight was read is a product of its row's share and its column's, query by query: these are
+    kept and multiplied many at a time.
+    """
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._shape = rows, columns
+        self._straight: RowSums | None = None
+        self._moved: _MovedSums | None = None
+        self._current: RowSums | _MovedSums | None = None
+
+    def begin(self, cosine: Doubles, sine: Doubles, placed: Placement) -> None:
+        """Begin a query whose slot rows are read as X cos + P sin."""
+        rows, columns = self._shape
+        if placed.keeps_columns:
+            if self._straight is None:
+                self._straight = RowSums(rows, columns // 2)
+            self._current = self._straight
+        else:
+            if self._moved is None:
+                self._moved = _MovedSums(rows, columns)
+            self._current = self._moved
+        self._current.begin(cosine, sine, placed)
+
+    def add(self, first: int, left: Floats) -> None:
+        """Add residuals of slot rows from `first` on, (at most 112, modes), of the query begun."""
+        assert self._current is not None
+        self._current.add(first, left)
+
+    def sums(self) -> WeightSums:
+        """Return a copy of what was collected, in the order of the weights."""
+        whole = WeightSums(
+            np.zeros(self._shape, np.float32),
+            np.zeros((3, self._shape[0])),
+            np.zeros(self._shape, np.float32),
+        )
+        for part in (self._straight, self._moved):
+            whole = whole if part is None else whole.merged(part.sums())
+        return whole
+
+
+class _MovedSums:
+    """Sums of weights whose columns come in another order, or twice, in every query.
+
+    Each block is put in the order of the weights, with zeros for columns that were not read; a
+    gather along whole rows is several times faster than scattered additions.
     """
 
     def __init__(self, rows: int, columns: int) -> None:
         self._sums = np.zeros((rows, columns), np.float32)
         self._entries = np.zeros((rows, columns), np.float32)
         self._shares = np.zeros((3, rows))
-        # Of queries whose columns kept their places: X, then P, and squared shares by row.
-        self._halves = np.zeros((2, rows, columns // 2), np.float32)
-        self._row_entries = np.zeros((2, rows), np.float32)
+        self._waiting: list[tuple[Floats, Floats]] = []
+        self._query: _Query | None = None
+        self._padded = np.zeros((_ROWS_AT_ONCE, 1), np.float32)
+        self._signs: list[Floats | None] = []
+        self._gathers: list[list[npt.NDArray[np.intp]]] = []
 
-    def add(self, left: Floats, cosine: Doubles, sine: Doubles, placed: Placement) -> None:
-        """Add what one query left, put back in the order of the weights."""
+    def begin(self, cosine: Doubles, sine: Doubles, placed: Placement) -> None:
+        """Begin a query; see `PlacedSums.begin`."""
+        rows, columns = self._sums.shape
         self._shares[:, placed.rows] += np.stack([cosine**2, cosine * sine, sine**2])
+        self._query = _Query(cosine, sine, placed.rows, placed.changed_signs)
+        self._signs, self._gathers = [], []
         for quadrature, share in enumerate((cosine, sine)):
-            slots = np.flatnonzero(share)
-            if placed.keeps_columns:
-                self._add_rows(quadrature, slots, share, left, placed)
-                continue
-            columns = placed.columns[quadrature::2]
-            squares = np.square(share[slots]).astype(np.float32)[:, None]
-            signs = (placed.row_signs[slots] * share[slots].astype(np.float32))[:, None]
-            values = left[slots] * (signs * placed.column_signs[quadrature::2])
-            # A weight that rides twice in one query may come twice among these columns.
-            order = np.argsort(columns, kind="stable")
-            found, starts = np.unique(columns[order], return_index=True)
-            times = np.ones(len(columns), np.float32)
-            if len(found) < len(columns):
-                columns, values = found, np.add.reduceat(values[:, order], starts, axis=1)
-                times = np.diff(np.append(starts, len(order))).astype(np.float32)
-            place = np.ix_(placed.rows[slots], columns)
-            self._sums[place] += values
-            self._entries[place] += squares * times
+            carried = placed.columns[quadrature::2]
+            signs = placed.column_signs[quadrature::2]
+            self._signs.append(None if bool((signs == 1.0).all()) else signs)
+            self._gathers.append(_gathers(carried, columns))
+            by_row = np.zeros(rows, np.float32)
+            by_row[placed.rows] = np.square(share)
+            by_column = np.bincount(carried, minlength=columns).astype(np.float32)
+            self._waiting.append((by_row, by_column))
+        if len(self._waiting) >= _PRODUCTS_AT_ONCE:
+            self._multiply()
 
-    def _add_rows(
-        self,
-        quadrature: int,
-        slots: npt.NDArray[np.intp],
-        share: Doubles,
-        left: Floats,
-        placed: Placement,
-    ) -> None:
-        """Add one quadrature of a query whose columns are in their own places."""
-        signs = placed.row_signs[slots] * share[slots].astype(np.float32)
-        rows, half = placed.rows[slots], self._halves[quadrature]
-        self._row_entries[quadrature, rows] += np.square(share[slots])
-        for first in range(0, len(slots), _ROWS_AT_ONCE):
-            part = slice(first, first + _ROWS_AT_ONCE)
-            half[rows[part]] += left[slots[part]] * signs[part, None]
+    def add(self, first: int, left: Floats) -> None:
+        """Add a block of rows; see `PlacedSums.add`."""
+        query = self._query
+        assert query is not None
+        part = slice(first, first + len(left))
+        if self._padded.shape[1] != left.shape[1] + 1:
+            # The last column stays 0: what a weight takes that was not read.
+            self._padded = np.zeros((_ROWS_AT_ONCE, left.shape[1] + 1), np.float32)
+        for share, signs, gathers in zip(query.shares, self._signs, self._gathers, strict=True):
+            slots = np.flatnonzero(share[part])
+            if not len(slots):
+                continue
+            values = self._padded[: len(slots)]
+            np.take(left, slots, axis=0, out=values[:, :-1], mode="clip")
+            if query.single is None or query.signs is not None:
+                values[:, :-1] *= share[part][slots, None]
+            if signs is not None:
+                values[:, :-1] *= signs
+            rows = query.rows[part][slots]
+            whole = self._sums[rows]
+            for gather in gathers:
+                whole += values.take(gather, axis=1, mode="clip")
+            self._sums[rows] = whole
+
+    def _multiply(self) -> None:
+        """Add the products of the shares that wait to how often each weight was read."""
+        if self._waiting:
+            by_row, by_column = (np.stack(each) for each in zip(*self._waiting, strict=True))
+            self._entries += by_row.T @ by_column
+            self._waiting.clear()
 
     def sums(self) -> WeightSums:
         """Return a copy of what was collected."""
-        sums, entries = self._sums.copy(), self._entries.copy()
-        for quadrature in range(2):
-            columns = slice(quadrature, 2 * self._halves.shape[2], 2)
-            sums[:, columns] += self._halves[quadrature]
-            entries[:, columns] += self._row_entries[quadrature][:, None]
-        return WeightSums(sums, self._shares.copy(), entries)
+        self._multiply()
+        return WeightSums(self._sums.copy(), self._shares.copy(), self._entries.copy())
+
+
+def _gathers(carried: npt.NDArray[np.intp], columns: int) -> list[npt.NDArray[np.intp]]:
+    """Return, for each weight column, the modes that carry it, as often as one is carried.
+
+    One past the last mode where none does, or none further.
+    """
+    found, left = [], np.arange(len(carried))
+    while len(left):
+        gather = np.full(columns, len(carried))
+        gather[carried[left]] = left
+        found.append(gather)
+        left = left[gather[carried[left]] != left]
+    return found
 
 
 def _products(first: Floats, second: Floats) -> Doubles:

@@ -21,6 +21,8 @@ from labctl.protocols.verification.collective import RowSums, WeightSums
 
 # Few enough rows that all passes over a block stay in the cache.
 _ROWS_AT_ONCE = 112
+# Its square is below the largest float32, 3.4e38.
+_LARGEST_NORM = 1e19
 
 Doubles = npt.NDArray[np.float64]
 
@@ -64,8 +66,7 @@ class LayerEvidence:
     def __init__(self, light: LayerLight) -> None:
         self._light = light
         self._fresh: list[tuple[float, float, float, float]] = []
-        self._scratch = np.zeros((2, _ROWS_AT_ONCE, light.modes), np.float32)
-        self._left = np.zeros((light.rows, light.modes), np.float32)
+        self._scratch = np.zeros((3, _ROWS_AT_ONCE, light.modes), np.float32)
         self._by_weight = RowSums(light.rows, light.modes)
         self._ones = np.ones(max(light.modes, _ROWS_AT_ONCE), np.float32)
         self._reference: float | None = None
@@ -123,14 +124,13 @@ class LayerEvidence:
         slope = self._reference
         if slope is None:
             slope = self._first_slope(returned, sent)
+        self._require_finite(read, sent, slope)
+        self._begin_weights(cosine, sine)
         rows, modes = self._passes(returned, np.float32(slope))
-        if not (math.isfinite(sent) and np.isfinite(rows).all() and np.isfinite(modes).all()):
-            raise SignalError("returned light holds values that are not finite, or beyond 1e19")
         self._reference = slope
         self._keep_offsets(cosine, sine, rows[2], slope)
         self._offset_removed |= returned.offset_removed
         self._shares += shares
-        self._keep_weights(cosine, sine)
         self._row_sums += rows[:2]
         self._mode_sums += modes
         along, square = float(rows[0].sum()), float(rows[1].sum())
@@ -154,6 +154,19 @@ class LayerEvidence:
         along = float(np.vdot(expected, returned.measured))
         return float(np.float32(along / sent)) if sent > 0.0 and math.isfinite(along) else 0.0
 
+    def _require_finite(self, read: Floats, sent: float, slope: float) -> None:
+        """Refuse light of which any sum would not be finite, before anything is added.
+
+        No sum of squares or products exceeds the square of the norms added up (Schwarz).
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = float(np.vdot(read, read))
+        reach = math.sqrt(square) if square >= 0.0 else math.nan
+        if math.isfinite(sent):
+            reach += (1.0 + abs(slope)) * math.sqrt(sent)
+        if not (math.isfinite(sent) and reach < _LARGEST_NORM):
+            raise SignalError("returned light holds values that are not finite, or beyond 1e19")
+
     def _passes(self, returned: ReturnedLight, slope: np.float32) -> tuple[Doubles, Doubles]:
         """Return sums of what `slope` leaves: times sent, squared, and (by row) itself.
 
@@ -164,27 +177,30 @@ class LayerEvidence:
         for first in range(0, self._light.rows, _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
             read = returned.measured[part]
-            expected, product = self._scratch[:, : len(read)]
-            left = self._left[part]
+            expected, product, left = self._scratch[:, : len(read)]
             down = self._ones[: len(read)]
-            with np.errstate(over="ignore", invalid="ignore"):
-                np.multiply(returned.cosine[part], self._light.x[part], out=expected)
-                np.multiply(returned.sine[part], self._light.p[part], out=left)
-                expected += left
-                np.multiply(expected, -slope, out=left)
-                left += read
-                np.multiply(expected, left, out=product)
-                rows[2, part] = left @ across
-                rows[0, part] = product @ across
-                modes[0] += down @ product
-                np.multiply(left, left, out=product)
-                rows[1, part] = product @ across
-                modes[1] += down @ product
+            np.multiply(returned.cosine[part], self._light.x[part], out=expected)
+            np.multiply(returned.sine[part], self._light.p[part], out=left)
+            expected += left
+            np.multiply(expected, -slope, out=left)
+            left += read
+            np.multiply(expected, left, out=product)
+            rows[2, part] = left @ across
+            rows[0, part] = product @ across
+            modes[0] += down @ product
+            np.multiply(left, left, out=product)
+            rows[1, part] = product @ across
+            modes[1] += down @ product
+            self._add_weights(first, left)
         return rows, modes
 
-    def _keep_weights(self, cosine: Doubles, sine: Doubles) -> None:
-        """Add what the slope left of the image to the sums of each weight."""
-        self._by_weight.add(self._left, cosine, sine)
+    def _begin_weights(self, cosine: Doubles, sine: Doubles) -> None:
+        """Begin an image's part of the sums of each weight."""
+        self._by_weight.begin(cosine, sine)
+
+    def _add_weights(self, first: int, left: Floats) -> None:
+        """Add what the slope left of rows from `first` on to the sums of each weight."""
+        self._by_weight.add(first, left)
 
     def _keep_offsets(self, cosine: Doubles, sine: Doubles, left: Doubles, slope: float) -> None:
         sums = self._quadrature_sums

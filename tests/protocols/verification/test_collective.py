@@ -296,7 +296,8 @@ def test_weights_in_disguise_read_between_x_and_p_scatter_as_the_record_says() -
         sums = PlacedSums(rows, columns)
         for _ in range(3):
             left = random.normal(size=(rows, columns // 2)).astype(np.float32)
-            sums.add(left, cosine, sine, placed)
+            sums.begin(cosine, sine, placed)
+            sums.add(0, left)
         found.append(sums.sums().power(pattern))
     powers = np.array([each.value for each in found])
     degrees, scatter = found[0].degrees, found[0].scatter
@@ -304,3 +305,48 @@ def test_weights_in_disguise_read_between_x_and_p_scatter_as_the_record_says() -
     assert float(powers.mean()) == pytest.approx(degrees, rel=0.03)
     # Standard error of a variance from 400: 7 %.
     assert float(powers.var()) == pytest.approx(2.0 * scatter * degrees, rel=0.25)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_sums_of_weights_that_change_places_are_those_added_one_by_one(
+    twice: bool, turned: bool
+) -> None:
+    """230 rows in three blocks, fresh orders and signs in each of 150 queries; seed 14."""
+    random = np.random.default_rng(14)
+    rows, weights, queries = 230, 10, 150
+    sums = PlacedSums(rows, weights)
+    expected, entries = np.zeros((rows, weights)), np.zeros((rows, weights))
+    for query in range(queries):
+        order = random.permutation(weights)
+        columns = np.concatenate([order, order]) if twice else order
+        if not twice and query % 3 == 0:
+            columns = np.arange(weights)
+        placed = Placement(
+            random.permutation(rows),
+            random.choice(np.array([1.0, -1.0], np.float32), rows),
+            columns,
+            random.choice(np.array([1.0, -1.0], np.float32), len(columns)),
+        )
+        if query % 2:
+            placed = replace(placed, row_signs=np.ones(rows, np.float32))
+        if query % 6 == 0:
+            placed = replace(placed, column_signs=np.ones(len(columns), np.float32))
+        angle = random.uniform(0.0, 6.3, rows) if turned else np.zeros(rows)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        if not turned:
+            cosine = (random.random(rows) < 0.5).astype(np.float64)
+            sine = 1.0 - cosine
+        left = random.normal(size=(rows, len(columns) // 2)).astype(np.float32)
+        sums.begin(cosine, sine, placed)
+        for first in range(0, rows, 100):
+            sums.add(first, left[first : first + 100])
+        for quadrature, share in enumerate((cosine, sine)):
+            signs = placed.column_signs[quadrature::2]
+            values = left * share[:, None] * placed.row_signs[:, None] * signs
+            place = (placed.rows[:, None], placed.columns[quadrature::2])
+            np.add.at(expected, place, values)
+            np.add.at(entries, place, np.broadcast_to(share[:, None] ** 2, values.shape))
+    found = sums.sums()
+    np.testing.assert_allclose(found.sums, expected, atol=1e-3)
+    np.testing.assert_allclose(found.by_entry(), entries, rtol=1e-4, atol=1e-5)
