@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from labctl.cli import output
+from labctl.cli.label_decoys import HiddenImages, hidden_among
 from labctl.data.mnist import LabelledImages, fetch_training_images
 from labctl.data.models import load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
@@ -26,6 +27,8 @@ from labctl.protocols.attacks.label_reading import (
     chance_of,
     success_of,
 )
+from labctl.protocols.attacks.label_set import SetReader, set_success
+from labctl.protocols.attacks.wishart import Complexes
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import data_bits_journal
 from labctl.protocols.link import LayerLight
@@ -112,6 +115,21 @@ def label_attack(
         float | None,
         typer.Option(help="Photons per mode at the clone (needed with a mismatch)."),
     ] = None,
+    decoys: Annotated[
+        int,
+        typer.Option(
+            help="Inputs of other classes cloned besides, as in `infer --decoys`: the server reads "
+            "all labels of the set and names one."
+        ),
+    ] = 0,
+    candidates: Annotated[
+        bool,
+        typer.Option(
+            "--candidates",
+            help="With --decoys: the server holds all inputs and decoys there may be, not knowing "
+            "which is what, instead of other public images.",
+        ),
+    ] = False,
     dimensions: Annotated[
         int, typer.Option(help="Principal components per block that the server looks at.")
     ] = DIMENSIONS,
@@ -125,7 +143,10 @@ def label_attack(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Read labels from the noise that an honest client returns, with public images as templates."""
+    """Read labels from the noise that an honest client returns, with public images as templates.
+
+    With --decoys the figure to promise is the cap, which holds for any reader.
+    """
     if not 0.0 <= loss_db <= _MOST_LOSS_DB:
         raise SettingError("loss_db", loss_db, f"0 to {_MOST_LOSS_DB:g} dB")
     if seed < 0:
@@ -153,6 +174,10 @@ def label_attack(
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
     attacked, public = _images(images, templates, data, fetch)
+    hidden = _hidden(data, images, decoys, seed, candidates=candidates, curve=curve)
+    if hidden is not None:
+        given = public if data or fetch else None
+        public = hidden.gallery(templates, given, candidates=candidates)
     if curve is not None:
         found = _measure(attacked, public, data is not None or fetch, dimensions, seed, curve.name)
         curve.write_text(found.toml(), encoding="utf-8")
@@ -164,19 +189,13 @@ def label_attack(
     results = []
     with interruptible() as check, output.progress("reading", len(readings), "settings") as step:
         for reading in readings:
-            reader = LabelReader(
-                public.images,
-                public.labels,
-                reading,
-                dimensions,
-                None if light is None else arriving(light, 1.0),
-            )
-            learned = success_of(reader, attacked.images, attacked.labels, seed)
+            seen = None if light is None else arriving(light, 1.0)
+            learned = _read(public, reading, seen, dimensions, hidden, attacked, seed)
             results.append(_Result(reading, learned))
             step(1)
             check()
     chance = chance_of(attacked.labels)
-    spoken = _assumptions(len(public.labels))
+    spoken = _assumptions(len(public.labels), hidden, candidates=candidates)
     if figure is not None:
         _draw(figure, results, chance, spoken)
     bits = data_bits_journal(
@@ -197,6 +216,9 @@ def label_attack(
                 "gain_error": gain_error, "phase_error_rad": phase_error_rad,
                 "model": None if light is None else model, "mean_photons": mean_photons,
                 "data_bits_journal": bits,
+                "decoys": decoys, "candidates": candidates,
+                "label_cap": None if hidden is None else hidden.decoys.cap,
+                "guess_error": None if hidden is None else hidden.decoys.guess_error,
                 "results": [
                     {
                         "receiver": str(one.reading.receiver),
@@ -233,6 +255,36 @@ def _light(
     if rows is not None:
         raise SettingError("rows", rows, "not given, with a mismatch: those of the network")
     return Server(load_network(model), mean_photons, block_modes).light(0)
+
+
+def _hidden(
+    data: Path | None, images: int, decoys: int, seed: int, *, candidates: bool, curve: Path | None
+) -> HiddenImages | None:
+    """Return the images among their decoys, None without; refuses what does not go together."""
+    if not decoys:
+        if candidates:
+            raise SettingError("--candidates", candidates, "given with --decoys")
+        return None
+    if curve is not None:
+        raise SettingError("--curve", str(curve), "left out with --decoys")
+    return hidden_among(part_to_classify(data), images, decoys, seed)
+
+
+def _read(
+    public: LabelledImages,
+    reading: Reading,
+    light: Complexes | None,
+    dimensions: int,
+    hidden: HiddenImages | None,
+    attacked: LabelledImages,
+    seed: int,
+) -> Learned:
+    """Return what a server names that has public images, with or without decoys."""
+    if hidden is not None:
+        sets = SetReader(public, hidden.decoys, reading, light=light, dimensions=dimensions)
+        return set_success(sets, attacked.images, attacked.labels, seed)
+    reader = LabelReader(public.images, public.labels, reading, dimensions, light)
+    return success_of(reader, attacked.images, attacked.labels, seed)
 
 
 def _print(
@@ -327,7 +379,9 @@ def _measure(
         )
 
 
-def _assumptions(templates: int) -> list[str]:
+def _assumptions(templates: int, hidden: HiddenImages | None, *, candidates: bool) -> list[str]:
+    if hidden is not None:
+        return hidden.assumptions(templates, candidates=candidates)
     return [
         "honest client, server that only looks: the light it sends is as agreed",
         f"{templates} public images of known label, none of those attacked; Bayes' rule over them",

@@ -106,3 +106,41 @@ def test_a_folder_without_training_images_is_named(
 ) -> None:
     line = refused("label-attack", "--images", "10", "--data", pictures)
     assert "must hold one of train-images" in line
+
+
+def test_decoys_are_read_all_together_and_the_cap_is_said(run_here: Callable[..., Result]) -> None:
+    options = (
+        "label-attack", "--images", "20", "--templates", "300", "--dimensions", "12", "--decoys",
+        "3", "--gain", "1.0128", "--mean-photons", "8.91", "--gain-error", "0.01", "--repeats",
+        "1", "--receiver", "homodyne", "--receiver", "photon-counting",
+    )  # fmt: skip
+    result = run_here(*options, "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["decoys"], found["templates"], found["candidates"]) == (3, 300, False)
+    assert found["label_cap"] == pytest.approx(0.25 + found["guess_error"] / 3)
+    for one in found["results"]:
+        # 20 images: 4 standard errors about the cap.
+        assert one["label_success"] < found["label_cap"] + 0.4
+    assert any(f"{found['label_cap']:.1%}" in sentence for sentence in found["assumptions"])
+    held = json.loads(run_here(*options, "--candidates", "--json").stdout)
+    assert held["templates"] > 2000
+    assert held["label_cap"] == found["label_cap"]
+
+
+def test_decoys_and_what_does_not_go_with_them(
+    run_here: Callable[..., Result],
+) -> None:
+    for options, named in (
+        (("--candidates",), "--candidates"),
+        (("--decoys", "3", "--images", "2600"), "images"),
+        (("--decoys", "10"), "decoys"),
+        (("--decoys", "3", "--block-modes", "28"), "block_modes"),
+        (("--decoys", "3", "--background-photons", "0.1"), "background"),
+        (("--decoys", "3", "--curve", "curve.toml"), "--curve"),
+    ):
+        result = run_here(
+            "label-attack", "--images", "20", "--rows", "50", "--templates", "50", *options
+        )
+        assert result.returncode == 2, options
+        assert named in result.stderr
