@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from labctl.cli import output, plan_report
+from labctl.cli import output, plan_copies, plan_report
 from labctl.cli.choices import ACCEPT_DISCRETE_WEIGHTS, assumptions, images_of
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
@@ -15,6 +16,7 @@ from labctl.errors import LabctlError, SettingError, UsageError
 from labctl.protocols.attacks.label_curve import load_curves
 from labctl.protocols.attacks.label_figures import TYPICAL_MISMATCH, mode_overlap
 from labctl.protocols.attacks.label_reading import Detection
+from labctl.protocols.carried import carried
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.leakage import Trust, WeightsFigure
 from labctl.protocols.mismatch import CloneMismatch
@@ -24,6 +26,7 @@ from labctl.protocols.planner.accuracy_curve import (
     AccuracyCurve,
     measure_curve,
 )
+from labctl.protocols.planner.copies import DEFAULT_QUERIES, CopyLimit, PlannedCopies
 from labctl.protocols.planner.curve_file import (
     cache_folder,
     cached_curve,
@@ -32,8 +35,9 @@ from labctl.protocols.planner.curve_file import (
     save_curve,
 )
 from labctl.protocols.planner.plan import Planner, Preference, Proof, Wish
-from labctl.protocols.planner.search import Conditions, Limits, Search
+from labctl.protocols.planner.search import Conditions, Limits, Option, Search
 from labctl.protocols.planner.throughput import Transmission
+from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import Homodyne, ReceiverKind
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.server import Server
@@ -155,12 +159,29 @@ def plan(
         int,
         typer.Option(help="Inputs that the client clones besides its own, as in `infer --decoys`."),
     ] = 0,
+    copy_accuracy: Annotated[
+        float | None,
+        typer.Option(help="Most accuracy of the best copy after --copy-queries queries, 0 to 1."),
+    ] = None,
+    copy_distance: Annotated[
+        float | None,
+        typer.Option(help="Most that this copy may be beyond what classes alone give, 0 to 1."),
+    ] = None,
+    copy_queries: Annotated[
+        int, typer.Option(help="Queries for --copy-accuracy and --copy-distance.")
+    ] = DEFAULT_QUERIES,
+    real_share: Annotated[
+        float,
+        typer.Option(help="Share of queries that are real, for the figures of a probation."),
+    ] = 1.0,
     figure: Annotated[Path | None, typer.Option(help="Write a PNG of the front here.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Find light, gain, block size and images to pool; or say what cannot be had, and why."""
     network = load_network(model)
     limits = Limits(weights_bits, data_bits, label_attack)
+    copy_limit = CopyLimit(copy_accuracy, copy_distance, copy_queries)
+    Probation(0, real_share)
     wish = Wish(accuracy, limits, confidence, prefer)
     homodyne = Homodyne(efficiency, electronic_noise)
     conditions = Conditions(
@@ -194,6 +215,20 @@ def plan(
         bound_factor,
         bound_bits,
     )
+    copies = PlannedCopies(
+        network.sha256,
+        network.name,
+        carried(network).network.sizes,
+        Hiding(decoys),
+        verification=proof.verification,
+    )
+    spares = None
+    if not copy_limit.none:
+        plan_copies.require_measured(copies)
+
+        def spares(option: Option) -> bool:
+            return copy_limit.keeps(copies.figure(conditions, option, copy_limit.queries))
+
     with interruptible():
         measured = _curve(network, images_of(data, images), runs, curve)
         search = Search(conditions)
@@ -201,6 +236,7 @@ def plan(
             overlap = mode_overlap(network, images_of(data, images).images)
             mismatch = CloneMismatch(clone_gain_error, clone_phase_rad)
             search = Search(conditions, labels, mismatch, overlap)
+        search = replace(search, spares_copies=spares)
         planner = Planner(search, measured, transmission, proof)
         found = planner.plan(wish, on_step=_say_to_people)
     distribution = None
@@ -209,15 +245,23 @@ def plan(
         require_not_told_apart(distribution, accepted=accept_discrete_weights)
     if figure is not None:
         plan_report.draw(figure, found, conditions.assumptions)
+    told = plan_copies.found_copies(planner, found, copies, copy_limit, real_share)
     if json:
         looked = None if distribution is None else distribution.as_json()
-        output.print_json({**plan_report.as_json(planner, found), "weight_distribution": looked})
+        output.print_json(
+            {
+                **plan_report.as_json(planner, found),
+                "weight_distribution": looked,
+                **told.as_json(),
+            }
+        )
     else:
         plan_report.show(planner, found, model)
+        told.show()
         if distribution is not None and distribution.discrete:
             output.people.print(f"weights: {distribution.statement()}")
     if found.recommended is None:
-        raise LabctlError(plan_report.refusal(planner, found))
+        raise LabctlError(told.refusal() or plan_report.refusal(planner, found))
 
 
 def _say_to_people(step: str) -> None:

@@ -221,7 +221,7 @@ class Planner:
             return reach
         return replace(
             reach,
-            weights=search.least_weights(needed.upper, Limits()),
+            weights=replace(search, spares_copies=None).least_weights(needed.upper, Limits()),
             weights_within_data=search.least_weights(needed.upper, limits),
             data_within_weights=search.least_data(needed.upper, limits),
         )
@@ -268,10 +268,11 @@ class Planner:
             self.curve.needed(1.0 - error, wish.confidence) for error in errors if error < 1.0
         ]
         levels = sorted({one.upper for one in needed if math.isfinite(one.upper)})
+        anything = replace(self.search, spares_copies=None)
         found = [
             self.setting(option, wish)
             for level in levels
-            for option in self.search.options(level, Limits())
+            for option in anything.options(level, Limits())
         ]
         known = () if further is None else (further,)
         front = pareto_front([*known, *found], lambda one: one.costs)

@@ -179,13 +179,15 @@ class Search:
     `labels`: how well labels are read, for limits on it; known for whole rows alone, so that with
     it no others are looked at. `mismatch`: of the client's clone, which shows rows of `overlap`
     Q = mean |c^dagger w|^2 (weights of unit RMS) in proportion to their light: with it and `labels`
-    no gain is taken below the one at which labels are read least.
+    no gain is taken below the one at which labels are read least. `spares_copies`: whether a
+    setting keeps what a copy of the network may be worth; others are none.
     """
 
     conditions: Conditions
     labels: LabelCurve | None = None
     mismatch: CloneMismatch = MATCHED_CLONE
     overlap: float = 0.0
+    spares_copies: Callable[[Option], bool] | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.overlap < math.inf:
@@ -329,6 +331,7 @@ class Search:
             return False
         most = limits.weights_bits
         kept = most is None or option.weights_bits <= most
+        kept = kept and (self.spares_copies is None or self.spares_copies(option))
         return kept and self._spares_data(
             option.gain, option.block_modes, limits, option.signal_to_noise
         )
@@ -436,14 +439,19 @@ class Search:
 
         def bits(log_gain: float) -> float:
             option = self.option(signal_to_noise, _gain(log_gain), size)
-            return math.inf if option is None else option.weights_bits
+            if option is None or (self.spares_copies and not self.spares_copies(option)):
+                return math.inf
+            return option.weights_bits
 
         grid = np.linspace(_log(self.least_gain(signal_to_noise)), end, _GAINS)
         values = [bits(float(log_gain)) for log_gain in grid]
         at = int(np.argmin(values))
         if not math.isfinite(values[at]):
             return None
-        low, high = float(grid[max(at - 1, 0)]), float(grid[min(at + 1, len(grid) - 1)])
+        # Between gains that are allowed all are: what hides and what is spent are monotone in it.
+        around = [index for index in (at - 1, at, at + 1) if 0 <= index < len(grid)]
+        allowed = [float(grid[index]) for index in around if math.isfinite(values[index])]
+        low, high = min(allowed), max(allowed)
         fine = high
         if high > low:
             fine = float(minimize_scalar(bits, bounds=(low, high), method="bounded").x)

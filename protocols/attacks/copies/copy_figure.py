@@ -32,6 +32,7 @@ from labctl.protocols.attacks.copies.principal_modes import (
     honest_noise,
     row_modes,
 )
+from labctl.protocols.countermeasures.disguise import Disguise
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import Trust
 from labctl.protocols.settings import Sampling, SessionSettings
@@ -141,7 +142,12 @@ def no_figure(queries: int, reason: str) -> CopyFigure:
 
 def order_of(settings: SessionSettings) -> Order:
     """Return in which order hidden neurons come at these settings."""
-    return Order.FRESH if settings.disguise.permute else Order.FIXED
+    return order_of_disguise(settings.disguise)
+
+
+def order_of_disguise(disguise: Disguise) -> Order:
+    """Return in which order a disguise sends hidden neurons."""
+    return Order.FRESH if disguise.permute else Order.FIXED
 
 
 def copy_figure(

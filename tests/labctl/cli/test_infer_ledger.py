@@ -117,3 +117,12 @@ def test_options_that_make_no_account_are_usage_errors(
     result = infer(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert complaint in result.stderr
+
+
+def test_copies_have_a_figure_or_a_reason(infer: Callable[..., Result]) -> None:
+    found = json.loads(infer().stdout)["best_copy"]
+    assert found["accuracy"] is None
+    assert found["queries"] == 12
+    assert "no copy of" in found["reason"]
+    booked = json.loads(infer(*KEPT).stdout)["best_copy"]
+    assert "nobody looked at their light" in booked["reason"]

@@ -214,3 +214,19 @@ def test_keys_can_be_elsewhere(run: Run, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"server\.key is gone"):
         run("verify")
     assert json.loads(run("verify", "--keys", "safe", "--json"))["verified"] is True
+
+
+def test_a_budget_in_accuracy_needs_a_network_that_was_measured(
+    run_here: Callable[..., Any],
+) -> None:
+    asked = ("ledger", "set-budget", "--client", "alice", "--copy-accuracy", "0.9")
+    assert run_here(*asked, "--model", "noise-aware").returncode == 0
+    refused = run_here(*asked, "--model", "few-rows")
+    assert refused.returncode != 0
+    assert "was measured, and what one network gives away says" in refused.stderr
+    anybody = run_here("ledger", "set-budget", "--copy-accuracy", "0.9")
+    assert "given with --client and --model" in anybody.stderr
+    shown = json.loads(run_here("ledger", "show", "--json").stdout)
+    (account,) = shown["server"]["accounts"]
+    assert account["budget"] == {"copy_accuracy": 0.9}
+    assert account["best_copy"]["reason"] == "no query was sent yet"
