@@ -259,7 +259,6 @@ def test_a_figure_that_cannot_be_written_is_named(refused: Callable[..., str], c
         assert place in refused("plan", "--accuracy", "0.96", "--curve", curve, "--figure", place)
 
 
-<<<<<<< HEAD
 def test_the_bound_is_what_a_plan_goes_by_unless_told_otherwise(
     run_here: Callable[..., Result], curve: str
 ) -> None:
@@ -269,7 +268,8 @@ def test_the_bound_is_what_a_plan_goes_by_unless_told_otherwise(
     least = json.loads(result.stdout)["reach"]["least_weights_bits"]["leakage"]
     assert least["weights_bits_prior_free"] > 0.05
     assert least["weights_bits_per_real"] < 0.01
-=======
+
+
 def test_copies_stand_beside_a_plan_and_limit_it(planned: Callable[..., dict[str, Any]]) -> None:
     accepted = ("--accuracy", "0.96", "--accept-discrete-weights")
     found = planned(*accepted, "--real-share", "0.1")
@@ -280,4 +280,3 @@ def test_copies_stand_beside_a_plan_and_limit_it(planned: Callable[..., dict[str
     assert found["probation"]["queries_to_half"] > found["probation"]["queries_to_honest"] > 1
     limit = ("--copy-accuracy", "0.5", "--copy-queries", "1")
     assert planned(*accepted, *limit, code=1)["recommended"] is None
->>>>>>> 88ad69a (Copies in the plan: figures after 1, 30 and 100 queries, limits on them, what a probation takes; tests of the budget in accuracy)
