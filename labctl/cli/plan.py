@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -222,13 +224,10 @@ def plan(
         Hiding(decoys),
         verification=proof.verification,
     )
-    spares = None
+    spares: Callable[[Option], bool] | None = None
     if not copy_limit.none:
         plan_copies.require_measured(copies)
-
-        def spares(option: Option) -> bool:
-            return copy_limit.keeps(copies.figure(conditions, option, copy_limit.queries))
-
+        spares = partial(copies.keeps, copy_limit, conditions)
     with interruptible():
         measured = _curve(network, images_of(data, images), runs, curve)
         search = Search(conditions)

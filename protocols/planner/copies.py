@@ -97,6 +97,10 @@ class PlannedCopies:
             self.network_sha256, self.sizes, settings, queries, name=self.name, table=self.table
         )
 
+    def keeps(self, limit: CopyLimit, conditions: Conditions, option: Option) -> bool:
+        """Return whether a setting keeps the limits on the best copy."""
+        return limit.keeps(self.figure(conditions, option, limit.queries))
+
 
 @dataclass(frozen=True)
 class Watching:
