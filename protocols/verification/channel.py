@@ -18,8 +18,8 @@ from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.noise_ratio import NoiseRatio, normal_isf
 
-# A clone's variance is looked for from far below any that is seen to where nothing is known.
-_LEAST_CLONE, _MOST_LOG_CLONE, _CLONE_STEP = 1e-9, 60.0, 3.0
+# A clone's variance is looked for from what is seen, in doubling steps, to where nothing is known.
+_LEAST_CLONE, _MOST_LOG_CLONE, _CLONE_STEP = 1e-9, 60.0, 0.5
 _CLOSE, _LEAST_HEAD = 1e-9, 1e-300
 
 
@@ -180,12 +180,15 @@ def _clone_upper(
         head = NoiseRatio((estimate.degrees - loud, loud), variances, freedom).head(shown)
         return normal_isf(max(head, _LEAST_HEAD)) - normal_isf(probability)
 
-    low, high = math.log(_LEAST_CLONE), math.log(_LEAST_CLONE)
+    seen = (shown - estimate.degrees) / loud
+    low, high, step = math.log(_LEAST_CLONE), math.log(max(seen, _LEAST_CLONE)), _CLONE_STEP
     while score(high) < 0.0:
-        low, high = high, high + _CLONE_STEP
-        if high > _MOST_LOG_CLONE:
+        if high >= _MOST_LOG_CLONE:
             return math.inf
-    return math.exp(float(brentq(score, low, high, xtol=_CLOSE))) if high > low else _LEAST_CLONE
+        low, high, step = high, min(high + step, _MOST_LOG_CLONE), 2.0 * step
+    if score(low) >= 0.0:
+        return _LEAST_CLONE
+    return math.exp(float(brentq(score, low, high, xtol=_CLOSE)))
 
 
 def transmittance_lower(
