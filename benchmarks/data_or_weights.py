@@ -117,7 +117,7 @@ def draw(path: Path, returns: list[tuple[int, float]]) -> None:
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_yticks(np.arange(0.0, 1.01, 0.2))
-    axes.set_ylim(-0.24, 1.05)
+    axes.set_ylim(-0.28, 1.1)
     axes.set_xlabel("leakage of weights to the client, bit per real weight and query (layer 1)")
     axes.set_ylabel("labels that any reader of the returned light may name")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

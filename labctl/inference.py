@@ -35,7 +35,13 @@ from labctl.protocols.countermeasures.disguise import FRESH_ORDER, PLAIN, Disgui
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.collection import Collection
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
-from labctl.protocols.hiding.hiding import OPEN, Hiding
+from labctl.protocols.hiding.hiding import (
+    ASSUMED_GUESS_ERROR,
+    DEFAULT_DECOYS,
+    OPEN,
+    Hiding,
+    reading_cap,
+)
 from labctl.protocols.hiding.public_return import PublicReturn
 from labctl.protocols.leakage import LEAKAGE_FIGURES, Assumptions, Leakage, spectrum_of
 from labctl.protocols.leakage.cumulative import Channel, Cumulative, cumulative, unseen
@@ -174,6 +180,7 @@ class Report:
     the weights together. `stopped`: why it ended before the last image.
     `probation`: worthless queries asked for and sent, None where there were none to be.
     `label_cap`: with decoys, the most labels that any reader of the returned light names.
+    `decoys_price`: what that costs in weights; without decoys, what three would bring and cost.
     `labels`: how often a curious server reads an image's label from one sending, empty where that
     was not measured for images of this size.
     `distribution`: whether the weights are such that figures for Gaussian weights apply to them.
@@ -199,6 +206,7 @@ class Report:
     stopped: str | None = None
     probation: Mapping[str, Any] | None = None
     label_cap: float | None = None
+    decoys_price: Mapping[str, float] | None = None
     cumulative: Cumulative | None = None
     labels: tuple[LabelFigure, ...] = ()
     distribution: WeightDistribution | None = None
@@ -224,6 +232,7 @@ class Report:
                 "return_modes": self.settings.hiding.return_modes,
                 "hidden_return_modes": self.settings.hiding.hidden_return_modes,
                 "label_cap": self.label_cap,
+                "decoys_price": self.decoys_price,
                 "receiver": _kind(self.settings.receiver),
                 "loss_db": self.settings.loss_db,
                 "technical_noise": self.settings.technical_noise,
@@ -366,6 +375,7 @@ def run_inference(
         stopped=done.stopped,
         probation=_probation_json(request, run),
         label_cap=run.collection.cap if isinstance(run.collection, Decoys) else None,
+        decoys_price=_decoys_price(run),
         cumulative=together,
         labels=_labels(request, run),
         distribution=distribution,
@@ -412,6 +422,25 @@ def _probation_json(request: Request, run: _Run) -> dict[str, Any] | None:
         "real_share": wanted.probation.real_share,
         "stand_in": wanted.stand_in.name,
         **{f"{kind.value}_queries": run.tally.get(kind, 0) for kind in Kind},
+    }
+
+
+def _decoys_price(run: _Run) -> dict[str, float] | None:
+    """Return the cap on labels beside the bits of the weights, with the run's decoys or with three.
+
+    None with a public subspace, and where there are too few classes to draw decoys from.
+    """
+    hiding, collection = run.settings.hiding, run.collection
+    decoys, classes = hiding.decoys or DEFAULT_DECOYS, run.session.server.carried.network.sizes[-1]
+    if hiding.return_modes is not None or decoys >= classes:
+        return None
+    cap = reading_cap(decoys, classes, ASSUMED_GUESS_ERROR)
+    leakage = run.session.leakage(decoys=decoys)
+    return {
+        "decoys": decoys,
+        "label_cap": collection.cap if isinstance(collection, Decoys) else cap,
+        "weights_bits_per_real": leakage.weights_bits_per_real,
+        "weights_bits_prior_free": leakage.weights_bits_prior_free,
     }
 
 

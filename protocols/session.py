@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -257,11 +257,16 @@ class Session:
         missed = [(slope - mean) ** 2 * power for slope, power in zip(slopes, sent, strict=True)]
         return mean**2, sum(missed)
 
-    def leakage(self, spectrum: Spectrum | None = None) -> Leakage:
-        """Return the leakage of an honest client at these settings; `spectrum` as in `verdict`."""
-        settings = self._settings
+    def leakage(self, spectrum: Spectrum | None = None, *, decoys: int | None = None) -> Leakage:
+        """Return the leakage of an honest client at these settings; `spectrum` as in `verdict`.
+
+        `decoys`: as if it cloned so many inputs besides its own, None for what it does.
+        """
+        settings, shapes = self._settings, self.server.shapes
+        if decoys is not None:
+            shapes = tuple(replace(shape, clones=decoys + 1) for shape in shapes)
         found = leakage_of(
-            self.server.shapes,
+            shapes,
             mean_photons=settings.mean_photons,
             gain=settings.receiver.gain,
             transmittance=settings.transmittance,

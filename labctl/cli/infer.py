@@ -32,7 +32,7 @@ from labctl.inference import (
 )
 from labctl.protocols.attacks.label_figures import in_words
 from labctl.protocols.countermeasures.disguise import Disguise
-from labctl.protocols.hiding.hiding import OPEN, Hiding
+from labctl.protocols.hiding.hiding import DEFAULT_DECOYS, OPEN, Hiding
 from labctl.protocols.leakage import Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS
 from labctl.protocols.ledger.accounts import checked_client
@@ -146,12 +146,13 @@ def infer(
         typer.Option(help="Public network of the same shape and task, for worthless queries."),
     ] = None,
     decoys: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Inputs of other classes that the client clones besides its own (mode link): any "
-            "reader of the returned light names 1 label in DECOYS + 1. 3 is a good choice."
+            "reader of the returned light names 1 label in DECOYS + 1 (default: 3 with "
+            "--decoy-images, else none)."
         ),
-    ] = 0,
+    ] = None,
     decoy_images: Annotated[
         str | None,
         typer.Option(
@@ -229,7 +230,7 @@ def infer(
         "--rotation-loss-db-per-mode": rotation_loss_db_per_mode,
         "--coupler-error-rad": coupler_error_rad,
         "--phase-error-rad": phase_error_rad,
-        "--decoys": decoys or None,
+        "--decoys": decoys,
         "--return-modes": return_modes,
         "--clone-gain-error": clone_gain_error,
         "--clone-phase-rad": clone_phase_rad,
@@ -245,7 +246,9 @@ def infer(
     factor = 1.0
     if noise_figure_db is not None:
         factor = emission_factor_of_noise_figure(noise_figure_db, gain)
-    hiding = Hiding(decoys, return_modes, hidden_return_modes)
+    if decoys is None and decoy_images is not None and return_modes is None:
+        decoys = DEFAULT_DECOYS
+    hiding = Hiding(decoys or 0, return_modes, hidden_return_modes)
     if hiding == OPEN:
         _refuse_given({"--decoy-images": decoy_images}, "a run without decoys")
     request = Request(
@@ -378,12 +381,22 @@ def _hidden(report: Report) -> dict[str, str]:
     hiding = report.settings.hiding
     if hiding.return_modes is not None:
         return {"label": "what returns does not depend on the input, whatever is sent and read"}
-    if report.label_cap is None:
+    price = report.decoys_price
+    if price is None:
         return {}
+    bits = (
+        f"{output.number(price['weights_bits_prior_free'])} bit per real weight and query "
+        f"(prior-free), {output.number(price['weights_bits_per_real'])} honest"
+    )
+    if report.label_cap is None:
+        return {
+            "label, with decoys": f"--decoys {price['decoys']} keeps any reader to "
+            f"{price['label_cap']:.0%} of labels and makes the weights {bits}"
+        }
     return {
         "label": f"any reader names at most {report.label_cap:.1%} of labels: "
         f"{hiding.decoys} decoys that the server does not hold, classes equally frequent, the same "
-        "image sent again the very same"
+        f"image sent again the very same; weights then {bits}"
     }
 
 

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from labctl.errors import SettingError
 
 MOST_DECOYS = 255
+# Any reader names one label in four; more decoys cost weights in proportion and gain less and less.
+DEFAULT_DECOYS = 3
+# Error of the public guess where it is not measured: above what 1250 pictures of digits teach.
+ASSUMED_GUESS_ERROR = 0.07
 # More than any row has modes: all of them.
 _ALL_MODES = 2**31 - 1
 

@@ -19,7 +19,7 @@ from labctl.errors import SettingError
 from labctl.protocols.attacks.label_curve import SIGMAS, LabelCurve
 from labctl.protocols.attacks.label_reading import Detection, Reading
 from labctl.protocols.blocks import BlockQuestion, block_option, useful_sizes
-from labctl.protocols.hiding.hiding import reading_cap
+from labctl.protocols.hiding.hiding import ASSUMED_GUESS_ERROR, reading_cap
 from labctl.protocols.leakage import (
     Assumptions,
     LayerShape,
@@ -46,7 +46,7 @@ _F_HALVINGS = 24
 # An evidence that was computed another way than a point's is that point.
 _ROUNDING = 1e-9
 # Labels are those of ten digits; a public guess learnt from 1,250 of them is wrong of 6.3 %.
-_CLASSES, _GUESS_ERROR = 10, 0.07
+_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class Search:
             most = 1.0
         decoys = max(layer.clones for layer in self.conditions.layers) - 1
         # No detector does better than the cap, however many repeats.
-        return min(most, reading_cap(decoys, _CLASSES, _GUESS_ERROR)) if decoys else most
+        return min(most, reading_cap(decoys, _CLASSES, ASSUMED_GUESS_ERROR)) if decoys else most
 
     def greatest_gain(
         self, block_modes: int, limits: Limits, signal_to_noise: float
