@@ -390,26 +390,32 @@ def run_inference(
 def cumulative_of(
     session: Session, settings: SessionSettings, verification: VerificationReport, queries: int
 ) -> Cumulative:
-    """Return what all queries of a run told of the weights, by the evidence that the run kept."""
+    """Return what all queries of a run told of the weights, by the evidence that the run kept.
+
+    A weight that rides on several quadratures of a query is that many queries of it.
+    """
+    carriers = max(part.carriers for part in session.server.own_evidence)
     found = verification.collective
     upper, lower = verification.excess_noise_upper, verification.transmittance_lower
     if found is None or upper is None or lower is None:
-        return unseen(queries, settings.mean_photons)
+        together = unseen(queries * carriers, settings.mean_photons)
+        return replace(together, queries=queries)
     at_bound = Channel(
         transmittance=lower,
         technical_noise=settings.technical_noise,
         assumptions=settings.assumptions,
         client_transmittance=session.expectation().client_transmittance,
     )
-    return cumulative(
+    together = cumulative(
         replace(at_bound, transmittance=verification.transmittance or 0.0),
-        queries=queries,
+        queries=queries * carriers,
         mean_photons=settings.mean_photons,
         excess_noise=upper,
         collective_noise=max(found.estimate, 0.0),
         collective_noise_upper=found.upper,
         confident=at_bound,
     )
+    return replace(together, queries=queries)
 
 
 def _probation_json(request: Request, run: _Run) -> dict[str, Any] | None:

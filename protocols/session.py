@@ -195,6 +195,7 @@ class Session:
             monitor=self._monitored,
             history=self._own_history(),
             spectrum=spectrum,
+            own=self.server.own_evidence,
         )
 
     def _own_history(self) -> CollectiveRecord | None:

@@ -68,11 +68,11 @@ class Channel:
         most = everything_bits(total)
         if photons == 0.0 or not self.transmittance > 0.0 or not math.isfinite(excess_noise):
             return most
-        through, noise = self._untrusted(excess_noise)
+        through, noise = self.untrusted(excess_noise)
         bound = prior_free_bits_per_mode if self.prior_free else holevo_bits_per_mode
         return min(bound(total, through * photons / total, noise) / WEIGHTS_PER_MODE, most)
 
-    def _untrusted(self, excess_noise: float) -> tuple[float, float]:
+    def untrusted(self, excess_noise: float) -> tuple[float, float]:
         """Return transmittance and noise with what is trusted taken out; see `assumptions`."""
         noise, through = excess_noise, min(self.transmittance, 1.0)
         if self.assumptions.technical_noise is Trust.TRUSTED:

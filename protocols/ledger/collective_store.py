@@ -1,8 +1,13 @@
 """Sums by weight of each account, on disk beside the server's ledger.
 
-One file per client and model: a header in JSON and the layers' arrays, as an .npz. The header has
-the SHA-256 of every array and is sealed with the ledger's key. A file is replaced as a whole, under
-a lock; whoever puts back an older one has less light that was looked at, and is charged more.
+One file per client, model and terms of the light: a header in JSON and the layers' arrays, as an
+.npz. The header has the SHA-256 of every array and is sealed with the ledger's key. A file is
+replaced as a whole, under a lock; whoever puts back an older one has less light that was looked at,
+and is charged more.
+
+Light of other terms is kept apart because what half of the queries show of a weight says what all
+do only where all carry it with the same light (`collective_noise`), and because what one run may
+trust another may not.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from labctl.errors import RecordError, SettingError
+from labctl.protocols.leakage.assumptions import Assumptions, Trust
 from labctl.protocols.ledger.files import write_whole
 from labctl.protocols.verification.collective import WeightSums
 from labctl.protocols.verification.collective_record import (
@@ -33,10 +39,66 @@ from labctl.protocols.verification.collective_record import (
 from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.running_evidence import CalibratedSums
 
-VERSION = 1
+VERSION = 2
 _LOCK_TIMEOUT_S = 60.0
+_SUFFIX = ".npz"
+_KEY_DIGITS = 16
 _PURPOSE = b"labctl ledger: sums by weight"
 _SUMS = ("power", "degrees", "read", "scatter", "loud", "carriers", "pairs")
+
+
+@dataclass(frozen=True)
+class LightTerms:
+    """With how much light queries carry a weight, and what may be trusted of its way.
+
+    `mean_photons` per mode; `carriers`: quadratures of a query that carry one weight.
+    `technical_noise` in SNU and the `client_transmittance` of the client's own rotation matter
+    where noise and loss are trusted, and may then change from run to run.
+    """
+
+    mean_photons: float
+    carriers: int
+    assumptions: Assumptions
+    technical_noise: float = 0.0
+    client_transmittance: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """Name what must be the same for queries to be summed together."""
+        trusted = self.assumptions
+        words = [repr(float(self.mean_photons)), str(self.carriers), trusted.loss]
+        text = " ".join([*words, trusted.technical_noise])
+        return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+
+    def mixed(self, other: LightTerms, share: float) -> LightTerms:
+        """Return the mean with terms of the same key that `share` of the light came under."""
+
+        def mean(one: float, two: float) -> float:
+            return (1.0 - share) * one + share * two
+
+        return replace(
+            self,
+            technical_noise=mean(self.technical_noise, other.technical_noise),
+            client_transmittance=mean(self.client_transmittance, other.client_transmittance),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> LightTerms:
+        """Return the terms of `as_json`; raises TypeError, ValueError or KeyError."""
+        trusted = {name: Trust(value) for name, value in values["assumptions"].items()}
+        return cls(**{**values, "assumptions": Assumptions(**trusted)})
+
+
+@dataclass(frozen=True)
+class KeptSums:
+    """What light of the same terms came to, the terms on average over it."""
+
+    terms: LightTerms
+    sums: CollectiveSums
 
 
 class CollectiveStore:
@@ -50,26 +112,33 @@ class CollectiveStore:
         self._folder = folder / "collective"
         self._key = hmac.new(key, _PURPOSE, hashlib.sha256).digest()
 
-    def path(self, account: str) -> Path:
-        """Return the file of an account."""
-        return self._folder / f"{account.replace('/', '-')}.npz"
+    def path(self, account: str, terms: LightTerms) -> Path:
+        """Return the file of an account's light of these terms."""
+        return self._folder / f"{_stem(account)}{terms.key}{_SUFFIX}"
 
-    def sums(self, account: str) -> CollectiveSums | None:
-        """Return what an account's record comes to, None without one; reads no array."""
-        header = self._header(account)
-        if header is None:
-            return None
+    def kept(self, account: str) -> tuple[KeptSums, ...]:
+        """Return what an account's records come to, by terms of the light; reads no array."""
+        with self._disk():
+            names = sorted(path.name for path in self._folder.glob(f"*{_SUFFIX}"))
+        own = [name for name in names if name.startswith(_stem(account))]
+        headers = [self._header(account, self._folder / name) for name in own]
+        return tuple(self._sums(account, header) for header in headers if header is not None)
+
+    def _sums(self, account: str, header: Mapping[str, Any]) -> KeptSums:
         try:
-            return CollectiveSums(_parts(header["parts"]), **{n: header["sums"][n] for n in _SUMS})
-        except (KeyError, TypeError) as error:
-            raise self._damaged(account, "its header lacks sums") from error
+            named = {name: header["sums"][name] for name in _SUMS}
+            sums = CollectiveSums(_parts(header["parts"]), **named)
+            return KeptSums(LightTerms.of_json(header["terms"]), sums)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged(self._folder, "its header lacks sums") from error
 
-    def load(self, account: str) -> CollectiveRecord:
-        """Return an account's record, empty without one."""
-        header = self._header(account)
+    def load(self, account: str, terms: LightTerms) -> CollectiveRecord:
+        """Return an account's record of light of these terms, empty without one."""
+        path = self.path(account, terms)
+        header = self._header(account, path)
         if header is None:
             return CollectiveRecord()
-        with self._opened(account) as file:
+        with self._opened(path) as file:
             layers: list[WeightSums] = []
             try:
                 for digests in header["layers"]:
@@ -77,35 +146,45 @@ class CollectiveStore:
                     arrays = {name: file[f"{name}{index}"] for name in digests}
                     for name, digest in digests.items():
                         if _sha256(arrays[name]) != digest:
-                            raise self._damaged(account, f"{name} of layer {index + 1} was changed")
+                            raise self._damaged(path, f"{name} of layer {index + 1} was changed")
                     layers.append(
                         WeightSums(arrays["sums"], arrays["shares"], arrays.get("entries"))
                     )
             except KeyError as error:
-                raise self._damaged(account, f"no {error.args[0]}") from error
+                raise self._damaged(path, f"no {error.args[0]}") from error
         return CollectiveRecord(tuple(layers), _parts(header["parts"]))
 
     def add(
-        self, account: str, record: CollectiveRecord, evidence: Sequence[LayerEvidence]
-    ) -> CollectiveSums | None:
-        """Add a record to an account's and return what all of it comes to.
+        self,
+        account: str,
+        terms: LightTerms,
+        record: CollectiveRecord,
+        evidence: Sequence[LayerEvidence],
+    ) -> None:
+        """Add a record to an account's of the same terms; on disk when this returns.
 
-        `evidence` says what the weights are. On disk when this returns.
+        `evidence` says what the weights are.
         """
         if not record.parts:
-            return self.sums(account)
+            return
+        path = self.path(account, terms)
         with self._locked():
             try:
-                whole = self.load(account).merged(record)
+                before = self._header(account, path)
+                whole = self.load(account, terms).merged(record)
                 sums = collective_sums(evidence, whole)
             except (SettingError, ValueError) as error:
-                raise self._damaged(account, f"kept of another network ({error})") from error
+                raise self._damaged(path, f"kept of another network ({error})") from error
             if sums is None:
                 raise SettingError("record", "no sums by weight", "sums of what was read")
-            self._write(account, whole, sums)
-        return sums
+            if before is not None:
+                old = self._sums(account, before).terms
+                terms = old.mixed(terms, record.light / whole.light)
+            self._write(account, terms, whole, sums)
 
-    def _write(self, account: str, record: CollectiveRecord, sums: CollectiveSums) -> None:
+    def _write(
+        self, account: str, terms: LightTerms, record: CollectiveRecord, sums: CollectiveSums
+    ) -> None:
         arrays: dict[str, Any] = {}
         digests = []
         for index, layer in enumerate(record.layers):
@@ -118,6 +197,7 @@ class CollectiveStore:
             {
                 "version": VERSION,
                 "account": account,
+                "terms": terms.as_json(),
                 "layers": digests,
                 "parts": [asdict(part) for part in record.parts],
                 "sums": {name: getattr(sums, name) for name in _SUMS},
@@ -132,40 +212,42 @@ class CollectiveStore:
             **arrays,
         )
         with self._disk():
-            write_whole(self.path(account), content.getvalue())
+            write_whole(self.path(account, terms), content.getvalue())
 
-    def _header(self, account: str) -> Mapping[str, Any] | None:
+    def _header(self, account: str, path: Path) -> Mapping[str, Any] | None:
         with self._disk():
-            if not self.path(account).exists():
+            if not path.exists():
                 return None
-        with self._opened(account) as file:
+        with self._opened(path) as file:
             try:
                 text, code = file["header"].tobytes(), file["mac"].tobytes()
                 header = json.loads(text)
             except (KeyError, ValueError) as error:
-                raise self._damaged(account, "no header") from error
+                raise self._damaged(path, "no header") from error
         if not hmac.compare_digest(code, self._code(text)):
-            raise self._damaged(account, "its header was not made with the key of this ledger")
+            raise self._damaged(path, "its header was not made with the key of this ledger")
         if header.get("version") != VERSION:
-            raise self._damaged(account, f"version {header.get('version')}, expected {VERSION}")
+            raise self._damaged(path, f"version {header.get('version')}, expected {VERSION}")
         if header.get("account") != account:
-            raise self._damaged(account, "of another account")
+            raise self._damaged(path, "of another account")
+        if path != self.path(account, self._sums(account, header).terms):
+            raise self._damaged(path, "of light of other terms")
         return dict(header)
 
     def _code(self, header: bytes) -> bytes:
         return hmac.new(self._key, header, hashlib.sha256).digest()
 
     @contextmanager
-    def _opened(self, account: str) -> Iterator[Mapping[str, Any]]:
+    def _opened(self, path: Path) -> Iterator[Mapping[str, Any]]:
         with self._disk():
             try:
                 with (
-                    self.path(account).open("rb") as content,
+                    path.open("rb") as content,
                     np.load(content, allow_pickle=False) as file,
                 ):
                     yield file
             except (zipfile.BadZipFile, ValueError, EOFError) as error:
-                raise self._damaged(account, str(error)) from error
+                raise self._damaged(path, str(error)) from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -191,11 +273,15 @@ class CollectiveStore:
             reason = error.strerror or str(error)
             raise RecordError(f"{self._folder}: {error.filename or ''} {reason}") from error
 
-    def _damaged(self, account: str, why: str) -> RecordError:
+    def _damaged(self, path: Path, why: str) -> RecordError:
         return RecordError(
-            f"{self.path(account)}: not the sums by weight of this account: {why}; put a copy "
+            f"{path}: not the sums by weight of this account: {why}; put a copy "
             "back, or take it away: its queries then count as light that nobody looked at"
         )
+
+
+def _stem(account: str) -> str:
+    return f"{account.replace('/', '-')}-"
 
 
 def _sha256(array: np.ndarray[Any, Any]) -> str:

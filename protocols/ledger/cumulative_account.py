@@ -3,61 +3,93 @@
 The light that was looked at came back with a transmittance and a noise of the mode that carries a
 weight in all queries; light that nobody looked at, or that is only reserved, may have been kept.
 Both together are one mode (`labctl.protocols.leakage.cumulative`).
+
+Light of several terms (`LightTerms`) is several such modes b_g with shares s_g of the light, and
+the mode of all light is sum sqrt(s_g) b_g. Its amplitude is sum s_g sqrt(T_g). Noise of the modes
+may be correlated, for the client may keep its ancillas: the noise of the sum is
+(sum sqrt(s_g C_g))^2 at most, by Cauchy's inequality. Light of any terms may also be left out, as
+if nobody had looked at it: what is lowest holds.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from labctl.protocols.leakage.assumptions import Assumptions
+from labctl.protocols.leakage.assumptions import Assumptions, Trust
 from labctl.protocols.leakage.cumulative import Channel, everything_bits
 from labctl.protocols.ledger.accounts import Balance
 from labctl.protocols.ledger.amounts import Meter
+from labctl.protocols.ledger.collective_store import KeptSums
 from labctl.protocols.verification.collective_noise import collective_noise
-from labctl.protocols.verification.collective_record import CollectiveSums
+
+_UNTRUSTED = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Light of one kind of terms: photons per mode, transmittance and noise that no one trusts."""
+
+    light: float
+    transmittance: float
+    noise: float
 
 
 @dataclass(frozen=True)
 class CumulativeAccount:
-    """The bound of an account under given assumptions.
+    """The bound of an account, each run's light under what that run may trust.
 
-    `sums`: what the light that was looked at shows, None if none was. `failure_probability` of the
-    bound, which rests on the collective noise (half) and on the transmittance (half).
+    `kept`: what the light that was looked at shows, none if none was. `failure_probability` of the
+    bound: half of it rests on collective noise and half on transmittance, shared among the terms.
     """
 
-    sums: CollectiveSums | None
-    technical_noise: float
-    assumptions: Assumptions
-    client_transmittance: float
+    kept: tuple[KeptSums, ...]
     failure_probability: float
 
     @property
     def looked(self) -> float:
         """Photons per mode, summed over queries, that were looked at."""
-        return 0.0 if self.sums is None else self.sums.light
+        return math.fsum(each.sums.light for each in self.kept)
 
     def bits(self, sent: float) -> float:
         """Return bits per real weight that `sent` photons per mode tell, the unseen ones kept."""
-        unseen = max(sent - self.looked, 0.0)
-        if self.sums is None:
-            return everything_bits(unseen) if unseen > 0.0 else 0.0
-        transmittance, noise = self._bounds
-        channel = Channel(
-            transmittance=transmittance,
-            technical_noise=self.technical_noise,
-            assumptions=self.assumptions,
-            client_transmittance=self.client_transmittance,
-        )
-        return channel.bits(self.looked, noise, unseen=unseen)
+        total = max(sent, self.looked)
+        if not total > 0.0:
+            return 0.0
+        lowest = everything_bits(total)
+        for light, transmittance, noise in self._together:
+            channel = Channel(transmittance, 0.0, _UNTRUSTED)
+            unseen = max(total - light, 0.0)
+            lowest = min(lowest, channel.bits(light, noise, unseen=unseen))
+        return lowest
 
     @cached_property
-    def _bounds(self) -> tuple[float, float]:
-        """Transmittance from below and collective noise from above."""
-        assert self.sums is not None
-        half = self.failure_probability / 2.0
-        noise = collective_noise(self.sums, half).upper
-        return self.sums.pooled.transmittance_lower(half), noise
+    def _together(self) -> tuple[tuple[float, float, float], ...]:
+        """Light, transmittance from below and noise from above of the quietest modes together."""
+        return tuple(self._sums_of_modes())
+
+    def _sums_of_modes(self) -> Iterator[tuple[float, float, float]]:
+        light = amplitude = noise = 0.0
+        for each in sorted(map(self._bound, self.kept), key=lambda seen: seen.noise):
+            light += each.light
+            amplitude += each.light * math.sqrt(each.transmittance)
+            noise += math.sqrt(each.light * each.noise)
+            yield light, (amplitude / light) ** 2, noise**2 / light
+
+    def _bound(self, kept: KeptSums) -> _Seen:
+        each = self.failure_probability / 2.0 / len(self.kept)
+        terms, sums = kept.terms, kept.sums
+        channel = Channel(
+            transmittance=sums.pooled.transmittance_lower(each),
+            technical_noise=terms.technical_noise,
+            assumptions=terms.assumptions,
+            client_transmittance=terms.client_transmittance,
+        )
+        if not channel.transmittance > 0.0:
+            return _Seen(sums.light, 0.0, math.inf)
+        return _Seen(sums.light, *channel.untrusted(collective_noise(sums, each).upper))
 
     def reservation(self, balance: Balance, light: float) -> float:
         """Return what must be put aside for `light` more photons per mode, all of it kept.

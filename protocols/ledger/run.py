@@ -32,7 +32,7 @@ from labctl.protocols.ledger.charges import (
     modes_of,
     times,
 )
-from labctl.protocols.ledger.collective_store import CollectiveStore
+from labctl.protocols.ledger.collective_store import CollectiveStore, LightTerms
 from labctl.protocols.ledger.copy_account import CopyBudget, CopyMeans, with_copies
 from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 from labctl.protocols.verification.collective_record import CollectiveRecord
@@ -100,6 +100,17 @@ class RunFacts:
         """Photons per mode with which one query carries each weight, at most."""
         return self.carriers * self.mean_photons
 
+    @property
+    def terms(self) -> LightTerms:
+        """How the run's light carries weights, and what it may trust."""
+        return LightTerms(
+            self.mean_photons,
+            self.carriers,
+            self.assumptions,
+            technical_noise=self.technical_noise,
+            client_transmittance=self.client_transmittance,
+        )
+
     def charge(self, queries: int, bits: float, failure_probability: float = 0.0) -> WeightCharge:
         """Return the charge of `queries` queries that come to so many bits per weight together."""
         modes = modes_of(self.shapes)
@@ -153,19 +164,13 @@ class RunLedger:
         return [input_account(image, self._secret) for image in images]
 
     def history(self) -> CollectiveRecord:
-        """Return the sums by weight of what this client was sent of the model before."""
-        return self.store.load(self.account)
+        """Return the sums by weight of what this client was sent before on the run's terms."""
+        return self.store.load(self.account, self.facts.terms)
 
     def cumulative(self) -> CumulativeAccount:
         """Return the bound of the account's light as what came back shows it so far."""
-        facts = self.facts
-        return CumulativeAccount(
-            self.store.sums(self.account),
-            technical_noise=facts.technical_noise,
-            assumptions=facts.assumptions,
-            client_transmittance=facts.client_transmittance,
-            failure_probability=facts.failure_probability,
-        )
+        kept = self.store.kept(self.account)
+        return CumulativeAccount(kept, self.facts.failure_probability)
 
     def worst(self, balance: Balance, queries: int) -> WeightCharge:
         """Return what `queries` more queries have to reserve, given what stands on the account."""
@@ -270,7 +275,7 @@ class RunLedger:
         new = record.beyond(self._kept)
         if not new.queries:
             return False
-        self.store.add(self.account, new, evidence)
+        self.store.add(self.account, self.facts.terms, new, evidence)
         self._kept = record
         return True
 

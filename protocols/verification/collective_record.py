@@ -18,7 +18,7 @@ from labctl.protocols.verification.collective import WeightSums
 from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.running_evidence import CalibratedSums, PooledEvidence
 
-_ADDS = ("sessions", "samples", "fitted", "sent", "cross", "received")
+_ADDS = ("sessions", "samples", "clones", "fitted", "sent", "cross", "received")
 _PART_ADDS = ("queries", "light", "weight", "white", "clone", "loud")
 
 

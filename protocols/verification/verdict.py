@@ -28,6 +28,7 @@ from labctl.protocols.verification.checks import CheckResult, run_checks
 from labctl.protocols.verification.collective_noise import CollectiveNoise, collective_noise
 from labctl.protocols.verification.collective_record import (
     CollectiveRecord,
+    CollectiveSums,
     collective_sums,
     record_of,
 )
@@ -59,8 +60,8 @@ class VerificationReport:
     `weights_bits_per_real_upper` is the prior-free leakage at these bounds, and the bound that the
     verdict goes by; `weights_bits_network_upper` that of the network sent, None where it was not
     given; `weights_bits_honest_upper` the honest-prior figure, which bounds no trained network.
-    `collective`: noise of the mode that carries a weight in all queries; its own bound fails with
-    `failure_probability` too.
+    `collective`: noise of the mode that carries a weight in all queries of this light; its own
+    bound fails with `failure_probability` too.
     `checks`: everything that was looked at; together they reject an honest session with
     `false_alarm_probability` at most.
     """
@@ -143,6 +144,7 @@ def verify(
     monitor: MonitorReading | None = None,
     history: CollectiveRecord | None = None,
     spectrum: Spectrum | None = None,
+    own: Sequence[LayerEvidence] | None = None,
 ) -> VerificationReport:
     """Judge the evidence.
 
@@ -150,17 +152,20 @@ def verify(
     false-alarm probability allows, or when the leakage at the confidence bounds exceeds the limit
     set. `technical_noise` is the trusted share in SNU, if the assumptions trust it. `monitor`:
     the blocked receiver during the session, None if it was not looked at. `history`: sums by
-    weight of what this client was sent of the network before. `spectrum`: of the network sent, for
-    its own bound.
+    weight of what this client was sent of the network before, for the checks alone: a client that
+    was honest before would dilute what it does now. `spectrum`: of the network sent, for its own
+    bound. `own`: the part of the evidence that figures and bounds are of, all by default; what
+    worthless queries show must not stand for what real ones do.
     """
-    estimate = estimate_channel(evidence, calibration)
+    bounded = own if own is not None and any(part.samples for part in own) else evidence
+    estimate = estimate_channel(bounded, calibration)
     bounds = bounds_of(
         estimate,
         calibration,
         expectation,
         settings.failure_probability,
         mean_photons=mean_photons,
-        clones=Clones.of(evidence),
+        clones=Clones.of(bounded),
     )
     bits = bounds.bits(assumptions, technical_noise, prior_free_bits_per_mode)
     honest = bounds.bits(assumptions, technical_noise, holevo_bits_per_mode)
@@ -168,17 +173,18 @@ def verify(
     if spectrum is not None:
         of_network = partial(network_bits_per_mode, spectrum)
         network = bounds.bits(assumptions, technical_noise, of_network)
-    sums = collective_sums(
-        evidence, record_of(evidence, calibration, expectation, mean_photons), history
-    )
+    sums = _sums_of(bounded, calibration, expectation, mean_photons)
+    judged = sums
+    if (history is not None and history.parts) or bounded is not evidence:
+        judged = _sums_of(evidence, calibration, expectation, mean_photons, history)
     checks = run_checks(
         evidence,
-        estimate,
+        estimate if bounded is evidence else estimate_channel(evidence, calibration),
         calibration,
         expectation,
         settings.false_alarm_probability,
         monitor,
-        sums,
+        judged,
     )
     reasons = [check.sentence for check in checks if check.passed is False]
     limit = settings.weights_bits_limit
@@ -210,3 +216,14 @@ def verify(
         link_transmittance=bounds.link_transmittance,
         collective=None if sums is None else collective_noise(sums, settings.failure_probability),
     )
+
+
+def _sums_of(
+    evidence: Sequence[LayerEvidence],
+    calibration: ReceiverCalibration,
+    expectation: Expectation,
+    mean_photons: float,
+    history: CollectiveRecord | None = None,
+) -> CollectiveSums | None:
+    record = record_of(evidence, calibration, expectation, mean_photons)
+    return collective_sums(evidence, record, history)

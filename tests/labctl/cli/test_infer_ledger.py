@@ -126,3 +126,11 @@ def test_copies_have_a_figure_or_a_reason(infer: Callable[..., Result]) -> None:
     assert "no copy of" in found["reason"]
     booked = json.loads(infer(*KEPT).stdout)["best_copy"]
     assert "nobody looked at their light" in booked["reason"]
+
+
+def test_a_weight_that_rides_twice_in_a_query_counts_twice(infer: Callable[..., Result]) -> None:
+    found = json.loads(infer(*KEPT, "--signs").stdout)
+    kept = everything_bits(12 * 2 * 0.57)
+    assert found["cumulative"]["queries"] == 12
+    assert found["cumulative"]["bits_per_real_weight"] == pytest.approx(kept)
+    assert found["ledger"]["spent"]["bits_per_weight"] == pytest.approx(kept)

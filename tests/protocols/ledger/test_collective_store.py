@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from labctl.errors import RecordError
-from labctl.protocols.ledger.collective_store import CollectiveStore
+from labctl.protocols.ledger.collective_store import CollectiveStore, KeptSums, LightTerms
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.session import Session
 from labctl.protocols.verification.collective_record import CollectiveRecord, collective_sums
@@ -19,6 +19,7 @@ from labctl.protocols.verification.false_alarms import HONEST, _network
 ACCOUNT = f"alice/{'0' * 64}"
 NETWORK = _network((16, 12, 4), 1)
 KEY = b"k" * 32
+TERMS = LightTerms(HONEST.mean_photons, 1, HONEST.assumptions)
 
 
 def session_of(seed: int, images: int = 4) -> Session:
@@ -33,7 +34,7 @@ def add_sessions(folder: Path, seeds: list[int]) -> None:
     store = CollectiveStore(folder, KEY)
     for seed in seeds:
         session = session_of(seed)
-        store.add(ACCOUNT, session.record(), session.server.evidence)
+        store.add(ACCOUNT, TERMS, session.record(), session.server.evidence)
 
 
 @pytest.fixture
@@ -45,11 +46,11 @@ def test_sessions_with_calibrations_of_their_own_are_pooled(store: CollectiveSto
     sessions = [session_of(seed) for seed in (1, 2)]
     records = [session.record() for session in sessions]
     for session, record in zip(sessions, records, strict=True):
-        store.add(ACCOUNT, record, session.server.evidence)
-    kept = store.load(ACCOUNT)
+        store.add(ACCOUNT, TERMS, record, session.server.evidence)
+    kept = store.load(ACCOUNT, TERMS)
     assert (kept.queries, len(kept.parts)) == (8, 2)
     expected = collective_sums(sessions[0].server.evidence, records[0].merged(records[1]))
-    assert store.sums(ACCOUNT) == expected
+    assert store.kept(ACCOUNT) == (KeptSums(TERMS, expected),)
     np.testing.assert_allclose(
         kept.layers[0].sums, records[0].layers[0].sums + records[1].layers[0].sums, rtol=1e-6
     )
@@ -63,64 +64,66 @@ def test_a_run_that_adds_batch_by_batch_adds_each_query_once(store: CollectiveSt
         for _ in session.run(np.ones((2, 16), np.float32)):
             pass
         record = session.record()
-        store.add(ACCOUNT, record.beyond(before), session.server.evidence)
+        store.add(ACCOUNT, TERMS, record.beyond(before), session.server.evidence)
         before = record
-    whole, kept = session.record(), store.load(ACCOUNT)
+    whole, kept = session.record(), store.load(ACCOUNT, TERMS)
     assert kept.queries == whole.queries == 6
     for one, two in zip(kept.layers, whole.layers, strict=True):
         np.testing.assert_allclose(one.sums, two.sums, atol=1e-4)
         np.testing.assert_allclose(one.shares, two.shares)
-    assert kept.parts[0].pooled.received == pytest.approx(whole.parts[0].pooled.received)
+    assert asdict(kept.parts[0]) == {
+        name: pytest.approx(value) for name, value in asdict(whole.parts[0]).items()
+    }
 
 
 def test_nothing_is_kept_of_an_account_that_was_never_looked_at(store: CollectiveStore) -> None:
-    assert store.sums(ACCOUNT) is None
-    assert store.load(ACCOUNT).queries == 0
+    assert store.kept(ACCOUNT) == ()
+    assert store.load(ACCOUNT, TERMS).queries == 0
 
 
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
 def test_a_changed_byte_is_refused(store: CollectiveStore, place: float) -> None:
     session = session_of(1)
-    store.add(ACCOUNT, session.record(), session.server.evidence)
-    path = store.path(ACCOUNT)
+    store.add(ACCOUNT, TERMS, session.record(), session.server.evidence)
+    path = store.path(ACCOUNT, TERMS)
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 0x55
     path.write_bytes(content)
     with pytest.raises(RecordError, match="not the sums by weight of this account"):
-        store.load(ACCOUNT)
+        store.load(ACCOUNT, TERMS)
 
 
 @pytest.mark.parametrize("left", [0, 1, 1000])
 def test_a_file_cut_short_is_refused(store: CollectiveStore, left: int) -> None:
     session = session_of(1)
-    store.add(ACCOUNT, session.record(), session.server.evidence)
-    path = store.path(ACCOUNT)
+    store.add(ACCOUNT, TERMS, session.record(), session.server.evidence)
+    path = store.path(ACCOUNT, TERMS)
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(RecordError, match="not the sums by weight"):
-        store.sums(ACCOUNT)
+        store.kept(ACCOUNT)
 
 
 def test_the_file_of_another_account_or_of_another_key_is_refused(
     store: CollectiveStore, tmp_path: Path
 ) -> None:
     session = session_of(1)
-    store.add(ACCOUNT, session.record(), session.server.evidence)
+    store.add(ACCOUNT, TERMS, session.record(), session.server.evidence)
     other = ACCOUNT.replace("alice", "bob")
-    store.path(other).write_bytes(store.path(ACCOUNT).read_bytes())
+    store.path(other, TERMS).write_bytes(store.path(ACCOUNT, TERMS).read_bytes())
     with pytest.raises(RecordError, match="of another account"):
-        store.sums(other)
+        store.kept(other)
     with pytest.raises(RecordError, match="key of this ledger"):
-        CollectiveStore(tmp_path, b"x" * 32).sums(ACCOUNT)
+        CollectiveStore(tmp_path, b"x" * 32).kept(ACCOUNT)
 
 
 def test_a_draft_that_a_killed_process_left_is_no_record(store: CollectiveStore) -> None:
     session = session_of(1)
-    store.add(ACCOUNT, session.record(), session.server.evidence)
-    path = store.path(ACCOUNT)
+    store.add(ACCOUNT, TERMS, session.record(), session.server.evidence)
+    path = store.path(ACCOUNT, TERMS)
     path.with_name(f"{path.name}.new").write_bytes(b"half")
-    assert store.load(ACCOUNT).queries == 4
-    store.add(ACCOUNT, session.record(), session.server.evidence)
-    assert store.load(ACCOUNT).queries == 8
+    assert store.load(ACCOUNT, TERMS).queries == 4
+    store.add(ACCOUNT, TERMS, session.record(), session.server.evidence)
+    assert store.load(ACCOUNT, TERMS).queries == 8
 
 
 def test_processes_at_the_same_time_lose_nothing(store: CollectiveStore, tmp_path: Path) -> None:
@@ -133,4 +136,32 @@ def test_processes_at_the_same_time_lose_nothing(store: CollectiveStore, tmp_pat
     for worker in workers:
         worker.join(60.0)
     assert [worker.exitcode for worker in workers] == [0, 0]
-    assert store.load(ACCOUNT).queries == 16
+    assert store.load(ACCOUNT, TERMS).queries == 16
+
+
+def test_light_of_other_terms_is_kept_apart(store: CollectiveStore) -> None:
+    session = session_of(1)
+    brighter = replace(TERMS, mean_photons=2.0 * TERMS.mean_photons)
+    for terms in (TERMS, brighter):
+        store.add(ACCOUNT, terms, session.record(), session.server.evidence)
+    assert {each.terms for each in store.kept(ACCOUNT)} == {TERMS, brighter}
+    assert store.load(ACCOUNT, brighter).queries == 4
+
+
+def test_trusted_noise_of_several_runs_is_its_mean_over_their_light(store: CollectiveStore) -> None:
+    for queries, noise in ((2, 0.0), (6, 0.4)):
+        session = session_of(1, queries)
+        terms = replace(TERMS, technical_noise=noise)
+        store.add(ACCOUNT, terms, session.record(), session.server.evidence)
+    (kept,) = store.kept(ACCOUNT)
+    assert kept.terms.technical_noise == pytest.approx(0.3)
+
+
+def test_a_file_under_the_name_of_other_terms_is_refused(store: CollectiveStore) -> None:
+    """Else the same light would count twice as looked at."""
+    session = session_of(1)
+    store.add(ACCOUNT, TERMS, session.record(), session.server.evidence)
+    other = replace(TERMS, mean_photons=9.0)
+    store.path(ACCOUNT, other).write_bytes(store.path(ACCOUNT, TERMS).read_bytes())
+    with pytest.raises(RecordError, match="of light of other terms"):
+        store.kept(ACCOUNT)

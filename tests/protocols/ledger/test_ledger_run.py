@@ -153,9 +153,8 @@ def test_an_account_stands_at_the_highest_bound_of_all_its_light(
             spent = ledgers.server.balance(books.account).spent
             assert spent.value(BITS) == pytest.approx(highest)
             assert spent.value(Meter.FAILURE_PROBABILITY) == pytest.approx(number * FAILURE)
-    sums = books.store.sums(books.account)
-    assert sums is not None
-    assert (sums.queries, len(sums.parts)) == (24, 3)
+    (kept_sums,) = books.store.kept(books.account)
+    assert (kept_sums.sums.queries, len(kept_sums.sums.parts)) == (24, 3)
 
 
 def test_light_that_nobody_looked_at_lies_beside_that_which_came_back(

@@ -562,3 +562,32 @@ def test_light_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     ones = np.ones((4, 1), np.float32)
     with pytest.raises(SettingError, match="returned light"):
         LayerEvidence(light).add(ReturnedLight(np.zeros(shape, np.float32), ones, ones))
+
+
+def test_bounds_are_of_the_networks_own_light_where_other_light_is_judged_beside() -> None:
+    random = np.random.default_rng(12)
+    robbed, quiet = Channel(excess_noise=0.4, samples=400), Channel(samples=4000)
+    own, beside = [robbed.evidence(random)], [quiet.evidence(random)]
+    calibration = quiet.calibrate(random)
+
+    def verdict(evidence: list[LayerEvidence], of: list[LayerEvidence]) -> VerificationReport:
+        return verify(
+            evidence,
+            calibration,
+            quiet.expectation,
+            SETTINGS,
+            mean_photons=4.0,
+            technical_noise=0.0,
+            assumptions=UNTRUSTED,
+            own=of,
+        )
+
+    alone, diluted = verdict(own, own), verdict([*own, *beside], [])
+    both = verdict([*own, *beside], own)
+    assert both.bounds == alone.bounds
+    assert both.weights_bits_per_real_upper == alone.weights_bits_per_real_upper
+    assert both.samples == 400
+    assert (both.excess_noise_upper or 0.0) > 1.2 * (diluted.excess_noise_upper or 9.0)
+    assert [check.statistic for check in both.checks] == [
+        check.statistic for check in diluted.checks
+    ]

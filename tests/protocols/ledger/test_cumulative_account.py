@@ -1,0 +1,135 @@
+"""The bound of an account whose light came on several terms: how bright, and what is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from labctl.data.models import Network
+from labctl.protocols.encoding import Floats
+from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.leakage.cumulative import Channel, everything_bits
+from labctl.protocols.ledger.collective_store import CollectiveStore, LightTerms
+from labctl.protocols.ledger.cumulative_account import CumulativeAccount
+from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
+from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.session import Session
+from labctl.protocols.settings import SessionSettings
+from labctl.protocols.verification.collective_noise import collective_noise
+from labctl.protocols.verification.collective_record import collective_sums
+from labctl.protocols.verification.false_alarms import HONEST
+
+ACCOUNT = f"alice/{'0' * 64}"
+FAILURE = 0.4
+UNTRUSTED = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
+TRUSTED_NOISE = replace(UNTRUSTED, technical_noise=Trust.TRUSTED)
+RANDOM = np.random.default_rng(6)
+NETWORK = Network(
+    tuple(RANDOM.standard_normal(shape).astype(np.float32) for shape in ((60, 80), (10, 60))),
+    "random",
+    {},
+)
+# What the client adds to each slot, times a factor of each query; X and P of a mode.
+KICK = {shape: RANDOM.standard_normal((2, *shape)) for shape in ((60, 40), (10, 30))}
+
+
+class Disturbed(ModeLink):
+    """A client that adds the same to every weight, times `factors` of the queries in turn."""
+
+    factors: Iterator[float]
+
+    def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
+        exchange = super().exchange(light, coefficients)
+        if light.layer == 0:
+            self._factor = next(self.factors)
+        kick: npt.NDArray[np.float64] = self._factor * KICK[light.quadratures[:, 0::2].shape]
+
+        def disturbed() -> Iterator[ReturnedLight]:
+            for returned in exchange.returned:
+                added = returned.cosine * kick[0] + returned.sine * kick[1]
+                yield replace(returned, measured=returned.measured + added.astype(np.float32))
+
+        return Exchange(exchange.measured, disturbed(), exchange.arriving)
+
+
+def session_of(settings: SessionSettings, factors: list[float]) -> Session:
+    link = Disturbed(settings)
+    link.factors = iter(factors)
+    session = Session(NETWORK, settings, link)
+    for _ in session.run(np.ones((len(factors), 80), np.float32), batch_images=1):
+        pass
+    return session
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Callable[..., CumulativeAccount]:
+    """Return the account of sessions on their terms."""
+
+    def account(*sessions: tuple[Session, LightTerms]) -> CumulativeAccount:
+        store = CollectiveStore(tmp_path, b"k" * 32)
+        for session, terms in sessions:
+            store.add(ACCOUNT, terms, session.record(), session.server.evidence)
+        return CumulativeAccount(store.kept(ACCOUNT), FAILURE)
+
+    return account
+
+
+def terms_of(settings: SessionSettings, technical_noise: float = 0.0) -> LightTerms:
+    return LightTerms(settings.mean_photons, 1, settings.assumptions, technical_noise)
+
+
+def test_dim_queries_do_not_hide_what_a_bright_one_shows(
+    keep: Callable[..., CumulativeAccount],
+) -> None:
+    """Noise of changing sign in dim queries, which half of them show, outweighs a bright one's."""
+    bright = replace(HONEST, mean_photons=200.0, seed=1)
+    dim = replace(HONEST, mean_photons=4.0, seed=2)
+    kick = 2.0
+    one = session_of(bright, [kick])
+    many = session_of(dim, [1.5 * kick * (-1) ** query for query in range(50)])
+    account = keep((one, terms_of(bright)), (many, terms_of(dim)))
+    # Half of the light carries kick^2, the other half nothing on the mode of all of them.
+    channel = Channel(1.0, 0.0, UNTRUSTED)
+    truth = min(channel.bits(400.0, kick**2 / 2.0), channel.bits(200.0, 0.0, unseen=200.0))
+    assert account.bits(400.0) >= 0.98 * truth
+    # All of it taken for light of one strength, the estimate is far below.
+    pooled = collective_sums(one.server.evidence, one.record().merged(many.record()))
+    assert pooled is not None
+    assert collective_noise(pooled, FAILURE).upper < 0.5 * kick**2 / 2.0
+
+
+def test_noise_that_one_run_trusts_is_not_trusted_in_another(
+    keep: Callable[..., CumulativeAccount],
+) -> None:
+    first = replace(HONEST, assumptions=UNTRUSTED, seed=3)
+    second = replace(first, assumptions=TRUSTED_NOISE, technical_noise=0.5, seed=4)
+    robbed, noisy = session_of(first, [0.05] * 30), session_of(second, [0.0] * 2)
+    alone = keep((robbed, terms_of(first)))
+    light, more = 30 * HONEST.mean_photons, 32 * HONEST.mean_photons
+    together = keep((noisy, terms_of(second, 0.5)))
+    assert len(together.kept) == 2
+    assert together.bits(more) >= alone.bits(light) * 0.99
+    assert together.bits(more) <= everything_bits(more)
+    # As if the second run's trust held for the first as well.
+    trusting = tuple(
+        replace(each, terms=replace(each.terms, assumptions=TRUSTED_NOISE, technical_noise=0.5))
+        for each in together.kept
+    )
+    assert CumulativeAccount(trusting, FAILURE).bits(more) < 0.9 * together.bits(more)
+
+
+def test_more_looked_at_never_costs_more_than_light_that_was_kept(
+    keep: Callable[..., CumulativeAccount],
+) -> None:
+    quiet = replace(HONEST, seed=5)
+    before = keep((session_of(quiet, [0.0] * 10), terms_of(quiet)))
+    light = 10 * quiet.mean_photons
+    unseen = before.bits(light + 3.0)
+    loud = replace(HONEST, mean_photons=3.0, seed=6)
+    after = keep((session_of(loud, [30.0]), terms_of(loud)))
+    assert after.bits(light + 3.0) <= unseen * 1.01
