@@ -69,8 +69,10 @@ def test_no_records_are_no_error(run_here: Run) -> None:
 def test_records_are_listed_with_age_and_state(store: Store, run_here: Run) -> None:
     old, new = keep(store, age_s=7200.0), keep(store, age_s=120.0)
     text = run_here("calibration", "list").stdout
-    for told in (old.id[:8], new.id[:8], "2.0 h", "2.0 min", "expired", "applicable"):
+    for told in (old.id[:8], new.id[:8], "2.0 h", "expired", "applicable"):
         assert told in text
+    # A busy machine may take some seconds from the record to the list.
+    assert re.search(r"2\.\d min", text)
     found = objects(run_here("calibration", "list", "--json"))
     assert found["judged_by_station"] is False
     assert [(each["id"], each["state"]) for each in found["records"]] == [

@@ -283,11 +283,11 @@ def test_a_gain_that_cannot_be_is_refused_with_a_noise_figure_too(
 @pytest.mark.parametrize("images", ["0", "10001"])
 def test_the_shipped_images_are_10000(
     images: str,
-    run_process: Callable[..., Result],
+    run_here: Callable[..., Result],
     is_refusal: Callable[..., str],
     tiny_network: str,
 ) -> None:
-    result = run_process("infer", "--model", tiny_network, "--images", images)
+    result = run_here("infer", "--model", tiny_network, "--images", images)
     assert is_refusal(result) == f"error: images = {images}: must be 1 to 10000"
 
 

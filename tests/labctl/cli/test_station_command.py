@@ -136,11 +136,11 @@ def test_a_path_with_brackets_is_printed_as_it_is(
 
 
 def test_checking_passes_where_opening_fails(
-    nobody: str, small_station: Callable[..., Path], run_process: Callable[..., Result]
+    nobody: str, small_station: Callable[..., Path], run_here: Callable[..., Result]
 ) -> None:
     driver = "keysight_33512b"
     path = small_station({"a": (driver, nobody), "b": (driver, "x"), "c": (driver, "y")})
-    result = run_process("station", "check", str(path))
+    result = run_here("station", "check", str(path))
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -241,11 +241,11 @@ def test_opening_the_simulated_bench_asks_every_instrument_who_it_is(
 
 
 def test_a_bench_without_a_panel_at_the_address_is_refused_by_name(
-    demo_station: Path, run_process: Callable[..., Result], is_refusal: Callable[..., str]
+    demo_station: Path, run_here: Callable[..., Result], is_refusal: Callable[..., str]
 ) -> None:
     text = demo_station.read_text(encoding="utf-8")
     demo_station.write_text(text.replace("server-scope", "other-scope"), encoding="utf-8")
-    line = is_refusal(run_process("station", "show", "demo.toml", "--open"), 1)
+    line = is_refusal(run_here("station", "show", "demo.toml", "--open"), 1)
     assert "server_scope" in line
     assert "TCPIP0::other-scope::hislip0::INSTR" in line
 
@@ -254,14 +254,14 @@ def test_a_bench_without_a_panel_at_the_address_is_refused_by_name(
 def test_a_bench_file_that_is_missing_or_wrong_is_refused_by_name(
     content: str | None,
     demo_station: Path,
-    run_process: Callable[..., Result],
+    run_here: Callable[..., Result],
     is_refusal: Callable[..., str],
 ) -> None:
     bench = demo_station.with_name("demo_bench.toml")
     bench.unlink()
     if content is not None:
         bench.write_text(content)
-    result = run_process("station", "show", "demo.toml", "--open")
+    result = run_here("station", "show", "demo.toml", "--open")
     assert "demo_bench.toml" in is_refusal(result, result.returncode or 1)
 
 
@@ -269,7 +269,7 @@ def test_an_address_where_nobody_answers_is_told_and_the_others_are_left_safe(
     nobody: str,
     peer: Callable[..., Peer],
     small_station: Callable[..., Path],
-    run_process: Callable[..., Result],
+    run_here: Callable[..., Result],
     is_refusal: Callable[..., str],
 ) -> None:
     answer, outputs = generator()
@@ -279,7 +279,7 @@ def test_an_address_where_nobody_answers_is_told_and_the_others_are_left_safe(
     path = small_station(
         {"awg": (driver, first.address), "deaf": (driver, nobody), "last": (driver, "x")}
     )
-    line = is_refusal(run_process("station", "show", str(path), "--open"), 1)
+    line = is_refusal(run_here("station", "show", str(path), "--open"), 1)
     assert line.startswith("error: deaf: ")
     assert nobody in line
     assert [output.drive for output in outputs] == [None, None]
@@ -306,7 +306,7 @@ def test_an_instrument_that_answers_rubbish_is_told_and_the_others_are_left_safe
 def test_an_instrument_that_hangs_up_is_told(
     peer: Callable[..., Peer],
     small_station: Callable[..., Path],
-    run_process: Callable[..., Result],
+    run_here: Callable[..., Result],
     is_refusal: Callable[..., str],
 ) -> None:
     def hangs_up(line: bytes) -> bytes:
@@ -317,19 +317,19 @@ def test_an_instrument_that_hangs_up_is_told(
     path = small_station({"rude": (driver, rude.address), "b": (driver, "x"), "c": (driver, "y")})
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("limits =", "options = { timeout_s = 0.3 }\nlimits =", 1))
-    line = is_refusal(run_process("station", "show", str(path), "--open"), 1)
+    line = is_refusal(run_here("station", "show", str(path), "--open"), 1)
     assert line.startswith("error: rude: ")
     assert rude.address in line
 
 
 def test_an_option_that_the_driver_has_not_is_refused(
-    nobody: str, small_station: Callable[..., Path], run_process: Callable[..., Result]
+    nobody: str, small_station: Callable[..., Path], run_here: Callable[..., Result]
 ) -> None:
     driver = "keysight_33512b"
     path = small_station({"awg": (driver, nobody), "b": (driver, "x"), "c": (driver, "y")})
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("limits =", "options = { lode_ohm = 50 }\nlimits =", 1))
-    result = run_process("station", "show", str(path), "--open")
+    result = run_here("station", "show", str(path), "--open")
     assert (result.returncode, result.stdout) == (2, "")
     assert "awg option lode_ohm" in result.stderr
     assert "load_ohm" in result.stderr
