@@ -43,6 +43,7 @@ from labctl.protocols.hiding.hiding import (
     reading_cap,
 )
 from labctl.protocols.hiding.public_return import PublicReturn
+from labctl.protocols.hiding.turns import check_turns
 from labctl.protocols.leakage import LEAKAGE_FIGURES, Assumptions, Leakage, spectrum_of
 from labctl.protocols.leakage.cumulative import Channel, Cumulative, cumulative, unseen
 from labctl.protocols.ledger.charges import Basis
@@ -593,6 +594,7 @@ def _opened(
         raise SettingError("station", None, "a station file, for the bench link")
     station = Station.read(request.station)
     # What cannot be run is refused before anything is switched on.
+    check_turns(request.hiding, station.table.frame.turns)
     _settings(_as_measured(request, station.table.server.constants, station.table.client.constants))
     with station:
         on_station(station)

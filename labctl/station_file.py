@@ -167,6 +167,8 @@ class FrameTable(_Table):
     """Timing that both parties agree on.
 
     `linewidth_hz`: of the light against the local oscillator, as far as matched paths leave it.
+    `turns`: of each block's light in the client's rotation unit, which collects a mode in each; a
+    block takes as many times its slots.
     """
 
     symbol_rate_hz: Positive
@@ -175,6 +177,7 @@ class FrameTable(_Table):
     guard_symbols: Annotated[int, Field(ge=2)]
     longest_delay_s: Positive
     linewidth_hz: NotNegative = 10.0
+    turns: Annotated[int, Field(ge=1)] = 1
 
 
 class StationFile(_Table):

@@ -8,6 +8,12 @@ for the layers' light, which carry none of the weights, because nobody checks wh
 with the light that it is aligned by. Each block of a row's modes has its own pilot and readout
 slot; the client's generator plays the blocks of one row per cycle, and the rotation unit, built for
 blocks of that size, counts the slots from the cycle's start.
+
+A unit of several turns collects a mode of each block in each, by one amplifier and one arm; a block
+then takes as many times its slots, with a readout slot in each turn. Light passes the elements in
+each turn that is used, so that what the first turn adds loses more on its way out than what the
+last one does: a server that can tell inputs apart would know the own one by its place. The client
+draws the place of each mode anew for each frame.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from labctl.calibration.shot_noise import ReceiverCalibration, calibration_from_variances
 from labctl.errors import SettingError, SignalError
@@ -28,7 +35,7 @@ from labctl.instruments.frames.phase import track_phase
 from labctl.instruments.frames.recorder import FIRST_RANGE_V, Recorder
 from labctl.instruments.frames.timing import LARGEST_ERROR_SLOTS, Clock, pooled_clock, recover_clock
 from labctl.protocols.encoding import Floats
-from labctl.protocols.hiding.hiding import OPEN
+from labctl.protocols.hiding.turns import check_turns
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.receiver import CloneReceiver
 from labctl.protocols.settings import Sampling, SessionSettings
@@ -69,12 +76,7 @@ class BenchLink:
     ) -> None:
         if not isinstance(settings.receiver, CloneReceiver):
             raise SettingError("receiver", "tap", "an amplifier: a station's rotation unit has one")
-        if settings.hiding != OPEN:
-            raise SettingError(
-                "decoys or return_modes",
-                settings.hiding,
-                "none: a station's rotation unit collects one mode of each block",
-            )
+        check_turns(settings.hiding, equipment.frame.turns)
         self._server = equipment.server
         self._client = equipment.client
         self._frame = equipment.frame
@@ -82,6 +84,7 @@ class BenchLink:
         self._on_raw = on_raw
         self._on_step = on_step
         self._basis = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(99,)))
+        self._places = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(98,)))
         self._server_side = Recorder(self._server.digitizer, self._server.channel)
         self._client_side = Recorder(self._client.digitizer, self._client.channel)
         self._transmitter = Transmitter(
@@ -152,13 +155,17 @@ class BenchLink:
 
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
         """Send one frame per image; see `Link.exchange`."""
-        measured = np.empty((len(coefficients), light.rows * light.blocks.count), np.float32)
+        values = light.rows * light.blocks.count
+        measured = np.empty((*coefficients.shape[:-1], values), np.float32)
         returned = []
         self._transmitter.load(light)
         self._transmitter.select(light.layer)
         for image, row in enumerate(coefficients):
-            client_trace, server_trace = self._shoot(light, row)
-            measured[image] = self._client_values(light.layer, client_trace)
+            modes = row.reshape(-1, row.shape[-1])
+            places = self._drawn_places(len(modes))
+            client_trace, server_trace = self._shoot(light, modes[places])
+            by_turn = self._client_values(light.layer, client_trace)
+            measured[image].reshape(-1, values)[places] = by_turn[: len(modes)]
             if server_trace is not None:
                 returned.append(self._server_values(light, server_trace))
         return Exchange(measured, returned)
@@ -238,15 +245,25 @@ class BenchLink:
         angle = math.pi / 2.0 if self._basis.random() < 0.5 else 0.0
         self._server.lo_phase.set(angle / math.pi * self._server.constants.phase_shifter_v_pi_v)
 
+    def _drawn_places(self, modes: int) -> npt.NDArray[np.intp]:
+        """Return which mode is collected in which turn, drawn anew each time."""
+        if modes == 1:
+            return np.zeros(1, np.intp)
+        return self._places.permutation(modes)
+
     def _rest_rotation(self) -> None:
         for channel in self._client.rotation.channels:
             self._client.rotation.generator.set_output(channel, False)
 
     def _load_rotation(self, light: LayerLight, coefficients: Floats) -> None:
-        """Put one image's coefficients on the client's generator, to start with the first row."""
+        """Put one image's coefficients (K, 2n) on the client's generator, a mode for each turn.
+
+        They start with the first row.
+        """
         layout, rotation = self._layouts[light.layer], self._client.rotation
         assert self._arrival_s is not None
-        parts = [layout.rotation_levels(block) for block in light.blocks.split(coefficients)]
+        by_block = light.blocks.split(coefficients).swapaxes(0, 1)
+        parts = [layout.rotation_levels(block) for block in by_block]
         levels = [np.concatenate(channel) for channel in zip(*parts, strict=True)]
         for channel, samples in zip(rotation.channels, levels, strict=True):
             rotation.generator.forget(channel)
@@ -290,7 +307,10 @@ class BenchLink:
         return synchronise(trace, self._layouts[layer], self._frame.longest_delay_s)
 
     def _client_values(self, layer: int, trace: Trace) -> Floats:
-        """Return one value per block in V; keeps the phase of later frames at zero."""
+        """Return a value in V per turn and block (turns, rows * blocks).
+
+        Keeps the phase of later frames at zero.
+        """
         layout = self._layouts[layer]
         trace = _lowered(trace, self._offsets_v["client"])
         sync = self._sync(layer, trace)
@@ -298,7 +318,8 @@ class BenchLink:
         clock = self._clocks["client"].moved(sync)
         slots = clock.read(trace, layout, layout.first_row_slot, rows)
         self._turn_client(_LOOP_GAIN * sync.phase_rad)
-        return slots.reshape(layout.rows, layout.row_slots)[:, -1].astype(np.float32)
+        by_row = slots.reshape(layout.rows, layout.row_slots)
+        return by_row[:, layout.readout_offsets].T.astype(np.float32)
 
     def _server_values(self, light: LayerLight, trace: Trace) -> ReturnedLight:
         """Return the quadratures of all modes, with the phase that the whole frame shows.
@@ -312,8 +333,10 @@ class BenchLink:
         clock = self._clocks["server"].moved(self._sync(light.layer, trace))
         read = clock.read(trace, layout, 0, layout.slots - layout.guard_symbols)
         symbols = self._sent(light)
-        known = np.ones(len(read), bool)
-        known[layout.row_starts + layout.row_slots - 1] = False
+        known = np.zeros(len(read), bool)
+        known[: layout.first_row_slot] = True
+        of_rows = known[layout.first_row_slot :].reshape(layout.rows, layout.row_slots)
+        of_rows[:, layout.pilot_offsets] = of_rows[:, layout.mode_offsets] = True
         slots = np.flatnonzero(known)
         track = track_phase(
             read[slots],

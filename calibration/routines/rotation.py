@@ -327,7 +327,8 @@ def _shares(
         _require_light(party, amplitude)
         check_linear(amplitude, party)
     wanted = symbols[untouched:].astype(np.complex128) @ coefficients.conj()
-    collected = collected_share(client[untouched:, -1], wanted, reference.field)
+    readouts = client[untouched:, layout.readout_offsets[0]]
+    collected = collected_share(readouts, wanted, reference.field)
     return collected, math.sqrt(max(after.power, 0.0) / before.power)
 
 

@@ -4,6 +4,10 @@ A frame is a train of slots, one pulse each: preamble, guard, then per row a pil
 modes, and a slot in which the client's receiver reads out the collected mode; a guard ends it. Rows
 too long for the light's coherence carry further pilots between their modes. A Hann pulse fills most
 of its slot and leaves the rest to the tails that finite bandwidth makes.
+
+A receiver that collects several modes of a row keeps its light for as many turns, one after the
+other. The row then takes as many turns of the same slots: the first carries the modes, the others
+are dark but for their pilots, and each ends with a readout slot of its own.
 """
 
 from __future__ import annotations
@@ -43,7 +47,8 @@ def zadoff_chu(symbols: int) -> Complexes:
 class FrameLayout:
     """The slots of one layer's frame.
 
-    `pilot_spacing`: most modes between two pilots of a row; 0 is one pilot per row. A pulse that
+    `pilot_spacing`: most modes between two pilots of a row; 0 is one pilot per row. `turns`: how
+    often the client's receiver turns a row's light round; it collects a mode in each. A pulse that
     reaches beyond its slot needs a guard as long as its reach; raises SettingError without.
     """
 
@@ -55,6 +60,7 @@ class FrameLayout:
     modes: int
     pulse_shape: PulseShape = HANN
     pilot_spacing: int = 0
+    turns: int = 1
 
     def __post_init__(self) -> None:
         ratio = self.sample_rate_hz / self.symbol_rate_hz
@@ -66,6 +72,8 @@ class FrameLayout:
             )
         if self.pilot_spacing < 0:
             raise SettingError("pilot_spacing", self.pilot_spacing, "0 or more")
+        if self.turns < 1:
+            raise SettingError("turns", self.turns, "1 or more")
         reach = math.ceil(max(self.pulse_shape.early_slots, self.pulse_shape.late_slots - 1.0))
         if self.guard_symbols < reach:
             raise SettingError(
@@ -79,11 +87,21 @@ class FrameLayout:
 
     @property
     def row_slots(self) -> int:
-        """Slots per row: pilots, modes, readout."""
-        return self.pilots_per_row + self.modes + 1
+        """Slots per row, all of its turns."""
+        return self.turns * self.turn_slots
+
+    @property
+    def turn_slots(self) -> int:
+        """Slots per turn: pilots, modes, readout."""
+        return self._pilots_per_turn + self.modes + 1
 
     @property
     def pilots_per_row(self) -> int:
+        """Pilots of all turns."""
+        return self.turns * self._pilots_per_turn
+
+    @property
+    def _pilots_per_turn(self) -> int:
         """One before the modes, and one before each further `pilot_spacing` of them."""
         if self.pilot_spacing == 0:
             return 1
@@ -92,12 +110,22 @@ class FrameLayout:
     @property
     def pilot_offsets(self) -> Indices:
         """Slots of a row's pilots, counted from the row's first."""
-        return np.arange(self.pilots_per_row) * (self.pilot_spacing + 1)
+        in_turn = np.arange(self._pilots_per_turn) * (self.pilot_spacing + 1)
+        return (self._turn_offsets[:, None] + in_turn).ravel()
 
     @property
     def mode_offsets(self) -> Indices:
-        """Slots of a row's modes, counted from the row's first."""
-        return np.setdiff1d(np.arange(self.row_slots - 1), self.pilot_offsets, assume_unique=True)
+        """Slots of a row's modes, counted from the row's first; all in its first turn."""
+        return np.setdiff1d(np.arange(self.turn_slots - 1), self.pilot_offsets, assume_unique=True)
+
+    @property
+    def readout_offsets(self) -> Indices:
+        """Slots in which the client reads out what each turn collects, from the row's first."""
+        return self._turn_offsets + self.turn_slots - 1
+
+    @property
+    def _turn_offsets(self) -> Indices:
+        return np.arange(self.turns) * self.turn_slots
 
     @property
     def row_starts(self) -> Indices:
@@ -188,14 +216,20 @@ class FrameLayout:
     def rotation_levels(self, coefficients: Floats) -> tuple[Floats, Floats]:
         """Return one row's control waveforms, real and imaginary, with peak 1; zero stays zero.
 
-        `coefficients`: interleaved (2n,), as `Client.coefficients` gives them for one image.
+        `coefficients`: interleaved (2n,), as `Client.coefficients` gives them for one image, or
+        (K, 2n) for the first K turns; the others get none. Raises SettingError for more than there
+        are turns.
         """
-        levels = np.zeros((2, self.row_slots), np.float32)
-        largest = float(np.max(np.abs(coefficients)))
-        if largest > 0.0:
-            levels[0, self.mode_offsets] = coefficients[0::2] / np.float32(largest)
-            levels[1, self.mode_offsets] = coefficients[1::2] / np.float32(largest)
-        held = np.repeat(levels, self.samples_per_symbol, axis=1)
+        each = coefficients.reshape(-1, coefficients.shape[-1])
+        if len(each) > self.turns:
+            raise SettingError("modes collected", len(each), f"at most {self.turns}, one per turn")
+        levels = np.zeros((2, self.turns, self.turn_slots), np.float32)
+        for turn, mode in enumerate(each):
+            largest = float(np.max(np.abs(mode)))
+            if largest > 0.0:
+                levels[0, turn, self.mode_offsets] = mode[0::2] / np.float32(largest)
+                levels[1, turn, self.mode_offsets] = mode[1::2] / np.float32(largest)
+        held = np.repeat(levels.reshape(2, self.row_slots), self.samples_per_symbol, axis=1)
         return held[0], held[1]
 
 

@@ -86,6 +86,7 @@ class FrameSender:
             guard_symbols=self._frame.guard_symbols,
             rows=rows,
             modes=modes,
+            turns=self._frame.turns,
         )
 
     def switch_on(self) -> None:

@@ -149,6 +149,7 @@ def _optics(
                 coupler_error_rad=rotation.coupler_error_rad,
                 phase_error_rad=rotation.phase_error_rad,
                 block_modes=rotation.block_modes,
+                turns=rotation.turns,
                 net_gain_error=rotation.net_gain_error,
                 arm_phase_rad=rotation.arm_phase_rad,
                 net_gain_drift_rth=rotation.net_gain_drift_rth,

@@ -114,7 +114,8 @@ class RotationTable(_Table):
     A block of b modes passes b elements each way: each loses `loss_db_per_mode`, and is off by
     fixed amounts with the standard deviations `coupler_error_rad` and `phase_error_rad`. A unit
     built for blocks of `block_modes` splits each generator cycle into them; without, a cycle is one
-    block. What the clone returns has net amplitude 1 + `net_gain_error` (relative) and phase
+    block. A block's light is turned round `turns` times, another mode being collected in each turn.
+    What the clone returns has net amplitude 1 + `net_gain_error` (relative) and phase
     `arm_phase_rad`; both walk, `net_gain_drift_rth` and `arm_phase_drift_rad_rth` being standard
     deviations per square root of an hour.
     """
@@ -127,6 +128,7 @@ class RotationTable(_Table):
     coupler_error_rad: NotNegative = 0.0
     phase_error_rad: NotNegative = 0.0
     block_modes: Annotated[int, Field(ge=1)] | None = None
+    turns: Annotated[int, Field(ge=1)] = 1
     net_gain_error: Annotated[float, Field(gt=-0.5, lt=0.5)] = 0.0
     arm_phase_rad: Annotated[float, Field(ge=-math.pi, le=math.pi)] = 0.0
     net_gain_drift_rth: NotNegative = 0.0

@@ -148,9 +148,9 @@ def infer(
     decoys: Annotated[
         int | None,
         typer.Option(
-            help="Inputs of other classes that the client clones besides its own (mode link): any "
-            "reader of the returned light names 1 label in DECOYS + 1 (default: 3 with "
-            "--decoy-images, else none)."
+            help="Inputs of other classes that the client clones besides its own: any reader of "
+            "the returned light names 1 label in DECOYS + 1 (default: 3 with --decoy-images, else "
+            "none). A bench's rotation unit needs DECOYS + 1 turns."
         ),
     ] = None,
     decoy_images: Annotated[
@@ -230,7 +230,6 @@ def infer(
         "--rotation-loss-db-per-mode": rotation_loss_db_per_mode,
         "--coupler-error-rad": coupler_error_rad,
         "--phase-error-rad": phase_error_rad,
-        "--decoys": decoys,
         "--return-modes": return_modes,
         "--clone-gain-error": clone_gain_error,
         "--clone-phase-rad": clone_phase_rad,

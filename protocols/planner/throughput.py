@@ -45,7 +45,7 @@ class Transmission:
             raise SettingError("local_oscillator_w", power, "0 W or more, or none")
 
     def slots(self, layer: LayerShape) -> int:
-        """Return the slots of a layer's frame."""
+        """Return the slots of a layer's frame: a block has a turn for every mode collected."""
         blocks = layer.blocks
         return FrameLayout(
             symbol_rate_hz=self.symbol_rate_hz,
@@ -54,6 +54,7 @@ class Transmission:
             guard_symbols=self.guard_symbols,
             rows=layer.rows * blocks.count,
             modes=blocks.size,
+            turns=min(layer.clones, blocks.size),
         ).slots
 
 

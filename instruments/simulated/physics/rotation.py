@@ -16,6 +16,13 @@ add up along the line, and every mode passes b elements on its way in and b on i
 rotation is the worse the larger the block. The way out undoes what the elements do, with their
 errors.
 
+A unit of several turns has a loop that holds a block's light. Slots of the block are played once
+for each turn, with coefficients of its own: the light that the first turn brings passes the
+elements again in each further turn, with what the clone made of it, and the last slot of each turn
+carries a collected mode out. Each turn loses light on its way in and out; one without coefficients
+is bypassed, but for the first. What arrives meanwhile, pilots for example, passes untouched. All of
+a block's light leaves in the place of its first turn, delayed by the unit's storage.
+
 What the clone returns is off by a net amplitude gain 1 + delta and a phase: splices, the splitter's
 ratio, the arm's length. They walk on the bench clock. Whatever the cause, it acts like one more
 element behind an exact clone, a loss for delta < 0, else an amplifier at the quantum limit (Caves,
@@ -30,6 +37,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from labctl.instruments.simulated.physics.drive import DriveOutput
 from labctl.instruments.simulated.physics.grid import Field, Instants, Noise, Window
@@ -45,7 +53,8 @@ class RotationParameters:
     """Amplifier gain per volt of its control above 1 and n_sp; slot and storage in grid samples.
 
     Each element loses `loss_db_per_mode` of the light; its angle and phase are off by fixed amounts
-    of the given standard deviations in rad. Without `block_modes` a cycle is one block. What the
+    of the given standard deviations in rad. Without `block_modes` a cycle is one block. A block
+    takes `turns` times its slots. What the
     clone returns has net amplitude 1 + `net_gain_error` and phase `arm_phase_rad` at time zero;
     their drifts are standard deviations per square root of an hour.
     """
@@ -62,12 +71,16 @@ class RotationParameters:
     arm_phase_rad: float = 0.0
     net_gain_drift_rth: float = 0.0
     arm_phase_drift_rad_rth: float = 0.0
+    turns: int = 1
 
     def blocks(self, slots: int) -> int | None:
         """Return how many blocks a cycle of that many slots holds, or None if not whole ones."""
-        if self.block_modes is None or slots <= self.block_modes + _BLOCK_OVERHEAD:
+        turn_slots, rest = divmod(slots, self.turns)
+        if rest:
+            return None
+        if self.block_modes is None or turn_slots <= self.block_modes + _BLOCK_OVERHEAD:
             return 1
-        blocks, rest = divmod(slots, self.block_modes + _BLOCK_OVERHEAD)
+        blocks, rest = divmod(turn_slots, self.block_modes + _BLOCK_OVERHEAD)
         return None if rest else blocks
 
     def transmittance(self, modes: int) -> float:
@@ -143,17 +156,27 @@ class RotationUnit:
     def power_change(self, time_s: float) -> tuple[float, float]:
         """Return transmittance to the line, and photons per mode that the amplifier adds to it.
 
-        Means over a block where rows play: one of its modes is amplified, the others pass elements.
-        The clone's way out leaves the signal's power as it is but for its net gain: G times, then
-        1/G of it. Of a block only one mode has that, of all slots of an idle unit each.
+        Means over a block where rows play: one of its modes is amplified in each turn that is set,
+        the others pass elements. The clone's way out leaves the signal's power as it is but for its
+        net gain: G times, then 1/G of it. Of a block only these modes have that, of all slots of an
+        idle unit each.
         """
         p, gain, net = self.parameters, self.gain(), abs(self.net_amplitude()) ** 2
         emitted = net * p.emission_factor * (1.0 - 1.0 / gain) + max(net - 1.0, 0.0)
         if not self._real.playing(time_s):
             return net, emitted
-        slots = max(self._real.period_samples() // p.slot_samples, 3)
+        slots = max(self._real.period_samples() // p.slot_samples, 3 * p.turns)
         per_block = slots // (p.blocks(slots) or 1)
-        return p.transmittance(per_block - _BLOCK_OVERHEAD) ** 2, emitted / per_block
+        turns = 1 if p.turns == 1 else self._turns_set()
+        through = p.transmittance(per_block // p.turns - _BLOCK_OVERHEAD)
+        return through ** (2 * turns), turns * emitted / per_block
+
+    def _turns_set(self) -> int:
+        """Return how many turns of a playing cycle's first block have coefficients, at least 1."""
+        cycles = self.cycles(Window(self._real.start_sample(), 1))
+        if cycles is None:
+            return 1
+        return max(int(self._coefficients(cycles)[0].any(axis=1).sum()), 1)
 
     def pass_at(
         self, light: Callable[[Instants], Field], instants: Instants, most_samples: int
@@ -206,31 +229,49 @@ class RotationUnit:
         return measured, returned
 
     def _rows(self, field: Field, cycles: Cycles) -> tuple[Field, Field]:
-        slot = self.parameters.slot_samples
         coefficients = self._coefficients(cycles)
-        light = self._lost(field.reshape(cycles.count, *coefficients.shape, slot))
-        collected = np.matmul(coefficients.conj()[None, :, None, :], light)[:, :, 0, :]
+        shape = (cycles.count, *coefficients.shape, self.parameters.slot_samples)
+        returned = field.reshape(shape)
+        light = returned[:, :, 0]
+        measured = np.empty(shape, np.complex64)
+        for turn in range(self.parameters.turns):
+            measured[:, :, turn], light = self._turned(light, coefficients[:, turn], turn)
+        if self.parameters.turns == 1:
+            return measured.reshape(-1), light.reshape(-1)
+        returned = returned.copy()
+        returned[:, :, 0] = light
+        return measured.reshape(-1), returned.reshape(-1)
+
+    def _turned(self, light: Field, coefficients: Field, turn: int) -> tuple[Field, Field]:
+        """Return the measured arm of one turn, and the light (rows, blocks, slots, samples) after.
+
+        `coefficients` (blocks, slots) of that turn.
+        """
         lit = coefficients.any(axis=1)
+        passing = lit | (turn == 0)
+        light = self._lost(light, passing)
+        collected = np.matmul(coefficients.conj()[None, :, None, :], light)[:, :, 0, :]
         arm = self._noise.vacuum(light.size).reshape(light.shape)
         arm[:, lit, -1, :] = collected[:, lit]
         measured, after = self._clone(arm.reshape(-1))
         change = after.reshape(arm.shape)[:, :, -1, :] - arm[:, :, -1, :]
         light = light + coefficients[None, :, :, None] * change[:, :, None, :]
-        return measured, self._lost(light).reshape(-1)
+        return measured.reshape(arm.shape), self._lost(light, passing)
 
-    def _lost(self, light: Field) -> Field:
-        """Return what the elements let through of the slots between a block's first and last."""
+    def _lost(self, light: Field, passing: npt.NDArray[np.bool_]) -> Field:
+        """Return what elements let through of the slots between first and last of some blocks."""
         through = self.parameters.transmittance(light.shape[2] - _BLOCK_OVERHEAD)
-        if through == 1.0:
+        if through == 1.0 or not passing.any():
             return light
-        modes = light[:, :, 1:-1].reshape(-1)
-        lose(modes, through, self._noise)
+        modes = light[:, passing, 1:-1]
+        flat = modes.reshape(-1)
+        lose(flat, through, self._noise)
         passed = light.copy()
-        passed[:, :, 1:-1] = modes.reshape(passed[:, :, 1:-1].shape)
+        passed[:, passing, 1:-1] = flat.reshape(modes.shape)
         return passed
 
     def _coefficients(self, cycles: Cycles) -> Field:
-        """Return the coefficients (blocks, slots) with unit norm, 0 where no level is above noise.
+        """Return coefficients (blocks, turns, slots) of unit norm, 0 where no level is above noise.
 
         The blocks are those of one cycle; all cycles are alike.
         """
@@ -239,14 +280,15 @@ class RotationUnit:
         real = self._real.voltage(cycle)[slot // 2 :: slot]
         imaginary = self._imaginary.voltage(cycle)[slot // 2 :: slot]
         levels = (real + 1j * imaginary).astype(np.complex64)
-        coefficients = levels.reshape(self.parameters.blocks(len(levels)) or 1, -1)
-        coefficients[:, 0] = coefficients[:, -1] = 0.0
-        for block in coefficients:
-            if np.max(np.abs(block)) < _LEAST_LEVEL_V:
-                block[:] = 0.0
+        blocks = self.parameters.blocks(len(levels)) or 1
+        coefficients = levels.reshape(blocks, self.parameters.turns, -1)
+        coefficients[..., 0] = coefficients[..., -1] = 0.0
+        for turn in coefficients.reshape(-1, coefficients.shape[2]):
+            if np.max(np.abs(turn)) < _LEAST_LEVEL_V:
+                turn[:] = 0.0
                 continue
-            block[:] = block / np.float32(np.linalg.norm(block))
-            block[1:-1] = self._mistaken(block[1:-1])
+            turn[:] = turn / np.float32(np.linalg.norm(turn))
+            turn[1:-1] = self._mistaken(turn[1:-1])
         return coefficients
 
     def _mistaken(self, wanted: Field) -> Field:

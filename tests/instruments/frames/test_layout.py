@@ -190,3 +190,46 @@ def test_reference_is_what_a_frame_without_payload_shows() -> None:
 def test_a_negative_pilot_spacing_is_refused() -> None:
     with pytest.raises(SettingError, match="pilot_spacing"):
         replace(layout(), pilot_spacing=-1)
+
+
+def test_a_row_of_several_turns_carries_its_modes_in_the_first_and_is_dark_in_the_others() -> None:
+    once, frame = layout(rows=3, modes=4), replace(layout(rows=3, modes=4), turns=3)
+    assert frame.row_slots == 3 * once.row_slots
+    assert frame.readout_offsets.tolist() == [5, 11, 17]
+    assert once.readout_offsets.tolist() == [5]
+    quadratures = np.random.default_rng(1).uniform(-1.0, 1.0, (3, 8)).astype(np.float32)
+    sent = [one.server_symbols(quadratures, 0.5) for one in (once, frame)]
+    rows = [
+        symbols[one.first_row_slot : -one.guard_symbols].reshape(3, -1)
+        for one, symbols in zip((once, frame), sent, strict=True)
+    ]
+    assert np.array_equal(rows[1][:, 1:6], rows[0][:, 1:6])
+    assert np.allclose(np.abs(rows[1][:, [0, 6, 12]]), PEAK)
+    lit = rows[1].copy()
+    lit[:, [0, 6, 12]] = 0.0
+    assert not lit[:, 6:].any()
+    slots, symbols = frame.reference
+    assert np.allclose(sent[1][slots], symbols)
+
+
+def test_each_turn_gets_its_own_coefficients_at_full_scale() -> None:
+    frame = replace(layout(modes=4), turns=3)
+    modes = np.random.default_rng(2).uniform(-0.1, 0.1, (2, 8)).astype(np.float32)
+    real, imaginary = (
+        part.reshape(3, 6, frame.samples_per_symbol)[:, :, 3]
+        for part in frame.rotation_levels(modes)
+    )
+    for turn, mode in enumerate(modes):
+        largest = np.max(np.abs(mode))
+        assert real[turn, 1:5] == pytest.approx(mode[0::2] / largest)
+        assert imaginary[turn, 1:5] == pytest.approx(mode[1::2] / largest)
+    assert not real[2].any()
+    assert not imaginary[2].any()
+    assert not real[:, [0, 5]].any()
+
+
+def test_more_modes_than_turns_are_refused() -> None:
+    with pytest.raises(SettingError, match="one per turn"):
+        layout(modes=4).rotation_levels(np.ones((2, 8), np.float32))
+    with pytest.raises(SettingError, match="turns"):
+        replace(layout(), turns=0)
