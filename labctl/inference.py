@@ -44,7 +44,7 @@ from labctl.protocols.hiding.hiding import (
 )
 from labctl.protocols.hiding.public_return import PublicReturn
 from labctl.protocols.hiding.turns import check_turns
-from labctl.protocols.leakage import LEAKAGE_FIGURES, Assumptions, Leakage, spectrum_of
+from labctl.protocols.leakage import LEAKAGE_FIGURES, Assumptions, Leakage, Trust, spectrum_of
 from labctl.protocols.leakage.cumulative import Channel, Cumulative, cumulative, unseen
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
@@ -396,24 +396,35 @@ def cumulative_of(
     A weight that rides on several quadratures of a query is that many queries of it.
     """
     carriers = max(part.carriers for part in session.server.own_evidence)
-    found = verification.collective
-    upper, lower = verification.excess_noise_upper, verification.transmittance_lower
-    if found is None or upper is None or lower is None:
+    found, bounds = verification.collective, verification.bounds
+    if found is None or bounds is None:
         together = unseen(queries * carriers, settings.mean_photons)
         return replace(together, queries=queries)
-    at_bound = Channel(
-        transmittance=lower,
+    at_estimate = Channel(
+        transmittance=verification.transmittance or 0.0,
         technical_noise=settings.technical_noise,
         assumptions=settings.assumptions,
         client_transmittance=session.expectation().client_transmittance,
     )
+    at_bound = replace(at_estimate, transmittance=bounds.round_trip.transmittance)
+    noise, upper = bounds.round_trip.excess_noise, found.upper
+    if settings.assumptions.loss is Trust.TRUSTED:
+        # Trusted is the loss of the link as calibrated and no more; see `verification.bounds`.
+        noise, link = bounds.in_client.excess_noise, bounds.link_transmittance
+        upper = found.upper / link
+        at_bound = Channel(
+            transmittance=bounds.in_client.transmittance,
+            technical_noise=settings.technical_noise / link,
+            assumptions=replace(settings.assumptions, loss=Trust.UNTRUSTED),
+        )
     together = cumulative(
-        replace(at_bound, transmittance=verification.transmittance or 0.0),
+        at_estimate,
         queries=queries * carriers,
         mean_photons=settings.mean_photons,
-        excess_noise=upper,
+        mean_photons_upper=bounds.mean_photons,
+        excess_noise=noise,
         collective_noise=max(found.estimate, 0.0),
-        collective_noise_upper=found.upper,
+        collective_noise_upper=upper,
         confident=at_bound,
     )
     return replace(together, queries=queries)

@@ -29,6 +29,7 @@ from labctl.protocols.verification.power import (
     HonestLight,
     gain_detection,
     noise_detection,
+    shares_in_use,
 )
 
 
@@ -140,6 +141,7 @@ class DetectionTheory:
             verification.calibration_samples,
             false_alarm_probability,
             verification.monitor_samples > 0,
+            modes >= 2 * honest.modes,
         )
 
     def after(self, images: int, false_alarm_probability: float) -> Detection:
@@ -222,12 +224,13 @@ def _power(
     calibration_samples: int,
     probability: float,
     monitored: bool,
+    repeated: bool,
 ) -> Detection:
     if modes < 2:
         raise SettingError("modes", modes, "2 or more")
     if not 0.0 < probability < 1.0:
         raise SettingError("false_alarm_probability", probability, "above 0 and below 1")
-    of_all = 1.0 if monitored else 1.0 - SHARES["shot noise"]
+    of_all = shares_in_use(monitored=monitored, repeated=repeated)
     of_noise, low, high = (
         probability * SHARES[name] / of_all for name in ("pooled noise", "low gain", "high gain")
     )

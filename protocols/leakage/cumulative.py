@@ -133,28 +133,32 @@ def cumulative(
     collective_noise: float | None,
     collective_noise_upper: float | None,
     confident: Channel | None = None,
+    mean_photons_upper: float | None = None,
 ) -> Cumulative:
     """Return what `queries` queries of `mean_photons` per mode leak together.
 
     `excess_noise` of the single queries, at its bound if there is one; `collective_noise` of the
     mode that carries a weight in all of them, and its upper bound, None where nobody looked.
-    `confident`: the channel at its confidence bound, where that is another.
+    `confident`: the channel at its confidence bound, where that is another; `mean_photons_upper`:
+    those that were sent at most, where the light is not known exactly.
     """
     if queries < 1:
         raise SettingError("queries", queries, "1 or more")
-    light = queries * mean_photons
+    most = mean_photons if mean_photons_upper is None else mean_photons_upper
     worst = confident or channel
-    single = worst.bits(mean_photons, excess_noise)
-    unchecked = worst.bits(light, queries * excess_noise)
+    single = worst.bits(most, excess_noise)
+    unchecked = worst.bits(queries * most, queries * excess_noise)
     upper = None
     if collective_noise_upper is not None:
-        upper = worst.bits(light, collective_noise_upper)
+        upper = worst.bits(queries * most, collective_noise_upper)
     return Cumulative(
         queries=queries,
         headline="memory_unchecked" if upper is None else "collective_upper",
         additive=queries * single,
         memory_unchecked=unchecked,
-        collective=None if collective_noise is None else channel.bits(light, collective_noise),
+        collective=None
+        if collective_noise is None
+        else channel.bits(queries * mean_photons, collective_noise),
         collective_upper=upper,
     )
 

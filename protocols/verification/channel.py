@@ -150,45 +150,68 @@ def excess_noise_upper(
     often its power comes out low. So the bound is that of the worst case, all of the noise there;
     infinite where so few blocks say nothing.
     """
-    from scipy.stats import f as fisher
-
-    quantile = float(fisher.ppf(failure_probability, estimate.degrees, calibration.samples - 1))
-    white = estimate.variance_ratio / quantile - 1.0
-    unit = shot_noise_at_server(calibration)
-    if white <= 0.0 or not clones > 0.0:
-        return white * unit
-    loud = _loud(estimate, clones)
-    clone = _clone_upper(estimate, calibration, failure_probability, loud)
-    return max(white, clone * loud / estimate.degrees) * unit
+    power = NoisePower(estimate.variance_ratio, estimate.degrees, calibration.samples - 1.0)
+    return power.upper(failure_probability, clones) * shot_noise_at_server(calibration)
 
 
-def _loud(estimate: Estimate, clones: float) -> float:
-    return min(clones, estimate.degrees)
+@dataclass(frozen=True)
+class NoisePower:
+    """A noise power over that of the blocked receiver, with the degrees of freedom of both."""
 
+    ratio: float
+    degrees: float
+    calibration: float
 
-def _clone_upper(
-    estimate: Estimate, calibration: ReceiverCalibration, probability: float, loud: float
-) -> float:
-    """Return the clones' variance, over the blocked one, that shows so little this rarely."""
-    from scipy.optimize import brentq
+    def upper(self, probability: float, clones: float) -> float:
+        """Return the excess, over the blocked variance, that the truth rarely exceeds.
 
-    shown = estimate.variance_ratio * estimate.degrees
-    freedom = calibration.samples - 1.0
+        White, or all of it on `clones` of the readings, whichever allows more; see
+        `excess_noise_upper`.
+        """
+        from scipy.stats import f as fisher
 
-    def score(log_clone: float) -> float:
-        variances = (1.0, 1.0 + math.exp(log_clone))
-        head = NoiseRatio((estimate.degrees - loud, loud), variances, freedom).head(shown)
-        return normal_isf(max(head, _LEAST_HEAD)) - normal_isf(probability)
+        white = self.ratio / float(fisher.ppf(probability, self.degrees, self.calibration)) - 1.0
+        if white <= 0.0 or not clones > 0.0:
+            return white
+        loud = min(clones, self.degrees)
+        clone = self._clone(loud, probability, above=True)
+        return max(white, clone * loud / self.degrees)
 
-    seen = (shown - estimate.degrees) / loud
-    low, high, step = math.log(_LEAST_CLONE), math.log(max(seen, _LEAST_CLONE)), _CLONE_STEP
-    while score(high) < 0.0:
-        if high >= _MOST_LOG_CLONE:
-            return math.inf
-        low, high, step = high, min(high + step, _MOST_LOG_CLONE), 2.0 * step
-    if score(low) >= 0.0:
-        return _LEAST_CLONE
-    return math.exp(float(brentq(score, low, high, xtol=_CLOSE)))
+    def lower(self, probability: float, clones: float) -> float:
+        """Return the excess that the truth rarely falls below, in the same way."""
+        from scipy.stats import f as fisher
+
+        white = self.ratio / float(fisher.isf(probability, self.degrees, self.calibration)) - 1.0
+        if white <= 0.0 or not clones > 0.0:
+            return white
+        loud = min(clones, self.degrees)
+        clone = self._clone(loud, probability, above=False)
+        return min(white, clone * loud / self.degrees)
+
+    def _clone(self, loud: float, probability: float, *, above: bool) -> float:
+        """Return the variance on `loud` readings that shows so little (`above`), or so much, so
+        rarely; infinite where none does."""
+        from scipy.optimize import brentq
+
+        shown = self.ratio * self.degrees
+        wanted = normal_isf(probability)
+
+        def score(log_clone: float) -> float:
+            variances = (1.0, 1.0 + math.exp(log_clone))
+            noise = NoiseRatio((self.degrees - loud, loud), variances, self.calibration)
+            if above:
+                return normal_isf(max(noise.head(shown), _LEAST_HEAD)) - wanted
+            return wanted - normal_isf(max(noise.tail(shown), _LEAST_HEAD))
+
+        seen = (shown - self.degrees) / loud
+        low, high, step = math.log(_LEAST_CLONE), math.log(max(seen, _LEAST_CLONE)), _CLONE_STEP
+        while score(high) < 0.0:
+            if high >= _MOST_LOG_CLONE:
+                return math.inf
+            low, high, step = high, min(high + step, _MOST_LOG_CLONE), 2.0 * step
+        if score(low) >= 0.0:
+            return _LEAST_CLONE if above else 0.0
+        return math.exp(float(brentq(score, low, high, xtol=_CLOSE)))
 
 
 def transmittance_lower(

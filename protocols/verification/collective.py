@@ -9,7 +9,8 @@ S = sum a e over its residuals e, and W = sum a a^T: white noise of variance v i
 gives S the covariance v W exactly, so that S^T W^-1 S is v times chi-squared with as many degrees
 of freedom as W has rank, one or two. Where only X or only P is read, this is each weight's own sum
 squared over how often it was read. One slope is fitted to each row and taken off: the
-gain of a row repeats honestly.
+gain of a row repeats honestly. So does what a bench distorts: three terms more are fitted to each
+layer, see `_distortions`, a handful of directions among as many as there are weights.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from labctl.errors import SettingError
 from labctl.protocols.encoding import Floats
 
 Doubles = npt.NDArray[np.float64]
+
+# Terms of unit size that agree but for this are one, as for weights of two levels.
+_ALIKE = 1e-6
 
 # Relative to the square of the trace: below, the two quadratures of a row were not told apart.
 _SINGULAR = 1e-9
@@ -132,8 +136,53 @@ class WeightSums:
         along = _products(wx, x) + _products(wp, p)
         sent = xx * _products(wx, wx) + 2.0 * xp * _products(wx, wp) + pp * _products(wp, wp)
         left, fitted = _without_slope(power, along, sent)
+        shown, terms = self._distortion(pattern, along, sent)
         read = self.sums.shape[1] // 2 * int(2 * full.sum() + single.sum())
-        return Power(left, read - fitted, read, 1.0)
+        return Power(max(left - shown, 0.0), max(read - fitted - terms, 0), read, 1.0)
+
+    def _distortion(self, pattern: Floats, along: Doubles, sent: Doubles) -> tuple[float, int]:
+        """Return what one turn of X towards P, one of P towards X and a cube explain, and how many.
+
+        Weighted least squares with the rows' slopes taken off the terms as off the sums (Frisch and
+        Waugh): white noise loses one degree of freedom for each. `along` and `sent`: of the slopes.
+        """
+        fitted = sent > 0.0
+        terms = [term for term in _distortions(pattern) if term.any()]
+        if not terms or not fitted.any():
+            return 0.0, 0
+        slopes = np.divide(along, sent, out=np.zeros_like(sent), where=fitted)
+        with_slope = [self._overlap(pattern, term) for term in terms]
+        shares = [
+            np.divide(each, sent, out=np.zeros_like(sent), where=fitted) for each in with_slope
+        ]
+        seen = np.array(
+            [
+                _products(term, self.sums).sum() - each @ slopes
+                for term, each in zip(terms, with_slope, strict=True)
+            ]
+        )
+        overlaps = np.empty((len(terms), len(terms)))
+        for i, first in enumerate(terms):
+            for j, second in enumerate(terms[: i + 1]):
+                value = self._overlap(first, second).sum() - with_slope[i] @ shares[j]
+                overlaps[i, j] = overlaps[j, i] = value
+        scale = np.sqrt(np.maximum(np.diag(overlaps), 0.0))
+        scale[scale == 0.0] = 1.0
+        values, vectors = np.linalg.eigh(overlaps / np.outer(scale, scale))
+        told = values > _ALIKE
+        parts = (vectors.T @ (seen / scale))[told]
+        return float((parts**2 / values[told]).sum()), int(told.sum())
+
+    def _overlap(self, first: Floats, second: Floats) -> Doubles:
+        """Return by row the products of two patterns, as often as each weight was read."""
+        if self.entries is not None:
+            found: Doubles = np.einsum("ij,ij,ij->i", first, second, self.entries, dtype=np.float64)
+            return found
+        (xx, xp, pp), (ax, ap) = self.shares, (first[:, 0::2], first[:, 1::2])
+        bx, bp = second[:, 0::2], second[:, 1::2]
+        mixed = xp * (_products(ax, bp) + _products(ap, bx)) if xp.any() else 0.0
+        overlap: Doubles = xx * _products(ax, bx) + mixed + pp * _products(ap, bp)
+        return overlap
 
     def _entry_power(self, pattern: Floats) -> Power:
         """Return the power weight by weight, as if no two were read together.
@@ -148,10 +197,12 @@ class WeightSums:
         along = _products(pattern, self.sums)
         sent = np.einsum("ij,ij,ij->i", pattern, pattern, entries, dtype=np.float64)
         left, fitted = _without_slope(each.sum(axis=1), along, sent)
+        shown, terms = self._distortion(pattern, along, sent)
+        left = max(left - shown, 0.0)
         count = int(np.count_nonzero(read))
         xx, xp, pp = self.shares
         alike = np.divide(xp**2, xx * pp, out=np.zeros_like(xx), where=xx * pp > 0.0)
-        return Power(left, count - fitted, count, 1.0 + float(np.mean(alike)))
+        return Power(left, max(count - fitted - terms, 0), count, 1.0 + float(np.mean(alike)))
 
 
 class RowSums:
@@ -354,6 +405,21 @@ def _gathers(carried: npt.NDArray[np.intp], columns: int) -> list[npt.NDArray[np
         found.append(gather)
         left = left[gather[carried[left]] != left]
     return found
+
+
+def _distortions(pattern: Floats) -> tuple[Floats, ...]:
+    """Return what an honest bench adds alike in every query, on any scale, a term each.
+
+    P of a mode on its X and X on its P: the local oscillator's two phases have an error each, and
+    so has the modulator's. The cube of each quadrature: its curvature.
+    """
+    pattern = pattern.astype(np.float32, copy=False)
+    if pattern.shape[1] % 2:
+        return ((pattern / np.float32(max(np.abs(pattern).max(), 1e-30))) ** 3,)
+    on_x, on_p = np.zeros_like(pattern), np.zeros_like(pattern)
+    on_x[:, 0::2], on_p[:, 1::2] = pattern[:, 1::2], pattern[:, 0::2]
+    largest = np.float32(max(float(np.abs(pattern).max()), 1e-30))
+    return on_x, on_p, (pattern / largest) ** 3
 
 
 def _products(first: Floats, second: Floats) -> Doubles:

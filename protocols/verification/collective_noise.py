@@ -17,12 +17,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from labctl.protocols.verification.channel import shot_noise_at_server
+from labctl.protocols.verification.channel import NoisePower, shot_noise_at_server
 from labctl.protocols.verification.collective_record import CollectiveSums
+from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.noise_ratio import NoiseRatio
 
 # Seen sums, mean noise from above and from below: each may fail once.
 _BOUNDS = 3
+# Of the failure probability, that of the shot-noise unit where it is doubtful.
+_DOUBTED = 0.1
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,37 @@ class Seen:
         )
 
 
-def collective_noise(sums: CollectiveSums, failure_probability: float) -> CollectiveNoise:
-    """Return the collective noise with its bound; the sums hold one query at least."""
+def collective_noise(
+    sums: CollectiveSums, failure_probability: float, doubts: Doubts = EXACT
+) -> CollectiveNoise:
+    """Return the collective noise with its bound; the sums hold one query at least.
+
+    `doubts`: of the constants that all sessions have in common; that of the shot-noise unit scales
+    all noise, that of sums as that of single readings.
+    """
     seen, pooled = Seen.of(sums), sums.pooled
     estimate, calibration = pooled.estimate(), pooled.calibration()
     carried = sums.queries * sums.carriers
     shown = (seen.ratio - 1.0) * seen.unit
     value = whole_mode(shown, estimate.excess_noise, sums.pairs)
+    doubted = 0.0 if doubts.none else _DOUBTED * failure_probability
+    upper = noise_upper(
+        (
+            NoisePower(seen.ratio, seen.degrees / seen.scatter, seen.calibration),
+            seen.loud,
+            seen.unit,
+        ),
+        (
+            NoisePower(estimate.variance_ratio, estimate.samples - 1.0, calibration.samples - 1.0),
+            pooled.clones.count,
+            shot_noise_at_server(calibration),
+        ),
+        pairs=sums.pairs,
+        carried=carried,
+        failure_probability=failure_probability - doubted,
+    )
+    if upper > 0.0 and doubted:
+        upper *= doubts.noise_factor(doubted)
     return CollectiveNoise(
         seen=shown,
         seen_error=seen.ratio
@@ -107,44 +134,30 @@ def collective_noise(sums: CollectiveSums, failure_probability: float) -> Collec
         * seen.unit,
         mean=estimate.excess_noise,
         estimate=min(value, carried * max(estimate.excess_noise, 0.0)),
-        upper=noise_upper(
-            (seen.ratio, seen.degrees / seen.scatter, seen.calibration, seen.unit),
-            (
-                estimate.variance_ratio,
-                estimate.samples - 1.0,
-                calibration.samples - 1.0,
-                shot_noise_at_server(calibration),
-            ),
-            pairs=sums.pairs,
-            carried=carried,
-            failure_probability=failure_probability,
-        ),
+        upper=upper,
         queries=sums.queries,
         reads=estimate.samples / sums.read,
         degrees=seen.degrees,
     )
 
 
-# Variance over that of shot noise, degrees of freedom of it and of the calibration, the unit.
-_Ratio = tuple[float, float, float, float]
+# What was found, readings on which a clone may be loud, the unit in SNU.
+_Found = tuple[NoisePower, float, float]
 
 
 def noise_upper(
-    seen: _Ratio, single: _Ratio, *, pairs: float, carried: int, failure_probability: float
+    seen: _Found, single: _Found, *, pairs: float, carried: int, failure_probability: float
 ) -> float:
     """Return what the collective noise exceeds with this probability at most, in SNU.
 
     `seen` of the sums, `single` of the single readings; `pairs` of the `carried` quadratures with
-    one weight, of which both were read. Exact for Gaussian noise: ratios of sample variances over
-    those of the true ones follow Fisher's F.
+    one weight, of which both were read. Each is bounded as the noise of single queries is: exactly
+    for white noise, and with all of it on the modes where a clone is loud, if that allows more.
     """
-    from scipy.stats import f as fisher
-
     each = failure_probability / _BOUNDS
-    (ratio, degrees, calibration, unit), (pooled, samples, own, own_unit) = seen, single
-    seen_most = (ratio / float(fisher.ppf(each, degrees, calibration)) - 1.0) * unit
-    most = (pooled / float(fisher.ppf(each, samples, own)) - 1.0) * own_unit
-    least = (pooled / float(fisher.isf(each, samples, own)) - 1.0) * own_unit
+    (sums, loud, unit), (power, clones, own_unit) = seen, single
+    seen_most = sums.upper(each, loud) * unit
+    most, least = power.upper(each, clones) * own_unit, power.lower(each, clones) * own_unit
     return min(whole_mode(seen_most, least, pairs), carried * max(most, 0.0))
 
 
@@ -166,8 +179,8 @@ def expected_noise_upper(
     pairs = (samples / read - 1.0) / (queries - 1.0) if queries > 1 else 0.0
     ratio, own = 1.0 + excess_noise, calibration_samples - 1.0
     return noise_upper(
-        (ratio, max(read - rows, 1.0), own, 1.0),
-        (ratio, max(samples - 1.0, 1.0), own, 1.0),
+        (NoisePower(ratio, max(read - rows, 1.0), own), read / modes, 1.0),
+        (NoisePower(ratio, max(samples - 1.0, 1.0), own), float(queries * rows), 1.0),
         pairs=pairs,
         carried=queries,
         failure_probability=failure_probability,

@@ -192,6 +192,8 @@ def collective_sums(
     a history of other layers.
     """
     whole = record if history is None else history.merged(record)
+    if not whole.parts:
+        return None
     found = [layer.power(each.pattern) for layer, each in zip(whole.layers, evidence, strict=True)]
     if not any(each.read for each in found):
         return None

@@ -66,17 +66,19 @@ def detection(
     false_alarm_probability: float,
     *,
     monitored: bool = True,
+    repeated: bool = True,
 ) -> Detection:
     """Return how surely a session of `modes` pooled modes catches an attack of this mark.
 
     With the thresholds of a session of that false-alarm probability, of which each check has its
-    share (`checks.SHARES`); `monitored`: whether the shot-noise monitor has its own. An attack
+    share (`checks.SHARES`); `monitored`: whether the shot-noise monitor has its own; `repeated`:
+    whether there are two queries, so that sums by weight have theirs. An attack
     that lowers the noise of an honest session is caught by its gain alone.
     """
     _require(modes, calibration_samples, false_alarm_probability)
     if not 0.0 <= mark.transmittance_ratio < math.inf:
         raise SettingError("transmittance_ratio", mark.transmittance_ratio, "0 or more")
-    of_all = 1.0 if monitored else 1.0 - SHARES["shot noise"]
+    of_all = shares_in_use(monitored=monitored, repeated=repeated)
     noise = noise_detection(
         mark,
         honest,
@@ -89,6 +91,12 @@ def detection(
     )
     gain = gain_detection(mark, honest, modes, calibration_samples, low, high)
     return Detection(noise, gain, 1.0 - (1.0 - noise) * (1.0 - gain))
+
+
+def shares_in_use(*, monitored: bool, repeated: bool) -> float:
+    """Return the sum of the shares of the checks that a session has something to check by."""
+    unused = 0.0 if monitored else SHARES["shot noise"]
+    return 1.0 - unused - (0.0 if repeated else SHARES["collective noise"])
 
 
 def noise_detection(

@@ -214,7 +214,9 @@ def verify(
         client_transmittance_lower=bounds.in_client.transmittance,
         client_noise_upper=bounds.in_client.excess_noise,
         link_transmittance=bounds.link_transmittance,
-        collective=None if sums is None else collective_noise(sums, settings.failure_probability),
+        collective=None
+        if sums is None
+        else collective_noise(sums, 0.5 * settings.failure_probability, expectation.doubts),
     )
 
 

@@ -126,3 +126,26 @@ def test_a_batch_of_both_kinds_is_refused() -> None:
     assert mixed.next_of_a_kind(10) == (2, False)
     with pytest.raises(SettingError, match="at most 2, of one kind"):
         list(mixed.sent(0, 3))
+
+
+def test_sums_by_weight_are_of_the_networks_own_light_alone() -> None:
+    """Worthless queries beside them change nothing; before a real one there is nothing to sum."""
+    practised, _ = rounds(Probation(real_share=1.0, queries=3), SETTINGS, 6)
+    mixed, found = rounds(Probation(real_share=0.4), SETTINGS, 6)
+    for session in (practised, mixed):
+        own = sum(part.samples for part in session.server.own_evidence)
+        everything = sum(part.samples for part in session.server.evidence)
+        report = session.verdict()
+        assert report.collective is not None
+        served = max(part.images for part in session.server.own_evidence)
+        assert report.collective.queries == served
+        assert own == session.record().samples
+        assert (own < everything) == any(
+            part.images for part in session.server.evidence[len(SIZES) - 1 :]
+        )
+    assert sum(part.batch is None for part in found) > 0
+    waiting = on_probation(Probation(real_share=1e-9, queries=2), SETTINGS)
+    session = Session(network(1), SETTINGS, ModeLink(SETTINGS), server=waiting)
+    for _ in session.run(images(2), batch_images=1):
+        pass
+    assert session.verdict().collective is None

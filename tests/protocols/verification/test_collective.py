@@ -350,3 +350,29 @@ def test_sums_of_weights_that_change_places_are_those_added_one_by_one(
     found = sums.sums()
     np.testing.assert_allclose(found.sums, expected, atol=1e-3)
     np.testing.assert_allclose(found.by_entry(), entries, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_known_distortion_is_fitted_and_costs_its_degrees_of_freedom(changes: bool) -> None:
+    """60 layers of 12 x 30 weights, 6 queries; chi-squared within 4 of its errors; seed 15."""
+    random = np.random.default_rng(15)
+    rows, columns = 12, 30
+    plain, distorted, degrees = [], [], 0
+    for _ in range(60):
+        pattern = random.normal(size=(rows, columns)).astype(np.float32)
+        read = random.random((6, rows)) < 0.5
+        counts = np.empty((rows, columns), np.float32)
+        counts[:, 0::2], counts[:, 1::2] = read.sum(0)[:, None], (~read).sum(0)[:, None]
+        turned = np.empty_like(pattern)
+        turned[:, 0::2], turned[:, 1::2] = 0.7 * pattern[:, 1::2], -0.4 * pattern[:, 0::2]
+        shares = np.stack([read.sum(0), np.zeros(rows), (~read).sum(0)]).astype(np.float64)
+        noise = np.sqrt(counts) * random.normal(size=counts.shape).astype(np.float32)
+        for kept, added in ((plain, 0.0), (distorted, turned + np.float32(0.3) * pattern**3)):
+            sums = (noise + counts * added).astype(np.float32)
+            power = WeightSums(sums, shares, counts if changes else None).power(pattern)
+            kept.append(power.value)
+            degrees = power.degrees
+            assert power.read - degrees == rows + 3
+    error = 4.0 * math.sqrt(2.0 * degrees / 60)
+    assert np.mean(plain) == pytest.approx(np.mean([degrees]), abs=error + 4.0)
+    np.testing.assert_allclose(distorted, plain, rtol=2e-3)

@@ -14,13 +14,14 @@ from labctl.errors import SettingError
 from labctl.protocols.attacks.attack import Mark
 from labctl.protocols.link import LayerLight
 from labctl.protocols.verification.channel import Expectation, estimate_channel
-from labctl.protocols.verification.checks import run_checks
+from labctl.protocols.verification.checks import SHARES, run_checks
 from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.power import (
     HonestLight,
     detection,
     modes_to_detect,
     noise_detection,
+    shares_in_use,
 )
 
 HONEST = HonestLight(mean_photons=4.0, transmittance=0.8, excess_noise=0.01, shot_noise=1.4)
@@ -158,3 +159,21 @@ def test_settings_out_of_range_are_refused() -> None:
     ):
         with pytest.raises(SettingError):
             call()
+
+
+def test_one_query_has_the_share_of_the_sums_by_weight_to_give_to_the_other_checks() -> None:
+    shares = {
+        pair: shares_in_use(monitored=pair[0], repeated=pair[1])
+        for pair in ((True, True), (True, False), (False, False))
+    }
+    assert shares[True, True] == 1.0
+    assert shares[True, False] == pytest.approx(1.0 - SHARES["collective noise"])
+    assert shares[False, False] == pytest.approx(
+        1.0 - SHARES["collective noise"] - SHARES["shot noise"]
+    )
+    mark, honest = Mark(0.01), HonestLight(mean_photons=2.0)
+    once, often = (
+        detection(mark, honest, 20_000, 100_000, 1e-3, repeated=repeated)
+        for repeated in (False, True)
+    )
+    assert once.noise > often.noise
