@@ -30,6 +30,8 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.verification.collective_noise import collective_noise
+from labctl.protocols.verification.collective_record import collective_sums
 from labctl.station import Station
 from labctl.station_file import StationFile
 from labctl.units import ratio_to_db
@@ -146,6 +148,26 @@ def test_bench_and_mode_level_agree_on_the_same_images() -> None:
     assert verdict.excess_noise_standard_error is not None
     excess = verdict.excess_noise - verdict.excess_noise_expected
     assert abs(excess) < 5.0 * verdict.excess_noise_standard_error
+    assert_repeats_nothing_but_what_is_put_in(session)
+
+
+def assert_repeats_nothing_but_what_is_put_in(session: Session) -> None:
+    """40 honest queries pass the check of the sums; 5 % of each neighbour in time do not."""
+    verdict, record = session.verdict(), session.record()
+    honest = verdict.collective
+    assert honest is not None
+    assert next(c for c in verdict.checks if c.name == "collective noise").passed is True
+    layers = []
+    for sums, part in zip(record.layers, session.server.evidence, strict=True):
+        unit = part.pattern / np.sqrt(np.mean(part.pattern**2))
+        crosstalk = np.float32(0.05) * sums.by_entry() * np.roll(unit, 2, axis=1)
+        layers.append(replace(sums, sums=sums.sums + crosstalk))
+    disturbed = collective_sums(session.server.evidence, replace(record, layers=tuple(layers)))
+    assert disturbed is not None
+    found = collective_noise(disturbed, 1e-10)
+    assert found.seen - honest.seen > 10.0 * honest.seen_error
+    # Half of 2 mu 0.05^2 40 SNU: X or P is read by chance.
+    assert found.seen - honest.seen == pytest.approx(0.4, rel=0.4)
 
 
 @pytest.mark.timeout(300)

@@ -106,7 +106,8 @@ def test_white_noise_leaves_each_degree_of_freedom_its_own_variance(angles: str)
     both = 1 if angles == "X alone" else 2
     # With X or P by chance, 2 of 512 rows are read in one quadrature only.
     assert found.read == pytest.approx(both * rows * modes, rel=0.02)
-    assert found.degrees == found.read - rows
+    # A slope per row, a turn per quadrature that was read, and a cube.
+    assert found.degrees == found.read - rows - (both + 1)
     # Standard error sqrt(2/4740) = 2.1 % (2.9 % for X alone); seed 2.
     assert found.value / found.degrees == pytest.approx(variance, rel=0.08)
 
