@@ -71,7 +71,11 @@ def test_on_a_large_network_the_clones_direction_does_not_matter() -> None:
     assert theory.power(mark, 50_000, 1e-6).either == pytest.approx(plain.either, abs=0.02)
     noisy = DetectionTheory(HeterodyneResend(0.01), network, IDEAL)
     least = modes_to_detect(noisy.mark(), honest.light, 1e-6, calibration_samples=10**8)
-    assert noisy.modes_to_catch(1e-6, 0.99) == least
+    # Light of less than two queries has the sums' share of the false alarms besides.
+    found = noisy.modes_to_catch(1e-6, 0.99)
+    assert found is not None
+    assert least is not None
+    assert 0.99 * least < found < least
 
 
 def test_on_a_small_network_the_gain_is_allowed_more() -> None:
