@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.errors import SettingError, UsageError
 from labctl.protocols.attacks.attack import Learned
 from labctl.protocols.attacks.label_curve import EVIDENCE, CurveFile, load_curves, measure_curves
-from labctl.protocols.attacks.label_figures import in_words
+from labctl.protocols.attacks.label_figures import in_words, mode_overlap
 from labctl.protocols.attacks.label_reading import (
     DIMENSIONS,
     Detection,
@@ -174,6 +174,10 @@ def label_attack(
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
     attacked, public = _images(images, templates, data, fetch)
+    same = light is not None and modes_of(attacked.images.shape[1]) == light.modes
+    if same and mean_photons is not None and block_modes is None:
+        photons = 0.5 * mean_photons * mode_overlap(load_network(model), attacked.images)
+        readings = [replace(each, mode_photons=photons) for each in readings]
     hidden = _hidden(data, images, decoys, seed, candidates=candidates, curve=curve)
     if hidden is not None:
         given = public if data or fetch else None
@@ -223,7 +227,10 @@ def label_attack(
                     {
                         "receiver": str(one.reading.receiver),
                         "repeats": one.reading.repeats,
-                        "evidence": one.reading.evidence,
+                        # What a mismatch adds is known for whole rows alone.
+                        "evidence": None
+                        if light is not None and block_modes is not None
+                        else one.reading.evidence,
                         "label_success": one.share,
                         "standard_error": one.error,
                     }

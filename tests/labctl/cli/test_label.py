@@ -144,3 +144,19 @@ def test_decoys_and_what_does_not_go_with_them(
         )
         assert result.returncode == 2, options
         assert named in result.stderr
+
+
+def test_the_evidence_told_is_that_of_kick_and_mismatch(run_here: Callable[..., Result]) -> None:
+    """M g^2/(1 + g) and five times delta^2 mu Q M/2, Q being 42; in blocks it is not known."""
+    options = (
+        "label-attack", "--images", "20", "--templates", "300", "--dimensions", "8", "--gain",
+        "1.0128", "--mean-photons", "8.91", "--gain-error", "-0.005", "--repeats", "1",
+        "--receiver", "homodyne", "--json",
+    )  # fmt: skip
+    [told] = json.loads(run_here(*options).stdout)["results"]
+    # The mismatch takes 1 % of the kick's noise.
+    kick = (2.0 - 2.0 / 1.0128) * 0.995**2
+    nats = 0.005**2 * 8.91 * 42.0 * 784 / 2.0
+    assert told["evidence"] == pytest.approx(784 * kick**2 / (1 + kick) + 5.0 * nats, rel=0.15)
+    [blocks] = json.loads(run_here(*options, "--block-modes", "196").stdout)["results"]
+    assert blocks["evidence"] is None
