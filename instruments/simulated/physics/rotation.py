@@ -248,7 +248,7 @@ class RotationUnit:
         `coefficients` (blocks, slots) of that turn.
         """
         lit = coefficients.any(axis=1)
-        passing = lit | (turn == 0)
+        passing = lit if turn else np.ones_like(lit)
         light = self._lost(light, passing)
         collected = np.matmul(coefficients.conj()[None, :, None, :], light)[:, :, 0, :]
         arm = self._noise.vacuum(light.size).reshape(light.shape)

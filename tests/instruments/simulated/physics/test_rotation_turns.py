@@ -35,7 +35,8 @@ def unit_of(parameters: RotationParameters, seed: int) -> tuple[RotationUnit, li
     stage = DriveParameters(24, 10.0, 0.49 * GRID_HZ, 0.0)
     seeds = np.random.SeedSequence(seed).spawn(5)
     outputs = [DriveOutput(stage, GRID_HZ, Noise(one)) for one in seeds[:3]]
-    unit = RotationUnit(parameters, *outputs, Noise(seeds[3]), seeds[4])
+    real, imaginary, control = outputs
+    unit = RotationUnit(parameters, real, imaginary, control, Noise(seeds[3]), seeds[4])
     volts = np.array([(GAIN - 1.0) / GAIN_PER_V], np.float32)
     outputs[2].play(Drive(volts, 1.0, 0.0, None, 0.0))
     return unit, outputs
