@@ -247,7 +247,7 @@ class RotationUnit:
 
         `coefficients` (blocks, slots) of that turn.
         """
-        lit = coefficients.any(axis=1)
+        lit = np.asarray(coefficients.any(axis=1), np.bool_)
         passing = lit if turn else np.ones_like(lit)
         light = self._lost(light, passing)
         collected = np.matmul(coefficients.conj()[None, :, None, :], light)[:, :, 0, :]
