@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 
 from labctl.protocols.leakage.direction import Doubles, entropy_bits, learned_bits
-from labctl.protocols.leakage.holevo import thermal_entropy_bits
+from labctl.protocols.leakage.holevo import holevo_bits_per_mode, thermal_entropy_bits
 
 # The figure is smooth in the logit of the fraction and the logarithm of the squeeze: a coarse grid
 # finds the hill, and a grid that shrinks around the best point climbs it, to 1e-6 or better.
@@ -60,7 +60,9 @@ def prior_free_bits_per_mode(
             best = float(bits[place])
             logit, squeeze = float(logits[place[0]]), float(squeezes[place[1]])
     best = max(best, _bits_of_interception(mean_photons, transmittance, excess_noise))
-    return min(2.0 * best, thermal_entropy_bits(2.0 * mean_photons + 1.0))
+    # Light so dim that the search's rounding shows is bounded by the honest figure's own entropies.
+    honest = holevo_bits_per_mode(mean_photons, transmittance, excess_noise)
+    return min(max(2.0 * best, honest), thermal_entropy_bits(2.0 * mean_photons + 1.0))
 
 
 def _bits_of_interception(mean_photons: float, transmittance: float, excess_noise: float) -> float:

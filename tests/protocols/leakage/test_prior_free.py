@@ -50,6 +50,12 @@ def test_no_less_than_the_honest_figure_on_any_fraction_of_the_modes(
     assert found <= prior_free_bits_per_mode(photons, transmittance, 1.1 * noise) * (1 + 1e-5)
 
 
+@pytest.mark.parametrize("transmittance", [0.1, 0.9])
+def test_no_less_than_the_honest_figure_at_the_dimmest_light(transmittance: float) -> None:
+    honest = holevo_bits_per_mode(1e-12, transmittance, 1e-5)
+    assert prior_free_bits_per_mode(1e-12, transmittance, 1e-5) >= honest > 0.0
+
+
 def test_nothing_leaks_where_nothing_was_touched() -> None:
     assert prior_free_bits_per_mode(4.0, 1.0, 0.0) == 0.0
 
