@@ -507,20 +507,19 @@ def test_the_bench_classifies_through_instruments(
 
 
 def test_the_bench_does_not_run_uncalibrated_if_told_to_refuse(
-    run_process: Callable[..., Result], tiny_network: str, demo_station: Path
+    run_here: Callable[..., Result], tiny_network: str, demo_station: Path
 ) -> None:
     options = ("--link", "bench", "--images", "1", "--model", tiny_network, "--stale", "refuse")
-    result = run_process("infer", *options, "--station", demo_station.name, timeout_s=60)
+    result = run_here("infer", *options, "--station", demo_station.name)
     assert (result.returncode, result.stdout) == (1, "")
     assert "half_wave_voltage missing (never measured)" in result.stderr.splitlines()[-1]
 
 
-@pytest.mark.timeout(120)
 def test_a_result_on_nominal_constants_says_so(
-    run_process: Callable[..., Result], tiny_network: str, demo_station: Path
+    run_here: Callable[..., Result], tiny_network: str, demo_station: Path
 ) -> None:
     options = ("--link", "bench", "--images", "1", "--model", tiny_network, "--stale", "accept")
-    result = run_process("infer", *options, "--station", demo_station.name, "--json", timeout_s=90)
+    result = run_here("infer", *options, "--station", demo_station.name, "--json")
     assert result.returncode == 0, result.stderr
     rests_on = json.loads(result.stdout)["calibration"]
     assert rests_on["records"] == {}
