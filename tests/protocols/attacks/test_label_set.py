@@ -62,10 +62,10 @@ def exact(read: Reals, phases: Complexes, modes: NDArray[np.complex128], view: Q
             basis = view.basis.real
             mean_seen, noise = mean.real @ basis, basis.T @ kick.real @ basis
         else:
-            basis = view.basis[:, :MODES]
-            inside = np.asarray(mean @ basis)
+            axes = view.basis[:, :MODES]
+            inside = np.asarray(mean @ axes)
             mean_seen = np.concatenate([inside.real, inside.imag])
-            turned = basis.T @ kick @ basis.conj()
+            turned = axes.T @ kick @ axes.conj()
             noise = np.block([[turned.real, -turned.imag], [turned.imag, turned.real]])
         total += multivariate_normal(mean_seen, np.eye(len(noise)) + noise).logpdf(row)
     return total
