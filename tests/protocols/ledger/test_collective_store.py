@@ -50,6 +50,7 @@ def test_sessions_with_calibrations_of_their_own_are_pooled(store: CollectiveSto
     kept = store.load(ACCOUNT, TERMS)
     assert (kept.queries, len(kept.parts)) == (8, 2)
     expected = collective_sums(sessions[0].server.evidence, records[0].merged(records[1]))
+    assert expected is not None
     assert store.kept(ACCOUNT) == (KeptSums(TERMS, expected),)
     np.testing.assert_allclose(
         kept.layers[0].sums, records[0].layers[0].sums + records[1].layers[0].sums, rtol=1e-6

@@ -358,7 +358,9 @@ def test_known_distortion_is_fitted_and_costs_its_degrees_of_freedom(changes: bo
     """60 layers of 12 x 30 weights, 6 queries; chi-squared within 4 of its errors; seed 15."""
     random = np.random.default_rng(15)
     rows, columns = 12, 30
-    plain, distorted, degrees = [], [], 0
+    plain: list[float] = []
+    distorted: list[float] = []
+    degrees = 0
     for _ in range(60):
         pattern = random.normal(size=(rows, columns)).astype(np.float32)
         read = random.random((6, rows)) < 0.5
