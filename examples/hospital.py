@@ -1,7 +1,7 @@
 """A hospital has tumours classified by somebody else's network, and both sides count what leaks.
 
     python examples/hospital.py
-    python examples/hospital.py --patients 171 --client ward-3 --budget-bits 100
+    python examples/hospital.py --patients 171 --client ward-3 --budget-bits 10
     python examples/hospital.py --hidden 32 --mu 2.55 --splits 20 --json
 
 The breast-cancer table that scikit-learn ships (extras `train` and `tasks`): the server trains on
@@ -220,7 +220,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--mu", type=float, default=10.2, help="photons per mode")
     parser.add_argument("--gain", type=float, default=1.1, help="of the hospital's amplifier")
     parser.add_argument("--client", default="hospital", help="the hospital's name at the server")
-    parser.add_argument("--budget-bits", type=float, default=60.0, help="its budget per weight")
+    parser.add_argument("--budget-bits", type=float, default=5.0, help="its budget per weight")
     parser.add_argument("--ledger", type=Path, help="folder of the ledger (in the runs' folder)")
     parser.add_argument("--runs", type=Path, default=Path("labctl-runs"), help="for run files")
     parser.add_argument("--seed", type=int, default=0, help="of what light does")

@@ -41,7 +41,10 @@ from labctl.sweep.task import Scalar, Settings
 _BATCH = {Sampling.MEASURED: 512, Sampling.ALL: 32}
 _PROBE_IMAGES = {Sampling.MEASURED: 256, Sampling.ALL: 8}
 _CACHED = 8
-_VERDICT = tuple(entry.name for entry in fields(VerificationReport) if entry.name != "checks")
+# Scalars alone: a point's values are one row of a table.
+_VERDICT = tuple(
+    entry.name for entry in fields(VerificationReport) if entry.name not in ("checks", "collective")
+)
 
 
 class InferSettings(Settings):

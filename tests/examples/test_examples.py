@@ -160,7 +160,8 @@ def test_an_inference_says_what_it_found_and_what_that_rests_on(calibrated: Path
     assert kept.verification is not None
     assert f"class {kept.predictions[0]}, its label says {kept.labels[0]}" in told.stdout
     told_bits = re.findall(
-        r"at most ([\d.]+) bit per real weight: loss (\w+), technical noise (\w+)", told.stdout
+        r"at most ([\d.]+) bit per real weight \(prior-free\): loss (\w+), technical noise (\w+)",
+        told.stdout,
     )
     bits = {(loss, noise): float(bound) for bound, loss, noise in told_bits}
     upper = kept.verification["weights_bits_per_real_upper"]

@@ -266,7 +266,10 @@ def test_tampering_is_rejected_and_the_reason_told(
     assert reason in report.reason
     assert report.weights_bits_per_real_upper is not None
     assert honest.weights_bits_per_real_upper is not None
-    assert report.weights_bits_per_real_upper > 1.1 * honest.weights_bits_per_real_upper
+    assert report.weights_bits_per_real_upper > honest.weights_bits_per_real_upper
+    assert report.weights_bits_honest_upper is not None
+    assert honest.weights_bits_honest_upper is not None
+    assert report.weights_bits_honest_upper > 1.1 * honest.weights_bits_honest_upper
 
 
 def test_a_client_with_too_much_gain_is_rejected() -> None:

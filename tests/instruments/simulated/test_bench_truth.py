@@ -30,6 +30,8 @@ SPREAD: dict[str, float] = dict.fromkeys((*RELATIVE, "generator_gain", "digitize
     "offset_rad": 0.3,
     "generator_offset_v": 1e-3,
     "digitizer_offset_v": 1e-3,
+    "net_gain": 2e-3,
+    "arm_phase_rad": 3e-3,
 }
 
 

@@ -489,7 +489,7 @@ def test_the_bench_classifies_through_instruments(
     found = json.loads(result.stdout)
     assert (found["link"], found["images"]) == ("bench", 1)
     rests_on = found["calibration"]
-    assert len(rests_on["records"]) == 16
+    assert len(rests_on["records"]) == 17
     assert rests_on["doubts"] == {}
     measured = rests_on["values"]["server.transmittance"]
     assert found["loss_db"] == pytest.approx(-10 * math.log10(measured["value"]))

@@ -451,18 +451,23 @@ def test_another_laser_s_light_is_rejected() -> None:
 
 
 def test_bits_at_the_bounds_fall_to_the_known_answer_as_samples_grow() -> None:
-    """mu = 4, G = 2, n = 392, lossless: 0.0437 bit per weight, never from below."""
+    """mu = 4, G = 2, n = 392, lossless, never from below: 0.0437 (honest), 0.478 (prior-free)."""
     random = np.random.default_rng(20)
-    bits = []
+    bits, honest = [], []
     for samples in (10**4, 10**6, 10**8, 10**14):
         channel = Channel(1.0, 1.0 / 392.0, 1.0, 0.0, samples, samples)
         report = channel.verdict(random, VerificationSettings())
         assert report.weights_bits_per_real_upper is not None
+        assert report.weights_bits_honest_upper is not None
         bits.append(report.weights_bits_per_real_upper)
+        honest.append(report.weights_bits_honest_upper)
     assert bits == sorted(bits, reverse=True)
-    assert bits[0] > 0.3
-    assert bits[-1] == pytest.approx(0.0437, abs=3e-4)
-    assert bits[-1] >= 0.0436
+    assert honest == sorted(honest, reverse=True)
+    assert honest[0] > 0.3
+    assert honest[-1] == pytest.approx(0.0437, abs=3e-4)
+    assert honest[-1] >= 0.0436
+    assert bits[-1] == pytest.approx(0.4783, abs=1e-3)
+    assert bits[-1] >= 0.478
 
 
 def test_bits_at_the_bounds_cover_the_true_leakage() -> None:
@@ -475,11 +480,11 @@ def test_bits_at_the_bounds_cover_the_true_leakage() -> None:
 
 def test_a_limit_rejects_what_cannot_be_bounded_and_accepts_what_can() -> None:
     random = np.random.default_rng(22)
-    limited = VerificationSettings(weights_bits_limit=0.06)
+    limited = VerificationSettings(weights_bits_limit=0.6)
     few = Channel(1.0, 1.0 / 392.0, 1.0, 0.0, 311_248, 10**8)
     report = few.verdict(random, limited)
     assert report.accepted is False
-    assert "above the limit of 0.06" in report.reason
+    assert "above the limit of 0.6" in report.reason
     assert "311248 samples pooled" in report.reason
     assert few.verdict(random, VerificationSettings()).accepted is True
     many = replace(few, samples=10**11, calibration_samples=10**11)
