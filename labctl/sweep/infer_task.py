@@ -17,6 +17,7 @@ from labctl.data.models import SHIPPED_NETWORKS, Network, load_network
 from labctl.data.tasks import is_task, part_to_classify
 from labctl.errors import SettingError
 from labctl.inference import finite
+from labctl.protocols.countermeasures.disguise import FRESH_ORDER
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import (
     Homodyne,
@@ -182,6 +183,8 @@ def _session_settings(settings: InferSettings, seed: int) -> SessionSettings:
         assumptions=assumptions_of(settings.loss, settings.noise),
         sampling=Sampling(settings.sample),
         seed=seed,
+        # As `labctl infer` does unless it is asked not to.
+        disguise=FRESH_ORDER,
         verification=VerificationSettings(
             failure_probability=settings.failure_probability,
             false_alarm_probability=settings.false_alarm_probability,
