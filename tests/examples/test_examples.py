@@ -166,7 +166,8 @@ def test_an_inference_says_what_it_found_and_what_that_rests_on(calibrated: Path
     bits = {(loss, noise): float(bound) for bound, loss, noise in told_bits}
     upper = kept.verification["weights_bits_per_real_upper"]
     assert bits["untrusted", "untrusted"] == pytest.approx(upper, rel=1e-3)
-    assert 0.0 < bits["trusted", "trusted"] < bits["untrusted", "untrusted"]
+    # One image on doubtful constants proves nothing: both may be all that was sent.
+    assert 0.0 < bits["trusted", "trusted"] <= bits["untrusted", "untrusted"]
     for name in ("mean_photons", "gain", "transmittance", "excess_noise"):
         assert re.search(rf"^{name} +\S+ ± \S+.*95 % interval", told.stdout, re.MULTILINE)
     assert "verdict       accepted" in told.stdout
