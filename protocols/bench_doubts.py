@@ -105,7 +105,7 @@ def _electronic(calibration: ReceiverCalibration, knowledge: Knowledge) -> tuple
         found.append(Source("electronic noise", relative))
     excess = knowledge.quantities.get("server.lo_excess_noise")
     if excess is not None:
-        # The unit of a session is told without it: all that may be there counts as error.
+        # The unit of a session is stated without it: all that may be there counts as error.
         most = math.hypot(excess.value, excess.standard_uncertainty)
         found.append(Source("local oscillator's excess noise", most, excess.degrees_of_freedom))
     return tuple(found)

@@ -1,6 +1,6 @@
 """What is not known exactly though no sample of returned light shows it: mu, shot-noise unit, link.
 
-A verdict's samples can be had in any number; the power meters' scale, the receiver's efficiency and
+A verdict's samples can be any number; the power meters' scale, the receiver's efficiency and
 the link's transmittance stay as doubtful as their calibration. A bound that holds except with a
 probability p needs the reach of each such error at p:
 
