@@ -17,6 +17,7 @@ from labctl.protocols.leakage import (
     thermal_entropy_bits,
 )
 from labctl.protocols.leakage.multipliers import Prices, best_attacks, interception_gain
+from labctl.protocols.leakage.prior_free import _bits_per_direction
 
 SETTINGS = [(4.0, 2.0, 0.4783), (0.57, 1.3, 0.1229), (8.91, 1.0128, 0.2494), (21, 1.0048, 0.3050)]
 
@@ -48,6 +49,23 @@ def test_no_less_than_the_honest_figure_on_any_fraction_of_the_modes(
     assert found >= holevo_bits_per_mode(photons, transmittance, noise) * (1 - 1e-6)
     assert found <= thermal_entropy_bits(2 * photons + 1) * (1 + 1e-12)
     assert found <= prior_free_bits_per_mode(photons, transmittance, 1.1 * noise) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mean_photons", "transmittance", "excess_noise"),
+    # The best attack of the first holds nearly all: it lies on a curved edge.
+    [(1e-3, 0.25, 1e-3), (8.91, 1.0, honest_noise(1.0128)), (30.0, 0.9, 1e-3)],
+)
+def test_no_attack_of_a_dense_grid_does_better(
+    mean_photons: float, transmittance: float, excess_noise: float
+) -> None:
+    fractions = 1.0 / (1.0 + np.exp(-np.linspace(-20.0, 14.0, 1500)))
+    squeezes = np.concatenate([[0.0], np.logspace(-9.0, 1.1, 800)])
+    bits = _bits_per_direction(
+        mean_photons, transmittance, excess_noise, fractions[:, None], squeezes[None, :]
+    )
+    found = prior_free_bits_per_mode(mean_photons, transmittance, excess_noise)
+    assert 2.0 * bits.max() <= found <= 2.0 * bits.max() * (1 + 1e-2)
 
 
 @pytest.mark.parametrize("transmittance", [0.1, 0.9])

@@ -128,7 +128,8 @@ def test_a_draft_that_a_killed_process_left_is_no_record(store: CollectiveStore)
 
 
 def test_processes_at_the_same_time_lose_nothing(store: CollectiveStore, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    # Not forked: other tests of this process may have started threads.
+    context = multiprocessing.get_context("spawn")
     workers = [
         context.Process(target=add_sessions, args=(tmp_path, seeds)) for seeds in ([1, 2], [3, 4])
     ]
