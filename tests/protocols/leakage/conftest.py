@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,3 +91,30 @@ def random_attack_fixture() -> Callable[..., Attack]:
 @pytest.fixture(name="skew_tap")
 def skew_tap_fixture() -> Callable[[float, float, float], Attack]:
     return skew_tap
+
+
+@pytest.fixture
+def reads_principal_modes() -> Callable[..., Any]:
+    """Return what makes an attack that couples ancillas to principal modes, and the prior there."""
+
+    def make(weights: Matrix, mean_photons: float, excess_noise: float) -> tuple[Attack, Matrix]:
+        amplitudes = math.sqrt(mean_photons / 2.0) * (weights[:, 0::2] + 1j * weights[:, 1::2])
+        powers, modes = np.linalg.eigh(amplitudes.T @ amplitudes.conj() / len(amplitudes))
+        turned = amplitudes @ modes.conj()
+        quadratures = 2.0 * np.stack([turned.real, turned.imag], axis=2).reshape(len(turned), -1)
+        count = len(powers)
+        # Noise on both quadratures in proportion to the mode's light.
+        noise = excess_noise * powers / powers.mean()
+        symplectic = np.eye(6 * count)
+        for mode in range(count):
+            x, first, second = 2 * mode, 2 * count + 2 * mode, 4 * count + 2 * mode
+            reads_x, reads_p = np.eye(6 * count), np.eye(6 * count)
+            strength = math.sqrt(noise[mode])
+            reads_x[first, x], reads_x[x + 1, first + 1] = strength, -strength
+            reads_p[second, x + 1], reads_p[x, second + 1] = strength, strength
+            symplectic = reads_p @ reads_x @ symplectic
+        whole = form(3 * count)
+        assert np.allclose(symplectic @ whole @ symplectic.T, whole)
+        return Attack(symplectic, count), quadratures.T @ quadratures / len(quadratures)
+
+    return make

@@ -81,3 +81,19 @@ def test_no_random_gaussian_attack_on_a_random_prior_learns_more(
     learned = attack.learned(prior) / modes
     assert 0.0 < learned <= bound
     assert bound <= prior_free_bits_per_mode(photons, transmittance, noise)
+
+
+@pytest.mark.parametrize(("mean_photons", "gain"), [(0.57, 1.3), (8.91, 1.0128)])
+def test_readings_of_the_principal_modes_of_trained_rows_learn_less(
+    reads_principal_modes: Callable[..., Any], mean_photons: float, gain: float
+) -> None:
+    """Rows of 32 inputs in the middle of the images; the noise goes where the light is."""
+    weights = load_network("noise-aware").layers[0].reshape(-1, 28, 28)[:, 10:18, 12:16]
+    weights = weights.reshape(len(weights), 32) / np.sqrt(np.mean(weights**2))
+    attack, prior = reads_principal_modes(weights, mean_photons, (2.0 - 2.0 / gain) / 16)
+    slope, excess = attack.seen(prior)
+    assert slope == pytest.approx(1.0)
+    spectrum = Spectrum(np.linalg.eigvalsh(prior) / (2.0 * mean_photons), 32)
+    learned = attack.learned(prior) / 16
+    assert learned > 1.3 * holevo_bits_per_mode(mean_photons, 1.0, excess)
+    assert learned < network_bits_per_mode(spectrum, mean_photons, 1.0, excess)
