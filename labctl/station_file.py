@@ -112,7 +112,9 @@ class ClientConstants(_Table):
     `electronic_noise` in SNU.
     `block_modes`: modes that the rotation unit collects at a time, left out for whole rows; each of
     its elements loses `rotation_loss_db_per_mode` each way and is off by `rotation_error_rad`,
-    couplers and phases taken together, of which the collected light tells no more.
+    couplers and phases taken together, of which the collected light tells no more. `storage_s`: how
+    long the unit delays light, which all turns of a block must fit into; needed where its light is
+    turned more than once.
     """
 
     phase_shifter_v_pi_v: Positive
@@ -126,6 +128,7 @@ class ClientConstants(_Table):
     rotation_loss_db_per_mode: NotNegative = 0.0
     rotation_error_rad: NotNegative = 0.0
     lo_share: Fraction | None = None
+    storage_s: NotNegative | None = None
 
 
 class ServerRoles(_Table):

@@ -35,7 +35,7 @@ from labctl.instruments.frames.phase import track_phase
 from labctl.instruments.frames.recorder import FIRST_RANGE_V, Recorder
 from labctl.instruments.frames.timing import LARGEST_ERROR_SLOTS, Clock, pooled_clock, recover_clock
 from labctl.protocols.encoding import Floats
-from labctl.protocols.hiding.turns import check_turns
+from labctl.protocols.hiding.turns import check_storage, check_turns
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.receiver import CloneReceiver
 from labctl.protocols.settings import Sampling, SessionSettings
@@ -110,7 +110,10 @@ class BenchLink:
         """Switch on, level, align phases and ranges, all with stand-ins for the layers' light.
 
         `layers`: one light per layer of the shape, power and largest value of all that follows.
+        Raises SettingError, before any light, where the rotation unit cannot hold a block.
         """
+        for light in layers:
+            check_storage(self._transmitter.layout(light), self._client.constants.storage_s)
         layers = [stand_in(light, self._settings.seed) for light in layers]
         self._stand_ins = {light.layer: light for light in layers}
         self._server.shutter.set(0.0)

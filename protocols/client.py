@@ -53,7 +53,7 @@ class Client:
         self._collection = collection
         self._collected: Collected | None = None
         # With a collection (B, A, N): what travels beside the own input comes after it.
-        self._activations = fed if collection is None else collection.inputs(images)
+        self._activations = fed if collection is None else collection.inputs(fed)
         self._block_modes = block_modes
         self._signed = signed
         self._layer = 0

@@ -67,17 +67,18 @@ class Transmitter:
         What is sent later may carry other values, of the same power and the same largest one.
         """
         self._sender.switch_on()
-        for light in layers:
-            blocks = light.blocks
-            self.layouts[light.layer] = self._sender.layout(
-                rows=light.rows * blocks.count, modes=blocks.size
-            )
+        self.layouts.update({light.layer: self.layout(light) for light in layers})
         self.scale = scale = _common_scale(layers, self._mean_photons)
         self._on_step(f"level to {self._mean_photons:g} photons a mode")
         self._level(max(layers, key=lambda light: light.quadratures.size), scale)
         for light in layers:
             self._on_step(f"layer {light.layer + 1}: upload")
             self.load(light)
+
+    def layout(self, light: LayerLight) -> FrameLayout:
+        """Return the frame of a layer, whose rows are the blocks of the layer's."""
+        blocks = light.blocks
+        return self._sender.layout(rows=light.rows * blocks.count, modes=blocks.size)
 
     def load(self, light: LayerLight) -> None:
         """Store a layer's frame in the generator, unless this very light is stored already.

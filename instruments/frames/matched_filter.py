@@ -33,7 +33,10 @@ def samples_per_symbol(trace: Trace, layout: FrameLayout) -> float:
     if not _LEAST_SAMPLES <= ratio < math.inf:
         raise SynchronisationError(
             f"{ratio:.4g} samples per symbol in the record: must be {_LEAST_SAMPLES} or more "
-            f"(interval {trace.interval_s:.4g} s, symbol rate {layout.symbol_rate_hz:.4g} Hz)"
+            f"(interval {trace.interval_s:.4g} s, symbol rate {layout.symbol_rate_hz:.4g} Hz): a "
+            f"shorter frame (of {layout.duration_s:.4g} s: {layout.rows} rows, {layout.turns} "
+            f"turn{'' if layout.turns == 1 else 's'}), a lower symbol rate, or a digitizer with "
+            "more memory"
         )
     # Times in s carry rounding errors; a whole ratio keeps the sampling phase of a whole frame.
     return float(round(ratio)) if abs(ratio - round(ratio)) < 1e-8 * ratio else ratio

@@ -12,7 +12,7 @@ import typer
 from labctl.cli import output
 from labctl.cli.label_decoys import HiddenImages, hidden_among
 from labctl.data.mnist import LabelledImages, fetch_training_images
-from labctl.data.models import load_network
+from labctl.data.models import Network, load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.errors import SettingError, UsageError
 from labctl.protocols.attacks.attack import Learned
@@ -29,6 +29,7 @@ from labctl.protocols.attacks.label_reading import (
 )
 from labctl.protocols.attacks.label_set import SetReader, set_success
 from labctl.protocols.attacks.wishart import Complexes
+from labctl.protocols.carried import Inputs, carried
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import data_bits_journal
 from labctl.protocols.link import LayerLight
@@ -58,7 +59,7 @@ def label_attack(
     gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")] = 1.02,
     rows: Annotated[
         int | None,
-        typer.Option(help="Rows M that carry the same input (784; with a mismatch the network's)."),
+        typer.Option(help="Rows M that carry the same input (default: the network's)."),
     ] = None,
     repeats: Annotated[
         str, typer.Option(help="How often each image is sent, comma-separated.")
@@ -108,7 +109,8 @@ def label_attack(
     model: Annotated[
         str,
         typer.Option(
-            help="Network whose first layer is sent: what a mismatched clone shows of it."
+            help="Network whose first layer is sent: its rows, the inputs that are fed, and what a "
+            "mismatched clone shows of it."
         ),
     ] = "noise-aware",
     mean_photons: Annotated[
@@ -152,8 +154,10 @@ def label_attack(
     if seed < 0:
         raise SettingError("seed", seed, "0 or more")
     mismatch = CloneMismatch(gain_error, phase_error_rad)
-    light = _light(mismatch, model, mean_photons, rows, block_modes)
-    count_of_rows = (784 if rows is None else rows) if light is None else light.rows
+    network = load_network(model)
+    light = _light(mismatch, network, mean_photons, rows, block_modes)
+    sent = carried(network)
+    count_of_rows = sent.network.sizes[1] if rows is None else rows
     readings = [
         Reading(
             gain=gain,
@@ -174,11 +178,14 @@ def label_attack(
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
     attacked, public = _images(images, templates, data, fetch)
-    same = light is not None and modes_of(attacked.images.shape[1]) == light.modes
-    if same and mean_photons is not None and block_modes is None:
-        photons = 0.5 * mean_photons * mode_overlap(load_network(model), attacked.images)
+    same = attacked.images.shape[1] == sent.inputs.width
+    if light is not None and same and mean_photons is not None and block_modes is None:
+        photons = 0.5 * mean_photons * mode_overlap(network, attacked.images)
         readings = [replace(each, mode_photons=photons) for each in readings]
-    hidden = _hidden(data, images, decoys, seed, candidates=candidates, curve=curve)
+    # Images of another size are read by their kick alone, as a network of theirs would feed them.
+    inputs = sent.inputs if same else Inputs(attacked.images.shape[1])
+    attacked, public = _fed(inputs, attacked), _fed(inputs, public)
+    hidden = _hidden(data, inputs, images, decoys, seed, candidates=candidates, curve=curve)
     if hidden is not None:
         given = public if data or fetch else None
         public = hidden.gallery(templates, given, candidates=candidates)
@@ -218,7 +225,7 @@ def label_attack(
                 "emission_factor": emission_factor, "dimensions": dimensions, "seed": seed,
                 "images": len(attacked.labels), "templates": len(public.labels), "chance": chance,
                 "gain_error": gain_error, "phase_error_rad": phase_error_rad,
-                "model": None if light is None else model, "mean_photons": mean_photons,
+                "model": model, "mean_photons": mean_photons,
                 "data_bits_journal": bits,
                 "decoys": decoys, "candidates": candidates,
                 "label_cap": None if hidden is None else hidden.decoys.cap,
@@ -247,9 +254,14 @@ def label_attack(
     output.people.print("assumes: " + "; ".join(spoken), style="dim")
 
 
+def _fed(inputs: Inputs, pictures: LabelledImages) -> LabelledImages:
+    """Return pictures without the values that are not fed."""
+    return LabelledImages(inputs.taken(pictures.images), pictures.labels)
+
+
 def _light(
     mismatch: CloneMismatch,
-    model: str,
+    network: Network,
     mean_photons: float | None,
     rows: int | None,
     block_modes: int | None,
@@ -261,11 +273,18 @@ def _light(
         raise SettingError("mean_photons", None, "given, with a mismatch: photons per mode")
     if rows is not None:
         raise SettingError("rows", rows, "not given, with a mismatch: those of the network")
-    return Server(load_network(model), mean_photons, block_modes).light(0)
+    return Server(network, mean_photons, block_modes).light(0)
 
 
 def _hidden(
-    data: Path | None, images: int, decoys: int, seed: int, *, candidates: bool, curve: Path | None
+    data: Path | None,
+    inputs: Inputs,
+    images: int,
+    decoys: int,
+    seed: int,
+    *,
+    candidates: bool,
+    curve: Path | None,
 ) -> HiddenImages | None:
     """Return the images among their decoys, None without; refuses what does not go together."""
     if not decoys:
@@ -274,7 +293,7 @@ def _hidden(
         return None
     if curve is not None:
         raise SettingError("--curve", str(curve), "left out with --decoys")
-    return hidden_among(part_to_classify(data), images, decoys, seed)
+    return hidden_among(_fed(inputs, part_to_classify(data)), images, decoys, seed)
 
 
 def _read(

@@ -59,11 +59,13 @@ def mode_overlap(network: Network, images: Floats) -> float:
     """Return Q: the mean of |c^dagger w|^2 over images (B, N) and first rows of unit RMS weights.
 
     Rows that know nothing of images have 2; trained rows lie along images and have more. Mode b
-    gets mu Q/2 photons from a row on average. The first 500 images are looked at.
+    gets mu Q/2 photons from a row on average. The first 500 images are looked at, of each the
+    values that are fed.
     """
     # Half a photon per mode makes quadratures of unit RMS.
-    rows = Server(network, 0.5).light(0).quadratures.view(np.complex64)
-    c = directions_of(images[:_IMAGES], None)
+    server = Server(network, 0.5)
+    rows = server.light(0).quadratures.view(np.complex64)
+    c = directions_of(server.carried.inputs.taken(images[:_IMAGES]), None)
     return float(np.mean(np.abs(c.conj() @ rows.T) ** 2))
 
 

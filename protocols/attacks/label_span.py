@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -341,6 +342,13 @@ class PhotonView:
         object.__setattr__(self, "shown", np.asarray(shown, np.complex64))
         object.__setattr__(self, "mean", np.asarray(one * spread, np.float32))
 
+    @cached_property
+    def kicked(self) -> Reals:
+        """Logarithms (T, n) of each picture's rates where the clone is matched: no row differs."""
+        found = self.reading.spike * (self.gallery.real**2 + self.gallery.imag**2)
+        besides = (MEAN_SHARE + self.together - 1) * self.mean
+        return np.asarray(np.log((1.0 - MEAN_SHARE) * found + besides), np.float32)
+
     def observe(self, generator: np.random.Generator, modes: Complexes) -> PhotonSeen:
         """Draw the photons of one image; see `SpanView`."""
         repeats, kick = self.reading.repeats, self.reading.spike
@@ -369,6 +377,9 @@ class PhotonSeen:
     def alone(self) -> Scores:
         """Return log likelihoods (T,); all other directions are as pictures are on average."""
         view = self.view
+        if not view.light.any():
+            counts = np.bincount(self.columns, minlength=len(view.mean)).astype(np.float32)
+            return np.asarray(view.kicked @ counts, np.float64)
         others = (view.together - 1) * view.mean[self.columns]
         found = _Photons(self, view.gallery[:, self.columns], view.shown, None)
         return found.given(_NOBODY, others)

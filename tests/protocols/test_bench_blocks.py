@@ -6,7 +6,7 @@ light behind the wire.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,20 +14,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from labctl.data import shipped_bench_path, shipped_station_path
+from labctl.data import shipped_station_path
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.instruments.equipment import equipment_of
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import CloneReceiver, Homodyne, TapReceiver
+from labctl.protocols.receiver import TapReceiver
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.station import Station
-from labctl.units import ratio_to_db
 
 Floats = NDArray[np.float32]
 
@@ -51,89 +50,33 @@ def some_images() -> Floats:
     return images
 
 
-def station_for_blocks(folder: Path, rotation: Rotation) -> Path:
-    """A copy of the shipped station whose rotation unit has these elements, in blocks of eight."""
-    elements = {
-        "block_modes": BLOCK,
-        "loss_db_per_mode": rotation.loss_db_per_mode,
-        "coupler_error_rad": rotation.coupler_error_rad,
-        "phase_error_rad": rotation.phase_error_rad,
-    }
-    lines = []
-    for line in shipped_bench_path().read_text(encoding="utf-8").splitlines():
-        if line.partition("=")[0].strip() not in elements:
-            lines.append(line)
-        if line == "[rotation]":
-            lines.extend(f"{key} = {value}" for key, value in elements.items())
-    (folder / "demo_bench.toml").write_text("\n".join(lines), encoding="utf-8")
-    copy = folder / "demo.toml"
-    copy.write_text(shipped_station_path().read_text(encoding="utf-8"), encoding="utf-8")
-    return copy
-
-
-def settings_for(station: Station, rotation: Rotation, gain: float = 2.0) -> SessionSettings:
-    client, server = station.table.client.constants, station.table.server.constants
-    homodyne = Homodyne(client.efficiency, client.electronic_noise)
-    return SessionSettings(
-        mean_photons=4.0,
-        receiver=CloneReceiver(gain, client.emission_factor, homodyne),
-        verifier=Homodyne(server.efficiency, 0.0),
-        loss_db=-ratio_to_db(server.transmittance),
-        technical_noise=0.0,
-        assumptions=Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.UNTRUSTED),
-        sampling=Sampling.ALL,
-        seed=5,
-        verification=VerificationSettings(),
-        block_modes=BLOCK,
-        rotation=rotation,
-    )
-
-
-def over_instruments(
-    folder: Path, rotation: Rotation, *, agreed_gain: float = 2.0, gain: float = 2.0
-) -> tuple[SessionSettings, Floats, VerificationReport]:
-    """Run a session whose client uses `gain` instead of `agreed_gain`."""
-    net = network()
-    with Station.read(station_for_blocks(folder, rotation)) as station:
-        settings = settings_for(station, rotation, agreed_gain)
-        constants = station.table.server.constants
-        link = BenchLink(equipment_of(station), settings_for(station, rotation, gain))
-        session = Session(net, settings, link)
-        link.prepare(list(session.server.templates))
-        measured = [batch.measured[0] for batch in session.run(some_images(), batch_images=8)]
-        expected = replace(
-            session.expectation(),
-            transmittance_uncertainty=constants.transmittance_uncertainty,
-            excess_noise_uncertainty=constants.excess_noise_uncertainty,
-        )
-    return settings, np.concatenate(measured), session.verdict(expected)
-
-
-def signal_to_noise(measured: Floats) -> float:
-    """F of measured values: squared slope over residual variance, for weights of unit RMS."""
-    weights = network().layers[0].astype(np.float64)
-    weights /= math.sqrt(float(np.mean(weights**2)))
-    inputs = some_images().astype(np.float64)
-    inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
-    x, y = (inputs @ weights.T).ravel(), measured.astype(np.float64).ravel()
-    slope, offset = np.polyfit(x, y, 1)
-    return float(slope**2 / np.var(y - slope * x - offset))
+def agreed_on(settings: SessionSettings) -> SessionSettings:
+    trusted = Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.UNTRUSTED)
+    return replace(settings, assumptions=trusted, block_modes=BLOCK)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("rotation", [Rotation(), ELEMENTS], ids=["ideal", "imperfect"])
-def test_mode_level_predicts_blocks_over_instruments(tmp_path: Path, rotation: Rotation) -> None:
+def test_mode_level_predicts_blocks_over_instruments(
+    rotation: Rotation,
+    unit_station: Callable[..., Path],
+    unit_settings: Callable[..., SessionSettings],
+    run_on_unit: Callable[..., tuple[Floats, VerificationReport]],
+    first_layer_f: Callable[[Network, Floats, Floats], float],
+) -> None:
     """3,600 sums: F to 2.5 % from sampling, 4 % for mode matching and phase noise; then T and eps.
 
     Returned: 30 images of 120 rows of 23 modes and 10 of 60.
     """
-    settings, measured, report = over_instruments(tmp_path, rotation)
+    with Station.read(unit_station(rotation, block=BLOCK)) as station:
+        settings = agreed_on(unit_settings(station, 4.0, 2.0, rotation))
+        measured, report = run_on_unit(station, network(), settings, some_images())
     assert measured.shape == (IMAGES, ROWS)
     by_modes = Session(network(), settings, ModeLink(settings))
     modes = np.concatenate([batch.measured[0] for batch in by_modes.run(some_images())])
-    expected = signal_to_noise(modes)
+    expected = first_layer_f(network(), some_images(), modes)
     assert expected == pytest.approx(settings.signal_to_noise_of(23), rel=0.10)
-    assert signal_to_noise(measured) == pytest.approx(expected, rel=0.12)
+    assert first_layer_f(network(), some_images(), measured) == pytest.approx(expected, rel=0.12)
 
     assert report.accepted is True, report.reason
     assert report.samples == IMAGES * (ROWS * 23 + 10 * 60)
@@ -148,15 +91,25 @@ def test_mode_level_predicts_blocks_over_instruments(tmp_path: Path, rotation: R
 
 
 @pytest.mark.timeout(300)
-def test_a_client_with_too_much_gain_is_caught_over_instruments(tmp_path: Path) -> None:
-    _, _, report = over_instruments(tmp_path, Rotation(), agreed_gain=1.3, gain=2.2)
+def test_a_client_with_too_much_gain_is_caught_over_instruments(
+    unit_station: Callable[..., Path],
+    unit_settings: Callable[..., SessionSettings],
+    run_on_unit: Callable[..., tuple[Floats, VerificationReport]],
+) -> None:
+    with Station.read(unit_station(Rotation(), block=BLOCK)) as station:
+        agreed, used = (
+            agreed_on(unit_settings(station, 4.0, gain, Rotation())) for gain in (1.3, 2.2)
+        )
+        _, report = run_on_unit(station, network(), agreed, some_images(), used=used)
     assert report.accepted is False
     assert "excess noise" in report.reason
 
 
-def test_a_station_has_an_amplifier_and_no_tap() -> None:
+def test_a_station_has_an_amplifier_and_no_tap(
+    unit_settings: Callable[..., SessionSettings],
+) -> None:
     with Station.read(shipped_station_path()) as station:
-        settings = settings_for(station, Rotation())
+        settings = unit_settings(station, 4.0, 2.0, Rotation())
         tapped = replace(settings, receiver=TapReceiver.of_gain(2.0, settings.receiver.homodyne))
         with pytest.raises(SettingError, match="amplifier"):
             BenchLink(equipment_of(station), tapped)

@@ -13,7 +13,9 @@ from labctl.errors import ModelError, SettingError
 from labctl.protocols.carried import Inputs, carried
 from labctl.protocols.client import Client
 from labctl.protocols.countermeasures.disguise import PLAIN, Disguise
-from labctl.protocols.encoding import Floats
+from labctl.protocols.encoding import Blocks, Floats
+from labctl.protocols.hiding.collection import Collected
+from labctl.protocols.hiding.orthogonal import collected_together
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
@@ -191,3 +193,27 @@ def test_plain_evaluation_leaves_out_the_same(sparse: Network) -> None:
     np.testing.assert_array_equal(
         found, noisy_classes(sent.network, sent.inputs.taken(images), 0.5, seed=2)
     )
+
+
+def test_what_travels_beside_an_input_is_fed_as_it_is(sparse: Network) -> None:
+    """Decoys of the pixels that are fed go with an image of all of them."""
+    part = carried(sparse)
+    images = np.random.default_rng(2).random((3, sparse.sizes[0]), np.float32)
+
+    class Doubled:
+        """Collects an input and its mirror image."""
+
+        def inputs(self, images: Floats) -> Floats:
+            return np.stack([images, images[:, ::-1]], axis=1)
+
+        def collected(self, layer: int, inputs: Floats, blocks: Blocks) -> Collected:
+            return collected_together(inputs, blocks)
+
+    sizes = part.network.sizes
+    client = Client(sizes, images, inputs=part.inputs, collection=Doubled())
+    own = Client(sizes, images, inputs=part.inputs).coefficients()
+    modes = client.coefficients()
+    assert modes.shape == (3, 2, own.shape[1])
+    # The own input lies in the span of the two modes but for what P of them would add.
+    inside = np.einsum("bkn,bn->bk", modes, own)
+    assert np.sum(inside**2, axis=1) == pytest.approx(np.ones(3), abs=0.05)

@@ -40,6 +40,17 @@ def test_every_receiver_and_number_of_repeats_gets_its_share(
     assert again.stdout == result.stdout
 
 
+def test_a_pruned_network_sends_its_own_rows_and_pixels(run_here: Callable[..., Result]) -> None:
+    """With a mismatch the light of 229 modes is read, which all 784 pixels would not fit."""
+    for options in (("--gain-error", "0.005", "--mean-photons", "2.28"), ("--decoys", "3")):
+        result = run_here(
+            "label-attack", *QUICK, "--repeats", "1", "--receiver", "photon-counting",
+            "--model", "pruned", *options, "--json",
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)["rows"] == 200
+
+
 def test_people_get_a_table_and_a_figure(run_here: Callable[..., Result], tmp_path: Path) -> None:
     result = run_here(
         "label-attack", *QUICK, "--repeats", "1", "--receiver", "homodyne", "--figure", "labels.png"

@@ -216,6 +216,20 @@ def test_no_figure_where_none_was_measured(digits: LabelledImages) -> None:
     assert label_figures(NETWORK, digits.images[:10], blocks) == ()
 
 
+def test_a_pruned_network_shows_its_own_rows_and_the_pixels_that_are_fed(
+    digits: LabelledImages,
+) -> None:
+    """200 rows of 458 pixels. Measured at mu = 2.28, G = 1.3, delta = 0: 47.7 % by homodyne.
+
+    `labctl label-attack --model pruned`, 2,000 images, 20,000 templates, 32 components.
+    """
+    network, images = load_network("pruned"), digits.images[:100]
+    bright = replace(SETTINGS, mean_photons=2.28, receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE))
+    found = {one.receiver: one for one in label_figures(network, images, bright, CloneMismatch())}
+    assert found[Detection.HOMODYNE].success == pytest.approx(0.477, abs=0.06)
+    assert 5.0 < mode_overlap(network, images) < 100.0
+
+
 def test_rows_of_a_trained_network_lie_along_images(digits: LabelledImages) -> None:
     assert mode_overlap(NETWORK, digits.images[:500]) == pytest.approx(42.0, abs=2.0)
     random = np.random.default_rng(1).normal(size=(784, 784)).astype(np.float32)

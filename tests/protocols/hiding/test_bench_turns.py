@@ -6,7 +6,7 @@ light behind the wire.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,24 +14,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.instruments.equipment import equipment_of
+from labctl.instruments.frames.layout import FrameLayout
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 from labctl.protocols.hiding.hiding import Hiding
-from labctl.protocols.hiding.turns import check_turns
-from labctl.protocols.leakage import Assumptions, Trust
-from labctl.protocols.link import Exchange, LayerLight, Link
+from labctl.protocols.hiding.turns import check_storage, check_turns
+from labctl.protocols.link import Exchange, LayerLight
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import SessionSettings
+from labctl.protocols.verification.verdict import VerificationReport
 from labctl.station import Station
-from labctl.units import ratio_to_db
 
 Floats = NDArray[np.float32]
 
@@ -56,68 +54,8 @@ def pictures(count: int, seed: int) -> LabelledImages:
     return LabelledImages(own[labels] + np.float32(0.6) * scatter, labels)
 
 
-def station_of_turns(folder: Path, turns: int, rotation: Rotation, block: int | None) -> Path:
-    """A copy of the shipped station whose rotation unit makes so many turns."""
-    elements = {
-        "turns": turns,
-        "loss_db_per_mode": rotation.loss_db_per_mode,
-        "coupler_error_rad": rotation.coupler_error_rad,
-        "phase_error_rad": rotation.phase_error_rad,
-        **({} if block is None else {"block_modes": block}),
-    }
-    lines = []
-    for line in shipped_bench_path().read_text(encoding="utf-8").splitlines():
-        if line.partition("=")[0].strip() not in elements:
-            lines.append(line)
-        if line == "[rotation]":
-            lines.extend(f"{key} = {value}" for key, value in elements.items())
-    (folder / "demo_bench.toml").write_text("\n".join(lines), encoding="utf-8")
-    station = shipped_station_path().read_text(encoding="utf-8")
-    copy = folder / "demo.toml"
-    copy.write_text(station.replace("[frame]", f"[frame]\nturns = {turns}"), encoding="utf-8")
-    return copy
-
-
-def settings_for(
-    station: Station, decoys: int, rotation: Rotation, block: int | None
-) -> SessionSettings:
-    client, server = station.table.client.constants, station.table.server.constants
-    homodyne = Homodyne(client.efficiency, client.electronic_noise)
-    return SessionSettings(
-        mean_photons=1.0,
-        receiver=CloneReceiver(2.0, client.emission_factor, homodyne),
-        verifier=Homodyne(server.efficiency, 0.0),
-        loss_db=-ratio_to_db(server.transmittance),
-        technical_noise=0.0,
-        assumptions=Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED),
-        sampling=Sampling.ALL,
-        seed=5,
-        verification=VerificationSettings(),
-        block_modes=block,
-        rotation=rotation,
-        hiding=Hiding(decoys),
-    )
-
-
-def session_of(settings: SessionSettings, link: Link) -> Session:
-    collection = Decoys(pictures(240, seed=2), settings.hiding.decoys, decoy_key_of_seed(0))
-    return Session(network(), settings, link, collection=collection)
-
-
-def values_of(session: Session) -> Floats:
-    images = pictures(IMAGES, seed=3).images
-    return np.concatenate([batch.measured[0] for batch in session.run(images, batch_images=8)])
-
-
-def signal_to_noise(measured: Floats) -> float:
-    """F of the own input's values: squared slope over residual variance, unit-RMS weights."""
-    weights = network().layers[0].astype(np.float64)
-    weights /= math.sqrt(float(np.mean(weights**2)))
-    inputs = pictures(IMAGES, seed=3).images.astype(np.float64)
-    inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
-    x, y = (inputs @ weights.T).ravel(), measured.astype(np.float64).ravel()
-    slope, offset = np.polyfit(x, y, 1)
-    return float(slope**2 / np.var(y - slope * x - offset))
+def collection_of(decoys: int) -> Decoys:
+    return Decoys(pictures(240, seed=2), decoys, decoy_key_of_seed(0))
 
 
 def watched_places(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -147,36 +85,33 @@ def watched_places(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ids=["three in whole rows", "one in blocks, lossy unit of four turns"],
 )
 def test_mode_level_predicts_decoys_over_instruments(
-    tmp_path: Path,
     decoys: int,
     rotation: Rotation,
     block: int | None,
     monkeypatch: pytest.MonkeyPatch,
+    unit_station: Callable[..., Path],
+    unit_settings: Callable[..., SessionSettings],
+    run_on_unit: Callable[..., tuple[Floats, VerificationReport]],
+    first_layer_f: Callable[[Network, Floats, Floats], float],
 ) -> None:
     """2,400 values: F to 4 % from sampling, 5 % for mode matching and phase noise; T and epsilon.
 
     Returned: 20 images of 120 rows of 24 modes and 6 of 60.
     """
     places = watched_places(monkeypatch)
-    with Station.read(station_of_turns(tmp_path, TURNS, rotation, block)) as station:
-        settings = settings_for(station, decoys, rotation, block)
-        constants = station.table.server.constants
-        link = BenchLink(equipment_of(station), settings)
-        session = session_of(settings, link)
-        link.prepare(list(session.server.templates))
-        measured = values_of(session)
-        expected = replace(
-            session.expectation(),
-            transmittance_uncertainty=constants.transmittance_uncertainty,
-            excess_noise_uncertainty=constants.excess_noise_uncertainty,
+    images, collection = pictures(IMAGES, seed=3).images, collection_of(decoys)
+    with Station.read(unit_station(rotation, block=block, turns=TURNS)) as station:
+        settings = replace(
+            unit_settings(station, 1.0, 2.0, rotation), block_modes=block, hiding=Hiding(decoys)
         )
-    report = session.verdict(expected)
+        measured, report = run_on_unit(station, network(), settings, images, collection=collection)
     # Both layers of each image: a place that is drawn anew each time misses none of 40 frames.
     assert len(places) == 2 * IMAGES
     assert set(places) == set(range(decoys + 1))
-    by_modes = session_of(settings, ModeLink(settings))
-    wanted = signal_to_noise(values_of(by_modes))
-    assert signal_to_noise(measured) == pytest.approx(wanted, rel=0.15)
+    by_modes = Session(network(), settings, ModeLink(settings), collection=collection)
+    modes = np.concatenate([batch.measured[0] for batch in by_modes.run(images, batch_images=8)])
+    wanted = first_layer_f(network(), images, modes)
+    assert first_layer_f(network(), images, measured) == pytest.approx(wanted, rel=0.15)
 
     assert report.accepted is True, report.reason
     assert report.samples == IMAGES * (ROWS * 24 + CLASSES * 60)
@@ -191,11 +126,54 @@ def test_mode_level_predicts_decoys_over_instruments(
     assert abs(report.excess_noise - noise) < 5.0 * report.excess_noise_standard_error
 
 
-def test_a_unit_of_fewer_turns_is_refused_by_both_numbers(tmp_path: Path) -> None:
-    with Station.read(station_of_turns(tmp_path, 2, IDEAL_ROTATION, None)) as station:
-        settings = settings_for(station, 3, IDEAL_ROTATION, None)
+def test_a_unit_of_fewer_turns_is_refused_by_both_numbers(
+    unit_station: Callable[..., Path], unit_settings: Callable[..., SessionSettings]
+) -> None:
+    with Station.read(unit_station(IDEAL_ROTATION, turns=2)) as station:
+        settings = replace(
+            unit_settings(station, 1.0, 2.0, IDEAL_ROTATION), hiding=Hiding(decoys=3)
+        )
         with pytest.raises(SettingError, match=r"unit of 4 turns, the station's makes 2"):
             BenchLink(equipment_of(station), settings)
+
+
+def test_a_unit_that_lets_go_too_soon_is_refused_before_any_light(
+    unit_station: Callable[..., Path], unit_settings: Callable[..., SessionSettings]
+) -> None:
+    """Four turns of 392 modes, pilot and readout last 78.8 us; the unit delays by 20 us."""
+    with Station.read(unit_station(IDEAL_ROTATION, turns=TURNS)) as station:
+        settings = replace(
+            unit_settings(station, 1.0, 2.0, IDEAL_ROTATION), hiding=Hiding(decoys=3)
+        )
+        steps: list[str] = []
+        link = BenchLink(equipment_of(station), settings, on_step=steps.append)
+        rows = np.ones((2, 784), np.float32)
+        with pytest.raises(SettingError, match=r"storage_s = 2e-05: must be 7\.88e-05 s or more"):
+            link.prepare([LayerLight(0, rows, None, 4)])
+    assert steps == []
+
+
+@pytest.mark.parametrize(
+    ("turns", "storage_s", "held"),
+    [
+        (1, None, True),
+        (4, None, False),
+        (1, 1.3e-6, True),
+        (1, 1.29e-6, False),
+        (4, 5.2e-6, True),
+        (4, 5.19e-6, False),
+    ],
+)
+def test_all_turns_of_a_block_fit_into_the_storage(
+    turns: int, storage_s: float | None, held: bool
+) -> None:
+    """24 modes with pilot and readout at 20 MBaud last 1.3 us."""
+    layout = FrameLayout(20e6, 80e6, 31, 2, rows=3, modes=24, turns=turns)
+    if held:
+        check_storage(layout, storage_s)
+        return
+    with pytest.raises(SettingError, match="storage_s"):
+        check_storage(layout, storage_s)
 
 
 def test_a_public_subspace_is_refused_whatever_the_turns() -> None:
