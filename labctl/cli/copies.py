@@ -25,6 +25,7 @@ from labctl.protocols.attacks.copies.copy_table import (
     load_copies,
 )
 from labctl.protocols.attacks.copies.features import Features
+from labctl.protocols.attacks.copies.principal_modes import sent_sizes
 from labctl.protocols.attacks.copies.stolen import PublicImages
 from labctl.protocols.attacks.copies.thieves import THIEVES, Thief
 from labctl.protocols.countermeasures.disguise import Disguise
@@ -161,7 +162,7 @@ def measure(
         for thief in thieves:
 
             def attack_for(count: int, thief: Thief = thief) -> Attack:
-                return thief.attack(images.public, count, network.sizes, settings)
+                return thief.attack(images.public, count, sent_sizes(network), settings)
 
             found[thief.name] = copy_curve(
                 attack_for,

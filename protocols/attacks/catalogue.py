@@ -219,7 +219,7 @@ _COPIES = (
         f"a whole number, 1 to {MOST_DIRECTIONS}",
         float(MOST_DIRECTIONS),
         lambda strength: ChosenPrincipalInputs(
-            _unlabelled(), _whole("chosen-principal-inputs directions", strength)
+            _unlabelled(), directions=_whole("chosen-principal-inputs directions", strength)
         ),
     ),
     AttackKind(

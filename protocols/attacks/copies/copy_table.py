@@ -25,7 +25,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.attacks.copies.principal_modes import PrincipalModes, honest_noise, row_modes
+from labctl.protocols.attacks.copies.principal_modes import (
+    PrincipalModes,
+    honest_noise,
+    row_modes,
+    sent_sizes,
+)
 from labctl.protocols.settings import SessionSettings
 from labctl.toml_file import read_toml
 
@@ -266,12 +271,12 @@ def _raised(point: CopyPoint, points: Sequence[CopyPoint], means: _Means) -> Fig
 
 def spend_of(network: Network, settings: SessionSettings, noise: float) -> float:
     """Return the spend per query of excess noise in SNU at the server, pooled over all modes."""
-    return settings.mean_photons * noise * row_modes(network.sizes)
+    return settings.mean_photons * noise * row_modes(sent_sizes(network))
 
 
 def honest_spend(network: Network, settings: SessionSettings) -> float:
     """Return the spend of a client whose noise is exactly honest."""
-    return spend_of(network, settings, honest_noise(network.sizes, settings))
+    return spend_of(network, settings, honest_noise(sent_sizes(network), settings))
 
 
 def hidden_spend(network: Network, settings: SessionSettings, queries: int) -> float:
@@ -280,7 +285,7 @@ def hidden_spend(network: Network, settings: SessionSettings, queries: int) -> f
     Nine times in ten, if the calibration is exact. A client that puts all of it on one query gains
     nothing where the order is fixed; where it is fresh, one query then has the sum.
     """
-    attack = PrincipalModes.hidden_noise(queries, network.sizes, settings, ACCEPTANCE)
+    attack = PrincipalModes.hidden_noise(queries, sent_sizes(network), settings, ACCEPTANCE)
     return attack * honest_spend(network, settings)
 
 

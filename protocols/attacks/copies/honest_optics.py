@@ -8,7 +8,7 @@ directions of public images, in later layers to those of their activations in wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
 
@@ -23,12 +23,12 @@ from labctl.protocols.attacks.copies.neighbours import Doubles
 from labctl.protocols.attacks.copies.recording import RecordingLink
 from labctl.protocols.attacks.copies.stolen import (
     MOST_DIRECTIONS,
-    Copy,
     PublicImages,
     StolenNetwork,
     principal_prior,
 )
 from labctl.protocols.attacks.copies.thief import correlation_of
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats, modes_of, pad_to_modes
 from labctl.protocols.settings import SessionSettings
 
@@ -45,74 +45,63 @@ class Prior(StrEnum):
 
 
 @dataclass(frozen=True)
-class ModelCopy:
-    """Regression of the values that an honest client measures.
-
-    `prior`: unit variance for every weight, or variances like those of public images.
-    """
+class HonestOptics:
+    """A thief with honest optics: nothing marks it; `directions` of the prior, 1 to 300."""
 
     public: PublicImages
-    prior: Prior = Prior.IMAGES
-    directions: int = DIRECTIONS
-    name: ClassVar[str] = "model-copy"
+    directions: int = field(default=DIRECTIONS, kw_only=True)
+    name: ClassVar[str]
     party: ClassVar[Party] = Party.CLIENT
 
     def __post_init__(self) -> None:
-        _require_directions(self.name, self.directions)
+        if not 1 <= self.directions <= MOST_DIRECTIONS:
+            name = f"{self.name} directions"
+            raise SettingError(name, self.directions, f"1 to {MOST_DIRECTIONS}")
 
     @property
     def strength(self) -> float:
         """Directions of the prior."""
         return float(self.directions)
 
-    def mount(self, network: Network, settings: SessionSettings) -> HonestThief:
-        """Return the client with its notebook."""
-        return HonestThief(self, self.prior, network.sizes, settings, chosen=False)
-
-    def mark(self, network: Network, settings: SessionSettings) -> Mark:
-        """Return no mark at all: the client is honest."""
-        return Mark()
-
-
-@dataclass(frozen=True)
-class ChosenPrincipalInputs:
-    """The same with principal directions in place of images, each as often as it is worth."""
-
-    public: PublicImages
-    directions: int = DIRECTIONS
-    name: ClassVar[str] = "chosen-principal-inputs"
-    party: ClassVar[Party] = Party.CLIENT
-
-    def __post_init__(self) -> None:
-        _require_directions(self.name, self.directions)
-
-    @property
-    def strength(self) -> float:
-        """Directions to choose from."""
-        return float(self.directions)
-
-    def mount(self, network: Network, settings: SessionSettings) -> HonestThief:
-        """Return the client with its list of inputs."""
-        return HonestThief(self, Prior.IMAGES, network.sizes, settings, chosen=True)
-
     def mark(self, network: Network, settings: SessionSettings) -> Mark:
         """Return no mark at all: the optics is honest."""
         return Mark()
 
 
-def _require_directions(name: str, directions: int) -> None:
-    if not 1 <= directions <= MOST_DIRECTIONS:
-        raise SettingError(f"{name} directions", directions, f"1 to {MOST_DIRECTIONS}")
+@dataclass(frozen=True)
+class ModelCopy(HonestOptics):
+    """Regression of the values that an honest client measures.
+
+    `prior`: unit variance for every weight, or variances like those of public images.
+    """
+
+    prior: Prior = Prior.IMAGES
+    name: ClassVar[str] = "model-copy"
+
+    def mount(self, network: Network, settings: SessionSettings) -> HonestThief:
+        """Return the client with its notebook."""
+        return HonestThief(self, self.prior, network, settings, chosen=False)
+
+
+@dataclass(frozen=True)
+class ChosenPrincipalInputs(HonestOptics):
+    """The same with principal directions in place of images, each as often as it is worth."""
+
+    name: ClassVar[str] = "chosen-principal-inputs"
+
+    def mount(self, network: Network, settings: SessionSettings) -> HonestThief:
+        """Return the client with its list of inputs."""
+        return HonestThief(self, Prior.IMAGES, network, settings, chosen=True)
 
 
 class HonestThief:
-    """The mounted attack."""
+    """The mounted attack; of its network the thief knows sizes and fed inputs alone."""
 
     def __init__(
         self,
-        attack: ModelCopy | ChosenPrincipalInputs,
+        attack: HonestOptics,
         prior: Prior,
-        sizes: tuple[int, ...],
+        network: Network,
         settings: SessionSettings,
         *,
         chosen: bool,
@@ -120,7 +109,9 @@ class HonestThief:
         self._public = attack.public
         self._directions = attack.directions
         self._prior = prior
-        self._sizes = sizes
+        sent = carried(network)
+        self._inputs, self._sizes = sent.inputs, sent.network.sizes
+        self._first = attack.public.principal_of(sent.inputs)
         self.link = RecordingLink(settings, self._choose if chosen else None)
         self._plans: dict[int, _Plan] = {}
 
@@ -138,7 +129,7 @@ class HonestThief:
         """Return the images as they are; the receiver may be set to something else."""
         return images
 
-    def copy(self) -> Copy:
+    def copy(self) -> StolenNetwork:
         """Return the network as regression has it."""
         return self._network(len(self._sizes) - 1)
 
@@ -150,7 +141,7 @@ class HonestThief:
         found: list[Doubles] = []
         for layer in range(layers):
             found.append(self._estimate(layer, found, queries))
-        return StolenNetwork(tuple(found))
+        return StolenNetwork(tuple(found), self._inputs)
 
     def _estimate(self, layer: int, before: Sequence[Doubles], queries: int | None) -> Doubles:
         inputs, record = self._sizes[layer], self.link.records[layer]
@@ -166,8 +157,8 @@ class HonestThief:
     def _principal(self, layer: int, before: Sequence[Doubles]) -> RowPrior:
         """Return the prior of a layer's rows: variances like those of what feeds it."""
         if layer == 0:
-            return self._public.principal.first(self._directions)
-        network = StolenNetwork((*before, np.zeros((1, self._sizes[layer]))))
+            return self._first.first(self._directions)
+        network = StolenNetwork((*before, np.zeros((1, self._sizes[layer]))), self._inputs)
         fed = network.activations(self._public.images[:_PICTURES], layer)
         return principal_prior(fed, self._directions)
 

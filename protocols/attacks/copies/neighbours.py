@@ -36,6 +36,8 @@ _DIFFUSION_STEPS = 8
 _STARTS = 10
 _MANY = 60
 _AT_ONCE = 1000
+# Public and judged images, and room for two more.
+_REMEMBERED = 4
 LEAST_IMAGES = 100
 
 
@@ -68,7 +70,7 @@ class NeighbourGraph:
         self._project = _Projection.of(features_of(images, kind), kind)
         self._points = self._project(images)
         self._spread = _normalised(self._points)
-        self._asked: tuple[Floats, tuple[Indices, Doubles]] | None = None
+        self._asked: list[tuple[Floats, tuple[Indices, Doubles]]] = []
 
     @property
     def size(self) -> int:
@@ -92,11 +94,13 @@ class NeighbourGraph:
         return votes
 
     def _voters(self, images: Floats) -> tuple[Indices, Doubles]:
-        """Return the nearest members, remembered for the images asked about last."""
-        if self._asked is None or self._asked[0] is not images:
-            found = _nearest(self._project(images), self._points, _VOTERS)
-            self._asked = images, found
-        return self._asked[1]
+        """Return the nearest members, remembered for the arrays of images asked about last."""
+        known = next((one for one in self._asked if one[0] is images), None)
+        if known is None:
+            known = images, _nearest(self._project(images), self._points, _VOTERS)
+        others = [one for one in self._asked if one[0] is not images]
+        self._asked = [known, *others][:_REMEMBERED]
+        return known[1]
 
     def clusters(self, count: int, seed: int) -> tuple[Indices, Indices]:
         """Return each member's cluster (n,) and each cluster's most central member (count,).

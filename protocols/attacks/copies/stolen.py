@@ -16,6 +16,7 @@ from labctl.errors import SettingError
 from labctl.protocols.attacks.copies.features import Features
 from labctl.protocols.attacks.copies.looks import RowPrior
 from labctl.protocols.attacks.copies.neighbours import Doubles, Indices, NeighbourGraph
+from labctl.protocols.carried import Inputs
 from labctl.protocols.encoding import Floats, unit_norm
 
 MOST_DIRECTIONS = 300
@@ -41,6 +42,10 @@ class PublicImages:
         """What rows of weights that meet these images look like."""
         return principal_prior(self.images)
 
+    def principal_of(self, inputs: Inputs) -> RowPrior:
+        """Return the same of those values of an image alone that are fed."""
+        return self.principal if inputs.fed is None else principal_prior(inputs.taken(self.images))
+
 
 def principal_prior(inputs: Floats, most: int = MOST_DIRECTIONS) -> RowPrior:
     """Return the prior of rows that meet such inputs (n, N): at most `most` directions.
@@ -65,21 +70,30 @@ class Copy(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StolenNetwork:
-    """Layers as the thief estimates them, in any units: a class does not change with them."""
+    """Layers as the thief estimates them, in any units: a class does not change with them.
+
+    `inputs`: which values of an image they are fed with, None for all.
+    """
 
     layers: tuple[Doubles, ...]
+    inputs: Inputs | None = None
 
     def activations(self, images: Floats, layer: int) -> Floats:
         """Return what feeds layer `layer`: the images, or hidden values (B, m) in unit norm."""
-        values = unit_norm(images)
+        values = unit_norm(images if self.inputs is None else self.inputs.taken(images))
         for weights in self.layers[:layer]:
-            values = unit_norm(np.maximum(values @ weights.T.astype(np.float32), np.float32(0.0)))
+            values = passed_on(values, weights)
         return values
 
     def scores(self, images: Floats) -> Doubles:
         """Return the last layer's values (B, classes)."""
         last = len(self.layers) - 1
         return np.asarray(self.activations(images, last) @ self.layers[last].T, np.float64)
+
+
+def passed_on(values: Floats, weights: Doubles) -> Floats:
+    """Return what a hidden layer of these weights (m, N) makes of values (B, N), in unit norm."""
+    return unit_norm(np.maximum(values @ weights.T.astype(np.float32), np.float32(0.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,20 +125,23 @@ class SmoothedCopy:
     copy: Copy
     public: PublicImages
 
-    @cached_property
+    @property
     def labels(self) -> Indices:
         """The class of each public image, smoothed."""
+        return named(self._weighed)
+
+    @cached_property
+    def _weighed(self) -> Doubles:
         shares = shares_of(self.copy.scores(self.public.images)) ** 2
         shares /= shares.sum(axis=1, keepdims=True)
         # About what it says on average, and each class in units of its own spread, so that a
         # leaning towards one class does not win: classes are about as frequent as each other.
         spread = self.public.graph.smoothed(shares - shares.mean(axis=0))
-        return named(spread / np.maximum(np.abs(spread).mean(axis=0), 1e-300))
+        return np.asarray(spread / np.maximum(np.abs(spread).mean(axis=0), 1e-300))
 
     def scores(self, images: Floats) -> Doubles:
         """Return the votes of the nearest public images."""
-        classes = self.copy.scores(images[:1]).shape[1]
-        return self.public.graph.vote(images, self.labels, classes)
+        return self.public.graph.vote(images, self.labels, self._weighed.shape[1])
 
 
 def named(scores: Doubles) -> Indices:

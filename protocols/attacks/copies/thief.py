@@ -9,6 +9,7 @@ import numpy as np
 from labctl.data.models import Network
 from labctl.protocols.attacks.attack import Learned, Mounted
 from labctl.protocols.attacks.copies.stolen import Copy, PublicImages, StolenNetwork
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import unit_rms
 
 
@@ -27,8 +28,9 @@ class CopyThief(Mounted, Protocol):
 
 
 def correlation_of(stolen: StolenNetwork, network: Network) -> Learned:
-    """Score stolen layers: correlation with all weights, each layer in units of its own RMS."""
-    truth = [unit_rms(one).astype(np.float64).ravel() for one in network.layers]
+    """Score stolen layers: correlation with all weights sent, each layer in its own RMS."""
+    sent = carried(network).network.layers
+    truth = [unit_rms(one).astype(np.float64).ravel() for one in sent]
     both = np.stack([np.concatenate(truth), np.concatenate([one.ravel() for one in stolen.layers])])
     both -= both.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(both, axis=1)

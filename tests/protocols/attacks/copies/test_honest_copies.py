@@ -33,7 +33,7 @@ def test_flat_ridge_is_the_best_linear_estimate_of_the_first_layer(small: Any) -
     noise = weak.receiver.measured_noise
     ridge = np.linalg.solve(design.T @ design + noise * np.eye(60), design.T @ values).T
     truth = unit_rms(small.network.layers[0])
-    stolen = mounted.copy().layers[0]  # type: ignore[attr-defined]
+    stolen = mounted.copy().layers[0]
     assert stolen == pytest.approx(ridge, rel=1e-3, abs=1e-4)
     assert np.corrcoef(stolen.ravel(), truth.ravel())[0, 1] > 0.3
 

@@ -10,9 +10,11 @@ import pytest
 from scipy.linalg import expm
 
 from labctl.data.mnist import LabelledImages
+from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.attacks.copies import principal_modes
+from labctl.protocols.attacks.copies import principal_thief
 from labctl.protocols.attacks.copies.copy_curve import steal
+from labctl.protocols.attacks.copies.honest_optics import ModelCopy
 from labctl.protocols.attacks.copies.neighbours import Doubles
 from labctl.protocols.attacks.copies.principal_modes import PrincipalModes, honest_noise
 from labctl.protocols.attacks.copies.stolen import worth_of
@@ -47,7 +49,7 @@ def test_couplings_have_the_covariance_of_the_unitary_that_they_stand_for() -> N
     directions = np.array([[1.0, 0.0, 0.0, 0.0], [0.6, 0.8, 0.0, 0.0]])
     strengths = np.array([0.5, 2.0])
     beam = Beam(LayerLight(0, np.zeros((rows, 4), np.float32)), np.random.default_rng(0))
-    values = principal_modes._couple(beam, directions, strengths)
+    values = principal_thief._couple(beam, directions, strengths)
     after = np.ascontiguousarray(beam.field).view(np.float32)
     drawn = np.concatenate([after, values * np.sqrt(strengths)], axis=1)
     whole = symplectic_oracle(directions, strengths)
@@ -73,7 +75,7 @@ def test_the_budget_is_filled_where_it_is_worth_most(budget: float) -> None:
     def unknown(couplings: Doubles) -> float:
         return float(np.sum(importance / (1.0 + signal * couplings)))
 
-    best = principal_modes._filled(importance, signal, budget)
+    best = principal_thief._filled(importance, signal, budget)
     assert best.sum() == pytest.approx(budget)
     assert np.all(best >= 0.0)
     for one in range(4):
@@ -178,6 +180,22 @@ def test_blocks_and_signs_and_no_noise_are_refused(small: Any) -> None:
         )
     with pytest.raises(SettingError, match="above 0"):
         PrincipalModes(small.public, 0.0)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_of_inputs_that_carry_nothing_no_light_comes_and_copies_need_none(
+    small: Any, fresh: bool
+) -> None:
+    """Every third input and every fourth neuron cut off; three queries of much light, seed 0."""
+    first, last = (layer.copy() for layer in small.network.layers)
+    first[:, ::3] = 0.0
+    last[:, ::4] = 0.0
+    cut = Network((first, last), "cut", {})
+    settings = replace(small.settings(5.0, 1.05), disguise=Disguise(permute=fresh))
+    for attack in (PrincipalModes(small.public, 60.0), ModelCopy(small.public)):
+        shown = small.judged.images[:3]
+        found = steal(attack, cut, settings, shown, small.public, small.judged)
+        assert found.worth.best > 0.6
 
 
 def test_a_copy_is_judged_on_some_images(small: Any) -> None:
