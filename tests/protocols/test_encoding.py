@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from labctl.errors import ModelError, SettingError
-from labctl.protocols.encoding import modes_of, pad_to_modes, quadratures, unit_norm, unit_rms
+from labctl.protocols.encoding import (
+    MOST_PHOTONS,
+    Blocks,
+    modes_of,
+    pad_to_modes,
+    quadratures,
+    unit_norm,
+    unit_rms,
+)
 
 Floats = NDArray[np.float32]
 
@@ -103,7 +111,73 @@ def test_weights_without_a_scale_are_refused(value: float) -> None:
         unit_rms(np.full((2, 3), value, np.float32))
 
 
-@pytest.mark.parametrize("mean_photons", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("mean_photons", [0.0, -1.0, 1.000001e9, math.nan, math.inf])
 def test_light_needs_photons(mean_photons: float) -> None:
     with pytest.raises(SettingError, match="mean_photons"):
         quadratures(np.ones((2, 2), np.float32), mean_photons)
+
+
+def test_a_thousand_million_photons_are_the_most() -> None:
+    assert MOST_PHOTONS == 1e9
+    sent = quadratures(np.ones((1, 2), np.float32), 1e9)
+    assert np.allclose(sent, math.sqrt(2e9), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("block_modes", "sizes"),
+    [
+        (None, (7,)),
+        (1, (1, 1, 1, 1, 1, 1, 1)),
+        (3, (3, 3, 1)),
+        (4, (4, 3)),
+        (7, (7,)),
+        (8, (7,)),
+    ],
+)
+def test_a_row_is_cut_into_blocks_and_what_is_left(
+    block_modes: int | None, sizes: tuple[int, ...]
+) -> None:
+    blocks = Blocks.of(7, block_modes)
+    assert blocks.sizes == sizes
+    assert blocks.count == len(sizes)
+    assert blocks.size == sizes[0]
+
+
+@pytest.mark.parametrize("block_modes", [0, -1])
+def test_a_block_has_a_mode_at_least(block_modes: int) -> None:
+    with pytest.raises(SettingError, match="block_modes"):
+        Blocks.of(7, block_modes)
+
+
+def test_a_row_of_whole_blocks_has_no_short_one() -> None:
+    assert Blocks.of(6, 3).sizes == (3, 3)
+
+
+def test_a_block_gives_no_more_modes_than_it_has() -> None:
+    """Blocks of 3, 3 and 1: two of each but one of the last."""
+    blocks = Blocks.of(7, 3)
+    assert [blocks.collected(clones) for clones in range(5)] == [0, 3, 5, 7, 7]
+
+
+def test_slices_are_each_blocks_columns() -> None:
+    blocks = Blocks.of(7, 3)
+    assert blocks.slices() == (slice(0, 3), slice(3, 6), slice(6, 7))
+    assert blocks.slices(2) == (slice(0, 6), slice(6, 12), slice(12, 14))
+
+
+@pytest.mark.parametrize("per_mode", [1, 2])
+def test_splitting_fills_the_last_block_with_zeros_behind_its_modes(per_mode: int) -> None:
+    blocks = Blocks.of(5, 2)
+    row = np.arange(1, 5 * per_mode + 1, dtype=np.float32)
+    values = np.stack((row, -row))
+    split = blocks.split(values)
+    padded = np.concatenate((values, np.zeros((2, per_mode), np.float32)), axis=1)
+    assert np.array_equal(split, padded.reshape(2, 3, 2 * per_mode))
+    assert np.array_equal(blocks.join(split), values)
+
+
+def test_whole_blocks_need_no_filling() -> None:
+    blocks = Blocks.of(6, 3)
+    values = np.arange(6, dtype=np.float32)[None]
+    assert np.array_equal(blocks.split(values), values.reshape(1, 2, 3))
+    assert np.array_equal(blocks.join(blocks.split(values)), values)
