@@ -13,19 +13,22 @@ from typing import Annotated, Any
 
 import typer
 
+from labctl.cli.commands import Commands
 from labctl.errors import LabctlError, UsageError
 
 _DEBUG = "--debug"
+# What a shell sets to ask for completions; the parser's own name for it.
+_COMPLETING = "_LABCTL_COMPLETE"
 # What typer's parser raises; where it keeps the class differs between its releases.
 _USAGE_ERRORS: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="labctl",
+    cls=Commands,
     help="Quantum-secure deep learning on the lab bench: run it, calibrate it, attack it.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 
@@ -65,8 +68,9 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> None:
     """Run a command; unlike typer's own main, let every exception out, Ctrl-C with its notes."""
-    _add_commands(arguments)
     command = typer.main.get_command(app)
+    if _COMPLETING in os.environ:
+        command.main(prog_name=app.info.name)
     with command.make_context(app.info.name, arguments) as context:
         command.invoke(context)
     sys.stdout.flush()
@@ -99,164 +103,3 @@ def _explain(error: Exception, debug: bool) -> int:
 
 def _notes(error: BaseException) -> str:
     return "".join(f" ({note})" for note in getattr(error, "__notes__", []))
-
-
-def _add_commands(arguments: list[str]) -> None:
-    """Add the command that is asked for, or all where none of them is: each loads much else."""
-    first = next((argument for argument in arguments if not argument.startswith("-")), "")
-    for name in (first,) if first in _COMMANDS else tuple(_COMMANDS):
-        if name not in _added:
-            _added.add(name)
-            _COMMANDS[name](name)
-
-
-def _add_blocks(name: str) -> None:
-    from labctl.cli import blocks
-
-    app.command(name)(blocks.blocks)
-
-
-def _add_calibrate(name: str) -> None:
-    from labctl.cli import calibrate
-
-    app.command(name)(calibrate.calibrate)
-
-
-def _add_calibration(name: str) -> None:
-    from labctl.cli import calibration
-
-    app.add_typer(calibration.app, name=name)
-
-
-def _add_copies(name: str) -> None:
-    from labctl.cli import copies
-
-    app.add_typer(copies.app, name=name)
-
-
-def _add_demo(name: str) -> None:
-    from labctl.cli import demo
-
-    app.command(name)(demo.demo)
-
-
-def _add_infer(name: str) -> None:
-    from labctl.cli import infer
-
-    app.command(name)(infer.infer)
-
-
-def _add_leakage(name: str) -> None:
-    from labctl.cli import leakage
-
-    app.command(name)(leakage.leakage)
-
-
-def _add_ledger(name: str) -> None:
-    from labctl.cli import ledger
-
-    app.add_typer(ledger.app, name=name)
-
-
-def _add_train(name: str) -> None:
-    from labctl.cli import train
-
-    app.command(name)(train.train)
-
-
-def _add_station(name: str) -> None:
-    from labctl.cli import station
-
-    app.add_typer(station.app, name=name)
-
-
-def _add_instruments(name: str) -> None:
-    from labctl.cli import instruments
-
-    app.add_typer(instruments.app, name=name)
-
-
-def _add_sim(name: str) -> None:
-    from labctl.cli import sim
-
-    app.add_typer(sim.app, name=name)
-
-
-def _add_record(name: str) -> None:
-    from labctl.cli import record
-
-    app.command(name, context_settings=record.CONTEXT)(record.record)
-
-
-def _add_replay(name: str) -> None:
-    from labctl.cli import record
-
-    app.command(name, context_settings=record.CONTEXT)(record.replay)
-
-
-def _add_false_alarms(name: str) -> None:
-    from labctl.cli import false_alarms
-
-    app.command(name)(false_alarms.false_alarms)
-
-
-def _add_sweep(name: str) -> None:
-    from labctl.cli import sweep
-
-    app.command(name)(sweep.sweep)
-
-
-def _add_plan(name: str) -> None:
-    from labctl.cli import plan
-
-    app.command(name)(plan.plan)
-
-
-def _add_label_attack(name: str) -> None:
-    from labctl.cli import label
-
-    app.command(name)(label.label_attack)
-
-
-def _add_attack(name: str) -> None:
-    from labctl.cli import attack
-
-    app.add_typer(attack.app, name=name)
-
-
-def _add_reproduce(name: str) -> None:
-    from labctl.cli import reproduce
-
-    app.command(name)(reproduce.reproduce)
-
-
-def _add_countermeasures(name: str) -> None:
-    from labctl.cli import countermeasures
-
-    app.command(name)(countermeasures.countermeasures)
-
-
-_COMMANDS = {
-    "demo": _add_demo,
-    "infer": _add_infer,
-    "blocks": _add_blocks,
-    "calibrate": _add_calibrate,
-    "calibration": _add_calibration,
-    "leakage": _add_leakage,
-    "ledger": _add_ledger,
-    "train": _add_train,
-    "false-alarms": _add_false_alarms,
-    "sweep": _add_sweep,
-    "plan": _add_plan,
-    "label-attack": _add_label_attack,
-    "attack": _add_attack,
-    "reproduce": _add_reproduce,
-    "countermeasures": _add_countermeasures,
-    "copies": _add_copies,
-    "station": _add_station,
-    "instruments": _add_instruments,
-    "sim": _add_sim,
-    "record": _add_record,
-    "replay": _add_replay,
-}
-_added: set[str] = set()

@@ -23,9 +23,6 @@ import typer
 from labctl.cli import output
 from labctl.errors import LabctlError, SettingError, UsageError
 
-CONTEXT = {"allow_interspersed_args": False, "ignore_unknown_options": True}
-"""How both commands are registered: what follows the first argument belongs to the program."""
-
 _RUNS = Path("labctl-runs")
 _COMMAND = typer.Argument(metavar="-- COMMAND...", help="The program to run, with its options.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -56,8 +57,48 @@ def test_the_version_is_printed(arguments: list[str], run_here: Callable[..., Re
 def test_help_names_every_command_and_succeeds(run_process: Callable[..., Result]) -> None:
     result = run_process("--help")
     assert (result.returncode, result.stderr) == (0, "")
-    listed = set(re.findall(r"^  ([a-z-]+) ", result.stdout.split("Commands:")[1], re.MULTILINE))
-    assert listed == COMMANDS
+    listed = re.findall(r"^  ([a-z][a-z-]*) +[A-Z].*[.?]$", result.stdout, re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_help_and_a_wrong_name_load_no_numerical_library(
+    run_process: Callable[..., Result],
+) -> None:
+    script = (
+        "import sys\nfrom labctl.cli import main\nsys.argv = ['labctl', sys.argv[1]]\n"
+        "try:\n    main()\nexcept SystemExit:\n    print('numpy' in sys.modules)"
+    )
+    for argument in ("--help", "infr"):
+        result = subprocess.run(
+            [sys.executable, "-c", script, argument],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert result.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("labctl ca", {"calibrate", "calibration"}), ("labctl attack ru", {"run"})],
+)
+def test_the_shell_completes_commands(words: str, expected: set[str]) -> None:
+    asked = {
+        "_LABCTL_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "labctl"],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert set(result.stdout.split()) == expected, result.stderr
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -73,7 +114,7 @@ def test_no_command_at_all_is_answered_with_help_as_a_usage_error(
 ) -> None:
     result = run_here(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
-    assert "Commands:" in result.stderr
+    assert "Usage:" in result.stderr
     assert "Traceback" not in result.stderr
 
 
