@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
@@ -126,7 +127,7 @@ def test_channels_need_not_be_in_order_nor_all() -> None:
 def test_each_chosen_channel_is_looked_at() -> None:
     for chosen in ([0, 1, 2], [1, 0, 2], [1, 2, 0]):
         refused(
-            lambda chosen=chosen: require_channels("laser", chosen, CHANNELS),
+            partial(require_channels, "laser", chosen, CHANNELS),
             "channel",
             0,
             "1 to 4",
@@ -191,7 +192,7 @@ def test_without_a_list_any_finite_speed_above_zero_passes() -> None:
     require_speed("laser", 1e-12, [])
     for speed_m_s in (0.0, -1.0, math.inf, math.nan):
         refused(
-            lambda speed_m_s=speed_m_s: require_speed("laser", speed_m_s, []),
+            partial(require_speed, "laser", speed_m_s, []),
             "speed_m_s",
             speed_m_s,
             "above 0 and finite",
