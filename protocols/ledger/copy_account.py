@@ -110,13 +110,12 @@ class CopyAccount:
         if self.counted < self.queries:
             unknown = self.queries - self.counted
             return no_figure(self.queries, UNKNOWN.format(unknown, self.queries))
-        # All of it as what hides: never less than what was spent steadily and what hid.
+        # All of it in every query: sessions may have been of one query, each with what hides there.
         return figure_of(
             model_sha256,
             self.order,
             self.queries,
-            QuerySpend(0.0, self.spend),
-            judged_apart=True,
+            QuerySpend(self.spend, 0.0),
             name=f"model {model_sha256[:12]}",
             table=table,
         )

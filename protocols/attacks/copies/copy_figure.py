@@ -6,9 +6,10 @@ row. Three terms. The noise that the server accepts of an honest client, decoys 
 at one SNU per unit of loss (no reading of it does better), technical noise at its own. And what
 hides in the sample of a check that one query alone has to pass.
 
-What hides in Q queries together is sqrt(Q) times that, and may all go into few of them: k robbed
-queries have at most sqrt(Q/k) times what hides in one, whether they were judged one by one, all
-together, or in any parts. The figure is the best over k.
+Noise is pooled: what Q queries are allowed together, Q times the steady spend and sqrt(Q) times
+what hides in one, may all go into k of them, the light of the others being returned as it came. The
+figure is the best over k. Lost light cannot be saved up for another query, but is counted so: on
+the safe side.
 """
 
 from __future__ import annotations
@@ -186,13 +187,12 @@ def figure_of(
     spend: QuerySpend,
     *,
     pooled_queries: int | None = None,
-    judged_apart: bool = False,
     name: str = "this network",
     table: CopyTable | None = None,
 ) -> CopyFigure:
-    """Return the best copy after `queries` of a spend; see `copy_figure`.
+    """Return the best copy after `queries` of a spend that are judged together; see `copy_figure`.
 
-    `judged_apart`: whether queries may have been judged one by one, so that more hides in sum.
+    Of queries judged one by one all is steady: each may have what hides in one.
     """
     if queries < 1:
         raise SettingError("queries", queries, "1 or more")
@@ -203,24 +203,19 @@ def figure_of(
     pooled = max(queries, pooled_queries or queries)
     best: BestCopy | None = None
     for robbed in _counts(queries, known, network_sha256):
-        # Judged apart, each robbed query hides what a share of the queries of its own hides.
-        per_query = pooled / robbed if judged_apart else pooled / robbed**2
-        extra = spend.hides * math.sqrt(per_query)
-        each = min(spend.steady + extra, _MOST_SPEND)
-        found = known.best_of(network_sha256, robbed, each, order)
+        # All noise that is allowed, in as many queries.
+        each = (pooled * spend.steady + math.sqrt(pooled) * spend.hides) / robbed
+        found = known.best_of(network_sha256, robbed, min(each, _MOST_SPEND), order)
         assert found is not None
         if best is None or found.figure.upper > best.figure.upper:
             best = found
+    alone = known.best_of(network_sha256, queries, 0.0, order)
     assert best is not None
-    # Those not robbed are honest: never less than with steady noise alone.
-    steady = known.best_of(network_sha256, queries, min(spend.steady, _MOST_SPEND), order)
-    assert steady is not None
-    if steady.figure.upper > best.figure.upper:
-        best = steady
+    assert alone is not None
     return CopyFigure(
         queries,
         accuracy=best.figure.upper,
-        classes_alone=steady.classes_alone.accuracy,
+        classes_alone=alone.classes_alone.accuracy,
         attack=best.attack,
         spend=best.spend,
         assumptions=(*ASSUMPTIONS, f"public: {known.public}; judged: {known.judged}"),

@@ -5,7 +5,8 @@ it anew. A thief's means are two numbers. Queries; and its spend per query, phot
 mu per mode times the excess noise that it may make at the server, times modes per row, so that an
 honest clone spends mu n_sp g. For weak couplings nothing else matters, whatever mu, G and loss;
 stronger ones read less for the same spend, which errs on the safe side. With one order of neurons
-for all queries the spends of the QND attack add up, so its curve is one over the total.
+for all queries the spends of the QND attack add up, so its curve is one over the total; with fresh
+orders a thief has no more than that, whatever was measured of it.
 
 A figure between measured points is that of the next point where the thief has more of everything,
 after successes were made monotone: on the safe side. Beyond all points a copy is taken to be as
@@ -145,10 +146,17 @@ class CopyTable(BaseModel):
                 f"no copy of {name!r} was measured, and what one network gives away says "
                 f"nothing of another; measured: {known}"
             )
-        mine = (one for one in self.point if one.network_sha256 == sha256)
-        if not any(one.order is order and one.attack != CLASSES_ALONE for one in mine):
+        if not self._attacks(sha256, order):
             return f"copies of {name!r} were not measured with an order that is {order}"
         return None
+
+    def _attacks(self, sha256: str, order: Order) -> list[str]:
+        """Return the attacks of which something is known: fixed orders say something of fresh."""
+        known = {order, Order.FIXED}
+        names = {
+            one.attack for one in self.point if one.network_sha256 == sha256 and one.order in known
+        }
+        return sorted(names - {CLASSES_ALONE})
 
     def best(
         self, network: Network, queries: int, spend: float, order: Order = Order.FIXED
@@ -172,47 +180,58 @@ class CopyTable(BaseModel):
         if served is None or self.refusal_of(sha256, served.name, order) is not None:
             return None
         alone = self._figure(served, order, CLASSES_ALONE, queries, 0.0)
-        attacks = {one.attack for one in self._of(served.sha256, order, None)}
         found = {CLASSES_ALONE: alone}
-        for name in sorted(attacks - {CLASSES_ALONE}):
+        for name in self._attacks(served.sha256, order):
             found[name] = self._figure(served, order, name, queries, spend)
         attack = max(found, key=lambda name: found[name].upper)
         return BestCopy(attack, found[attack], alone, queries, spend)
 
-    def _of(self, sha256: str, order: Order, attack: str | None) -> list[CopyPoint]:
-        """Return measured points; what classes alone give does not depend on the order."""
+    def _of(self, sha256: str, order: Order | None, attack: str) -> list[CopyPoint]:
+        """Return one attack's points; what classes alone give does not depend on the order."""
         return [
             one
             for one in self.point
             if one.network_sha256 == sha256
-            and (one.order is order or one.attack == CLASSES_ALONE)
-            and attack in {None, one.attack}
+            and (order is None or one.order is order or attack == CLASSES_ALONE)
+            and one.attack == attack
         ]
 
     def _figure(
         self, served: ServedNetwork, order: Order, attack: str, queries: int, spend: float
     ) -> Figure:
         """Return one attack's figure: the lowest of points where the thief has no less."""
-        points = self._of(served.sha256, order, attack)
+        found = self._covering(served.sha256, order, attack, queries, spend)
+        if order is Order.FRESH and attack != CLASSES_ALONE:
+            # A thief may shuffle rows itself: with one order for all queries it has no less.
+            found += self._covering(served.sha256, Order.FIXED, attack, queries, spend)
+            least = self._reached(served.sha256, attack, queries, spend)
+            found = [Figure(one.accuracy, max(one.upper, least)) for one in found]
+        if not found:
+            measured = max(map(_upper, self._of(served.sha256, None, attack)), default=0.0)
+            return Figure(served.accuracy, max(served.accuracy, measured))
+        return min(found, key=lambda one: one.upper)
+
+    def _reached(self, sha256: str, attack: str, queries: int, spend: float) -> float:
+        """Return what was measured in fresh orders of thieves that had no more; 0 if nothing was.
+
+        Of one query there is no order.
+        """
+        points = [
+            one
+            for one in self._of(sha256, None, attack)
+            if one.order is Order.FRESH or one.queries == 1
+        ]
+        done = float(queries), spend
+        return max((_upper(one) for one in points if _covers(done, _both(one))), default=0.0)
+
+    def _covering(
+        self, sha256: str, order: Order, attack: str, queries: int, spend: float
+    ) -> list[Figure]:
+        """Return the figures of all points of an order at which the thief has no less."""
+        points = self._of(sha256, order, attack)
         means = _means(order, attack)
         asked = (queries * spend, spend) if means is _total else (float(queries), spend)
-        above = [one for one in points if _covers(means(one), asked)]
-        if order is Order.FRESH and queries == 1 and attack != CLASSES_ALONE:
-            # Of one query there is no order: its fixed curve is measured at more spends.
-            above += [
-                one
-                for one in self._of(served.sha256, Order.FIXED, attack)
-                if one.queries == 1 and one.spend * _SLACK >= spend
-            ]
-            points += self._of(served.sha256, Order.FIXED, attack)
-        if not above:
-            measured = max((_raised(one, points, means).upper for one in points), default=0.0)
-            return Figure(served.accuracy, max(served.accuracy, measured))
-        figures = [
-            _raised(one, [other for other in points if other.order is one.order], means)
-            for one in above
-        ]
-        return min(figures, key=lambda one: one.upper)
+        return [_raised(one, points, means) for one in points if _covers(means(one), asked)]
 
 
 @dataclass(frozen=True)
@@ -265,8 +284,12 @@ def _raised(point: CopyPoint, points: Sequence[CopyPoint], means: _Means) -> Fig
     """Return a point's figure, no lower than that of any point where the thief has less."""
     below = [one for one in points if _covers(means(point), means(one))]
     best = max(below, key=lambda one: one.accuracy)
-    upper = max(one.accuracy + SIGMAS * one.standard_error for one in below)
-    return Figure(best.accuracy, min(upper, 1.0))
+    return Figure(best.accuracy, max(map(_upper, below)))
+
+
+def _upper(point: CopyPoint) -> float:
+    """Return what was measured, and two standard errors more."""
+    return min(point.accuracy + SIGMAS * point.standard_error, 1.0)
 
 
 def spend_of(network: Network, settings: SessionSettings, noise: float) -> float:
@@ -283,7 +306,7 @@ def hidden_spend(network: Network, settings: SessionSettings, queries: int) -> f
     """Return the mean spend per query that passes the pooled check of so many queries alone.
 
     Nine times in ten, if the calibration is exact. A client that puts all of it on one query gains
-    nothing where the order is fixed; where it is fresh, one query then has the sum.
+    nothing where the order is fixed; where it is fresh, one query then has the sum of all.
     """
     attack = PrincipalModes.hidden_noise(queries, sent_sizes(network), settings, ACCEPTANCE)
     return attack * honest_spend(network, settings)
@@ -309,10 +332,9 @@ def best_copy(
     spread = known.best(network, queries, hidden_spend(network, settings, queries), order)
     if spread is None or order is Order.FIXED:
         return spread
-    # With a fresh order one query's reading is worth more than as much spread over many: all that
-    # hides in the sum may go into it, the others being honest.
-    honest = honest_spend(network, settings)
-    at_once = honest + queries * (hidden_spend(network, settings, queries) - honest)
+    # With a fresh order one query's reading is worth more than as much spread over many: all noise
+    # may go into it, the light of the others being returned as it came.
+    at_once = queries * hidden_spend(network, settings, queries)
     single = known.best(network, 1, at_once, order)
     if single is None or single.figure.upper <= spread.figure.upper:
         return spread

@@ -32,13 +32,15 @@ class PrincipalModes:
     """Reads with `noise` times the excess noise of an honest clone, pooled over all modes.
 
     `later_share`: part of it that goes on the layers after the first, in equal parts. `last_share`:
-    part that goes on the last one, None for its equal part: few rows show noise soonest.
+    part that goes on the last one, None for its equal part: few rows show noise soonest. `robbed`:
+    queries, the first ones, that are read; the light of all others is returned as it came.
     """
 
     public: PublicImages
     noise: float = 1.0
     later_share: float = _LATER_SHARE
     last_share: float | None = None
+    robbed: int | None = None
     name: ClassVar[str] = "principal-modes"
     party: ClassVar[Party] = Party.CLIENT
 
@@ -49,6 +51,8 @@ class PrincipalModes:
             raise SettingError("later_share", self.later_share, "above 0 and below 1")
         if self.last_share is not None and not 0.0 < self.last_share < 1.0:
             raise SettingError("last_share", self.last_share, "above 0 and below 1, or none")
+        if self.robbed is not None and self.robbed < 1:
+            raise SettingError("robbed", self.robbed, "1 or more, or none for all queries")
 
     @property
     def strength(self) -> float:
@@ -64,11 +68,17 @@ class PrincipalModes:
         kind = FreshOrderThief if settings.disguise.permute else PrincipalThief
         sent = carried(network)
         budgets = _budgets(self, sent.network.sizes, settings)
-        return kind(self.public, sent, settings, budgets)
+        return kind(self.public, sent, settings, budgets, self.robbed)
 
     def mark(self, network: Network, settings: SessionSettings) -> Mark:
-        """Return the noise above an honest clone's; slopes stay."""
+        """Return the noise of a robbed query above an honest clone's; slopes stay."""
         return Mark(excess_noise=(self.noise - 1.0) * honest_noise(sent_sizes(network), settings))
+
+    def mark_after(self, queries: int, network: Network, settings: SessionSettings) -> Mark:
+        """Return the noise pooled over so many queries, robbed or not."""
+        share = min(self.robbed or queries, queries) / queries
+        noise = (self.noise * share - 1.0) * honest_noise(sent_sizes(network), settings)
+        return Mark(excess_noise=noise)
 
     @staticmethod
     def hidden_noise(
@@ -100,6 +110,13 @@ class PrincipalModes:
         unseen = sizes[-1] * math.sqrt(sizes[-2] / queries)
         last = min(equal, max(unseen / (noise * honest), equal / noise))
         return replace(self, noise=noise, last_share=last)
+
+    def at_once_in(
+        self, queries: int, sizes: Sequence[int], settings: SessionSettings, acceptance: float
+    ) -> PrincipalModes:
+        """Return the attack with all noise that hides in so many queries spent on the first."""
+        spread = self.hidden_in(queries, sizes, settings, acceptance)
+        return replace(spread, noise=queries * spread.noise, robbed=1)
 
 
 def sent_sizes(network: Network) -> tuple[int, ...]:

@@ -65,16 +65,18 @@ class PrincipalThief:
         sent: Carried,
         settings: SessionSettings,
         budgets: Sequence[float],
+        robbed: int | None = None,
     ) -> None:
         """Take its place on the path, behind the leg to the client.
 
         `sent`: of its network, sizes and fed inputs alone are known to a thief. `budgets`: sum of
-        the couplings of a row of each layer in SNU.
+        the couplings of a row of each layer in SNU. `robbed`: queries that are read, None for all.
         """
         self._public = public
         self._inputs, self._sizes = sent.inputs, sent.network.sizes
         self._first = public.principal_of(sent.inputs)
         self._budget = budgets
+        self._robbed = robbed
         self._readings: list[list[Reading]] = [[] for _ in self._sizes[1:]]
         self._known: dict[int, tuple[int, RowPrior]] = {}
         self._scale = math.sqrt(2.0 * settings.mean_photons)
@@ -102,9 +104,11 @@ class PrincipalThief:
         return len(self._readings[-1])
 
     def meet(self, beam: Beam) -> None:
-        """Read the passing layer along this query's directions."""
+        """Read the passing layer along this query's directions, if it is robbed."""
         layer, inputs = beam.light.layer, self._sizes[beam.light.layer]
         query = len(self._readings[layer])
+        if query == self._robbed:
+            return
         prior = self._prior(layer, query)
         amplitude = self._scale * math.sqrt(beam.transmittance)
         strengths = self._strengths(layer, query, prior, amplitude)

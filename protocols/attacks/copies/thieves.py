@@ -32,6 +32,12 @@ def _hidden(
     return PrincipalModes(public).hidden_in(queries, sizes, settings, ACCEPTANCE)
 
 
+def _at_once(
+    public: PublicImages, queries: int, sizes: Sequence[int], settings: SessionSettings
+) -> Attack:
+    return PrincipalModes(public).at_once_in(queries, sizes, settings, ACCEPTANCE)
+
+
 _ALL = (
     Thief(
         "classes-alone",
@@ -62,6 +68,11 @@ _ALL = (
         "principal-modes-hidden",
         "the same with the noise that hides in the sample size",
         _hidden,
+    ),
+    Thief(
+        "principal-modes-at-once",
+        "all of that noise in the first query, none in the others",
+        _at_once,
     ),
 )
 THIEVES: Mapping[str, Thief] = MappingProxyType({thief.name: thief for thief in _ALL})

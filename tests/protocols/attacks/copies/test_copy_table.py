@@ -107,6 +107,32 @@ def test_spends_of_one_order_add_up_and_those_of_fresh_orders_do_not() -> None:
     assert accuracy(10, 0.01, Order.FRESH) == 0.9
 
 
+def test_fresh_orders_give_a_thief_no_more_than_one_order_for_all_queries() -> None:
+    # A spend of 1.5 in fresh orders was not measured; 7.5 in all is below the point at 8.
+    assert accuracy(5, 1.5, Order.FRESH) == accuracy(5, 1.5) == 0.95
+    fixed = tuple(one for one in TABLE.point if one.order is Order.FIXED)
+    alone = TABLE.model_copy(update={"point": fixed})
+    assert alone.refusal(NETWORK, Order.FRESH) is None
+    assert alone.best(NETWORK, 3, 0.6, Order.FRESH) == alone.best(NETWORK, 3, 0.6)
+
+
+def test_a_figure_is_no_lower_than_what_was_measured_of_a_thief_with_no_more() -> None:
+    """One order for all queries came out at 0.7 by chance, a fresh one at 0.8 with less."""
+    lucky = TABLE.model_copy(
+        update={
+            "point": (
+                point(CLASSES_ALONE, 10, 0.0, 0.2),
+                point("principal-modes", 1, 11.0, 0.7),
+                point("principal-modes", 10, 1.0, 0.8, Order.FRESH),
+            )
+        }
+    )
+    found = lucky.best(NETWORK, 10, 1.1, Order.FRESH)
+    assert found is not None
+    assert found.figure.accuracy == 0.7
+    assert found.figure.upper == pytest.approx(0.82)
+
+
 def test_classes_alone_may_be_the_best() -> None:
     found = TABLE.best(NETWORK, 10, 0.01)
     assert found is not None

@@ -1,0 +1,307 @@
+"""Service against secrecy: accuracy served, and the best copy that an accepted client makes.
+
+    python benchmarks/copy_frontier.py measure benchmarks/copy_frontier.csv --data FOLDER
+    python benchmarks/copy_frontier.py draw benchmarks/copy_frontier.csv docs/copy-frontier.png
+    python benchmarks/copy_frontier.py least
+
+`measure` runs what the file does not hold yet, each row a session of its own, and adds it: an hour
+in all on one core. FOLDER holds the MNIST training images (idx files): 5,000 of them are public,
+the first 2,000 test images judge copies and service, decoys are among the others. Hidden neurons
+come in a fresh order, no loss, no technical noise, calibration of 1e8 samples, seed 0. `draw` takes
+classes alone from the shipped table. `least` prints, for each F, the gain at which a thief of one
+query has least to spend, and the copy that the table knows for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from labctl.data.mnist import LabelledImages
+from labctl.data.models import Network, load_network
+from labctl.data.tasks import part_to_classify, part_to_learn_from
+from labctl.protocols.attacks.copies.copy_curve import steal
+from labctl.protocols.attacks.copies.copy_figure import query_spend
+from labctl.protocols.attacks.copies.copy_table import Order, load_copies
+from labctl.protocols.attacks.copies.principal_modes import sent_sizes
+from labctl.protocols.attacks.copies.stolen import PublicImages
+from labctl.protocols.attacks.copies.thieves import THIEVES
+from labctl.protocols.countermeasures.disguise import FRESH_ORDER
+from labctl.protocols.hiding.collection import Collection
+from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
+from labctl.protocols.hiding.hiding import Hiding
+from labctl.protocols.hiding.public_return import PublicReturn
+from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
+from labctl.protocols.session import Session
+from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+
+PUBLIC, JUDGED = 5000, 2000
+SERVICE = "service"
+QND = ("principal-modes", "principal-modes-hidden", "principal-modes-at-once")
+HONEST_OPTICS = ("model-copy", "chosen-principal-inputs")
+AIM_BEYOND, AIM_SERVED = 0.05, 0.96
+QUERIES = (1, 30, 100)
+GAINS = np.concatenate([1.0 + np.geomspace(1e-3, 1.0, 40), np.geomspace(2.1, 100.0, 30)])
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is served: with J decoys, or a public subspace of so many modes in layer 1."""
+
+    model: str
+    mu: float
+    gain: float
+    decoys: int = 0
+    return_modes: int = 0
+
+    def session(self, sampling: Sampling = Sampling.ALL) -> SessionSettings:
+        """Return the settings of its sessions."""
+        hiding = Hiding(self.decoys, self.return_modes or None)
+        return SessionSettings(
+            mean_photons=self.mu,
+            receiver=CloneReceiver(self.gain, 1.0, IDEAL_HOMODYNE),
+            verifier=IDEAL_HOMODYNE,
+            loss_db=0.0,
+            technical_noise=0.0,
+            assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
+            sampling=sampling,
+            seed=0,
+            verification=VerificationSettings(),
+            disguise=FRESH_ORDER,
+            hiding=hiding,
+        )
+
+
+# Everything of the deep network at its own light; elsewhere the thieves that came out best there.
+PLANS: tuple[tuple[Setting, tuple[str, ...], tuple[int, ...]], ...] = (
+    (Setting("deep", 0.15, 2.0), QND, QUERIES),
+    (Setting("deep", 0.15, 2.0, 3), QND, QUERIES),
+    *(
+        (Setting(model, mu, gain, decoys), (QND[1], QND[2]), (1, 30))
+        for model, mu, gain in (
+            ("deep", 0.1, 2.0),
+            ("deep", 0.3, 2.0),
+            ("noise-aware", 0.57, 1.3),
+            ("noise-aware", 8.91, 1.0128),
+        )
+        for decoys in (0, 3)
+    ),
+    (Setting("deep", 0.15, 2.0), HONEST_OPTICS, (100,)),
+    *(
+        (Setting("noise-aware", 8.91, 1.0128, 0, modes), QND[:2], (1,))
+        for modes in (5, 30, 100, 392)
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One session: accuracy as stolen and finished, or as served (both the same)."""
+
+    model: str
+    mu: float
+    gain: float
+    decoys: int
+    return_modes: int
+    thief: str
+    queries: int
+    as_stolen: float
+    finished: float
+    accepted: bool
+
+    @property
+    def setting(self) -> Setting:
+        """What was served."""
+        return Setting(self.model, self.mu, self.gain, self.decoys, self.return_modes)
+
+    @property
+    def best(self) -> float:
+        """The better of both."""
+        return max(self.as_stolen, self.finished)
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of a file, none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            Row(
+                one["model"], float(one["mu"]), float(one["gain"]), int(one["decoys"]),
+                int(one["return_modes"]), one["thief"], int(one["queries"]),
+                float(one["as_stolen"]), float(one["finished"]), one["accepted"] == "True",
+            )
+            for one in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+def wanted() -> Iterator[tuple[Setting, str, int]]:
+    """Yield all sessions: setting, thief (or the service), queries."""
+    for setting, thieves, queries in PLANS:
+        yield setting, SERVICE, JUDGED
+        for count in queries:
+            for thief in thieves:
+                # Of one query the two are the same.
+                if count > 1 or thief != QND[2]:
+                    yield setting, thief, count
+
+
+@dataclass(frozen=True)
+class Images:
+    """Public, judged, and others that decoys are taken from."""
+
+    public: PublicImages
+    judged: LabelledImages
+    others: LabelledImages
+
+    @classmethod
+    def of(cls, data: str) -> Images:
+        """Draw the public ones as `labctl copies` does."""
+        pool, test = part_to_learn_from(data).images, part_to_classify(data)
+        drawn = np.random.default_rng(0).permutation(len(pool))[:PUBLIC]
+        return cls(
+            PublicImages(pool[drawn]),
+            LabelledImages(test.images[:JUDGED], test.labels[:JUDGED]),
+            LabelledImages(test.images[JUDGED:], test.labels[JUDGED:]),
+        )
+
+    def collection(self, setting: Setting, network: Network) -> Collection | None:
+        """Return what an honest client collects besides its input."""
+        if setting.return_modes:
+            hiding = setting.session().hiding
+            return PublicReturn(self.public.images, network.sizes, None, hiding)
+        if setting.decoys:
+            return Decoys(self.others, setting.decoys, decoy_key_of_seed(0))
+        return None
+
+
+def run(images: Images, setting: Setting, thief: str, queries: int) -> Row:
+    """Run one session."""
+    network = load_network(setting.model)
+    collection = images.collection(setting, network)
+    key = (setting.model, setting.mu, setting.gain, setting.decoys, setting.return_modes)
+    if thief == SERVICE:
+        settings = setting.session(Sampling.MEASURED)
+        session = Session(network, settings, ModeLink(settings), collection=collection)
+        shown = session.run(images.judged.images)
+        classes = np.concatenate([batch.classes for batch in shown])
+        served = float(np.mean(classes == images.judged.labels))
+        return Row(*key, thief, queries, served, served, accepted=True)
+    settings = setting.session()
+    attack = THIEVES[thief].attack(images.public, queries, sent_sizes(network), settings)
+    own = images.public.images[:queries]
+    found = steal(attack, network, settings, own, images.public, images.judged, collection)
+    return Row(*key, thief, queries, found.worth.raw, found.worth.smoothed, found.accepted)
+
+
+def measure(path: Path, data: str) -> None:
+    """Run what the file does not hold, and add it row by row."""
+    done = {(one.setting, one.thief, one.queries) for one in read(path)}
+    images = Images.of(data)
+    names = [one.name for one in fields(Row)]
+    if not done:
+        path.write_text(",".join(names) + "\n", encoding="utf-8")
+    for one in wanted():
+        if one in done:
+            continue
+        done.add(one)
+        row = run(images, *one)
+        with path.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, names, lineterminator="\n").writerow(asdict(row))
+        print(row, flush=True)
+
+
+def classes_alone(model: str, queries: int) -> float:
+    """Return what any service of the network gives away in so many queries: the shipped table's."""
+    found = load_copies().best(load_network(model), queries, 0.0)
+    assert found is not None
+    return found.classes_alone.accuracy
+
+
+def draw(path: Path, figure_path: Path) -> None:
+    """Draw what is served against the best accepted copy, a panel for each number of queries."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import PercentFormatter
+
+    rows = [one for one in read(path) if not one.return_modes]
+    served = {one.setting: one.best for one in rows if one.thief == SERVICE}
+    figure, panels = plt.subplots(1, len(QUERIES), figsize=(12.5, 5.0), sharey=True,
+                                  layout="constrained")  # fmt: skip
+    for axes, queries in zip(panels, QUERIES, strict=True):
+        alone = classes_alone("deep", queries)
+        axes.fill_between([0.0, min(alone + AIM_BEYOND, 1.05)], AIM_SERVED, 1.0,
+                          color="tab:green", alpha=0.13, linewidth=0)  # fmt: skip
+        axes.axvline(alone, color="black", linestyle="--", linewidth=1.2)
+        best: dict[Setting, Row] = {}
+        for one in rows:
+            if one.queries == queries and one.accepted and one.thief != SERVICE:
+                best[one.setting] = max(best.get(one.setting, one), one, key=lambda row: row.best)
+        for setting, one in best.items():
+            deep = setting.model == "deep"
+            axes.plot(
+                one.best, served[setting], "o" if deep else "s", markersize=7,
+                color="tab:blue" if not setting.decoys else "tab:red",
+                markerfacecolor="white" if not deep else None,
+            )  # fmt: skip
+        axes.set_title(f"after {queries} quer{'y' if queries == 1 else 'ies'}", fontsize=10)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_xlabel("images named rightly by the best accepted copy")
+        axes.grid(visible=True, alpha=0.25)
+        axes.set_xlim(0.15 if queries == 1 else 0.75, 1.02)
+    panels[0].set_ylabel("accuracy served")
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+    figure.savefig(figure_path, dpi=150)
+    plt.close(figure)
+
+
+def least() -> None:
+    """Print the least spend of one query at each F, over all gains, and what it buys."""
+    network, table = load_network("deep"), load_copies()
+    print("F  J  G of least spend  mu  spend, honest  with what hides  best copy at most")
+    for snr in (0.05, 0.1, 0.15, 0.3):
+        for decoys in (0, 3):
+            found = []
+            for gain in GAINS:
+                unit = Setting("deep", 1.0, float(gain), decoys).session()
+                settings = replace(unit, mean_photons=snr / unit.signal_to_noise)
+                spend = query_spend(network.sizes, settings)
+                found.append((spend.most, spend.steady, float(gain), settings.mean_photons))
+            most, steady, gain, mu = min(found)
+            copy = table.best(network, 1, most, Order.FRESH)
+            bought = math.nan if copy is None else copy.figure.upper
+            print(f"{snr}  {decoys}  {gain:.4g}  {mu:.4g}  {steady:.3f}  {most:.3f}  {bought:.1%}")
+
+
+def main() -> None:
+    """Measure, draw, or print the least spends."""
+    parser = argparse.ArgumentParser(description="Service against secrecy.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("file", type=Path)
+    measuring.add_argument("--data", required=True)
+    drawing = commands.add_parser("draw")
+    drawing.add_argument("file", type=Path)
+    drawing.add_argument("figure", type=Path)
+    commands.add_parser("least")
+    chosen = parser.parse_args()
+    if chosen.command == "measure":
+        measure(chosen.file, chosen.data)
+    elif chosen.command == "draw":
+        draw(chosen.file, chosen.figure)
+    else:
+        least()
+
+
+if __name__ == "__main__":
+    main()
