@@ -129,7 +129,7 @@ def excess_noise_of(
 ) -> tuple[float, float]:
     """Return excess noise in SNU before the receiver and its standard error, calibration's own in.
 
-    (s^2 - B)/(S eta), and s^2 sqrt(2/m + 2/m_cal)/(S eta) (design note protocol, section 3).
+    (s^2 - B)/(S eta), and s^2 sqrt(2/m + 2/m_cal)/(S eta).
     """
     unit = shot_noise_v2 * efficiency
     spread = math.sqrt(2.0 / found.samples + 2.0 / found.blocked_samples)

@@ -1,8 +1,8 @@
 """OZ Optics DD-100-MC and DA-100 motorised attenuators (serial, 9600 baud).
 
-Commands: section 12 of the command tables, on which three public drivers agree. A reply is some
-lines closed by `Done`, sometimes with an empty line behind it; a refusal is a line that starts
-with `Error`. How long the motor may take is [M]: an option.
+Commands: docs/wire/oz_optics_dd100.md, sections Line and Commands, on which three public drivers
+agree [2+]. A reply is some lines closed by `Done`, sometimes with an empty line behind it; an error
+is a line that starts with `Error`. How long the motor may take is [M]: an option.
 """
 
 from __future__ import annotations

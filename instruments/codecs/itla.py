@@ -1,6 +1,7 @@
 """The OIF ITLA serial frame: four bytes each way, guarded by a BIP-4 checksum.
 
-Source: OIF-ITLA-MSA-01.2 section 6 and the PurePhotonics command structure page.
+Source: OIF-ITLA-MSA-01.2 section 6 and the PurePhotonics command structure page, as in
+docs/wire/purephotonics_ppcl550.md, section Frame.
 """
 
 from __future__ import annotations

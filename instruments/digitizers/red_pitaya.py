@@ -1,8 +1,9 @@
 """Red Pitaya STEMlab 125-14 through its SCPI server (TCP port 5000).
 
-Commands: official client and examples, section 15 of the command tables [V]. Records travel as
-blocks of big-endian float32 volts. That a trigger delay of 0 puts the trigger into the middle of
-the buffer is [M]; so is which range the inputs' jumpers are set for: an option.
+Commands: the maker's client and examples, docs/wire/red_pitaya.md, sections Acquisition, Records
+and Identity [V]. Records travel as blocks of big-endian float32 volts. A trigger delay of 0 puts
+the trigger into the middle of the buffer. Which range the inputs' jumpers are set for nothing on
+the wire tells: an option.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a Red Pitaya puts out: two fast generator outputs, and slow analogue and digital pins.
 
-Commands: official examples, section 15 of the command tables [V]. What voltages the outputs reach
-is [M]: options of the driver. So is their highest frequency, half of the converters' rate.
+Commands: the maker's examples, docs/wire/red_pitaya.md, sections Generator and Pins [V]. What
+voltages the outputs reach is [M]: options of the driver. So is their highest frequency, half of the
+converters' rate.
 """
 
 from __future__ import annotations

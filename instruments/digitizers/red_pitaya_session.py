@@ -1,6 +1,6 @@
 """The error queue of a Red Pitaya: it counts its errors, and gives them out under a longer name.
 
-Source: official client, section 15 of the command tables [V].
+Source: the maker's client, docs/wire/red_pitaya.md, section Errors [V].
 """
 
 from __future__ import annotations

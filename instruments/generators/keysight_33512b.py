@@ -1,7 +1,8 @@
 """Keysight 33512B two-channel arbitrary waveform generator (SCPI).
 
-Commands: sections 9.1 and 22.5 of the command tables [2+]. What the outputs
-and the memory can do is [M]: options. `*RST` is the way back to the instrument's own defaults.
+Commands: docs/wire/keysight_33512b.md, sections Output, Arbitrary waveforms and Triggers and bursts
+[2+]. What the outputs and the memory can do is [M]: options. `*RST` restores the instrument's own
+defaults.
 """
 
 from __future__ import annotations

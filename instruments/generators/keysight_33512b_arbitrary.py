@@ -1,7 +1,8 @@
 """Arbitrary waveforms of a Keysight 33512B: converter codes in a memory, chosen by name.
 
-Commands: section 9.1 of the command tables [2+]. Waveforms travel as little-endian int16 converter
-codes (`FORM:BORD SWAP`, `DATA:ARB:DAC`), codes -32767 to 32767 standing for -1 to +1.
+Commands: docs/wire/keysight_33512b.md, section Arbitrary waveforms [2+]. Waveforms travel as
+little-endian int16 converter codes (`FORM:BORD SWAP`, `DATA:ARB:DAC`), codes -32767 to 32767
+standing for -1 to +1.
 """
 
 from __future__ import annotations

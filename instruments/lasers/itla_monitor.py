@@ -1,7 +1,8 @@
 """What an OIF ITLA module reports of itself: strings, alarms, temperatures and currents.
 
-Source: OIF-ITLA-MSA-01.3 table 9.2-1, section 1.2 of the command tables [2+]; the bits of StatusF
-and StatusW are those of pytla's table [1].
+Source: OIF-ITLA-MSA-01.3 table 9.2-1, docs/wire/purephotonics_ppcl550.md, sections Registers and
+Strings and lists [2+]; the bits of StatusF and StatusW are those of pytla's table [1], section
+Status bits.
 """
 
 from __future__ import annotations

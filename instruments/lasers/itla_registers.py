@@ -1,7 +1,7 @@
 """The registers of an OIF ITLA module: read, written and waited for, over checked frames.
 
-Source: OIF-ITLA-MSA-01.3 table 9.2-1 and the NOP section, as in section 1 of the command tables
-[2+]. Strings and lists (AEA) are read in the exact number of words that the module announces.
+Source: docs/wire/purephotonics_ppcl550.md, sections Frame, Registers and Errors [2+]. Strings and
+lists (AEA) are read in the exact number of words that the module announces.
 """
 
 from __future__ import annotations

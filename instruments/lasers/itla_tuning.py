@@ -1,7 +1,7 @@
 """The optical frequency of an OIF ITLA module: a plan of channels, and fine tuning around one.
 
-Source: OIF-ITLA-MSA-01.3 table 9.2-1 and section 1.4 of the command tables [2+]. Modules exist that
-take frequencies outside their range without an error [1], so all are checked here against what
+Source: docs/wire/purephotonics_ppcl550.md, sections Registers and Behaviour [2+]. Modules exist
+that take frequencies outside their range without an error [1], so all are checked here against what
 the module says its limits are.
 """
 

@@ -1,8 +1,8 @@
 """Keysight N7776C swept laser, and 81960A-style modules in a slot of a mainframe (SCPI).
 
-Commands: N777xC Programming Guide N7770-90C02 and 8163A/B-8164A/B Programming Guide, section 2 of
-the command tables [V][2+]. Numbers are sent without a unit: they are metres, metres per second
-and, once `POW:UNIT` is 1, watts. The sweep speeds that exist come from one source [1]: an option.
+Commands: docs/wire/keysight_n7776c.md, sections Numbers, Index and Light [V][2+]. Numbers are sent
+without a unit: they are metres, metres per second and, once `POW:UNIT` is 1, watts. The sweep
+speeds that exist come from one source [1]: an option.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The sweeps of a Keysight N7776C: continuous or in steps, with triggers and a wavelength log.
 
-Commands: sections 2 and 22.2 of the command tables [V][2+]; `EXP?`, `FLAG?`, `SOFT`, `PMAX?` and
-`LLOG` come from one source [1]. Numbers are sent in m, m/s and s. What `REP` takes, beside being
-there, no source says: it is left as it is.
+Commands: docs/wire/keysight_n7776c.md, sections Sweep, Wavelength log and Triggers [V][2+]; `EXP?`,
+`SOFT`, `PMAX?` and the words of `REP` come from one source [1]. Numbers are sent in m, m/s and s.
 """
 
 from __future__ import annotations
@@ -44,12 +43,19 @@ class N7776CSweep:
         self._speeds_nm_s = speeds_nm_s
 
     def configure_sweep(
-        self, start_m: float, stop_m: float, speed_m_s: float, *, cycles: int = 1
+        self,
+        start_m: float,
+        stop_m: float,
+        speed_m_s: float,
+        *,
+        cycles: int = 1,
+        two_way: bool = False,
     ) -> None:
-        """Prepare one continuous sweep, wavelengths in m, speed in m/s; it waits for no trigger.
+        """Prepare continuous sweeps, wavelengths in m, speed in m/s; they wait for no trigger.
 
-        Raises LimitError, or InstrumentReportedError with what the laser's own check of the
-        sweep says (codes 368 to 381).
+        `two_way`: every second of several cycles goes from `stop_m` back to `start_m`. Raises
+        LimitError, or InstrumentReportedError with what the laser's own check of the sweep says
+        (codes 368 to 381).
         """
         require_ascending(self._scpi.name, start_m, stop_m, self.wavelength_limits_m())
         require_speed(self._scpi.name, speed_m_s, self._speeds_nm_s)
@@ -58,6 +64,7 @@ class N7776CSweep:
             f":TRIG{self._slot}:INP IGN",
             f"{self._sweep}:MODE CONT",
             f"{self._sweep}:CYCL {cycles}",
+            f"{self._sweep}:REP {'TWOW' if two_way else 'ONEW'}",
             f"{self._sweep}:STAR {start_m:.10E}",
             f"{self._sweep}:STOP {stop_m:.10E}",
             f"{self._sweep}:SPE {speed_m_s:.6E}",
@@ -80,6 +87,7 @@ class N7776CSweep:
             f"{self._sweep}:LLOG 0",
             f"{self._sweep}:MODE {'MAN' if dwell_s is None else 'STEP'}",
             f"{self._sweep}:CYCL 1",
+            f"{self._sweep}:REP ONEW",
             f"{self._sweep}:STAR {start_m:.10E}",
             f"{self._sweep}:STOP {stop_m:.10E}",
             f"{self._sweep}:STEP {step_m:.10E}",
@@ -138,7 +146,7 @@ class N7776CSweep:
         return self._scpi.one_of(f"{self._sweep}?", states) != _STOPPED
 
     def waiting_for_trigger(self) -> bool:
-        """Tell whether the sweep waits for a trigger (an odd flag) [1]."""
+        """Tell whether the sweep waits for a trigger (an odd flag)."""
         return self._scpi.integer(f"{self._sweep}:FLAG?") % 2 == 1
 
     def trigger_sweep(self) -> None:

@@ -1,7 +1,7 @@
 """PurePhotonics PPCL550 tunable laser (OIF micro-ITLA: binary frames on a serial line).
 
-Registers: OIF-ITLA-MSA-01.3 table 9.2-1 as in section 1.2 of the command tables [2+]; rules of
-section 1.4. The laser takes frequencies outside its range without an error [1], so they are
+Registers: docs/wire/purephotonics_ppcl550.md, sections Registers, Behaviour and PurePhotonics
+registers [2+]. The laser takes frequencies outside its range without an error [1], so they are
 checked here against what it says its limits are.
 """
 

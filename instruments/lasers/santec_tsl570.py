@@ -1,9 +1,9 @@
 """Santec TSL-570 tunable laser, and the TSL-550 with its shutter (SCPI).
 
-Commands: section 3 of the command tables [2+]. Of the two command sets the older takes
-wavelengths in nm ("legacy"), the newer in m ("scpi"); sweep speeds are nm/s in both [1]. Powers
-travel in dBm, which both sets share. Alert texts come from one source [1]: only the code of the
-warm-up is looked at. The power range is [M]: options.
+Commands: docs/wire/santec_tsl570.md, sections Line, Command sets, Light and Alerts [2+]. Of the two
+command sets the older takes wavelengths in nm ("legacy"), the newer in m ("scpi"); sweep speeds are
+nm/s in both [1]. Powers travel in dBm, which both sets share. Alert texts come from one source [1]:
+only the code of the warm-up is looked at. The power range is [M]: options.
 """
 
 from __future__ import annotations

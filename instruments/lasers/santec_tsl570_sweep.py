@@ -1,9 +1,10 @@
 """The wavelengths and sweeps of a Santec TSL-570: units of two command sets, triggers, the log.
 
-Commands: sections 3 and 22.3 of the command tables [2+]. Wavelengths are nm in the older command
-set ("legacy") and m in the newer ("scpi"); sweep speeds are nm/s in both [1]. The numbers of
-`TRIG:OUTP` and `TRIG:OUTP:SETT` come from one source [1] and are passed on as they are. The log is
-in units of 0.1 pm in the older set; no source tells of another unit in the newer.
+Commands: docs/wire/santec_tsl570.md, sections Command sets, Sweep, Triggers and Wavelength log
+[2+]. Wavelengths are nm in the older command set ("legacy") and m in the newer ("scpi"); sweep
+speeds are nm/s in both [1]. The numbers of `TRIG:OUTP` and `TRIG:OUTP:SETT` come from one source
+[1] and are passed on as they are. The log is in units of 0.1 pm in the older set; that the newer
+has the same unit is [M].
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Thorlabs MX10B: laser, modulator bias controller and optical attenuator in one box (serial).
 
-Commands: remote control guide TTN116413-D04, sections 10 and 22.4 of the command tables [V]. What
+Commands: docs/wire/thorlabs_mx10b.md, sections Line, System, Laser, Bias and Attenuator [V]. What
 goes beyond the capabilities is in `laser`, `bias`, `amplifier` and `output`.
 """
 

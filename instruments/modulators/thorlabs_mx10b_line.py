@@ -1,9 +1,9 @@
 """The line protocol of Thorlabs MX, MBX and TLX boxes: settings fenced by a query.
 
-Source: remote control guide TTN116413-D04 and section 10 of the command tables [V]. Setters have a
-colon behind the last mnemonic; errors come as replies. Whether a setting is acknowledged with `1`
-is told differently by the guide and by public drivers: each setting is therefore followed by a
-query with a known answer, and what comes before that answer is its acknowledgement.
+Source: docs/wire/thorlabs_mx10b.md, sections Line, Acknowledgement and Errors [V]. Settings have a
+colon behind the last mnemonic; errors come as replies. The guide and public drivers disagree on
+whether a setting is acknowledged with `1`: each setting is therefore followed by a query with a
+known answer, and what comes before that answer is its acknowledgement.
 """
 
 from __future__ import annotations

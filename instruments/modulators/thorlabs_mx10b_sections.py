@@ -1,7 +1,7 @@
 """The parts of a Thorlabs MX10B beyond its capabilities: laser, bias, amplifier, VOA and system.
 
-Commands with their ranges: section 10 of the command tables, rows LAS, MZM, AMP, VOA and SYS; some
-boxes have not all parts, and refuse ("Feature not present").
+Commands with their ranges: docs/wire/thorlabs_mx10b.md, sections System, Laser, Bias, Amplifier and
+Attenuator [2+]. A box that lacks a part answers "Feature not present".
 """
 
 from __future__ import annotations

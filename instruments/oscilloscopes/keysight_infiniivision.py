@@ -1,7 +1,7 @@
 """Keysight InfiniiVision oscilloscopes, 2000, 3000, 4000 X-Series and DSOX1000 (SCPI).
 
-Commands: 2000 X-Series Programmer's Guide pages 632 and 644, section 14.1 of the command tables
-[V]. Bit 3 of `:OPER:COND?` says that a record is being waited for.
+Commands: docs/wire/keysight_infiniivision.md, sections Settings and Acquisition [V][2+]. Bit 3 of
+`:OPER:COND?` says that the oscilloscope runs, which after `:SING` means that it waits for a record.
 """
 
 from __future__ import annotations

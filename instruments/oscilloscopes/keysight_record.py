@@ -1,6 +1,6 @@
 """A record of a Keysight InfiniiVision oscilloscope: its preamble, and its samples as words.
 
-Source: 2000 X-Series Programmer's Guide pages 632 and 644, section 14.1 of the command tables [V]:
+Source: docs/wire/keysight_infiniivision.md, section Record [V]:
 V = (code - yref) * yinc + yorg and t = (n - xref) * xinc + xorg, with unsigned codes.
 """
 

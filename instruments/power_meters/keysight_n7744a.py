@@ -1,7 +1,7 @@
 """Keysight N7744A and N7745A multi-port optical power meters (SCPI).
 
-Commands: N774xC guide page 69 and 816x guide page 92, sections 17 and 22.10 of the command tables
-[V][2+]. Wavelength range and the longest log are [M]: options.
+Commands: docs/wire/keysight_n7744a.md, sections Power and Settings [V][2+]. Wavelength range and
+the longest log are [M]: options.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One port of a Keysight N7744A: power, range, averaging, triggers, and a log of powers.
 
-Commands: N774xC guide page 69 and 816x guide page 92, sections 17 and 22.10 of the command tables
-[V][2+]. Numbers without a unit are metres, watts (once `POW:UNIT` is 1) and seconds. The wording
-of `FUNC:STAT?` is [M]: only the words "none" and "progress" are looked for, as public drivers do.
+Commands: docs/wire/keysight_n7744a.md, sections Power, Settings, Reference, Logging and Triggers
+[V][2+]. Numbers without a unit are metres, watts (once `POW:UNIT` is 1) and seconds. The whole
+wording of `FUNC:STAT?` is [M]: only the words "none" and "progress" are looked for.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class PowerMeterPort:
         self._scpi.set(f"TRIG{self._number}:INP {effect}")
 
     def set_trigger_output(self, event: Literal["DIS", "AVG", "MEAS"]) -> None:
-        """Send a trigger never, when an averaging time ends, or when a measurement begins [M]."""
+        """Send a trigger never, when an averaging time ends, or when a measurement begins."""
         self._scpi.set(f"TRIG{self._number}:OUTP {event}")
 
     def set_continuous(self, on: bool) -> None:
@@ -120,7 +120,7 @@ class PowerMeterPort:
         self._scpi.set(f"{self._sense}:POW:GAIN:AUTO {on:d}")
 
     def set_reference(self, power_w: float) -> None:
-        """Set the power in W that relative readings refer to (`TOREF` [M]); raises LimitError."""
+        """Set the power in W that relative readings refer to (`TOREF`); raises LimitError."""
         require_positive(self.name, "power_w", power_w, _BEYOND_RANGE_W, "W")
         self._scpi.set(f"{self._sense}:POW:REF TOREF,{w_to_dbm(power_w):.4f}DBM")
 

@@ -1,6 +1,6 @@
 """Thorlabs PM100D optical power meter (SCPI over USBTMC).
 
-Commands: PM100D manual pages 49 and 51, sections 17 and 22.9 of the command tables [V].
+Commands: docs/wire/thorlabs_pm100d.md, sections Sensor, Correction and Measurement [V].
 Wavelengths are nanometres on this wire.
 """
 

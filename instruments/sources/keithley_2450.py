@@ -1,8 +1,8 @@
 """Keithley 2450 source meter as a voltage source that measures its own output (SCPI).
 
-Commands: section 11 of the command tables [2+] and section 22.7. The instrument must be in its
-SCPI command set (`*LANG?`). The largest voltage and current are [M]: options. That the limit of a
-current source is `:SOUR:CURR:VLIM` is PyMeasure's [1].
+Commands: docs/wire/keithley_2450.md, sections Connection, Source, Measurement and Buffers [2+]. The
+instrument must be in its SCPI command set (`*LANG?`). The largest voltage and current are [M]:
+options.
 """
 
 from __future__ import annotations

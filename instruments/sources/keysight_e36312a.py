@@ -1,7 +1,8 @@
 """Keysight E36312A and E36313A three-output power supplies (SCPI).
 
-Commands: section 11 of the command tables [2+]: the output is a channel list behind each command.
-What the outputs can deliver is [M]: options, by default an E36312A.
+Commands: docs/wire/keysight_e36312a.md, sections Commands and Outputs [2+]: the output is a channel
+list behind each command. What the outputs can deliver comes from one source [1]: options, by
+default an E36312A.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _OVERFLOW = 1e30
 class E36312AOptions(DriverOptions):
     """Limits of outputs 1, 2 and 3, checked before anything is sent.
 
-    `max_voltages_v` in V and `max_currents_a` in A: those of an E36312A unless given [M].
+    `max_voltages_v` in V and `max_currents_a` in A: those of an E36312A unless given [1].
     """
 
     timeout_s: float = Field(default=10.0, gt=0)

@@ -1,8 +1,8 @@
 """The line protocol of Qontrol modules: answers, and error lines that come at any time.
 
-Source: the vendor's library and manual, section 11 of the command tables [V]. A setting is answered
-`OK`. Lines `E<nn>:<ch>` come instead of an answer or on their own; what has arrived of them by the
-end of an answer is raised.
+Source: docs/wire/qontrol_q8iv.md, sections Line and Error lines [V]. A setting is answered `OK`.
+Lines `E<nn>:<ch>` come instead of an answer or on their own; what has arrived of them by the end of
+an answer is raised.
 """
 
 from __future__ import annotations

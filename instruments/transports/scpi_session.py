@@ -1,6 +1,6 @@
 """What SCPI instruments have in common: checked settings, parsed numbers, `*IDN?`.
 
-Source: IEEE 488.2 and SCPI-99; error replies as in section 20 of the command tables.
+Source: IEEE 488.2 and SCPI-99; docs/wire/scpi.md, sections Common commands and Errors.
 """
 
 from __future__ import annotations

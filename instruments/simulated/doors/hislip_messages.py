@@ -1,6 +1,6 @@
 """HiSLIP on the wire: headers, message types, and a channel that carries them.
 
-Source: IVI-6.1 (HiSLIP 1.1), as pyvisa-py implements its client side; header and message numbers
+Source: IVI-6.1 (HiSLIP 1.1), docs/wire/hislip.md, section Messages; header and message numbers
 in agreement with pyvisa-py.
 """
 

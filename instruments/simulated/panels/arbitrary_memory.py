@@ -1,7 +1,6 @@
 """Volatile waveform memory of a function generator: named samples between -1 and +1.
 
-Source: the drivers of QCoDeS and PyMeasure and public upload scripts. Assumed, not confirmed by a
-source: the limits of names and points, and error 786.
+Source: docs/wire/keysight_33512b.md, sections Arbitrary waveforms and Assumed.
 """
 
 from __future__ import annotations

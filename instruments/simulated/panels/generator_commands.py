@@ -1,7 +1,7 @@
 """Commands of a function generator that each keep one setting of an output.
 
-Source: Keysight 33500 Series operating and service guide, SCPI programming reference (FUNCtion,
-BURSt, TRIGger, OUTPut subsystems), in agreement with the drivers of QCoDeS and PyMeasure.
+Source: docs/wire/keysight_33512b.md, sections Output and Triggers and bursts; the manual's
+programming reference has more of them (FUNCtion, BURSt, TRIGger, OUTPut subsystems).
 """
 
 from __future__ import annotations

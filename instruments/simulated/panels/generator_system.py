@@ -1,7 +1,7 @@
 """Front-panel matters of a function generator: display text, beeper, sync and trigger connectors.
 
-Source: Keysight 33500 Series operating and service guide, SCPI programming reference (DISPlay,
-SYSTem, OUTPut subsystems), in agreement with the drivers of QCoDeS and PyMeasure.
+Source: 33500 Series Operating and Service Guide, programming reference (DISPlay, SYSTem, OUTPut
+subsystems), as in docs/wire/keysight_33512b.md, section Triggers and bursts.
 """
 
 from __future__ import annotations

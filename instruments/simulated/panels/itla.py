@@ -1,7 +1,7 @@
 """Front panel of an OIF ITLA laser module: four-byte frames in, registers behind.
 
-Source: OIF-ITLA-MSA-01.2 and -01.3, the PurePhotonics command structure page, and the register
-tables of public drivers (pytla, QCoDeS, ITLA-PPCL550).
+Source: docs/wire/purephotonics_ppcl550.md, sections Frame, Registers, Status bits, Errors, Strings
+and lists, Behaviour and PurePhotonics registers.
 """
 
 from __future__ import annotations

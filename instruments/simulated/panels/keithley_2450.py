@@ -1,7 +1,7 @@
 """Front panel of a Keithley 2450 source meter in its SCPI command set.
 
-Source: Model 2450 reference manual, SCPI command reference, in agreement with the drivers of
-PyMeasure, QCoDeS and tm_devices.
+Source: docs/wire/keithley_2450.md, sections Connection, Source, Measurement, Errors and Assumed,
+and the SCPI command reference of the manual named there.
 """
 
 from __future__ import annotations

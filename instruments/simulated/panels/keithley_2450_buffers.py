@@ -1,6 +1,6 @@
 """Reading buffers of a Keithley 2450: what is stored, read back, and computed from it.
 
-Source: Model 2450 reference manual, SCPI command reference, TRACe subsystem.
+Source: docs/wire/keithley_2450.md, section Buffers; the manual's TRACe subsystem.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Settings of a Keithley 2450: what it sources and measures, and in which ranges."""
+"""Settings of a Keithley 2450: what it sources and measures, and in which ranges.
+
+Source: docs/wire/keithley_2450.md, sections Source, Measurement and Assumed.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Source sweeps of a Keithley 2450, set up by one command and run by INITiate.
 
-Source: Model 2450 reference manual, SCPI command reference, SOURce:SWEep subsystem.
+Source: Model 2450 Reference Manual, pages 6-81 to 6-87; docs/wire/keithley_2450.md, section
+Sources.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Front panel of a Keysight 33500B function generator: SCPI in, drive waveforms out.
 
-Source: the drivers of QCoDeS and PyMeasure and public upload scripts, which agree.
+Source: docs/wire/keysight_33512b.md, sections Identity, Output, Arbitrary waveforms, Triggers and
+bursts and Assumed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Front panel of a Keysight E36312A three-output supply: SCPI with channel lists.
 
-Source: the drivers of PyMeasure (with its protocol tests) and of QCoDeS contributors, which agree.
+Source: docs/wire/keysight_e36312a.md, sections Commands, Outputs and Assumed.
 """
 
 from __future__ import annotations

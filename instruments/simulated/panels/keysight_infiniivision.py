@@ -1,7 +1,6 @@
 """Front panel of a Keysight InfiniiVision oscilloscope: SCPI in, digitizer captures out.
 
-Source: Keysight InfiniiVision 2000 X-Series Programmer's Guide, in agreement with the drivers of
-PyMeasure, python-ivi and labscript.
+Source: docs/wire/keysight_infiniivision.md, sections Record, Settings, Acquisition and Assumed.
 """
 
 from __future__ import annotations
@@ -72,8 +71,8 @@ class InfiniiVisionPanel:
     bandwidth limit are kept and read back, but the digitizer port takes range and offset only.
     :DISP:DATA? draws the traces as PNG or 24-bit BMP, which is also what it sends unasked.
     Assumed, not confirmed by a source: that it runs after *RST, as keyoscacquire expects it; ink
-    saver off at first, bits 8 (run) and 32 (waiting for trigger) of :OPER:COND?, the reply to
-    :TIM?, the limits of range and time base, at most 65536 averages.
+    saver off at first, the reply to :TIM?, the limits of range and time base, at most 65536
+    averages.
     """
 
     def __init__(

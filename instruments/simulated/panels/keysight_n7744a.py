@@ -1,7 +1,7 @@
 """Front panel of a Keysight N7744A multiport power meter: SCPI in, sensor current to power.
 
-Source: Keysight N774xC Programming Guide page 69 and 816x Programming Guide page 92, in agreement
-with the drivers of LabExT and SiEPIClab.
+Source: docs/wire/keysight_n7744a.md, sections Power, Settings, Reference, Logging, Triggers and
+Assumed.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class KeysightN7744APanel:
     two messages see the light of the later one. Powers without suffix are in the unit of
     POW:UNIT; ranges are in dBm. Assumed, not confirmed by a source: the texts of FUNC:STAT?,
     FUNC:RES? in the unit set when the log began, ratios (W) and dB (dBm) in reference mode, limits
-    and defaults, 3 dB of headroom in a range, 9.9E+37 as an overload, the time of a zero, the
-    words of TRIG:OUTP, and at most `max_points` samples.
+    and defaults, 3 dB of headroom in a range, 9.9E+37 as an overload, the time of a zero, and
+    at most `max_points` samples.
     """
 
     def __init__(

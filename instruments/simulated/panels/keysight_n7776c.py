@@ -1,7 +1,6 @@
 """Front panel of a Keysight N7776C swept laser, or one in a slot of an 8164B: SCPI in, light out.
 
-Source: Keysight N777xC Programming Guide N7770-90C02 and 816x Programming Guide, in agreement with
-the drivers of PyMeasure and LabExT.
+Source: docs/wire/keysight_n7776c.md, sections Numbers, Index, Light, Errors and Assumed.
 """
 
 from __future__ import annotations
@@ -62,8 +61,8 @@ class KeysightN7776CPanel:
     power, wavelength and attenuator, error -200 for switching on while locked and for settings
     that a running sweep refuses, -224 for a wrong PIN, that locking darkens the laser, that CYCL 0
     sweeps until stopped, that :FLAG? keeps its count when the sweep is complete (a driver waits
-    for it, the manual has 0), limits behind :CHEC? (40 kHz triggers, `max_triggers`, sweep time),
-    and both identities.
+    for it, the manual has 0), `max_triggers` and sweep time
+    behind :CHEC?, and both identities.
     """
 
     def __init__(

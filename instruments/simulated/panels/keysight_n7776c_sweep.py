@@ -1,7 +1,6 @@
 """The sweep of a Keysight N7776C: its settings, their check, and the run with its log.
 
-Source: Keysight N777xC Programming Guide N7770-90C02 and 816x Programming Guide (page 169 for the
-sweep flag), in agreement with the drivers of PyMeasure and LabExT.
+Source: docs/wire/keysight_n7776c.md, sections Sweep, Wavelength log and Triggers.
 """
 
 from __future__ import annotations

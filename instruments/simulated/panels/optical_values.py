@@ -1,6 +1,6 @@
 """How Keysight 816x and N77xx instruments write numbers and optical powers.
 
-Source: Keysight 816x Programming Guide page 92 and N777xC Programming Guide: three-digit exponents,
+Source: docs/wire/keysight_n7776c.md, section Numbers: three-digit exponents,
 suffixes such as NM, MDBM and Watt, numbers without suffix in base units.
 """
 

@@ -1,6 +1,6 @@
 """What an oscilloscope measures of a displayed trace: levels, edges, and times between edges.
 
-Source: Keysight InfiniiVision Programmer's Guides, :MEASure commands. Vpp = Vmax - Vmin; the
+Source: docs/wire/keysight_infiniivision.md, section Measurements. Vpp = Vmax - Vmin; the
 thresholds are 10, 50 and 90 % of the way from base to top; of several cycles the one closest to
 the time reference counts; what cannot be measured is +9.9E+37. Top and base are the most frequent
 values of the upper and the lower half of the trace (User's Guides, "Top").

@@ -1,6 +1,6 @@
 """The :MEASure subsystem of an InfiniiVision oscilloscope: which trace is measured, and how.
 
-Source: Keysight InfiniiVision Programmer's Guides, :MEASure commands. What a command without `?`
+Source: docs/wire/keysight_infiniivision.md, section Measurements. What a command without `?`
 would put on the screen is not drawn. Assumed, not confirmed by a source: intervals and types that
 are left out are DISPlay and DC.
 """

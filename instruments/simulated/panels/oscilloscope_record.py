@@ -1,6 +1,6 @@
 """What an oscilloscope keeps of one acquisition, and how it puts it on the wire.
 
-Source: Keysight InfiniiVision 2000 X-Series Programmer's Guide, page 632:
+Source: docs/wire/keysight_infiniivision.md, section Record:
 V = (code - yref) yinc + yorg, t = (n - xref) xinc + xorg.
 """
 

@@ -1,4 +1,7 @@
-"""Time base, edge trigger, acquisition type and limits of an InfiniiVision oscilloscope."""
+"""Time base, edge trigger, acquisition type and limits of an InfiniiVision oscilloscope.
+
+Source: docs/wire/keysight_infiniivision.md, sections Settings and Assumed.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Front panel of an OZ Optics DD-100-MC motor-driven attenuator: letters in, lines out.
 
-Source: the drivers of pylablib, QMI and Keck Observatory, which agree on these lines; for motor
-positions (S, F, B) and homing the command list in the driver of Caltech Optical Observatories.
+Source: docs/wire/oz_optics_dd100.md, sections Sources, Line, Commands and Assumed.
 """
 
 from __future__ import annotations

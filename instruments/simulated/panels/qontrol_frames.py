@@ -1,8 +1,8 @@
 """The binary frames of Qontrol modules, as the text commands that they stand for.
 
-Source: the vendor's Python library and programming manual (github.com/takeqontrol/api): header
-byte (1, BCAST, ALLCH, ADDM, RW, ACT, DEXT, parity), command byte, three bytes of address, then one
-16-bit value, or with DEXT their number and as many.
+Source: docs/wire/qontrol_q8iv.md, section Binary frames: header byte (1, BCAST, ALLCH,
+ADDM, RW, ACT, DEXT, parity), command byte, three bytes of address, then one 16-bit value, or with
+DEXT their number and as many.
 """
 
 from __future__ import annotations

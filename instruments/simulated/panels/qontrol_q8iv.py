@@ -1,6 +1,6 @@
 """Front panel of a Qontrol Q8iv multichannel driver: text lines in, values and error lines out.
 
-Source: the vendor's Python library and programming manual (github.com/takeqontrol/api).
+Source: docs/wire/qontrol_q8iv.md, sections Line, Commands, Error lines and Assumed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Front panel of a Red Pitaya STEMlab 125-14 SCPI server: acquisition, generator and slow pins.
 
-Source: the board's SCPI server (github.com/RedPitaya/RedPitaya, scpi-server) and the official
-Python client (github.com/RedPitaya/RedPitaya-Examples), in agreement with PyMeasure's driver.
+Source: docs/wire/red_pitaya.md, sections Line, Pins, Errors, Identity and Assumed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fast inputs of a Red Pitaya board: the ring buffer of 16384 samples, its trigger and readout.
 
-Source: the board's SCPI server (github.com/RedPitaya/RedPitaya, scpi-server/src/acquire.cpp) for
-commands, words, defaults and the forms of replies, and the official client.
+Source: docs/wire/red_pitaya.md, sections Acquisition and Records; the board's own server for words,
+defaults and the forms of replies.
 """
 
 from __future__ import annotations

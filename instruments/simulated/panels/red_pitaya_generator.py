@@ -1,7 +1,7 @@
 """Fast outputs of a Red Pitaya board: waveforms, bursts and frequency sweeps.
 
-Source: the board's SCPI server (github.com/RedPitaya/RedPitaya, scpi-server/src/generate.cpp and
-sweep.cpp) for commands, words, defaults and the forms of replies, and the official client.
+Source: docs/wire/red_pitaya.md, section Generator; the board's own server for words, defaults and
+the forms of replies.
 """
 
 from __future__ import annotations

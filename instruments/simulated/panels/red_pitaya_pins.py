@@ -1,4 +1,7 @@
-"""Slow pins of a Red Pitaya board: LEDs, digital pins, analogue inputs and outputs."""
+"""Slow pins of a Red Pitaya board: LEDs, digital pins, analogue inputs and outputs.
+
+Source: docs/wire/red_pitaya.md, section Pins.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the parts of a Red Pitaya board have in common: channels, pairs of parameters, replies.
 
-Source: the board's SCPI server (github.com/RedPitaya/RedPitaya, scpi-server) and its client.
+Source: docs/wire/red_pitaya.md, sections Sources and Records.
 """
 
 from __future__ import annotations

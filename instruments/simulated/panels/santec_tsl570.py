@@ -1,8 +1,7 @@
 """Front panel of a Santec TSL-570 tunable laser, in its Legacy and SCPI command sets.
 
-Source: the drivers of PyMeasure and QMI (with error and alert tables), which agree; for the limits
-as `? MIN|MAX`, the attenuator, trigger polarities, standby and frequency steps a QCoDeS driver and
-one after the TSL-570 manual version 1.7; the TSL-710 manual page 73 for the status registers.
+Source: docs/wire/santec_tsl570.md, sections Sources, Line, Command sets, Identity, Light, Triggers,
+Alerts and Assumed.
 """
 
 from __future__ import annotations

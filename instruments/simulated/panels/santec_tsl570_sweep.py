@@ -1,6 +1,6 @@
 """The sweep of a Santec TSL-570: its settings, and the run with its states and its log.
 
-Source: the drivers of PyMeasure and QMI, which agree.
+Source: docs/wire/santec_tsl570.md, sections Sweep and Wavelength log.
 """
 
 from __future__ import annotations

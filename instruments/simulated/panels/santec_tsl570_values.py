@@ -1,7 +1,6 @@
 """How a Santec TSL-570 writes numbers, errors and the words of its two command sets.
 
-Source: the drivers of PyMeasure and QMI (with the error table), a QCoDeS driver, and one after the
-TSL-570 manual version 1.7.
+Source: docs/wire/santec_tsl570.md, sections Command sets, Errors and Assumed.
 """
 
 from __future__ import annotations

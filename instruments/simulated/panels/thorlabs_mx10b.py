@@ -1,7 +1,6 @@
 """Front panel of a Thorlabs MX10B: lines in, `Err:` or values out.
 
-Source: Thorlabs Remote Control User Guide TTN116413-D04, PyMeasure's MBX driver and its protocol
-tests, and an MX10B driver of a third party.
+Source: docs/wire/thorlabs_mx10b.md, sections Line, Acknowledgement, Errors, System and Assumed.
 """
 
 from __future__ import annotations

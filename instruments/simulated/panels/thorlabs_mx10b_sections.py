@@ -1,6 +1,6 @@
 """The parts of a Thorlabs MX10B that commands act on: laser, modulator bias, attenuator, lamp.
 
-Source: Thorlabs Remote Control User Guide TTN116413-D04.
+Source: docs/wire/thorlabs_mx10b.md, sections Laser, Bias, Attenuator and Assumed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Front panel of a Thorlabs PM100D optical power meter: SCPI in, sensor current to power.
 
-Source: Thorlabs PM100D manual pages 49 and 51, PM100USB manual pages 20 to 22, PM400 manual page
-42, in agreement with the drivers of PyMeasure and QMI; the rest of the command tree as the package
-ThorlabsPM100 has it from the manual, and the drivers of QCoDeS and pyThorlabsPM100x.
+Source: docs/wire/thorlabs_pm100d.md, sections Line, Sensor, Correction, Measurement and Assumed;
+the rest of the command tree as the package ThorlabsPM100 has it from the manual.
 """
 
 from __future__ import annotations

@@ -300,6 +300,7 @@ SWEEP = (
     ":TRIG0:INP IGN",
     ":SOUR0:WAV:SWE:MODE CONT",
     ":SOUR0:WAV:SWE:CYCL 1",
+    ":SOUR0:WAV:SWE:REP ONEW",
     ":SOUR0:WAV:SWE:STAR 1.5300000000E-06",
     ":SOUR0:WAV:SWE:STOP 1.5700000000E-06",
     ":SOUR0:WAV:SWE:SPE 5.000000E-08",
@@ -416,3 +417,11 @@ def test_a_time_out_passes_through_and_close_ends_the_session() -> None:
         laser.identify()
     laser.close()
     assert wire.closed
+
+
+def test_sweeps_there_and_back_are_asked_for_by_name(accepted: Accepted) -> None:
+    there_and_back = [line.replace("REP ONEW", "REP TWOW") for line in SWEEP]
+    there_and_back[2] = ":SOUR0:WAV:SWE:CYCL 4"
+    wire = ScriptedTransport([*WAVELENGTHS, *accepted(*there_and_back), (CHECK, "0,OK")])
+    KeysightN7776C(wire).configure_sweep(1530e-9, 1570e-9, 50e-9, cycles=4, two_way=True)
+    wire.finish()

@@ -75,7 +75,7 @@ def test_a_meter_set_to_another_wavelength_is_wrong_by_the_responsivity(fleet: F
 def test_the_log_of_a_sweep_is_read_whether_or_not_the_wire_marks_its_end(
     tmp_path: Path, wire: str
 ) -> None:
-    """The log has no terminator behind it (facts, section 3)."""
+    """The log has no terminator behind it (docs/wire/santec_tsl570.md, section Wavelength log)."""
     text = shipped_fleet_path().read_text(encoding="utf-8")
     assert text.count("tunable-laser::5000::SOCKET") == 1
     path = tmp_path / "bench.toml"
