@@ -18,10 +18,12 @@ from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.data.run_file import read_run
 from labctl.errors import LabctlError
-from labctl.inference import LinkLevel, Report, Request, Stale, run_inference
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import IDEAL_HOMODYNE
 from labctl.protocols.settings import Sampling, VerificationSettings
+from labctl.run.inference import run_inference
+from labctl.run.report import Report
+from labctl.run.request import LinkLevel, Request, Stale
 
 
 def show(report: Report) -> None:

@@ -16,7 +16,6 @@ from labctl.cli.choices import images_of
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.errors import LabctlError, SettingError
-from labctl.inference import finite, verification_json
 from labctl.protocols.attacks.attack import Attack, Learned, Mark, Outcome, Party
 from labctl.protocols.attacks.catalogue import ATTACKS, attack_of
 from labctl.protocols.attacks.detection import DetectionTheory, honesty_of
@@ -25,6 +24,7 @@ from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import ReceiverKind
 from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
+from labctl.run.report import finite, verification_json
 from labctl.safety import interruptible
 
 app = typer.Typer(help="Attack a session: what is learned, and is it caught?", no_args_is_help=True)

@@ -13,7 +13,6 @@ from labctl.cli import attack_options as ask
 from labctl.cli import output
 from labctl.data.models import Network, load_network
 from labctl.errors import SettingError, UsageError
-from labctl.inference import finite
 from labctl.protocols.attacks.catalogue import attack_of
 from labctl.protocols.attacks.detection import DetectionTheory
 from labctl.protocols.attacks.detection_cases import SEED, Case, cases_of
@@ -31,6 +30,7 @@ from labctl.protocols.attacks.detection_curve import (
 )
 from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import ReceiverKind
+from labctl.run.report import finite
 from labctl.safety import interruptible
 
 _POWERS = (0.5, 0.99)

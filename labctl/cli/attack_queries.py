@@ -15,7 +15,6 @@ from labctl.cli.choices import images_of
 from labctl.data.mnist import load_test_images
 from labctl.data.models import Network, load_network
 from labctl.errors import SettingError, UsageError
-from labctl.inference import finite
 from labctl.protocols.attacks.attack import Party
 from labctl.protocols.attacks.catalogue import attack_of
 from labctl.protocols.attacks.printed import PrintedFigures, printed_figures
@@ -23,6 +22,7 @@ from labctl.protocols.attacks.queries import QueryPoint, curve_over_queries
 from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import ReceiverKind
 from labctl.protocols.settings import SessionSettings
+from labctl.run.report import finite
 from labctl.safety import interruptible
 
 ASSUMES = (

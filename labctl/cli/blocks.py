@@ -10,7 +10,6 @@ import typer
 from labctl.cli import output
 from labctl.cli.choices import assumptions
 from labctl.errors import SettingError
-from labctl.inference import finite
 from labctl.protocols.blocks import (
     BlockLimits,
     BlockOption,
@@ -21,6 +20,7 @@ from labctl.protocols.blocks import (
 from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import IDEAL_HOMODYNE, ReceiverKind, receiver_of
 from labctl.protocols.rotation import Rotation
+from labctl.run.report import finite
 
 
 def blocks(

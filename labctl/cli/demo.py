@@ -15,13 +15,15 @@ from labctl.cli.choices import DEFAULT_RUNS, images_of
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.figures import Point, Series, accuracy_against_leakage
-from labctl.inference import LinkLevel, Report, Request, run_inference
 from labctl.protocols.attacks.label_reading import Detection
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.run.inference import run_inference
+from labctl.run.report import Report
+from labctl.run.request import LinkLevel, Request
 from labctl.station import Station, describe
 
 BENCH_IMAGES = 5

@@ -21,15 +21,6 @@ from labctl.cli.choices import (
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.errors import BudgetError, SettingError
-from labctl.inference import (
-    LedgerRequest,
-    LinkLevel,
-    ProbationRequest,
-    Report,
-    Request,
-    Stale,
-    run_inference,
-)
 from labctl.protocols.attacks.label_figures import in_words
 from labctl.protocols.countermeasures.disguise import Disguise
 from labctl.protocols.hiding.hiding import DEFAULT_DECOYS, OPEN, Hiding
@@ -42,6 +33,9 @@ from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import Homodyne, ReceiverKind, emission_factor_of_noise_figure
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import Sampling, VerificationSettings
+from labctl.run.inference import run_inference
+from labctl.run.report import Report
+from labctl.run.request import LedgerRequest, LinkLevel, ProbationRequest, Request, Stale
 
 
 class Reserve(StrEnum):

@@ -11,7 +11,6 @@ from labctl.cli import output
 from labctl.cli.choices import assumptions
 from labctl.data.models import load_network
 from labctl.errors import SettingError
-from labctl.inference import finite, leakage_json
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import LayerShape, Trust, leakage_of, spectrum_of
@@ -19,6 +18,7 @@ from labctl.protocols.leakage.cumulative import IN_WORDS, Channel, Cumulative, c
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.collective_noise import expected_noise_upper
+from labctl.run.report import finite, leakage_json
 from labctl.units import db_to_ratio
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from labctl.cli import output
 from labctl.errors import UsageError
-from labctl.inference import finite, leakage_json
 from labctl.protocols.attacks.label_curve import load_curves
 from labctl.protocols.attacks.label_figures import in_words
 from labctl.protocols.attacks.label_reading import Detection
@@ -20,6 +19,7 @@ from labctl.protocols.planner.plan import Plan, Planner, Setting
 from labctl.protocols.planner.pooling import ASSURANCE, Pool, SentBefore
 from labctl.protocols.planner.search import Limits, Option
 from labctl.protocols.planner.throughput import Throughput
+from labctl.run.report import finite, leakage_json
 
 _ROWS = 14
 _NEGLIGIBLE = 0.02

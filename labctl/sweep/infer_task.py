@@ -16,7 +16,6 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import SHIPPED_NETWORKS, Network, load_network
 from labctl.data.tasks import is_task, part_to_classify
 from labctl.errors import SettingError
-from labctl.inference import finite
 from labctl.protocols.countermeasures.disguise import FRESH_ORDER
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import (
@@ -30,6 +29,7 @@ from labctl.protocols.server import Server
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.protocols.verification.verdict import VerificationReport
+from labctl.run.report import finite
 from labctl.sweep.leakage_task import (
     LEAKAGE_VALUES,
     Count,

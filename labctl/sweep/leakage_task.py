@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from labctl.inference import finite
 from labctl.protocols.leakage import (
     LEAKAGE_FIGURES,
     Assumptions,
@@ -17,6 +16,7 @@ from labctl.protocols.leakage import (
     leakage_of,
 )
 from labctl.protocols.rotation import Rotation
+from labctl.run.report import finite
 from labctl.sweep.task import Scalar, Settings
 from labctl.units import db_to_ratio
 

@@ -42,7 +42,7 @@ def test_reading_station_files_loads_no_science(module: str, tmp_path: Path) -> 
     assert loaded_by(f"import {module}", tmp_path) & (HEAVY | {"numpy"}) == set()
 
 
-@pytest.mark.parametrize("module", ["labctl.inference", "labctl.data.run_file"])
+@pytest.mark.parametrize("module", ["labctl.run.inference", "labctl.data.run_file"])
 def test_what_runs_inference_draws_no_figures_and_trains_nothing(
     module: str, tmp_path: Path
 ) -> None:

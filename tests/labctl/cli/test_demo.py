@@ -12,9 +12,9 @@ import pytest
 
 from labctl.cli.demo import _request, _rows
 from labctl.data.run_file import read_run
-from labctl.inference import run_inference
 from labctl.protocols.attacks.label_reading import Detection
 from labctl.protocols.settings import Sampling
+from labctl.run.inference import run_inference
 
 
 @pytest.mark.timeout(300)

@@ -1,0 +1,139 @@
+"""Figures of a run beyond its verdict: cumulative leakage, labels, decoys, predicted accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from labctl.protocols.attacks.label_figures import (
+    TYPICAL_MISMATCH,
+    LabelFigure,
+    label_figures,
+    supported_mismatch,
+)
+from labctl.protocols.countermeasures.disguise import PLAIN
+from labctl.protocols.hiding.decoys import Decoys
+from labctl.protocols.hiding.hiding import (
+    ASSUMED_GUESS_ERROR,
+    DEFAULT_DECOYS,
+    OPEN,
+    reading_cap,
+)
+from labctl.protocols.leakage import Trust
+from labctl.protocols.leakage.cumulative import Channel, Cumulative, cumulative, unseen
+from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.probation.run import Kind
+from labctl.protocols.session import Session
+from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.protocols.verification.verdict import VerificationReport
+from labctl.run.opening import Opened, collection_of
+from labctl.run.request import (
+    Request,
+)
+from labctl.run.serving import BATCH_IMAGES
+
+_PREDICTIONS = 16
+
+
+def cumulative_of(
+    session: Session, settings: SessionSettings, verification: VerificationReport, queries: int
+) -> Cumulative:
+    """Return what all queries of a run told of the weights, by the evidence that the run kept.
+
+    A weight that rides on several quadratures of a query is that many queries of it.
+    """
+    carriers = max(part.carriers for part in session.server.own_evidence)
+    found, bounds = verification.collective, verification.bounds
+    if found is None or bounds is None:
+        together = unseen(queries * carriers, settings.mean_photons)
+        return replace(together, queries=queries)
+    at_estimate = Channel(
+        transmittance=verification.transmittance or 0.0,
+        technical_noise=settings.technical_noise,
+        assumptions=settings.assumptions,
+        client_transmittance=session.expectation().client_transmittance,
+    )
+    at_bound = replace(at_estimate, transmittance=bounds.round_trip.transmittance)
+    noise, upper = bounds.round_trip.excess_noise, found.upper
+    if settings.assumptions.loss is Trust.TRUSTED:
+        # Trusted is the loss of the link as calibrated and no more; see `verification.bounds`.
+        noise, link = bounds.in_client.excess_noise, bounds.link_transmittance
+        upper = found.upper / link
+        at_bound = Channel(
+            transmittance=bounds.in_client.transmittance,
+            technical_noise=settings.technical_noise / link,
+            assumptions=replace(settings.assumptions, loss=Trust.UNTRUSTED),
+        )
+    together = cumulative(
+        at_estimate,
+        queries=queries * carriers,
+        mean_photons=settings.mean_photons,
+        mean_photons_upper=bounds.mean_photons,
+        excess_noise=noise,
+        collective_noise=max(found.estimate, 0.0),
+        collective_noise_upper=upper,
+        confident=at_bound,
+    )
+    return replace(together, queries=queries)
+
+
+def probation_json(request: Request, run: Opened) -> dict[str, Any] | None:
+    """Return what was asked of the client before and while it was served, None if nothing."""
+    wanted = request.probation
+    if wanted is None:
+        return None
+    return {
+        "queries": wanted.probation.queries,
+        "real_share": wanted.probation.real_share,
+        "stand_in": wanted.stand_in.name,
+        **{f"{kind.value}_queries": run.tally.get(kind, 0) for kind in Kind},
+    }
+
+
+def decoys_price(run: Opened) -> dict[str, float] | None:
+    """Return the cap on labels beside the bits of the weights, with the run's decoys or with three.
+
+    None with a public subspace, and where there are too few classes to draw decoys from.
+    """
+    hiding, collection = run.settings.hiding, run.collection
+    decoys, classes = hiding.decoys or DEFAULT_DECOYS, run.session.server.carried.network.sizes[-1]
+    if hiding.return_modes is not None or decoys >= classes:
+        return None
+    cap = reading_cap(decoys, classes, ASSUMED_GUESS_ERROR)
+    leakage = run.session.leakage(decoys=decoys)
+    return {
+        "decoys": decoys,
+        "label_cap": collection.cap if isinstance(collection, Decoys) else cap,
+        "weights_bits_per_real": leakage.weights_bits_per_real,
+        "weights_bits_prior_free": leakage.weights_bits_prior_free,
+    }
+
+
+def labels_of(request: Request, run: Opened) -> tuple[LabelFigure, ...]:
+    """Return how labels are read, at the mismatch that is calibrated, stated, or typical.
+
+    Of a client that clones its input alone: what hides it has a cap of its own.
+    """
+    if request.hiding != OPEN:
+        return ()
+    mismatch = None if run.knowledge is None else supported_mismatch(run.knowledge.quantities)
+    if mismatch is None:
+        mismatch = TYPICAL_MISMATCH if request.mismatch is None else request.mismatch
+    return label_figures(request.network, request.images.images, run.settings, mismatch)
+
+
+def predicted_accuracy(request: Request, run: Opened) -> float:
+    """Return the mean accuracy of a mode-level link of the run's parameters on its images."""
+    # The order of hidden neurons changes no class: none is drawn here.
+    settings = replace(run.settings, sampling=Sampling.MEASURED, disguise=PLAIN)
+    found = []
+    for repeat in range(_PREDICTIONS):
+        drawn = replace(settings, seed=settings.seed + repeat)
+        collection = collection_of(request, drawn)
+        session = Session(request.network, drawn, ModeLink(drawn), collection=collection)
+        batches = session.run(request.images.images, batch_images=BATCH_IMAGES[Sampling.MEASURED])
+        classes = np.concatenate([batch.classes for batch in batches])
+        found.append(float(np.mean(classes == request.images.labels)))
+    return sum(found) / len(found)

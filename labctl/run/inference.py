@@ -1,0 +1,127 @@
+"""One inference run from request to report: what `labctl infer` and the demo have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from labctl import __version__
+from labctl.data.run_file import RunFileWriter, new_run_path
+from labctl.protocols.hiding.decoys import Decoys
+from labctl.protocols.leakage import spectrum_of
+from labctl.protocols.verification.trust import under_every_trust
+from labctl.protocols.weight_distribution import (
+    look_at,
+    require_not_told_apart,
+)
+from labctl.run.copies_of_run import copies_of_run
+from labctl.run.figures import (
+    cumulative_of,
+    decoys_price,
+    labels_of,
+    predicted_accuracy,
+    probation_json,
+)
+from labctl.run.opening import Opened, opened
+from labctl.run.report import (
+    Report,
+    calibration_json,
+    finite,
+    leakage_json,
+    verification_json,
+)
+from labctl.run.request import (
+    Request,
+)
+from labctl.run.serving import books_of, classify
+from labctl.safety import interruptible
+from labctl.station import Station, describe
+
+_PACKAGES = ("numpy", "scipy", "h5py", "pyvisa")
+
+
+def run_inference(
+    request: Request,
+    *,
+    on_images: Callable[[int], None] = lambda count: None,
+    on_step: Callable[[str], None] = lambda step: None,
+    on_station: Callable[[Station], None] = lambda station: None,
+) -> Report:
+    """Run the request and write its run file; the file stays readable if this is interrupted."""
+    started = time.perf_counter()
+    distribution = look_at(request.network, request.mean_photons)
+    require_not_told_apart(distribution, accepted=request.accept_discrete_weights)
+    with interruptible() as check, opened(request, on_step, on_station) as run:
+        path = new_run_path(request.runs, f"infer-{request.link}")
+        with RunFileWriter.create(
+            path,
+            settings=_record(request, run),
+            station_text=run.station.path.read_text(encoding="utf-8") if run.station else None,
+            model=request.network,
+            versions=_versions(),
+            seed=request.seed,
+        ) as writer:
+            run.raw.writer = writer
+            books = books_of(request, run, path)
+            done = classify(request, run, books, writer, on_images, check)
+            spectrum = spectrum_of(request.network)
+            verification = run.session.verdict(run.expectation(), spectrum)
+            leakage = run.session.leakage(spectrum)
+            under_trust = under_every_trust(run.settings, verification)
+            parameters = run.parameters()
+            writer.set_verification(verification_json(verification))
+            together = cumulative_of(run.session, run.settings, verification, done.images)
+            written = leakage_json(leakage, queries=done.images)
+            writer.set_leakage({**written, "cumulative": finite(together.as_json())})
+            if done.stopped is not None:
+                writer.finish("aborted", done.stopped)
+    return Report(
+        accuracy=done.correct / done.images,
+        images=done.images,
+        link=request.link,
+        model=request.network.name,
+        settings=run.settings,
+        leakage=leakage,
+        verification=verification,
+        seconds=time.perf_counter() - started,
+        run_file=path,
+        signal_to_noise=run.signal_to_noise(),
+        calibration=None if run.knowledge is None else calibration_json(run.knowledge),
+        predicted_accuracy=None if run.knowledge is None else predicted_accuracy(request, run),
+        parameters=parameters,
+        weights_under_trust=under_trust,
+        ledger=None if books is None else books.state(),
+        stopped=done.stopped,
+        probation=probation_json(request, run),
+        label_cap=run.collection.cap if isinstance(run.collection, Decoys) else None,
+        decoys_price=decoys_price(run),
+        cumulative=together,
+        labels=labels_of(request, run),
+        distribution=distribution,
+        best_copy=copies_of_run(
+            request.network, run.settings, done.images, run.tally, verification, run.expectation()
+        )
+        if books is None
+        else books.best_copy(),
+    )
+
+
+def _record(request: Request, run: Opened) -> dict[str, Any]:
+    """Return everything that the run depends on, for its file."""
+    settings = {**asdict(run.settings), "link": str(request.link)}
+    settings["images"] = len(request.images.labels)
+    calibration = run.session.calibrate()
+    if calibration is not None:
+        settings["verifier_calibration"] = asdict(calibration)
+    if run.station is not None:
+        settings["instruments"] = describe(run.station.identities)
+    if run.knowledge is not None:
+        settings["calibration"] = calibration_json(run.knowledge)
+    return settings
+
+
+def _versions() -> dict[str, str]:
+    return {"labctl": __version__, **{name: version(name) for name in _PACKAGES}}

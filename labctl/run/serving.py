@@ -1,0 +1,188 @@
+"""The images of a run, batch by batch: reserved, sent, booked and written, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labctl.data.run_file import RunFileWriter
+from labctl.errors import BudgetError
+from labctl.protocols.encoding import Floats
+from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
+from labctl.protocols.probation.run import Kind, run_on_probation
+from labctl.protocols.probation.schedule import NO_PROBATION
+from labctl.protocols.probation.server import ProbationServer
+from labctl.protocols.session import Batch, Session
+from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.run.copies_of_run import booked_means
+from labctl.run.opening import Opened
+from labctl.run.request import (
+    LinkLevel,
+    ProbationRequest,
+    Request,
+)
+
+BATCH_IMAGES = {Sampling.MEASURED: 512, Sampling.ALL: 32}
+
+
+@dataclass
+class Done:
+    """How far a run came: images, how many of them right, and why it stopped before the last."""
+
+    images: int = 0
+    correct: int = 0
+    stopped: str | None = None
+
+
+def classify(
+    request: Request,
+    run: Opened,
+    books: RunLedger | None,
+    writer: RunFileWriter,
+    on_images: Callable[[int], None],
+    check: Callable[[], None],
+) -> Done:
+    """Classify images, each batch written before the next, to the last or until a budget ends.
+
+    Raises BudgetError if not even the first fits.
+    """
+    done = Done()
+    try:
+        for batch in _batches(request, run, books):
+            count = len(batch.classes)
+            labels = request.images.labels[batch.first_image : batch.first_image + count]
+            writer.append_results(batch.first_image, labels, batch.classes, batch.measured)
+            _write_evidence(run.session, writer)
+            done.images += count
+            done.correct += int(np.count_nonzero(batch.classes == labels))
+            on_images(count)
+            check()
+    except BudgetError as refusal:
+        if not done.images:
+            raise
+        done.stopped = str(refusal)
+    return done
+
+
+def _batches(request: Request, run: Opened, books: RunLedger | None) -> Iterator[Batch]:
+    """Yield batches; with a ledger each is reserved before its light is sent, and then booked."""
+    images = request.images.images
+    size = 1 if request.link is LinkLevel.BENCH else BATCH_IMAGES[request.sampling]
+    server = run.session.server
+    if isinstance(server, ProbationServer) and request.probation is not None:
+        yield from _served(request, request.probation, run, books, server, size)
+        return
+    if books is None:
+        yield from run.session.run(images, batch_images=size)
+        return
+    first = 0
+    while first < len(images):
+        # Where not even one image fits, asking for one says why.
+        count = books.fitting(images[first : first + size]) or 1
+        part = images[first : first + count]
+        with books.sending(part) as sent:
+            batches = list(run.session.run(part, batch_images=count))
+            honest = run.expectation()
+            verdict = run.session.verdict(honest)
+            sent.book(verdict, run.session.record(honest), run.session.server.own_evidence)
+        for batch in batches:
+            yield replace(batch, first_image=first + batch.first_image)
+        first += count
+
+
+def _served(
+    request: Request,
+    wanted: ProbationRequest,
+    run: Opened,
+    books: RunLedger | None,
+    server: ProbationServer,
+    size: int,
+) -> Iterator[Batch]:
+    """Yield the batches of served queries; counts the others in the run's tally."""
+
+    @contextmanager
+    def around(kind: Kind, inputs: Floats) -> Iterator[None]:
+        if books is None or kind is Kind.PRACTICE:
+            yield
+        elif kind is Kind.WORTHLESS:
+            with books.repeating(inputs):
+                yield
+        else:
+            with books.sending(inputs) as sent:
+                yield
+                honest = run.expectation()
+                verdict = run.session.verdict(honest)
+                sent.book(verdict, run.session.record(honest), run.session.server.own_evidence)
+
+    rounds = run_on_probation(
+        run.session,
+        server,
+        request.images.images,
+        practice_queries=wanted.probation.queries,
+        batch_images=size,
+        around=around,
+        fitting=len if books is None else lambda images: books.fitting(images) or 1,
+    )
+    for part in rounds:
+        run.tally[part.kind] = run.tally.get(part.kind, 0) + len(part.inputs)
+        if part.batch is not None:
+            yield part.batch
+
+
+def books_of(request: Request, run: Opened, path: Path) -> RunLedger | None:
+    """Return what books the run, or None; a ledger is only made where one is asked for."""
+    wanted = request.ledger
+    if wanted is None:
+        return None
+    settings = run.settings
+    facts = RunFacts(
+        model_sha256=request.network.sha256,
+        shapes=run.session.server.shapes,
+        mean_photons=settings.mean_photons,
+        leakage=run.session.leakage(),
+        settings=_booked_settings(request, settings),
+        run_file=str(path),
+        worst_case=wanted.worst_case,
+        carriers=max(part.carriers for part in run.session.server.evidence),
+        technical_noise=settings.technical_noise,
+        client_transmittance=run.session.expectation().client_transmittance,
+        failure_probability=settings.verification.failure_probability,
+        copies=booked_means(
+            request.network,
+            settings,
+            NO_PROBATION if request.probation is None else request.probation.probation,
+        ),
+    )
+    books = RunLedger(Ledgers.in_folder(wanted.folder, wanted.client), facts)
+    if wanted.budget_bits is not None:
+        books.allow(wanted.budget_bits)
+    run.session.history = books.history()
+    return books
+
+
+def _booked_settings(request: Request, settings: SessionSettings) -> dict[str, Any]:
+    return {
+        "link": str(request.link),
+        "mu": settings.mean_photons,
+        "gain": settings.receiver.gain,
+        "block_modes": settings.block_modes,
+        "decoys": settings.hiding.decoys,
+        "return_modes": settings.hiding.return_modes,
+        "transmittance": settings.transmittance,
+        "technical_noise": settings.technical_noise,
+        "sample": str(settings.sampling),
+    }
+
+
+def _write_evidence(session: Session, writer: RunFileWriter) -> None:
+    layers = session.server.layers
+    for index, evidence in enumerate(session.server.evidence):
+        sums = evidence.take_sums()
+        if len(sums):
+            name = f"layer{index}" if index < layers else f"stand-in-layer{index - layers}"
+            writer.append_raw("evidence", name, sums)
