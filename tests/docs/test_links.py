@@ -57,6 +57,22 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
     assert broken(page, page.read_text(encoding="utf-8")) == []
 
 
+def test_every_page_can_be_reached_from_the_index() -> None:
+    seen, waiting = set(), [ROOT / "README.md", ROOT / "docs" / "index.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        for target in LINK.findall(page.read_text(encoding="utf-8")):
+            place = (page.parent / target.partition("#")[0]).resolve()
+            if place.suffix == ".md" and place.is_file():
+                waiting.append(place)
+            elif place.is_dir():
+                waiting.extend(place.glob("*.md"))
+    assert {name_of(page) for page in DOCUMENTS} <= {name_of(page) for page in seen}
+
+
 # A decision speaks of the files of its time.
 @pytest.mark.parametrize("page", [p for p in DOCUMENTS if "decisions" not in p.parts], ids=name_of)
 def test_every_file_that_a_document_names_is_there(page: Path) -> None:
