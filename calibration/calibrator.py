@@ -23,7 +23,7 @@ from labctl.calibration.store import About, Store
 from labctl.errors import CalibrationError, LabctlError, RecordError, SettingError
 from labctl.instruments.equipment import Equipment
 from labctl.station import Station, describe
-from labctl.station_file import OutputRole, PairRole
+from labctl.station_file import InputRole, MeterRole, OutputRole, PairRole, split_reference
 
 _MOST_EFFORT = 100.0
 _USABLE = (State.APPLICABLE, State.UNCERTAIN)
@@ -244,8 +244,11 @@ def subject(station: Station, roles: Sequence[str]) -> dict[str, str]:
 def _channels(station: Station, role: str) -> str:
     party, _, part = role.partition(".")
     table = getattr(getattr(station.table, party), part)
-    if isinstance(table, OutputRole):
-        return f", channel {table.channel}"
     if isinstance(table, PairRole):
         return f", channels {table.i_channel} and {table.q_channel}"
-    return ""
+    channel = None
+    if isinstance(table, str):
+        _, channel = split_reference(table)
+    elif isinstance(table, OutputRole | InputRole) and not isinstance(table, MeterRole):
+        channel = table.channel
+    return "" if channel is None else f", channel {channel}"

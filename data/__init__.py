@@ -25,3 +25,8 @@ def shipped_bench_path() -> Path:
 def shipped_fleet_path() -> Path:
     """Return the bench file that holds every instrument there is a front panel for."""
     return _STATIONS / "fleet_bench.toml"
+
+
+def shipped_fleet_station_path() -> Path:
+    """Return a station file of that bench: one instrument of every kind, and no experiment."""
+    return _STATIONS / "fleet.toml"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 from labctl.clock import Clock
+from labctl.errors import StationFileError
 from labctl.instruments.capabilities import (
     Attenuator,
     Digitizer,
@@ -16,8 +17,9 @@ from labctl.instruments.capabilities import (
     WaveformGenerator,
 )
 from labctl.instruments.transports.opening import open_clock
-from labctl.station import Station
+from labctl.station import Station, can_serve
 from labctl.station_file import (
+    SIMULATED,
     ClientConstants,
     FrameTable,
     MeterRole,
@@ -26,27 +28,10 @@ from labctl.station_file import (
     ServerConstants,
     library_of,
 )
+from labctl.toml_file import place
 from labctl.units import dbm_to_w, wavelength_to_frequency_hz
 
 Capability = TypeVar("Capability")
-
-
-@runtime_checkable
-class MultiChannelSource(Protocol):
-    """An instrument whose channels can each hold a voltage."""
-
-    def dc_output(self, channel: int) -> VoltageSource:
-        """Return one channel as a voltage source."""
-        ...
-
-
-@runtime_checkable
-class MultiChannelMeter(Protocol):
-    """An instrument with several optical power inputs."""
-
-    def channel(self, number: int) -> PowerMeter:
-        """Return one input as a power meter."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -67,15 +52,13 @@ class FibreMeter:
 
 @dataclass(frozen=True)
 class LimitedVoltage:
-    """A voltage output that keeps to the limits of the station file."""
+    """A voltage output of a station, which keeps it within the limits of its file."""
 
     source: VoltageSource
-    station: Station
-    instrument: str
 
     def set(self, voltage_v: float) -> None:
         """Apply a voltage in V; raises LimitError outside the station's limits."""
-        self.source.set_voltage(self.station.check(self.instrument, "voltage_v", voltage_v))
+        self.source.set_voltage(voltage_v)
 
 
 @dataclass(frozen=True)
@@ -133,6 +116,28 @@ class ClientEquipment:
     constants: ClientConstants
 
 
+ROLES: dict[str, type] = {
+    "server.laser": TunableLaser,
+    "server.drive": WaveformGenerator,
+    "server.bias_i": ModulatorBias,
+    "server.bias_q": ModulatorBias,
+    "server.bias_parent": ModulatorBias,
+    "server.attenuator": Attenuator,
+    "server.monitor": PowerMeter,
+    "server.lo_phase": VoltageSource,
+    "server.shutter": VoltageSource,
+    "server.digitizer": Digitizer,
+    "server.launch_meter": PowerMeter,
+    "server.return_meter": PowerMeter,
+    "client.rotation": WaveformGenerator,
+    "client.lo_phase": VoltageSource,
+    "client.gain": VoltageSource,
+    "client.digitizer": Digitizer,
+    "client.arrival_meter": PowerMeter,
+}
+"""The capability that each role needs of its instrument, or of the channel that it names."""
+
+
 @dataclass(frozen=True)
 class Equipment:
     """Both benches, the timing that the parties agree on, and the instruments' time."""
@@ -146,9 +151,10 @@ class Equipment:
 def equipment_of(station: Station) -> Equipment:
     """Return an opened station's instruments by role.
 
-    Raises StationFileError when an instrument lacks the capability of its role, LimitError when
-    the laser's power is outside the station's limits.
+    Raises StationFileError when an instrument lacks the capability of its role or the file has no
+    roles, LimitError when the laser's power is outside the station's limits.
     """
+    require_roles(station)
     server, client = station.table.server, station.table.client
     power_w = station.check(server.laser, "power_w", dbm_to_w(server.laser_power_dbm))
     frequency_hz = wavelength_to_frequency_hz(server.laser_wavelength_nm * 1e-9)
@@ -181,8 +187,40 @@ def equipment_of(station: Station) -> Equipment:
             constants=client.constants,
         ),
         frame=station.table.frame,
-        clock=open_clock(library_of(station.table, station.path), station.record),
+        clock=open_clock(_library(station), station.record),
     )
+
+
+def require_roles(station: Station) -> None:
+    """Raise StationFileError unless the file gives every role to an instrument that can play it.
+
+    Nothing needs to be open. All faults are named, a line each.
+    """
+    table, path = station.table, station.path
+    absent = [name for name in ("frame", "server", "client") if name not in table.model_fields_set]
+    if absent:
+        missing = " and ".join(f"[{name}]" for name in absent)
+        raise StationFileError(f"{path}: no {missing}: this experiment needs the roles in it")
+    faults = []
+    for role, name, channel in table.references():
+        wanted = ROLES[role]
+        if not can_serve(station.driver(name), channel, wanted):
+            driver = table.instruments[name].driver
+            which = name if channel is None else f"{name}/{channel}"
+            faults.append(
+                f"{place(path, *role.split('.'))}: role {role}: {which!r} ({driver}) "
+                f"cannot serve as {wanted.__name__}"
+            )
+    if faults:
+        raise StationFileError("\n".join(faults))
+
+
+def _library(station: Station) -> str:
+    """Return the VISA library whose clock waits are by: the wall's if any instrument is real."""
+    names = set(dict(station.table.roles()).values())
+    libraries = sorted({library_of(station.table, station.path, name) for name in names})
+    real = [library for library in libraries if not library.endswith(SIMULATED)]
+    return (real or libraries)[0]
 
 
 def _pair(station: Station, role: PairRole) -> IQDrive:
@@ -191,12 +229,11 @@ def _pair(station: Station, role: PairRole) -> IQDrive:
 
 
 def _voltage(station: Station, role: OutputRole) -> LimitedVoltage:
-    source = station.instrument(role.instrument, MultiChannelSource)
-    return LimitedVoltage(source.dc_output(role.channel), station, role.instrument)
+    return LimitedVoltage(station.instrument(role.reference, VoltageSource))
 
 
 def _meter(station: Station, role: MeterRole | None) -> FibreMeter | None:
     if role is None:
         return None
-    meter = station.instrument(role.instrument, MultiChannelMeter).channel(role.channel)
+    meter = station.instrument(role.reference, PowerMeter)
     return FibreMeter(meter, role.ratio, role.ratio_uncertainty)

@@ -4,6 +4,7 @@ LabctlError
 ├── UsageError                what the user asked for cannot be done       (exit code 2)
 │   ├── SettingError          a setting is outside what is valid
 │   ├── StationFileError      a station or bench file is wrong
+│   ├── UnknownInstrumentError a station has no instrument of that name
 │   ├── ModelError            a network cannot be read or cannot run
 │   ├── BudgetError           a query would leak more than its budget allows
 │   └── DatasetError          images or labels are missing or damaged
@@ -48,6 +49,22 @@ class SettingError(UsageError):
 
 class StationFileError(UsageError):
     """A station or bench file is wrong: names the file, the line and what is valid."""
+
+
+class UnknownInstrumentError(UsageError, AttributeError, LookupError):
+    """A station has no instrument of that name; suggests the nearest and names those there are."""
+
+    def __init__(self, name: str, known: tuple[str, ...], station: str) -> None:
+        from difflib import get_close_matches
+
+        # "laser" is near to "server_laser" by one of its words.
+        words = {word: full for full in known for word in full.split("_")}
+        near = get_close_matches(name, known, n=1) or [
+            words[word] for word in get_close_matches(name, words, n=1)
+        ]
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        super().__init__(f"{station}: no instrument {name!r}; {hint}there are: {', '.join(known)}")
+        self.instrument = name
 
 
 class BudgetError(UsageError):

@@ -1,6 +1,8 @@
 """The way out: every instrument reaches its safe state, whatever happens on the way.
 
-Teardown runs to its end also under a second Ctrl-C, which then takes effect.
+Teardown runs to its end also under a second Ctrl-C, which then takes effect. A signal that arrives
+on the way from a first one to the teardown is only noted: two that are pending together would
+otherwise have the second one interrupt the teardown before its first line.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -15,17 +18,78 @@ from typing import Any
 
 from labctl.errors import InstrumentError, LabctlError
 
+ENDING_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""What asks a program to end and can be answered: Ctrl-C, `kill`, a terminal that closes."""
+
+# A program that caught the first Ctrl-C and went on must be stoppable: a person who sees nothing
+# happen presses again after a few seconds.
+_UNWINDING_S = 5.0
+
+
+class Unwinding:
+    """Whether a signal is on its way through the program to something that must be left safe."""
+
+    def __init__(self) -> None:
+        self._watched = 0
+        self._since_s: float | None = None
+        self._held = False
+        self._noted: int | None = None
+
+    def watch(self) -> None:
+        """Count one more thing that must be left safe."""
+        self._watched += 1
+
+    def hold(self) -> None:
+        """Note signals from now until `release`: a teardown begins."""
+        self._held = True
+
+    def release(self) -> int | None:
+        """Count one less, which has been left; return a signal that is still to take effect.
+
+        A signal that led to the teardown has had its effect, and those after it are the same wish.
+        """
+        self._watched -= 1
+        self._held = False
+        if self._since_s is not None:
+            self._since_s = time.monotonic() if self._watched else None
+        noted, self._noted = self._noted, None
+        return noted
+
+    def forget(self) -> None:
+        """Start anew, as a forked child does."""
+        self._watched, self._since_s, self._held, self._noted = 0, None, False, None
+
+    def begins(self, number: int) -> bool:
+        """Tell whether a signal is to unwind the program now; if not, it is only noted."""
+        if self._held:
+            if self._since_s is None:
+                self._noted = number
+            return False
+        if self._watched == 0:
+            return True
+        now_s = time.monotonic()
+        if self._since_s is not None and now_s - self._since_s < _UNWINDING_S:
+            return False
+        self._since_s = now_s
+        return True
+
+
+unwinding = Unwinding()
+"""Of this process."""
+
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM until the block has ended (main thread only)."""
+    """Hold back what asks the program to end until the block has ended (main thread only)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     caught: list[tuple[int, FrameType | None]] = []
     previous: dict[int, Any] = {
         number: signal.signal(number, lambda n, frame: caught.append((n, frame)))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in ENDING_SIGNALS
     }
     try:
         yield
@@ -42,7 +106,9 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Let SIGTERM unwind the program as Ctrl-C does, so that teardown runs (main thread only).
+    """Let SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that teardown runs.
+
+    In the main thread only.
 
     Yields a check for long loops: Python drops what is raised in a destructor or a callback, and
     a signal may be handled in one; the check raises KeyboardInterrupt if an interruption was asked
@@ -56,7 +122,8 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         asked.append(number)
-        raise KeyboardInterrupt
+        if unwinding.begins(number):
+            raise KeyboardInterrupt
 
     def check() -> None:
         if asked:
@@ -66,7 +133,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
         if not (asked and issubclass(found.exc_type, KeyboardInterrupt)):
             report(found)
 
-    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    heard = [n for n in ENDING_SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
     previous: dict[int, Any] = {number: signal.signal(number, interrupt) for number in heard}
     report, sys.unraisablehook = sys.unraisablehook, dropped
     try:

@@ -1,16 +1,21 @@
-"""Station files: which instruments stand in the lab, what each party uses them for, and limits.
+"""Station files: which instruments stand in the lab, within which limits, and who uses them.
 
-Reading one opens nothing.
+`[instruments.NAME]` tables alone are a station. The tables of an experiment ([frame], [server] and
+[client] of this one) say which instrument plays which role; whoever runs the experiment reads
+them. Reading a file opens nothing.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from labctl.addresses import canonical
 from labctl.errors import StationFileError
 from labctl.toml_file import place, read_toml
 
@@ -19,7 +24,10 @@ SIMULATED = "@labctl"
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
-Channel = Annotated[int, Field(ge=1)]
+Channel = Annotated[int, Field(ge=0)]
+Bound = Annotated[float, Field(allow_inf_nan=True)]
+
+_REFERENCE = re.compile(r"(?P<instrument>[^/]+)(?:/(?P<channel>[0-9]{1,4}))?")
 
 
 class _Table(BaseModel):
@@ -27,45 +35,101 @@ class _Table(BaseModel):
 
 
 class Limit(_Table):
-    """Lowest and highest value that may be sent, in the unit of the quantity's name."""
+    """Lowest and highest value that may be sent, in the unit of the quantity's name.
 
-    low: float
-    high: float
+    One that is left out is no limit; inf is none either.
+    """
+
+    low: Bound = -math.inf
+    high: Bound = math.inf
 
 
 class InstrumentTable(_Table):
-    """One instrument: its driver, its VISA address, options of the driver, limits by quantity."""
+    """One instrument: its driver, its VISA address, options of the driver, limits by quantity.
+
+    `options` are the driver's own, of any kind that TOML has. `library`: the instrument's own VISA
+    library, where it is not the station's.
+    """
 
     driver: Annotated[str, Field(min_length=1)]
     address: Annotated[str, Field(min_length=1)]
-    options: dict[str, str | int | float | bool] = {}
+    library: str | None = None
+    options: dict[str, Any] = {}
     limits: dict[str, Limit] = {}
 
 
-class OutputRole(_Table):
-    """One channel of an instrument."""
+def split_reference(reference: str) -> tuple[str, int | None]:
+    """Return instrument and channel of "meter/3"; no channel for "meter".
+
+    Raises ValueError if it is neither.
+    """
+    found = _REFERENCE.fullmatch(reference)
+    if found is None:
+        raise ValueError(
+            f"expected an instrument, or one of its channels as 'meter/3', got {reference!r}"
+        )
+    channel = found["channel"]
+    return found["instrument"], None if channel is None else int(channel)
+
+
+def _checked_reference(reference: str) -> str:
+    split_reference(reference)
+    return reference
+
+
+Reference = Annotated[str, AfterValidator(_checked_reference)]
+"""An instrument, or one of its channels as "meter/3"."""
+
+
+class _Reference(_Table):
+    """An instrument, which may be written "meter/3" for its channel 3."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        table = {"instrument": given} if isinstance(given, str) else given
+        if not isinstance(table, dict) or "/" not in str(table.get("instrument")):
+            return table
+        instrument, channel = split_reference(table["instrument"])
+        if table.get("channel", channel) != channel:
+            raise ValueError(f"two channels: {table['instrument']!r} and {table['channel']!r}")
+        return table | {"instrument": instrument, "channel": channel}
+
+
+class OutputRole(_Reference):
+    """One channel of an instrument; a single-channel instrument needs none."""
 
     instrument: str
-    channel: Channel
+    channel: Channel | None = None
+
+    @property
+    def reference(self) -> str:
+        """The instrument with its channel, as "meter/3"."""
+        return self.instrument if self.channel is None else f"{self.instrument}/{self.channel}"
+
+
+class InputRole(_Reference):
+    """One channel of a digitizer."""
+
+    instrument: str
+    channel: Annotated[int, Field(ge=1)]
 
 
 class PairRole(_Table):
     """Two channels of a generator for the two parts of a complex waveform."""
 
     instrument: str
-    i_channel: Channel
-    q_channel: Channel
+    i_channel: Annotated[int, Field(ge=1)]
+    q_channel: Annotated[int, Field(ge=1)]
 
 
-class MeterRole(_Table):
+class MeterRole(OutputRole):
     """One input of a power meter that sees a known share of a fibre's light.
 
     `ratio`: power in the fibre over power at the input, with its relative standard uncertainty
     (that of the meter's own calibration included).
     """
 
-    instrument: str
-    channel: Channel
     ratio: Positive
     ratio_uncertainty: Annotated[float, Field(gt=0.0, lt=0.5)]
 
@@ -138,18 +202,18 @@ class ServerRoles(_Table):
     calibration needs them, a session does not.
     """
 
-    laser: str
+    laser: Reference
     laser_power_dbm: float
     laser_wavelength_nm: Annotated[float, Field(gt=1200.0, lt=1700.0)]
     drive: PairRole
-    bias_i: str
-    bias_q: str
-    bias_parent: str
-    attenuator: str
-    monitor: str
+    bias_i: Reference
+    bias_q: Reference
+    bias_parent: Reference
+    attenuator: Reference
+    monitor: Reference
     lo_phase: OutputRole
     shutter: OutputRole
-    digitizer: OutputRole
+    digitizer: InputRole
     launch_meter: MeterRole | None = None
     return_meter: MeterRole | None = None
     constants: ServerConstants
@@ -161,7 +225,7 @@ class ClientRoles(_Table):
     rotation: PairRole
     lo_phase: OutputRole
     gain: OutputRole
-    digitizer: OutputRole
+    digitizer: InputRole
     arrival_meter: MeterRole | None = None
     constants: ClientConstants
 
@@ -183,75 +247,113 @@ class FrameTable(_Table):
     turns: Annotated[int, Field(ge=1)] = 1
 
 
+class _Absent:
+    """Stands for a table that a station file has not: asking it for anything says so."""
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise StationFileError(
+            f"the station file has no [{self._table}] table, which this experiment needs"
+        )
+
+
 class StationFile(_Table):
-    """A whole station file.
+    """A whole station file; `name` is the file's own unless given.
 
     `library` is the VISA library: "" for the system's, "@py", or "FILE@labctl" for a simulated
     bench, FILE being relative to the station file. `record`: a file, relative to the station file,
     to which all messages with the instruments are written; if it exists, the next free of
-    FILE-2, FILE-3 and so on.
+    FILE-2, FILE-3 and so on. `frame`, `server` and `client` are the tables of an experiment; asking
+    one that is not in the file for anything raises StationFileError.
     """
 
-    name: str
-    library: str
+    name: str = ""
+    library: str = ""
     record: Annotated[str, Field(min_length=1)] | None = None
-    instruments: dict[str, InstrumentTable]
-    frame: FrameTable
-    server: ServerRoles
-    client: ClientRoles
+    instruments: Annotated[dict[str, InstrumentTable], Field(min_length=1)]
+    frame: FrameTable = Field(default_factory=lambda: cast("FrameTable", _Absent("frame")))
+    server: ServerRoles = Field(default_factory=lambda: cast("ServerRoles", _Absent("server")))
+    client: ClientRoles = Field(default_factory=lambda: cast("ClientRoles", _Absent("client")))
 
     def roles(self) -> Iterator[tuple[str, str]]:
         """Yield each role with the instrument that plays it."""
+        for role, instrument, _ in self.references():
+            yield role, instrument
+
+    def references(self) -> Iterator[tuple[str, str, int | None]]:
+        """Yield each role with its instrument, and the channel if that is to play it alone."""
         for party, table in (("server", self.server), ("client", self.client)):
+            if party not in self.model_fields_set:
+                continue
             for role in type(table).model_fields:
                 value = getattr(table, role)
-                if isinstance(value, OutputRole | PairRole | MeterRole):
-                    yield f"{party}.{role}", value.instrument
+                if isinstance(value, OutputRole):
+                    yield f"{party}.{role}", value.instrument, value.channel
+                elif isinstance(value, InputRole | PairRole):
+                    yield f"{party}.{role}", value.instrument, None
                 elif isinstance(value, str):
-                    yield f"{party}.{role}", value
+                    yield f"{party}.{role}", *split_reference(value)
 
 
 def read_station_file(path: Path) -> StationFile:
     """Read and check a station file; raises StationFileError naming file, line and what is valid.
 
-    Beyond types and keys: each role's instrument exists, each instrument has a role, addresses
-    differ, limits are ordered.
+    Beyond types and keys: each role's instrument exists, no two names stand for one address,
+    limits limit something and are ordered.
     """
     station = read_toml(path, StationFile)
-    roles = dict(station.roles())
-    for role, instrument in roles.items():
+    if not station.name:
+        station = station.model_copy(update={"name": path.stem})
+    for role, instrument in station.roles():
         if instrument not in station.instruments:
             known = ", ".join(station.instruments)
             where = place(path, *role.split("."))
             raise StationFileError(
                 f"{where}: role {role} wants instrument {instrument!r}; there are: {known}"
             )
-    addresses: dict[str, str] = {}
+    addresses: dict[tuple[str, str], str] = {}
     for name, table in station.instruments.items():
-        if name not in roles.values():
+        if "/" in name:
             where = place(path, "instruments", name)
-            raise StationFileError(f"{where}: instrument {name!r} has no role")
-        if table.address in addresses:
+            raise StationFileError(f"{where}: {name!r}: a / in a name stands before a channel")
+        one = library_of(station, path, name), canonical(table.address)
+        if one in addresses:
             where = place(path, "instruments", name, "address")
+            other = station.instruments[addresses[one]].address
+            spelt = "" if other == table.address else f", which is {other!r} in other words"
             raise StationFileError(
-                f"{where}: {name!r} and {addresses[table.address]!r} share address "
-                f"{table.address!r}"
+                f"{where}: {name!r} and {addresses[one]!r} share address {table.address!r}{spelt}"
             )
-        addresses[table.address] = name
+        addresses[one] = name
         for quantity, limit in table.limits.items():
-            if limit.low > limit.high:
-                where = place(path, "instruments", name, "limits", quantity)
-                raise StationFileError(
-                    f"{where}: {name}.limits.{quantity}: low {limit.low} is above high {limit.high}"
-                )
+            _check_limit(path, name, quantity, limit)
     return station
 
 
-def library_of(station: StationFile, path: Path) -> str:
-    """Return the VISA library string, with a bench file in it made absolute."""
-    if not station.library.endswith(SIMULATED) or station.library == SIMULATED:
-        return station.library
-    bench = station.library.removesuffix(SIMULATED)
+def _check_limit(path: Path, name: str, quantity: str, limit: Limit) -> None:
+    where = place(path, "instruments", name, "limits", quantity)
+    if not limit.low <= limit.high:
+        raise StationFileError(
+            f"{where}: {name}.limits.{quantity}: low {limit.low} is above high {limit.high}"
+        )
+    if limit.low == -math.inf and limit.high == math.inf:
+        raise StationFileError(f"{where}: {name}.limits.{quantity}: expected low, high or both")
+
+
+def library_of(station: StationFile, path: Path, instrument: str | None = None) -> str:
+    """Return the VISA library string of the station, or of one of its instruments.
+
+    A bench file in it is made absolute.
+    """
+    own = None if instrument is None else station.instruments[instrument].library
+    library = station.library if own is None else own
+    if not library.endswith(SIMULATED) or library == SIMULATED:
+        return library
+    bench = library.removesuffix(SIMULATED)
     return f"{(path.parent / bench).resolve()}{SIMULATED}"
 
 

@@ -15,6 +15,9 @@ from labctl.errors import StationFileError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+ENCODING = "utf-8-sig"
+"""Of all TOML files here: UTF-8, with or without the byte-order mark that some editors write."""
+
 _PART = r"""(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)"""
 _DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
 _HEADER = re.compile(rf"^\s*\[{{1,2}}\s*({_DOTTED})\s*\]")
@@ -24,7 +27,7 @@ _KEY = re.compile(rf"^\s*({_DOTTED})\s*=")
 def read_toml(path: Path, model: type[Model]) -> Model:
     """Read `path` as `model`; raises StationFileError with the file, line and what is valid."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding=ENCODING)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise StationFileError(f"{path}: cannot be read ({reason})") from error
@@ -40,7 +43,7 @@ def read_toml(path: Path, model: type[Model]) -> Model:
 
 def place(path: Path, *keys: str) -> str:
     """Return `file:line` of a key that was read, for faults that no type can say."""
-    return f"{path}:{_line_of(path.read_text(encoding='utf-8'), list(keys))}"
+    return f"{path}:{_line_of(path.read_text(encoding=ENCODING), list(keys))}"
 
 
 def _explain(

@@ -42,6 +42,8 @@ class DD100Options(DriverOptions):
 class OzOpticsDD100:
     """An Attenuator, with its motor to home and its insertion loss to set."""
 
+    Options = DD100Options
+
     def __init__(self, transport: LinesTransport, options: DD100Options | None = None) -> None:
         self.name = transport.name
         self._transport = transport

@@ -70,6 +70,10 @@ class _Record:
 class RedPitaya:
     """A Digitizer; `generator` and `pins` are its outputs."""
 
+    Options = RedPitayaOptions
+    generator: RedPitayaGenerator
+    pins: RedPitayaPins
+
     def __init__(
         self, transport: MessageTransport, options: RedPitayaOptions | None = None
     ) -> None:

@@ -40,6 +40,8 @@ _TRIGGERS = {
 class Keysight33512B(ArbitraryWaveforms):
     """A WaveformGenerator whose channels can also be VoltageSources (`dc_output`)."""
 
+    Options = Keysight33512BOptions
+
     def __init__(
         self, transport: MessageTransport, options: Keysight33512BOptions | None = None
     ) -> None:

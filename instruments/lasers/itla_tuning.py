@@ -32,11 +32,24 @@ class ItlaTuning:
 
     def frequency_hz(self) -> float:
         """Return the frequency in Hz that channel, grid and fine tuning stand for."""
-        return self._centre_hz() + self._registers.read_signed(Register.FTF) * _FINE_STEP_HZ
+        return self.centre_hz() + self._registers.read_signed(Register.FTF) * _FINE_STEP_HZ
 
     def reported_hz(self) -> float:
         """Return the frequency in Hz that the module reports (LF1, LF2; 0.1 GHz steps)."""
         return self._terahertz(Register.LF1, Register.LF2)
+
+    def centre_hz(self, channel: int | None = None) -> float:
+        """Return the frequency in Hz of a channel, by default the one that is set."""
+        first_hz = self._terahertz(Register.FCF1, Register.FCF2)
+        if channel is None:
+            channel = self._registers.read(Register.CHANNEL)
+        if channel == 1:
+            return first_hz
+        return first_hz + (channel - 1) * self._registers.read_signed(Register.GRID) * _STEP_HZ
+
+    def planned_hz(self, first_hz: float, grid_hz: float) -> float:
+        """Return where another plan (both in Hz) would put the channel that is set, in Hz."""
+        return first_hz + (self._registers.read(Register.CHANNEL) - 1) * grid_hz
 
     def set_dark(self, frequency_hz: float) -> None:
         """Tune to a frequency in Hz, as channel 1 and its fine tuning, while the light is off."""
@@ -47,7 +60,7 @@ class ItlaTuning:
 
     def set_fine(self, frequency_hz: float) -> None:
         """Tune around the channel as far as the module can (FTFR), also while the light is on."""
-        centre_hz = self._centre_hz()
+        centre_hz = self.centre_hz()
         reach = self._fine_reach()
         steps = round((frequency_hz - centre_hz) / _FINE_STEP_HZ)
         if abs(steps) > reach:
@@ -73,7 +86,7 @@ class ItlaTuning:
     def set_channel(self, channel: int) -> None:
         """Tune to a channel of the plan, from 1, without fine tuning."""
         require_range(self._name, "channel", channel, 1, 0xFFFF)
-        self.require_within(f"frequency of channel {channel}", self._centre_hz(channel))
+        self.require_within(f"frequency of channel {channel}", self.centre_hz(channel))
         self._registers.write(Register.FTF, 0)
         self._registers.write(Register.CHANNEL, channel)
 
@@ -90,14 +103,6 @@ class ItlaTuning:
             if error.code == NOT_IMPLEMENTED:
                 return 0
             raise
-
-    def _centre_hz(self, channel: int | None = None) -> float:
-        first_hz = self._terahertz(Register.FCF1, Register.FCF2)
-        if channel is None:
-            channel = self._registers.read(Register.CHANNEL)
-        if channel == 1:
-            return first_hz
-        return first_hz + (channel - 1) * self._registers.read_signed(Register.GRID) * _STEP_HZ
 
     def _terahertz(self, whole: Register, fraction: Register) -> float:
         return self._registers.read(whole) * 1e12 + self._registers.read(fraction) * _STEP_HZ

@@ -51,6 +51,8 @@ class N7776COptions(DriverOptions):
 class KeysightN7776C(N7776CSweep):
     """A TunableLaser and a SweptLaser (a set-and-hold module refuses sweeps itself)."""
 
+    Options = N7776COptions
+
     def __init__(self, transport: MessageTransport, options: N7776COptions | None = None) -> None:
         self.name = transport.name
         self._options = options or N7776COptions()

@@ -23,6 +23,7 @@ from labctl.instruments.lasers.itla_tuning import ItlaTuning
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.transport import FrameTransport
 from labctl.instruments.transports.visa_transport import open_visa_frames
+from labctl.quantities import sets
 from labctl.units import dbm_to_w, w_to_dbm
 
 _SOFT_RESET = 0x0002
@@ -52,6 +53,8 @@ class PPCL550Options(DriverOptions):
 
 class PurePhotonicsPPCL550:
     """A TunableLaser; `monitor` tells what the module reports of itself."""
+
+    Options = PPCL550Options
 
     def __init__(self, transport: FrameTransport, options: PPCL550Options | None = None) -> None:
         self.name = transport.name
@@ -138,6 +141,8 @@ class PurePhotonicsPPCL550:
         """Return the lowest and the highest frequency in Hz that the module states."""
         return self._tuning.limits_hz()
 
+    # The channel that is set stays set, and so moves with the plan.
+    @sets(frequency_hz=lambda self, first_hz, grid_hz: self._tuning.planned_hz(first_hz, grid_hz))
     def set_channel_plan(self, first_hz: float, grid_hz: float) -> None:
         """Set channel 1 and the spacing of channels, in Hz (0.1 GHz steps), while the light is off.
 
@@ -146,6 +151,7 @@ class PurePhotonicsPPCL550:
         """
         self._tuning.set_plan(first_hz, grid_hz)
 
+    @sets(frequency_hz=lambda self, channel: self._tuning.centre_hz(channel))
     def set_channel(self, channel: int) -> None:
         """Tune to a channel of the plan, from 1; raises LimitError beyond the module's range."""
         self._tuning.set_channel(channel)

@@ -57,6 +57,8 @@ class TSL570Options(DriverOptions):
 class SantecTSL570(TSL570Sweep):
     """A TunableLaser and a SweptLaser."""
 
+    Options = TSL570Options
+
     def __init__(self, transport: MessageTransport, options: TSL570Options | None = None) -> None:
         self.name = transport.name
         self._options = options or TSL570Options()

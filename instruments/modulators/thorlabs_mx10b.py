@@ -54,6 +54,12 @@ class MX10BOptions(DriverOptions):
 class ThorlabsMX10B:
     """A ModulatorBias and an Attenuator, with the box's own laser to switch."""
 
+    Options = MX10BOptions
+    laser: MX10BLaser
+    bias: MX10BBias
+    amplifier: MX10BAmplifier
+    output: MX10BOutput
+
     def __init__(self, transport: MessageTransport, options: MX10BOptions | None = None) -> None:
         self.name = transport.name
         self._transport = transport

@@ -78,13 +78,11 @@ class MX10BBias:
     def __init__(self, line: MX10BLine) -> None:
         self._line = line
 
-    def set_dither(self, amplitude_v: float, frequency_hz: float) -> None:
+    def set_dither(self, amplitude_v: float, dither_hz: float) -> None:
         """Set the dither: 0.02 to 2 V peak to peak, 1000 to 10000 Hz; raises LimitError."""
         require_range(self._line.name, "amplitude_v", amplitude_v, 0.02, 2.0, "V")
-        require_range(self._line.name, "frequency_hz", frequency_hz, 1000, 10_000, "Hz")
-        self._line.set(
-            f"MZM:D:AMPL: {round(amplitude_v * 1e3)}", f"MZM:D:FREQ: {round(frequency_hz)}"
-        )
+        require_range(self._line.name, "dither_hz", dither_hz, 1000, 10_000, "Hz")
+        self._line.set(f"MZM:D:AMPL: {round(amplitude_v * 1e3)}", f"MZM:D:FREQ: {round(dither_hz)}")
 
     def dither(self) -> tuple[float, float]:
         """Return the dither's peak-to-peak voltage in V and its frequency in Hz."""

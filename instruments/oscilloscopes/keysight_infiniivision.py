@@ -49,6 +49,8 @@ class InfiniiVisionOptions(DriverOptions):
 class KeysightInfiniiVision:
     """A Digitizer."""
 
+    Options = InfiniiVisionOptions
+
     def __init__(
         self, transport: MessageTransport, options: InfiniiVisionOptions | None = None
     ) -> None:

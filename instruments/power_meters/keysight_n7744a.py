@@ -23,6 +23,8 @@ __all__ = ["KeysightN7744A", "N7744AOptions", "PowerMeterPort"]
 class KeysightN7744A:
     """Four or eight PowerMeters, one for each port (`channel`)."""
 
+    Options = N7744AOptions
+
     def __init__(self, transport: MessageTransport, options: N7744AOptions | None = None) -> None:
         self.name = transport.name
         self._scpi = ScpiSession(transport)

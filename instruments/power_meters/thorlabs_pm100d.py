@@ -37,6 +37,8 @@ class PM100DOptions(DriverOptions):
 class ThorlabsPM100D:
     """A PowerMeter."""
 
+    Options = PM100DOptions
+
     def __init__(self, transport: MessageTransport, options: PM100DOptions | None = None) -> None:
         self.name = transport.name
         self._scpi = ScpiSession(transport)

@@ -22,6 +22,7 @@ from pyvisa.typing import VISAEventContext, VISAHandler, VISARMSession, VISASess
 from pyvisa.util import DebugInfo, LibraryPath
 
 import labctl
+from labctl.addresses import canonical
 from labctl.clock import Clock, SystemClock
 from labctl.errors import StationFileError
 from labctl.instruments.simulated.panel import FrontPanel
@@ -124,8 +125,8 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         except rname.InvalidResourceName:
             return self._refuse_open(StatusCode.error_invalid_resource_name)
         with self._guard:
-            wanted = str(parsed).casefold()
-            found = [name for name in self._names if name.casefold() == wanted]
+            wanted = canonical(str(parsed))
+            found = [name for name in self._names if canonical(name) == wanted]
             if not found:
                 return self._refuse_open(StatusCode.error_resource_not_found)
             lock = self._locks[found[0]]

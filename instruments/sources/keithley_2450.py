@@ -47,6 +47,8 @@ class Keithley2450Options(DriverOptions):
 class Keithley2450:
     """A SourceMeter."""
 
+    Options = Keithley2450Options
+
     def __init__(
         self, transport: MessageTransport, options: Keithley2450Options | None = None
     ) -> None:

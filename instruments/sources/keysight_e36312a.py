@@ -44,6 +44,8 @@ class E36312AOptions(DriverOptions):
 class KeysightE36312A:
     """Three SourceMeters, one for each output (`dc_output`)."""
 
+    Options = E36312AOptions
+
     def __init__(self, transport: MessageTransport, options: E36312AOptions | None = None) -> None:
         self.name = transport.name
         self._scpi = ScpiSession(transport)

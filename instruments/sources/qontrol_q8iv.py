@@ -39,6 +39,8 @@ class Q8ivOptions(DriverOptions):
 class QontrolQ8iv:
     """SourceMeters, one for each channel (`dc_output`); voltages are 0 or positive."""
 
+    Options = Q8ivOptions
+
     def __init__(self, transport: LinesTransport, options: Q8ivOptions | None = None) -> None:
         self.name = transport.name
         self._transport = transport

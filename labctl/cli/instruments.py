@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.addresses import canonical
 from labctl.cli import output
 from labctl.data import shipped_station_path
 from labctl.errors import ConnectionFailedError, InstrumentError, SettingError
 from labctl.safety import interruptible
-from labctl.station import Openable, Opener, Station, describe, find_driver
+from labctl.station import Station, describe
+from labctl.station.drivers import Openable
 from labctl.station_file import library_of
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class _Target:
     address: str
     library: str
     options: Mapping[str, object]
-    opener: Opener
+    opener: Callable[..., Openable]
 
 
 @app.command("list")
@@ -288,8 +290,8 @@ def _of_station(instrument: str | None, file: Path | None) -> _Target:
     """Return an instrument of a station file by its name or its address."""
     station = Station.read(file or shipped_station_path())
     tables = station.table.instruments
-    by_address = {table.address.casefold(): name for name, table in tables.items()}
-    name = instrument if instrument in tables else by_address.get((instrument or "").casefold())
+    by_address = {canonical(table.address): name for name, table in tables.items()}
+    name = instrument if instrument in tables else by_address.get(canonical(instrument or ""))
     if name is None:
         valid = (
             f"an instrument of {station.path} or its address, one of {', '.join(tables)} "
@@ -297,8 +299,8 @@ def _of_station(instrument: str | None, file: Path | None) -> _Target:
         )
         raise SettingError("NAME", instrument, valid)
     table = tables[name]
-    library = library_of(station.table, station.path)
-    opener = find_driver(table.driver)
+    library = library_of(station.table, station.path, name)
+    opener = station.driver(name).open
     return _Target(name, table.driver, table.address, library, table.options, opener)
 
 

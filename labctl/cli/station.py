@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from labctl.addresses import canonical
 from labctl.cli import output
 from labctl.data import shipped_station_path
+from labctl.errors import StationFileError
 from labctl.safety import interruptible
 from labctl.station import Station, describe
+from labctl.station.check import missing_benches
+from labctl.station_file import SIMULATED, library_of
+from labctl.toml_file import place, read_toml
 
 app = typer.Typer(help="Check or show a station file.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,8 +28,12 @@ def check(
     file: Annotated[Path, typer.Argument(help="Station file (TOML).")],
     json: _JSON = False,
 ) -> None:
-    """Check a station file: keys, types, roles, drivers. Opens nothing."""
+    """Check a station file: keys, drivers, options, limits, roles, bench. Opens nothing."""
     station = Station.read(file)
+    missing = list(missing_benches(station.table, station.path))
+    faults = [*(missing or _without_a_panel(station)), *_unfit_roles(station)]
+    if faults:
+        raise StationFileError("\n".join(faults))
     count = len(station.table.instruments)
     if json:
         output.print_json({"file": str(file), "valid": True, "instruments": count})
@@ -63,6 +73,35 @@ def show(
     output.table(
         f"{station.table.name} ({station.path})", columns, [row[: len(columns)] for row in rows]
     )
+
+
+def _without_a_panel(station: Station) -> Iterator[str]:
+    """Yield the instruments at whose address their simulated bench has no front panel."""
+    from labctl.instruments.simulated.bench_tables import BenchFile
+
+    panels: dict[Path, set[str]] = {}
+    for name, table in station.table.instruments.items():
+        library = library_of(station.table, station.path, name)
+        bench = Path(library.removesuffix(SIMULATED))
+        if library == SIMULATED or not library.endswith(SIMULATED):
+            continue
+        if bench not in panels:
+            found = read_toml(bench, BenchFile).panels.values()
+            panels[bench] = {canonical(panel.address) for panel in found}
+        if canonical(table.address) not in panels[bench]:
+            where = place(station.path, "instruments", name, "address")
+            yield f"{where}: {name}: {bench.name} has no front panel at {table.address}"
+
+
+def _unfit_roles(station: Station) -> Iterator[str]:
+    """Yield what is wrong with the roles, if the file gives any."""
+    from labctl.instruments.equipment import require_roles
+
+    if station.table.model_fields_set & {"frame", "server", "client"}:
+        try:
+            require_roles(station)
+        except StationFileError as error:
+            yield str(error)
 
 
 def instrument_rows(station: Station, identities: dict[str, dict[str, str]]) -> list[list[str]]:

@@ -30,7 +30,7 @@ from labctl.instruments.simulated.bench import LinkBench
 from labctl.instruments.simulated.bench_tables import BenchFile
 from labctl.station import Station
 from labctl.station_file import StationFile, library_of
-from labctl.toml_file import read_toml
+from labctl.toml_file import ENCODING, read_toml
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,7 +123,7 @@ def setup(bench: Path, station: Path, names: Sequence[str], effort: float) -> Se
     read_toml(station, StationFile)
     if not 0.0 < effort <= 1.0:
         raise SettingError("--effort", effort, "above 0, at most 1")
-    texts = [path.read_text(encoding="utf-8") for path in (bench, station)]
+    texts = [path.read_text(encoding=ENCODING) for path in (bench, station)]
     return Setup(texts[0], texts[1], planned(names), effort)
 
 

@@ -24,7 +24,7 @@ from labctl.errors import LabctlError, SettingError, StationFileError
 from labctl.sweep.point import Point, point_of
 from labctl.sweep.task import Scalar, Task
 from labctl.sweep.tasks import TASKS
-from labctl.toml_file import place, read_toml
+from labctl.toml_file import ENCODING, place, read_toml
 
 MOST_POINTS = 1_000_000
 _DIGITS = 12
@@ -156,7 +156,7 @@ def read_sweep(path: Path) -> Sweep:
         repeats=table.repeats,
         points=tuple(points.values()),
         assumptions=tuple(assumptions),
-        text=path.read_text(encoding="utf-8"),
+        text=path.read_text(encoding=ENCODING),
     )
 
 

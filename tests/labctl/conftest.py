@@ -71,9 +71,14 @@ constants.detector_delay_s = 0.0
 
 @pytest.fixture
 def small_station(tmp_path: Path) -> Callable[..., Path]:
-    """Write a station file of three instruments {name: (driver, address)} that share all roles."""
+    """Write a station file of three instruments {name: (driver, address)} that share all roles.
 
-    def write(instruments: Mapping[str, tuple[str, str]], library: str = "@py") -> Path:
+    Without `roles` it is the three instruments alone.
+    """
+
+    def write(
+        instruments: Mapping[str, tuple[str, str]], library: str = "@py", *, roles: bool = True
+    ) -> Path:
         tables = "\n".join(
             f'[instruments.{name}]\ndriver = "{driver}"\naddress = "{address}"\n'
             "limits = { voltage_v = { low = -1.0, high = 2.0 } }\n"
@@ -81,7 +86,7 @@ def small_station(tmp_path: Path) -> Callable[..., Path]:
         )
         path = tmp_path / "small.toml"
         text = _STATION.format(library=library, instruments=tables, names=list(instruments))
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text if roles else text.partition("[frame]")[0], encoding="utf-8")
         return path
 
     return write

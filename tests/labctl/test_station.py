@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol, runtime_checkable
+from typing import IO, Protocol, Self, runtime_checkable
 
 import pytest
 
@@ -18,7 +18,8 @@ from labctl.errors import (
     LimitError,
     StationFileError,
 )
-from labctl.station import Station, describe, find_driver
+from labctl.station import Station, describe
+from labctl.station.drivers import find_driver
 
 THREE = {"one": ("fake", "A::1"), "two": ("fake", "A::2"), "three": ("fake", "A::3")}
 OPENED = ["open one", "ask one", "open two", "ask two", "open three", "ask three"]
@@ -52,12 +53,20 @@ class Lab:
         if event in self.failing:
             raise self.failing[event]
 
-    def open(
-        self, name: str, address: str, *, library: str, options: Mapping[str, object]
-    ) -> Instrument:
-        self.asked.append((name, address, library, dict(options)))
-        self.do(f"open {name}")
-        return Instrument(name, self)
+    def driver(self) -> type[Instrument]:
+        """Return a driver of this lab."""
+        lab = self
+
+        class Fake(Instrument):
+            @classmethod
+            def open(
+                cls, name: str, address: str, *, library: str, options: Mapping[str, object]
+            ) -> Self:
+                lab.asked.append((name, address, library, dict(options)))
+                lab.do(f"open {name}")
+                return cls(name, lab)
+
+        return Fake
 
 
 @dataclass
@@ -80,11 +89,14 @@ class Instrument:
     def shine(self) -> str:
         return f"light of {self.name}"
 
+    def set_voltage(self, voltage_v: float) -> None:
+        self.lab.do(f"{self.name} at {voltage_v:g} V")
+
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     lab = Lab()
-    monkeypatch.setattr("labctl.station.find_driver", lambda driver: lab.open)
+    monkeypatch.setattr("labctl.station.drivers.find_driver", lambda driver: lab.driver())
     return lab
 
 
@@ -221,7 +233,10 @@ def test_a_value_within_the_limits_is_returned(value: float, station: Station) -
 
 @pytest.mark.parametrize("value", [-1.0000001, 2.0000001, 1e9, float("inf"), float("nan")])
 def test_a_value_outside_the_limits_is_refused(value: float, station: Station) -> None:
-    with pytest.raises(LimitError, match=r"one: voltage_v = .*must be -1\.0 to 2\.0"):
+    with pytest.raises(
+        LimitError,
+        match=r"one: voltage_v = .*must be -1 to 2 V by limits\.voltage_v at .*small\.toml:6",
+    ):
         station.check("one", "voltage_v", value)
 
 
@@ -235,13 +250,12 @@ def test_an_unknown_driver_is_refused_with_file_instrument_and_those_there_are(
     path = small_station({**THREE, "one": ("thorlabs_mx10b", "A::1")})
     with pytest.raises(StationFileError) as caught:
         Station.read(path)
-    assert str(caught.value).startswith(f"{path}: instrument 'two': unknown driver 'fake'")
+    assert str(caught.value).startswith(f"{path}:9: instrument 'two': unknown driver 'fake'")
     assert "thorlabs_mx10b" in str(caught.value)
 
 
 def test_a_driver_is_found_by_its_entry_point() -> None:
-    opener = find_driver("thorlabs_pm100d")
-    assert opener.__qualname__ == "ThorlabsPM100D.open"
+    assert find_driver("thorlabs_pm100d").__name__ == "ThorlabsPM100D"
 
 
 def test_identities_are_described_by_their_text_fields() -> None:
@@ -262,15 +276,20 @@ def test_identities_are_described_by_their_text_fields() -> None:
 CHILD = """
 import sys
 from pathlib import Path
-import labctl.station
+import labctl.station.drivers
 from labctl.safety import interruptible
 
 def say(words):
     print(words, flush=True)
 
 class Instrument:
-    def __init__(self, name, address, *, library, options):
-        self.name = name
+    @classmethod
+    def open(cls, name, address, *, library, options):
+        opened = cls()
+        opened.name = name
+        return opened
+    def set_voltage(self, voltage_v):
+        pass
     def identify(self):
         return self.name
     def safe_state(self):
@@ -280,7 +299,7 @@ class Instrument:
     def close(self):
         say(f"closed {self.name}")
 
-labctl.station.find_driver = lambda driver: Instrument
+labctl.station.drivers.find_driver = lambda driver: Instrument
 try:
     with interruptible(), labctl.station.Station.read(Path(sys.argv[1])):
         say("opened")

@@ -14,6 +14,14 @@ from labctl.station_file import library_of, read_station_file
 from labctl.toml_file import read_toml
 
 STATION = shipped_station_path().read_text(encoding="utf-8")
+TWO = """\
+[instruments.laser]
+driver = "santec_tsl570"
+address = "A::1"
+[instruments.meter]
+driver = "thorlabs_pm100d"
+address = "A::2"
+"""
 
 
 def refusal(folder: Path, old: str, new: str) -> str:
@@ -63,13 +71,81 @@ def test_a_channel_role_of_an_unknown_instrument_is_refused(tmp_path: Path) -> N
     assert "role client.digitizer wants instrument 'x'" in said
 
 
-def test_an_instrument_without_a_role_is_refused(tmp_path: Path) -> None:
-    said = refusal(
-        tmp_path,
-        "[frame]",
-        '[instruments.spare]\ndriver = "thorlabs_mx10b"\naddress = "ASRL9::INSTR"\n[frame]',
+def test_an_instrument_without_a_role_is_one_more_instrument(tmp_path: Path) -> None:
+    spare = '[instruments.spare]\ndriver = "thorlabs_mx10b"\naddress = "ASRL9::INSTR"\n[frame]'
+    path = tmp_path / "station.toml"
+    path.write_text(STATION.replace("[frame]", spare, 1), encoding="utf-8")
+    assert "spare" in read_station_file(path).instruments
+
+
+def test_instruments_alone_are_a_station(tmp_path: Path) -> None:
+    path = tmp_path / "two.toml"
+    path.write_text(TWO, encoding="utf-8")
+    station = read_station_file(path)
+    assert (station.name, station.library, list(station.roles())) == ("two", "", [])
+    with pytest.raises(StationFileError, match=r"no \[server\] table, which this experiment needs"):
+        _ = station.server.constants
+
+
+@pytest.mark.parametrize(
+    ("written", "instrument", "channel"),
+    [
+        ('"server_phase/2"', "server_phase", 2),
+        ('"server_phase"', "server_phase", None),
+        ('{ instrument = "server_phase/2" }', "server_phase", 2),
+        ('{ instrument = "server_phase", channel = 0 }', "server_phase", 0),
+    ],
+)
+def test_a_role_names_an_instrument_or_one_of_its_channels(
+    written: str, instrument: str, channel: int | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "station.toml"
+    old = 'shutter = { instrument = "server_phase", channel = 2 }'
+    assert old in STATION
+    path.write_text(STATION.replace(old, f"shutter = {written}"), encoding="utf-8")
+    role = read_station_file(path).server.shutter
+    assert (role.instrument, role.channel) == (instrument, channel)
+
+
+def test_two_channels_in_one_role_are_refused(tmp_path: Path) -> None:
+    new = 'shutter = { instrument = "server_phase/1", channel = 2 }'
+    said = refusal(tmp_path, 'shutter = { instrument = "server_phase", channel = 2 }', new)
+    assert "two channels: 'server_phase/1' and 2" in said
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ASRL2", "ASRL2::INSTR"),
+        ("TCPIP::meter::hislip0::INSTR", "TCPIP0::METER::hislip0"),
+        ("USB0::0x1313::0x8078::P1::INSTR", "USB::4883::32888::P1::0::INSTR"),
+        ("TCPIP0::10.0.0.2::INSTR", "TCPIP::10.0.0.2::inst0"),
+        ("GPIB0::7::INSTR", "GPIB::07"),
+    ],
+)
+def test_two_names_for_one_address_are_refused(one: str, other: str, tmp_path: Path) -> None:
+    path = tmp_path / "two.toml"
+    path.write_text(TWO.replace("A::1", one).replace("A::2", other), encoding="utf-8")
+    with pytest.raises(StationFileError) as caught:
+        read_station_file(path)
+    assert str(caught.value) == (
+        f"{path}:6: 'meter' and 'laser' share address {other!r}, which is {one!r} in other words"
     )
-    assert "instrument 'spare' has no role" in said
+
+
+def test_one_address_of_two_libraries_is_two_instruments(tmp_path: Path) -> None:
+    path = tmp_path / "two.toml"
+    text = TWO.replace("A::2", "A::1") + 'library = "bench.toml@labctl"\n'
+    path.write_text(text, encoding="utf-8")
+    station = read_station_file(path)
+    assert library_of(station, path, "laser") == ""
+    assert library_of(station, path, "meter") == f"{tmp_path / 'bench.toml'}@labctl"
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
+    path = tmp_path / "two.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + TWO.encode())
+    assert list(read_station_file(path).instruments) == ["laser", "meter"]
 
 
 def test_two_instruments_at_one_address_are_refused(tmp_path: Path) -> None:
@@ -82,6 +158,26 @@ def test_reversed_limits_are_refused(tmp_path: Path) -> None:
     assert "server_laser.limits.power_w: low 0.03 is above high 0.0225" in said
 
 
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ("{}", "expected low, high or both"),
+        ("{ low = -inf, high = inf }", "expected low, high or both"),
+        ("{ low = nan }", "low nan is above high inf"),
+        ("{ low = 0.0, hihg = 1.0 }", "did you mean 'high'?"),
+    ],
+)
+def test_a_limit_that_limits_nothing_is_refused(limit: str, told: str, tmp_path: Path) -> None:
+    assert told in refusal(tmp_path, "{ low = 0.0, high = 0.0225 }", limit)
+
+
+def test_one_end_of_a_limit_may_be_open(tmp_path: Path) -> None:
+    path = tmp_path / "station.toml"
+    path.write_text(STATION.replace("{ low = 0.0, high = 0.0225 }", "{ high = 0.02 }", 1))
+    limit = read_station_file(path).instruments["server_laser"].limits["power_w"]
+    assert (limit.low, limit.high) == (float("-inf"), 0.02)
+
+
 def test_limits_may_leave_a_single_value(tmp_path: Path) -> None:
     path = tmp_path / "station.toml"
     path.write_text(STATION.replace("low = 0.0, high = 0.0225", "low = 0.01, high = 0.01", 1))
@@ -89,11 +185,18 @@ def test_limits_may_leave_a_single_value(tmp_path: Path) -> None:
     assert (limit.low, limit.high) == (0.01, 0.01)
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "[instruments]\n"])
-def test_an_empty_file_is_refused_by_its_first_missing_key(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "key 'instruments' is missing"),
+        ("# nothing\n", "key 'instruments' is missing"),
+        ("[instruments]\n", "at least 1 item"),
+    ],
+)
+def test_a_file_without_instruments_is_refused(text: str, told: str, tmp_path: Path) -> None:
     path = tmp_path / "station.toml"
     path.write_text(text)
-    with pytest.raises(StationFileError, match="key 'name' is missing"):
+    with pytest.raises(StationFileError, match=told):
         read_station_file(path)
 
 
@@ -101,7 +204,7 @@ def test_a_station_without_instruments_is_refused(tmp_path: Path) -> None:
     head, tables = STATION.split("[instruments.server_laser]")
     path = tmp_path / "station.toml"
     path.write_text(head + "[instruments]\n\n[frame]" + tables.split("[frame]")[1])
-    with pytest.raises(StationFileError, match=r"role server\.laser wants"):
+    with pytest.raises(StationFileError, match="at least 1 item"):
         read_station_file(path)
 
 

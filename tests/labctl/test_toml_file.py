@@ -145,7 +145,7 @@ def test_a_table_of_any_other_name_is_refused(
 @pytest.mark.parametrize(
     ("model", "text", "old", "new", "key", "line_of"),
     [
-        (StationFile, STATION, 'name = "demo"', "", "name", None),
+        (StationFile, "", "", "", "instruments", None),
         (
             StationFile,
             STATION,
@@ -157,10 +157,10 @@ def test_a_table_of_any_other_name_is_refused(
         (
             StationFile,
             STATION,
-            LASER_LIMITS,
-            "limits = { power_w = { low = 0.0 } }",
-            "instruments.server_laser.limits.power_w.high",
-            "limits = { power_w",
+            "channel = 1, ratio = 9.0,",
+            "",
+            "server.launch_meter.ratio",
+            "launch_",
         ),
         (BenchFile, BENCH, 'bias = "child_i"', "", "panels.bias_i.bias", "[panels.bias_i]"),
         (BenchFile, BENCH, "rin_db_hz = ", "# ", "laser.rin_db_hz", "[laser]"),
@@ -193,7 +193,7 @@ def test_a_missing_key_is_told_with_the_line_of_its_table(
     ("model", "text", "old", "new", "told"),
     [
         (StationFile, STATION, 'name = "demo"', "name = 3", "name = 3: "),
-        (StationFile, STATION, "channel = 1 }", "channel = 0 }", "server.lo_phase.channel = 0: "),
+        (StationFile, STATION, "channel = 1 }", "channel = -1 }", "server.lo_phase.channel = -"),
         (StationFile, STATION, "channel = 1 }", "channel = 1.5 }", "server.lo_phase.channel = 1.5"),
         (StationFile, STATION, "channel = 1 }", "channel = true }", "server.lo_phase.channel = Tr"),
         (StationFile, STATION, "gain_per_v = ", "gain_per_v = nan #", "client.constants.gain_"),
@@ -210,11 +210,10 @@ def test_a_missing_key_is_told_with_the_line_of_its_table(
             StationFile,
             STATION,
             LASER_LIMITS,
-            "limits = { power_w = { low = inf, high = 1.0 } }",
-            "",
+            'limits = { power_w = { low = 0.0, high = "1" } }',
+            "server_laser.limits.power_w.high = '1'",
         ),
-        (StationFile, STATION, LASER_LIMITS, "options = { x = [1] }", "server_laser.options.x = ["),
-        (StationFile, STATION, LASER_LIMITS, "options = { x = {} }", "server_laser.options.x = {}"),
+        (StationFile, STATION, 'monitor = "monitor"', 'monitor = "a/b"', "as 'meter/3', got 'a/b'"),
         (StationFile, STATION, "[frame]", "[[frame]]", "frame = [{"),
         (BenchFile, BENCH, "\nbits = ", "\nbits = 9", "generators.bits = 9"),
         (BenchFile, BENCH, 'type = "itla"', 'type = "itlaa"', "'itla', 'keysight_33500'"),

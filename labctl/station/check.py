@@ -1,0 +1,121 @@
+"""What can be known to be wrong with a station file before anything is opened, all of it at once.
+
+The driver tells which options it takes (`Options`) and which quantities its setters set, and so
+which limits can bind; a limit that nothing would ever look at is no limit, and refused. What roles
+need of an instrument is checked by whoever owns the experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from labctl.errors import StationFileError
+from labctl.quantities import handed_out, public_methods, quantities_of, unit_of
+from labctl.station import drivers
+from labctl.station.drivers import Driver
+from labctl.station_file import SIMULATED, StationFile, library_of
+from labctl.toml_file import place
+
+# How a driver hands out one of its channels: as a power meter's input, or as an output.
+CHANNEL_METHODS = ("channel", "dc_output")
+
+
+def check_station(station: StationFile, path: Path) -> dict[str, type[Driver]]:
+    """Return each instrument's driver; raises StationFileError with a line for every fault."""
+    found: dict[str, type[Driver]] = {}
+    faults: list[str] = []
+    for name, table in station.instruments.items():
+        try:
+            found[name] = drivers.find_driver(table.driver)
+        except StationFileError as error:
+            where = place(path, "instruments", name, "driver")
+            faults.append(f"{where}: instrument {name!r}: {error}")
+            continue
+        faults += _options(station, path, name, found[name])
+        faults += _limits(station, path, name, found[name])
+    if faults:
+        raise StationFileError("\n".join(faults))
+    return found
+
+
+def channel_methods(driver: type) -> list[str]:
+    """Return the methods by which a class hands out its channels, by number; none for one."""
+    found = dict(public_methods(driver))
+    return [
+        name
+        for name in CHANNEL_METHODS
+        if name in found and len(signature(found[name]).parameters) > 1
+    ]
+
+
+def can_serve(driver: type, channel: int | None, capability: type[Any]) -> bool:
+    """Tell whether an instrument, or a channel of it, has a capability, by its class alone.
+
+    What a method hands out is known by its annotation; without one, it may be anything.
+    """
+    methods = channel_methods(driver)
+    whole = issubclass(driver, capability)
+    if channel is None or not methods:
+        return whole and channel in (None, 1)
+    parts = [handed_out(getattr(driver, name)) for name in methods]
+    return any(part is None or issubclass(part, capability) for part in parts)
+
+
+def _options(station: StationFile, path: Path, name: str, driver: type[Driver]) -> Iterator[str]:
+    """Yield what is wrong with an instrument's options; a driver need not say what it takes."""
+    model = getattr(driver, "Options", None)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return
+    try:
+        model.model_validate(station.instruments[name].options)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            key = str(fault["loc"][0]) if fault["loc"] else ""
+            where = place(path, "instruments", name, "options", key)
+            if fault["type"] == "extra_forbidden":
+                yield f"{where}: {name}: unknown option {key!r}; {_hint(key, model.model_fields)}"
+            else:
+                yield f"{where}: {name} option {key} = {fault['input']!r}: {fault['msg']}"
+
+
+def _limits(station: StationFile, path: Path, name: str, driver: type[Driver]) -> Iterator[str]:
+    """Yield the limits that no setter of an instrument would ever be checked by."""
+    limits = station.instruments[name].limits
+    known = sorted(quantities_of(driver)) if limits else []
+    for quantity in limits:
+        if quantity in known:
+            continue
+        where = place(path, "instruments", name, "limits", quantity)
+        unit = "" if unit_of(quantity) else ", which names no unit"
+        driver_name = station.instruments[name].driver
+        yield (
+            f"{where}: {name}.limits.{quantity}{unit}: {driver_name} sets no such quantity; "
+            f"{_hint(quantity, known)}"
+        )
+
+
+def missing_benches(station: StationFile, path: Path) -> Iterator[str]:
+    """Yield the bench files that are missing, once each; a replay needs none of them."""
+    seen = set()
+    for name, table in station.instruments.items():
+        library = library_of(station, path, name)
+        bench = Path(library.removesuffix(SIMULATED))
+        if library == SIMULATED or not library.endswith(SIMULATED) or bench in seen:
+            continue
+        seen.add(bench)
+        if not bench.is_file():
+            own = ("instruments", name, "library") if table.library is not None else ("library",)
+            yield f"{place(path, *own)}: there is no bench file {bench}"
+
+
+def _hint(key: str, valid: Iterable[str]) -> str:
+    names = sorted(valid)
+    near = get_close_matches(key, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}valid here: {', '.join(names) or 'none'}"

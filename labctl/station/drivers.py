@@ -1,0 +1,62 @@
+"""The drivers that are installed, as a station sees them: a class that can be opened, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import Protocol, Self
+
+from labctl.errors import StationFileError
+
+DRIVER_GROUP = "labctl.drivers"
+
+
+class Openable(Protocol):
+    """What a station needs of an instrument, whatever it is for."""
+
+    def identify(self) -> object:
+        """Ask who is there."""
+        ...
+
+    def safe_state(self) -> None:
+        """Bring the instrument to where it can do no harm."""
+        ...
+
+    def close(self) -> None:
+        """End the session."""
+        ...
+
+
+class Driver(Openable, Protocol):
+    """A class of instruments that can be opened.
+
+    If it has an attribute `Options`, that is the pydantic model of its options, by which a file is
+    checked without opening anything.
+    """
+
+    @classmethod
+    def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
+        """Connect to a VISA address and identify the instrument."""
+        ...
+
+
+def find_driver(name: str) -> type[Driver]:
+    """Return a driver's class by its entry-point name.
+
+    Raises StationFileError if there is none of that name, or if it cannot be imported.
+    """
+    found = {point.name: point for point in entry_points(group=DRIVER_GROUP)}
+    if name not in found:
+        near = get_close_matches(name.lower().replace("-", "_"), list(found), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise StationFileError(
+            f"unknown driver {name!r}; {hint}there are: {', '.join(sorted(found))}"
+        )
+    try:
+        driver: type[Driver] = found[name].load()
+    except Exception as error:  # another package's driver may fail in any way while importing
+        raise StationFileError(
+            f"driver {name!r} ({found[name].value}) cannot be imported: {error!r}"
+        ) from error
+    return driver

@@ -1,0 +1,242 @@
+"""What a station hands out: an instrument behind its limits, as is all that it hands out in turn.
+
+A guard stands for one object. Each public method of the object is one of the guard, which looks at
+what the call would set before it passes it on; results that have setters of their own come out
+behind guards too. So a limit binds whoever calls, through whatever channel. The driver's own calls
+of itself are not looked at: a safe state must be reached whatever the limits say.
+
+To `isinstance` a guard is what it stands for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Iterator
+from enum import Enum
+from functools import wraps
+from inspect import signature
+from typing import Any
+
+from labctl.quantities import Setter, public_methods, setter, unit_of
+from labctl.station.limits import Limits
+from labctl.units import dbm_to_w, frequency_to_wavelength_m, w_to_dbm, wavelength_to_frequency_hz
+
+_SPECIAL = ("__len__", "__iter__", "__contains__", "__getitem__", "__call__", "__enter__")
+_VALUES = (int, float, complex, str, bytes, bytearray, memoryview, Enum, BaseException, type)
+_OWN = frozenset({"_guarded_target", "_guarded_limits"})
+_with_setters: dict[type, bool] = {}
+
+
+class Guard:
+    """An object behind limits; made by `guarded`, which gives it the object's methods."""
+
+    _guarded_target: Any
+    _guarded_limits: Limits
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._guarded_target, name)
+        if name.startswith("_"):
+            return found
+        if callable(found) and not isinstance(found, type):
+            return _passing(self, found)
+        return _handed_out(self, found)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if unit_of(name) is not None:
+            self._guarded_limits.check(name, value)
+        setattr(self._guarded_target, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._guarded_target, name)
+
+    def __dir__(self) -> list[str]:
+        own = (name for name in vars(type(self)) if not name.startswith("_"))
+        return sorted({*own, *dir(self._guarded_target)})
+
+    def __repr__(self) -> str:
+        limits = ", ".join(self._guarded_limits.allowed) or "none"
+        kind = type(self._guarded_target).__name__
+        return f"<{kind} {self._guarded_limits.instrument!r}, limits: {limits}>"
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._guarded_target == unguarded(other))
+
+    def __hash__(self) -> int:
+        return hash(self._guarded_target)
+
+
+def guarded(target: object, limits: Limits) -> Any:
+    """Return `target` behind the limits of its instrument."""
+    kind = type(target)
+    members: dict[str, Any] = {"__slots__": tuple(_OWN), "__doc__": kind.__doc__}
+    members["__class__"] = property(lambda self: kind)
+    for name, method in public_methods(kind):
+        members[name] = _checked(name, method, setter(method))
+    for name in dir(kind):
+        if isinstance(inspect.getattr_static(kind, name), property) and not name.startswith("_"):
+            members[name] = _attribute(name)
+    for name in getattr(target, "__dict__", {}):
+        if not name.startswith("_"):
+            members[name] = _attribute(name)
+    for name in _SPECIAL:
+        if _defines(kind, name):
+            members[name] = _checked(name, getattr(kind, name), None)
+    if _defines(kind, "__exit__"):
+        members["__exit__"] = lambda self, *error: self._guarded_target.__exit__(*error)
+    members.update(_conveniences(kind))
+    guard: Any = object.__new__(type(kind.__name__, (Guard,), members))
+    object.__setattr__(guard, "_guarded_target", target)
+    object.__setattr__(guard, "_guarded_limits", limits)
+    return guard
+
+
+def unguarded(guard: object) -> Any:
+    """Return what a guard stands for; anything else as it is."""
+    if issubclass(type(guard), Guard):
+        return object.__getattribute__(guard, "_guarded_target")
+    return guard
+
+
+def _checked(name: str, method: Callable[..., Any], known: Setter | None) -> Callable[..., Any]:
+    """Return a guard's method: look at what the call would set, call, guard what comes out."""
+
+    @wraps(method)
+    def call(self: Guard, *arguments: Any, **named: Any) -> Any:
+        target, limits = self._guarded_target, self._guarded_limits
+        if known is not None and limits.allowed:
+            for quantity, value in known.values(target, arguments, named):
+                limits.check(quantity, value)
+        return _handed_out(self, getattr(target, name)(*arguments, **named))
+
+    return call
+
+
+def _passing(guard: Guard, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a callable that is an attribute of the object itself, looked at like a method."""
+    plain = getattr(function, "__func__", function)
+    known = setter(_with_self(plain) if plain is function else plain)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        if known is not None:
+            for quantity, value in known.values(guard._guarded_target, arguments, named):
+                guard._guarded_limits.check(quantity, value)
+        return _handed_out(guard, function(*arguments, **named))
+
+    return call
+
+
+def _with_self(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of the same parameters behind `self`, for `setter` to look at."""
+
+    def method(*arguments: Any, **named: Any) -> Any:
+        return function(*arguments[1:], **named)
+
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return method
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    if any(each.name == "self" for each in parameters):
+        return method
+    method.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
+    return method
+
+
+def _attribute(name: str) -> property:
+    def read(self: Guard) -> Any:
+        return self.__getattr__(name)
+
+    return property(read)
+
+
+def _handed_out(guard: Guard, value: Any) -> Any:
+    """Return a result, behind the guard's limits if anything could be set through it."""
+    if value is guard._guarded_target:
+        return guard
+    if value is None or isinstance(value, _VALUES) or type(value).__module__ == "numpy":
+        return value
+    if isinstance(value, tuple | list | dict | Iterator):
+        return _handed_out_each(guard, value)
+    if isinstance(value, types.FunctionType | types.MethodType):
+        return _passing(guard, value)
+    return guarded(value, guard._guarded_limits) if _may_set(value) else value
+
+
+def _handed_out_each(guard: Guard, values: Any) -> Any:
+    """Return a collection of results; the same one if nothing could be set through it."""
+    if isinstance(values, dict):
+        return {key: _handed_out(guard, part) for key, part in values.items()}
+    if isinstance(values, Iterator):
+        return (_handed_out(guard, part) for part in values)
+    parts = [_handed_out(guard, part) for part in values]
+    if all(new is old for new, old in zip(parts, values, strict=True)):
+        return values
+    return type(values)(parts) if type(values) in (tuple, list) else type(values)(*parts)
+
+
+def _may_set(value: object) -> bool:
+    """Tell whether anything could be set through an object, or what it holds."""
+    parts = getattr(value, "__dict__", {})
+    return _has_setters(type(value)) or any(
+        _has_setters(type(part))
+        for name, part in parts.items()
+        if not (name.startswith("_") or isinstance(part, _VALUES))
+    )
+
+
+def _has_setters(kind: type) -> bool:
+    """Tell whether some method of a class takes an argument; a value's methods take none."""
+    if kind not in _with_setters:
+        _with_setters[kind] = kind.__module__ not in ("builtins", "numpy") and (
+            any(_defines(kind, name) for name in ("__getitem__", "__call__"))
+            or any(len(signature(method).parameters) > 1 for _, method in public_methods(kind))
+        )
+    return _with_setters[kind]
+
+
+def _defines(kind: type, name: str) -> bool:
+    """Tell whether a class has a special method itself, which its metaclass does not count for."""
+    return any(name in vars(base) for base in kind.__mro__)
+
+
+def _conveniences(kind: type) -> dict[str, Any]:
+    """Return methods in nm and dBm beside those in SI that a class has, where it has none."""
+    found: dict[str, Any] = {}
+
+    def add(needs: str, name: str, method: Callable[..., Any]) -> None:
+        if hasattr(kind, needs) and not hasattr(kind, name) and name not in found:
+            found[name] = method
+
+    def set_power_dbm(self: Any, power_dbm: float) -> None:
+        """Set the power in dBm."""
+        self.set_power(dbm_to_w(power_dbm))
+
+    def power_dbm(self: Any) -> float:
+        """Return the power in dBm; -inf for no light, NaN for a reading below darkness."""
+        power_w = self.power_w()
+        return w_to_dbm(power_w) if power_w >= 0.0 else float("nan")
+
+    def tune_nm(self: Any, wavelength_nm: float) -> None:
+        """Tune to a vacuum wavelength in nm."""
+        self.set_frequency(wavelength_to_frequency_hz(wavelength_nm * 1e-9))
+
+    def tuned_nm(self: Any) -> float:
+        """Return the vacuum wavelength in nm."""
+        return 1e9 * frequency_to_wavelength_m(self.frequency_hz())
+
+    def correct_nm(self: Any, wavelength_nm: float) -> None:
+        """Set the wavelength in nm for which the responsivity is corrected."""
+        self.set_wavelength(wavelength_nm * 1e-9)
+
+    def corrected_nm(self: Any) -> float:
+        """Return the wavelength in nm for which the responsivity is corrected."""
+        return 1e9 * float(self.wavelength_m())
+
+    add("set_power", "set_power_dbm", set_power_dbm)
+    add("power_w", "power_dbm", power_dbm)
+    add("set_frequency", "set_wavelength_nm", tune_nm)
+    add("frequency_hz", "wavelength_nm", tuned_nm)
+    add("set_wavelength", "set_wavelength_nm", correct_nm)
+    add("wavelength_m", "wavelength_nm", corrected_nm)
+    return found

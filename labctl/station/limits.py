@@ -1,0 +1,77 @@
+"""The limits of one instrument of a station file, and the refusal that says which file has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from labctl.errors import LimitError
+from labctl.quantities import unit_of
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What may be sent of one quantity, in the unit of its name; `where`: the file and line."""
+
+    low: float
+    high: float
+    where: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be sent to the instrument of this name, by quantity."""
+
+    instrument: str
+    allowed: Mapping[str, Allowed]
+
+    def check(self, quantity: str, value: object) -> None:
+        """Raise LimitError unless every number of `value` is allowed; a quantity may be free.
+
+        What cannot be read as numbers is refused as well, and so is NaN.
+        """
+        limit = self.allowed.get(quantity)
+        if limit is None:
+            return
+        for number in _numbers(value):
+            if not limit.low <= number <= limit.high:
+                raise LimitError(
+                    self.instrument, quantity, _shown(value, number), self._valid(quantity)
+                )
+
+    def _valid(self, quantity: str) -> str:
+        limit = self.allowed[quantity]
+        unit = unit_of(quantity) or ""
+        if math.isinf(limit.low):
+            within = f"at most {limit.high:.9g}"
+        elif math.isinf(limit.high):
+            within = f"at least {limit.low:.9g}"
+        else:
+            within = f"{limit.low:.9g} to {limit.high:.9g}"
+        return f"{within} {unit}".rstrip() + f" by limits.{quantity} at {limit.where}"
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers of a value; NaN for what is none."""
+    if isinstance(value, str | bytes):
+        yield math.nan
+        return
+    try:
+        yield float(value)
+        return
+    except (TypeError, ValueError):
+        pass
+    try:
+        parts = list(value)
+    except TypeError:
+        yield math.nan
+        return
+    for part in parts:
+        yield from _numbers(part)
+
+
+def _shown(value: object, number: float) -> object:
+    """Return the number that is refused, or what was given instead of one."""
+    return value if math.isnan(number) and not hasattr(value, "__len__") else number

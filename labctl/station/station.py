@@ -1,0 +1,299 @@
+"""A station: the instruments of a file by name, within limits, left safe on every way out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from labctl.errors import (
+    InstrumentError,
+    StationFileError,
+    UnknownInstrumentError,
+    UsageError,
+)
+from labctl.safety import unwinding
+from labctl.station.check import channel_methods, check_station
+from labctl.station.drivers import Driver, Openable
+from labctl.station.exits import holds, leave_at_exit, left
+from labctl.station.guard import guarded
+from labctl.station.limits import Allowed, Limits
+from labctl.station.snapshot import settings_of
+from labctl.station.teardown import leave_safe
+from labctl.station_file import (
+    StationFile,
+    library_of,
+    read_station_file,
+    record_of,
+    split_reference,
+)
+from labctl.toml_file import place
+
+Capability = TypeVar("Capability")
+
+# What transports look at when they are opened; a station knows no transport.
+_RECORD, _REPLAY = "LABCTL_RECORD", "LABCTL_REPLAY"
+_log = logging.getLogger(__name__)
+
+
+class Station:
+    """Instruments by name: `station["laser"]`, `station.laser`, a channel as `station["meter/3"]`.
+
+    Everything that comes out is within the limits of the station file, whoever calls it. Open it
+    with `open` or as a context manager. Leaving, `close`, a signal or the end of the program puts
+    every instrument into its safe state, what emits light first, then the last opened first, and
+    closes it. If the file asks for a wire record, `record` is where it goes, unless the process is
+    recorded or replayed as a whole.
+    """
+
+    def __init__(self, path: Path, table: StationFile) -> None:
+        self.path = path
+        self.table = table
+        self.identities: dict[str, object] = {}
+        self.record: Path | None = None
+        self._drivers = check_station(table, path)
+        self._opened: dict[str, Openable] = {}
+        self._guards: dict[str, Any] = {}
+        self._known_limits: dict[str, Limits] = {}
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read and check a station file; nothing is opened. Raises StationFileError."""
+        path = Path(path)
+        return cls(path, read_station_file(path))
+
+    def open(self) -> Self:
+        """Open all instruments, in the file's order; those already open are left safe if one fails.
+
+        Raises InstrumentError, StationFileError, SettingError or RunFileError.
+        """
+        if self._opened:
+            raise UsageError(f"station {self.table.name!r} is open already")
+        try:
+            with self._recording():
+                self._open_all()
+        except BaseException as error:
+            _add_failures(error, self._leave())
+            raise
+        return self
+
+    def close(self) -> None:
+        """Leave every instrument safe and close it; closing twice does nothing.
+
+        Raises InstrumentError naming those that could not be made safe.
+        """
+        failures = self._leave()
+        if failures:
+            raise InstrumentError(self.table.name, "not left safe: " + "; ".join(failures))
+
+    def __enter__(self) -> Self:
+        # One that `open` opened may be entered for its way out.
+        return self if self._opened else self.open()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            _add_failures(error, self._leave())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The instruments' names, in the file's order."""
+        return tuple(self.table.instruments)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.table.instruments
+
+    def __getitem__(self, reference: str) -> Any:
+        name, channel = self._split(reference)
+        return self._guarded(name) if channel is None else self._channel(name, channel, None)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what is no attribute comes here; before __init__ has run there is no table.
+        table = self.__dict__.get("table")
+        if table is None or name.startswith("_"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(name for name in self.names if name.isidentifier())})
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.names)
+
+    def __repr__(self) -> str:
+        state = "open" if self._opened else "not open"
+        lines = [f"<Station {self.table.name!r} of {self.path}, {state}"]
+        for name, table in self.table.instruments.items():
+            who = " ".join(describe({name: self.identities.get(name)})[name].values()).strip()
+            lines.append(f"  {name:<20} {table.driver:<24} {table.address}  {who}".rstrip())
+        return "\n".join(lines) + ">"
+
+    def instrument(self, reference: str, capability: type[Capability]) -> Capability:
+        """Return an opened instrument, or a channel of one ("meter/3"), as a capability.
+
+        An instrument of one channel is its own only channel. Raises StationFileError if it has not
+        the capability, UnknownInstrumentError if there is no such instrument.
+        """
+        name, channel = self._split(reference)
+        found = self._guarded(name)
+        if isinstance(found, capability) and (
+            channel is None or not channel_methods(self._drivers[name])
+        ):
+            if channel not in (None, 1):
+                raise StationFileError(
+                    f"{self.path}: {reference!r}: instrument {name!r} has one channel only"
+                )
+            return found
+        if channel is not None:
+            part = self._channel(name, channel, capability)
+            if isinstance(part, capability):
+                return part
+        split = channel is None and channel_methods(self._drivers[name])
+        advice = f"; name one of its channels, as '{name}/1'" if split else ""
+        raise StationFileError(
+            f"{self.path}: instrument {reference!r} ({self.table.instruments[name].driver}) "
+            f"cannot serve as {capability.__name__}{advice}"
+        )
+
+    def driver(self, name: str) -> type[Driver]:
+        """Return an instrument's driver; nothing needs to be open."""
+        return self._drivers[name]
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """Return each instrument's identity and settings now, as plain values by name.
+
+        `settings` has every quantity that can be set and asked for; one whose question fails has
+        the error in its place. Asking may take a measurement, and changes nothing.
+        """
+        identities = describe(self.identities)
+        return {
+            name: {
+                "driver": self.table.instruments[name].driver,
+                "address": self.table.instruments[name].address,
+                "identity": identities.get(name, {}),
+                "settings": settings_of(self._required(name)),
+            }
+            for name in self.names
+        }
+
+    def check(self, name: str, quantity: str, value: float) -> float:
+        """Return `value` if the station's limits allow it for the instrument, else LimitError."""
+        self._limits(name).check(quantity, value)
+        return value
+
+    def _split(self, reference: str) -> tuple[str, int | None]:
+        if reference in self.table.instruments:
+            return reference, None
+        try:
+            name, channel = split_reference(reference)
+        except ValueError:
+            name, channel = reference, None
+        if name not in self.table.instruments:
+            raise UnknownInstrumentError(name, self.names, str(self.path))
+        return name, channel
+
+    def _required(self, name: str) -> Openable:
+        if name not in self._opened:
+            problem = f"station {self.table.name!r} is not open: open it with `open` or `with`"
+            raise UsageError(problem)
+        return self._opened[name]
+
+    def _guarded(self, name: str) -> Any:
+        if name not in self._guards:
+            self._guards[name] = guarded(self._required(name), self._limits(name))
+        return self._guards[name]
+
+    def _limits(self, name: str) -> Limits:
+        if name not in self._known_limits:
+            allowed = {}
+            for quantity, limit in self.table.instruments[name].limits.items():
+                where = place(self.path, "instruments", name, "limits", quantity)
+                allowed[quantity] = Allowed(limit.low, limit.high, where)
+            self._known_limits[name] = Limits(name, allowed)
+        return self._known_limits[name]
+
+    def _channel(self, name: str, channel: int, capability: type[Any] | None) -> Any:
+        """Return a channel, by the method whose result has the capability; any without one."""
+        instrument = self._guarded(name)
+        methods = channel_methods(self._drivers[name])
+        if not methods:
+            if channel == 1:
+                return instrument
+            raise StationFileError(f"{self.path}: instrument {name!r} has one channel only")
+        found = None
+        for method in methods:
+            found = getattr(instrument, method)(channel)
+            if capability is None or isinstance(found, capability):
+                break
+        return found
+
+    def _open_all(self) -> None:
+        leave_at_exit(self)
+        for name, table in self.table.instruments.items():
+            library = library_of(self.table, self.path, name)
+            opened = self._drivers[name].open(
+                name, table.address, library=library, options=table.options
+            )
+            self._opened[name] = opened
+            self.identities[name] = opened.identify()
+            _log.info(
+                "%s: %s at %s is %s", name, table.driver, table.address, self.identities[name]
+            )
+            for quantity, limit in table.limits.items():
+                _log.info("%s: %s limited to %g..%g", name, quantity, limit.low, limit.high)
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        if os.environ.get(_RECORD) or os.environ.get(_REPLAY):
+            yield
+            return
+        self.record = record_of(self.table, self.path)
+        if self.record is None:
+            yield
+            return
+        os.environ[_RECORD] = str(self.record)
+        try:
+            yield
+        finally:
+            del os.environ[_RECORD]
+
+    def _leave(self) -> list[str]:
+        if not holds(self):
+            return []
+        # Before this line a signal still unwinds, and the station is left at the program's exit.
+        unwinding.hold()
+        try:
+            leaving, self._opened, self._guards = self._opened, {}, {}
+            return leave_safe(leaving)
+        finally:
+            left(self)
+
+
+def _add_failures(error: BaseException, failures: list[str]) -> None:
+    if failures:
+        error.add_note("not left safe: " + "; ".join(failures))
+
+
+def describe(identities: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return identities as plain text fields, for tables and JSON."""
+    fields = ("maker", "model", "serial", "firmware")
+    return {
+        name: {field: str(getattr(identity, field, "")) for field in fields}
+        for name, identity in identities.items()
+    }
