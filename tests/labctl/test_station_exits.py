@@ -1,0 +1,198 @@
+"""However a program ends, its station is left safe: by real processes, without `with`."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import InstrumentError
+from labctl.safety import Unwinding
+from labctl.station import teardown
+from labctl.station.teardown import leave_safe
+
+# Instruments that only say what is done to them; `lamp` is the one that emits.
+INSTRUMENTS = """
+import os, signal, sys
+from labctl.safety import interruptible
+from labctl.station import Station
+import labctl.station.drivers
+
+class Instrument:
+    @classmethod
+    def open(cls, name, address, *, library, options):
+        opened = cls() if name != "lamp" else Lamp()
+        opened.name = name
+        return opened
+    def identify(self):
+        return self.name
+    def safe_state(self):
+        print("safe", self.name, flush=True)
+    def close(self):
+        print("closed", self.name, flush=True)
+    def set_voltage(self, voltage_v):
+        pass
+
+class Lamp(Instrument):
+    def set_emission(self, on):
+        print("dark" if not on else "light", self.name, flush=True)
+
+labctl.station.drivers.find_driver = lambda driver: Instrument
+
+def both_at_once(first, second):
+    signal.pthread_sigmask(signal.SIG_BLOCK, (first, second))
+    os.kill(os.getpid(), first)
+    os.kill(os.getpid(), second)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (first, second))
+    for _ in range(1000):
+        pass
+
+station = Station.read(sys.argv[1])
+"""
+LEFT = ["dark lamp", "safe meter", "safe source", "safe lamp"]
+LEFT += ["closed meter", "closed source", "closed lamp"]
+THREE = {"lamp": ("fake", "A::1"), "source": ("fake", "A::2"), "meter": ("fake", "A::3")}
+
+PLAIN = "station.open()\n"
+ENDS: dict[str, tuple[str, int]] = {
+    "the last line": (PLAIN, 0),
+    "sys.exit": (PLAIN + "sys.exit(3)", 3),
+    "an error that nobody catches": (PLAIN + "1 / 0", 1),
+    "a station that was forgotten": ("def run():\n    Station.read(sys.argv[1]).open()\nrun()", 0),
+    "SIGTERM": (PLAIN + "os.kill(os.getpid(), signal.SIGTERM)", 128 + 15),
+    "SIGHUP": (PLAIN + "os.kill(os.getpid(), signal.SIGHUP)", 128 + 1),
+    "SIGINT": (PLAIN + "os.kill(os.getpid(), signal.SIGINT)", -signal.SIGINT),
+    "SIGINT and SIGTERM together": (PLAIN + "both_at_once(2, 15)", -signal.SIGINT),
+    "both together, inside with": ("with station:\n    both_at_once(15, 2)", -signal.SIGINT),
+    "both together, on the command line": (
+        "with interruptible(), station:\n    both_at_once(15, 2)",
+        -signal.SIGINT,
+    ),
+    "a notebook's cell that swallows it, then its shutdown": (
+        PLAIN + "try:\n    os.kill(os.getpid(), 15)\nexcept SystemExit:\n    pass\nsys.exit(0)",
+        0,
+    ),
+    "a signal on the way out": (
+        PLAIN + "Instrument.identify = None\n"
+        "Lamp.set_emission = lambda self, on: (print('dark', self.name, flush=True),"
+        " os.kill(os.getpid(), 15))\n"
+        "try:\n    station.close()\nexcept SystemExit:\n    sys.exit(7)",
+        7,
+    ),
+    "a forked child that ends first": (
+        PLAIN + "child = os.fork()\nif child == 0:\n    sys.exit(0)\nos.waitpid(child, 0)",
+        0,
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("end", ENDS)
+def test_a_program_that_ends_leaves_its_station_safe_once(
+    end: str, small_station: Callable[..., Path]
+) -> None:
+    script, code = ENDS[end]
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", INSTRUMENTS + script, str(small_station(THREE, roles=False))],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert ended.stdout.splitlines() == LEFT, ended.stderr
+    assert ended.returncode == code, ended.stderr
+
+
+@dataclass
+class Instrument:
+    """Notes what is done to it; what is in `hanging` never ends, what is in `failing` fails."""
+
+    name: str
+    events: list[str]
+    hanging: str = ""
+    failing: str = ""
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def identify(self) -> str:
+        return self.name
+
+    def safe_state(self) -> None:
+        self._do("safe")
+
+    def close(self) -> None:
+        self._do("close")
+
+    def _do(self, what: str) -> None:
+        self.events.append(f"{what} {self.name}")
+        if self.hanging == what:
+            self.released.wait()
+        if self.failing == what:
+            raise InstrumentError(self.name, "is deaf")
+
+
+@dataclass
+class Lamp(Instrument):
+    """One that emits."""
+
+    def set_emission(self, on: bool) -> None:
+        self._do("light" if on else "dark")
+
+
+def test_what_emits_light_goes_dark_before_anything_else() -> None:
+    events: list[str] = []
+    assert leave_safe({"a": Lamp("a", events), "b": Instrument("b", events)}) == []
+    assert events == ["dark a", "safe b", "safe a", "close b", "close a"]
+
+
+def test_an_instrument_that_hangs_is_given_up_and_the_others_are_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(teardown, "STEP_S", 0.1)
+    events: list[str] = []
+    stuck = Lamp("b", events, hanging="dark")
+    failures = leave_safe({"a": Lamp("a", events), "b": stuck, "c": Instrument("c", events)})
+    stuck.released.set()
+    assert failures == ["b: emission off did not end within 0.1 s: given up"]
+    assert events == ["dark b", "dark a", "safe c", "safe a", "close c", "close a"]
+
+
+def test_one_failure_is_told_once() -> None:
+    events: list[str] = []
+    assert leave_safe({"a": Lamp("a", events, failing="dark")}) == ["a: is deaf"]
+    assert events == ["dark a", "safe a", "close a"]
+
+
+def test_a_signal_that_was_caught_and_passed_over_can_be_given_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("labctl.safety.time.monotonic", lambda: now_s[0])
+    unwinding = Unwinding()
+    assert unwinding.begins(2)
+    assert unwinding.begins(2), "nothing has to be left: every signal counts"
+    unwinding.watch()
+    assert unwinding.begins(2)
+    assert not unwinding.begins(15), "the first is still on its way"
+    now_s[0] += 10.0
+    assert unwinding.begins(2), "nothing came of the first"
+
+
+def test_a_signal_during_a_teardown_takes_effect_after_it_unless_one_led_there() -> None:
+    for led_there, left_over in ((False, 15), (True, None)):
+        unwinding = Unwinding()
+        unwinding.watch()
+        if led_there:
+            assert unwinding.begins(2)
+        unwinding.hold()
+        assert not unwinding.begins(15)
+        assert unwinding.release() == left_over
