@@ -269,7 +269,7 @@ def table(
     before = None if join is None else load_copies(join)
     if seeds < 1:
         raise SettingError("--seeds", seeds, "1 or more")
-    names = model or ["noise-aware", "reference", "many-rows", "deep"]
+    names = model or ["noise-aware", "reference", "many-rows", "deep", "pruned"]
     networks = [load_network(name) for name in names]
     images = _images(data, public, judged, Features.GRADIENTS)
     command = f"labctl copies table {file.name}"

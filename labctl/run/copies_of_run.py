@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from labctl.data.models import Network
 from labctl.protocols.attacks.copies.copy_figure import (
@@ -41,12 +40,12 @@ def booked_means(
 ) -> CopyMeans:
     """Return what the ledger counts of each query of a run.
 
-    Worthless queries enlarge the sample in which noise hides, and a thief may put it all in one.
+    Worthless queries are judged with real ones: a thief may put all their noise in one of these.
     """
     spend = spend_of_run(network, settings)
     if spend is not None and not probation.none:
         pooled = probation.queries + _ROUNDS / probation.real_share
-        spend = replace(spend, hides=spend.hides * pooled**0.5)
+        spend = QuerySpend(spend.steady * pooled, spend.hides * pooled**0.5)
     return CopyMeans(spend, order_of(settings))
 
 

@@ -9,8 +9,8 @@ for all queries the spends of the QND attack add up, so its curve is one over th
 orders a thief has no more than that, whatever was measured of it.
 
 A figure between measured points is that of the next point where the thief has more of everything,
-after successes were made monotone: on the safe side. Beyond all points a copy is taken to be as
-good as the network itself. Networks that were not measured get no figure.
+after successes were made monotone: on the safe side. No copy is taken to be better than the network
+itself, or than the best that was measured. Networks that were not measured get no figure.
 """
 
 from __future__ import annotations
@@ -206,10 +206,15 @@ class CopyTable(BaseModel):
             found += self._covering(served.sha256, Order.FIXED, attack, queries, spend)
             least = self._reached(served.sha256, attack, queries, spend)
             found = [Figure(one.accuracy, max(one.upper, least)) for one in found]
-        if not found:
-            measured = max(map(_upper, self._of(served.sha256, None, attack)), default=0.0)
-            return Figure(served.accuracy, max(served.accuracy, measured))
+        found.append(Figure(served.accuracy, max(served.accuracy, self._most(served.sha256))))
         return min(found, key=lambda one: one.upper)
+
+    def _most(self, sha256: str) -> float:
+        """Return the best copy of a network that was measured at all: no other is taken as better.
+
+        Without standard errors, which two runs of a few answers do not tell well.
+        """
+        return max(one.accuracy for one in self.point if one.network_sha256 == sha256)
 
     def _reached(self, sha256: str, attack: str, queries: int, spend: float) -> float:
         """Return what was measured in fresh orders of thieves that had no more; 0 if nothing was.

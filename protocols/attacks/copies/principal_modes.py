@@ -104,19 +104,21 @@ class PrincipalModes:
         what it gets at honest noise.
         """
         noise = self.hidden_noise(queries, sizes, settings, acceptance)
-        honest = honest_noise(sizes, settings) * sum(_modes(sizes))
         equal = self.later_share / max(len(sizes) - 2, 1)
-        # Noise on all modes of a row, of one standard deviation of its own mean square.
-        unseen = sizes[-1] * math.sqrt(sizes[-2] / queries)
-        last = min(equal, max(unseen / (noise * honest), equal / noise))
-        return replace(self, noise=noise, last_share=last)
+        unseen = _unseen_last(queries, sizes, settings) / noise
+        return replace(self, noise=noise, last_share=min(equal, max(unseen, equal / noise)))
 
     def at_once_in(
         self, queries: int, sizes: Sequence[int], settings: SessionSettings, acceptance: float
     ) -> PrincipalModes:
-        """Return the attack with all noise that hides in so many queries spent on the first."""
-        spread = self.hidden_in(queries, sizes, settings, acceptance)
-        return replace(spread, noise=queries * spread.noise, robbed=1)
+        """Return the attack with all noise that hides in so many queries spent on the first.
+
+        The last layer's share is cut so that no row shows by itself: it is enough for one query.
+        """
+        noise = self.hidden_noise(queries, sizes, settings, acceptance)
+        equal = self.later_share / max(len(sizes) - 2, 1)
+        last = min(equal, _unseen_last(queries, sizes, settings) / noise)
+        return replace(self, noise=queries * noise, last_share=last, robbed=1)
 
 
 def sent_sizes(network: Network) -> tuple[int, ...]:
@@ -144,6 +146,15 @@ def honest_noise(sizes: Sequence[int], settings: SessionSettings) -> float:
         clones = Blocks.of(modes, settings.block_modes).collected(settings.clones_of(layer))
         added += rows * clones * settings.leg_transmittance_of(modes)
     return settings.receiver.returned_noise * added / sum(_modes(sizes))
+
+
+def _unseen_last(queries: int, sizes: Sequence[int], settings: SessionSettings) -> float:
+    """Return the share of all honest noise that the last layer's few rows can have unseen.
+
+    One standard deviation of the mean square of a row's light in so many queries.
+    """
+    honest = honest_noise(sizes, settings) * sum(_modes(sizes))
+    return sizes[-1] * math.sqrt(sizes[-2] / queries) / honest
 
 
 def _budgets(

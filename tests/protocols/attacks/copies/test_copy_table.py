@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from scipy.stats import norm
 
 from labctl.data.models import load_network
 from labctl.errors import SettingError, StationFileError
+from labctl.protocols.attacks.copies.copy_figure import copy_figure, load_once
 from labctl.protocols.attacks.copies.copy_table import (
     CLASSES_ALONE,
     CopyPoint,
@@ -23,6 +25,9 @@ from labctl.protocols.attacks.copies.copy_table import (
     honest_spend,
     load_copies,
 )
+from labctl.protocols.attacks.copies.principal_modes import sent_sizes
+from labctl.protocols.countermeasures.disguise import FRESH_ORDER, PLAIN
+from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
@@ -232,6 +237,35 @@ def test_hidden_noise_never_makes_a_copy_worse() -> None:
         assert hidden is not None
         assert honest.figure.upper <= hidden.figure.upper
     assert best_copy(OTHER, settings, 1, table=TABLE) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "mean_photons", "gain", "decoys"),
+    [("noise-aware", 0.57, 1.3, 3), ("deep", 0.15, 2.0, 3), ("pruned", 2.28, 1.3, 0)],
+)
+def test_shipped_networks_have_figures_at_the_settings_they_are_served_at(
+    name: str, mean_photons: float, gain: float, decoys: int
+) -> None:
+    """In either order, after one query and after 100, with and without decoys; none falls."""
+    network = load_network(name)
+    settings = replace(_settings(mean_photons, gain), hiding=Hiding(decoys))
+    served = load_once().served(network)
+    assert served is not None
+    for order in (PLAIN, FRESH_ORDER):
+        once, often = (
+            copy_figure(
+                network.sha256, sent_sizes(network), replace(settings, disguise=order), queries
+            )
+            for queries in (1, 100)
+        )
+        assert once.reason is None
+        assert once.accuracy is not None
+        assert often.accuracy is not None
+        assert once.accuracy <= often.accuracy <= served.accuracy + 0.01
+        assert once.distance is not None
+        assert often.distance is not None
+        assert once.distance > 0.2, "the first query is the gap"
+        assert often.distance < 0.03, "after a hundred classes alone have nearly all"
 
 
 def test_the_shipped_table_holds_what_is_documented() -> None:
