@@ -41,6 +41,8 @@ _HDF5_PROBLEMS = (
     *(RuntimeError, OverflowError, MemoryError, ModelError),
 )
 _CHUNK_BYTES = (1 << 14, 1 << 20)
+# What a block takes beside its values: chunks that are begun, and the file's own tables.
+_SPARE_BYTES = 1 << 21
 
 
 def new_run_path(folder: Path, stem: str) -> Path:
@@ -97,6 +99,7 @@ class RunFileWriter:
         }
         writer = cls(path, len(model.layers))
         with _explained(path, "cannot be created"):
+            _require_room(path, sum(weights.nbytes for weights in model.layers))
             path.open("xb").close()
             try:
                 with _replacement(path) as part:
@@ -108,6 +111,39 @@ class RunFileWriter:
                 path.unlink()
                 raise
         return writer
+
+    @classmethod
+    def start(
+        cls,
+        folder: Path,
+        stem: str,
+        *,
+        settings: Mapping[str, Any],
+        station_text: str | None,
+        model: Network,
+        versions: Mapping[str, str],
+        seed: int,
+    ) -> Self:
+        """Start a run file at a free path; see `new_run_path` and `create`."""
+        while True:
+            try:
+                return cls.create(
+                    new_run_path(folder, stem),
+                    settings=settings,
+                    station_text=station_text,
+                    model=model,
+                    versions=versions,
+                    seed=seed,
+                )
+            except RunFileError as error:
+                # Another process took the path in between.
+                if not isinstance(error.__context__, FileExistsError):
+                    raise
+
+    @property
+    def path(self) -> Path:
+        """Where the run is written."""
+        return self._path
 
     def append_results(
         self,
@@ -201,6 +237,7 @@ class RunFileWriter:
         for key, values in block.items():
             _check_block(key, self._dataset(key), values, rows)
         with _explained(self._path, f"{stream} cannot be written"):
+            _require_room(self._path, sum(values.nbytes for values in block.values()))
             for key, values in block.items():
                 dataset = self._dataset(key)
                 dataset.resize(done + rows, axis=0)
@@ -224,6 +261,7 @@ class RunFileWriter:
         """Add a dataset in a copy that replaces the file at once, then go on writing there."""
         with _replacement(self._path) as part:
             try:
+                _require_room(self._path, self._path.stat().st_size + like.nbytes)
                 self._close()
                 shutil.copyfile(self._path, part)
                 with _open(part, "r+") as file:
@@ -351,6 +389,13 @@ def _replacement(path: Path) -> Iterator[Path]:
         yield part
     finally:
         part.unlink(missing_ok=True)
+
+
+def _require_room(path: Path, size: int) -> None:
+    """Raise OSError unless the disk has room: HDF5 does not survive a write that fails."""
+    free = shutil.disk_usage(path.parent).free
+    if free < size + _SPARE_BYTES:
+        raise OSError(f"disk full: {free} bytes free, {size + _SPARE_BYTES} needed")
 
 
 @contextmanager

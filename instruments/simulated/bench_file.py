@@ -50,21 +50,25 @@ from labctl.instruments.simulated.physics.rotation import RotationParameters, Ro
 from labctl.toml_file import read_toml
 
 
-def load_bench(path: Path, *, seed: int | None = None) -> LinkBench:
+def load_bench(path: Path, *, seed: int | None = None, run: int = 0) -> LinkBench:
     """Read a bench file and build its bench; raises StationFileError if anything is wrong.
 
-    `seed` stands in for the file's, for many benches from one file.
+    `seed` stands in for the file's, for many benches from one file; `run`: see `build_bench`.
     """
     table = read_toml(path, BenchFile)
-    return build_bench(table if seed is None else table.model_copy(update={"seed": seed}), path)
+    chosen = table if seed is None else table.model_copy(update={"seed": seed})
+    return build_bench(chosen, path, run=run)
 
 
-def build_bench(table: BenchFile, path: Path) -> LinkBench:
-    """Build the bench that a checked bench file describes, drawn around it by its spread."""
+def build_bench(table: BenchFile, path: Path, *, run: int = 0) -> LinkBench:
+    """Build the bench that a checked bench file describes, drawn around it by its spread.
+
+    `run`: the same bench on another day, all its noise drawn anew.
+    """
     check_parts(table, path)
     check_wiring(table, path)
     said, table = table, draw(table)
-    seeds = Seeds(table.seed)
+    seeds = Seeds(table.seed, run)
     grid_hz = table.grid_hz
     drives: dict[str, DriveOutput] = {
         name: DriveOutput(_stage(table.generators, name), grid_hz, seeds.noise(f"drive {name}"))

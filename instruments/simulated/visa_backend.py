@@ -8,6 +8,7 @@ shipped.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import defaultdict
@@ -33,6 +34,7 @@ from labctl.instruments.simulated.visa_session import (
     Session,
     SharedLock,
 )
+from labctl.station.station import SIMULATED_RUN
 
 _PAUSE_S = 2e-3
 
@@ -66,7 +68,7 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
 
         if not path.is_file():
             raise StationFileError(f"{path}: there is no such bench file")
-        return load_bench(path)
+        return load_bench(path, run=int(os.environ.get(SIMULATED_RUN, "0")))
 
     @staticmethod
     def get_library_paths() -> Iterable[LibraryPath]:

@@ -24,6 +24,7 @@ from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.doubts import EXACT
 from labctl.protocols.verification.verdict import Expectation, VerificationReport
 
+REJECTED = "the returned light did not pass the verdict: a client may have read all of it"
 # Rounds until a query is real are drawn: this many times their mean is exceeded once in 150 times.
 _ROUNDS = 5.0
 
@@ -65,6 +66,8 @@ def copies_of_run(
     spend = spend_of_run(network, settings)
     if spend is None:
         return no_figure(queries, UNWATCHED)
+    if verification.accepted is not True:
+        return no_figure(queries, REJECTED)
     pooled = max(queries, sum(tally.values()))
     upper, lower = verification.excess_noise_upper, verification.transmittance_lower
     if honest.doubts != EXACT and upper is not None and lower:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from labctl import __version__
-from labctl.data.run_file import RunFileWriter, new_run_path
+from labctl.data.run_file import RunFileWriter
 from labctl.protocols.hiding.decoys import Decoys
 from labctl.protocols.leakage import spectrum_of
 from labctl.protocols.verification.trust import under_every_trust
@@ -55,15 +55,17 @@ def run_inference(
     distribution = look_at(request.network, request.mean_photons)
     require_not_told_apart(distribution, accepted=request.accept_discrete_weights)
     with interruptible() as check, opened(request, on_step, on_station) as run:
-        path = new_run_path(request.runs, f"infer-{request.link}")
-        with RunFileWriter.create(
-            path,
+        writing = RunFileWriter.start(
+            request.runs,
+            f"infer-{request.link}",
             settings=_record(request, run),
             station_text=run.station.path.read_text(encoding="utf-8") if run.station else None,
             model=request.network,
             versions=_versions(),
-            seed=request.seed,
-        ) as writer:
+            seed=run.settings.seed,
+        )
+        path = writing.path
+        with writing as writer:
             run.raw.writer = writer
             books = books_of(request, run, path)
             done = classify(request, run, books, writer, on_images, check)

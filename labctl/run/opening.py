@@ -33,6 +33,7 @@ from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, PowerMonitor
 from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.verdict import Expectation
+from labctl.run.account_runs import of_run, run_number, simulated_run
 from labctl.run.request import (
     LinkLevel,
     Request,
@@ -135,8 +136,8 @@ def opened(
     `on_step` hears what is being done, `on_station` gets the open station.
     """
     if request.link is LinkLevel.MODE:
-        settings = settings_of(request)
-        collection = collection_of(request, settings)
+        collection = collection_of(request, settings_of(request))
+        settings = of_run(settings_of(request), run_number(request))
         session = Session(
             request.network,
             settings,
@@ -155,7 +156,8 @@ def opened(
     settings_of(
         as_measured(request, station.table.server.constants, station.table.client.constants)
     )
-    with station:
+    number = run_number(request)
+    with simulated_run(number), station:
         on_station(station)
         from labctl.instruments.equipment import equipment_of
         from labctl.protocols.bench_link import BenchLink
@@ -164,10 +166,11 @@ def opened(
         knowledge = _calibrated(request, station, nominal, on_step)
         equipment = knowledge.applied(nominal)
         server, client = equipment.server.constants, equipment.client.constants
-        settings = settings_of(as_measured(request, server, client))
+        agreed = settings_of(as_measured(request, server, client))
+        settings = of_run(agreed, number)
         raw = Raw()
         link = BenchLink(equipment, settings, on_raw=raw, on_step=on_step)
-        collection = collection_of(request, settings)
+        collection = collection_of(request, agreed)
         session = Session(
             request.network,
             settings,
@@ -184,7 +187,8 @@ def opened(
 def collection_of(request: Request, settings: SessionSettings) -> Collection | None:
     """Return what the client collects where it hides its input, None where it does not.
 
-    A simulated client's key of decoys follows from the seed, so that runs repeat.
+    A simulated client's key of decoys follows from the seed, so that runs repeat. It is the same
+    in all runs of an account: the same image has to be sent again with the very same decoys.
     """
     if request.hiding == OPEN:
         return None

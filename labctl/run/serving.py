@@ -82,11 +82,9 @@ def _batches(request: Request, run: Opened, books: RunLedger | None) -> Iterator
         return
     first = 0
     while first < len(images):
-        # Where not even one image fits, asking for one says why.
-        count = books.fitting(images[first : first + size]) or 1
-        part = images[first : first + count]
-        with books.sending(part) as sent:
-            batches = list(run.session.run(part, batch_images=count))
+        with books.sending(images[first : first + size], or_fewer=True) as sent:
+            count = sent.queries
+            batches = list(run.session.run(images[first : first + count], batch_images=count))
             honest = run.expectation()
             verdict = run.session.verdict(honest)
             sent.book(verdict, run.session.record(honest), run.session.server.own_evidence)

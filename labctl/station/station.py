@@ -37,6 +37,8 @@ Capability = TypeVar("Capability")
 
 # What transports look at when they are opened; a station knows no transport.
 _RECORD, _REPLAY = "LABCTL_RECORD", "LABCTL_REPLAY"
+# Number of the run that benches simulated in this process are in: each draws its noise anew.
+SIMULATED_RUN = "LABCTL_SIMULATED_RUN"
 _log = logging.getLogger(__name__)
 
 

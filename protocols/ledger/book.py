@@ -52,6 +52,7 @@ _OWNER_ONLY = 0o077
 Worst = Mapping[str, Values]
 # Amounts that depend on what stands on the accounts, worked out while nobody else changes it.
 Charge = Worst | Callable[[Callable[[str], Balance]], Worst]
+Limits = Values | Callable[[Balance], Values]
 
 
 def utc_now() -> datetime:
@@ -93,14 +94,20 @@ class OpenQuery:
         Also more than was reserved is booked: the account is then overdrawn and refuses. Raises
         RecordError if the query has ended.
         """
-        booked = self._ledger.end(self.id, Committed, actual, about=dict(about))
-        self.is_open = False
+        # An interruption waits until it is known here, too, that the query has ended.
+        with uninterrupted():
+            booked = self._ledger.commit(self.id, actual, about)
+            self.is_open = False
         return booked
 
-    def release(self, reason: str) -> None:
-        """Free everything; only for a query of which no light was sent."""
-        self._ledger.end(self.id, Released, reason=reason)
-        self.is_open = False
+    def release(self, reason: str, owed: Charge | None = None) -> None:
+        """Free everything; only for a query of which no light was sent.
+
+        `owed`: what was booked too little because it stood there, if anything.
+        """
+        with uninterrupted():
+            self._ledger.release(self.id, reason, owed)
+            self.is_open = False
 
 
 class Ledger:
@@ -178,11 +185,20 @@ class Ledger:
                 for query, postings in state.open_queries().items()
             }
 
-    def set_budget(self, account: str, limits: Values) -> None:
-        """Set the limits of an account, all of them anew; `any`: of accounts that have none."""
-        Amounts.of(limits)
+    def set_budget(self, account: str, limits: Limits) -> None:
+        """Set the limits of an account, all of them anew; `any`: of accounts that have none.
+
+        Limits that follow from the balance are worked out while nobody else changes it; no entry
+        is made where they change nothing.
+        """
+        if not callable(limits):
+            Amounts.of(limits)
         with self._changing() as (state, file):
-            entry = self._next(state, BudgetSet, account=account, limits=dict(limits))
+            balance = state.effective(account)
+            wanted = limits(balance) if callable(limits) else limits
+            if callable(limits) and Amounts.of(wanted) == balance.limits:
+                return
+            entry = self._next(state, BudgetSet, account=account, limits=dict(wanted))
             self._append(state, file, entry)
 
     def fitting(self, account: str, each: Values, most: int) -> int:
@@ -227,24 +243,33 @@ class Ledger:
             self._append(state, file, entry)
         return OpenQuery(self, identifier, worst_case)
 
-    def end(
-        self,
-        query: str,
-        kind: type[Committed | Released],
-        charge: Charge | None = None,
-        **says: Any,
-    ) -> Worst:
-        """Append what became of a query, and return what it was charged.
+    def commit(self, query: str, charge: Charge, about: Mapping[str, Any]) -> Worst:
+        """Append what a query used, and return it; raises RecordError if it is not open."""
+        with self._changing() as (state, file):
+            self._require_open(state, query)
+            used = _settled(charge, state)
+            entry = self._next(
+                state, Committed, query=query, postings=_plain(used), about=dict(about)
+            )
+            self._append(state, file, entry)
+        return used
+
+    def release(self, query: str, reason: str, owed: Charge | None = None) -> None:
+        """Append that a query never happened, and book what is `owed` instead, if anything.
 
         Raises RecordError if it is not open.
         """
         with self._changing() as (state, file):
-            if not state.is_open(query):
-                raise RecordError(f"{self.path}: query {query} is not open: it has ended before")
-            used = {} if charge is None else _settled(charge, state)
-            postings = {} if charge is None else {"postings": _plain(used)}
-            self._append(state, file, self._next(state, kind, query=query, **postings, **says))
-        return used
+            self._require_open(state, query)
+            used = {} if owed is None else _settled(owed, state)
+            entry = (
+                self._next(
+                    state, Committed, query=query, postings=_plain(used), about={"why": reason}
+                )
+                if used
+                else self._next(state, Released, query=query, reason=reason)
+            )
+            self._append(state, file, entry)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all entries, each checked; raises RecordError at the first that does not hold."""
@@ -299,6 +324,10 @@ class Ledger:
         ):
             self._catch_up(state, file, self._key())
         return self.verify()
+
+    def _require_open(self, state: State, query: str) -> None:
+        if not state.is_open(query):
+            raise RecordError(f"{self.path}: query {query} is not open: it has ended before")
 
     def _next(self, state: State, kind: type[Any], **says: Any) -> Entry:
         head = state.head

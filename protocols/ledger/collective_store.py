@@ -17,6 +17,7 @@ import hmac
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -44,6 +45,12 @@ _LOCK_TIMEOUT_S = 60.0
 _SUFFIX = ".npz"
 _KEY_DIGITS = 16
 _PURPOSE = b"labctl ledger: sums by weight"
+# What NumPy and the zip reader raise for bytes that are not what they look like.
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, ValueError, TypeError, KeyError, AttributeError),
+    *(EOFError, RuntimeError, MemoryError, OverflowError),
+)
+_TYPES = {"sums": "<f4", "shares": "<f8", "entries": "<f4"}
 _SUMS = ("power", "degrees", "read", "scatter", "loud", "carriers", "pairs")
 
 
@@ -135,24 +142,32 @@ class CollectiveStore:
     def load(self, account: str, terms: LightTerms) -> CollectiveRecord:
         """Return an account's record of light of these terms, empty without one."""
         path = self.path(account, terms)
-        header = self._header(account, path)
-        if header is None:
-            return CollectiveRecord()
+        # Header and arrays of one opening: another process may put a newer file there meanwhile.
         with self._opened(path) as file:
-            layers: list[WeightSums] = []
-            try:
-                for digests in header["layers"]:
-                    index = len(layers)
-                    arrays = {name: file[f"{name}{index}"] for name in digests}
-                    for name, digest in digests.items():
-                        if _sha256(arrays[name]) != digest:
-                            raise self._damaged(path, f"{name} of layer {index + 1} was changed")
-                    layers.append(
-                        WeightSums(arrays["sums"], arrays["shares"], arrays.get("entries"))
-                    )
-            except KeyError as error:
-                raise self._damaged(path, f"no {error.args[0]}") from error
+            if file is None:
+                return CollectiveRecord()
+            header = self._checked(account, path, file)
+            layers = [
+                self._layer(path, file, index, digests)
+                for index, digests in enumerate(header["layers"])
+            ]
         return CollectiveRecord(tuple(layers), _parts(header["parts"]))
+
+    def _layer(
+        self, path: Path, file: Mapping[str, Any], index: int, digests: Mapping[str, str]
+    ) -> WeightSums:
+        arrays = {}
+        for name, digest in digests.items():
+            array = file[f"{name}{index}"]
+            if not _as_written(array, name) or _sha256(array) != digest:
+                raise self._damaged(path, f"{name} of layer {index + 1} was changed")
+            arrays[name] = array
+        sums, shares, entries = arrays["sums"], arrays["shares"], arrays.get("entries")
+        rows, columns = sums.shape
+        fits = shares.shape == (3, rows) and columns % 2 == 0
+        if not fits or (entries is not None and entries.shape != sums.shape):
+            raise self._damaged(path, f"sums of layer {index + 1} were changed")
+        return WeightSums(sums, shares, entries)
 
     def add(
         self,
@@ -215,15 +230,12 @@ class CollectiveStore:
             write_whole(self.path(account, terms), content.getvalue())
 
     def _header(self, account: str, path: Path) -> Mapping[str, Any] | None:
-        with self._disk():
-            if not path.exists():
-                return None
         with self._opened(path) as file:
-            try:
-                text, code = file["header"].tobytes(), file["mac"].tobytes()
-                header = json.loads(text)
-            except (KeyError, ValueError) as error:
-                raise self._damaged(path, "no header") from error
+            return None if file is None else self._checked(account, path, file)
+
+    def _checked(self, account: str, path: Path, file: Mapping[str, Any]) -> Mapping[str, Any]:
+        text, code = (np.asarray(file[name]).tobytes() for name in ("header", "mac"))
+        header = json.loads(text)
         if not hmac.compare_digest(code, self._code(text)):
             raise self._damaged(path, "its header was not made with the key of this ledger")
         if header.get("version") != VERSION:
@@ -238,15 +250,18 @@ class CollectiveStore:
         return hmac.new(self._key, header, hashlib.sha256).digest()
 
     @contextmanager
-    def _opened(self, path: Path) -> Iterator[Mapping[str, Any]]:
+    def _opened(self, path: Path) -> Iterator[Mapping[str, Any] | None]:
+        """Open a file for what it holds, None if there is none."""
         with self._disk():
             try:
-                with (
-                    path.open("rb") as content,
-                    np.load(content, allow_pickle=False) as file,
-                ):
+                content = path.open("rb")
+            except FileNotFoundError:
+                yield None
+                return
+            try:
+                with content, np.load(content, allow_pickle=False) as file:
                     yield file
-            except (zipfile.BadZipFile, ValueError, EOFError) as error:
+            except _UNREADABLE as error:
                 raise self._damaged(path, str(error)) from error
 
     @contextmanager
@@ -282,6 +297,16 @@ class CollectiveStore:
 
 def _stem(account: str) -> str:
     return f"{account.replace('/', '-')}-"
+
+
+def _as_written(array: object, name: str) -> bool:
+    """Whether bytes mean what they were written as: their hash says nothing of their type."""
+    return (
+        isinstance(array, np.ndarray)
+        and array.dtype.str == _TYPES.get(name)
+        and array.ndim == 2
+        and array.flags.c_contiguous
+    )
 
 
 def _sha256(array: np.ndarray[Any, Any]) -> str:

@@ -4,7 +4,9 @@ Kept are sums that add over queries, whoever reserves, books or releases in what
 queries a spend is known of, the spends, their squares, and how many came with one fixed order of
 hidden neurons. The largest of Q numbers of mean m and variance v is at most m + sqrt((Q - 1) v)
 (Samuelson), which is that number itself where all queries had the same settings: this is taken as
-the spend of every query. What is reserved counts as sent.
+the spend of every query. Known is it only of light that came back and passed the verdict: what
+is still out, was rejected, or broke off may have been kept, and then nobody knows what a copy is
+worth.
 
 A budget in accuracy is no meter that adds up. It is held under the ledger's lock: before a query,
 the best copy after all queries so far and this one is looked up and compared.
@@ -34,8 +36,9 @@ _MOST_SPEND = 1e4
 _MOST_QUERIES = 10**6
 
 UNKNOWN = (
-    "{} of {} queries were booked before copies were counted, or nobody looked at their light: "
-    "what a thief had of them is not known"
+    "{} of {} queries did not pass a verdict: they are still out or were killed, nobody looked at "
+    "their light, it was rejected, or they were booked before copies were counted: what a thief "
+    "had of them is not known"
 )
 NO_QUERIES = "no query was sent yet"
 
@@ -76,19 +79,19 @@ class CopyAccount:
 
     @classmethod
     def of(cls, balance: Balance) -> CopyAccount:
-        """Return what stands on an account, reservations included."""
-        taken = balance.taken
-        counted = round(taken.value(Meter.COPY_QUERIES))
+        """Return what stands on an account; of what is reserved nothing is known yet."""
+        spent = balance.spent
+        counted = round(spent.value(Meter.COPY_QUERIES))
         worst = 0.0
         if counted:
-            mean = taken.value(Meter.COPY_SPEND) / counted
-            variance = max(taken.value(Meter.COPY_SPEND_SQUARED) / counted - mean**2, 0.0)
+            mean = spent.value(Meter.COPY_SPEND) / counted
+            variance = max(spent.value(Meter.COPY_SPEND_SQUARED) / counted - mean**2, 0.0)
             worst = mean
             # Rounding of the sums alone is no spread.
             if variance > 1e-9 * mean**2:
                 worst = mean + math.sqrt((counted - 1) * variance)
-        fixed = taken.unit(Meter.FIXED_ORDER_QUERIES) > 0
-        queries = round(taken.value(Meter.QUERIES))
+        fixed = spent.unit(Meter.FIXED_ORDER_QUERIES) > 0
+        queries = round(balance.taken.value(Meter.QUERIES))
         return cls(queries, counted, worst, Order.FIXED if fixed else Order.FRESH)
 
     def with_more(self, means: CopyMeans, queries: int) -> CopyAccount:

@@ -105,6 +105,14 @@ class CumulativeAccount:
         together = self.bits(taken[0] + light) - taken[1]
         return max(alone, together, 0.0)
 
+    def owed(self, balance: Balance) -> float:
+        """Return what all that is taken lacks to the bound of its light, open queries as kept."""
+        taken = balance.taken
+        photons = taken.value(Meter.PHOTONS)
+        if not photons > 0.0:
+            return 0.0
+        return max(self.bits(photons) - taken.value(Meter.CUMULATIVE_BITS), 0.0)
+
     def charge(self, balance: Balance, reserved: float) -> float:
         """Return what to book of a query, `reserved` of it standing in `balance`.
 

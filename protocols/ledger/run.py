@@ -3,6 +3,10 @@
 What one more query can tell depends on all light before it. Reserved is what the account's bound
 rises by if the client keeps all of the new light; booked is what the bound has risen by once it is
 known what came back, and never more than was reserved, because both bounds hold.
+
+Where a reservation takes the client at its word, only the light of its own queries does: what
+light before it is owed counts at the bound, also that of runs which were killed. A query that
+never happened may have stood in place of what others were charged less; it leaves that behind.
 """
 
 from __future__ import annotations
@@ -10,11 +14,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from labctl.errors import LabctlError, SettingError
+from labctl.errors import BudgetError, LabctlError, SettingError
 from labctl.protocols.attacks.copies.copy_figure import CopyFigure
 from labctl.protocols.attacks.copies.copy_table import Order
 from labctl.protocols.encoding import Floats
@@ -153,11 +157,13 @@ class RunLedger:
 
     def allow(self, bits_per_weight: float) -> None:
         """Set the account's budget in bits per real weight; its other limits stay."""
-        limits = self.ledgers.server.balance(self.account).limits
-        wanted = {meter: limits.value(meter) for meter in limits.units}
-        wanted[Meter.WEIGHT_BITS] = bits_per_weight
-        if Amounts.of(wanted) != limits:
-            self.ledgers.server.set_budget(self.account, wanted)
+
+        def changed(balance: Balance) -> Values:
+            limits = balance.limits
+            kept = {meter: limits.value(meter) for meter in limits.units}
+            return {**kept, Meter.WEIGHT_BITS: bits_per_weight}
+
+        self.ledgers.server.set_budget(self.account, changed)
 
     def inputs(self, images: Floats) -> list[str]:
         """Return the client's account of each image (B, N)."""
@@ -176,7 +182,8 @@ class RunLedger:
         """Return what `queries` more queries have to reserve, given what stands on the account."""
         facts = self.facts
         if facts.worst_case is Basis.HONEST:
-            return facts.charge(queries, queries * facts.leakage.weights_bits_per_real)
+            honest = queries * facts.leakage.weights_bits_per_real
+            return facts.charge(queries, honest + self.cumulative().owed(balance))
         bits = self.cumulative().reservation(balance, queries * facts.light)
         return facts.charge(queries, bits)
 
@@ -210,16 +217,17 @@ class RunLedger:
         return low
 
     @contextmanager
-    def sending(self, images: Floats) -> Iterator[SentBatch]:
+    def sending(self, images: Floats, *, or_fewer: bool = False) -> Iterator[SentBatch]:
         """Reserve for a batch of images in both ledgers, before the block sends their light.
 
-        Left without `SentBatch.book`, the batch counts at its worst case. Raises BudgetError if it
-        does not fit a budget; then nothing stays reserved.
+        Left without `SentBatch.book`, the batch counts at its worst case. `or_fewer`: the first of
+        the images that fit, at least one; `SentBatch.queries` says how many. Raises BudgetError if
+        they do not fit a budget; then nothing stays reserved.
         """
         batch = None
         try:
             with uninterrupted():
-                batch = self._reserve(images)
+                batch = self._reserve_fitting(images) if or_fewer else self._reserve(images)
         except BaseException:
             if batch is not None:
                 batch.release("interrupted before light was sent")
@@ -244,6 +252,18 @@ class RunLedger:
         finally:
             client.commit(client.worst_case, {"why": "a query with worthless weights"})
 
+    def _reserve_fitting(self, images: Floats) -> SentBatch:
+        while True:
+            # Where not even one image fits, asking for one says why.
+            count = self.fitting(images) or 1
+            try:
+                return self._reserve(images[:count])
+            except BudgetError:
+                # Another process took of the budget between the look and the reservation.
+                if count == 1:
+                    raise
+                images = images[: count - 1]
+
     def _reserve(self, images: Floats) -> SentBatch:
         queries = len(images)
 
@@ -251,17 +271,30 @@ class RunLedger:
             balance = stands(self.account)
             # Under the ledger's lock: nobody else reserves between this look and the entry.
             self.copies.refuse_beyond(balance, queries)
-            values = self.worst(balance, queries).values()
-            return {self.account: with_copies(values, self.facts.copies, queries)}
+            return {self.account: self.worst(balance, queries).values()}
 
         server = self.ledgers.server.reserve(worst, self.facts.about(self.facts.worst_case))
         try:
             about = {"run_file": self.facts.run_file, "assumptions": [COMPOSITION_OF_DATA]}
             client = self.ledgers.client.reserve(self._of_inputs(images), about)
         except LabctlError:
-            server.release("the client's ledger refused: no light was sent")
+            self.free(server, "the client's ledger refused: no light was sent")
             raise
         return SentBatch(self, server, client, queries)
+
+    def free(self, server: OpenQuery, reason: str) -> None:
+        """Free a reservation of queries that never happened, but for what others owe without it."""
+        bound, held = self.cumulative(), server.worst_case[self.account]
+
+        def owed(stands: Callable[[str], Balance]) -> Worst:
+            balance = stands(self.account)
+            others = replace(balance, reserved=balance.reserved - Amounts.of(held))
+            bits = bound.owed(others)
+            if not bits > _ROUNDING_BITS:
+                return {}
+            return {self.account: self.facts.charge(0, bits).values()}
+
+        server.release(reason, owed)
 
     def _of_inputs(self, images: Floats) -> dict[str, Values]:
         counts = Counter(self.inputs(images))
@@ -311,6 +344,8 @@ class RunLedger:
 
 
 _COUNTLESS = 10**9
+# Balances are kept in units of 1e-12, each charge rounded up.
+_ROUNDING_BITS = 1e-9
 
 
 def additive_bits(balance: Balance) -> float:
@@ -350,7 +385,29 @@ class SentBatch:
         batch counts as kept.
         """
         run, facts = self.run, self.run.facts
-        looked = record is not None and run.keep(record, evidence)
+        with uninterrupted():
+            looked = record is not None and run.keep(record, evidence)
+            about = {"run_file": facts.run_file, "verdict": _verdict(verdict)}
+            self.client.commit(self.client.worst_case, {"run_file": facts.run_file})
+            self._commit(looked=looked, passed=looked and verdict.accepted is True, about=about)
+
+    def release(self, reason: str) -> None:
+        """Free everything; only if no light was sent."""
+        self.client.release(reason)
+        self.run.free(self.server, reason)
+
+    def close(self) -> None:
+        """Book at the worst case what was not booked: light may have been sent."""
+        about = {"why": "the batch ended before it was booked: light may have been sent"}
+        with uninterrupted():
+            if self.client.is_open:
+                self.client.commit(self.client.worst_case, about)
+            if self.server.is_open:
+                self._commit(looked=False, passed=False, about=about)
+
+    def _commit(self, *, looked: bool, passed: bool, about: Mapping[str, Any]) -> None:
+        """Book the weights; what a thief of copies had is known only of light that `passed`."""
+        run, facts = self.run, self.run.facts
         reserved = self.server.worst_case[run.account][Meter.CUMULATIVE_BITS]
         capped = facts.worst_case is Basis.EVERYTHING
         bound = run.cumulative()
@@ -361,29 +418,12 @@ class SentBatch:
             bits = min(bits, reserved) if capped else bits
             failure = facts.failure_probability if looked else 0.0
             values = facts.charge(self.queries, bits, failure).values()
-            return {run.account: with_copies(values, facts.copies, self.queries)}
+            copies = facts.copies if passed else None
+            return {run.account: with_copies(values, copies, self.queries)}
 
         basis = Basis.COLLECTIVE if looked else Basis.EVERYTHING
-        about = {**facts.about(basis), "verdict": _verdict(verdict)}
-        self.client.commit(self.client.worst_case, {"run_file": facts.run_file})
-        booked = self.server.commit(charge, about)
+        booked = self.server.commit(charge, {**facts.about(basis), **about})
         self._add(booked[run.account], basis)
-
-    def release(self, reason: str) -> None:
-        """Free everything; only if no light was sent."""
-        self.client.release(reason)
-        self.server.release(reason)
-
-    def close(self) -> None:
-        """Book at the worst case what was not booked: light may have been sent."""
-        about = {"why": "the batch ended before it was booked: light may have been sent"}
-        if self.client.is_open:
-            self.client.commit(self.client.worst_case, about)
-        if self.server.is_open:
-            worst = self.server.worst_case
-            basis = self.run.facts.worst_case
-            self.server.commit(worst, {**self.run.facts.about(basis), **about})
-            self._add(worst[self.run.account], basis)
 
     def _add(self, values: Values, basis: Basis) -> None:
         run = self.run

@@ -191,6 +191,9 @@ def stored_state(path: Path) -> Iterator[State]:
             connection.execute("BEGIN IMMEDIATE")
             yield State(connection)
             connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        # The disk or its rights, not the content: taking the head away would help nobody.
+        raise RecordError(f"{path}: the head of the ledger cannot be kept ({error})") from error
     except sqlite3.Error as error:
         raise RecordError(
             f"{path}: not readable as the head of a ledger ({error}); take it away and run "

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -55,6 +56,12 @@ with interruptible() as check, RunFileWriter.create(
 def create(path: Path, **changes: Any) -> RunFileWriter:
     given: dict[str, Any] = {"settings": {}, "station_text": None, "versions": {}, "seed": 1}
     return RunFileWriter.create(path, model=NETWORK, **{**given, **changes})
+
+
+def start(folder: Path) -> RunFileWriter:
+    return RunFileWriter.start(
+        folder, "run", settings={}, station_text=None, model=NETWORK, versions={}, seed=1
+    )
 
 
 def stopped_after(blocks: int, path: Path, signal_number: int) -> int:
@@ -349,3 +356,37 @@ def test_new_paths_are_free_and_sort_by_time(tmp_path: Path) -> None:
 def test_importing_the_module_does_not_load_hdf5() -> None:
     code = "import sys, labctl.data.run_file; sys.exit('h5py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_two_processes_that_start_at_the_same_moment_write_two_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Path] = []
+
+    def late(folder: Path, stem: str) -> Path:
+        path = new_run_path(folder, stem)
+        if not taken:
+            path.touch()
+            taken.append(path)
+        return path
+
+    monkeypatch.setattr("labctl.data.run_file.new_run_path", late)
+    with start(tmp_path) as run:
+        run.append_results(0, [1], [1])
+    assert run.path not in taken
+    assert list(read_run(run.path).labels) == [1]
+
+
+def test_a_full_disk_is_said_before_hdf5_meets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that fails in HDF5 ends the process."""
+    with start(tmp_path) as run:
+        run.append_results(0, [1], [1])
+        with monkeypatch.context() as patch:
+            patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1))
+            with pytest.raises(RunFileError, match="disk full: 1 bytes free"):
+                run.append_results(1, [2], [2])
+            with pytest.raises(RunFileError, match=r"cannot be created .disk full"):
+                start(tmp_path)
+    assert list(read_run(run.path).labels) == [1]

@@ -49,14 +49,19 @@ def union(*windows: Window) -> Window:
 
 
 class Seeds:
-    """Streams of random numbers by name: adding a component leaves all others as they are."""
+    """Streams of random numbers by name: adding a component leaves all others as they are.
 
-    def __init__(self, seed: int) -> None:
+    Noise is another in each `run`, as on a real bench; what is the same whenever drawn is not.
+    """
+
+    def __init__(self, seed: int, run: int = 0) -> None:
         self._seed = seed
+        # Behind the name, whose bytes are all below 256.
+        self._run = (256 + run,) if run else ()
 
     def noise(self, name: str) -> Noise:
         """Return the source of randomness of that name."""
-        return Noise(self.sequence(name))
+        return Noise(np.random.SeedSequence([self._seed, *name.encode(), *self._run]))
 
     def sequence(self, name: str) -> np.random.SeedSequence:
         """Return the seed of that name, for numbers that are the same whenever drawn."""

@@ -225,3 +225,11 @@ def test_only_the_bench_itself_knows_of_the_truth() -> None:
         if re.search(r"bench_truth|BenchTruth|\.truth\(|\.drawn\b", path.read_text("utf-8"))
     }
     assert asking == knowing
+
+
+def test_another_run_of_a_bench_has_the_same_parts_and_noise_of_its_own(tmp_path: Path) -> None:
+    """A real bench never repeats its noise; a simulated one does unless it is told the run."""
+    benches = [build_bench(table(3, net_gain=2e-3), PATH, run=run) for run in (0, 0, 1)]
+    vacua = [bench.optics.vacuum.normals(8).tolist() for bench in benches]
+    assert vacua[0] == vacua[1] != vacua[2]
+    assert numbers(benches[0].truth()) == numbers(benches[2].truth())

@@ -134,3 +134,14 @@ def test_a_weight_that_rides_twice_in_a_query_counts_twice(infer: Callable[..., 
     assert found["cumulative"]["queries"] == 12
     assert found["cumulative"]["bits_per_real_weight"] == pytest.approx(kept)
     assert found["ledger"]["spent"]["bits_per_weight"] == pytest.approx(kept)
+
+
+def test_the_same_run_again_is_new_light_of_the_same_honest_client(
+    infer: Callable[..., Result],
+) -> None:
+    """Noise that repeated would be taken for the client's: light never repeats its own."""
+    first, second = (json.loads(infer(*BOOKED).stdout) for _ in range(2))
+    assert (first["verification"]["accepted"], second["verification"]["accepted"]) == (True, True)
+    assert (first["seed"], second["seed"] == 0) == (0, False)
+    noise = [each["verification"]["excess_noise"] for each in (first, second)]
+    assert noise[0] != noise[1]

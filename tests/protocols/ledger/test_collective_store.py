@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import multiprocessing
+import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from labctl.errors import RecordError
+from labctl.protocols.countermeasures.disguise import FRESH_ORDER
 from labctl.protocols.ledger.collective_store import CollectiveStore, KeptSums, LightTerms
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.session import Session
@@ -19,6 +25,7 @@ from labctl.protocols.verification.false_alarms import HONEST, _network
 ACCOUNT = f"alice/{'0' * 64}"
 NETWORK = _network((16, 12, 4), 1)
 KEY = b"k" * 32
+Array = np.ndarray[Any, Any]
 TERMS = LightTerms(HONEST.mean_photons, 1, HONEST.assumptions)
 
 
@@ -167,3 +174,85 @@ def test_a_file_under_the_name_of_other_terms_is_refused(store: CollectiveStore)
     store.path(ACCOUNT, other).write_bytes(store.path(ACCOUNT, TERMS).read_bytes())
     with pytest.raises(RecordError, match="of light of other terms"):
         store.kept(ACCOUNT)
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Write a file anew with its arrays changed, as somebody without the key can."""
+    with np.load(path) as file:
+        arrays: dict[str, Any] = {name: file[name] for name in file.files}
+    change(arrays)
+    np.savez(path, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        # The same bytes as whole numbers: weights would seem read a billion times, and quiet.
+        ("entries0", lambda array: array.view("<i4")),
+        ("sums0", lambda array: array.view(">f4")),
+        ("shares0", lambda array: array.view("<i8")),
+        ("sums0", lambda array: array.reshape(-1, 2)),
+        ("sums1", lambda array: array.reshape(1, -1)),
+        ("sums0", np.asfortranarray),
+        ("entries0", lambda array: array[:, :-2]),
+    ],
+)
+def test_the_same_bytes_read_as_something_else_are_refused(
+    store: CollectiveStore, name: str, change: Callable[[Array], Array]
+) -> None:
+    settings = replace(HONEST, disguise=FRESH_ORDER)
+    session = Session(NETWORK, settings, ModeLink(settings))
+    list(session.run(np.ones((4, 16), np.float32)))
+    store.add(ACCOUNT, TERMS, session.record(), session.server.evidence)
+    path = store.path(ACCOUNT, TERMS)
+    rewritten(path, lambda arrays: arrays.update({name: change(arrays[name])}))
+    with pytest.raises(RecordError, match=f"of layer {int(name[-1]) + 1} w"):
+        store.load(ACCOUNT, TERMS)
+
+
+def test_no_bytes_whatever_raise_anything_but_that_the_file_is_damaged(
+    store: CollectiveStore,
+) -> None:
+    session = session_of(1)
+    store.add(ACCOUNT, TERMS, session.record(), session.server.evidence)
+    path = store.path(ACCOUNT, TERMS)
+    whole = path.read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w") as file:
+        file.writestr("header.npy", b"no array")
+        file.writestr("mac.npy", b"no array")
+    changed: list[bytes] = [
+        array.getvalue(),
+        raw.getvalue(),
+        b"\x80\x04N.",
+        b"PK\x05\x06" + bytes(18),
+    ]
+    for place in range(directory, directory + 60):
+        for flipped in (0x01, 0x80, 0xFF):
+            content = bytearray(whole)
+            content[place] ^= flipped
+            changed.append(bytes(content))
+    refused = 0
+    for each in changed:
+        path.write_bytes(each)
+        try:
+            store.load(ACCOUNT, TERMS)
+        except RecordError:
+            refused += 1
+    assert refused > len(changed) / 2
+
+
+def test_no_room_leaves_no_draft_behind(
+    store: CollectiveStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    session = session_of(1)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(RecordError, match="No space left on device"):
+        store.add(ACCOUNT, TERMS, session.record(), session.server.evidence)
+    assert not list(store.path(ACCOUNT, TERMS).parent.glob("*.n*"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from labctl.data.models import Network
-from labctl.errors import RecordError, SettingError, UsageError
+from labctl.errors import BudgetError, RecordError, SettingError, UsageError
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, Trust, leakage_of
 from labctl.protocols.leakage.cumulative import everything_bits
@@ -343,3 +345,108 @@ def test_the_ledger_names_no_input(run: Callable[..., RunLedger], ledgers: Ledge
     assert account == books.inputs(IMAGES[:1])[0]
     other = Ledgers.in_folder(ledgers.server.folder.with_name("other"), "alice")
     assert account not in RunLedger(other, books.facts).inputs(IMAGES[:1])
+
+
+def test_light_of_an_honest_share_that_broke_off_may_have_been_kept(
+    run: Callable[..., RunLedger], ledgers: Ledgers
+) -> None:
+    books = run(Basis.HONEST)
+    with pytest.raises(KeyboardInterrupt), books.sending(IMAGES[:4]):
+        raise KeyboardInterrupt
+    spent = ledgers.server.balance(books.account).spent
+    assert spent.value(BITS) == pytest.approx(kept(4))
+    assert books.basis is Basis.EVERYTHING
+
+
+def test_an_honest_share_owes_what_a_killed_run_may_have_told(
+    run: Callable[..., RunLedger], ledgers: Ledgers
+) -> None:
+    books = run(Basis.HONEST)
+    each = leakage().weights_bits_per_real
+    books.allow(0.5)
+    books._reserve(IMAGES[:4])
+    # It never came back; four kept queries tell more than the budget allows.
+    assert books.fitting(IMAGES[:4]) == 0
+    with pytest.raises(BudgetError), books.sending(IMAGES[:1]):
+        pytest.fail("light was sent")
+    books.allow(4.0)
+    with books.sending(IMAGES[:1]):
+        reserved = ledgers.server.balance(books.account).reserved.value(BITS)
+        assert reserved == pytest.approx(kept(4) + each)
+
+
+def test_what_a_release_leaves_is_no_less_than_the_bound_of_the_light_sent(
+    run: Callable[..., RunLedger], ledgers: Ledgers
+) -> None:
+    books, other, session = run(), run(), session_of()
+    waiting = other._reserve(IMAGES[:12])
+    send(books, session, IMAGES[:4])
+    spent = ledgers.server.balance(books.account).spent.value(BITS)
+    bound = books.cumulative().bits(4 * MU)
+    assert spent < 0.9 * bound, "the open reservation covers the rest"
+    waiting.release("no light was sent")
+    balance = ledgers.server.balance(books.account)
+    assert balance.spent.value(BITS) == pytest.approx(bound)
+    assert (balance.spent.value(QUERIES), balance.reserved.unit(BITS)) == (4, 0)
+    ledgers.server.verify()
+
+
+@pytest.mark.parametrize("party", ["server", "client"])
+def test_an_interruption_while_a_batch_is_booked_finds_it_booked(
+    run: Callable[..., RunLedger],
+    ledgers: Ledgers,
+    party: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    books = run()
+    ledger = getattr(ledgers, party)
+    written = ledger._append
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        written(*arguments, **options)
+        signal.raise_signal(signal.SIGINT)
+
+    def book() -> None:
+        with books.sending(IMAGES[:2]) as batch:
+            monkeypatch.setattr(ledger, "_append", interrupted)
+            batch.book(UNSEEN)
+
+    with pytest.raises(KeyboardInterrupt):
+        book()
+    assert (ledgers.server.open_queries(), ledgers.client.open_queries()) == ({}, {})
+    assert books.queries == 2
+
+
+def test_a_batch_shrinks_to_what_another_run_has_left(
+    run: Callable[..., RunLedger], ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = run()
+    ledgers.server.set_budget(books.account, {QUERIES: 3})
+    looked = [5]
+    fitting = books.fitting
+
+    def late(images: Floats) -> int:
+        return looked.pop() if looked else fitting(images)
+
+    monkeypatch.setattr(books, "fitting", late)
+    with books.sending(IMAGES[:5], or_fewer=True) as batch:
+        assert batch.queries == 3
+    refused = pytest.raises(BudgetError, match="1 asked for, of 3 queries")
+    with refused, books.sending(IMAGES[:5], or_fewer=True):
+        pytest.fail("light was sent")
+
+
+def test_limits_that_follow_from_a_balance_lose_no_other_change(
+    run: Callable[..., RunLedger], ledgers: Ledgers
+) -> None:
+    books = run()
+    with ThreadPoolExecutor(4) as pool:
+        for each in [
+            *(pool.submit(books.allow, 1.0 + step) for step in range(8)),
+            pool.submit(ledgers.server.set_budget, books.account, {QUERIES: 7}),
+            *(pool.submit(books.allow, 9.0 + step) for step in range(8)),
+        ]:
+            each.result()
+    books.allow(2.0)
+    limits = ledgers.server.balance(books.account).limits
+    assert (limits.value(QUERIES), limits.value(BITS)) == (7, 2.0)
