@@ -15,15 +15,11 @@ from typing import get_args
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.instruments.simulated.bench_light import Optics, Receiver
 from labctl.instruments.simulated.bench_panels import PanelBuilder
-from labctl.instruments.simulated.bench_tables import (
-    BenchFile,
-    DriveName,
-    DriveTable,
-    ReceiverTable,
-)
+from labctl.instruments.simulated.bench_tables import BenchFile, DriveTable, ReceiverTable
 from labctl.instruments.simulated.bench_truth import draw, truth_of
 from labctl.instruments.simulated.bench_wiring import bandwidths_hz, check_parts, check_wiring
 from labctl.instruments.simulated.clock import BenchClock
+from labctl.instruments.simulated.panel_tables import DriveName
 from labctl.instruments.simulated.physics.detection import (
     BalancedDetector,
     DetectorParameters,

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
+from labctl.errors import SettingError
 from labctl.instruments.simulated.bench import LinkBench
-from labctl.instruments.simulated.bench_tables import (
-    BenchFile,
+from labctl.instruments.simulated.bench_tables import BenchFile
+from labctl.instruments.simulated.bench_wiring import MONITOR
+from labctl.instruments.simulated.clock import BenchClock
+from labctl.instruments.simulated.own_panels import InstrumentTable, find
+from labctl.instruments.simulated.panel import FrontPanel
+from labctl.instruments.simulated.panel_tables import (
+    BUILT_IN,
     BiasTable,
     GeneratorTable,
     ItlaTable,
@@ -21,8 +28,6 @@ from labctl.instruments.simulated.bench_tables import (
     SweptLaserTable,
     VoltageArrayTable,
 )
-from labctl.instruments.simulated.bench_wiring import MONITOR
-from labctl.instruments.simulated.panel import FrontPanel
 from labctl.instruments.simulated.panels.itla import ITLAPanel
 from labctl.instruments.simulated.panels.keithley_2450 import Keithley2450Panel
 from labctl.instruments.simulated.panels.keysight_33500 import Keysight33500Panel
@@ -44,7 +49,15 @@ from labctl.instruments.simulated.physics.modulator import BiasElectrode
 from labctl.instruments.simulated.physics.path import VariableAttenuator
 from labctl.instruments.simulated.physics.probe import ProbeLine
 from labctl.instruments.simulated.physics.source import LoadParameters, SourceOutput
-from labctl.instruments.simulated.ports import DrivePort, PowerSensorPort, SourcePort
+from labctl.instruments.simulated.ports import (
+    AttenuatorPort,
+    DigitizerPort,
+    DrivePort,
+    LaserPort,
+    PowerSensorPort,
+    SourcePort,
+    TriggerPort,
+)
 from labctl.units import wavelength_to_frequency_hz
 
 _SCOPE_CHANNELS = 2
@@ -87,12 +100,46 @@ class PanelBuilder:
                 electrode: BiasElectrode = getattr(bench.optics.modulator, load.electrode)
                 electrode.external = self._loads[name].held_v
 
-    def add(self, name: str, table: PanelTable) -> None:
+    def add(self, name: str, table: PanelTable | InstrumentTable) -> None:
         """Put one instrument of a checked file on the bench."""
         self._bench.panels[table.address] = self._panel(name, table)
         self._bench.names[table.address] = (name, table.type)
 
-    def _panel(self, name: str, table: PanelTable) -> FrontPanel:
+    @property
+    def clock(self) -> BenchClock:
+        """The bench's time."""
+        return self._bench.clock
+
+    @property
+    def trigger(self) -> TriggerPort:
+        """The trigger cable."""
+        return self._bench.trigger
+
+    def load(self, name: str) -> SourcePort:
+        """Return an output with a load on it; see `BenchParts`, also for what follows."""
+        return self._loads[name]
+
+    def laser(self, name: str) -> LaserPort:
+        """Return the laser of a probe line."""
+        return self._probes[name].laser
+
+    def attenuator(self, name: str) -> AttenuatorPort:
+        """Return the attenuator of a probe line."""
+        return self._probes[name].attenuator
+
+    def input(self, panel: str, name: str) -> PowerSensorPort:
+        """Return a new power head of a panel on a probe line, the monitor or a tap."""
+        return self._input(panel, 1, name)
+
+    def drive(self, name: str) -> DrivePort:
+        """Return one of the electrical inputs of the link's optics."""
+        return self._drives[name]
+
+    def digitizer(self, receiver: Literal["client", "server"]) -> DigitizerPort:
+        """Return a new digitizer at a receiver's outputs."""
+        return self._bench.digitizer_at(receiver)
+
+    def _panel(self, name: str, table: PanelTable | InstrumentTable) -> FrontPanel:
         match table:
             case ItlaTable() | GeneratorTable() | BiasTable() | OscilloscopeTable():
                 return self._of_the_link(name, table)
@@ -110,6 +157,11 @@ class PanelBuilder:
                 }
                 digitizer = self._bench.digitizer_at(table.receiver)
                 return RedPitayaPanel(name, self._bench.clock, digitizer, outputs)
+            case _:
+                kind = find(table.type)
+                if kind is None:
+                    raise SettingError("panel", table.type, f"one of {', '.join(sorted(BUILT_IN))}")
+                return kind.on_bench(name, table, self)
 
     def _of_the_link(
         self, name: str, table: ItlaTable | GeneratorTable | BiasTable | OscilloscopeTable

@@ -7,28 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from labctl.instruments.simulated.panel_tables import DriveName, NotNegative, PanelTable, Positive
+
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NotNegative = Annotated[float, Field(ge=0.0)]
 Spread = Annotated[float, Field(ge=0.0, le=0.3)]
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-DriveName = Literal[
-    "spare_1",
-    "spare_2",
-    "modulator_i",
-    "modulator_q",
-    "rotation_real",
-    "rotation_imaginary",
-    "client_lo_phase",
-    "client_gain",
-    "server_lo_phase",
-    "server_shutter",
-]
 
 
 class LaserTable(_Table):
@@ -184,134 +170,6 @@ class LoadTable(_Table):
     resistance_ohm: Positive
     noise_v: NotNegative
     electrode: Literal["child_i", "child_q", "parent"] | None = None
-
-
-class ItlaTable(_Table):
-    """An ITLA laser module."""
-
-    type: Literal["itla"]
-    address: str
-    serial: str = "CRTN0001"
-    turn_on_s: NotNegative = 2.0
-
-
-class GeneratorTable(_Table):
-    """A 33500-series generator: which outputs go where, and its trigger connector."""
-
-    type: Literal["keysight_33500"]
-    address: str
-    serial: str = "MY00000001"
-    outputs: dict[Literal["1", "2"], DriveName]
-    trigger: Literal["sends", "receives", "none"] = "none"
-    memory_samples: Annotated[int, Field(ge=8)] = 16_000_000
-    max_sample_rate_hz: Positive = 160e6
-
-
-class BiasTable(_Table):
-    """An MX10B: the modulator electrode it biases, and whether the light passes its attenuator."""
-
-    type: Literal["thorlabs_mx10b"]
-    address: str
-    bias: Literal["child_i", "child_q", "parent"]
-    attenuator: bool = False
-    ack: Literal["manual", "pymeasure"] = "manual"
-    serial: str = "T00123456"
-
-
-class OscilloscopeTable(_Table):
-    """An InfiniiVision oscilloscope at a receiver, on the trigger cable."""
-
-    type: Literal["keysight_infiniivision"]
-    address: str
-    serial: str = "MY57452230"
-    receiver: Literal["client", "server"]
-    max_sample_rate_hz: Positive = 160e6
-    memory_samples: Annotated[int, Field(ge=1000)] = 4_000_000
-
-
-class PowerMeterTable(_Table):
-    """A PM100D with its head on the monitor tap."""
-
-    type: Literal["thorlabs_pm100d"]
-    address: str
-
-
-class SweptLaserTable(_Table):
-    """An N7776C or a TSL-570 that lights a probe line."""
-
-    type: Literal["keysight_n7776c", "santec_tsl570"]
-    address: str
-    probe: str
-
-
-class ProbeAttenuatorTable(_Table):
-    """A DD-100 in a probe line."""
-
-    type: Literal["oz_optics_dd100"]
-    address: str
-    probe: str
-
-
-class MultiportMeterTable(_Table):
-    """An N7744A; each input hangs on a probe line or on a tap of the link.
-
-    Taps are "monitor", and those that the file has of "launch" (what enters the forward fibre),
-    "arrival" (what reaches the client) and "return" (what reaches the server, before its shutter).
-    """
-
-    type: Literal["keysight_n7744a"]
-    address: str
-    inputs: dict[Literal["1", "2", "3", "4"], str]
-
-
-class VoltageArrayTable(_Table):
-    """A Q8iv with a load on each output in use; outputs count from 0."""
-
-    type: Literal["qontrol_q8iv"]
-    address: str
-    outputs: dict[Literal["0", "1", "2", "3", "4", "5", "6", "7"], str]
-
-
-class SourceMeterTable(_Table):
-    """A 2450 with a load."""
-
-    type: Literal["keithley_2450"]
-    address: str
-    output: str
-
-
-class SupplyTable(_Table):
-    """An E36312A with a load on each output in use."""
-
-    type: Literal["keysight_e36312a"]
-    address: str
-    outputs: dict[Literal["1", "2", "3"], str]
-
-
-class RedPitayaTable(_Table):
-    """A STEMlab 125-14: its first input at a receiver, outputs where a generator's could be."""
-
-    type: Literal["red_pitaya"]
-    address: str
-    receiver: Literal["client", "server"]
-    outputs: dict[Literal["1", "2"], DriveName] = {}
-
-
-PanelTable = Annotated[
-    ItlaTable
-    | GeneratorTable
-    | BiasTable
-    | OscilloscopeTable
-    | PowerMeterTable
-    | SweptLaserTable
-    | ProbeAttenuatorTable
-    | MultiportMeterTable
-    | VoltageArrayTable
-    | SourceMeterTable
-    | SupplyTable
-    | RedPitayaTable,
-    Field(discriminator="type"),
-]
 
 
 class SpreadTable(_Table):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from labctl.instruments.simulated.bench_tables import BenchFile, DriveName, ReceiverTable
+from labctl.instruments.simulated.bench_tables import BenchFile, ReceiverTable
+from labctl.instruments.simulated.panel_tables import DriveName
 from labctl.instruments.simulated.physics.grid import Seeds
 from labctl.instruments.simulated.physics.path import Fibre
 

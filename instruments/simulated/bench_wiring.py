@@ -7,22 +7,15 @@ from pathlib import Path
 from typing import get_args
 
 from labctl.errors import StationFileError
-from labctl.instruments.simulated.bench_tables import (
-    BenchFile,
+from labctl.instruments.simulated.bench_tables import BenchFile, TapName
+from labctl.instruments.simulated.bench_truth import CUT_OFF, RELATIVE
+from labctl.instruments.simulated.own_panels import InstrumentTable, Wire
+from labctl.instruments.simulated.panel_tables import (
     BiasTable,
+    DriveName,
     GeneratorTable,
     ItlaTable,
-    MultiportMeterTable,
-    PanelTable,
-    ProbeAttenuatorTable,
-    RedPitayaTable,
-    SourceMeterTable,
-    SupplyTable,
-    SweptLaserTable,
-    TapName,
-    VoltageArrayTable,
 )
-from labctl.instruments.simulated.bench_truth import CUT_OFF, RELATIVE
 from labctl.toml_file import place
 
 Keys = tuple[str, ...]
@@ -159,31 +152,26 @@ def _check_electrodes(table: BenchFile, path: Path) -> None:
         electrodes[load.electrode] = name
 
 
-def _connections(name: str, table: PanelTable) -> Iterator[tuple[Keys, str]]:
+def _connections(name: str, table: InstrumentTable) -> Iterator[tuple[Keys, str]]:
     """Yield what a panel occupies, and the key that says so."""
     here = ("panels", name)
     yield (*here, "address"), f"address {table.address!r}"
-    match table:
-        case ItlaTable():
-            yield here, "the link's laser"
-        case GeneratorTable() | RedPitayaTable():
-            for output, drive in table.outputs.items():
-                yield (*here, "outputs", output), f"drive {drive!r}"
-        case BiasTable():
-            yield (*here, "bias"), f"the controller of electrode {table.bias!r}"
-            if table.attenuator:
-                yield (*here, "attenuator"), "the link's attenuator"
-        case SweptLaserTable():
-            yield (*here, "probe"), f"the laser of probe {table.probe!r}"
-        case ProbeAttenuatorTable():
-            yield (*here, "probe"), f"the attenuator of probe {table.probe!r}"
-        case SourceMeterTable():
-            yield (*here, "output"), f"load {table.output!r}"
-        case VoltageArrayTable() | SupplyTable():
-            for number, load in table.outputs.items():
-                yield (*here, "outputs", number), f"load {load!r}"
-        case _:
-            return
+    if isinstance(table, ItlaTable):
+        yield here, "the link's laser"
+    if isinstance(table, BiasTable):
+        yield (*here, "bias"), f"the controller of electrode {table.bias!r}"
+        if table.attenuator:
+            yield (*here, "attenuator"), "the link's attenuator"
+    for wire in table.wires():
+        if wire.part != "input":
+            yield (*here, *wire.keys), _taken(wire)
+
+
+def _taken(wire: Wire) -> str:
+    """Return what a wire occupies, in words."""
+    if wire.part in ("laser", "attenuator"):
+        return f"the {wire.part} of probe {wire.name!r}"
+    return f"{wire.part} {wire.name!r}"
 
 
 def _check_names(table: BenchFile, path: Path) -> None:
@@ -207,24 +195,16 @@ def _check_names(table: BenchFile, path: Path) -> None:
 def _parts(table: BenchFile, kind: str) -> list[str]:
     if kind == "input":
         return [*table.probes, MONITOR, *table.taps]
+    if kind == "drive":
+        return list(get_args(DriveName))
     return list(table.probes if kind == "probe" else table.loads)
 
 
-def _named(table: PanelTable) -> Iterator[tuple[Keys, str, str]]:
+def _named(table: InstrumentTable) -> Iterator[tuple[Keys, str, str]]:
     """Yield key, kind and name of the parts that a panel is wired to."""
-    match table:
-        case SweptLaserTable() | ProbeAttenuatorTable():
-            yield ("probe",), "probe", table.probe
-        case MultiportMeterTable():
-            for input_, line in table.inputs.items():
-                yield ("inputs", input_), "input", line
-        case SourceMeterTable():
-            yield ("output",), "load", table.output
-        case VoltageArrayTable() | SupplyTable():
-            for number, load in table.outputs.items():
-                yield ("outputs", number), "load", load
-        case _:
-            return
+    for wire in table.wires():
+        kind = "probe" if wire.part in ("laser", "attenuator") else wire.part
+        yield wire.keys, kind, wire.name
 
 
 def _check_partners(table: BenchFile, path: Path, used: dict[str, Keys]) -> None:
