@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from labctl.protocols.hiding.hiding import OPEN
 from labctl.protocols.leakage import Leakage, Spectrum, leakage_of
 from labctl.protocols.link import Link, MonitoredLink, MonitorReading
 from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.scaled_levels import repeats
 from labctl.protocols.server import Reordered, Server
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.client_guard import ClientGuard
@@ -36,6 +38,10 @@ from labctl.protocols.verification.verdict import (
 )
 
 BATCH_IMAGES = 512
+DISCRETE = (
+    "weights of layer {} take few values, or the same value often: figures in bits, for Gaussian "
+    "weights, do not hold; labctl leakage --model says what does"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +190,7 @@ class Session:
         calibration = self._calibration
         if calibration is None or not any(part.samples for part in self.server.evidence):
             return no_verification(settings.verification)
-        return verify(
+        report = verify(
             self.server.evidence,
             calibration,
             expectation or self.expectation(),
@@ -197,6 +203,17 @@ class Session:
             spectrum=spectrum,
             own=self.server.own_evidence,
         )
+        return replace(report, discrete_weights=self._discrete)
+
+    @cached_property
+    def _discrete(self) -> str | None:
+        """What voids figures in bits for the network, where that is plain to see."""
+        found = [
+            str(number)
+            for number, weights in enumerate(self.server.carried.network.layers, 1)
+            if repeats(weights)
+        ]
+        return DISCRETE.format(", ".join(found)) if found else None
 
     def _own_history(self) -> CollectiveRecord | None:
         """Return the history, None where another network's light is looked at beside."""

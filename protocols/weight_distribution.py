@@ -16,7 +16,7 @@ close to zero, more of them the closer, and these are one continuous distributio
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -30,6 +30,12 @@ from labctl.protocols.attacks.levels import MOST_LEVELS, Decision, Levels
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Floats, unit_rms
 from labctl.protocols.leakage import WEIGHTS_PER_MODE, thermal_entropy_bits
+from labctl.protocols.scaled_levels import (
+    balanced_levels,
+    blurred_levels,
+    levels_of_blocks,
+    levels_of_lines,
+)
 
 Doubles = npt.NDArray[np.float64]
 
@@ -64,6 +70,10 @@ class Kind(StrEnum):
     CONTINUOUS = "continuous"
     LEVELS = "levels"
     LEVELS_PER_ROW = "levels per row"
+    LEVELS_PER_COLUMN = "levels per column"
+    LEVELS_PER_BLOCK = "levels per block"
+    LEVELS_SCALED = "levels behind scales of rows and columns"
+    LEVELS_BLURRED = "blurred levels"
     SPIKE = "spike"
 
 
@@ -254,19 +264,60 @@ def _layer(unit: Floats, mean_photons: float) -> LayerDistribution:
     levels = levels_of(unit)
     per_row = _per_row(unit, mean_photons, noise)
     # Rows scaled by themselves may make few values in all: what a client uses is the fewest.
+    found = per_row or _spiked(unit, mean_photons, noise)
     if levels is not None and (per_row is None or len(levels.values) <= _SCALED * per_row.levels):
-        error = Decision.at(levels, mean_photons=mean_photons).error_probability
-        return LayerDistribution(
-            Kind.LEVELS,
-            unit.size,
-            noise,
-            len(levels.values),
-            error,
-            1.0 - float(levels.shares.max()),
-            levels.entropy_bits,
-            exact=levels.spread == 0.0,
-        )
-    return per_row or _spiked(unit, mean_photons, noise)
+        exact = levels.spread == 0.0
+        found = _described(Kind.LEVELS, [levels], unit.size, mean_photons, noise, exact=exact)
+    if found.told_apart:
+        return found
+    for kind, behind in _behind_scales(unit):
+        # Combs of exact levels have peaks and valleys too.
+        if kind is Kind.LEVELS_BLURRED and found.kind is not Kind.CONTINUOUS:
+            continue
+        other = _described(kind, behind, unit.size, mean_photons, noise)
+        if other.told_apart or found.kind is Kind.CONTINUOUS:
+            return other
+    return found
+
+
+def _behind_scales(unit: Floats) -> Iterator[tuple[Kind, list[Levels]]]:
+    """Yield what levels there are once scales are taken out, or blur is looked through."""
+    for kind, lines in ((Kind.LEVELS_PER_ROW, unit), (Kind.LEVELS_PER_COLUMN, unit.T)):
+        found = levels_of_lines(lines, levels_of)
+        if found:
+            yield kind, found
+    balanced = balanced_levels(unit, levels_of)
+    if balanced is not None:
+        yield Kind.LEVELS_SCALED, [balanced]
+    blocks = levels_of_blocks(unit)
+    if blocks:
+        yield Kind.LEVELS_PER_BLOCK, blocks
+    blurred = blurred_levels(unit)
+    if blurred is not None:
+        yield Kind.LEVELS_BLURRED, [blurred]
+
+
+def _described(
+    kind: Kind,
+    levels: Sequence[Levels],
+    weights: int,
+    mean_photons: float,
+    noise: float,
+    *,
+    exact: bool = False,
+) -> LayerDistribution:
+    """Return what a client makes of such levels, on average over rows, columns or blocks."""
+    errors = [Decision.at(each, mean_photons=mean_photons).error_probability for each in levels]
+    return LayerDistribution(
+        kind,
+        weights,
+        noise,
+        max(len(each.values) for each in levels),
+        float(np.mean(errors)),
+        float(np.mean([1.0 - each.shares.max() for each in levels])),
+        float(np.mean([each.entropy_bits for each in levels])),
+        exact=exact,
+    )
 
 
 def _per_row(unit: Floats, mean_photons: float, noise: float) -> LayerDistribution | None:
@@ -276,17 +327,8 @@ def _per_row(unit: Floats, mean_photons: float, noise: float) -> LayerDistributi
     levels = [each for each in found if each is not None]
     if 2 * len(levels) < len(rows):
         return None
-    errors = [Decision.at(each, mean_photons=mean_photons).error_probability for each in levels]
-    return LayerDistribution(
-        Kind.LEVELS_PER_ROW,
-        unit.size,
-        noise,
-        max(len(each.values) for each in levels),
-        float(np.mean(errors)),
-        float(np.mean([1.0 - each.shares.max() for each in levels])),
-        float(np.mean([each.entropy_bits for each in levels])),
-        exact=len(levels) == len(rows) and all(each.spread == 0.0 for each in levels),
-    )
+    exact = len(levels) == len(rows) and all(each.spread == 0.0 for each in levels)
+    return _described(Kind.LEVELS_PER_ROW, levels, unit.size, mean_photons, noise, exact=exact)
 
 
 def _spiked(unit: Floats, mean_photons: float, noise: float) -> LayerDistribution:
@@ -340,8 +382,7 @@ def _density(away: npt.NDArray[np.floating[Any]], noise: float) -> Doubles:
 def _words(layer: LayerDistribution) -> str:
     if layer.kind is Kind.SPIKE:
         return "one value stands out among continuous ones"
-    per_row = " per row" if layer.kind is Kind.LEVELS_PER_ROW else ""
-    return f"{layer.levels} levels{per_row}, {layer.entropy_bits:.3g} bit per weight"
+    return f"{layer.levels} {layer.kind}, {layer.entropy_bits:.3g} bit per weight"
 
 
 def _layer_json(layer: LayerDistribution) -> Mapping[str, Any]:

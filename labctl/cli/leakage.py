@@ -18,6 +18,7 @@ from labctl.protocols.leakage.cumulative import IN_WORDS, Channel, Cumulative, c
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.collective_noise import expected_noise_upper
+from labctl.protocols.weight_distribution import WeightDistribution, look_at
 from labctl.run.report import finite, leakage_json
 from labctl.units import db_to_ratio
 
@@ -73,7 +74,8 @@ def leakage(
     layers: tuple[LayerShape, ...] = (
         LayerShape(rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes),
     )
-    network = None if model is None else carried(load_network(model)).network
+    given = None if model is None else load_network(model)
+    network = None if given is None else carried(given).network
     if network is not None:
         layers = tuple(
             LayerShape(len(layer), modes_of(layer.shape[1]), layer.shape[1], block_modes)
@@ -117,6 +119,8 @@ def leakage(
         collective_noise_upper=upper,
     )
     values["cumulative"] = finite(together.as_json())
+    distribution = None if given is None else look_at(given, mu)
+    values["weight_distribution"] = None if distribution is None else distribution.as_json()
     if json:
         output.print_json(
             {"mu": mu, "gain": gain, "modes": modes, "rows": rows, "loss_db": loss_db,
@@ -135,6 +139,7 @@ def leakage(
             else f"{found.weights_bits_network:.5g} bit per real weight: by its own covariance",
             "weights, honest": f"{found.weights_bits_per_real:.5g} bit per real weight, "
             f"{found.weights_bits_per_mode:.5g} per mode: weights alike, noise spread evenly",
+            **_distributed(distribution),
             "weights, per query": f"{found.weights_bits_per_query:.5g} bit; 1 bit per weight after "
             f"{found.queries_per_bit_per_weight:.4g} queries",
             "weights, all queries": _together(together),
@@ -148,6 +153,14 @@ def leakage(
             "assumes": "\n".join(found.assumptions.sentences()),
         },
     )
+
+
+def _distributed(found: WeightDistribution | None) -> dict[str, str]:
+    """Say of discrete weights that no figure above holds, and what does."""
+    if found is None or not found.discrete:
+        return {}
+    told = "a client tells them apart: labctl infer refuses them; " if found.told_apart else ""
+    return {"weights, BUT": f"{told}{found.statement()}"}
 
 
 def _together(found: Cumulative) -> str:

@@ -62,6 +62,8 @@ class VerificationReport:
     given; `weights_bits_honest_upper` the honest-prior figure, which bounds no trained network.
     `collective`: noise of the mode that carries a weight in all queries of this light; its own
     bound fails with `failure_probability` too.
+    `discrete_weights`: why the figures in bits, which are for Gaussian weights, do not hold for the
+    network sent, None where a session sees no reason.
     `checks`: everything that was looked at; together they reject an honest session with
     `false_alarm_probability` at most.
     """
@@ -87,6 +89,7 @@ class VerificationReport:
     link_transmittance: float | None = None
     weights_bits_network_upper: float | None = None
     weights_bits_honest_upper: float | None = None
+    discrete_weights: str | None = None
 
     @property
     def bounds(self) -> Bounds | None:

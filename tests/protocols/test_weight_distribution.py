@@ -9,8 +9,13 @@ import pytest
 
 from labctl.data.models import SHIPPED_NETWORKS, Network, load_network
 from labctl.errors import SettingError
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats, unit_rms
+from labctl.protocols.mode_link import ModeLink
+from labctl.protocols.scaled_levels import repeats
+from labctl.protocols.session import Session
 from labctl.protocols.training.channel import Channel, levels
+from labctl.protocols.verification.false_alarms import HONEST
 from labctl.protocols.weight_distribution import Kind, look_at, require_not_told_apart, resend_noise
 
 
@@ -194,3 +199,82 @@ def test_dither_over_the_whole_cell_leaves_no_levels() -> None:
     (layer,) = look_at(of(narrow), 21.0).layers
     assert layer.kind is Kind.LEVELS
     assert not layer.exact
+
+
+def scales(shape: tuple[int, int], seed: int) -> Floats:
+    return np.exp(0.5 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+SIGNS = np.sign(normal())
+HIDDEN = {
+    "columns have scales": (SIGNS * scales((1, 120), 1), Kind.LEVELS_PER_COLUMN, 2),
+    "rows and columns have scales": (
+        SIGNS * scales((60, 1), 1) * scales((1, 120), 2), Kind.LEVELS_SCALED, 2,
+    ),
+    "blocks of 32 have scales": (
+        np.sign(normal(60, 1024)) * np.repeat(scales((60, 32), 1), 32, axis=1),
+        Kind.LEVELS_PER_BLOCK, 2,
+    ),
+    "blur fills the gap": (SIGNS + 0.3 * normal(seed=4), None, 2),
+    "every tenth row has signs": (
+        np.where(np.arange(60)[:, None] % 10 == 0, SIGNS, normal(seed=4)), Kind.LEVELS_PER_ROW, 2,
+    ),
+    "half the columns have signs": (
+        np.where(np.arange(120) % 2 == 0, SIGNS, normal(seed=4)), None, 2,
+    ),
+    "blocks of zeros and signs": (
+        np.sign(np.trunc(normal(60, 1024))) * np.repeat(scales((60, 32), 1), 32, axis=1),
+        Kind.LEVELS_PER_BLOCK, 3,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_levels_behind_scales_or_blur_are_found_and_refused(hidden: str) -> None:
+    weights, kind, count = HIDDEN[hidden]
+    found = look_at(of(normal(weights.shape[1], 60), weights.astype(np.float32)), 20.0)
+    first, second = found.layers
+    assert first.kind is Kind.CONTINUOUS
+    assert (kind is None or second.kind is kind, second.levels) == (True, count)
+    with pytest.raises(SettingError, match="layer 2: "):
+        require_not_told_apart(found, accepted=False)
+
+
+def test_many_levels_in_rows_with_scales_are_stated_though_no_light_tells_them() -> None:
+    """Eight bits, as networks are stored: 255 levels of a row, which one query does not tell."""
+    weights = np.round(32.0 * normal(20, 1000)) / 32.0 * scales((20, 1), 3)
+    found = look_at(of(weights.astype(np.float32)), 20.0)
+    assert (found.discrete, found.told_apart) == (True, False)
+
+
+def test_a_decision_behind_scales_of_columns_errs_as_a_client_does() -> None:
+    """It takes each column's scale from its own readings: 600 of them, 300,000 decisions."""
+    mean_photons = 4.0
+    weights = np.sign(normal(600, 500)) * scales((1, 500), 6)
+    network = of(weights)
+    (layer,) = look_at(network, mean_photons).layers
+    unit, read = heterodyne(network, mean_photons, seed=12)
+    scale = np.sqrt(np.maximum(np.mean(read**2, axis=0) - 1.0 / mean_photons, 1e-9))
+    wrong = float(np.mean(scale * np.sign(read) * unit < 0.0))
+    assert wrong == pytest.approx(layer.error_rate, abs=0.002)
+
+
+@pytest.mark.parametrize("name", SHIPPED_NETWORKS)
+def test_a_quick_look_finds_nothing_in_shipped_networks(name: str) -> None:
+    assert not any(repeats(weights) for weights in carried(load_network(name)).network.layers)
+
+
+@pytest.mark.parametrize("hidden", sorted(set(HIDDEN) - {"blur fills the gap"}))
+def test_a_quick_look_finds_exact_levels(hidden: str) -> None:
+    weights, kind, _ = HIDDEN[hidden]
+    hard = kind is Kind.LEVELS_SCALED or "every tenth" in hidden or "half" in hidden
+    assert hard or repeats(weights.astype(np.float32))
+
+
+def test_a_verdict_says_that_its_figures_do_not_hold_for_few_levels() -> None:
+    images = np.ones((2, 60), np.float32)
+    for weights, said in ((SIGNS[:, :60], "layer 1"), (normal(60, 60), None)):
+        session = Session(of(weights, normal(10, 60)), HONEST, ModeLink(HONEST))
+        list(session.run(images))
+        told = session.verdict().discrete_weights
+        assert (said in (told or "")) if said else told is None

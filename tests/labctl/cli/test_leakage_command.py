@@ -6,9 +6,13 @@ import json
 import math
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from labctl.data.models import Network, save_network
 
 Result = subprocess.CompletedProcess[str]
 
@@ -150,3 +154,17 @@ def test_a_model_adds_its_own_bound_between_the_other_two(
     assert honest == pytest.approx(0.00996, abs=1e-5)
     assert network == pytest.approx(0.1115, rel=0.01)
     assert prior_free == pytest.approx(0.3462, abs=1e-4)
+
+
+def test_a_network_of_signs_has_no_figure_that_holds_but_the_levels(
+    run_here: Callable[..., Result], leakage: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    weights = np.sign(np.random.default_rng(1).standard_normal((12, 40))).astype(np.float32)
+    save_network(Network((weights,), "signs", {}), tmp_path / "signs.safetensors")
+    setting = ("--mu", "20", "--gain", "2", "--model", "signs.safetensors")
+    found = leakage(*setting)["weight_distribution"]
+    assert (found["discrete"], found["told_apart"]) == (True, True)
+    spoken = " ".join(run_here("leakage", *setting).stdout.replace("│", " ").split())
+    assert "DO NOT HOLD" in spoken
+    assert "labctl infer refuses them" in spoken
+    assert leakage("--mu", "1", "--gain", "1.2")["weight_distribution"] is None
