@@ -1,10 +1,28 @@
-"""What every test starts from: Ctrl-C works, as at a terminal."""
+"""What every test starts from: one thread, the same drawn examples, a Ctrl-C that works."""
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
+from hypothesis import settings
+
+# A worker for each processor needs no threads of its own for matrix products. NumPy, which nothing
+# has imported yet, reads this once; the workers and the processes that tests start inherit it.
+for _library in ("OPENBLAS", "OMP", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+# The same examples on each run and on each machine, however loaded it is.
+settings.register_profile("labctl", derandomize=True, database=None, deadline=None)
+settings.load_profile("labctl")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the processors that this process may use; pytest-xdist may count cores instead."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from labctl.instruments.codecs.scpi_input import MessageInput
 from labctl.instruments.codecs.scpi_status import (
@@ -42,13 +42,15 @@ class Command:
 
     Handlers get the numeric suffixes, one for each `#` of the pattern (1 where none was sent),
     and the parameters. They raise ScpiError to queue an error. A command that `waits` is not
-    begun, nor anything behind it, while the instrument is busy.
+    begun, nor anything behind it, while the instrument is busy. `kind`: of the one value that a
+    setting takes, None for other commands.
     """
 
     pattern: str
     do: Do | None = None
     ask: Ask | None = None
     waits: bool = False
+    kind: Kind[Any] | None = None
 
 
 def only(parameters: Parameters) -> Parameter:
@@ -78,7 +80,7 @@ def setting(
         value = kind.limit(only(parameters)) if parameters else get(suffixes)
         return kind.format(value)
 
-    return Command(pattern, do, ask)
+    return Command(pattern, do, ask, kind=kind)
 
 
 def readout(pattern: str, get: Callable[[Suffixes], Reply]) -> Command:
@@ -118,8 +120,8 @@ class ScpiCore:
     `reset` is *RST; `trigger` is *TRG, absent if None; `busy` tells whether an overlapped
     operation is still running: *OPC?, *WAI and *OPC wait for it. Error replies follow
     `error_style`, the error queue holds `error_depth` entries. A message has at most
-    `message_bytes` and replies that wait at most `output_bytes` (beyond: -363, -430). `patterns`
-    are the headers of all commands. `last_may_lack` is for instruments that take a comma with
+    `message_bytes` and replies that wait at most `output_bytes` (beyond: -363, -430). `declared`
+    are all commands. `last_may_lack` is for instruments that take a comma with
     nothing behind it for an omitted last parameter, which IEEE 488.2 does not allow.
     """
 
@@ -141,9 +143,8 @@ class ScpiCore:
         self._busy = busy
         self._last_may_lack = last_may_lack
         self.status = Status(error_depth, error_style)
-        declared = [*commands, *self._common_commands()]
-        self.patterns = tuple(command.pattern for command in declared)
-        self._commands = [(header_expression(c.pattern), c) for c in declared]
+        self.declared = (*commands, *self._common_commands())
+        self._commands = [(header_expression(c.pattern), c) for c in self.declared]
         self._input = MessageInput(message_bytes)
         self._input_limit = message_bytes
         self._output: deque[bytes] = deque()

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeVar
 
 from labctl.instruments.codecs.scpi_status import ScpiError
@@ -66,6 +67,7 @@ class Kind(Protocol[T]):
         ...
 
 
+@lru_cache(maxsize=4096)
 def spellings(pattern: str) -> tuple[str, str]:
     """Return short and long form, both upper case, of a mnemonic such as `FREQuency`."""
     return re.sub("[a-z]", "", pattern), pattern.upper()
@@ -204,10 +206,11 @@ class Boolean:
 
 
 class Word:
-    """One of a set of mnemonics such as `SINusoid`; values are their short forms."""
+    """One of a set of mnemonics such as `SINusoid`; values are their short forms, `words`."""
 
     def __init__(self, *patterns: str) -> None:
         self._values = {name: spellings(p)[0] for p in patterns for name in spellings(p)}
+        self.words = tuple(dict.fromkeys(self._values.values()))
 
     def parse(self, parameter: Parameter) -> str:
         """Read a mnemonic; raises ScpiError -104, or -224 if it is none of the set."""

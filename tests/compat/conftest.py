@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from itla import PPLaser
-from itla.itla_errors import CIPError
-from pymeasure.instruments.thorlabs import ThorlabsPM100USB
 
 from labctl.data import shipped_fleet_path
 from labctl.instruments.simulated.doors.serving import Offer
@@ -89,7 +86,8 @@ def connect() -> Iterator[Connect]:
 @pytest.fixture(scope="module")
 def laser(fleet: Mapping[str, Offer]) -> Iterator[Any]:
     """The laser of the link in the hands of pytla: on, at 13 dBm and 193.4 THz."""
-    laser = PPLaser(fleet["server_laser"].pty)
+    itla = pytest.importorskip("itla", reason="pytla is not installed (extra test-full)")
+    laser = itla.PPLaser(fleet["server_laser"].pty)
     laser.connect()
     laser.set_power(13.0)
     laser.set_frequency(193.4)
@@ -101,6 +99,8 @@ def laser(fleet: Mapping[str, Offer]) -> Iterator[Any]:
 @pytest.fixture
 def meter(fleet: Mapping[str, Offer], connect: Connect) -> Any:
     """The power meter on the tap behind the modulator."""
+    from pymeasure.instruments.thorlabs import ThorlabsPM100USB
+
     return connect(ThorlabsPM100USB, fleet["monitor"].hislip)
 
 
@@ -110,6 +110,7 @@ def patiently() -> Callable[..., None]:
 
     pytla has no other word for a pending operation.
     """
+    from itla.itla_errors import CIPError
 
     def repeat(command: Callable[..., None], *arguments: float) -> None:
         last = time.monotonic() + 20.0

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import pyvisa
+
+from labctl.instruments.simulated.doors.serving import Offer
+
+pytest.importorskip("pymeasure", reason="PyMeasure is not installed (extra test-full)")
+
 from pymeasure.instruments.keysight import KeysightN7776C
 from pymeasure.instruments.santec import TSL570
 from pymeasure.instruments.thorlabs import ThorlabsMBXSeries, ThorlabsPM100USB
-
-from labctl.instruments.simulated.doors.serving import Offer
 
 Connect = Callable[..., Any]
 Fleet = Mapping[str, Offer]
@@ -62,7 +65,7 @@ def test_the_lamp_of_the_mbx_is_set(fleet: Fleet, connect: Connect) -> None:
 
 
 def test_the_library_of_qontrol_sets_and_reads_all_channels(fleet: Fleet) -> None:
-    qontrol = pytest.importorskip("qontrol")
+    qontrol = pytest.importorskip("qontrol", reason="qontrol is not installed (extra test-full)")
     module = qontrol.QXOutput(serial_port_name=fleet["heaters"].pty, response_timeout=0.5)
     assert (module.device_id, module.n_chs, module.v_full) == ("Q8iv-0123", 8, 12.0)
     module.v[6] = 3.0
@@ -77,7 +80,7 @@ def test_the_library_of_qontrol_sets_and_reads_all_channels(fleet: Fleet) -> Non
 
 
 def test_the_library_of_qontrol_speaks_binary(fleet: Fleet) -> None:
-    qontrol = pytest.importorskip("qontrol")
+    qontrol = pytest.importorskip("qontrol", reason="qontrol is not installed (extra test-full)")
     module = qontrol.QXOutput(
         serial_port_name=fleet["heaters"].pty, response_timeout=0.5, binary_mode=True
     )
@@ -89,7 +92,9 @@ def test_the_library_of_qontrol_speaks_binary(fleet: Fleet) -> None:
 
 
 def test_pylablib_moves_the_attenuator(fleet: Fleet) -> None:
-    devices = pytest.importorskip("pylablib.devices.OZOptics")
+    devices = pytest.importorskip(
+        "pylablib.devices.OZOptics", reason="pylablib is not installed (extra test-full)"
+    )
     attenuator = devices.DD100(fleet["probe_attenuator"].pty)
     attenuator.home()
     assert (attenuator.get_min_attenuation(), attenuator.get_max_attenuation()) == (0.0, 55.0)
@@ -104,7 +109,9 @@ def test_pylablib_moves_the_attenuator(fleet: Fleet) -> None:
 @pytest.fixture
 def thorlabs_pm100(fleet: Fleet) -> Iterator[tuple[Any, Any]]:
     """The package ThorlabsPM100 on the power meter, and the resource below it."""
-    package = pytest.importorskip("ThorlabsPM100")
+    package = pytest.importorskip(
+        "ThorlabsPM100", reason="ThorlabsPM100 is not installed (extra test-full)"
+    )
     manager = pyvisa.ResourceManager("@py")
     resource = manager.open_resource(str(fleet["monitor"].hislip))
     yield package.ThorlabsPM100(inst=resource), resource

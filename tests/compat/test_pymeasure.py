@@ -8,6 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import pyvisa
+
+from labctl.instruments.simulated.doors.serving import Offer
+
+pytest.importorskip("pymeasure", reason="PyMeasure is not installed (extra test-full)")
+
 from pymeasure.instruments.agilent import Agilent33500
 from pymeasure.instruments.keithley import Keithley2450
 from pymeasure.instruments.keysight import KeysightDSOX1102G, KeysightE36312A, KeysightN7776C
@@ -15,8 +20,6 @@ from pymeasure.instruments.santec import TSL570
 from pymeasure.instruments.santec.tsl570 import SweepMode, SweepPattern, SweepRouting, SweepStatus
 from pymeasure.instruments.thorlabs import ThorlabsMBXSeries
 from pymeasure.instruments.thorlabs.thorlabsmbxseries import MzmMode, VoaMode
-
-from labctl.instruments.simulated.doors.serving import Offer
 
 Connect = Callable[..., Any]
 Fleet = Mapping[str, Offer]

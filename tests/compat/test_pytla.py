@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+
+from labctl.instruments.simulated.doors.serving import Offer
+
+pytest.importorskip("itla", reason="pytla is not installed (extra test-full)")
+
 from itla import ITLA, PPLaser
 from itla.itla_errors import CPException, ExecutionError, RNIError, RVEError
 from itla.pplaser import Mode
-
-from labctl.instruments.simulated.doors.serving import Offer
 
 Fleet = Mapping[str, Offer]
 Patiently = Callable[..., None]

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from pymeasure.instruments.redpitaya import RedPitayaScpi
 
 from labctl.instruments.simulated.doors.serving import Offer
+
+pytest.importorskip("pymeasure", reason="PyMeasure is not installed (extra test-full)")
+
+from pymeasure.instruments.redpitaya import RedPitayaScpi
 
 
 @pytest.fixture

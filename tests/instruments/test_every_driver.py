@@ -554,16 +554,18 @@ def places() -> dict[str, Place]:
 
 def _asked(name: str) -> Place | None:
     """Return the first panel on a shipped bench that a driver takes for its instrument."""
+    driver = drivers.load(name)
     for path in sorted(STATIONS.glob("*.toml")):
+        library = f"{path}@labctl"
         with suppress(StationFileError):
-            for panel in read_toml(path, BenchFile).panels.values():
-                place = Place(f"{path}@labctl", panel.address, {})
-                with suppress(LabctlError):
-                    drivers.load(name).open(
-                        name, place.address, library=place.library, options={}
-                    ).close()
-                    return place
-                close_library(place.library)
+            panels = read_toml(path, BenchFile).panels.values()
+            try:
+                for panel in panels:
+                    with suppress(LabctlError):
+                        driver.open(name, panel.address, library=library, options={}).close()
+                        return Place(library, panel.address, {})
+            finally:
+                close_library(library)
     return None
 
 

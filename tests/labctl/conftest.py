@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from labctl.calibration import calibrator, store
 from labctl.cli import main
 from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.data.models import Network, save_network
@@ -97,6 +99,21 @@ def demo_station(tmp_path: Path) -> Path:
     """Return a copy of the shipped station file, its bench file beside it."""
     shutil.copy(shipped_bench_path(), tmp_path)
     return Path(shutil.copy(shipped_station_path(), tmp_path))
+
+
+@pytest.fixture
+def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrate in this process at a fiftieth of the effort, and draw no figures of it."""
+    original = calibrator.Calibrator
+
+    def quick(*arguments: Any, effort: float, **more: Any) -> calibrator.Calibrator:
+        return original(*arguments, effort=0.02 * effort, **more)
+
+    def blank(path: Path, draw: object) -> None:
+        path.write_bytes(b"no figure")
+
+    monkeypatch.setattr(calibrator, "Calibrator", quick)
+    monkeypatch.setattr(store, "_draw", blank)
 
 
 @pytest.fixture

@@ -104,9 +104,13 @@ class InfiniiVisionPanel:
         self._reset()
 
     def write(self, data: bytes, *, end: bool) -> None:
-        """Take bytes from the host; while running, first arm for the next record."""
-        if self._running and not self._armed and self._trigger.source == "EXT":
-            self._acquire(self._displayed())
+        """Take bytes from the host; while running, first arm for the next record.
+
+        With no channel displayed there is none to arm for, which is no message's error.
+        """
+        displayed = self._displayed()
+        if displayed and self._running and not self._armed and self._trigger.source == "EXT":
+            self._acquire(displayed)
         self._scpi.write(data, end=end)
 
     def _reset(self) -> None:
@@ -425,17 +429,21 @@ class InfiniiVisionPanel:
         self._single()
 
     def _single(self) -> None:
-        self._running = False
         self._acquire(self._displayed())
+        self._running = False
 
     def _run(self) -> None:
-        self._running = True
         self._acquire(self._displayed())
+        self._running = True
 
     def _stop(self) -> None:
-        self._refresh()
-        self._digitizer.disarm()
-        self._armed = self._running = False
+        """Stop, also where the record that the screen shows now cannot be taken."""
+        try:
+            if self._displayed():
+                self._refresh()
+        finally:
+            self._digitizer.disarm()
+            self._armed = self._running = False
 
     def _condition(self) -> int:
         running = RUN_BIT if self._armed or self._running else 0
@@ -452,9 +460,6 @@ class InfiniiVisionPanel:
         """Take a record of the channels, or arm the digitizer for it."""
         if not numbers:
             raise ScpiError(-221, "no channel is displayed")
-        if self._armed:
-            self._digitizer.disarm()
-            self._armed = False
         window = self._window(numbers)
         finer = self._type.finer(window.sample_rate_hz, self._max_rate_hz)
         fine = finer_window(window, min(finer, max(MOST_FINE // window.samples, 1)))
@@ -462,6 +467,9 @@ class InfiniiVisionPanel:
         work = self._type.records * (fine.samples + RECORD_WORK)
         if self._trigger.source != "EXT" and self._type.records > 1 and work > MOST_WORK:
             raise ScpiError(-221, "too many samples to average in one message")
+        if self._armed:
+            self._digitizer.disarm()
+            self._armed = False
         self._expected, self._left = fine, self._type.records
         self._sum: dict[int, Volts] = {}
         settings, how = dict(self._channels), self._type

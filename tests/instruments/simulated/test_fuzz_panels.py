@@ -129,7 +129,7 @@ class Grammar:
         self._kind = kind
         self._words = _words_in_source(type(panel))
         self._messages = _messages_specified(kind)
-        self._headers = [c for core in _cores(panel) for c in core.patterns]
+        self._headers = [c.pattern for core in _cores(panel) for c in core.declared]
         self._answers_scpi = bool(self._headers)
         if not self._headers:
             self._headers = list(self._words)

@@ -478,12 +478,12 @@ def test_a_run_that_is_killed_keeps_what_it_has(tmp_path: Path) -> None:
     assert len(kept.images) > 0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("quick_calibration")
 def test_the_bench_classifies_through_instruments(
-    run_process: Callable[..., Result], tiny_network: str, demo_station: Path, tmp_path: Path
+    run_here: Callable[..., Result], tiny_network: str, demo_station: Path, tmp_path: Path
 ) -> None:
     options = ("--link", "bench", "--images", "1", "--model", tiny_network, "--json")
-    result = run_process("infer", *options, "--station", demo_station.name, timeout_s=280)
+    result = run_here("infer", *options, "--station", demo_station.name)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("\n") == 1
     found = json.loads(result.stdout)

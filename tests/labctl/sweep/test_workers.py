@@ -44,7 +44,9 @@ def blas_as_before() -> Iterator[None]:
 def test_here_in_processes_and_on_a_cluster_the_bits_are_the_same(
     swept: Read, run_all: Run, tmp_path: Path
 ) -> None:
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip(
+        "distributed", reason="Dask is not installed (extra test-full)"
+    )
     sweep = swept(SESSIONS)
     alone = run_all(sweep, tmp_path / "here.jsonl")
     with threadpool_limits(3):
@@ -117,7 +119,7 @@ def test_a_wrong_number_of_processes_is_refused(number: int) -> None:
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1:70000"])
 def test_where_no_scheduler_answers_is_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("distributed")
+    pytest.importorskip("distributed", reason="Dask is not installed (extra test-full)")
     monkeypatch.setattr("labctl.sweep.workers._CONNECT_S", 0.2)
     with (
         pytest.raises(SettingError, match="address of a running Dask scheduler"),

@@ -32,7 +32,7 @@ def test_known_answers(mean_photons: float, gain: float, per_real: float) -> Non
     assert found / 2 == pytest.approx(per_real, abs=6e-5)
 
 
-@settings(derandomize=True, max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.floats(-3.0, 3.0),
     st.one_of(st.just(1.0), st.floats(0.05, 1.0)),

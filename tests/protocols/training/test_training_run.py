@@ -17,8 +17,8 @@ from labctl.protocols.training.dataset import held_out_split
 from labctl.protocols.training.evaluation import noisy_accuracy
 from labctl.protocols.training.loop import EpochReport, Training, TrainingSettings
 
-pytest.importorskip("jax")
-pytest.importorskip("optax")
+pytest.importorskip("jax", reason="JAX is not installed (extra test-full)")
+pytest.importorskip("optax", reason="Optax is not installed (extra test-full)")
 
 INPUTS, CLASSES = 16, 4
 SETTINGS = TrainingSettings(

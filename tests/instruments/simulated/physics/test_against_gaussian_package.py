@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from thewalrus import quantum, symplectic
 
 from labctl.data import shipped_bench_path
 from labctl.instruments.simulated.bench import LinkBench
@@ -35,6 +34,10 @@ from labctl.instruments.simulated.ports import (
     ChannelWindow,
     Drive,
 )
+
+pytest.importorskip("thewalrus", reason="The Walrus is not installed (extra test-full)")
+
+from thewalrus import quantum, symplectic
 
 GRID_HZ, SLOT, MIDDLE = 160e6, 16, 8
 FREQUENCY_HZ, POWER_W = 193.4e12, 0.02
