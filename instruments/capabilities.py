@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Identity:
-    """Who answered at an address; what an instrument does not tell is an empty string."""
+    """Who answered at an address; what an instrument does not state is an empty string."""
 
     maker: str
     model: str
@@ -78,7 +78,7 @@ class Laser(Protocol):
         ...
 
     def emission(self) -> bool:
-        """Tell whether the light is on."""
+        """Return whether the light is on."""
         ...
 
 
@@ -112,7 +112,7 @@ class SweptLaser(Protocol):
         ...
 
     def sweeping(self) -> bool:
-        """Tell whether a sweep that was started has not ended yet."""
+        """Return whether a sweep that was started has not ended yet."""
         ...
 
     def stop_sweep(self) -> None:
@@ -292,7 +292,7 @@ class Digitizer(Protocol):
         ...
 
     def complete(self) -> bool:
-        """Tell whether the armed record has been taken."""
+        """Return whether the armed record has been taken."""
         ...
 
     def read(self, channel: int) -> Trace:

@@ -78,7 +78,7 @@ def wait_for(
 ) -> None:
     """Poll a condition on the instrument's clock, every `interval_s` (s).
 
-    Raises InstrumentTimeoutError, which says `problem`, unless it holds within `timeout_s` (s).
+    Raises InstrumentTimeoutError with the text `problem` unless it holds within `timeout_s` (s).
     """
     if not wait_until(condition, clock, timeout_s, interval_s):
         raise InstrumentTimeoutError(instrument, problem, command)

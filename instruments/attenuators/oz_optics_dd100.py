@@ -73,7 +73,7 @@ class OzOpticsDD100:
             (n for n, line in enumerate(lines) if line.upper().startswith(wanted.upper())), None
         )
         if start is None or start + 1 >= len(lines):
-            raise ReplyError(self.name, f"{lines!r} answers, a {wanted} is expected", "CD")
+            raise ReplyError(self.name, f"expected a {wanted}, got {lines!r}", "CD")
         self._max_attenuation_db = self._field(lines, "MAX ATTEN:", "CD")
         serial = next((line[3:].strip() for line in lines if line.startswith("NO:")), "")
         return Identity("OZ Optics", lines[start], serial, lines[start + 1])
@@ -105,7 +105,7 @@ class OzOpticsDD100:
         return int(position)
 
     def set_insertion_loss(self, loss_db: float) -> None:
-        """Tell the unit its insertion loss in dB, 0 or more (else LimitError)."""
+        """Set the insertion loss that the unit counts with, in dB, 0 or more (else LimitError)."""
         if not 0 <= loss_db < math.inf:
             raise LimitError(self.name, "loss_db", loss_db, "0 dB or more")
         self._command(f"L{abs(loss_db):.2f}")

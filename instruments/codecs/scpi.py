@@ -193,7 +193,7 @@ class ScpiCore:
         return chunk, True
 
     def read_timed_out(self) -> None:
-        """The host wanted a reply and got none: a query error (-420), unless one is due."""
+        """Note that the host timed out on a reply: a query error (-420), unless one is pending."""
         if not (self._steps or self._output):
             self.status.fault(ScpiError(-420))
 
@@ -217,7 +217,7 @@ class ScpiCore:
         return value
 
     def master_status(self) -> int:
-        """Return the status byte as *STB? tells it; bit 6 is the master summary."""
+        """Return the status byte as *STB? replies it; bit 6 is the master summary."""
         self._note_completion()
         return self.status.byte(bool(self._output))
 

@@ -45,7 +45,7 @@ class MessageInput:
         return len(self._buffer)
 
     def feed(self, data: bytes, end: bool) -> None:
-        """Add received bytes; `end` tells that END came with the last one."""
+        """Add received bytes; `end`: END came with the last one."""
         self._buffer += data
         if end and self._buffer:
             self._ends.append(len(self._buffer))

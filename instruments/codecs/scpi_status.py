@@ -94,7 +94,7 @@ class Status:
         self.event = 0
 
     def byte(self, message_waits: bool) -> int:
-        """Return the status byte as *STB? tells it: bit 6 is the master summary."""
+        """Return the status byte as *STB? replies it: bit 6 is the master summary."""
         value = self._summaries(message_waits)
         return value | MASTER_SUMMARY if value & self.service_enable else value
 

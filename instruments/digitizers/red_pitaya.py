@@ -102,7 +102,7 @@ class RedPitaya:
         """Ask `*IDN?` (`REDPITAYA,INSTR<year>,...`); raises ReplyError if it is another maker."""
         identity = self._scpi.identify("INSTR")
         if identity.maker.upper() != "REDPITAYA":
-            problem = f"a {identity.maker!r} answers, a REDPITAYA is expected"
+            problem = f"expected a REDPITAYA, got a {identity.maker!r}"
             raise ReplyError(self.name, problem, "*IDN?")
         return identity
 
@@ -179,10 +179,12 @@ class RedPitaya:
         self._armed = self._record
 
     def complete(self) -> bool:
-        """Tell whether the trigger has come and the buffer has been filled after it."""
+        """Return whether the trigger has come and the buffer has been filled after it."""
         state = self._scpi.query("ACQ:TRIG:STAT?").upper()
         if state not in _TRIGGER_STATES:
-            raise ReplyError(self.name, f"{state!r} is no trigger state", "ACQ:TRIG:STAT?")
+            raise ReplyError(
+                self.name, f"expected a trigger state (TD or WAIT), got {state!r}", "ACQ:TRIG:STAT?"
+            )
         return _TRIGGER_STATES[state] and self._scpi.integer("ACQ:TRIG:FILL?") == 1
 
     def read(self, channel: int) -> Trace:
@@ -229,5 +231,7 @@ class RedPitaya:
     def _buffer_samples(self) -> int:
         size = self._scpi.integer("ACQ:BUF:SIZE?")
         if size < 2:
-            raise ReplyError(self.name, f"a buffer of {size} samples is none", "ACQ:BUF:SIZE?")
+            raise ReplyError(
+                self.name, f"expected a buffer of 2 samples or more, got {size}", "ACQ:BUF:SIZE?"
+            )
         return size

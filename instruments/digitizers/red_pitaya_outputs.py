@@ -143,7 +143,7 @@ class RedPitayaPins:
         self._scpi.set(f"DIG:PIN {pin},{on:d}")
 
     def state(self, pin: str) -> bool:
-        """Tell whether a light or digital pin is on; raises LimitError."""
+        """Return whether a light or digital pin is on; raises LimitError."""
         self._check_pin(pin)
         return self._scpi.flag(f"DIG:PIN? {pin}")
 

@@ -66,7 +66,8 @@ def synchronise(trace: Trace, layout: FrameLayout, longest_delay_s: float) -> Sy
     peak = float(correlation[best]) / background if background > 0.0 else 0.0
     if not peak >= _LEAST_PEAK:
         raise SynchronisationError(
-            f"no preamble in the record (best correlation {peak:.1f} sigma, wanted {_LEAST_PEAK}): "
+            "no preamble in the record (best correlation "
+            f"{peak:.1f} sigma, minimum {_LEAST_PEAK}): "
             "is the laser on, the light not blocked, the trigger cable connected?"
         )
     offsets = (np.arange(_SEARCH_STEPS + 1) / _SEARCH_STEPS - 0.5) * 2.0 + best

@@ -72,7 +72,7 @@ def train_equaliser(trace: Trace, layout: FrameLayout, clock: Clock, *, taps: in
     best, weights = _correlate(values, known)
     if not best >= _LEAST_CORRELATION:
         raise SynchronisationError(
-            f"equaliser finds no preamble (correlation {best:.2f}, wanted {_LEAST_CORRELATION}): "
+            f"equaliser finds no preamble (correlation {best:.2f}, minimum {_LEAST_CORRELATION}): "
             "is the record synchronised, the light on?"
         )
     weights /= math.sqrt(float(weights @ _noise_correlation(layout.pulse_shape, taps) @ weights))

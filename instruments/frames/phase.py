@@ -40,11 +40,11 @@ _ROUNDS = 30
 # A phase has settled when it moves by less than this share of its own error.
 _SETTLED_SHARE = 0.02
 _SIGMAS = 5.0
-# A measured residual this many times the predicted one is another light than was told.
+# A measured residual this many times the predicted one comes from other light than was stated.
 _LARGEST_EXCESS = 4.0
 _LEAST_EXCESS_RAD2 = 0.01
 _LEAST_SYMBOLS = 16
-# From this many slots per known symbol on, windows are long against what a head tells of offsets.
+# From this many slots per known symbol on, windows are long compared with a head's resolution.
 _SPARSE = 4
 # Of the largest possible: how much of both quadratures a window's symbols must show.
 _LEAST_BOTH = 0.02
@@ -168,8 +168,8 @@ def _windows(pieces: SymbolSums, walk: float, reach: int) -> _Rough:
     bright = filled & both
     if 2 * np.count_nonzero(bright) <= np.count_nonzero(filled):
         raise SignalError(
-            "known symbols do not show both X and P: a phase cannot be told (a frequency offset "
-            "can turn alternate pilots onto one axis: track known data, or change the offset)"
+            "known symbols do not show both X and P: the phase is not determined (a frequency "
+            "offset can turn alternate pilots onto one axis: track known data, or change it)"
         )
     a, b = sums.fit()
     power, with_values = sums.projected(a, b)
@@ -211,7 +211,7 @@ class _Smoother:
                 return
         raise SignalError(
             f"phase does not settle (still moves {math.sqrt(moved):.2g} rad): is the light too "
-            "weak, or its linewidth larger than told?"
+            "weak, or its linewidth larger than stated?"
         )
 
     def track(self, turning: float) -> PhaseTrack:
@@ -277,7 +277,7 @@ class _Smoother:
             return gradient / diagonal
         _, _, solution, failed = lapack.dptsv(diagonal, link, gradient)
         if failed:
-            raise SignalError("phase cannot be told from the known symbols: is there any light?")
+            raise SignalError("known symbols do not determine the phase: is there any light?")
         return np.asarray(solution, np.float64)
 
     def _factorise(self, information: Doubles) -> None:
@@ -293,7 +293,7 @@ class _Smoother:
         forward, _, failed = lapack.dpttrf(diagonal, link)
         backward, _, failed_too = lapack.dpttrf(diagonal[::-1], link[::-1])
         if failed or failed_too:
-            raise SignalError("phase cannot be told from the known symbols: is there any light?")
+            raise SignalError("known symbols do not determine the phase: is there any light?")
         self._variance = 1.0 / (forward + backward[::-1] - diagonal)
 
     def _learn(self) -> None:
@@ -314,11 +314,11 @@ def _check_residual(predicted: float, measured: float, error: float) -> None:
     certain = measured - _SIGMAS * error
     if not max(predicted, certain) <= LARGEST_RESIDUAL_RAD2:
         raise SignalError(
-            f"phase is known too badly {seen}, wanted {LARGEST_RESIDUAL_RAD2} rad^2: a narrower "
-            "laser, more light or more pilots"
+            f"phase variance {seen} is above the maximum of {LARGEST_RESIDUAL_RAD2} rad^2: use a "
+            "narrower laser, more light or more pilots"
         )
     if certain > max(_LARGEST_EXCESS * predicted, _LEAST_EXCESS_RAD2):
         raise SignalError(
-            f"phase moves more than the linewidth allows {seen}: is the laser wider than told, "
-            "does a path vibrate?"
+            f"phase moves more than the linewidth allows {seen}: is the linewidth larger than "
+            "stated, does a path vibrate?"
         )

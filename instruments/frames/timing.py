@@ -90,8 +90,8 @@ def recover_clock(
     line.check_lock()
     if not clock.error_samples <= largest_error_slots * ratio:
         raise SynchronisationError(
-            f"frame's last slot is known to {clock.error_samples:.2f} samples only, wanted "
-            f"{largest_error_slots * ratio:.2f}: more light, more pilots or a longer preamble"
+            f"frame's last slot is known to {clock.error_samples:.2f} samples only, maximum "
+            f"{largest_error_slots * ratio:.2f}: use more light, more pilots or a longer preamble"
         )
     return clock
 

@@ -72,8 +72,8 @@ class Keysight33512B(ArbitraryWaveforms):
         """Play a standard shape continuously; does not switch the output. Raises LimitError.
 
         `frequency_hz` in Hz, `amplitude_v` (peak) and `offset_v` in V at the load, `phase_rad` in
-        rad within a turn either way. The instrument counts phases in degrees unless told
-        otherwise [M].
+        rad within a turn either way. The instrument counts phases in degrees unless
+        set otherwise [M].
         """
         self._check_channel(channel)
         limit_hz = self._options.max_frequency_hz

@@ -37,7 +37,7 @@ class Alarm(IntFlag):
 
 
 class ItlaMonitor:
-    """Reads what a module tells of itself."""
+    """Reads what a module reports of itself."""
 
     def __init__(self, registers: ItlaRegisters) -> None:
         self._registers = registers

@@ -1,8 +1,8 @@
 """The optical frequency of an OIF ITLA module: a plan of channels, and fine tuning around one.
 
 Source: docs/wire/purephotonics_ppcl550.md, sections Registers and Behaviour [2+]. Modules exist
-that take frequencies outside their range without an error [1], so all are checked here against what
-the module says its limits are.
+that take frequencies outside their range without an error [1], so all are checked here against the
+limits that the module reports.
 """
 
 from __future__ import annotations

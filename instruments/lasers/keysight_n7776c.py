@@ -103,11 +103,11 @@ class KeysightN7776C(N7776CSweep):
         self._scpi.settle(timeout_s, command)
 
     def emission(self) -> bool:
-        """Tell whether the light is on."""
+        """Return whether the light is on."""
         return self._scpi.flag(f"{self._source}:POW:STAT?")
 
     def locked(self) -> bool:
-        """Tell whether the laser's PIN lock keeps the light off."""
+        """Return whether the laser's PIN lock keeps the light off."""
         return self._scpi.flag(":LOCK?")
 
     def set_lock(self, locked: bool, pin: str) -> None:

@@ -25,7 +25,7 @@ TriggerOutput: TypeAlias = Literal["DIS", "STF", "SWF", "SWST"]
 """What sends a trigger: nothing, a finished step, a finished sweep, a started sweep."""
 
 SweepTrigger: TypeAlias = Literal["IGN", "NEXT", "SWS"]
-"""What a trigger that comes in does: nothing, the next step, the start of the sweep."""
+"""What a trigger at the input does: nothing, the next step, the start of the sweep."""
 
 _STOPPED, _RUNNING, _PAUSED = 0, 1, 2
 _MOST_CYCLES = 999
@@ -117,7 +117,7 @@ class N7776CSweep:
         self._scpi.set(f":TRIG{self._slot}:OUTP {event}")
 
     def set_trigger_input(self, effect: SweepTrigger) -> None:
-        """Choose what a trigger that comes in does; configuring a sweep sets it again."""
+        """Choose what a trigger at the input does; configuring a sweep sets it again."""
         self._scpi.set(f":TRIG{self._slot}:INP {effect}")
 
     def set_trigger_loop(self, on: bool) -> None:
@@ -141,12 +141,12 @@ class N7776CSweep:
         self._scpi.set(f"{self._sweep} {_STOPPED}")
 
     def sweeping(self) -> bool:
-        """Tell whether a sweep runs or is paused."""
+        """Return whether a sweep runs or is paused."""
         states = (_STOPPED, _RUNNING, _PAUSED)
         return self._scpi.one_of(f"{self._sweep}?", states) != _STOPPED
 
     def waiting_for_trigger(self) -> bool:
-        """Tell whether the sweep waits for a trigger (an odd flag)."""
+        """Return whether the sweep waits for a trigger (an odd flag)."""
         return self._scpi.integer(f"{self._sweep}:FLAG?") % 2 == 1
 
     def trigger_sweep(self) -> None:
@@ -196,7 +196,9 @@ class N7776CSweep:
         reply = self._scpi.query(query)
         match = re.fullmatch(r"\s*([+-]?\d+)\s*,\s*(.*)", reply, re.DOTALL)
         if match is None:
-            raise ReplyError(self._scpi.name, f"{reply!r} does not judge a sweep", query)
+            raise ReplyError(
+                self._scpi.name, f"expected code and text of the sweep check, got {reply!r}", query
+            )
         code, message = int(match.group(1)), match.group(2).strip().strip('"')
         if code != 0:
             raise InstrumentReportedError(self._scpi.name, code, message, query)

@@ -2,7 +2,7 @@
 
 Registers: docs/wire/purephotonics_ppcl550.md, sections Registers, Behaviour and PurePhotonics
 registers [2+]. The laser takes frequencies outside its range without an error [1], so they are
-checked here against what it says its limits are.
+checked here against the limits that it reports.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ControlMode(IntEnum):
 class PPCL550Options(DriverOptions):
     """Line, waits and the model expected.
 
-    `baud_rate`: 9600 unless the module was told otherwise. `tuning_timeout_s`: how long switching
+    `baud_rate`: 9600 unless the module was set to another. `tuning_timeout_s`: how long switching
     on or tuning may take. `model`: how the model string starts [M].
     """
 
@@ -52,7 +52,7 @@ class PPCL550Options(DriverOptions):
 
 
 class PurePhotonicsPPCL550:
-    """A TunableLaser; `monitor` tells what the module reports of itself."""
+    """A TunableLaser; `monitor` reads what the module reports of itself."""
 
     Options = PPCL550Options
 
@@ -86,7 +86,7 @@ class PurePhotonicsPPCL550:
         identity = Identity(*(self._registers.text(register) for register in registers))
         wanted = self._options.model
         if not identity.model.upper().startswith(wanted.upper()):
-            problem = f"a {identity.maker} {identity.model!r} answers, a {wanted} is expected"
+            problem = f"expected a {wanted}, got {identity.maker} {identity.model!r}"
             raise ReplyError(self.name, problem, "read MODEL")
         return identity
 
@@ -114,7 +114,7 @@ class PurePhotonicsPPCL550:
             raise ReplyError(self.name, f"emission did not go {'on' if on else 'off'}", "ResEna")
 
     def emission(self) -> bool:
-        """Tell whether the output is enabled."""
+        """Return whether the output is enabled."""
         return bool(self._registers.read(Register.RES_ENA) & _SENA)
 
     def set_frequency(self, frequency_hz: float) -> None:

@@ -117,7 +117,7 @@ class SantecTSL570(TSL570Sweep):
             self._scpi.wait(self._is_warm, timeout_s, "did not warm up", ":SYST:ALER?")
 
     def emission(self) -> bool:
-        """Tell whether light comes out: diode on and, where there is one, shutter open."""
+        """Return whether light is emitted: diode on and, where there is one, shutter open."""
         is_open = not self._options.shutter or not self._scpi.flag(":POW:SHUT?")
         return is_open and self._scpi.flag(":POW:STAT?")
 
@@ -165,11 +165,11 @@ class SantecTSL570(TSL570Sweep):
         self._scpi.set(f":COHC {on:d}")
 
     def coherence_control(self) -> bool:
-        """Tell whether the line is broadened on purpose."""
+        """Return whether the line is broadened on purpose."""
         return self._scpi.flag(":COHC?")
 
     def alerts(self) -> str:
-        """Return what the laser is worried about, in its own words."""
+        """Return the laser's alerts, as it spells them."""
         return self._scpi.query(":SYST:ALER?")
 
     def safe_state(self) -> None:

@@ -89,11 +89,11 @@ class TSL570Sweep:
         self._scpi.set(":WAV:SWE 1")
 
     def sweeping(self) -> bool:
-        """Tell whether a sweep is being prepared, waits for a trigger or runs."""
+        """Return whether a sweep is being prepared, waits for a trigger or runs."""
         return self._scpi.one_of(":WAV:SWE?", _SWEEP_STATES) != 0
 
     def waiting_for_trigger(self) -> bool:
-        """Tell whether the sweep waits for a trigger."""
+        """Return whether the sweep waits for a trigger."""
         return self._scpi.one_of(":WAV:SWE?", _SWEEP_STATES) == _STATE_WAITING
 
     def stop_sweep(self) -> None:
@@ -164,6 +164,9 @@ class TSL570Sweep:
         scale = 1.0 if self._metres() else 1e-9
         wavelength_m = self._scpi.number(query) * scale
         if not 1e-7 < wavelength_m < 1e-5:
-            problem = f"{wavelength_m:g} m is no wavelength; check the option command_set"
+            problem = (
+                f"expected a wavelength of 1e-07 to 1e-05 m, got {wavelength_m:g} m; "
+                "check the option command_set"
+            )
             raise ReplyError(self._scpi.name, problem, query)
         return wavelength_m

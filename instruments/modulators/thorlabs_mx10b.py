@@ -85,7 +85,7 @@ class ThorlabsMX10B:
         model = self._line.model()
         wanted = self._options.model
         if not model.upper().startswith(wanted.upper()):
-            raise ReplyError(self.name, f"{model!r} answers, a {wanted} is expected", "SYS:MODEL?")
+            raise ReplyError(self.name, f"expected a {wanted}, got {model!r}", "SYS:MODEL?")
         return Identity(
             "Thorlabs", model, self._line.query("SYS:SER?"), self._line.query("SYS:FIRM?")
         )
@@ -131,7 +131,7 @@ class ThorlabsMX10B:
             self._line.settle(lambda: self._line.flag("LAS:SET?"), "laser did not lock", "LAS:SET?")
 
     def emission(self) -> bool:
-        """Tell whether the box's laser is on."""
+        """Return whether the box's laser is on."""
         return self._line.flag("LAS:POW?")
 
     def power_w(self) -> float:

@@ -30,7 +30,7 @@ class MX10BLine:
         self._marker_answer: str | None = None
 
     def model(self) -> str:
-        """Return what the box calls itself."""
+        """Return the model, as the box spells it."""
         self._marker_answer = self.query(_MARKER)
         return self._marker_answer
 
@@ -41,7 +41,11 @@ class MX10BLine:
             for line in self._transport.fence(command, _MARKER, answer):
                 self._refuse_error(line, command)
                 if line not in ("", "1"):
-                    raise ReplyError(self.name, f"acknowledged with {line!r}, not 1", command)
+                    raise ReplyError(
+                        self.name,
+                        f"expected 1 or nothing as acknowledgement, got {line!r}",
+                        command,
+                    )
 
     def query(self, command: str) -> str:
         """Return the reply to a query; raises InstrumentReportedError if it is an error."""
@@ -50,25 +54,25 @@ class MX10BLine:
         return reply
 
     def number(self, command: str) -> float:
-        """Query a number; raises ReplyError if it is none, or not finite."""
+        """Query a finite number; raises ReplyError on any other reply."""
         reply = self.query(command)
         try:
             value = float(reply)
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise ReplyError(self.name, f"answered {reply!r} where a number is due", command)
+            raise ReplyError(self.name, f"expected a number, got {reply!r}", command)
         return value
 
     def flag(self, command: str) -> bool:
         """Query 0 or 1; raises ReplyError on anything else."""
         value = self.number(command)
         if value not in (0.0, 1.0):
-            raise ReplyError(self.name, f"answered {value:g} where 0 or 1 is due", command)
+            raise ReplyError(self.name, f"expected 0 or 1, got {value:g}", command)
         return value == 1.0
 
     def settle(self, condition: Callable[[], bool], problem: str, query: str) -> None:
-        """Wait for a condition; raises InstrumentTimeoutError, which says `problem`."""
+        """Wait for a condition; raises InstrumentTimeoutError with the text `problem`."""
         timeout_s = self._settling_timeout_s
         wait_for(
             condition,

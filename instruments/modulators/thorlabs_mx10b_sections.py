@@ -51,7 +51,7 @@ class MX10BLaser:
         self._line.set(f"LAS:D: {on:d}")
 
     def dither(self) -> bool:
-        """Tell whether the laser's frequency is modulated."""
+        """Return whether the laser's frequency is modulated."""
         return self._line.flag("LAS:D?")
 
     def select(self, band: Literal["CBAND", "LBAND", "1310"]) -> None:
@@ -141,7 +141,7 @@ class MX10BAmplifier:
         self._line.set("AMP:SWING:VPI")
 
     def settled(self) -> bool:
-        """Tell whether the amplifier is stable."""
+        """Return whether the amplifier is stable."""
         return self._line.flag("AMP:SET?")
 
 

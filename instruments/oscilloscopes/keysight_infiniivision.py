@@ -110,7 +110,7 @@ class KeysightInfiniiVision:
         self._scpi.set(":SING")
 
     def complete(self) -> bool:
-        """Tell whether nothing is being waited for any more."""
+        """Return whether nothing is being waited for any more."""
         return not self._scpi.integer(":OPER:COND?") & _RUNNING
 
     def read(self, channel: int) -> Trace:

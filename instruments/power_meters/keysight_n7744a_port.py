@@ -140,7 +140,7 @@ class PowerMeterPort:
         self._log = (samples, averaging_s)
 
     def logging(self) -> bool:
-        """Tell whether a log is under way."""
+        """Return whether a log is under way."""
         state = self._scpi.query(f"{self._sense}:FUNC:STAT?").upper()
         return "PROGRESS" in state and "NONE" not in state
 

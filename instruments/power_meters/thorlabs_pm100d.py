@@ -93,7 +93,7 @@ class ThorlabsPM100D:
         return self._power("READ?")
 
     def sensor(self) -> str:
-        """Return what sensor is attached, in the instrument's words."""
+        """Return what sensor is attached, as the instrument spells it."""
         return self._scpi.query("SYST:SENS:IDN?")
 
     def set_loss(self, loss_db: float) -> None:

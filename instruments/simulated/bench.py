@@ -83,9 +83,9 @@ class Digitizer:
 class LinkBench:
     """The bench: components, clock, trigger cable, ports, and the panels on the wire.
 
-    `panels` go by their VISA address, `names` tell each one's name and type in the bench file.
+    `panels` go by their VISA address, `names` are each one's name and type in the bench file.
     Each record is computed with `settling_samples` before and after it, for filters to settle.
-    `drawn` is what `truth` tells.
+    `drawn` is what `truth` returns.
     """
 
     optics: Optics
@@ -105,12 +105,12 @@ class LinkBench:
         self._power_cache: tuple[object, float] | None = None
 
     def truth(self) -> BenchTruth:
-        """Return what the components really are, for tests: nothing on the wire tells it.
+        """Return the true parameters of the components, for tests: no message shows them.
 
         Raises LookupError for a bench that was not built from a file.
         """
         if self.drawn is None:
-            raise LookupError("this bench was put together by hand: its components tell themselves")
+            raise LookupError("this bench was not built from a file: it has no drawn parameters")
         return self.drawn
 
     def tapped_power_w(self) -> float:

@@ -1,6 +1,6 @@
-"""What a simulated bench really is: drawn around its file, told to who judges alone.
+"""The true parameters of a simulated bench: drawn around its file, shown to tests alone.
 
-Drivers, panels and calibration see the components act; only `LinkBench.truth()` tells them.
+Drivers, panels and calibration see the components act; only `LinkBench.truth()` returns them.
 """
 
 from __future__ import annotations

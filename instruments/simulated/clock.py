@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class BenchClock:
-    """A clock that only moves when told to; satisfies `labctl.clock.Clock`."""
+    """A clock that only moves when it is advanced; satisfies `labctl.clock.Clock`."""
 
     def __init__(self, start_s: float = 0.0) -> None:
         self._now_s = start_s

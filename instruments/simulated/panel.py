@@ -9,7 +9,7 @@ class FrontPanel(Protocol):
     """The wire side of one simulated instrument."""
 
     def write(self, data: bytes, *, end: bool) -> None:
-        """Take bytes from the host; `end` tells that END (EOI) came with the last one."""
+        """Take bytes from the host; `end`: END (EOI) came with the last one."""
         ...
 
     def read(self, limit: int) -> tuple[bytes, bool]:
@@ -38,5 +38,5 @@ class PolledPanel(Protocol):
 
 
 def serial_poll(panel: FrontPanel) -> int:
-    """Poll a panel; one that requests no service just tells its status byte."""
+    """Poll a panel; one that cannot request service returns its status byte."""
     return panel.serial_poll() if isinstance(panel, PolledPanel) else panel.status_byte()

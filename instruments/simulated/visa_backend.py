@@ -89,7 +89,7 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
 
     @property
     def world(self) -> World:
-        """The bench itself, as no wire tells it; InvalidSession when no ResourceManager is open."""
+        """The bench, which no message shows; InvalidSession when no ResourceManager is open."""
         return self._opened_world()
 
     def _init(self) -> None:

@@ -274,7 +274,7 @@ class Session:
 
 
 def _is_valid(known: type[attributes.Attribute[Any]], state: Any) -> bool:
-    """Tell whether a state fits the attribute's VISA type, and its enumeration if it has one."""
+    """Return whether a state fits the attribute's VISA type, and its enumeration if it has one."""
     if not isinstance(state, int):
         return False
     if issubclass(known, attributes.EnumAttribute):

@@ -34,7 +34,7 @@ _QUANTITY = re.compile(r"([+-]?\d+(?:\.\d*)?)\s*(V|mA)")
 
 
 class QontrolLines:
-    """Asks and sets; `powered_up` is called when the module says that it lost its settings."""
+    """Asks and sets; `powered_up` is called when the module reports that it was powered up."""
 
     def __init__(self, transport: LinesTransport, powered_up: Callable[[], None]) -> None:
         self._name = transport.name
@@ -51,14 +51,14 @@ class QontrolLines:
         reply = self.query(command)
         if reply != "OK":
             self._transport.clear()
-            raise ReplyError(self._name, f"answered {reply!r} where OK is due", command)
+            raise ReplyError(self._name, f"expected OK, got {reply!r}", command)
 
     def query(self, command: str) -> str:
         """Return the line that answers a command."""
         return self._exchange(command, 1, blamed=command)[0]
 
     def quantity(self, command: str, unit: str) -> float:
-        """Return the number that answers a command; raises ReplyError unless its unit is due."""
+        """Return the number that answers a command; raises ReplyError unless it is in `unit`."""
         return self._parsed(self.query(command), unit, command)
 
     def quantities(self, command: str, unit: str, count: int) -> tuple[float, ...]:
@@ -73,7 +73,7 @@ class QontrolLines:
         match = _QUANTITY.fullmatch(reply)
         if match is None or match.group(2) != unit:
             self._transport.clear()
-            problem = f"answered {reply!r} where a number and {unit} are due"
+            problem = f"expected a number in {unit}, got {reply!r}"
             raise ReplyError(self._name, problem, command)
         return float(match.group(1))
 

@@ -74,7 +74,7 @@ class QontrolQ8iv:
         reply = self._lines.query("id?")
         model, _, serial = reply.partition("-")
         if model.upper() != "Q8IV":
-            raise ReplyError(self.name, f"{reply!r} answers, a Q8iv is expected", "id?")
+            raise ReplyError(self.name, f"expected a Q8iv, got {reply!r}", "id?")
         return Identity("Qontrol", model, serial, "")
 
     def full_scale(self) -> tuple[float, float]:
@@ -177,23 +177,23 @@ class QontrolQ8iv:
         self._lines.set(f"I{channel}={abs(current_a) * 1e3:.4f}", f"V{channel}?")
 
     def number_chain(self) -> tuple[str, ...]:
-        """Number the modules of a chain anew (`nup=0`) and return what each calls itself."""
+        """Number the modules of a chain anew (`nup=0`) and return the name of each."""
         self._lines.acknowledged("nup=0")
         return self.chain()
 
     def chain(self) -> tuple[str, ...]:
-        """Return what each module of the chain calls itself, with its number behind a colon."""
+        """Return the name of each module of the chain, with its number behind a colon."""
         return tuple(self._lines.lines("nupall?", math.ceil(self._options.channels / 8)))
 
     def chain_position(self) -> str:
-        """Return where in the chain the first module stands, in its own words."""
+        """Return where in the chain the first module stands, as it spells it."""
         return self._lines.query("nup?")
 
     def channel_count(self) -> int:
         """Return how many channels the module counts."""
         reply = self._lines.query("nchan?")
         if not (reply.isascii() and reply.isdigit() and len(reply) < 6):
-            raise ReplyError(self.name, f"answered {reply!r} where a count is due", "nchan?")
+            raise ReplyError(self.name, f"expected a whole number, got {reply!r}", "nchan?")
         return int(reply)
 
     def safe_state(self) -> None:

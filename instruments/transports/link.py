@@ -118,7 +118,7 @@ class Link(ABC):
 
     @abstractmethod
     def _is_timeout(self, error: Exception) -> bool:
-        """Tell whether an error of the wire means that nothing came in time."""
+        """Return whether an error of the wire means that nothing came in time."""
 
     def _prepare(self, command: str) -> None:  # noqa: B027  most wires need no preparation
         """Do what the wire needs right before a command is sent."""

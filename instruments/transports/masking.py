@@ -13,7 +13,7 @@ _known: set[str] = set()
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether an option of this name holds a secret: a password, a pin or a key."""
+    """Return whether an option of this name holds a secret: a password, a pin or a key."""
     return _SECRET_NAME.search(name) is not None
 
 

@@ -64,28 +64,28 @@ class ScpiSession:
         raise InstrumentReportedError(self.name, code, message, command)
 
     def number(self, command: str) -> float:
-        """Query a number; raises ReplyError if it is none, or not finite."""
+        """Query a finite number; raises ReplyError on any other reply."""
         reply = self.query(command)
         try:
             value = float(reply)
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise ReplyError(self.name, f"answered {reply!r} where a number is due", command)
+            raise ReplyError(self.name, f"expected a number, got {reply!r}", command)
         return value
 
     def integer(self, command: str) -> int:
-        """Query a whole number; raises ReplyError if it is none."""
+        """Query a whole number; raises ReplyError on any other reply."""
         value = self.number(command)
         if value != int(value):
-            raise ReplyError(self.name, f"answered {value!r} where a count is due", command)
+            raise ReplyError(self.name, f"expected a whole number, got {value!r}", command)
         return int(value)
 
     def one_of(self, command: str, valid: Sequence[int]) -> int:
         """Query a whole number; raises ReplyError unless it is one of `valid`."""
         value = self.integer(command)
         if value not in valid:
-            raise ReplyError(self.name, f"answered {value} where one of {valid} is due", command)
+            raise ReplyError(self.name, f"expected one of {valid}, got {value}", command)
         return value
 
     def flag(self, command: str) -> bool:
@@ -100,7 +100,7 @@ class ScpiSession:
         except ValueError:
             values = []
         if len(values) != count or not all(map(math.isfinite, values)):
-            raise ReplyError(self.name, f"{reply!r} is not {count} {what}", command)
+            raise ReplyError(self.name, f"expected {count} {what}, got {reply!r}", command)
         return values
 
     def array(self, command: str, dtype: str, count: int, what: str) -> NDArray[np.generic]:
@@ -112,7 +112,7 @@ class ScpiSession:
         payload = self.transport.query_block(command)
         item_bytes = np.dtype(dtype).itemsize
         if len(payload) != item_bytes * count:
-            problem = f"sent {len(payload)} bytes for {count} {what} of {item_bytes} bytes"
+            problem = f"expected {count} {what} of {item_bytes} bytes, got {len(payload)} bytes"
             raise ReplyError(self.name, problem, command)
         return np.frombuffer(payload, dtype=dtype)
 
@@ -127,7 +127,7 @@ class ScpiSession:
     ) -> None:
         """Poll every `interval_s` (s); raises InstrumentTimeoutError after `timeout_s` (s).
 
-        The error says `problem`, the time, and what `hint` there is to its cause.
+        The error has `problem`, the time, and `hint`, which may name the cause.
         """
         wait_for(
             condition,
@@ -140,7 +140,7 @@ class ScpiSession:
         )
 
     def operation_complete(self) -> bool:
-        """Tell whether nothing is pending (`*OPC?`)."""
+        """Return whether nothing is pending (`*OPC?`)."""
         return self.integer("*OPC?") == 1
 
     def settle(self, timeout_s: float, command: str) -> None:
@@ -153,11 +153,13 @@ class ScpiSession:
         reply = self.query(query)
         fields = [field.strip() for field in reply.split(",", 3)]
         if len(fields) != 4:
-            raise ReplyError(self.name, f"{reply!r} does not identify an instrument", query)
+            raise ReplyError(
+                self.name, f"expected maker, model, serial and firmware, got {reply!r}", query
+            )
         identity = Identity(*fields)
         if not identity.model.upper().startswith(models):
             wanted = " or ".join(models)
-            raise ReplyError(self.name, f"{reply!r} answers, a {wanted} is expected", query)
+            raise ReplyError(self.name, f"expected a {wanted}, got {reply!r}", query)
         return identity
 
     def _next_error(self, command: str) -> tuple[int, str] | None:

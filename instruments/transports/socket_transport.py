@@ -52,7 +52,7 @@ class Endpoint(NamedTuple):
 
 
 def is_socket_address(address: str) -> bool:
-    """Tell whether a VISA address means a raw TCP socket, rightly written or not."""
+    """Return whether a VISA address means a raw TCP socket, rightly written or not."""
     return re.fullmatch(r"TCPIP[0-9]*::.*SOCKET", address, re.IGNORECASE | re.DOTALL) is not None
 
 
@@ -68,7 +68,7 @@ def socket_endpoint(address: str) -> Endpoint:
 
 
 def opens_own_socket(address: str, library: str) -> bool:
-    """Tell whether a raw TCP socket is ours to open: no VISA library but `@py` was asked for.
+    """Return whether a raw TCP socket is ours to open: no VISA library but `@py` was asked for.
 
     `library` is PyVISA's library string; an empty one stands for what the environment names.
     """

@@ -11,7 +11,7 @@ class MessageTransport(Protocol):
     """Text commands and replies, with binary blocks; terminators are the transport's business.
 
     Every method is one transaction under a lock. A reply that came too late for the query that
-    asked for it is never handed out. Raises InstrumentTimeoutError when no reply comes in time,
+    asked for it is never returned. Raises InstrumentTimeoutError when no reply comes in time,
     ConnectionFailedError when the connection is lost, ReplyError when a block is malformed.
     """
 
@@ -22,7 +22,7 @@ class MessageTransport(Protocol):
 
     @property
     def clock(self) -> Clock:
-        """The time that passes for the instrument: whoever waits for it sleeps here."""
+        """The instrument's clock: waits for the instrument sleep on it."""
         ...
 
     def write(self, command: str) -> None:
@@ -68,7 +68,7 @@ class FrameTransport(Protocol):
 
     @property
     def clock(self) -> Clock:
-        """The time that passes for the instrument: whoever waits for it sleeps here."""
+        """The instrument's clock: waits for the instrument sleep on it."""
         ...
 
     def exchange(self, frame: bytes) -> bytes:

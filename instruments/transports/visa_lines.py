@@ -32,7 +32,7 @@ class LinesTransport(Protocol):
 
     @property
     def clock(self) -> Clock:
-        """The time that passes for the instrument: whoever waits for it sleeps here."""
+        """The instrument's clock: waits for the instrument sleep on it."""
         ...
 
     def exchange(self, command: str, complete: Complete) -> tuple[str, ...]:

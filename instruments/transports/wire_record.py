@@ -257,7 +257,7 @@ class RecordedMessages:
             self._wire.clear()
 
     def close(self) -> None:
-        """End the session; the record tells it once."""
+        """End the session; it is recorded once."""
         with self._lock:
             _close(self._wire, self._log, self._closed)
             self._closed = True
@@ -292,7 +292,7 @@ class RecordedFrames:
             self._wire.clear()
 
     def close(self) -> None:
-        """End the session; the record tells it once."""
+        """End the session; it is recorded once."""
         with self._lock:
             _close(self._wire, self._log, self._closed)
             self._closed = True
@@ -326,7 +326,7 @@ class RecordedLines:
             self._wire.clear()
 
     def close(self) -> None:
-        """End the session; the record tells it once."""
+        """End the session; it is recorded once."""
         with self._lock:
             _close(self._wire, self._log, self._closed)
             self._closed = True

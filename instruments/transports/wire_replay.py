@@ -284,7 +284,7 @@ class ReplayedMessages:
             return tuple(lines)
 
     def clear(self) -> None:
-        """Check that a clear is due."""
+        """Check that the record has a clear next."""
         self._ask({"event": "clear"})
 
     def close(self) -> None:
@@ -320,7 +320,7 @@ class ReplayedFrames:
         return bytes.fromhex(entry["hex"])
 
     def clear(self) -> None:
-        """Check that a clear is due."""
+        """Check that the record has a clear next."""
         self._replay.ask(self.name, self._address, {"event": "clear"})
 
     def close(self) -> None:
@@ -354,7 +354,7 @@ class ReplayedLines:
                 self._replay.fail_as_recorded(self.name, self._address)
 
     def clear(self) -> None:
-        """Check that a clear is due."""
+        """Check that the record has a clear next."""
         self._replay.ask(self.name, self._address, {"event": "clear"})
 
     def close(self) -> None:
@@ -365,7 +365,7 @@ class ReplayedLines:
 
 
 def _close(replay: WireReplay, name: str, address: str) -> None:
-    # A close raises nothing; a difference is kept, and whoever reads the state tells it.
+    # A close raises nothing; a difference is kept, and reported when the state is read.
     with suppress(InstrumentError):
         replay.ask(name, address, {"event": "close"})
 

@@ -78,7 +78,7 @@ class HislipServer:
 
 
 async def _telling_faults(channel: Channel, steps: Awaitable[None]) -> None:
-    """Take steps to their end; a fatal fault ends them, and the peer is told."""
+    """Take steps to their end; a fatal fault ends them and is sent to the peer."""
     try:
         await steps
     except FatalError as fault:

@@ -39,7 +39,7 @@ class Locks:
         return len(self._shared | {self._exclusive} - {None})
 
     def permits(self, client: object) -> bool:
-        """Tell whether a client is not locked out by others."""
+        """Return whether a client is not locked out by others."""
         if self._exclusive is not None:
             return self._exclusive is client
         return not self._shared or client in self._shared

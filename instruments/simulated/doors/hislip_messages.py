@@ -67,7 +67,7 @@ class Fault(IntEnum):
 
 
 class FatalError(Exception):
-    """What ends a session; the peer is told code and text."""
+    """What ends a session; code and text are sent to the peer."""
 
     def __init__(self, code: Fatal, text: str) -> None:
         super().__init__(text)
@@ -121,7 +121,7 @@ class Channel:
             left -= len(await self._reader.readexactly(min(left, _DISCARD_BYTES)))
 
     async def refuse(self, header: Header, code: Fault, text: str) -> None:
-        """Skip a message and tell the peer why."""
+        """Skip a message and send the reason to the peer."""
         self.send(Kind.ERROR, code, 0, text.encode())
         await self.discard(header)
 

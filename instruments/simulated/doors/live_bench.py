@@ -104,7 +104,7 @@ class LivePanel:
         return self._talker is not None
 
     def write(self, pieces: Sequence[bytes], client: Client, *, end: bool) -> None:
-        """Hand over bytes without others in between; `end` tells that END came with the last."""
+        """Hand over bytes without others in between; `end`: END came with the last."""
         self._bench.follow()
         self._talker = client
         try:

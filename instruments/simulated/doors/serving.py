@@ -1,4 +1,4 @@
-"""All doors of a bench: opened, announced, served until the process is told to end, closed."""
+"""All doors of a bench: opened, announced, served until the process is asked to end, closed."""
 
 from __future__ import annotations
 

@@ -385,7 +385,7 @@ class Keithley2450Panel:
         self._settled_s = self._clock.now_s() + (delay_s if self._on else 0.0)
 
     def _tripped(self, quantity: str) -> str:
-        """Tell whether the output is at the limit of the other quantity."""
+        """Return whether the output is at the limit of the other quantity."""
         if not self._on or quantity != self._sourced:
             return "0"
         held = self._port.current_a() if quantity == "VOLT" else self._port.voltage_v()

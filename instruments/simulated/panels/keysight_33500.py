@@ -423,7 +423,7 @@ class Keysight33500Panel:
             self._trigger_out.fire()
 
     def _bursting(self) -> bool:
-        """Tell whether a burst that *TRG started, and that ends, is still running."""
+        """Return whether a burst that *TRG started, and that ends, is still running."""
         now_s = self._clock.now_s()
         return any(
             settings.burst

@@ -95,7 +95,7 @@ class RedPitayaGenerator:
             self._play(number, self._outputs[number])
 
     def playing(self) -> bool:
-        """Tell whether any output is on."""
+        """Return whether any output is on."""
         return any(output.on for output in self._outputs.values())
 
     def commands(self) -> list[Command]:

@@ -60,7 +60,7 @@ class Laser:
         return known
 
     def _known(self, window: Window) -> Real:
-        """Return the phase where it has been told, from the window's beginning on."""
+        """Return the phase where it has been drawn already, from the window's beginning on."""
         if not self._last.start <= window.start < self._last.stop:
             return self._last_phase[:0]
         first = window.start - self._last.start

@@ -132,7 +132,7 @@ class BiasElectrode:
     A lock settles where the modulator's output shows it the point it seeks: a null lock finds
     the least carrier of the whole modulator, which lies off the child's own null by
     `compensation_rad` because each child's leakage falls on the other's axis. It follows the
-    electrode's drift until it is told to hold a voltage.
+    electrode's drift until it is set to hold a voltage.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ def test_identity(before: Lines) -> None:
 
 @pytest.mark.parametrize("reply", [("EPC400", "V1", "Done"), ("Done",), ("DD100MC", "Done")])
 def test_another_model_is_refused(reply: Lines) -> None:
-    with pytest.raises(ReplyError, match=r"a DD100 is expected.*'CD'"):
+    with pytest.raises(ReplyError, match=r"expected a DD100.*'CD'"):
         OzOpticsDD100(script(("CD", reply))).identify()
 
 

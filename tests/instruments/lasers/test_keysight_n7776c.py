@@ -81,7 +81,7 @@ def test_another_module_is_refused(reply: str) -> None:
     laser = KeysightN7776C(
         ScriptedTransport([("SLOT1:IDN?", reply)]), N7776COptions(slot=1, mainframe=True)
     )
-    with pytest.raises(ReplyError, match=r"81960A is expected|does not identify"):
+    with pytest.raises(ReplyError, match=r"expected a 81960A|expected maker"):
         laser.identify()
 
 
@@ -351,7 +351,7 @@ def test_a_log_of_another_length_is_a_reply_error() -> None:
     wire = ScriptedTransport(
         [(":SOUR0:READ:POIN? LLOG", "+3"), (":SOUR0:READ:DATA? LLOG", bytes(16))]
     )
-    with pytest.raises(ReplyError, match="sent 16 bytes for 3 wavelengths"):
+    with pytest.raises(ReplyError, match=r"expected 3 wavelengths .* got 16 bytes"):
         KeysightN7776C(wire).logged_wavelengths_m()
 
 
@@ -393,7 +393,7 @@ def test_what_the_laser_objects_to_in_a_sweep_is_raised(accepted: Accepted) -> N
 @pytest.mark.parametrize("reply", ["", "OK", "x,OK"])
 def test_a_verdict_that_is_none_is_a_reply_error(accepted: Accepted, reply: str) -> None:
     wire = ScriptedTransport([*WAVELENGTHS, *accepted(*SWEEP), (CHECK, reply)])
-    with pytest.raises(ReplyError, match="does not judge a sweep"):
+    with pytest.raises(ReplyError, match="of the sweep check"):
         KeysightN7776C(wire).configure_sweep(1530e-9, 1570e-9, 50e-9)
 
 

@@ -89,7 +89,7 @@ def test_another_module_is_refused() -> None:
         *string("40040000", b"1\0"),
         *string("60060000", b"2\0"),
     )
-    with pytest.raises(ReplyError, match="ACME 'X1' answers, a PPCL is expected"):
+    with pytest.raises(ReplyError, match="expected a PPCL, got ACME 'X1'"):
         source.identify()
 
 

@@ -209,7 +209,7 @@ def test_a_seed_stands_in_for_the_files() -> None:
 
 def test_a_bench_put_together_by_hand_has_no_file_to_differ_from() -> None:
     built = build_bench(table(), PATH)
-    with pytest.raises(LookupError, match="put together by hand"):
+    with pytest.raises(LookupError, match="not built from a file"):
         LinkBench(built.optics, built.grid_hz).truth()
 
 

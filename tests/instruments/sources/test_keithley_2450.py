@@ -179,7 +179,7 @@ def test_buffered_readings() -> None:
 @pytest.mark.parametrize("reply", ["1.0", "1.0,2.0,3.0", "1.0,x", ""])
 def test_another_number_of_readings_is_a_reply_error(reply: str) -> None:
     wire = ScriptedTransport([(":TRAC:DATA? 1,2,'defbuffer1'", reply)])
-    with pytest.raises(ReplyError, match="is not 2 readings"):
+    with pytest.raises(ReplyError, match="expected 2 readings"):
         Keithley2450(wire).readings(2)
 
 

@@ -51,7 +51,7 @@ def test_identity() -> None:
 
 @pytest.mark.parametrize("reply", ["Q8b-0123", "MZI-1", "OK"])
 def test_another_module_is_refused(reply: str) -> None:
-    with pytest.raises(ReplyError, match=r"a Q8iv is expected.*'id\?'"):
+    with pytest.raises(ReplyError, match=r"expected a Q8iv.*'id\?'"):
         QontrolQ8iv(script(("id?", (reply,)))).identify()
 
 
@@ -224,7 +224,7 @@ def test_an_unknown_error_is_raised_all_the_same() -> None:
 @pytest.mark.parametrize("reply", ["KO", "+3.300 V", "OK OK"])
 def test_an_acknowledgement_is_ok_and_nothing_else(reply: str) -> None:
     wire = script(*FULL, ("V1=1.00000", (reply,)))
-    with pytest.raises(ReplyError, match="where OK is due"):
+    with pytest.raises(ReplyError, match="expected OK"):
         QontrolQ8iv(wire).hold_voltage(1, 1.0)
     assert wire.cleared == 1
 
@@ -232,7 +232,7 @@ def test_an_acknowledgement_is_ok_and_nothing_else(reply: str) -> None:
 @pytest.mark.parametrize("reply", ["OK", "+1.000 mA", "1.0", "volts V", "nan V", "+1.0 V +2.0 V"])
 def test_garbage_is_no_voltage(reply: str) -> None:
     wire = script(("V1?", (reply,)))
-    with pytest.raises(ReplyError, match="a number and V are due"):
+    with pytest.raises(ReplyError, match="expected a number in V"):
         QontrolQ8iv(wire).channel_voltage_v(1)
     assert wire.cleared == 1
 

@@ -48,7 +48,7 @@ def test_the_wrong_instrument_is_named_and_its_connection_closed(socket_peer: Pe
         meter_named("PM400")(line, send)
 
     peer = socket_peer(handle)
-    with pytest.raises(ReplyError, match=r"tap: 'THORLABS,PM400.* a PM100D is expected"):
+    with pytest.raises(ReplyError, match=r"tap: expected a PM100D, got 'THORLABS,PM400"):
         ThorlabsPM100D.open("tap", peer.address, library="@py", options={})
     assert heard == [b"*CLS\n", b"*IDN?\n"]
     peer.wait_until_left()
