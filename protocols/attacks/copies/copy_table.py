@@ -206,15 +206,19 @@ class CopyTable(BaseModel):
             found += self._covering(served.sha256, Order.FIXED, attack, queries, spend)
             least = self._reached(served.sha256, attack, queries, spend)
             found = [Figure(one.accuracy, max(one.upper, least)) for one in found]
-        found.append(Figure(served.accuracy, max(served.accuracy, self._most(served.sha256))))
-        return min(found, key=lambda one: one.upper)
+        most = self._most(served)
+        if not found:
+            return Figure(served.accuracy, most)
+        best = min(found, key=lambda one: one.upper)
+        return replace(best, upper=min(best.upper, most))
 
-    def _most(self, sha256: str) -> float:
-        """Return the best copy of a network that was measured at all: no other is taken as better.
+    def _most(self, served: ServedNetwork) -> float:
+        """Return the most that any copy is taken to be worth: the network, or the best measured.
 
         Without standard errors, which two runs of a few answers do not tell well.
         """
-        return max(one.accuracy for one in self.point if one.network_sha256 == sha256)
+        mine = (one.accuracy for one in self.point if one.network_sha256 == served.sha256)
+        return max(served.accuracy, *mine)
 
     def _reached(self, sha256: str, attack: str, queries: int, spend: float) -> float:
         """Return what was measured in fresh orders of thieves that had no more; 0 if nothing was.

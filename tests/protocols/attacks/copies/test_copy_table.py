@@ -239,6 +239,14 @@ def test_hidden_noise_never_makes_a_copy_worse() -> None:
     assert best_copy(OTHER, settings, 1, table=TABLE) is None
 
 
+def test_scattered_runs_make_no_copy_better_than_the_network_and_no_baseline_higher() -> None:
+    scattered = point(CLASSES_ALONE, 10, 0.0, 0.9).model_copy(update={"standard_error": 0.2})
+    table = TABLE.model_copy(update={"point": (*TABLE.point[2:], scattered)})
+    found = table.best(NETWORK, 10, 0.01)
+    assert found is not None
+    assert (found.figure.upper, found.classes_alone.accuracy) == (0.98, 0.9)
+
+
 @pytest.mark.parametrize(
     ("name", "mean_photons", "gain", "decoys"),
     [("noise-aware", 0.57, 1.3, 3), ("deep", 0.15, 2.0, 3), ("pruned", 2.28, 1.3, 0)],
