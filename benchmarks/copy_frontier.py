@@ -7,9 +7,9 @@
 `measure` runs what the file does not hold yet, each row a session of its own, and adds it: an hour
 in all on one core. FOLDER holds the MNIST training images (idx files): 5,000 of them are public,
 the first 2,000 test images judge copies and service, decoys are among the others. Hidden neurons
-come in a fresh order, no loss, no technical noise, calibration of 1e8 samples, seed 0. `draw` takes
-classes alone from the shipped table. `least` prints, for each F, the gain at which a thief of one
-query has least to spend, and the copy that the table knows for it.
+come in a fresh order, no loss, no technical noise, calibration of 1e8 samples, seed 0. `draw`
+prints a table too; classes alone are those of the shipped table. `least` prints, for each F, the
+gain at which a thief of one query has least to spend, and the copy that the table knows for it.
 """
 
 from __future__ import annotations
@@ -240,6 +240,20 @@ def best_accepted(rows: list[Row], queries: int) -> dict[Setting, Row]:
     return best
 
 
+def tell(rows: list[Row], served: dict[Setting, float]) -> None:
+    """Print what is served, the best accepted copies, and how far beyond classes alone they are."""
+    print("setting | served | best accepted copy (points beyond classes alone) after", *QUERIES)
+    best = {queries: best_accepted(rows, queries) for queries in QUERIES}
+    for setting, right in served.items():
+        found = []
+        for queries in QUERIES:
+            one = best[queries].get(setting)
+            beyond = 0.0 if one is None else one.best - classes_alone(setting.model, queries)
+            found.append("none" if one is None else f"{one.best:.1%} ({100.0 * beyond:+.0f})")
+        name = f"{setting.model} {setting.mu:g}, {setting.gain:g}, J = {setting.decoys}"
+        print(f"| {name} | {right:.1%} |", " | ".join(found), "|")
+
+
 def draw(path: Path, figure_path: Path) -> None:
     """Draw what is served against the best accepted copy, a panel for each number of queries."""
     import matplotlib as mpl
@@ -252,6 +266,7 @@ def draw(path: Path, figure_path: Path) -> None:
 
     rows = [one for one in read(path) if not one.return_modes]
     served = {one.setting: one.best for one in rows if one.thief == SERVICE}
+    tell(rows, served)
     figure, panels = plt.subplots(
         1, len(QUERIES), figsize=(12.5, 5.2), sharey=True, layout="constrained",
         width_ratios=(2.0, 1.0, 1.0),
@@ -263,23 +278,24 @@ def draw(path: Path, figure_path: Path) -> None:
                           alpha=0.13, linewidth=0)  # fmt: skip
         axes.axvline(alone, color="black", linestyle="--", linewidth=1.2)
         for setting, one in best_accepted(rows, queries).items():
-            deep, decoys = setting.model == "deep", setting.decoys > 0
+            deep = setting.model == "deep"
+            left = deep and not setting.decoys
             axes.plot(
                 one.best, served[setting], "o" if deep else "s", markersize=7,
                 color=colours[setting.decoys], markerfacecolor=None if deep else "white",
             )  # fmt: skip
             axes.annotate(
-                f"{setting.mu:g}", (one.best, served[setting]), xytext=(6 if decoys else -6, 0),
+                f"{setting.mu:g}", (one.best, served[setting]), xytext=(-6 if left else 6, 0),
                 textcoords="offset points", fontsize=8, va="center",
-                ha="left" if decoys else "right", color=colours[setting.decoys],
+                ha="right" if left else "left", color=colours[setting.decoys],
             )  # fmt: skip
         axes.set_title(f"after {queries} quer{'y' if queries == 1 else 'ies'}: classes alone "
                        f"{alone:.0%}", fontsize=10)  # fmt: skip
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel("images named rightly by the best accepted copy")
+        axes.set_xlabel("best accepted copy")
         axes.grid(visible=True, alpha=0.25)
         axes.set_xlim(0.2 if queries == 1 else 0.9, 1.03 if queries == 1 else 1.0)
-    panels[0].set_ylim(0.93, 0.995)
+    panels[0].set_ylim(0.935, 1.0)
     panels[0].set_ylabel("accuracy served")
     panels[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     panels[0].legend(
@@ -292,12 +308,13 @@ def draw(path: Path, figure_path: Path) -> None:
             Line2D([], [], color="black", linestyle="--", label="classes alone"),
             Patch(color="tab:green", alpha=0.2, label="aim"),
         ],
-        fontsize=8, loc="lower left",
+        fontsize=8, loc="upper right",
     )  # fmt: skip
     figure.supxlabel(
-        "numbers: μ; fresh order of hidden neurons; copies by QND at the noise that hides in so "
-        "many queries, spread or in the first alone; standard error 0.4 to 1.1 %",
-        fontsize=8, color="dimgray",
+        "Share of unseen images that the copy, or the service, names rightly; numbers: μ; fresh "
+        "order of hidden neurons. Thieves: QND with the noise that hides in so many queries, "
+        "spread or in the first alone. Standard error 0.4 to 1.1 %",
+        fontsize=7, color="dimgray",
     )  # fmt: skip
     figure.savefig(figure_path, dpi=150)
     plt.close(figure)

@@ -3,7 +3,7 @@
     python benchmarks/data_or_weights.py docs/data-or-weights.png
 
 Prints two tables and writes the figure; one minute. Network noise-aware, mu = 8.91, G = 1.0128
-(F = 0.3), no loss, no technical noise, loss and noise untrusted. A public subspace is that of the
+(F = 0.23), no loss, no technical noise, loss and noise untrusted. A public subspace is that of the
 complex principal components of every other shipped picture; accuracy is of the others.
 """
 
