@@ -116,8 +116,8 @@ class PrincipalModes:
     ) -> PrincipalModes:
         """Return the attack with all noise that hides in so many queries spent on the first.
 
-        A fifth is left unspent, so that no group of modes shows, and the last layer's share is cut so
-        that no row does: it is enough for one query.
+        A fifth is left unspent, so that no group of modes shows; the last layer's share is cut so
+        that no row does, which is enough for one query.
         """
         noise = self.hidden_noise(queries, sizes, settings, acceptance)
         equal = self.later_share / max(len(sizes) - 2, 1)
