@@ -175,7 +175,8 @@ def options_of(driver: type[Any]) -> type[DriverOptions]:
 
 def public_methods(driver: type[object]) -> dict[str, Any]:
     found = inspect.getmembers(driver, callable)
-    return {name: member for name, member in found if not name.startswith("_")}
+    kept = ((name, member) for name, member in found if not name.startswith("_"))
+    return {name: member for name, member in kept if not inspect.isclass(member)}
 
 
 def capabilities_of(kind: type[object]) -> list[type[Any]]:
