@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from html import escape
 
-from labctl import __version__
 from labctl.calibration.applicability import Judgement, State, duration
 from labctl.calibration.quantity import Quantity, written
 from labctl.calibration.record import Record
 from labctl.calibration.store import Store
 from labctl.errors import RecordError
+from labctl.version import __version__
 
 _STYLE = """
 :root { color-scheme: light }

@@ -26,7 +26,6 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from labctl import __version__
 from labctl.calibration.record import (
     ConditionRow,
     QuantityRow,
@@ -38,6 +37,7 @@ from labctl.calibration.record import (
 from labctl.calibration.routine import Outcome
 from labctl.errors import CalibrationError, RecordError
 from labctl.safety import uninterrupted
+from labctl.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

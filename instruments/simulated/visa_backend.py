@@ -22,7 +22,6 @@ from pyvisa.constants import StatusCode
 from pyvisa.typing import VISAEventContext, VISAHandler, VISARMSession, VISASession
 from pyvisa.util import DebugInfo, LibraryPath
 
-import labctl
 from labctl.addresses import canonical
 from labctl.clock import Clock, SystemClock
 from labctl.errors import StationFileError
@@ -35,6 +34,7 @@ from labctl.instruments.simulated.visa_session import (
     SharedLock,
 )
 from labctl.station.station import SIMULATED_RUN
+from labctl.version import __version__
 
 _PAUSE_S = 2e-3
 
@@ -80,7 +80,7 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
     @staticmethod
     def get_debug_info() -> DebugInfo:
         """Return what `pyvisa-info` shows."""
-        return {"Version": labctl.__version__}
+        return {"Version": __version__}
 
     @property
     def clock(self) -> Clock:

@@ -7,6 +7,7 @@ wire's business; a session that cannot refuses the transaction, and tries again 
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,8 +15,11 @@ from typing import TypeVar
 
 from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, LabctlError
+from labctl.instruments.transports.masking import masked
 
 _T = TypeVar("_T")
+_wire = logging.getLogger("labctl.wire")
+_SHOWN = 200  # characters of a message in the log; a waveform has megabytes
 
 BLOCK_END_S = 0.1
 """How long to wait for the terminator behind a block, which some instruments do not send."""
@@ -59,15 +63,22 @@ class Link(ABC):
                 self._resynchronise(command)
             self._in_step = False
             self._settled = True
+            logged = _wire.isEnabledFor(logging.DEBUG)
+            if logged:
+                _wire.debug("%s > %s", self.name, _readable(command))
             try:
                 self._prepare(command)
                 self.send(*message)
                 answer = receive()
-            except LabctlError:
+            except LabctlError as error:
+                _wire.debug("%s ! %s", self.name, error)
                 raise
             except Exception as error:  # backends raise what they like: VISA, OS, serial errors
+                _wire.debug("%s ! %s", self.name, error)
                 raise self._translated(error, command) from error
             self._in_step = self._settled
+            if logged and answer is not None:
+                _wire.debug("%s < %s", self.name, _readable(answer))
             return answer
 
     @abstractmethod
@@ -146,3 +157,12 @@ class Link(ABC):
     def _timed_out(self, command: str | None) -> InstrumentTimeoutError:
         problem = f"no answer from {self.address} within {self.timeout_s:g} s"
         return InstrumentTimeoutError(self.name, problem, command)
+
+
+def _readable(message: object) -> str:
+    """Return a message for the log: one line, secrets masked, blocks by their length."""
+    if isinstance(message, bytes | bytearray | memoryview):
+        size = len(message)
+        return bytes(message).hex() if size <= _SHOWN // 2 else f"{size} bytes"
+    text = masked(message if isinstance(message, str) else repr(message))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"

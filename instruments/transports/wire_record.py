@@ -27,12 +27,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from labctl import __version__
 from labctl.clock import Clock
 from labctl.errors import InstrumentError, RunFileError
 from labctl.instruments.transports.masking import masked, masked_arguments
 from labctl.instruments.transports.taps import RECORD_BLOCKS
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
+from labctl.version import __version__
 
 if TYPE_CHECKING:
     from labctl.instruments.transports.visa_lines import Complete, LinesTransport

@@ -45,7 +45,7 @@ def main() -> None:
     debug = _DEBUG in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
     if "--version" in arguments[:1]:
-        from labctl import __version__
+        from labctl.version import __version__
 
         print(f"labctl {__version__}")
         sys.exit(0)

@@ -9,18 +9,13 @@ import typer
 
 from labctl.cli import output
 from labctl.cli.choices import assumptions
-from labctl.data.models import load_network
+from labctl.data.models import Network, load_network
 from labctl.errors import SettingError
-from labctl.protocols.carried import carried
-from labctl.protocols.encoding import modes_of
-from labctl.protocols.leakage import LayerShape, Trust, leakage_of, spectrum_of
-from labctl.protocols.leakage.cumulative import IN_WORDS, Channel, Cumulative, cumulative
-from labctl.protocols.rotation import Rotation
-from labctl.protocols.settings import VerificationSettings
-from labctl.protocols.verification.collective_noise import expected_noise_upper
-from labctl.protocols.weight_distribution import WeightDistribution, look_at
+from labctl.protocols.leakage import LayerShape, Trust
+from labctl.protocols.leakage.cumulative import IN_WORDS, Cumulative
+from labctl.protocols.weight_distribution import WeightDistribution
 from labctl.run.report import finite, leakage_json
-from labctl.units import db_to_ratio
+from labctl.run.setting import leakage_of_setting
 
 
 def leakage(
@@ -61,65 +56,35 @@ def leakage(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say how much one query leaks, to whom, and under which assumptions."""
-    for name, value in (("modes", modes), ("rows", rows), ("queries", queries)):
+    for name, value in (("modes", modes), ("rows", rows)):
         if value < 1:
             raise SettingError(name, value, "1 or more")
-    for name, real in (("mu", mu), ("gain", gain), ("technical_noise", technical_noise)):
+    for name, real in (("mu", mu), ("gain", gain)):
         if not math.isfinite(real):
             raise SettingError(name, real, "a finite number")
-    if not 0.0 < failure_probability < 1.0:
-        raise SettingError("failure_probability", failure_probability, "above 0 and below 1")
-    if not 0.0 <= loss_db < 200.0:
-        raise SettingError("loss_db", loss_db, "0 dB or more, below 200 dB")
-    layers: tuple[LayerShape, ...] = (
-        LayerShape(rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes),
+    shape: LayerShape | Network = LayerShape(
+        rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes
     )
-    given = None if model is None else load_network(model)
-    network = None if given is None else carried(given).network
-    if network is not None:
-        layers = tuple(
-            LayerShape(len(layer), modes_of(layer.shape[1]), layer.shape[1], block_modes)
-            for layer in network.layers
-        )
-        modes, rows = layers[0].modes, layers[0].rows
-    found = leakage_of(
-        layers,
+    if model is not None:
+        shape = load_network(model)
+    setting = leakage_of_setting(
+        shape,
         mean_photons=mu,
         gain=gain,
-        transmittance=db_to_ratio(-loss_db),
+        loss_db=loss_db,
         technical_noise=technical_noise,
         assumptions=assumptions(loss, noise),
-        emission_factor=1.0,
-        rotation=Rotation(rotation_loss_db_per_mode),
-        spectrum=None if network is None else spectrum_of(network),
-    )
-    values = leakage_json(found, queries=queries)
-    upper = expected_noise_upper(
-        found.excess_noise,
         queries=queries,
-        rows=rows,
-        modes=modes,
-        calibration_samples=VerificationSettings().calibration_samples,
+        block_modes=block_modes,
+        rotation_loss_db_per_mode=rotation_loss_db_per_mode,
+        honest_prior=honest_prior,
         failure_probability=failure_probability,
     )
-    own = Rotation(rotation_loss_db_per_mode).transmittance(block_modes or modes)
-    channel = Channel(
-        transmittance=db_to_ratio(-loss_db) * own,
-        technical_noise=technical_noise,
-        assumptions=found.assumptions,
-        client_transmittance=own,
-        prior_free=not honest_prior,
-    )
-    together = cumulative(
-        channel,
-        queries=queries,
-        mean_photons=mu,
-        excess_noise=found.excess_noise,
-        collective_noise=found.excess_noise,
-        collective_noise_upper=upper,
-    )
+    found, together = setting.one, setting.together
+    modes, rows = setting.first.modes, setting.first.rows
+    values = leakage_json(found, queries=queries)
     values["cumulative"] = finite(together.as_json())
-    distribution = None if given is None else look_at(given, mu)
+    distribution = setting.distribution
     values["weight_distribution"] = None if distribution is None else distribution.as_json()
     if json:
         output.print_json(

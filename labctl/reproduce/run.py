@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from labctl import __version__
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError, UsageError
@@ -18,6 +17,7 @@ from labctl.reproduce.drawing import FORMATS
 from labctl.reproduce.figure import Reproduction
 from labctl.reproduce.files import PREFIX, page, write_figure, write_whole
 from labctl.reproduce.ours import F_GRID, Measured, measured
+from labctl.version import __version__
 
 MOST_NETWORKS = 4
 _MEASURED: dict[str, Callable[[Sequence[Measured]], Reproduction]] = {

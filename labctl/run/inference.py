@@ -8,7 +8,6 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from labctl import __version__
 from labctl.data.run_file import RunFileWriter
 from labctl.protocols.hiding.decoys import Decoys
 from labctl.protocols.leakage import spectrum_of
@@ -39,6 +38,7 @@ from labctl.run.request import (
 from labctl.run.serving import books_of, classify
 from labctl.safety import interruptible
 from labctl.station import Station, describe
+from labctl.version import __version__
 
 _PACKAGES = ("numpy", "scipy", "h5py", "pyvisa")
 

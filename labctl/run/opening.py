@@ -150,8 +150,11 @@ def opened(
         return
     if request.station is None:
         raise SettingError("station", None, "a station file, for the bench link")
+    from labctl.instruments.equipment import equipment_of, require_roles
+
     station = Station.read(request.station)
     # What cannot be run is refused before anything is switched on.
+    require_roles(station)
     check_turns(request.hiding, station.table.frame.turns)
     settings_of(
         as_measured(request, station.table.server.constants, station.table.client.constants)
@@ -159,7 +162,6 @@ def opened(
     number = run_number(request)
     with simulated_run(number), station:
         on_station(station)
-        from labctl.instruments.equipment import equipment_of
         from labctl.protocols.bench_link import BenchLink
 
         nominal = equipment_of(station)

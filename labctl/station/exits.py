@@ -78,7 +78,6 @@ def leave_all() -> None:
         try:
             station.close()
         except InstrumentError as error:
-            _log.error("%s", error)
             print(f"labctl: {error}", file=sys.stderr)
 
 

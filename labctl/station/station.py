@@ -108,6 +108,11 @@ class Station:
             _add_failures(error, self._leave())
 
     @property
+    def is_open(self) -> bool:
+        """Whether its instruments are open."""
+        return bool(self._opened)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The instruments' names, in the file's order."""
         return tuple(self.table.instruments)

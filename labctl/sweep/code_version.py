@@ -7,11 +7,11 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import labctl
 import labctl.calibration
 import labctl.data
 import labctl.protocols
 import labctl.sweep
+from labctl.version import __version__
 
 _PACKAGES = (labctl.calibration, labctl.data, labctl.protocols, labctl.sweep)
 _LIBRARIES = ("numpy", "scipy")
@@ -26,7 +26,7 @@ def code_version() -> str:
     about a checkout that is being worked on.
     """
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    return f"labctl {labctl.__version__} (source {_source()}), {libraries}"
+    return f"labctl {__version__} (source {_source()}), {libraries}"
 
 
 def _source() -> str:

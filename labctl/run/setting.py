@@ -1,0 +1,108 @@
+"""The leakage of a setting, without running anything: of one query, and of many together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from labctl.data.models import Network
+from labctl.errors import SettingError
+from labctl.protocols.carried import carried
+from labctl.protocols.encoding import modes_of
+from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, leakage_of, spectrum_of
+from labctl.protocols.leakage.cumulative import Channel, Cumulative, cumulative
+from labctl.protocols.rotation import Rotation
+from labctl.protocols.settings import VerificationSettings
+from labctl.protocols.verification.collective_noise import expected_noise_upper
+from labctl.protocols.weight_distribution import WeightDistribution, look_at
+from labctl.units import db_to_ratio
+
+
+@dataclass(frozen=True)
+class LeakageOfSetting:
+    """What one query leaks, and all of them together, in bits; `first` is the first layer.
+
+    `distribution`: whether the network's weights are such that figures for Gaussian weights apply
+    to them; None where no network was given.
+    """
+
+    one: Leakage
+    together: Cumulative
+    first: LayerShape
+    distribution: WeightDistribution | None = None
+
+
+def leakage_of_setting(
+    shape: LayerShape | Network,
+    *,
+    mean_photons: float,
+    gain: float,
+    loss_db: float,
+    technical_noise: float,
+    assumptions: Assumptions,
+    queries: int,
+    block_modes: int | None = None,
+    rotation_loss_db_per_mode: float = 0.0,
+    honest_prior: bool = False,
+    failure_probability: float = 1e-10,
+) -> LeakageOfSetting:
+    """Return what a setting leaks, by the closed forms and for an honest client's light.
+
+    `shape`: one layer's, or a network, whose own bound is then given too. `mean_photons` per mode,
+    `loss_db` of the round trip, `technical_noise` in SNU; `queries` of the same weights. The first
+    layer decides the bound on what repeats from query to query. Raises SettingError.
+    """
+    if queries < 1:
+        raise SettingError("queries", queries, "1 or more")
+    if not math.isfinite(technical_noise):
+        raise SettingError("technical_noise", technical_noise, "a finite number")
+    if not 0.0 < failure_probability < 1.0:
+        raise SettingError("failure_probability", failure_probability, "above 0 and below 1")
+    if not 0.0 <= loss_db < 200.0:
+        raise SettingError("loss_db", loss_db, "0 dB or more, below 200 dB")
+    network = carried(shape).network if isinstance(shape, Network) else None
+    layers: tuple[LayerShape, ...] = (shape,) if isinstance(shape, LayerShape) else ()
+    if network is not None:
+        layers = tuple(
+            LayerShape(len(layer), modes_of(layer.shape[1]), layer.shape[1], block_modes)
+            for layer in network.layers
+        )
+    rotation = Rotation(rotation_loss_db_per_mode)
+    modes, rows = layers[0].modes, layers[0].rows
+    found = leakage_of(
+        layers,
+        mean_photons=mean_photons,
+        gain=gain,
+        transmittance=db_to_ratio(-loss_db),
+        technical_noise=technical_noise,
+        assumptions=assumptions,
+        emission_factor=1.0,
+        rotation=rotation,
+        spectrum=None if network is None else spectrum_of(network),
+    )
+    upper = expected_noise_upper(
+        found.excess_noise,
+        queries=queries,
+        rows=rows,
+        modes=modes,
+        calibration_samples=VerificationSettings().calibration_samples,
+        failure_probability=failure_probability,
+    )
+    own = rotation.transmittance(block_modes or modes)
+    channel = Channel(
+        transmittance=db_to_ratio(-loss_db) * own,
+        technical_noise=technical_noise,
+        assumptions=found.assumptions,
+        client_transmittance=own,
+        prior_free=not honest_prior,
+    )
+    together = cumulative(
+        channel,
+        queries=queries,
+        mean_photons=mean_photons,
+        excess_noise=found.excess_noise,
+        collective_noise=found.excess_noise,
+        collective_noise_upper=upper,
+    )
+    distribution = look_at(shape, mean_photons) if isinstance(shape, Network) else None
+    return LeakageOfSetting(found, together, layers[0], distribution)
