@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.version import __version__
 
 if TYPE_CHECKING:
+    from labctl import errors, units
     from labctl.calibration.knowledge import Knowledge
     from labctl.data.mnist import LabelledImages
     from labctl.data.models import Network, load_network
@@ -79,12 +80,14 @@ __all__ = [
     "VerificationError",
     "__version__",
     "calibrate",
+    "errors",
     "infer",
     "leakage",
     "load_network",
     "open_run",
     "open_station",
     "simulated_station",
+    "units",
 ]
 
 # Where each name is found; errors are all in one module.
@@ -107,7 +110,7 @@ _PLACES = {
 _MODULES = ("errors", "units")
 
 
-def __getattr__(name: str) -> Any:
+def _loaded(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"labctl.{name}")
     if name not in __all__:
@@ -121,5 +124,9 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+if not TYPE_CHECKING:  # type checkers read the imports above, and so know a wrong name
+    __getattr__ = _loaded
+
+
 def __dir__() -> list[str]:
-    return [*__all__, *_MODULES]
+    return list(__all__)
