@@ -204,7 +204,8 @@ def leakage(
 
     mean_photons: per mode; gain: G of the client's amplifier, above 1. model: whose own bound to
     give too, which sets the shape; None for a layer of `rows` by `modes`. loss_db: of the round
-    trip; technical_noise in SNU; loss, noise: whether the bounds may trust them.
+    trip; technical_noise in SNU; loss, noise: whether the bounds may trust them. For weights of few
+    levels (`distribution.discrete`) no figure for Gaussian weights holds.
 
     Raises SettingError, ModelError.
     """
