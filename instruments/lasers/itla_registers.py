@@ -61,11 +61,12 @@ class Register(IntEnum):
 
 
 NOT_IMPLEMENTED = 1
+PENDING = 4
 _ERRORS = {
     1: "RNI: register not implemented",
     2: "RNW: register not writeable",
     3: "RVE: value out of range",
-    4: "CIP: ignored, an operation is pending",
+    PENDING: "CIP: ignored, an operation is pending",
     5: "CII: ignored, the module is initialising",
     6: "ERE: extended address out of range",
     7: "ERO: extended address is read-only",
@@ -97,9 +98,19 @@ class ItlaRegisters:
         return to_signed(self.read(register))
 
     def write(self, register: Register, value: int) -> None:
-        """Write -32768 to 65535 to a register and wait until nothing is pending."""
+        """Write -32768 to 65535 to a register and wait until nothing is pending.
+
+        What an earlier program left pending when it was killed is waited for first.
+        """
         command = f"write {register.name} = {value}"
-        self._checked(Request(register, to_unsigned(value), write=True), command)
+        request = Request(register, to_unsigned(value), write=True)
+        try:
+            self._checked(request, command)
+        except InstrumentReportedError as error:
+            if error.code != PENDING:
+                raise
+            self.wait(self._is_idle, "end what was pending before " + repr(command))
+            self._checked(request, command)
         self.wait(self._is_idle, f"complete {command!r}")
 
     def text(self, register: Register) -> str:

@@ -21,6 +21,8 @@ from labctl.instruments.capabilities import (
     VoltageSource,
     WaveformGenerator,
 )
+from labctl.instruments.codecs.itla import Request
+from labctl.instruments.lasers.itla_registers import Register
 from labctl.station import Station
 from labctl.station.guard import guarded, unguarded
 from labctl.station.limits import Allowed, Limits
@@ -256,3 +258,12 @@ def test_a_file_in_which_nothing_may_be_sent_sends_nothing(tmp_path: Path) -> No
     path.write_text(text.replace("power_w = { high = 0.010 }", "power_w = { high = -1.0 }"))
     with Station.read(path) as station, pytest.raises(LimitError):
         station.tunable_laser.set_power(1e-9)
+
+
+def test_a_laser_that_was_left_while_switching_on_can_be_used_at_once(fleet: Station) -> None:
+    plain = unguarded(fleet.link_laser)
+    # As a program that is killed right after it has sent the command.
+    plain._registers._checked(Request(Register.RES_ENA, 8, write=True), "write RES_ENA")
+    fleet.link_laser.set_power(10e-3)
+    assert fleet.link_laser.emission()
+    fleet.link_laser.safe_state()

@@ -262,7 +262,7 @@ def test_an_unknown_mode_is_a_reply_error() -> None:
 
 @pytest.mark.parametrize(
     ("field", "name"),
-    [(1, "RNI"), (3, "RVE"), (4, "CIP"), (9, "CIE"), (12, "reserved"), (15, "VSE")],
+    [(1, "RNI"), (3, "RVE"), (9, "CIE"), (12, "reserved"), (15, "VSE")],
 )
 def test_an_execution_error_is_named_from_the_nop(field: int, name: str) -> None:
     source, wire = laser(
@@ -271,6 +271,23 @@ def test_an_execution_error_is_named_from_the_nop(field: int, name: str) -> None
     with pytest.raises(InstrumentReportedError, match=f"{name}.*write MODE = 0") as raised:
         source.set_mode(ControlMode.DITHER)
     assert raised.value.code == field
+    wire.finish()
+
+
+REFUSED: Frames = [("81900000", ok(0x90, 0, Status.EXECUTION_ERROR)), (NOP, ok(0, 0x0114))]
+
+
+def test_what_a_killed_program_left_pending_is_waited_for() -> None:
+    polls: Frames = [(NOP, ok(0, 0x0110)), (NOP, ok(0, 0x0010))]
+    source, wire = laser(*REFUSED, *polls, *written("81900000"))
+    source.set_mode(ControlMode.DITHER)
+    wire.finish()
+
+
+def test_a_second_refusal_after_nothing_was_pending_any_more_is_an_error() -> None:
+    source, wire = laser(*REFUSED, (NOP, ok(0, 0x0010)), *REFUSED)
+    with pytest.raises(InstrumentReportedError, match=r"CIP.*write MODE = 0"):
+        source.set_mode(ControlMode.DITHER)
     wire.finish()
 
 
