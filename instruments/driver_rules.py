@@ -1,4 +1,4 @@
-"""Rules that every driver keeps: limits before the wire, waits that end, safe states that go on."""
+"""Rules that every driver keeps: limits before the wire, waits that end, safe states in full."""
 
 from __future__ import annotations
 

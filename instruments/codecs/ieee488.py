@@ -78,7 +78,7 @@ def decode_block(message: bytes | memoryview) -> memoryview:
 
 
 def parse_error(reply: str) -> tuple[int, str]:
-    """Return code and text of an error-queue reply; raises ValueError if it is none."""
+    """Return code and text of an error-queue reply; raises ValueError on any other reply."""
     match = _ERROR.match(reply)
     if match is None:
         raise ValueError(f"{reply!r} is not an error-queue reply")

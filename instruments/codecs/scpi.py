@@ -117,7 +117,7 @@ class _Step(NamedTuple):
 class ScpiCore:
     """Parser, status reporting and output queue of one instrument.
 
-    `reset` is *RST; `trigger` is *TRG, absent if None; `busy` tells whether an overlapped
+    `reset` is *RST; `trigger` is *TRG, absent if None; `busy` returns whether an overlapped
     operation is still running: *OPC?, *WAI and *OPC wait for it. Error replies follow
     `error_style`, the error queue holds `error_depth` entries. A message has at most
     `message_bytes` and replies that wait at most `output_bytes` (beyond: -363, -430). `declared`

@@ -92,7 +92,7 @@ def _parameters(message: bytes, at: int, last_may_lack: bool) -> tuple[tuple[Par
 
 
 def _elements(message: bytes, at: int, last_may_lack: bool) -> tuple[list[Parameter], int]:
-    """Read one special element, or as many plain ones as stand in a row."""
+    """Read one special element, or as many plain ones as follow each other."""
     first = message[at] if at < len(message) else ord(";")
     if first in _STRINGS:
         return _string(message, at)

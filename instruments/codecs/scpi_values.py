@@ -74,7 +74,7 @@ def spellings(pattern: str) -> tuple[str, str]:
 
 
 def suffix_factor(suffix: str, unit: str) -> float:
-    """Return the factor of a unit suffix; raises ScpiError -131 if it is none of `unit`.
+    """Return the factor of a unit suffix; raises ScpiError -131 if it does not belong to `unit`.
 
     `M` is milli, except before HZ and OHM where it is mega, as SCPI-99 has it.
     """
@@ -94,7 +94,7 @@ def _plain(parameter: Parameter) -> str:
 
 @dataclass(frozen=True)
 class Number:
-    """A real number in `unit`; MIN, MAX and DEF stand for `low`, `high` and `default`.
+    """A real number in `unit`; MIN, MAX and DEF mean `low`, `high` and `default`.
 
     `words` are further names for values (long form, e.g. {"INFinity": inf}); `style` is the
     format of a reply. Values outside low..high give -222.
@@ -213,7 +213,7 @@ class Word:
         self.words = tuple(dict.fromkeys(self._values.values()))
 
     def parse(self, parameter: Parameter) -> str:
-        """Read a mnemonic; raises ScpiError -104, or -224 if it is none of the set."""
+        """Read a mnemonic; raises ScpiError -104, or -224 if it is not in the set."""
         word = _plain(parameter).upper()
         if word not in self._values:
             raise ScpiError(-224, word[:32])

@@ -1,7 +1,7 @@
 """From a digitized record to modes: where a frame begins, and a straight-line phase.
 
 A homodyne receiver reads one quadrature, y = A Re(s exp(-i phi)) + noise, of the symbols s. Two
-real coefficients per record, a = A cos phi and b = A sin phi, tell amplitude and phase:
+real coefficients per record, a = A cos phi and b = A sin phi, give amplitude and phase:
 y = a Re s + b Im s.
 """
 

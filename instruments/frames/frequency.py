@@ -63,7 +63,7 @@ def refined_offset(
 ) -> float:
     """Return the offset near `first` (with its error) at which windows of `reach` explain most.
 
-    For symbols so far apart that what a head tells is not enough to fit a window of them.
+    For symbols so far apart that a head's estimate is not precise enough to fit a window of them.
     """
     turning, error = first
     count = min(math.ceil(2.0 * _SIGMAS * error * reach / _WINDOW_TURN_RAD), _MOST_TRIALS)

@@ -34,7 +34,7 @@ _LONGEST_BLOCK = 256
 _LONGEST_PIECE = 64
 # More information per symbol than this comes from pilots alone, which have a block of their own.
 _LARGEST_INFORMATION = 40.0
-# Paths drift even if the laser does not: a phase is never taken for constant over a frame.
+# Paths drift even if the laser does not: a phase is never assumed constant over a frame.
 _LEAST_WALK_RAD2 = 0.01
 _ROUNDS = 30
 # A phase has settled when it moves by less than this share of its own error.

@@ -40,13 +40,13 @@ class Predistortion:
                 raise SettingError(name, getattr(self, name), "between -1 and 1")
 
     def made(self, drive_i: Floats, drive_q: Floats) -> Complexes:
-        """Return the field that comes out where these are driven."""
+        """Return the field that these drives produce."""
         turned = np.complex64(1j * self.gain * np.exp(1j * self.quadrature_rad))
         field = drive_i + turned * drive_q + np.complex64(complex(self.carrier_i, self.carrier_q))
         return np.asarray(field, np.complex64)
 
     def driven(self, wanted_i: Floats, wanted_q: Floats) -> tuple[Floats, Floats]:
-        """Return what to drive so that the wanted field comes out."""
+        """Return the drives that produce the wanted field."""
         if self == _NONE:
             return wanted_i, wanted_q
         sine, cosine = math.sin(self.quadrature_rad), math.cos(self.quadrature_rad)

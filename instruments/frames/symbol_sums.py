@@ -1,7 +1,7 @@
 """Sums of known symbols and their values over blocks of slots: all that a phase fit needs.
 
-With y = a Re s + b Im s + noise, the sums of products of Re s, Im s and y hold what a block says
-about a and b, so that a long frame is read through once.
+With y = a Re s + b Im s + noise, the sums of products of Re s, Im s and y hold all that a block
+contains about a and b, so that a long frame is read through once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Timing recovery: the generator's clock as a record sees it, from preamble and pilots.
 
-The derivative of the matched filter over the matched filter tells how late each known pulse is,
+The derivative of the matched filter over the matched filter gives how late each known pulse is,
 whatever the light's phase. A line through these, extended over twice the frame each time, follows
 a slip of many slots by the frame's end; between two steps it never leaves the pulse.
 """
@@ -26,7 +26,7 @@ _FIRST_ROUNDS, _ROUNDS, _LAST_ROUNDS = 4, 1, 2
 LARGEST_ERROR_SLOTS = 1.0 / 32.0
 _SIGMAS = 4.0
 _ROUNDING_PPM = 0.5
-# Values that are noise by more than this share tell nothing about time.
+# Values that are noise by more than this share carry no information on time.
 _MOST_NOISE = 0.9
 _LOCK_PILOTS = 32
 _LEAST_LOCK_PILOTS = 8

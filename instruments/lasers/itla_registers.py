@@ -114,11 +114,11 @@ class ItlaRegisters:
         self.wait(self._is_idle, f"complete {command!r}")
 
     def text(self, register: Register) -> str:
-        """Return the string that a register stands for."""
+        """Return the string that a register gives access to."""
         return self._extended(register).split(b"\0")[0].decode("latin-1").strip()
 
     def numbers(self, register: Register) -> tuple[int, ...]:
-        """Return the list of signed 16-bit numbers that a register stands for."""
+        """Return the list of signed 16-bit numbers that a register gives access to."""
         payload = self._extended(register)
         if len(payload) % 2:
             problem = f"{len(payload)} bytes are no list of 16-bit numbers"
@@ -137,7 +137,7 @@ class ItlaRegisters:
         self.wait(self._is_ready, "become ready to be enabled")
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
-        """Poll a condition; raises InstrumentTimeoutError, which says what did not happen."""
+        """Poll a condition; raises InstrumentTimeoutError, naming `what` did not happen."""
         wait_for(
             condition,
             self._transport.clock,

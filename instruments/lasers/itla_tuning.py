@@ -31,7 +31,7 @@ class ItlaTuning:
         )
 
     def frequency_hz(self) -> float:
-        """Return the frequency in Hz that channel, grid and fine tuning stand for."""
+        """Return the frequency in Hz that channel, grid and fine tuning set."""
         return self.centre_hz() + self._registers.read_signed(Register.FTF) * _FINE_STEP_HZ
 
     def reported_hz(self) -> float:

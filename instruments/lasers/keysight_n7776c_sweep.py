@@ -54,8 +54,8 @@ class N7776CSweep:
         """Prepare continuous sweeps, wavelengths in m, speed in m/s; they wait for no trigger.
 
         `two_way`: every second of several cycles goes from `stop_m` back to `start_m`. Raises
-        LimitError, or InstrumentReportedError with what the laser's own check of the sweep says
-        (codes 368 to 381).
+        LimitError, or InstrumentReportedError with the result of the laser's own check of the
+        sweep (codes 368 to 381).
         """
         require_ascending(self._scpi.name, start_m, stop_m, self.wavelength_limits_m())
         require_speed(self._scpi.name, speed_m_s, self._speeds_nm_s)

@@ -130,7 +130,7 @@ class PurePhotonicsPPCL550:
             self._tuning.set_dark(frequency_hz)
 
     def frequency_hz(self) -> float:
-        """Return the frequency in Hz that channel, grid and fine tuning stand for."""
+        """Return the frequency in Hz that channel, grid and fine tuning set."""
         return self._tuning.frequency_hz()
 
     def reported_frequency_hz(self) -> float:

@@ -94,7 +94,7 @@ class MX10BBias:
         self._line.set(f"MZM:HOLD:R: {round(ratio * 100)}", f"MZM:MODE: {5 if positive else 6}")
 
     def hold_power(self, *, positive: bool) -> None:
-        """Hold the power that there is, on the slope that is `positive` or not."""
+        """Hold the present power, on the slope that is `positive` or not."""
         self._line.set(f"MZM:MODE: {8 if positive else 9}")
 
     def mode(self) -> int:
@@ -181,5 +181,5 @@ class MX10BOutput:
         self._line.set("SYS:SLEEP")
 
     def wake(self) -> None:
-        """Wake the box with the settings it had."""
+        """Wake the box with its earlier settings."""
         self._line.set("SYS:WAKE")

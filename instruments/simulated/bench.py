@@ -1,4 +1,4 @@
-"""The simulated telecom link: light from one laser to both parties, computed when somebody looks.
+"""The simulated link: light from one laser to both parties, computed when a detector is read.
 
 laser -> I/Q modulator -> monitor tap -> attenuators -> launch tap -> fibre -> arrival tap
     -> client's rotation and clone -> client's homodyne

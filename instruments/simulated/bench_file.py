@@ -1,4 +1,4 @@
-"""Bench files: TOML that says what stands on a simulated bench, with every physical parameter.
+"""Bench files: TOML that describes a simulated bench, with every physical parameter.
 
 `load_bench(path)` is what the doors call. Tables are checked strictly; unknown keys are refused
 with the file, the line and the nearest valid key.
@@ -49,7 +49,7 @@ from labctl.toml_file import read_toml
 def load_bench(path: Path, *, seed: int | None = None, run: int = 0) -> LinkBench:
     """Read a bench file and build its bench; raises StationFileError if anything is wrong.
 
-    `seed` stands in for the file's, for many benches from one file; `run`: see `build_bench`.
+    `seed` replaces the file's, for many benches from one file; `run`: see `build_bench`.
     """
     table = read_toml(path, BenchFile)
     chosen = table if seed is None else table.model_copy(update={"seed": seed})

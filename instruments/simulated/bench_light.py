@@ -211,7 +211,7 @@ class Light:
 
         Laser and modulator are classical up to here: the light is attenuated by many orders of
         magnitude, and what a coherent state keeps through loss is its vacuum noise. Samples whose
-        noise fills a share of the grid's band stand for longer times, and hold more photons.
+        noise fills a share of the grid's band represent longer times, and hold more photons.
         """
         optics = self.optics
         light = optics.modulator.transfer(drive_i_v, drive_q_v)

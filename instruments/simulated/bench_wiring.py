@@ -153,7 +153,7 @@ def _check_electrodes(table: BenchFile, path: Path) -> None:
 
 
 def _connections(name: str, table: InstrumentTable) -> Iterator[tuple[Keys, str]]:
-    """Yield what a panel occupies, and the key that says so."""
+    """Yield what a panel occupies, and the key of the file."""
     here = ("panels", name)
     yield (*here, "address"), f"address {table.address!r}"
     if isinstance(table, ItlaTable):
@@ -208,7 +208,7 @@ def _named(table: InstrumentTable) -> Iterator[tuple[Keys, str, str]]:
 
 
 def _check_partners(table: BenchFile, path: Path, used: dict[str, Keys]) -> None:
-    """Refuse half of a pair of drives, and listening on a trigger cable that nobody pulses."""
+    """Refuse half of a pair of drives, and listening on a trigger cable that nothing drives."""
     for pair in _PAIRS:
         for drive, partner in (pair, pair[::-1]):
             if f"drive {drive!r}" in used and f"drive {partner!r}" not in used:

@@ -1,4 +1,4 @@
-"""The bench's own time: it passes when a message crosses the wire or when somebody waits."""
+"""The bench's own time: it advances when a message crosses the wire or when a caller waits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """PyVISA over a simulated bench in this process: `pyvisa.ResourceManager("bench.toml@labctl")`.
 
 A world (bench and clock) is loaded when a ResourceManager is made and ends when it is closed.
-PyVISA hands out one and the same ResourceManager for one path as long as it is open; two paths,
+PyVISA returns one and the same ResourceManager for one path as long as it is open; two paths,
 or two spellings of one path, are two worlds. `@labctl` without a path is the bench that is
 shipped.
 """
@@ -72,7 +72,7 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
 
     @staticmethod
     def get_library_paths() -> Iterable[LibraryPath]:
-        """Return the shipped bench file, which stands for no path."""
+        """Return the shipped bench file, used without a path."""
         from labctl.data import shipped_bench_path
 
         return (LibraryPath(str(shipped_bench_path())),)
@@ -351,10 +351,10 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         mechanism: constants.EventMechanism,
         context: None = None,
     ) -> StatusCode:
-        """Enable service requests, which are what there is of events, on resources with END.
+        """Enable service requests, the only events, on resources with END.
 
-        While handlers are enabled, bench time goes on with the wall clock also between calls, so
-        that somebody who sleeps until a handler was called does not sleep for ever.
+        While handlers are enabled, bench time follows the wall clock also between calls, so
+        that a program which sleeps until a handler is called wakes up.
         """
         with self._guard:
             if event_type == constants.EventType.all_enabled:
@@ -419,7 +419,7 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         return constants.EventType.service_request, StatusCode.success
 
     def _events_of(self, session: int, event_type: int) -> ServiceRequests:
-        """Return a session's events; raises VI_ERROR_INV_EVENT for what it has none of."""
+        """Return a session's events; raises VI_ERROR_INV_EVENT for a kind that it does not have."""
         opened = self._session(session)
         everything = event_type == constants.EventType.all_enabled
         requests = event_type == constants.EventType.service_request and not opened.is_stream
@@ -504,7 +504,7 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
 def _called(handler: VISAHandler, *arguments: Any) -> bool:
     """Call a handler; True if it keeps others from being called (VI_SUCCESS_NCHAIN).
 
-    What it raises has nobody to go to: it is reported, as of any thread, and others are called.
+    An exception has no caller to go to: it is reported, as in any thread, and others are called.
     """
     call: Callable[..., object] = handler  # PyVISA's type has it return nothing
     try:

@@ -20,14 +20,14 @@ _MECHANISMS = EventMechanism.queue | _CALLED
 
 
 class Installed(NamedTuple):
-    """A handler and what it was installed with; told apart by identity of the handle."""
+    """A handler and what it was installed with; distinguished by identity of the handle."""
 
     handler: VISAHandler
     user_handle: object
 
 
 class ServiceRequests:
-    """The service-request events of one session; `requests` tells whether service is requested.
+    """The service-request events of one session; `requests` returns whether service is requested.
 
     An event is that the instrument begins to request service; at enabling, that it does already.
     """

@@ -55,7 +55,7 @@ _COMMON_ATTRIBUTES: dict[int, Any] = {
     ResourceAttribute.asrl_ri_state: constants.LineState.unasserted,
     ResourceAttribute.asrl_rts_state: constants.LineState.asserted,
 }
-"""What no panel knows and no address says: the host's side, and a plain USBTMC interface."""
+"""What neither panel nor address defines: the host's side, and a plain USBTMC interface."""
 
 Read = tuple[bytes, StatusCode]
 
@@ -147,7 +147,7 @@ class Session:
         return StatusCode.success
 
     def flush(self, mask: int) -> StatusCode:
-        """Discard what was received, if the mask says so; nothing waits to be sent."""
+        """Discard what was received, if the mask asks for it; nothing waits to be sent."""
         if mask & _READ_BUFFERS:
             self._drop_received()
         return StatusCode.success

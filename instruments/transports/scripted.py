@@ -1,6 +1,6 @@
 """Transports that follow a script: how a driver is tested without an instrument.
 
-A script is the exact conversation expected. A driver that says anything else fails the test with
+A script is the exact conversation expected. A driver that sends anything else fails the test with
 an AssertionError, and so does `finish` when the driver stopped before the script's end.
 """
 
@@ -15,7 +15,7 @@ Reply = str | bytes | tuple[str, ...] | LabctlError | None
 
 
 class ScriptedClock:
-    """A clock that moves only when somebody sleeps on it."""
+    """A clock that moves only when a caller sleeps on it."""
 
     def __init__(self) -> None:
         self._now_s = 0.0

@@ -26,7 +26,7 @@ class ScriptedLines:
         self._steps = list(steps)
 
     def exchange(self, command: str, complete: Complete) -> tuple[str, ...]:
-        """Check a command and hand out its scripted lines, one by one."""
+        """Check a command and return its scripted lines, one by one."""
         if self.closed:
             raise ConnectionFailedError(self.name, "session is closed", command)
         assert self._steps, f"{command!r} was sent after the script's end"

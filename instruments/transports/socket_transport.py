@@ -1,6 +1,6 @@
 """A raw TCP socket of our own: blocks go from the kernel into their final place.
 
-A raw socket marks no ends of messages, so what tells where a reply ends is its own text:
+A raw socket marks no ends of messages, so the end of a reply is found in its text:
 
 - A line ends at the last byte of the terminator.
 - A definite block ends after the bytes that its header announces. The terminator behind it is
@@ -59,7 +59,7 @@ def is_socket_address(address: str) -> bool:
 def socket_endpoint(address: str) -> Endpoint:
     """Return the end point of a `TCPIP::host::port::SOCKET` address; raises ValueError.
 
-    An IPv6 address stands in brackets, the port is 1 to 65535.
+    An IPv6 address is in brackets, the port is 1 to 65535.
     """
     match = _RESOURCE.fullmatch(address)
     if match is None or not 1 <= int(match["port"]) <= 65535:
@@ -70,7 +70,7 @@ def socket_endpoint(address: str) -> Endpoint:
 def opens_own_socket(address: str, library: str) -> bool:
     """Return whether a raw TCP socket is ours to open: no VISA library but `@py` was asked for.
 
-    `library` is PyVISA's library string; an empty one stands for what the environment names.
+    `library` is PyVISA's library string; an empty one is that of the environment.
     """
     asked_for = library or os.environ.get("PYVISA_LIBRARY", "")
     return asked_for in _OWN_SOCKETS and is_socket_address(address)

@@ -45,7 +45,7 @@ class MessageTransport(Protocol):
         """Send a command and then the query `marker`; return what is replied before `answer`.
 
         For instruments that acknowledge some commands and not others: the order of replies, not
-        time, tells whether a line belongs to the command.
+        time, decides whether a line belongs to the command.
         """
         ...
 

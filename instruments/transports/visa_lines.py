@@ -36,7 +36,7 @@ class LinesTransport(Protocol):
         ...
 
     def exchange(self, command: str, complete: Complete) -> tuple[str, ...]:
-        """Send a command; return the lines of its reply once `complete` says that it has ended.
+        """Send a command; return the lines of its reply once `complete` returns True.
 
         Lines come without terminator and surrounding space. Lines that arrived since the last
         exchange come first. Raises ReplyError on a reply that does not end.

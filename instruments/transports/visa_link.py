@@ -55,7 +55,7 @@ def resource_manager(library: str) -> pyvisa.ResourceManager:
 def library_clock(library: str) -> Clock:
     """Return the time of the instruments behind a VISA library: a bench's own, or the wall's.
 
-    A library that nobody has opened has the wall's, for no instrument of it is in use.
+    A library that is not open has the wall's: no instrument of it is in use.
     """
     with _managers_lock:
         manager = _managers.get(library)
@@ -151,7 +151,7 @@ class VisaLink(Link):
     def _connect(self) -> None:
         try:
             resource = self._manager.open_resource(self.address, open_timeout=self._timeout_ms())
-        except Exception as error:  # PyVISA-py raises a bare Exception when nobody listens
+        except Exception as error:  # PyVISA-py raises a bare Exception when nothing listens
             problem = f"cannot open {self.address}: {error}"
             raise ConnectionFailedError(self.name, problem) from error
         try:

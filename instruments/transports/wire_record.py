@@ -9,7 +9,7 @@ simulated bench), `wall` (UTC), `instrument`, `address` and `event`:
 - failed: the error that the program got, `error`, `problem` and `command`;
 - time: the program read the clock, and got `time_s`.
 
-Values of options that hold secrets are masked, see `masking`. Lines stand in the order of the
+Values of options that hold secrets are masked, see `masking`. Lines are in the order of the
 program; a program that uses instruments from several threads at once has none.
 """
 
@@ -104,7 +104,7 @@ def start_record(path: Path, command: Sequence[str], blocks: str) -> None:
 
 
 def block_entry(payload: bytes | memoryview, *, keep: bool) -> dict[str, object]:
-    """Return how a block stands in a record."""
+    """Return a block as it is written in a record."""
     entry: dict[str, object] = {
         "bytes": len(payload),
         "sha256": hashlib.sha256(payload).hexdigest(),

@@ -1,6 +1,6 @@
 """Wire records played back: transports that answer from a record and hold the program to it.
 
-The program has to ask what the record says, in the same order. At the first difference the
+The program has to send what the record has, in the same order. At the first difference the
 instrument that it concerns, and from then on every one, raises ConnectionFailedError with the
 line, what it expects and what it got. Waiting takes no time: the clock reads what it read then.
 """
@@ -70,7 +70,7 @@ class ReplayState:
 def read_record(path: Path) -> list[Entry]:
     """Return the entries of a record without its header; raises RunFileError naming the line.
 
-    Entry k stands in line k + 2.
+    Entry k is line k + 2.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="surrogatepass").split("\n")
@@ -197,7 +197,7 @@ class WireReplay:
         self._keep(ReplayState(self._state.position + 1))
 
     def fail_as_recorded(self, name: str, address: str) -> None:
-        """Raise what the next line says that the program got; do nothing if it says no such."""
+        """Raise the error that the next line records; do nothing if it records none."""
         if self._state.position == len(self._entries):
             return
         entry = self._entries[self._state.position]
@@ -443,7 +443,7 @@ def _command(asked: Entry) -> str | None:
 
 
 def _told(entry: Entry) -> str:
-    """Return in words what a line says, shortened."""
+    """Return a line in words, shortened."""
     name, event = entry["instrument"], entry["event"]
     if event == "open":
         return f"{name} opened at {entry['address']}"

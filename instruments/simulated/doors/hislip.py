@@ -86,7 +86,7 @@ async def _telling_faults(channel: Channel, steps: Awaitable[None]) -> None:
 
 
 async def _check_sub_address(channel: Channel, header: Header) -> None:
-    """Refuse sub-addresses other than `hislip0`, which an empty one stands for."""
+    """Refuse sub-addresses other than `hislip0`, the default for an empty one."""
     if header.length > 256:
         raise FatalError(Fatal.INVALID_INITIALIZATION, "a sub-address has at most 256 bytes")
     name = await channel.payload(header, 256) or b""

@@ -20,7 +20,7 @@ class LockReply(IntEnum):
 
 
 class Locks:
-    """Who holds which lock. Clients are told apart by identity."""
+    """Who holds which lock. Clients are distinguished by identity."""
 
     def __init__(self) -> None:
         self._exclusive: object | None = None
@@ -30,7 +30,7 @@ class Locks:
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether somebody holds the exclusive lock."""
+        """Whether a client holds the exclusive lock."""
         return self._exclusive is not None
 
     @property
@@ -87,7 +87,7 @@ class Locks:
         self._changed = asyncio.Event()
 
     async def changed(self) -> None:
-        """Wait until a lock was released, or somebody called `wake`."""
+        """Wait until a lock was released, or `wake` was called."""
         await self._changed.wait()
 
     def _is_free(self, client: object, key: str) -> bool:

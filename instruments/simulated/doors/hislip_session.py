@@ -2,8 +2,8 @@
 
 Source: IVI-6.1 (HiSLIP 1.1). Two departures. A reply that the client did not read is dropped
 when its next message comes, without the messages Interrupted and AsyncInterrupted, on which
-pyvisa-py 0.8.1 stumbles: message IDs tell every client which replies are stale. And since HiSLIP
-does not tell a server that somebody reads, or that a read timed out, panels hear of neither.
+pyvisa-py 0.8.1 stumbles: message IDs show every client which replies are stale. And since HiSLIP
+does not report to a server that a client reads, or that a read timed out, panels see neither.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Session:
         return pieces
 
     async def _pass_on(self, header: Header) -> None:
-        """Hand a complete message to the panel, once nobody else's lock is in the way."""
+        """Give a complete message to the panel, once no other client's lock prevents it."""
         while not (self._locks.permits(self) or self._is_clearing or self._has_ended):
             await self._locks.changed()
         pieces = self._drop_pieces()
@@ -206,7 +206,7 @@ class Session:
             await self._channel.drain()
 
     def _forget_replies(self) -> None:
-        """The client goes on: what was sent is read or stale, what was not sent is lost."""
+        """The client continues: what was sent is read or stale, what was not sent is lost."""
         self._replies.clear()
         self._unread_status = 0
 
@@ -265,7 +265,7 @@ class Session:
         channel.send(Kind.ASYNC_DEVICE_CLEAR_ACKNOWLEDGE, 0, 0)
 
     async def _tell_status(self, channel: Channel, header: Header, payload: bytes) -> None:
-        """Poll the panel; control bit 0 says that the last reply was read."""
+        """Poll the panel; control bit 0 means that the last reply was read."""
         if header.control & 1:
             self._unread_status = 0
         status = self._panel.serial_poll() | self._unread_status

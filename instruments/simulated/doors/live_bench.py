@@ -1,8 +1,8 @@
 """One bench behind many doors: panels are called one at a time, bench time follows the wall clock.
 
 Bench time is the wall time since the doors opened, plus what commands themselves take on the bench
-(a record's length, a meter's averaging), which they answer at once. So whoever sleeps on the wall
-sees at least as much time pass on the bench, and nothing else makes it run ahead.
+(a record's length, a meter's averaging), which they answer at once. So a caller that sleeps on
+the wall sees at least as much time pass on the bench, and nothing else makes it run ahead.
 
 All calls come from one event loop; that is what serialises them. A panel has one input and one
 output, as an instrument on GPIB: a reply goes to the client that wrote last.
@@ -58,7 +58,7 @@ class LiveBench:
         self._followed_s = max(now_s, self._followed_s)
 
     def settle(self) -> None:
-        """Let every panel go on, and deliver what it replies."""
+        """Let every panel continue, and deliver its replies."""
         self.follow()
         for panel in self.panels.values():
             panel.go_on()
@@ -91,7 +91,7 @@ class LivePanel:
     """A panel and the client that wrote to it last, to whom its replies go.
 
     A panel that raises has failed: this is reported to the event loop's exception handler, its
-    client is cut off, and the others go on.
+    client is cut off, and the others continue.
     """
 
     def __init__(self, name: str, panel: FrontPanel, bench: LiveBench) -> None:
@@ -136,7 +136,7 @@ class LivePanel:
             self.clear()
 
     def go_on(self) -> None:
-        """Let a message that had to wait go on, and deliver what waits."""
+        """Continue a message that had to wait, and deliver the replies that wait."""
         if self._talker is None:
             return
         try:

@@ -68,7 +68,7 @@ class Function:
 
 
 def fitting(quantity: str, value: float) -> float:
-    """Return the smallest range that holds a value, or the largest there is."""
+    """Return the smallest range that holds a value, or the largest range."""
     ranges = RANGES[quantity]
     fitting = (limit for limit in ranges if abs(value) <= limit * OVER_RANGE)
     return next(fitting, ranges[-1])

@@ -186,7 +186,7 @@ class LaserSweep:
         self._run.resume()
 
     def trigger(self, s: Settings) -> None:
-        """Let a sweep begin that waits, or go on by a step; raises ScpiError -211 if none can."""
+        """Start a sweep that waits, or advance it by a step; raises ScpiError -211 without one."""
         if self._waiting and self._run is not None:
             self._waiting = False
             self._run.resume()

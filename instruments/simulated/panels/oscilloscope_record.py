@@ -68,7 +68,7 @@ class AcquisitionType:
 
     @property
     def records(self) -> int:
-        """How many records are taken for one."""
+        """Number of acquisitions averaged into one record."""
         return self.count if self.name == "AVER" else 1
 
     @property
@@ -77,7 +77,7 @@ class AcquisitionType:
         return {"NORM": 0, "AVER": 2, "HRES": 3}[self.name]
 
     def finer(self, rate_hz: float, max_rate_hz: float) -> int:
-        """Return how many samples are taken for one."""
+        """Return the number of fine samples averaged into one."""
         return max(min(int(max_rate_hz / rate_hz), MOST_FINER), 1) if self.name == "HRES" else 1
 
 

@@ -67,7 +67,7 @@ class EdgeTrigger:
 
 
 def checked(settings: ChannelSettings) -> ChannelSettings:
-    """Return the settings; raises ScpiError -222 if the range is none of the instrument's."""
+    """Return the settings; raises ScpiError -222 if the instrument does not have the range."""
     low_v, high_v = RANGE_LIMITS_V
     if not low_v * 0.999 <= settings.range_v / settings.probe <= high_v * 1.001:
         raise ScpiError(-222)

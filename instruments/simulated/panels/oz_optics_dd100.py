@@ -66,7 +66,7 @@ class OzOpticsDD100Panel:
         return self._output.read(limit)
 
     def clear(self) -> None:
-        """Drop commands and replies that wait; the motor goes on."""
+        """Drop commands and replies that wait; the motor keeps moving."""
         self._input.clear()
         self._output.clear()
         self._due = None
@@ -117,7 +117,7 @@ class OzOpticsDD100Panel:
         return ["Diff=0"] if letters == "H" else []
 
     def _put_position(self, letters: str, argument: str | None) -> list[str]:
-        """Move to a step from home (S), or by steps (S+, S-, F, B), or tell where it is (S?)."""
+        """Move to a step from home (S), or by steps (S+, S-, F, B), or reply the position (S?)."""
         if (argument is None) is (letters == "S") or "." in (argument or ""):
             raise RefusedError
         step = self._to_step

@@ -1,4 +1,4 @@
-"""The binary frames of Qontrol modules, as the text commands that they stand for.
+"""The binary frames of Qontrol modules, as the equivalent text commands.
 
 Source: docs/wire/qontrol_q8iv.md, section Binary frames: header byte (1, BCAST, ALLCH,
 ADDM, RW, ACT, DEXT, parity), command byte, three bytes of address, then one 16-bit value, or with

@@ -106,7 +106,7 @@ class QontrolQ8ivPanel:
         return 0
 
     def _parts(self, data: bytes) -> Iterator[bytes]:
-        """Yield what was received, with each binary frame as the line that it stands for."""
+        """Yield what was received, with each binary frame as the equivalent line."""
         for byte in data:
             if not self._frame and not begins_frame(byte):
                 yield bytes((byte,))

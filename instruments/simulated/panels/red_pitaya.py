@@ -172,7 +172,7 @@ def _spelled(commands: Iterable[Command]) -> Iterator[str]:
 
 
 def _fields(form: re.Pattern[str], parameters: Parameters) -> tuple[int, int, int]:
-    """Read three numbers of a quoted date or time; raises ScpiError -200 if it is none."""
+    """Read three numbers of a quoted date or time; raises ScpiError -200 on anything else."""
     text = Text().parse(only(parameters)).strip()
     match = form.fullmatch(text)
     if match is None:

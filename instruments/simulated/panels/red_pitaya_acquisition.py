@@ -82,7 +82,7 @@ class Acquisition:
 class RedPitayaAcquisition:
     """The two inputs, their trigger and the last record.
 
-    `playing` tells whether an output of the board plays, for trigger source AWG.
+    `playing` returns whether an output of the board plays, for trigger source AWG.
     """
 
     def __init__(self, clock: Clock, digitizer: DigitizerPort, playing: Callable[[], bool]) -> None:

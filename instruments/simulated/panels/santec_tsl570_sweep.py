@@ -52,7 +52,7 @@ class Settings:
     trigger_through: bool = False
 
     def sweep(self, cycles: float, tuning_s: float) -> WavelengthSweep:
-        """Return the sweep that they describe, where each step takes `tuning_s` besides."""
+        """Return the sweep that they describe, where each step takes `tuning_s` in addition."""
         continuous = self.mode in (1, 3)
         return WavelengthSweep(
             start_m=self.start_m,

@@ -55,7 +55,7 @@ class Quantity:
         return value
 
     def limit(self, parameter: Parameter) -> float:
-        """Return what MIN or MAX stands for; raises ScpiError -108 for another word."""
+        """Return the value of MIN or MAX; raises ScpiError -108 for another word."""
         word = Word("MINimum", "MAXimum")
         try:
             return self.low if word.parse(parameter) == "MIN" else self.high
@@ -94,7 +94,7 @@ class PowerLevel:
         return dbm_to_w(power_dbm)
 
     def limit(self, parameter: Parameter) -> float:
-        """Return what MIN or MAX stands for; raises ScpiError -224 for another word."""
+        """Return the value of MIN or MAX; raises ScpiError -224 for another word."""
         lowest = Word("MINimum", "MAXimum").parse(parameter) == "MIN"
         return dbm_to_w(self.low_dbm if lowest else self.high_dbm)
 

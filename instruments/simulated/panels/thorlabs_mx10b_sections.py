@@ -60,7 +60,7 @@ def whole(text: str, low: int, high: int) -> int:
 
 
 def choice(text: str, last: int) -> int:
-    """Read a number that stands for one of 0 to `last`; raises PanelError."""
+    """Read a whole number, 0 to `last`; raises PanelError."""
     try:
         return whole(text, 0, last)
     except PanelError as trouble:
@@ -168,7 +168,7 @@ class LaserSection:
 
 
 def _select_band(band: str) -> None:
-    """Choose the laser of a band, of which there is one; raises PanelError for another."""
+    """Choose the laser of a band, there being one; raises PanelError for another band."""
     if band.upper() in ("LBAND", "1310"):
         raise PanelError("Feature not present")
     if band.upper() != "CBAND":

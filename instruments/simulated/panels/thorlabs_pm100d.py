@@ -391,6 +391,6 @@ class ThorlabsPM100DPanel:
 
 
 def _fitting_range(current_a: float) -> int:
-    """Return the smallest range that holds a current, or the largest there is."""
+    """Return the smallest range that holds a current, or the largest range."""
     fitting = (i for i, limit_a in enumerate(CURRENT_RANGES_A) if abs(current_a) <= limit_a)
     return next(fitting, len(CURRENT_RANGES_A) - 1)

@@ -71,7 +71,7 @@ class BalancedDetector:
     def response(self, samples: int) -> tuple[float, float]:
         """Return what the band lets through of white noise's power, and the delay in samples.
 
-        The impulse response is taken for as long as `samples`.
+        The impulse response is computed over `samples`.
         """
         impulse = np.zeros(samples)
         impulse[0] = 1.0
