@@ -63,8 +63,8 @@ class InfiniiVisionPanel:
     acquire once: with trigger source EXT they arm the digitizer and wait for its trigger, however
     long; *OPC? answers when it has come, :OPER:COND? shows meanwhile whether it waits. With a
     channel as source, the first edge within one record's length triggers, and without any edge (or
-    with source LINE) the record is untriggered, as in the instrument's automatic sweep. :RUN arms again
-    after every record. A record keeps its settings until the next one. All transfer modes
+    with source LINE) the record is untriggered, as in the instrument's automatic sweep. :RUN arms
+    again after every record. A record keeps its settings until the next one. All transfer modes
     (NORM, MAX, RAW) read the whole record, thinned out to :WAV:POIN. HRESolution averages up to 16
     finer samples into one, of at most 2^23; AVERage :ACQ:COUN records, refused where
     an internal trigger would take too many at once; PEAK is not fitted. Coupling, impedance and
