@@ -213,34 +213,41 @@ class RowSums:
 
     def __init__(self, rows: int, modes: int) -> None:
         self._modes = modes
-        # X of all rows, then P of all rows.
+        # X and P of a row next to each other: a block then touches memory that lies together.
         self._sums = np.zeros((2 * rows, modes), np.float32)
         self._shares = np.zeros((3, rows))
         self._own_rows = np.arange(rows)
         self._scratch = np.empty((_ROWS_AT_ONCE, modes), np.float32)
         self._query: _Query | None = None
+        self._places: npt.NDArray[np.intp] | None = None
 
     def begin(self, cosine: Doubles, sine: Doubles, placed: Placement | None = None) -> None:
         """Begin a query whose rows are read as X cos + P sin; `placed` None: each in its place."""
-        rows = self._own_rows if placed is None else placed.rows
-        signs = None if placed is None else placed.changed_signs
-        self._shares[:, rows] += np.stack([cosine**2, cosine * sine, sine**2])
-        self._query = _Query(cosine, sine, rows, signs)
+        shares = np.stack([cosine**2, cosine * sine, sine**2])
+        if placed is None:
+            rows, signs = self._own_rows, None
+            self._shares += shares
+        else:
+            rows, signs = placed.rows, placed.changed_signs
+            self._shares[:, rows] += shares
+        self._query = query = _Query(cosine, sine, rows, signs)
+        alone = query.single is not None and query.signs is None
+        self._places = 2 * rows + (query.single == 0) if alone else None
 
     def add(self, first: int, left: Floats) -> None:
         """Add residuals of slot rows from `first` on, (at most 112, modes), of the query begun."""
         query = self._query
         assert query is not None
         part, scratch = slice(first, first + len(left)), self._scratch[: len(left)]
-        rows, count = query.rows[part], len(self._own_rows)
-        if query.single is not None and query.signs is None:
-            self._increase(rows + np.where(query.single[part], 0, count), left, scratch)
+        if self._places is not None:
+            self._increase(self._places[part], left, scratch)
             return
+        rows = query.rows[part]
         for quadrature, share in enumerate(query.shares):
             slots = np.flatnonzero(share[part])
             if len(slots):
                 values = left[slots] * share[part][slots, None]
-                self._increase(rows[slots] + quadrature * count, values, scratch[: len(slots)])
+                self._increase(2 * rows[slots] + quadrature, values, scratch[: len(slots)])
 
     def _increase(self, places: npt.NDArray[np.intp], values: Floats, scratch: Floats) -> None:
         np.take(self._sums, places, axis=0, out=scratch, mode="clip")
@@ -251,15 +258,15 @@ class RowSums:
         """Return a copy of what was collected."""
         rows = len(self._own_rows)
         both = np.empty((rows, 2 * self._modes), np.float32)
-        both[:, 0::2], both[:, 1::2] = self._sums[:rows], self._sums[rows:]
+        both[:, 0::2], both[:, 1::2] = self._sums[0::2], self._sums[1::2]
         return WeightSums(both, self._shares.copy())
 
 
 class _Query:
     """One query's shares: rows of the slots, and how much of X and of P each slot shows.
 
-    `single`: whether a slot shows X, where each shows X or P alone; None otherwise. `shares`:
-    of X and of P, times the row's sign. `signs`: of the rows, None if all are 1.
+    `single`: whether a slot shows X, where each shows X or P alone; None otherwise. `signs`: of
+    the rows, None if all are 1.
     """
 
     def __init__(
@@ -273,8 +280,13 @@ class _Query:
         on_x, on_p = cosine == 1.0, sine == 1.0
         alone = (on_x & (sine == 0.0)) | (on_p & (cosine == 0.0))
         self.single = on_x if bool(alone.all()) else None
-        factor = np.float32(1.0) if signs is None else signs
-        self.shares = (cosine.astype(np.float32) * factor, sine.astype(np.float32) * factor)
+        self._cosine, self._sine = cosine, sine
+
+    @cached_property
+    def shares(self) -> tuple[Floats, Floats]:
+        """How much of X and of P each slot shows, times the row's sign."""
+        factor = np.float32(1.0) if self.signs is None else self.signs
+        return self._cosine.astype(np.float32) * factor, self._sine.astype(np.float32) * factor
 
 
 class PlacedSums:
