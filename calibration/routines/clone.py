@@ -34,14 +34,14 @@ from labctl.calibration.routines.known_symbols import (
     random_symbols,
     read_rows,
 )
-from labctl.calibration.routines.receiver_noise import (
-    brightest,
-    record,
-    set_client_gain,
-    sync_of,
+from labctl.calibration.routines.receiver_noise import record, sync_of
+from labctl.calibration.routines.rotated_rows import (
+    amplifying,
+    forget_rotation,
+    load_rotation,
+    random_coefficients,
+    require_light,
 )
-from labctl.calibration.routines.rotation import forget_rotation, load_rotation
-from labctl.errors import CalibrationError
 from labctl.instruments.frames.layout import Floats, FrameLayout
 from labctl.instruments.frames.recorder import FIRST_RANGE_V
 
@@ -57,7 +57,6 @@ _WINDOW_ROWS = 32
 _DRAWS = 24
 # Fewer than these and the scatter of products of random coefficients tells its error badly.
 _LEAST_DRAWS = 16
-_LEAST_SIGMA = 8.0
 # A drift of 0.02 % per square root of an hour has moved by half of what is measured in a quarter.
 _VALID_S = 0.25 * HOUR_S
 
@@ -101,16 +100,8 @@ class CloneNetGain:
 
     def run(self, bench: CalibrationBench) -> Outcome:
         """Rotate rows of known symbols by random coefficients, new ones for each record."""
-        bench.light_on()
-        try:
-            brightest(bench.equipment.server.attenuator)
-            set_client_gain(bench, self._gain)
+        with amplifying(bench, self._gain):
             records = _measured(bench)
-        finally:
-            bench.equipment.client.gain.set(0.0)
-            forget_rotation(bench)
-            bench.light_on()
-            bench.sender.forget()
         kappa = np.array([each.kappa for each in records])
         net = 1.0 + kappa
         overlap = _lost_overlap(bench)
@@ -184,21 +175,14 @@ def _one(
     symbols: npt.NDArray[np.complex64],
     arrival_s: float,
 ) -> _Record:
-    parts = bench.draw.standard_normal((2, _MODES))
-    coefficients = parts[0] + 1j * parts[1]
-    coefficients /= np.linalg.norm(coefficients)
+    coefficients = random_coefficients(bench, _MODES)
     load_rotation(bench, layout, coefficients, arrival_s, _UNTOUCHED)
     trace = record(bench, ("server",), bench.duration_s(layout))["server"]
     start_s = sync_of(bench, "server", trace, layout).start_s
     rows = read_rows(trace, layout, start_s)[_UNTOUCHED:, layout.mode_offsets]
     known = symbols[_UNTOUCHED:]
     light = fit_amplitude(rows.ravel(), known.ravel(), _WINDOW_ROWS * _MODES)
-    noise = math.sqrt(light.residual_v2 / max(light.freedom, 1))
-    if not light.power > (_LEAST_SIGMA * noise) ** 2:
-        raise CalibrationError(
-            f"server: known symbols do not show ({light.power:.2g} V^2, noise {noise:.2g} V): is "
-            "light blocked, the rotation's generator running away, the layout right?"
-        )
+    require_light("server", light)
     check_linear(light, "server")
     return _Record(*kappa_of(rows, known, coefficients))
 

@@ -35,22 +35,22 @@ from labctl.calibration.routines.known_symbols import (
     random_symbols,
     read_rows,
 )
-from labctl.calibration.routines.receiver_noise import (
-    PARTIES,
-    brightest,
-    record,
-    set_client_gain,
-    sync_of,
+from labctl.calibration.routines.receiver_noise import PARTIES, record, sync_of
+from labctl.calibration.routines.rotated_rows import (
+    amplifying,
+    forget_rotation,
+    load_rotation,
+    random_coefficients,
+    require_light,
 )
 from labctl.errors import CalibrationError
-from labctl.instruments.capabilities import TriggerSource
 from labctl.instruments.frames.layout import Floats, FrameLayout
 from labctl.instruments.frames.recorder import FIRST_RANGE_V
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FRAME, _ROTATION = "ROTATION", "COEFFICIENTS"
+_FRAME = "ROTATION"
 _GAIN = 2.0
 _FIELD = 0.3
 _WINDOW = 256
@@ -61,7 +61,6 @@ _ROTATED_SLOTS = 32 * FULL_BLOCK
 _LEAST_ROTATED_ROWS, _MOST_ROTATED_ROWS = 16, 256
 _DRAWS = 16
 _LEAST_COLLECTED = 0.1
-_LEAST_SIGMA = 8.0
 _CERTAIN = 0.9999
 _UNLIKELY = 1e-3
 _LEAST_FIDELITY = 1e-3
@@ -188,17 +187,9 @@ class RotationFidelity:
 
     def run(self, bench: CalibrationBench) -> Outcome:
         """Rotate blocks of several sizes by random coefficients."""
-        bench.light_on()
         sizes = sorted({max(round(share * self._full_block), 2) for share in _SHARES})
-        try:
-            brightest(bench.equipment.server.attenuator)
-            set_client_gain(bench, _GAIN)
+        with amplifying(bench, _GAIN):
             blocks = [_measured(bench, modes) for modes in sizes]
-        finally:
-            bench.equipment.client.gain.set(0.0)
-            forget_rotation(bench)
-            bench.light_on()
-            bench.sender.forget()
         loss = _loss(blocks)
         fidelity = _fidelity(blocks[-1])
         quantities = {
@@ -229,9 +220,7 @@ def _measured(bench: CalibrationBench, modes: int) -> _Block:
     shares: list[Share] = []
     returned = np.empty(draws)
     for draw in range(draws):
-        parts = bench.draw.standard_normal((2, modes))
-        coefficients = parts[0] + 1j * parts[1]
-        coefficients /= np.linalg.norm(coefficients)
+        coefficients = random_coefficients(bench, modes)
         load_rotation(bench, layout, coefficients, arrival_s, untouched)
         share, returned[draw] = _shares(bench, layout, symbols, coefficients, untouched)
         shares.append(share)
@@ -267,44 +256,6 @@ def _prepare(bench: CalibrationBench, layout: FrameLayout) -> float:
     return max(arrival_s, 0.0)
 
 
-def load_rotation(
-    bench: CalibrationBench,
-    layout: FrameLayout,
-    coefficients: npt.NDArray[np.complex128],
-    arrival_s: float,
-    untouched: int,
-) -> None:
-    """Have the client's generator rotate the rows after the first `untouched`."""
-    rotation = bench.equipment.client.rotation
-    interleaved = np.stack([coefficients.real, coefficients.imag], axis=1).ravel()
-    levels = layout.rotation_levels(interleaved.astype(np.float32))
-    row_s = layout.row_slots / layout.symbol_rate_hz
-    for channel, samples in zip(rotation.channels, levels, strict=True):
-        rotation.generator.forget(channel)
-        rotation.generator.upload(channel, _ROTATION, samples)
-        rotation.generator.play(
-            channel,
-            _ROTATION,
-            sample_rate_hz=layout.sample_rate_hz,
-            amplitude_v=rotation.amplitude_v(1.0),
-            offset_v=0.0,
-        )
-        rotation.generator.burst(
-            channel,
-            cycles=layout.rows - untouched,
-            trigger=TriggerSource.EXTERNAL,
-            delay_s=arrival_s + layout.rows_start_s + untouched * row_s,
-        )
-        rotation.generator.set_output(channel, True)
-
-
-def forget_rotation(bench: CalibrationBench) -> None:
-    """Switch the rotation off and have its generator forget its coefficients."""
-    bench.rest_rotation()
-    for channel in bench.equipment.client.rotation.channels:
-        bench.equipment.client.rotation.generator.forget(channel)
-
-
 def _shares(
     bench: CalibrationBench,
     layout: FrameLayout,
@@ -324,7 +275,7 @@ def _shares(
     before = _amplitude(layout, server[:untouched], symbols[:untouched])
     after = _amplitude(layout, server[untouched:], symbols[untouched:])
     for party, amplitude in (("client", reference), ("server", before), ("server", after)):
-        _require_light(party, amplitude)
+        require_light(party, amplitude)
         check_linear(amplitude, party)
     wanted = symbols[untouched:].astype(np.complex128) @ coefficients.conj()
     readouts = client[untouched:, layout.readout_offsets[0]]
@@ -334,15 +285,6 @@ def _shares(
 
 def _amplitude(layout: FrameLayout, rows: Floats, symbols: npt.NDArray[np.complex64]) -> Amplitude:
     return fit_amplitude(rows[:, layout.mode_offsets].ravel(), symbols.ravel(), _WINDOW)
-
-
-def _require_light(party: str, amplitude: Amplitude) -> None:
-    noise = math.sqrt(amplitude.residual_v2 / max(amplitude.freedom, 1))
-    if not amplitude.power > (_LEAST_SIGMA * noise) ** 2:
-        raise CalibrationError(
-            f"{party}: known symbols do not show ({amplitude.power:.2g} V^2, noise {noise:.2g} V): "
-            "is light blocked, the rotation's generator running away, the layout right?"
-        )
 
 
 def _loss(blocks: list[_Block]) -> Quantity:

@@ -181,7 +181,9 @@ class SpreadTable(_Table):
     taps, `insertion_loss` for all losses but those of fibre, `responsivity` for what power heads
     are off from their calibration, `attenuator_scale` for the variable attenuator; generators
     and digitizers have a draw for each output and channel. `net_gain` and `arm_phase_rad` are for
-    what the client's clone returns, `net_gain` added as it is to 1.
+    what the client's clone returns, `net_gain` added as it is to 1. `rotation_loss` is for the loss
+    of the rotation's elements, `rotation_errors` for the deviations of their angles and phases.
+    `emission_factor` is added as it is, the drawn number's size: no amplifier is below the limit.
     """
 
     v_pi: Spread = 0.0
@@ -193,6 +195,9 @@ class SpreadTable(_Table):
     fibre_length: Spread = 0.0
     lo_delay: Spread = 0.0
     amplifier_gain: Spread = 0.0
+    emission_factor: NotNegative = 0.0
+    rotation_loss: Spread = 0.0
+    rotation_errors: Spread = 0.0
     net_gain: Annotated[float, Field(ge=0.0, lt=0.1)] = 0.0
     arm_phase_rad: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     efficiency: Spread = 0.0
@@ -204,6 +209,10 @@ class SpreadTable(_Table):
     generator_offset_v: NotNegative = 0.0
     digitizer_gain: Spread = 0.0
     digitizer_offset_v: NotNegative = 0.0
+    linewidth: Spread = 0.0
+    intensity_noise: Annotated[float, Field(ge=0.0, le=0.1)] = 0.0
+    generator_bandwidth: Spread = 0.0
+    detector_bandwidth: Spread = 0.0
 
 
 class BenchFile(_Table):

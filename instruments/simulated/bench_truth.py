@@ -42,6 +42,8 @@ RELATIVE: dict[str, tuple[tuple[str, str], ...]] = {
     "fibre_length": (("forward", "length_km"), ("back", "length_km")),
     "lo_delay": (("client", "lo_delay_s"), ("server", "lo_delay_s")),
     "amplifier_gain": (("rotation", "gain_per_v"),),
+    "rotation_loss": (("rotation", "loss_db_per_mode"),),
+    "rotation_errors": (("rotation", "coupler_error_rad"), ("rotation", "phase_error_rad")),
     "efficiency": (("client", "efficiency"), ("server", "efficiency")),
     "transimpedance": (("client", "transimpedance_v_a"), ("server", "transimpedance_v_a")),
     "electronic_noise": (
@@ -52,6 +54,10 @@ RELATIVE: dict[str, tuple[tuple[str, str], ...]] = {
         ("client", "common_mode_rejection_db"),
         ("server", "common_mode_rejection_db"),
     ),
+    "linewidth": (("laser", "linewidth_hz"),),
+    "intensity_noise": (("laser", "rin_db_hz"),),
+    "generator_bandwidth": (("generators", "bandwidth_hz"),),
+    "detector_bandwidth": (("client", "bandwidth_hz"), ("server", "bandwidth_hz")),
 }
 
 
@@ -71,6 +77,7 @@ class ReceiverTruth:
     phase_shifter_v_pi_v: float
     efficiency: float
     transimpedance_v_a: float
+    bandwidth_hz: float
     electronic_noise_a_rthz: float
     common_mode_rejection_db: float
     digitizer_gain: tuple[float, float]
@@ -93,9 +100,13 @@ class BenchTruth:
     is what modulator, attenuator at 0 dB and fixed attenuation lose together, taps not counted;
     transmittances are those of whole legs, taps not counted; delays are those of the bench's time
     grid; net gain and arm phase are the clone's at time zero; gains and offsets of generators go
-    by what an output drives.
+    by what an output drives. Errors of couplers and phases are the standard deviations of all
+    elements', of which the seed draws each.
     """
 
+    linewidth_hz: float
+    rin_db_hz: float
+    generator_bandwidth_hz: float
     signal_fraction: float
     v_pi_v: tuple[float, float, float]
     offset_rad: tuple[float, float, float]
@@ -109,6 +120,10 @@ class BenchTruth:
     back_transmittance: float
     back_delay_s: float
     gain_per_v: float
+    emission_factor: float
+    loss_db_per_mode: float
+    coupler_error_rad: float
+    phase_error_rad: float
     net_gain_error: float
     arm_phase_rad: float
     attenuator_scale: float
@@ -143,6 +158,10 @@ def draw(table: BenchFile) -> BenchFile:
         if spread > 0.0:
             drawn = getattr(table.rotation, name) + spread * _deviate(seeds, f"rotation.{name}")
             changes.setdefault("rotation", {})[name] = drawn
+    if table.spread.emission_factor > 0.0:
+        above = abs(table.spread.emission_factor * _deviate(seeds, "rotation.emission_factor"))
+        emitted = table.rotation.emission_factor + above
+        changes.setdefault("rotation", {})["emission_factor"] = emitted
     _draw_channels(table, seeds, changes)
     parts: dict[str, Any] = {
         name: getattr(table, name).model_copy(update=true) for name, true in changes.items()
@@ -196,7 +215,11 @@ def truth_of(table: BenchFile) -> BenchTruth:
     """Return the parameters of a bench that is exactly as a table says."""
     modulator, attenuation = table.modulator, table.attenuation
     forward, back = (Fibre(**leg.model_dump()) for leg in (table.forward, table.back))
+    rotation = table.rotation
     return BenchTruth(
+        linewidth_hz=table.laser.linewidth_hz,
+        rin_db_hz=table.laser.rin_db_hz,
+        generator_bandwidth_hz=table.generators.bandwidth_hz,
         signal_fraction=table.laser.signal_fraction,
         v_pi_v=(modulator.v_pi_i_v, modulator.v_pi_q_v, modulator.v_pi_parent_v),
         offset_rad=modulator.offset_rad,
@@ -211,9 +234,13 @@ def truth_of(table: BenchFile) -> BenchTruth:
         forward_delay_s=_on_grid_s(forward.delay_s, table.grid_hz),
         back_transmittance=back.transmittance,
         back_delay_s=_on_grid_s(back.delay_s, table.grid_hz),
-        gain_per_v=table.rotation.gain_per_v,
-        net_gain_error=table.rotation.net_gain_error,
-        arm_phase_rad=table.rotation.arm_phase_rad,
+        gain_per_v=rotation.gain_per_v,
+        emission_factor=rotation.emission_factor,
+        loss_db_per_mode=rotation.loss_db_per_mode,
+        coupler_error_rad=rotation.coupler_error_rad,
+        phase_error_rad=rotation.phase_error_rad,
+        net_gain_error=rotation.net_gain_error,
+        arm_phase_rad=rotation.arm_phase_rad,
         attenuator_scale=attenuation.scale,
         taps={
             name: TapTruth(tap.fraction, tap.responsivity_a_w) for name, tap in table.taps.items()
@@ -232,6 +259,7 @@ def _receiver_truth(table: ReceiverTable, grid_hz: float) -> ReceiverTruth:
         phase_shifter_v_pi_v=table.phase_shifter_v_pi_v,
         efficiency=table.efficiency,
         transimpedance_v_a=table.transimpedance_v_a,
+        bandwidth_hz=table.bandwidth_hz,
         electronic_noise_a_rthz=table.electronic_noise_a_rthz,
         common_mode_rejection_db=table.common_mode_rejection_db,
         digitizer_gain=table.digitizer_gain,

@@ -78,7 +78,7 @@ def _check_slots(table: BenchFile, path: Path) -> None:
 
 
 def _check_spreads(table: BenchFile, path: Path) -> None:
-    """Refuse spreads that could draw a share of light above 1."""
+    """Refuse spreads that could draw a share of light above 1, or a bandwidth beyond the grid."""
     for key, values in RELATIVE.items():
         spread = getattr(table.spread, key)
         for part, name in values:
@@ -89,6 +89,14 @@ def _check_spreads(table: BenchFile, path: Path) -> None:
                     ("spread", key),
                     f" = {spread:g}: could draw {part}.{name} = {value:g} above 1; must be at "
                     f"most {(1.0 / value - 1.0) / CUT_OFF:.3g}",
+                )
+            highest_hz = value * (1.0 + CUT_OFF * spread)
+            if name == "bandwidth_hz" and highest_hz >= table.grid_hz / 2.0:
+                raise refusal(
+                    path,
+                    ("spread", key),
+                    f" = {spread:g}: could draw {part}.{name} = {value:g} up to grid_hz / 2; must "
+                    f"be below {(0.5 * table.grid_hz / value - 1.0) / CUT_OFF:.3g}",
                 )
 
 

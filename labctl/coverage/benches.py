@@ -249,7 +249,7 @@ class _Witness:
         try:
             knowledge = self.calibrator.demand(anyway=True)
             nominal = equipment_of(self.station)
-            found = session_on(self.world, self.table, nominal, knowledge, self.on_step)
+            found = session_on(self.world, self.table.seed, nominal, knowledge, self.on_step)
         except LabctlError as error:
             self.refused[SESSION] = str(error)
             return

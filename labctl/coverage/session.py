@@ -19,7 +19,6 @@ from labctl.calibration.quantity import Quantity
 from labctl.data.models import Network
 from labctl.instruments.equipment import Equipment
 from labctl.instruments.simulated.bench import LinkBench
-from labctl.instruments.simulated.bench_tables import BenchFile
 from labctl.protocols.bench_doubts import bench_doubts
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.leakage import Assumptions, Trust
@@ -40,17 +39,19 @@ _FAILURE = 0.05
 
 def session_on(
     world: LinkBench,
-    table: BenchFile,
+    seed: int,
     nominal: Equipment,
     knowledge: Knowledge,
     on_step: Callable[[str], None],
 ) -> dict[str, tuple[Quantity, float, bool | None]]:
     """Return what a session reports of itself, each quantity with its truth; bounds, if they held.
 
+    seed: of network, inputs and session.
+
     The bounds are those of a failure probability of 5 %, all of them together.
     """
     equipment = knowledge.applied(nominal)
-    settings = _settings(equipment, table.seed)
+    settings = _settings(equipment, seed)
     power_w: list[float] = []
 
     def look(step: str) -> None:
@@ -58,7 +59,7 @@ def session_on(
         if step in PAYLOAD_STEP:
             power_w.append(world.modulated_power_w())
 
-    draw = np.random.default_rng(table.seed)
+    draw = np.random.default_rng(seed)
     network = Network((draw.standard_normal((_ROWS, _INPUTS), np.float32),), "drawn", {})
     link = BenchLink(equipment, settings, on_step=look)
     session = Session(network, settings, link)
@@ -74,7 +75,7 @@ def session_on(
     frame_s = link.duration_s(light.layer)
     photons = (played_w - rest_w) * frame_s / photon_energy_j(world.optics.laser.frequency_hz)
     photons /= light.rows * light.modes
-    truths = _truths(world, table, settings, knowledge)
+    truths = _truths(world, settings, knowledge)
     truths["mean_photons"] = photons * _into_the_fibre(world, link.level.attenuation_db)
     reported: dict[str, tuple[Quantity, float, bool | None]] = {
         name: (quantity, truths[name], None) for name, quantity in found.known().items()
@@ -143,18 +144,16 @@ def _into_the_fibre(world: LinkBench, attenuation_db: float) -> float:
     return passed * world.optics.past_tap("launch")
 
 
-def _truths(
-    world: LinkBench, table: BenchFile, settings: SessionSettings, knowledge: Knowledge
-) -> dict[str, float]:
-    truth, optics, unit = world.truth(), world.optics, table.rotation
+def _truths(world: LinkBench, settings: SessionSettings, knowledge: Knowledge) -> dict[str, float]:
+    truth, optics = world.truth(), world.optics
     modes = math.ceil(_INPUTS / 2)
     block = settings.block_of(modes)
-    through = db_to_ratio(-unit.loss_db_per_mode * block)
+    through = db_to_ratio(-truth.loss_db_per_mode * block)
     forward = truth.forward_transmittance * optics.past_tap("arrival")
     back = truth.back_transmittance * optics.past_tap("return")
     control_v = (_GAIN - 1.0) / knowledge.quantity("client.gain_per_v").value
     gain = 1.0 + truth.gain_per_v * truth.generator_gain["client_gain"] * control_v
-    clone = unit.emission_factor * added_noise(gain) * math.ceil(modes / block) / modes
+    clone = truth.emission_factor * added_noise(gain) * math.ceil(modes / block) / modes
     return {
         "gain": gain,
         "link": forward * back,

@@ -383,7 +383,7 @@ def _pulse(seen: Seen, name: str) -> tuple[float, float]:
 def _smeared(seen: Seen, samples_v: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Reals:
     """Return what a generator's stage of the bench's bandwidth, else perfect, makes of samples."""
     grid_hz = seen.world.grid_hz
-    ideal = DriveParameters(24, 4.0, seen.table.generators.bandwidth_hz, 0.0)
+    ideal = DriveParameters(24, 4.0, seen.truth.generator_bandwidth_hz, 0.0)
     stage = DriveOutput(ideal, grid_hz, Seeds(0).noise("none"))
     stage.play(Drive(samples_v, grid_hz, 0.0, 1, 0.0))
     return stage.voltage(Window(0, len(samples_v))).astype(np.float64)
@@ -435,8 +435,8 @@ def gain_per_v(seen: Seen, name: str) -> float:
 
 
 def emission_factor(seen: Seen, name: str) -> float:
-    """Return the file's: it is not drawn."""
-    return seen.table.rotation.emission_factor
+    """Return the amplifier's spontaneous-emission factor."""
+    return seen.truth.emission_factor
 
 
 def clone_gain_error(seen: Seen, name: str) -> float:
@@ -450,8 +450,8 @@ def clone_phase_rad(seen: Seen, name: str) -> float:
 
 
 def rotation_loss_db(seen: Seen, name: str) -> float:
-    """Return the file's loss of each element: it is not drawn."""
-    return seen.table.rotation.loss_db_per_mode
+    """Return the loss of each element."""
+    return seen.truth.loss_db_per_mode
 
 
 def rotation_fidelity(seen: Seen, name: str) -> float:
@@ -459,10 +459,10 @@ def rotation_fidelity(seen: Seen, name: str) -> float:
 
     By the line of elements: number k adds mode k by the sine of its angle, and those after it
     pass it on by their cosines; phases add up. Angles and phases are off by what the bench's seed
-    makes of the file's deviations.
+    makes of the deviations.
     """
     modes = int(seen.settings["client.block_modes"])
-    unit = seen.table.rotation
+    truth = seen.truth
     sequence = Seeds(seen.table.seed).sequence("rotation elements")
     errors = np.random.Generator(np.random.SFC64(sequence)).standard_normal((modes, 2))
     errors[0, 0] = 0.0
@@ -472,10 +472,10 @@ def rotation_fidelity(seen: Seen, name: str) -> float:
     before = np.cumsum(power, axis=1) - power
     angle = np.arctan2(np.sqrt(power), np.sqrt(np.maximum(before, 0.0)))
     angle[:, 0] = math.pi / 2.0
-    angle += unit.coupler_error_rad * errors[:, 0]
+    angle += truth.coupler_error_rad * errors[:, 0]
     later = np.cumprod(np.cos(angle[:, :0:-1]), axis=1)[:, ::-1]
     passed_on = np.append(later, np.ones((_OVERLAPS, 1)), axis=1)
-    turned = np.cos(unit.phase_error_rad * np.cumsum(errors[:, 1]))
+    turned = np.cos(truth.phase_error_rad * np.cumsum(errors[:, 1]))
     return float(np.mean(np.sum(np.sqrt(power) * np.sin(angle) * passed_on * turned, axis=1)))
 
 

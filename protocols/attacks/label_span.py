@@ -26,7 +26,7 @@ mode, bunching is left aside.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -177,13 +177,20 @@ class QuadratureSeen:
 
     view: QuadratureView
     scatter: Scores
-    crossed: npt.NDArray[np.complex128]
-    powers: npt.NDArray[np.complex128]
-    squares: npt.NDArray[np.complex128]
+    crossed: npt.NDArray[np.complexfloating]
+    powers: npt.NDArray[np.complexfloating]
+    squares: npt.NDArray[np.complexfloating]
 
     def alone(self) -> Scores:
         """Return log likelihoods (T,); see `SpanSeen`."""
-        return _Quadratures(self, self.view.seen, self.view.shown, None).given(_NOBODY)
+        # A whole gallery in single precision: it is ranked, no more.
+        single = replace(
+            self,
+            crossed=self.crossed.astype(np.complex64),
+            powers=self.powers.astype(np.complex64),
+            squares=self.squares.astype(np.complex64),
+        )
+        return _Quadratures(single, self.view.seen, self.view.shown, None).given(_NOBODY)
 
     def among(self, candidates: Places) -> Among:
         """Return the likelihoods among some pictures; see `SpanSeen`."""

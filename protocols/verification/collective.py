@@ -9,8 +9,8 @@ S = sum a e over its residuals e, and W = sum a a^T: white noise of variance v i
 gives S the covariance v W exactly, so that S^T W^-1 S is v times chi-squared with as many degrees
 of freedom as W has rank, one or two. Where only X or only P is read, this is each weight's own sum
 squared over how often it was read. One slope is fitted to each row and taken off: the
-gain of a row repeats honestly. So does what a bench distorts: three terms more are fitted to each
-layer, see `_distortions`, a handful of directions among as many as there are weights.
+gain of a row repeats honestly. So does what a bench distorts: twenty terms are fitted to each
+layer, see `_monomials`, a handful of directions among as many as there are weights.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from labctl.protocols.encoding import Floats
 
 Doubles = npt.NDArray[np.float64]
 
+# Terms of a bench's distortion on each quadrature: see `_monomials`.
+TERMS = 10
 # Terms of unit size that agree but for this are one, as for weights of two levels.
 _ALIKE = 1e-6
 
@@ -141,48 +143,50 @@ class WeightSums:
         return Power(max(left - shown, 0.0), max(read - fitted - terms, 0), read, 1.0)
 
     def _distortion(self, pattern: Floats, along: Doubles, sent: Doubles) -> tuple[float, int]:
-        """Return what one turn of X towards P, one of P towards X and a cube explain, and how many.
+        """Return what the terms of a bench's distortion explain, and how many could be told.
 
         Weighted least squares with the rows' slopes taken off the terms as off the sums (Frisch and
         Waugh): white noise loses one degree of freedom for each. `along` and `sent`: of the slopes.
         """
         fitted = sent > 0.0
-        terms = [term for term in _distortions(pattern) if term.any()]
-        if not terms or not fitted.any():
+        if not fitted.any():
             return 0.0, 0
         slopes = np.divide(along, sent, out=np.zeros_like(sent), where=fitted)
-        with_slope = [self._overlap(pattern, term) for term in terms]
-        shares = [
-            np.divide(each, sent, out=np.zeros_like(sent), where=fitted) for each in with_slope
-        ]
-        seen = np.array(
-            [
-                _products(term, self.sums).sum() - each @ slopes
-                for term, each in zip(terms, with_slope, strict=True)
-            ]
-        )
-        overlaps = np.empty((len(terms), len(terms)))
-        for i, first in enumerate(terms):
-            for j, second in enumerate(terms[: i + 1]):
-                value = self._overlap(first, second).sum() - with_slope[i] @ shares[j]
-                overlaps[i, j] = overlaps[j, i] = value
-        scale = np.sqrt(np.maximum(np.diag(overlaps), 0.0))
-        scale[scale == 0.0] = 1.0
-        values, vectors = np.linalg.eigh(overlaps / np.outer(scale, scale))
-        told = values > _ALIKE
-        parts = (vectors.T @ (seen / scale))[told]
-        return float((parts**2 / values[told]).sum()), int(told.sum())
+        inverse = np.divide(1.0, sent, out=np.zeros_like(sent), where=fitted)
+        scale = max(float(np.sqrt(np.mean(np.square(pattern, dtype=np.float64)))), 1e-30)
+        seen, overlaps = np.zeros(2 * TERMS), np.zeros((2 * TERMS, 2 * TERMS))
+        sloped = np.zeros_like(overlaps)
+        for first in range(0, len(pattern), _ROWS_AT_ONCE):
+            part = slice(first, first + _ROWS_AT_ONCE)
+            weights = _paired(pattern[part])
+            terms = _monomials(weights[:, 0::2] / scale, weights[:, 1::2] / scale)
+            shown = _paired(self.sums[part])
+            on_x, on_p, mixed = self._shares_of(part)
+            flat = terms.reshape(TERMS, -1)
+            seen[:TERMS] += flat @ shown[:, 0::2].ravel()
+            seen[TERMS:] += flat @ shown[:, 1::2].ravel()
+            read_x, read_p = terms * on_x, terms * on_p
+            overlaps[:TERMS, :TERMS] += read_x.reshape(TERMS, -1) @ flat.T
+            overlaps[TERMS:, TERMS:] += read_p.reshape(TERMS, -1) @ flat.T
+            # Of each term by row, with the row's own weights.
+            x, p = weights[:, 0::2], weights[:, 1::2]
+            by_row = np.concatenate([_by_row(read_x, x), _by_row(read_p, p)])
+            if mixed is not None:
+                read_both = terms * mixed
+                overlaps[:TERMS, TERMS:] += read_both.reshape(TERMS, -1) @ flat.T
+                by_row += np.concatenate([_by_row(read_both, p), _by_row(read_both, x)])
+            seen -= by_row @ slopes[part]
+            sloped += (by_row * inverse[part]) @ by_row.T
+        overlaps[TERMS:, :TERMS] = overlaps[:TERMS, TERMS:].T
+        return _explained(seen, overlaps, sloped)
 
-    def _overlap(self, first: Floats, second: Floats) -> Doubles:
-        """Return by row the products of two patterns, as often as each weight was read."""
+    def _shares_of(self, part: slice) -> tuple[Doubles, Doubles, Doubles | None]:
+        """Return how often X, P and both of some rows' modes were read, (rows, 1) or (rows, n)."""
         if self.entries is not None:
-            found: Doubles = np.einsum("ij,ij,ij->i", first, second, self.entries, dtype=np.float64)
-            return found
-        (xx, xp, pp), (ax, ap) = self.shares, (first[:, 0::2], first[:, 1::2])
-        bx, bp = second[:, 0::2], second[:, 1::2]
-        mixed = xp * (_products(ax, bp) + _products(ap, bx)) if xp.any() else 0.0
-        overlap: Doubles = xx * _products(ax, bx) + mixed + pp * _products(ap, bp)
-        return overlap
+            entries = _paired(self.entries[part])
+            return entries[:, 0::2], entries[:, 1::2], None
+        xx, xp, pp = self.shares[:, part, None]
+        return xx, pp, xp if xp.any() else None
 
     def _entry_power(self, pattern: Floats) -> Power:
         """Return the power weight by weight, as if no two were read together.
@@ -419,19 +423,41 @@ def _gathers(carried: npt.NDArray[np.intp], columns: int) -> list[npt.NDArray[np
     return found
 
 
-def _distortions(pattern: Floats) -> tuple[Floats, ...]:
-    """Return what an honest bench adds alike in every query, on any scale, a term each.
+def _monomials(x: Doubles, p: Doubles) -> Doubles:
+    """Return the terms (TERMS, rows, n) of what a bench adds to a mode alike in every query.
 
-    P of a mode on its X and X on its P: the local oscillator's two phases have an error each, and
-    so has the modulator's. The cube of each quadrature: its curvature.
+    Powers of the mode's own quadratures to third order, each on X and on P. First: residual
+    carrier, a turn, quadratures of different gain. Second: modulator's children off their null.
+    Third: curvature of modulator, drive and receivers.
     """
-    pattern = pattern.astype(np.float32, copy=False)
-    if pattern.shape[1] % 2:
-        return ((pattern / np.float32(max(np.abs(pattern).max(), 1e-30))) ** 3,)
-    on_x, on_p = np.zeros_like(pattern), np.zeros_like(pattern)
-    on_x[:, 0::2], on_p[:, 1::2] = pattern[:, 1::2], pattern[:, 0::2]
-    largest = np.float32(max(float(np.abs(pattern).max()), 1e-30))
-    return on_x, on_p, (pattern / largest) ** 3
+    xx, xp, pp = x * x, x * p, p * p
+    return np.stack([np.ones_like(x), x, p, xx, xp, pp, xx * x, xx * p, pp * x, pp * p])
+
+
+def _paired(columns: Floats) -> Doubles:
+    """Return columns of X and P in turn; where their number is odd, with one more of zeros."""
+    wide = np.zeros((len(columns), columns.shape[1] + columns.shape[1] % 2))
+    wide[:, : columns.shape[1]] = columns
+    return wide
+
+
+def _by_row(terms: Doubles, weights: Doubles) -> Doubles:
+    """Return the products (TERMS, rows) of terms with the rows' weights."""
+    found: Doubles = np.einsum("tij,ij->ti", terms, weights)
+    return found
+
+
+def _explained(seen: Doubles, overlaps: Doubles, sloped: Doubles) -> tuple[float, int]:
+    """Return what terms explain of `seen`, by least squares, and how many could be told.
+
+    overlaps: of the terms, of which `sloped` is what the rows' slopes have taken already.
+    """
+    before, left = np.diag(overlaps), np.diag(overlaps - sloped)
+    scale = np.sqrt(np.where(left > _ALIKE * before, left, np.inf))
+    values, vectors = np.linalg.eigh((overlaps - sloped) / np.outer(scale, scale))
+    told = values > _ALIKE
+    parts = (vectors.T @ (seen / scale))[told]
+    return float((parts**2 / values[told]).sum()), int(told.sum())
 
 
 def _products(first: Floats, second: Floats) -> Doubles:

@@ -32,6 +32,7 @@ SPREAD: dict[str, float] = dict.fromkeys((*RELATIVE, "generator_gain", "digitize
     "digitizer_offset_v": 1e-3,
     "net_gain": 2e-3,
     "arm_phase_rad": 3e-3,
+    "emission_factor": 0.1,
 }
 
 
@@ -39,6 +40,9 @@ def table(seed: int = 1, **spread: float) -> BenchFile:
     content: dict[str, Any] = tomllib.loads(SHIPPED)
     for leg in ("forward", "back"):
         content[leg]["connector_loss_db"] = 0.3
+    content["rotation"] |= {
+        "loss_db_per_mode": 1e-4, "coupler_error_rad": 1e-3, "phase_error_rad": 2e-3
+    }  # fmt: skip
     return BenchFile.model_validate(content | {"seed": seed, "spread": spread, "panels": {}})
 
 
@@ -100,7 +104,15 @@ def test_the_components_are_what_the_truth_says() -> None:
     assert truth.transmitter_loss_db == pytest.approx(lost_db)
     assert truth.forward_transmittance == optics.forward.transmittance
     assert truth.back_delay_s * 160e6 == pytest.approx(round(optics.back.delay_s * 160e6))
-    assert truth.gain_per_v == optics.rotation.parameters.gain_per_v
+    unit = optics.rotation.parameters
+    assert truth.gain_per_v == unit.gain_per_v
+    assert (truth.emission_factor, truth.loss_db_per_mode) == (
+        unit.emission_factor, unit.loss_db_per_mode
+    )  # fmt: skip
+    assert (truth.coupler_error_rad, truth.phase_error_rad) == (
+        unit.coupler_error_rad, unit.phase_error_rad
+    )  # fmt: skip
+    assert truth.rin_db_hz == optics.rin_db_hz
     for name, one in (("client", truth.client), ("server", truth.server)):
         receiver = optics.receivers[name]
         detector = receiver.detector.parameters
@@ -108,6 +120,7 @@ def test_the_components_are_what_the_truth_says() -> None:
         assert one.lo_delay_s * 160e6 == pytest.approx(round(receiver.lo_delay_s * 160e6))
         assert one.phase_shifter_v_pi_v == receiver.phase_shifter.v_pi_v
         assert one.efficiency == detector.efficiency
+        assert one.bandwidth_hz == detector.bandwidth_hz
         assert one.transimpedance_v_a == detector.transimpedance_v_a
         assert one.electronic_noise_a_rthz == detector.electronic_noise_a_rthz
         assert one.common_mode_rejection_db == detector.common_mode_rejection_db
@@ -178,6 +191,7 @@ def test_every_drawn_bench_is_one_that_a_file_may_describe(seed: int, spread: fl
         ("v_pi", 0.5, "less than or equal to 0.3"),
         ("vpi", 0.1, "did you mean 'v_pi'?"),
         ("offset_rad", -0.1, "greater than or equal to 0"),
+        ("detector_bandwidth", 0.03, "up to grid_hz / 2; must be below 0.0222"),
     ],
 )
 def test_a_spread_that_cannot_be_is_refused_with_its_line(

@@ -106,8 +106,8 @@ def test_white_noise_leaves_each_degree_of_freedom_its_own_variance(angles: str)
     both = 1 if angles == "X alone" else 2
     # With X or P by chance, 2 of 512 rows are read in one quadrature only.
     assert found.read == pytest.approx(both * rows * modes, rel=0.02)
-    # A slope per row, a turn per quadrature that was read, and a cube.
-    assert found.degrees == found.read - rows - (both + 1)
+    # A slope per row, and ten terms per quadrature that was read, less their common slope.
+    assert found.degrees == found.read - rows - (10 * both - 1)
     # Standard error sqrt(2/4740) = 2.1 % (2.9 % for X alone); seed 2.
     assert found.value / found.degrees == pytest.approx(variance, rel=0.08)
 
@@ -366,16 +366,28 @@ def test_known_distortion_is_fitted_and_costs_its_degrees_of_freedom(changes: bo
         read = random.random((6, rows)) < 0.5
         counts = np.empty((rows, columns), np.float32)
         counts[:, 0::2], counts[:, 1::2] = read.sum(0)[:, None], (~read).sum(0)[:, None]
-        turned = np.empty_like(pattern)
-        turned[:, 0::2], turned[:, 1::2] = 0.7 * pattern[:, 1::2], -0.4 * pattern[:, 0::2]
+        x, p = pattern[:, 0::2], pattern[:, 1::2]
+        bent = np.empty_like(pattern)
+        bent[:, 0::2] = 0.7 * p + 0.2 * x - 0.5 * x**2 + 0.3 * p**3 + 0.1
+        bent[:, 1::2] = -0.4 * x + 0.3 * p**2 - 0.2 * x * p + 0.1 * x**2 * p
         shares = np.stack([read.sum(0), np.zeros(rows), (~read).sum(0)]).astype(np.float64)
         noise = np.sqrt(counts) * random.normal(size=counts.shape).astype(np.float32)
-        for kept, added in ((plain, 0.0), (distorted, turned + np.float32(0.3) * pattern**3)):
+        for kept, added in ((plain, 0.0), (distorted, bent)):
             sums = (noise + counts * added).astype(np.float32)
             power = WeightSums(sums, shares, counts if changes else None).power(pattern)
             kept.append(power.value)
             degrees = power.degrees
-            assert power.read - degrees == rows + 3
+            assert power.read - degrees == rows + 19
     error = 4.0 * math.sqrt(2.0 * degrees / 60)
     assert np.mean(plain) == pytest.approx(np.mean([degrees]), abs=error + 4.0)
     np.testing.assert_allclose(distorted, plain, rtol=2e-3)
+
+
+def test_weights_of_two_levels_have_fewer_terms() -> None:
+    """x^3 = x, x^2 = 1 and the like are one term each: 1, x, p and x p on either quadrature."""
+    random = np.random.default_rng(4)
+    pattern = random.choice(np.array([-1.0, 1.0], np.float32), (12, 30))
+    shares = np.stack([np.full(12, 3.0), np.zeros(12), np.full(12, 3.0)])
+    sums = (math.sqrt(3.0) * random.normal(size=(12, 30))).astype(np.float32)
+    power = WeightSums(sums, shares).power(pattern)
+    assert power.read - power.degrees == 12 + 2 * 4 - 1
