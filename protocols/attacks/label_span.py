@@ -394,17 +394,27 @@ class PhotonSeen:
     def among(self, candidates: Places) -> Among:
         """Return the likelihoods among some pictures; see `SpanSeen`."""
         view, own = self.view, self.view.gallery[candidates]
-        return _Photons(self, own[:, self.columns], view.shown[candidates], own @ own.conj().T)
+        seen, counts = self, None
+        if not view.light.any():
+            # No row differs: photons of one mode count together.
+            columns, counts = np.unique(self.columns, return_counts=True)
+            seen = PhotonSeen(view, np.zeros_like(columns), columns)
+        overlaps = own @ own.conj().T
+        return _Photons(seen, own[:, seen.columns], view.shown[candidates], overlaps, counts)
 
 
 @dataclass(frozen=True, eq=False)
 class _Photons:
-    """Candidates at the photons' modes (C, N), what they show of all rows (C, rows)."""
+    """Candidates at the photons' modes (C, N), what they show of all rows (C, rows).
+
+    `counts` (N,): photons that are alike, None where each stands for itself.
+    """
 
     counted: PhotonSeen
     at_modes: Complexes
     shown: Complexes
     overlaps: Complexes | None
+    counts: Places | None = None
 
     def given(self, others: Places, besides: Reals | None = None) -> Scores:
         """Return log likelihoods (C,); see `Among`. `besides`: rates of what is not modelled."""
@@ -434,5 +444,6 @@ class _Photons:
             amplitude = field_ + at_modes * lit[:, rows]
             found = found + amplitude.real**2 + amplitude.imag**2
             total = view.reading.repeats * np.sum(np.abs(lit) ** 2, axis=1)
-        scores = np.sum(np.log((1.0 - MEAN_SHARE) * found + rates), axis=1) - total
+        told = np.log((1.0 - MEAN_SHARE) * found + rates)
+        scores = (told.sum(axis=1) if self.counts is None else told @ self.counts) - total
         return np.where(apart, scores.astype(np.float64), -np.inf)
