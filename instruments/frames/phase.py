@@ -179,8 +179,30 @@ def _windows(pieces: SymbolSums, walk: float, reach: int) -> _Rough:
     squared = float(np.median((a**2 + b**2 - spread)[bright]))
     if not squared > 0.0 or noise == 0.0:
         raise SignalError("known symbols do not show in the record: is the light blocked?")
-    phase = np.unwrap(np.arctan2(b[bright], a[bright]))
-    return _Rough(sums.middle[bright], phase, math.sqrt(squared), noise)
+    middle = sums.middle[bright]
+    phase = _unwrapped(middle, np.arctan2(b[bright], a[bright]))
+    return _Rough(middle, phase, math.sqrt(squared), noise)
+
+
+def _unwrapped(middle: Doubles, wrapped: Doubles) -> Doubles:
+    """Return phases of windows without jumps of a turn, by the turn that the windows share.
+
+    A frequency offset too small for the head to show turns each window against the one before by
+    the same angle. Unwrapped as they are, angle and noise together pass half a turn here and there,
+    and everything behind is a turn off. So the shared angle, the circular mean over neighbours, is
+    taken off before and put back after.
+    """
+    plain = np.unwrap(wrapped)
+    if len(middle) < 3:
+        return plain
+    gaps = np.diff(middle)
+    usual = float(np.median(gaps))
+    neighbours = np.abs(gaps - usual) < 0.5 * usual
+    shared = float(np.angle(np.sum(np.exp(1j * np.diff(wrapped)[neighbours])))) / usual
+    trend = shared * (middle - middle[0])
+    level = np.unwrap(wrapped - trend) + trend
+    # Where both agree the plain one is kept, so that rounding changes no result.
+    return plain if np.max(np.abs(level - plain)) < math.pi else level
 
 
 class _Smoother:
