@@ -249,7 +249,12 @@ def test_scattered_runs_make_no_copy_better_than_the_network_and_no_baseline_hig
 
 @pytest.mark.parametrize(
     ("name", "mean_photons", "gain", "decoys"),
-    [("noise-aware", 0.57, 1.3, 3), ("deep", 0.15, 2.0, 3), ("pruned", 2.28, 1.3, 0)],
+    [
+        ("noise-aware", 0.57, 1.3, 3),
+        ("deep", 0.15, 2.0, 3),
+        ("pruned", 2.28, 1.3, 0),
+        ("reference", 4.0, 2.0, 0),
+    ],
 )
 def test_shipped_networks_have_figures_at_the_settings_they_are_served_at(
     name: str, mean_photons: float, gain: float, decoys: int
