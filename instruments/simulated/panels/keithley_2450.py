@@ -74,11 +74,10 @@ class Keithley2450Panel:
     the numeric elements, and FORM:DATA knows ASCii only. An empty last parameter counts as left
     out: QCoDeS, which is used with real ones, sends `:TRACe:MAKE 'name', 100, `. INIT runs the
     sweep that is set up, output on, to its end and switches the output off. Delays of trigger
-    models and output-off states are kept only. Assumed, not confirmed by a source: the ";0;0 0" of
-    error replies (`error_style`), the reply to SENS:FUNC?, the ranges, `auto_delay_s`, defaults of
-    limits and ranges, 0 as the readings with the output off, the buffer size of 100000, -222 for
-    levels beyond a fixed range and for buffer entries that are not there. Its power envelope and
-    four-wire sensing change nothing here.
+    models and output-off states are kept only. Assumed, not confirmed by a source: the reply to
+    SENS:FUNC?, the ranges, `auto_delay_s`, defaults of limits and ranges, 0 as the readings with
+    the output off, the buffer size of 100000, -222 for levels beyond a fixed range and for buffer
+    entries that are not there. Its power envelope and four-wire sensing change nothing here.
     """
 
     def __init__(
