@@ -57,6 +57,10 @@ class Unwinding:
         noted, self._noted = self._noted, None
         return noted
 
+    def lapse(self) -> None:
+        """Let the next signal count, for nothing came of the last; a teardown still holds it."""
+        self._since_s = None
+
     def forget(self) -> None:
         """Start anew, as a forked child does."""
         self._watched, self._since_s, self._held, self._noted = 0, None, False, None

@@ -8,7 +8,9 @@
    nobody caught, `sys.exit`, a notebook's shutdown) is left safe by an `atexit` function.
 3. A second signal that arrives while the first one unwinds must not cut the way out short, not even
    if both were pending together: it is only noted. See `labctl.safety.unwinding`.
-4. A child that was forked has no part in its parent's instruments: it forgets the list.
+4. A notebook's cell swallows SystemExit as it does any error, and the kernel would go on. There the
+   signal is given again, once the cell has ended, to the loop that waits for the next one.
+5. A child that was forked has no part in its parent's instruments: it forgets the list.
 
 SIGKILL, a crash of the interpreter and a power failure cannot be met here.
 """
@@ -40,6 +42,8 @@ class Leavable(Protocol):
 
 _open: dict[int, Leavable] = {}
 _replaced: dict[int, Any] = {}
+# How long a cell may take to end after SystemExit. Jupyter and containers kill after 2.5 to 10 s.
+_CELL_ENDS_S = 1.0
 # A signal's default action, and Python's own for Ctrl-C: whose place may be taken.
 _UNCLAIMED = (signal.SIG_DFL, signal.default_int_handler)
 
@@ -85,9 +89,24 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     if not unwinding.begins(number):
         return
     _log.info("signal %d: the program ends, all instruments are left safe", number)
+    if number != signal.SIGINT and _in_ipython():
+        again = threading.Timer(_CELL_ENDS_S, _give_again, (number,))
+        again.daemon = True
+        again.start()
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)
+
+
+def _in_ipython() -> bool:
+    module = sys.modules.get("IPython")
+    return module is not None and module.get_ipython() is not None
+
+
+def _give_again(number: int) -> None:
+    if _open:
+        unwinding.lapse()
+        os.kill(os.getpid(), number)
 
 
 def _take_effect(number: int) -> None:

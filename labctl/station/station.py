@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from labctl.errors import (
     InstrumentError,
@@ -151,31 +151,24 @@ class Station:
             lines.append(f"  {name:<20} {table.driver:<24} {table.address}  {who}".rstrip())
         return "\n".join(lines) + ">"
 
-    def instrument(self, reference: str, capability: type[Capability]) -> Capability:
+    # Declared by what a capability makes, for mypy --strict takes no protocol as `type[...]`.
+    def instrument(self, reference: str, capability: Callable[..., Capability]) -> Capability:
         """Return an opened instrument, or a channel of one ("meter/3"), as a capability.
 
-        An instrument of one channel is its own only channel. Raises StationFileError if it has not
-        the capability, UnknownInstrumentError if there is no such instrument.
+        `capability`: a class, usually one of `labctl.instruments.capabilities`. An instrument of
+        one channel is its own only channel. Raises StationFileError if it has not the capability,
+        UnknownInstrumentError if there is no such instrument.
         """
         name, channel = self._split(reference)
-        found = self._guarded(name)
-        if isinstance(found, capability) and (
-            channel is None or not channel_methods(self._drivers[name])
-        ):
-            if channel not in (None, 1):
-                raise StationFileError(
-                    f"{self.path}: {reference!r}: instrument {name!r} has one channel only"
-                )
+        kind = cast("type[Capability]", capability)
+        found = self._guarded(name) if channel is None else self._channel(name, channel, kind)
+        if isinstance(found, kind):
             return found
-        if channel is not None:
-            part = self._channel(name, channel, capability)
-            if isinstance(part, capability):
-                return part
         split = channel is None and channel_methods(self._drivers[name])
         advice = f"; name one of its channels, as '{name}/1'" if split else ""
         raise StationFileError(
             f"{self.path}: instrument {reference!r} ({self.table.instruments[name].driver}) "
-            f"cannot serve as {capability.__name__}{advice}"
+            f"cannot serve as {kind.__name__}{advice}"
         )
 
     def driver(self, name: str) -> type[Driver]:

@@ -78,6 +78,14 @@ ENDS: dict[str, tuple[str, int]] = {
         PLAIN + "try:\n    os.kill(os.getpid(), 15)\nexcept SystemExit:\n    pass\nsys.exit(0)",
         0,
     ),
+    "a notebook's cell that swallows it, and a kernel that waits for the next": (
+        "import time, types\n"
+        "sys.modules['IPython'] = types.SimpleNamespace(get_ipython=lambda: 'a shell')\n"
+        + PLAIN
+        + "try:\n    os.kill(os.getpid(), 15)\nexcept SystemExit:\n    pass\n"
+        "time.sleep(30)",
+        128 + 15,
+    ),
     "a signal on the way out": (
         PLAIN + "Instrument.identify = None\n"
         "Lamp.set_emission = lambda self, on: (print('dark', self.name, flush=True),"
