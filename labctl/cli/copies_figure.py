@@ -8,7 +8,7 @@ from pathlib import Path
 from labctl.protocols.attacks.copies.classes_alone import ClassesAlone
 from labctl.protocols.attacks.copies.copy_curve import CopyCurvePoint
 
-_MARKERS = "osD^vP"
+_MARKERS = "osD^vPX"
 
 
 def draw_copies(path: Path, found: Mapping[str, tuple[CopyCurvePoint, ...]], title: str) -> None:

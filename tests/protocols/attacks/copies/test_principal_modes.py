@@ -185,9 +185,9 @@ def test_blocks_and_signs_and_no_noise_are_refused(small: Any) -> None:
 
 
 def test_all_noise_of_many_queries_passes_in_the_first_alone(small: Any) -> None:
-    """16 queries, fresh order, seeds 0 to 19: of 20 at 0.9 each, 14 pass but once in 400 times."""
+    """8 queries, fresh order, seeds 0 to 9: of 10 at 0.9 each, 6 pass but once in 600 times."""
     settings = replace(small.settings(0.5, 1.05), disguise=Disguise(permute=True))
-    queries = 16
+    queries = 8
     once = PrincipalModes(small.public).at_once_in(queries, small.network.sizes, settings, 0.9)
     noise = PrincipalModes.hidden_noise(queries, small.network.sizes, settings, 0.9)
     assert once.noise == pytest.approx(0.8 * queries * noise)
@@ -197,9 +197,9 @@ def test_all_noise_of_many_queries_passes_in_the_first_alone(small: Any) -> None
     shown = small.judged.images[:queries]
     found = [
         steal(once, small.network, replace(settings, seed=seed), shown, small.public, small.judged)
-        for seed in range(20)
+        for seed in range(10)
     ]
-    assert sum(one.accepted for one in found) >= 14
+    assert sum(one.accepted for one in found) >= 6
     assert found[0].worth.raw > 0.9
 
 
