@@ -45,8 +45,8 @@ def benches(monkeypatch: pytest.MonkeyPatch) -> list[LinkBench]:
     built: list[LinkBench] = []
     load = bench_file.load_bench
 
-    def remember(path: Path) -> LinkBench:
-        built.append(load(path))
+    def remember(path: Path, *, run: int = 0) -> LinkBench:
+        built.append(load(path, run=run))
         return built[-1]
 
     monkeypatch.setattr(bench_file, "load_bench", remember)
