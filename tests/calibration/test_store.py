@@ -32,7 +32,10 @@ ABOUT = About("gain", "demo", {"server.laser": "Maker L1 7"}, {"channel": 1}, 36
 
 
 def line(figure: Figure) -> None:
-    figure.subplots().plot([0.0, 1.0], [0.0, 1.0])
+    axes = figure.subplots()
+    axes.plot([0.0, 1.0], [0.0, 1.0])
+    # Ticks and their labels are most of what a figure costs, and no test's subject here.
+    axes.set_axis_off()
 
 
 def outcome(value: float = 2.0, **changes: Any) -> Outcome:
@@ -394,7 +397,7 @@ store, name, count = Store(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
 about = About(name, "demo", {}, {}, 60.0, {})
 for number in range(count) if count else itertools.count():
     found = {"gain": Quantity(float(number), 0.1, "1")}
-    outcome = Outcome(found, {"x": np.arange(9.0)}, lambda figure: figure.subplots())
+    outcome = Outcome(found, {"x": np.arange(9.0)}, lambda figure: figure.subplots().set_axis_off())
     print(store.append(about, outcome, datetime.now(UTC)).id, flush=True)
 """
 

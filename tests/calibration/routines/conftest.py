@@ -98,9 +98,9 @@ def open_station(
         station_table = StationFile.model_validate(_changed(table, station_changes or {}))
         built: list[LinkBench] = []
 
-        def build(path: Path) -> LinkBench:
+        def build(path: Path, *, run: int = 0) -> LinkBench:
             bench_table = _bench_table(seed, spread, bench_changes or {})
-            built.append(bench_file.build_bench(bench_table, path))
+            built.append(bench_file.build_bench(bench_table, path, run=run))
             return built[-1]
 
         monkeypatch.setattr(bench_file, "load_bench", build)

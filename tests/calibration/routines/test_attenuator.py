@@ -64,17 +64,17 @@ def test_finds_the_hidden_curve(open_bench: OpenBench, seed: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
-    """8 benches, seeds 100 to 107: of 95 % intervals at least 5 hold the truth."""
+    """5 benches, seeds 100 to 104: of 95 % intervals at least 4 hold the truth."""
     slopes = ratios = 0
-    for seed in range(100, 108):
+    for seed in range(100, 105):
         with open_bench(seed=seed, effort=0.1, spread=SPREAD) as (bench, world):
             found = AttenuatorCurve().run(bench).quantities
             low, high = found["server.attenuator_slope"].interval()
             slopes += low <= world.truth().attenuator_scale <= high
             low, high = found["server.launch_over_monitor"].interval()
             ratios += low <= launch_over_monitor(world) <= high
-    assert slopes >= 5
-    assert ratios >= 5
+    assert slopes >= 4
+    assert ratios >= 4
 
 
 def test_leaves_the_attenuator_where_it_was(open_bench: OpenBench) -> None:

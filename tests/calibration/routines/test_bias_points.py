@@ -108,14 +108,14 @@ def test_finds_the_hidden_points(open_bench: OpenBench, seed: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
-    """8 benches, seeds 100 to 107: of each 95 % intervals at least 5 hold the truth."""
+    """5 benches, seeds 100 to 104: of each 95 % intervals at least 4 hold the truth."""
     hits: dict[str, int] = {}
-    for seed in range(100, 108):
+    for seed in range(100, 105):
         with open_bench(seed=seed, effort=0.05) as (bench, world):
             outcome = BiasPoints().run(bench)
             for name, hit in covered(errors_of(outcome, world)).items():
                 hits[name] = hits.get(name, 0) + hit
-    assert min(hits.values()) >= 5, hits
+    assert min(hits.values()) >= 4, hits
 
 
 def test_leaves_all_biases_locked(open_bench: OpenBench) -> None:

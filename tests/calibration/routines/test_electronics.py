@@ -134,17 +134,17 @@ def test_finds_the_hidden_offsets(open_bench: OpenBench, seed: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
-    """8 benches, seeds 100 to 107: of each 95 % intervals at least 5 hold the truth."""
+    """5 benches, seeds 100 to 104: of each 95 % intervals at least 4 hold the truth."""
     hits: dict[str, list[bool]] = {}
-    for seed in range(100, 108):
+    for seed in range(100, 105):
         with open_bench(seed=seed, effort=0.05, spread=SPREAD) as (bench, world):
             for name, (error, quantity) in away(Electronics().run(bench), world).items():
                 reach = quantity.coverage_factor() * quantity.standard_uncertainty
                 hits.setdefault(name, []).append(abs(error) <= reach)
     # Where steps hide an offset there is none.
     missed = {name: each.count(False) for name, each in hits.items()}
-    assert max(missed.values()) <= 3, missed
-    assert min(len(each) for name, each in hits.items() if "2000mv" not in name) >= 6
+    assert max(missed.values()) <= 1, missed
+    assert min(len(each) for name, each in hits.items() if "2000mv" not in name) >= 4
 
 
 def test_figure_and_remark(open_bench: OpenBench) -> None:

@@ -155,16 +155,16 @@ def test_finds_the_modulators_map(open_bench: OpenBench, seed: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
-    """8 benches, seeds 100 to 107: of each 95 % intervals at least 5 hold the truth."""
+    """5 benches, seeds 100 to 104: of each 95 % intervals at least 4 hold the truth."""
     hits: dict[str, int] = {}
-    for seed in range(100, 108):
+    for seed in range(100, 105):
         with open_bench(seed=seed, effort=0.05) as (bench, world):
             bench.learn(knowledge_of(world))
             outcome = Linearisation().run(bench)
             for name, true in truths(world, outcome).items():
                 low, high = outcome.quantities[name].interval()
                 hits[name] = hits.get(name, 0) + (low <= true <= high)
-    assert min(hits.values()) >= 5, hits
+    assert min(hits.values()) >= 4, hits
 
 
 def test_remarks_tell_what_is_achieved(open_bench: OpenBench) -> None:

@@ -143,14 +143,14 @@ def test_a_bad_unit_is_told_from_an_exact_one(open_bench: OpenBench) -> None:
 
 
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
-    """8 drawn benches, seeds 100 to 107: each 95 % interval holds 5 times or more."""
+    """5 drawn benches, seeds 100 to 104: each 95 % interval holds 4 times or more."""
     covered: dict[str, int] = {}
-    for seed in range(100, 108):
+    for seed in range(100, 105):
         outcome, truth = measured(open_bench, seed, 0.1, IMPERFECT)
         for name, found in outcome.quantities.items():
             low, high = found.interval()
             covered[name] = covered.get(name, 0) + (low <= truth[name] <= high)
-    assert min(covered.values()) >= 5, covered
+    assert min(covered.values()) >= 4, covered
 
 
 @pytest.mark.parametrize(

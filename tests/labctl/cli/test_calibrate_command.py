@@ -51,7 +51,7 @@ class Toy:
 
 
 def _draw(figure: Figure) -> None:
-    figure.subplots()
+    figure.subplots().set_axis_off()
 
 
 def fail(bench: CalibrationBench) -> None:

@@ -189,6 +189,7 @@ def test_people_get_setting_front_and_reasons(run_here: Callable[..., Result], c
     assert Path("front.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("short_front")
 def test_a_curve_is_measured_once_and_kept(
     run_here: Callable[..., Result],
     tiny_network: str,
@@ -197,7 +198,7 @@ def test_a_curve_is_measured_once_and_kept(
     tmp_path: Path,
 ) -> None:
     """A network of random weights: any accuracy will do, here one that it has at the least F."""
-    wish = ("plan", "--accuracy", "0.001", "--confidence", "0.5", "--model", tiny_network,
+    wish = ("plan", *HONEST, "--accuracy", "0.001", "--confidence", "0.5", "--model", tiny_network,
             "--data", pictures, "--images", "12", "--runs", "1", "--json")  # fmt: skip
     first = run_here(*wish)
     assert (first.returncode, first.stderr) == (0, "")
@@ -264,9 +265,11 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(
 
 
 @pytest.mark.usefixtures("short_front")
+@pytest.mark.usefixtures("short_front")
 def test_a_figure_that_cannot_be_written_is_named(refused: Callable[..., str], curve: str) -> None:
+    wish = ("plan", *HONEST, "--accuracy", "0.96", "--curve", curve)
     for place in ("nowhere/front.png", "front.nonsense"):
-        assert place in refused("plan", "--accuracy", "0.96", "--curve", curve, "--figure", place)
+        assert place in refused(*wish, "--figure", place)
 
 
 @pytest.mark.usefixtures("short_front")

@@ -290,7 +290,7 @@ def test_pending_can_also_be_the_status_of_nop() -> None:
     assert host.read(NOP).status is Status.OK
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=75)
 @given(
     st.lists(
         st.one_of(

@@ -341,7 +341,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=75)
 @given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=9)), max_size=10))
 def test_random_messages_never_stop_it(words: list[bytes]) -> None:
     host = Host()
