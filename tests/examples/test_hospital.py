@@ -19,6 +19,9 @@ from labctl.data.models import Network
 from labctl.protocols.leakage import holevo_bits_per_mode
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 
+pytest.importorskip("jax", reason="JAX is not installed (extra test-full)")
+pytest.importorskip("optax", reason="Optax is not installed (extra test-full)")
+
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "hospital.py"
 HOSPITAL: dict[str, Any] = runpy.run_path(str(SCRIPT))
 ENVIRONMENT = {**os.environ, "PYTHONIOENCODING": "utf-8"}

@@ -18,7 +18,8 @@ from labctl.data.models import load_network
 
 Result = subprocess.CompletedProcess[str]
 needs_training = pytest.mark.skipif(
-    find_spec("jax") is None or find_spec("optax") is None, reason="needs the extra `train`"
+    find_spec("jax") is None or find_spec("optax") is None,
+    reason="JAX or Optax is not installed (extra test-full)",
 )
 
 
@@ -167,9 +168,10 @@ def test_the_trained_network_runs(
         (["net.safetensors", "--data", "lessons", "--patience", "2"], "patience = 2: must be None"),
         (["net.safetensors", "--data", "lessons", "--weight-bits", "1"], "weight_bits = 1: must"),
         (["net.safetensors", "--data", "lessons", "--batch-size", "401"], "must be at most 400"),
-        (
+        pytest.param(
             ["net.safetensors", "--data", "lessons", "--resume"],
             "net.checkpoint: no such checkpoint",
+            marks=needs_training,
         ),
         (
             ["net.safetensors", "--data", "lessons", "--report", "r.pdf"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,11 @@ from labctl.protocols.carried import carried
 from labctl.protocols.training.loop import train
 from labctl.protocols.training.pruning import Pruning, pruned
 from labctl.protocols.training.settings import TrainingSettings
+
+needs_training = pytest.mark.skipif(
+    find_spec("jax") is None or find_spec("optax") is None,
+    reason="JAX or Optax is not installed (extra test-full)",
+)
 
 
 @pytest.fixture
@@ -46,6 +52,7 @@ def test_what_counts_least_goes_first(file: Path) -> None:
     np.testing.assert_allclose(start.layers[1], second / np.sqrt(np.mean(second**2)), rtol=1e-5)
 
 
+@needs_training
 def test_what_is_not_kept_is_exact_zeros_that_are_not_sent(file: Path) -> None:
     settings = TrainingSettings(
         sizes=(9, 4, 3),

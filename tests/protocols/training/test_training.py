@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -20,6 +21,12 @@ from labctl.protocols.training.loop import (
     train,
     with_measured_accuracy,
 )
+
+needs_training = pytest.mark.skipif(
+    find_spec("jax") is None or find_spec("optax") is None,
+    reason="JAX or Optax is not installed (extra test-full)",
+)
+
 
 SMALL = TrainingSettings(
     sizes=(784, 32, 10), epochs=3, batch_size=50, signal_to_noise=1.0, max_shift_px=0.5
@@ -45,6 +52,7 @@ def accuracy(network: Network, digits: LabelledImages, ratio: float, seed: int =
     return noisy_accuracy(network, digits.images[part], digits.labels[part], ratio, seed)
 
 
+@needs_training
 def test_a_small_network_learns_and_reports_every_epoch(digits: LabelledImages) -> None:
     reports: list[EpochReport] = []
     network = train(SMALL, digits.images[:LEARNT], digits.labels[:LEARNT], reports.append)
@@ -57,12 +65,14 @@ def test_a_small_network_learns_and_reports_every_epoch(digits: LabelledImages) 
     assert [float(np.mean(layer**2)) for layer in network.layers] == pytest.approx([1, 1], 1e-5)
 
 
+@needs_training
 def test_the_seed_decides_every_bit(digits: LabelledImages) -> None:
     first = trained(SMALL, digits)
     assert trained(SMALL, digits).sha256 == first.sha256
     assert trained(replace(SMALL, seed=1), digits).sha256 != first.sha256
 
 
+@needs_training
 def test_noise_in_the_loop_pays_where_the_light_is_weak(digits: LabelledImages) -> None:
     long = replace(SMALL, epochs=15, signal_to_noise=0.2)
     aware = trained(long, digits)
@@ -77,6 +87,7 @@ def test_noise_in_the_loop_pays_where_the_light_is_weak(digits: LabelledImages) 
     assert gain > 0.15
 
 
+@needs_training
 def test_where_a_network_comes_from_is_kept(digits: LabelledImages) -> None:
     network = trained(SMALL, digits, name="mine")
     assert network.name == network.provenance["recipe"] == "mine"
@@ -110,6 +121,7 @@ def test_images_that_do_not_fit_are_refused(digits: LabelledImages) -> None:
         train(SMALL, images, np.full_like(labels, 7), _ignore)
 
 
+@needs_training
 @pytest.mark.parametrize("module", ["jax", "optax"])
 def test_training_without_the_extra_says_what_to_install(
     digits: LabelledImages, module: str, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -17,6 +18,12 @@ from labctl.protocols.training.evaluation import noisy_accuracy
 from labctl.protocols.training.loop import train
 from labctl.protocols.training.settings import TrainingSettings
 from labctl.protocols.weight_distribution import Kind, look_at
+
+needs_training = pytest.mark.skipif(
+    find_spec("jax") is None or find_spec("optax") is None,
+    reason="JAX or Optax is not installed (extra test-full)",
+)
+
 
 SMALL = TrainingSettings(
     sizes=(16, 24, 3), epochs=6, batch_size=20, learning_rate=0.01, signal_to_noise=4.0
@@ -34,6 +41,7 @@ def trained(channel: Channel) -> Network:
     return train(replace(SMALL, channel=channel), *lessons(), lambda report: None)
 
 
+@needs_training
 def test_a_network_trained_for_few_bits_has_these_levels() -> None:
     network = trained(Channel(weight_bits=3))
     for found in look_at(network, 50.0).layers:
