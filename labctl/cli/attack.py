@@ -13,6 +13,7 @@ from labctl.cli import output
 from labctl.cli.attack_curve import agreement, curve
 from labctl.cli.attack_queries import queries
 from labctl.cli.choices import images_of
+from labctl.cli.infer import weights_line
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.errors import LabctlError, SettingError
@@ -20,11 +21,13 @@ from labctl.protocols.attacks.attack import Attack, Learned, Mark, Outcome, Part
 from labctl.protocols.attacks.catalogue import ATTACKS, attack_of
 from labctl.protocols.attacks.detection import DetectionTheory, honesty_of
 from labctl.protocols.attacks.quantum_memory import QuantumMemory
-from labctl.protocols.leakage import Trust
+from labctl.protocols.leakage import Leakage, Trust, spectrum_of
+from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import ReceiverKind
 from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
-from labctl.run.report import finite, verification_json
+from labctl.protocols.verification.verdict import VerificationReport
+from labctl.run.report import finite, leakage_json, verification_json
 from labctl.safety import interruptible
 
 app = typer.Typer(help="Attack a session: what is learned, and is it caught?", no_args_is_help=True)
@@ -92,6 +95,7 @@ class _Found:
     outcome: Outcome
     mark: Mark | None
     theory: DetectionTheory | None
+    leakage: Leakage
 
     def chance(self) -> dict[str, Any] | None:
         """Return how surely the pooled checks catch such a session."""
@@ -191,9 +195,11 @@ def _attacked(attack: Attack, network: Network, settings: SessionSettings, image
         for batch in session.run(fed, batch_images=_BATCH_IMAGES):
             advance(len(batch.classes))
             check()
-    outcome = Outcome(mounted.learned(network, given), session.verdict())
+    spectrum = spectrum_of(network)
+    outcome = Outcome(mounted.learned(network, given), session.verdict(spectrum=spectrum))
     mark = attack.mark(network, settings) if theory is None else theory.mark(len(fed))
-    return _Found(attack, network, settings, images, outcome, mark, theory)
+    honest = Session(network, settings, ModeLink(settings)).leakage(spectrum)
+    return _Found(attack, network, settings, images, outcome, mark, theory, honest)
 
 
 def _images_for(attack: Attack, network: Network, count: int) -> LabelledImages:
@@ -229,6 +235,7 @@ def learned_json(learned: Learned) -> dict[str, Any]:
             "copy_accuracy": learned.copy_accuracy,
             "weights_wrong": learned.weights_wrong,
             "weights_bits_discrete": learned.weights_bits_discrete,
+            "weights_bits_holevo": learned.weights_bits_holevo,
         }
     )
 
@@ -264,6 +271,7 @@ def _values(found: _Found) -> dict[str, Any]:
         "model": found.network.name,
         **ask.settings_json(found.settings),
         "learned": learned_json(outcome.learned),
+        "leakage": leakage_json(found.leakage, queries=found.images),
         "mark": _mark_json(found.mark),
         "mark_found": finite(found.shown()),
         "detection_theory": found.chance(),
@@ -280,6 +288,8 @@ def _show(found: _Found) -> None:
     facts = {
         "setting": ask.setting_words(found.settings),
         "learned": _learned_words(outcome.learned),
+        "honest client": weights_line(leakage_json(found.leakage, queries=found.images)),
+        **_bounds_words(verdict),
     }
     if found.mark is not None:
         facts["mark, closed form"] = (
@@ -307,6 +317,25 @@ def _show(found: _Found) -> None:
     )
 
 
+def _bounds_words(verdict: VerificationReport) -> dict[str, str]:
+    """Say what the returned light bounds, by the same three figures."""
+    bits = verdict.weights_bits_per_real_upper
+    if bits is None:
+        return {}
+    return {
+        "bound, as seen": f"{output.number(bits)} bit per real weight and query (prior-free), "
+        f"{output.number(verdict.weights_bits_network_upper)} for this network, "
+        f"{output.number(verdict.weights_bits_honest_upper)} by the honest prior"
+    }
+
+
+def _holevo_words(learned: Learned) -> str:
+    most = learned.weights_bits_holevo
+    if most is None:
+        return ""
+    return f"; no reading of one query's stolen light tells more than {output.number(most, 3)} bit"
+
+
 def _learned_words(learned: Learned) -> str:
     if learned.weights_wrong is not None:
         return (
@@ -318,7 +347,7 @@ def _learned_words(learned: Learned) -> str:
             f"correlation {learned.weights_correlation:.4f} with all {learned.samples} weights "
             f"({output.number(learned.weights_bits_per_real, 3)} bit each if independent, "
             f"{output.number(learned.weights_bits_network or 0.0, 3)} under the network's own "
-            "Gaussian prior)"
+            "Gaussian prior)" + _holevo_words(learned)
         )
     if learned.data_correlation is not None:
         return (
@@ -392,6 +421,8 @@ def compare(
         ["attack", "strength", "ε, SNU", "T", "learned", "caught", "99 % at 1e-3", "at 1e-6"],
         [_row(row, modes) for row in rows if "refused" not in row],
     )
+    told = next(row["leakage"] for row in rows if "refused" not in row)
+    output.people.print(f"honest client: {weights_line(told)}")
     for row in rows:
         if "refused" in row:
             output.people.print(f"{row['attack']}: {row['refused']}", style="dim")

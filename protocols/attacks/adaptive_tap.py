@@ -26,8 +26,8 @@ import numpy.typing as npt
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.attacks.attack import Learned, Mark, Party
-from labctl.protocols.attacks.budget import noise_per_mode, path_with, require_budget
+from labctl.protocols.attacks.attack import Learned, Mark
+from labctl.protocols.attacks.budget import NoiseSpender, noise_per_mode, path_with
 from labctl.protocols.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.protocols.attacks.stations import HETERODYNE_NOISE
 from labctl.protocols.attacks.tampered_link import Beam, TamperedLink
@@ -41,23 +41,13 @@ _SMALLEST = 1e-30
 
 
 @dataclass(frozen=True)
-class AdaptiveTap:
+class AdaptiveTap(NoiseSpender):
     """Spends `budget` times an honest clone's noise on the refill, 0 to 100; 1 leaves no clone.
 
     Below 1 it clones with what is left, and so serves its own queries, with more noise.
     """
 
-    budget: float
     name: ClassVar[str] = "adaptive-tap"
-    party: ClassVar[Party] = Party.CLIENT
-
-    def __post_init__(self) -> None:
-        require_budget(self.name, self.budget)
-
-    @property
-    def strength(self) -> float:
-        """Budget."""
-        return self.budget
 
     def mount(self, network: Network, settings: SessionSettings) -> TappingClient:
         """Return the client with its tap; how long the session is it says itself."""

@@ -56,7 +56,9 @@ class Learned:
     per real weight that the looks tell under the network's own Gaussian prior, each number counted
     once. `weights_wrong`: share of all weights taken for another level than theirs;
     `weights_bits_discrete`: information between true and decided levels, in bits per weight.
-    `copy_accuracy`: share of test images that the stolen network classifies rightly, without noise.
+    `weights_bits_holevo`: most that any reading of the light taken from one query tells, in bits
+    per real weight of the worst layer. `copy_accuracy`: share of test images that the stolen
+    network classifies rightly, without noise.
     """
 
     samples: int
@@ -67,6 +69,7 @@ class Learned:
     copy_accuracy: float | None = None
     weights_wrong: float | None = None
     weights_bits_discrete: float | None = None
+    weights_bits_holevo: float | None = None
 
     @property
     def weights_bits_per_real(self) -> float | None:

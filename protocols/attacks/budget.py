@@ -8,9 +8,11 @@ its query.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from labctl.errors import SettingError
+from labctl.protocols.attacks.attack import Party
 from labctl.protocols.attacks.marks import Change, LayerPath
 from labctl.protocols.attacks.tampered_link import Path, Station
 from labctl.protocols.link import LayerLight
@@ -18,6 +20,28 @@ from labctl.protocols.receiver import CloneReceiver, Receiver
 from labctl.protocols.settings import SessionSettings
 
 MOST_BUDGET = 100.0
+
+
+@dataclass(frozen=True)
+class NoiseSpender:
+    """An attack that spends `budget` times an honest clone's noise, 0 to 100; 1 leaves no clone.
+
+    Below 1 it clones with what is left, and so serves its own queries, with more noise.
+    """
+
+    budget: float
+    name: ClassVar[str]
+    party: ClassVar[Party] = Party.CLIENT
+
+    def __post_init__(self) -> None:
+        require_budget(self.name, self.budget)
+
+    @property
+    def strength(self) -> float:
+        """Budget."""
+        return self.budget
+
+
 _LEAST_CLONE = 1e-9
 
 

@@ -32,6 +32,7 @@ from labctl.protocols.attacks.probes import BrightProbes, ProbeShape
 from labctl.protocols.attacks.quantum_memory import QuantumMemory
 from labctl.protocols.attacks.squeezed_probes import SqueezedProbes
 from labctl.protocols.attacks.tap import Tap
+from labctl.protocols.attacks.tap_and_squeeze import TapAndSqueeze
 
 _SHARE = "0 to 1"
 _GAIN_ERROR = 0.01
@@ -159,6 +160,16 @@ _OVER_QUERIES = (
         "0 (honest) to 100; at 1 or more it clones nothing and has no result",
         1.0,
         AdaptiveTap,
+    ),
+    AttackKind(
+        "tap-and-squeeze",
+        Party.CLIENT,
+        "taps, and squeezes the rest back to full amplitude where light is on one quadrature",
+        "budget",
+        "of an honest clone's noise",
+        "0 (honest) to 100; at 1 or more it clones nothing and has no result",
+        1.0,
+        TapAndSqueeze,
     ),
     AttackKind(
         "level-decision",

@@ -23,8 +23,8 @@ from typing import ClassVar
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
-from labctl.protocols.attacks.attack import Learned, Mark, Party
-from labctl.protocols.attacks.budget import noise_per_mode, overspent, path_with, require_budget
+from labctl.protocols.attacks.attack import Learned, Mark
+from labctl.protocols.attacks.budget import NoiseSpender, noise_per_mode, overspent, path_with
 from labctl.protocols.attacks.marks import pooled_mark
 from labctl.protocols.attacks.tampered_link import Beam, TamperedLink
 from labctl.protocols.attacks.weights_estimate import Complex, Notebook
@@ -34,23 +34,13 @@ from labctl.protocols.settings import SessionSettings
 
 
 @dataclass(frozen=True)
-class QuantumMemory:
+class QuantumMemory(NoiseSpender):
     """Spends `budget` times an honest clone's noise on the memory, 0 to 100; 1 leaves no clone.
 
     Below 1 it clones with what is left, and so serves its own queries, with more noise.
     """
 
-    budget: float
     name: ClassVar[str] = "quantum-memory"
-    party: ClassVar[Party] = Party.CLIENT
-
-    def __post_init__(self) -> None:
-        require_budget(self.name, self.budget)
-
-    @property
-    def strength(self) -> float:
-        """Budget."""
-        return self.budget
 
     def mount(self, network: Network, settings: SessionSettings) -> MemoryClient:
         """Return the client with its ancillas."""

@@ -47,7 +47,7 @@ class Evidence:
     assumptions: Assumptions
     clones_per_image: int = 0
     clones_along: float = 1.0
-    weights_figure: WeightsFigure = WeightsFigure.HONEST
+    weights_figure: WeightsFigure = WeightsFigure.PRIOR_FREE
 
     def __post_init__(self) -> None:
         if self.samples_per_image < 1:

@@ -67,7 +67,7 @@ class Conditions:
     rotation: Rotation = IDEAL_ROTATION
     kind: ReceiverKind = ReceiverKind.AMPLIFIER
     emission_factor: float = 1.0
-    weights_figure: WeightsFigure = WeightsFigure.HONEST
+    weights_figure: WeightsFigure = WeightsFigure.PRIOR_FREE
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -159,7 +159,7 @@ class Option:
     mean_photons: float
     leakage: Leakage
     label_evidence: float
-    weights_figure: WeightsFigure = WeightsFigure.HONEST
+    weights_figure: WeightsFigure = WeightsFigure.PRIOR_FREE
 
     @property
     def weights_bits(self) -> float:

@@ -57,6 +57,7 @@ def test_clients_and_outsiders_are_all_there() -> None:
         "local-oscillator",
         "quantum-memory",
         "adaptive-tap",
+        "tap-and-squeeze",
         "classes-alone",
         "model-copy",
         "chosen-principal-inputs",

@@ -11,6 +11,7 @@ from labctl.errors import SettingError
 from labctl.protocols.attacks.copies.copy_figure import CopyFigure, no_figure
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.leakage import Assumptions, LayerShape, Trust
+from labctl.protocols.leakage.setting import WeightsFigure
 from labctl.protocols.planner.copies import CopyLimit, PlannedCopies, watching
 from labctl.protocols.planner.search import Conditions, Limits, Option, Search
 from labctl.protocols.probation.slack import Watch
@@ -18,7 +19,10 @@ from labctl.protocols.receiver import IDEAL_HOMODYNE
 
 UNTRUSTED = Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED)
 SHAPES = (LayerShape(784, 392, 784), LayerShape(10, 392, 784))
-LOSSLESS = Conditions(SHAPES, UNTRUSTED, 0.0, 0.0, IDEAL_HOMODYNE, IDEAL_HOMODYNE)
+LOSSLESS = Conditions(
+    SHAPES, UNTRUSTED, 0.0, 0.0, IDEAL_HOMODYNE, IDEAL_HOMODYNE,
+    weights_figure=WeightsFigure.HONEST,
+)  # fmt: skip
 NETWORK = load_network("noise-aware")
 COPIES = PlannedCopies(NETWORK.sha256, NETWORK.name, NETWORK.sizes)
 

@@ -23,6 +23,7 @@ from labctl.protocols.leakage import (
     data_bits_journal,
     weights_bits_per_mode,
 )
+from labctl.protocols.leakage.setting import WeightsFigure
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.planner.accuracy_curve import AccuracyCurve, AccuracyPoint
@@ -37,7 +38,11 @@ from labctl.protocols.settings import Sampling, SessionSettings, VerificationSet
 
 UNTRUSTED = Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED)
 REFERENCE = (LayerShape(784, 392, 784), LayerShape(10, 392, 784))
-LOSSLESS = Conditions(REFERENCE, UNTRUSTED, 0.0, 0.0, IDEAL_HOMODYNE, IDEAL_HOMODYNE)
+# Known answers are of the honest figure.
+LOSSLESS = Conditions(
+    REFERENCE, UNTRUSTED, 0.0, 0.0, IDEAL_HOMODYNE, IDEAL_HOMODYNE,
+    weights_figure=WeightsFigure.HONEST,
+)  # fmt: skip
 SEARCH = Search(LOSSLESS)
 SMALL = replace(LOSSLESS, layers=(LayerShape(60, 24, 47), LayerShape(10, 30, 60)))
 LABELS = LabelCurve(

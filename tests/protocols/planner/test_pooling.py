@@ -16,6 +16,7 @@ from scipy.stats import norm
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.errors import SettingError
 from labctl.protocols.leakage import Assumptions, Trust, weights_bits_per_mode
+from labctl.protocols.leakage.setting import WeightsFigure
 from labctl.protocols.planner.pooling import Evidence, bound_after, pool_for, sent_before
 from labctl.protocols.receiver import IDEAL_HOMODYNE, Homodyne
 from labctl.protocols.settings import VerificationSettings
@@ -29,8 +30,15 @@ from labctl.protocols.verification.verdict import (
 
 UNTRUSTED = Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED)
 SETTINGS = VerificationSettings()
+# Known answers are of the honest figure.
 G_13 = Evidence(
-    Expectation(1.0, (2.0 - 2.0 / 1.3) / 392), 0.569, 0.0, 311_248, IDEAL_HOMODYNE, UNTRUSTED
+    Expectation(1.0, (2.0 - 2.0 / 1.3) / 392),
+    0.569,
+    0.0,
+    311_248,
+    IDEAL_HOMODYNE,
+    UNTRUSTED,
+    weights_figure=WeightsFigure.HONEST,
 )
 
 
@@ -149,6 +157,7 @@ def test_the_documentation_holds_what_doubtful_constants_cost(
         Assumptions(loss, Trust.UNTRUSTED),
         clones_per_image=794,
         clones_along=0.11,
+        weights_figure=WeightsFigure.HONEST,
     )
     doubtful = replace(exact, expectation=replace(exact.expectation, doubts=doubts))
     bits = [bound_after(one, 1000, SETTINGS).weights_bits_upper for one in (exact, doubtful)]
