@@ -139,7 +139,7 @@ def _with_self(function: Callable[..., Any]) -> Callable[..., Any]:
     first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     if any(each.name == "self" for each in parameters):
         return method
-    method.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
+    vars(method)["__signature__"] = inspect.Signature([first, *parameters])
     return method
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
-from labctl.errors import LabctlError
+from labctl.errors import InstrumentError, LabctlError
 from labctl.quantities import public_methods, unit_of
+from labctl.station.check import channel_methods
 
 _SETS = "set_"
+_MOST_CHANNELS = 64
 
 
 def settings_of(instrument: object) -> dict[str, Any]:
     """Return what can be set and asked for, as plain values by the name of what asks.
 
-    Parts that are attributes of the instrument have their own settings under the part's name. A
-    question that fails has its error as text in the place of a value.
+    Parts that are attributes of the instrument have their own settings under the part's name,
+    channels under their number: `laser.channel`, `2.voltage_v`. A question that fails has its error
+    as text in the place of a value.
     """
     found: dict[str, Any] = {}
     _collect(instrument, "", found)
@@ -24,7 +29,20 @@ def settings_of(instrument: object) -> dict[str, Any]:
             method.startswith(_SETS) for method, _ in public_methods(type(part))
         ):
             _collect(part, f"{name}.", found)
+    for method in channel_methods(type(instrument)):
+        for number, part in _channels(getattr(instrument, method)):
+            _collect(part, f"{number}.", found)
     return found
+
+
+def _channels(hand_out: Any) -> Iterator[tuple[int, Any]]:
+    """Yield the channels of an instrument, counted from 0 or from 1, until one is refused."""
+    for number in range(_MOST_CHANNELS + 1):
+        try:
+            yield number, hand_out(number)
+        except InstrumentError:
+            if number:
+                return
 
 
 def _collect(owner: object, prefix: str, found: dict[str, Any]) -> None:
@@ -52,6 +70,8 @@ def _asked(question: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON could say it, but for infinities."""
+    if isinstance(value, Enum):
+        return value.name.lower()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
