@@ -254,6 +254,7 @@ def test_scattered_runs_make_no_copy_better_than_the_network_and_no_baseline_hig
         ("deep", 0.15, 2.0, 3),
         ("pruned", 2.28, 1.3, 0),
         ("reference", 4.0, 2.0, 0),
+        ("many-rows", 2.35, 1.024, 0),
     ],
 )
 def test_shipped_networks_have_figures_at_the_settings_they_are_served_at(
