@@ -64,7 +64,8 @@ def _balanced(unit: Floats) -> Iterator[Floats]:
     both = unit
     for turn in range(2 * _BALANCING_ROUNDS):
         largest = np.abs(both).max(axis=turn % 2, keepdims=True)
-        both = both / np.where(largest > _SAME, largest, 1.0)
+        scale: Floats = np.where(largest > _SAME, largest, 1.0)
+        both = both / scale
         if turn == 0:
             yield unit_rms(both)
     yield unit_rms(both)
