@@ -29,7 +29,7 @@ from labctl.instruments.simulated.ports import Capture, CaptureWindow
 from labctl.toml_file import read_toml
 
 FLEET = read_toml(shipped_fleet_path(), BenchFile)
-NAMES = {panel.type: name for name, panel in FLEET.panels.items()}
+NAMES: dict[str, str] = {panel.type: name for name, panel in FLEET.panels.items()}
 # The oscilloscope has the most states to be in, and an error that took 200 to 5000 steps to show;
 # the source meter's sweeps take the longest.
 STEPS = 2000

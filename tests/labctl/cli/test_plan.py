@@ -211,14 +211,14 @@ def test_a_curve_is_measured_once_and_kept(
     assert run_here(*wish).stdout == first.stdout
 
 
+@pytest.mark.usefixtures("short_front")
 def test_a_cache_that_cannot_be_written_is_said_and_no_obstacle(
     run_here: Callable[..., Result], tiny_network: str, pictures: str, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").write_text("in the way", encoding="utf-8")
     few = ("--data", pictures, "--images", "12", "--runs", "1")
-    result = run_here(
-        "plan", "--accuracy", "0.001", "--confidence", "0.5", "--model", tiny_network, *few
-    )
+    wish = ("--accuracy", "0.001", "--confidence", "0.5", "--model", tiny_network)
+    result = run_here("plan", *HONEST, *wish, *few)
     assert result.returncode == 0
     assert "accuracy curve not kept" in result.stderr
 

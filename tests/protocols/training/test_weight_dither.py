@@ -52,6 +52,7 @@ def test_a_network_trained_for_few_bits_has_these_levels() -> None:
         np.testing.assert_allclose(levels(np, Channel(weight_bits=3), layer), layer, atol=1e-6)
 
 
+@needs_training
 def test_dither_over_the_whole_cell_leaves_no_levels_and_the_same_seed_the_same_network() -> None:
     channel = Channel(weight_bits=3, weight_dither=1.0)
     network = trained(channel)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.errors import SettingError, SignalError
-from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.leakage import Assumptions, Trust, holevo_bits_per_mode
 from labctl.protocols.link import LayerLight, ReturnedLight
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification import verdict
@@ -298,7 +298,7 @@ def no_leakage(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Neither checks nor bounds hang on it; what it is at the bounds has tests of its own.
     """
-    monkeypatch.setattr(verdict, "prior_free_bits_per_mode", verdict.holevo_bits_per_mode)
+    monkeypatch.setattr(verdict, "prior_free_bits_per_mode", holevo_bits_per_mode)
 
 
 @pytest.fixture(scope="module", params=REGIMES, ids=NAMES)
@@ -307,7 +307,7 @@ def regime(request: pytest.FixtureRequest) -> tuple[Channel, list[VerificationRe
     channel: Channel = request.param
     random = np.random.default_rng(12)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verdict, "prior_free_bits_per_mode", verdict.holevo_bits_per_mode)
+        patch.setattr(verdict, "prior_free_bits_per_mode", holevo_bits_per_mode)
         return channel, [channel.verdict(random) for _ in range(3000)]
 
 
