@@ -4,12 +4,12 @@
     python benchmarks/copy_frontier.py draw benchmarks/copy_frontier.csv docs/copy-frontier.png
     python benchmarks/copy_frontier.py least
 
-`measure` runs what the file does not hold yet, each row a session of its own, and adds it: an hour
-in all on one core. FOLDER holds the MNIST training images (idx files): 5,000 of them are public,
-the first 2,000 test images judge copies and service, decoys are among the others. Hidden neurons
-come in a fresh order, no loss, no technical noise, calibration of 1e8 samples, seed 0. `draw`
-prints a table too; classes alone are those of the shipped table. `least` prints, for each F, the
-gain at which a thief of one query has least to spend, and the copy that the table knows for it.
+`measure` runs what the file does not hold yet, each row a session of its own, and adds it: ten
+minutes in all on one core. FOLDER holds the MNIST training images (idx files): 5,000 of them are
+public, the first 2,000 test images judge copies and service, decoys are among the others. Hidden
+neurons come in a fresh order, no loss, no technical noise, calibration of 1e8 samples, seed 0.
+`draw` prints a table too; classes alone are those of the shipped table. `least` prints, for each F,
+the gain at which a thief of one query has least to spend, and the copy that the table knows for it.
 """
 
 from __future__ import annotations

@@ -261,7 +261,7 @@ def table(
     seed: ask.Seed = 0,
     json: ask.Json = False,
 ) -> None:
-    """Measure the table that `labctl copies show` looks things up in; minutes to an hour.
+    """Measure the table that `labctl copies show` looks things up in; minutes a network.
 
     At mu and gain the service answers those who ask for classes alone: as the network is served.
     """
