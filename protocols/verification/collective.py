@@ -28,8 +28,9 @@ Doubles = npt.NDArray[np.float64]
 
 # Terms of a bench's distortion on each quadrature: see `_monomials`.
 TERMS = 10
-# Terms of unit size that agree but for this are one, as for weights of two levels.
-_ALIKE = 1e-6
+# Terms of unit size that agree but for this are one, as for weights of two levels. They are summed
+# in single precision, to some 1e-6.
+_ALIKE = 1e-4
 
 # Relative to the square of the trace: below, the two quadratures of a row were not told apart.
 _SINGULAR = 1e-9
@@ -153,13 +154,13 @@ class WeightSums:
             return 0.0, 0
         slopes = np.divide(along, sent, out=np.zeros_like(sent), where=fitted)
         inverse = np.divide(1.0, sent, out=np.zeros_like(sent), where=fitted)
-        scale = max(float(np.sqrt(np.mean(np.square(pattern, dtype=np.float64)))), 1e-30)
+        scale = np.float32(max(float(np.sqrt(np.mean(np.square(pattern)))), 1e-30))
         seen, overlaps = np.zeros(2 * TERMS), np.zeros((2 * TERMS, 2 * TERMS))
         sloped = np.zeros_like(overlaps)
         for first in range(0, len(pattern), _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
-            weights = _paired(pattern[part])
-            terms = _monomials(weights[:, 0::2] / scale, weights[:, 1::2] / scale)
+            weights = _paired(pattern[part]) / scale
+            terms = _monomials(weights[:, 0::2], weights[:, 1::2])
             shown = _paired(self.sums[part])
             on_x, on_p, mixed = self._shares_of(part)
             flat = terms.reshape(TERMS, -1)
@@ -175,17 +176,18 @@ class WeightSums:
                 read_both = terms * mixed
                 overlaps[:TERMS, TERMS:] += read_both.reshape(TERMS, -1) @ flat.T
                 by_row += np.concatenate([_by_row(read_both, p), _by_row(read_both, x)])
+            by_row = by_row.astype(np.float64) * float(scale)
             seen -= by_row @ slopes[part]
             sloped += (by_row * inverse[part]) @ by_row.T
         overlaps[TERMS:, :TERMS] = overlaps[:TERMS, TERMS:].T
         return _explained(seen, overlaps, sloped)
 
-    def _shares_of(self, part: slice) -> tuple[Doubles, Doubles, Doubles | None]:
+    def _shares_of(self, part: slice) -> tuple[Floats, Floats, Floats | None]:
         """Return how often X, P and both of some rows' modes were read, (rows, 1) or (rows, n)."""
         if self.entries is not None:
             entries = _paired(self.entries[part])
             return entries[:, 0::2], entries[:, 1::2], None
-        xx, xp, pp = self.shares[:, part, None]
+        xx, xp, pp = self.shares[:, part, None].astype(np.float32)
         return xx, pp, xp if xp.any() else None
 
     def _entry_power(self, pattern: Floats) -> Power:
@@ -423,7 +425,7 @@ def _gathers(carried: npt.NDArray[np.intp], columns: int) -> list[npt.NDArray[np
     return found
 
 
-def _monomials(x: Doubles, p: Doubles) -> Doubles:
+def _monomials(x: Floats, p: Floats) -> Floats:
     """Return the terms (TERMS, rows, n) of what a bench adds to a mode alike in every query.
 
     Powers of the mode's own quadratures to third order, each on X and on P. First: residual
@@ -434,16 +436,16 @@ def _monomials(x: Doubles, p: Doubles) -> Doubles:
     return np.stack([np.ones_like(x), x, p, xx, xp, pp, xx * x, xx * p, pp * x, pp * p])
 
 
-def _paired(columns: Floats) -> Doubles:
+def _paired(columns: Floats) -> Floats:
     """Return columns of X and P in turn; where their number is odd, with one more of zeros."""
-    wide = np.zeros((len(columns), columns.shape[1] + columns.shape[1] % 2))
-    wide[:, : columns.shape[1]] = columns
-    return wide
+    if columns.shape[1] % 2 == 0:
+        return columns.astype(np.float32, copy=False)
+    return np.pad(columns.astype(np.float32, copy=False), ((0, 0), (0, 1)))
 
 
-def _by_row(terms: Doubles, weights: Doubles) -> Doubles:
+def _by_row(terms: Floats, weights: Floats) -> Floats:
     """Return the products (TERMS, rows) of terms with the rows' weights."""
-    found: Doubles = np.einsum("tij,ij->ti", terms, weights)
+    found: Floats = np.matmul(terms.swapaxes(0, 1), weights[:, :, None])[:, :, 0].T
     return found
 
 
