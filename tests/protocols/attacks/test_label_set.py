@@ -100,9 +100,13 @@ def test_likelihoods_are_those_of_the_gaussian_rows(receiver: Detection, matched
     assert alone[0] - alone[3] == pytest.approx(single[0] - single[1], abs=0.02)
 
 
-def test_photons_are_scored_by_the_rate_of_their_row_and_mode() -> None:
-    gallery, light = gallery_of(1), 3.0 * circular(2, ROWS, MODES)
-    reading = Reading(gain=1.5, rows=ROWS, receiver=Detection.COUNTING, mismatch=MISMATCH)
+@pytest.mark.parametrize("matched", [False, True])
+def test_photons_are_scored_by_the_rate_of_their_row_and_mode(matched: bool) -> None:
+    """Of a matched clone photons of one mode count together, which changes no score."""
+    gallery = gallery_of(1)
+    light = None if matched else 3.0 * circular(2, ROWS, MODES)
+    mismatch = CloneMismatch() if matched else MISMATCH
+    reading = Reading(gain=1.5, rows=ROWS, receiver=Detection.COUNTING, mismatch=mismatch)
     view = span_view(gallery, reading, light, MODES, 3)
     assert isinstance(view, PhotonView)
     modes = orthonormal(gallery[[3, 5, 8]]).astype(np.complex64)
@@ -119,6 +123,16 @@ def test_photons_are_scored_by_the_rate_of_their_row_and_mode() -> None:
         return float(told - np.sum(np.abs(fields) ** 2))
 
     assert scores[0] - scores[3] == pytest.approx(score(0) - score(3), abs=1e-2)
+
+    def alone(place: int) -> float:
+        own = gallery[place]
+        rates = np.abs(view.light @ own.conj())[:, None] ** 2 * np.abs(own) ** 2
+        rates = (1.0 - MEAN_SHARE) * (rates + reading.spike * np.abs(own) ** 2)
+        told = np.log(rates + (MEAN_SHARE + 2.0) * view.mean)[seen.rows, seen.columns].sum()
+        return float(told - np.sum(np.abs(view.light @ own.conj()) ** 2))
+
+    single = seen.alone()
+    assert single[0] - single[3] == pytest.approx(alone(0) - alone(3), abs=1e-2)
     # As many photons as kicks and means bring: 5 standard deviations of thermal light, seed 0.
     many = [len(view.observe(np.random.default_rng(seed), modes).columns) for seed in range(20)]
     expected = 3 * ROWS * reading.spike + np.sum(np.abs(view.light @ modes.conj().T) ** 2)
