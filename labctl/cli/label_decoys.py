@@ -50,9 +50,9 @@ class HiddenImages:
             else f"{pictures} public images of known label, none of those sent"
         )
         return [
-            f"any reader at all: at most {self.decoys.cap:.1%} of labels of classes that are equally "
-            f"frequent, with {self.decoys.decoys} decoys of which the server knows no more than the "
-            f"law (public guess wrong of {self.decoys.guess_error:.1%})",
+            f"any reader at all: at most {self.decoys.cap:.1%} of labels of classes that are "
+            f"equally frequent, with {self.decoys.decoys} decoys of which the server knows no more "
+            f"than the law (public guess wrong of {self.decoys.guess_error:.1%})",
             "honest client, server that only looks: the light it sends is as agreed",
             held,
             "sets of input and decoys by Bayes' rule, all directions, kick and mismatch together, "
