@@ -4,8 +4,10 @@
    handlers for SIGINT, SIGTERM and SIGHUP wherever nobody else has: they raise KeyboardInterrupt or
    SystemExit, which unwinds the program. A signal that is ignored stays ignored, and a handler of
    the program's own stays in place.
-2. Whatever is still on the list when the interpreter ends (the last line of a script, an error that
-   nobody caught, `sys.exit`, a notebook's shutdown) is left safe by an `atexit` function.
+2. Whatever is still on the list when the interpreter ends (the last line of a script, an error
+   that nobody caught, `sys.exit`, a notebook's shutdown) is left safe by an `atexit` function. It
+   must run before PyVISA's own, which closes all sessions: the last to be registered is the first
+   to run, and so it is registered anew after each instrument that was opened.
 3. A second signal that arrives while the first one unwinds must not cut the way out short, not even
    if both were pending together: it is only noted. See `labctl.safety.unwinding`.
 4. A notebook's cell swallows SystemExit as it does any error, and the kernel would go on. There the
@@ -54,6 +56,12 @@ def leave_at_exit(station: Leavable) -> None:
         _open[id(station)] = station
         unwinding.watch()
     _take_signals()
+
+
+def leave_first() -> None:
+    """Be left before anything is closed that was opened until now."""
+    atexit.unregister(leave_all)
+    atexit.register(leave_all)
 
 
 def holds(station: Leavable) -> bool:

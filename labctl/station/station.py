@@ -19,7 +19,7 @@ from labctl.errors import (
 from labctl.safety import unwinding
 from labctl.station.check import channel_methods, check_station
 from labctl.station.drivers import Driver, Openable
-from labctl.station.exits import holds, leave_at_exit, left
+from labctl.station.exits import holds, leave_at_exit, leave_first, left
 from labctl.station.guard import guarded
 from labctl.station.limits import Allowed, Limits
 from labctl.station.snapshot import settings_of
@@ -251,6 +251,7 @@ class Station:
                 name, table.address, library=library, options=table.options
             )
             self._opened[name] = opened
+            leave_first()
             self.identities[name] = opened.identify()
             _log.info(
                 "%s: %s at %s is %s", name, table.driver, table.address, self.identities[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from labctl.data import shipped_bench_path
 from labctl.errors import InstrumentError
 from labctl.safety import Unwinding
 from labctl.station import teardown
@@ -119,6 +121,44 @@ def test_a_program_that_ends_leaves_its_station_safe_once(
         signal.signal(signal.SIGINT, previous)
     assert ended.stdout.splitlines() == LEFT, ended.stderr
     assert ended.returncode == code, ended.stderr
+
+
+REAL = """
+import os, sys
+import labctl
+station = labctl.open_station(sys.argv[1])
+station.laser.set_power_dbm(10.0)
+station.laser.set_emission(True)
+os.kill(os.getpid(), int(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("number", [0, 15])
+def test_drivers_reach_their_instruments_although_pyvisa_closes_at_exit_too(
+    number: int, tmp_path: Path
+) -> None:
+    path, record = tmp_path / "two.toml", tmp_path / "wire.jsonl"
+    path.write_text(
+        f'library = "{shipped_bench_path()}@labctl"\nrecord = "wire.jsonl"\n'
+        '[instruments.laser]\ndriver = "purephotonics_ppcl550"\naddress = "ASRL1::INSTR"\n'
+        '[instruments.monitor]\ndriver = "thorlabs_pm100d"\n'
+        'address = "USB0::0x1313::0x8078::P0000001::INSTR"\n',
+        encoding="utf-8",
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", REAL, str(path), str(number)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (128 + 15 if number else 0, "")
+    entries = [json.loads(line) for line in record.read_text("utf-8").splitlines()[1:]]
+    sent = [str(entry) for entry in entries if entry["instrument"] == "laser"]
+    on = max(place for place, entry in enumerate(sent) if "81320008" in entry)
+    off = max(place for place, entry in enumerate(sent) if "01320000" in entry)
+    assert on < off
+    assert [entry["event"] for entry in entries[-2:]] == ["close", "close"]
 
 
 @dataclass
