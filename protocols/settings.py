@@ -53,8 +53,9 @@ class VerificationSettings:
             raise SettingError("calibration_samples", self.calibration_samples, "2 or more")
         if self.monitor_samples < 0 or self.monitor_samples == 1:
             raise SettingError("monitor_samples", self.monitor_samples, "0, or 2 or more")
-        if self.weights_bits_limit is not None and not self.weights_bits_limit > 0.0:
-            raise SettingError("weights_bits_limit", self.weights_bits_limit, "above 0 bits")
+        limit = self.weights_bits_limit
+        if limit is not None and not 0.0 < limit < math.inf:
+            raise SettingError("weights_bits_limit", limit, "above 0 bits and finite, or none")
 
 
 @dataclass(frozen=True)

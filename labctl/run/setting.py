@@ -17,6 +17,9 @@ from labctl.protocols.verification.collective_noise import expected_noise_upper
 from labctl.protocols.weight_distribution import WeightDistribution, look_at
 from labctl.units import db_to_ratio
 
+# As many as a ledger counts.
+_MOST_QUERIES = 10**12
+
 
 @dataclass(frozen=True)
 class LeakageOfSetting:
@@ -52,8 +55,8 @@ def leakage_of_setting(
     `loss_db` of the round trip, `technical_noise` in SNU; `queries` of the same weights. The first
     layer decides the bound on what repeats from query to query. Raises SettingError.
     """
-    if queries < 1:
-        raise SettingError("queries", queries, "1 or more")
+    if not 1 <= queries <= _MOST_QUERIES:
+        raise SettingError("queries", queries, f"1 or more, at most {_MOST_QUERIES:g}")
     if not math.isfinite(technical_noise):
         raise SettingError("technical_noise", technical_noise, "a finite number")
     if not 0.0 < failure_probability < 1.0:

@@ -24,7 +24,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from labctl.errors import DatasetError
+from labctl.errors import DatasetError, SettingError
 from labctl.protocols.encoding import Blocks, Floats, modes_of, pad_to_modes, unit_norm
 from labctl.protocols.hiding.collection import Collected
 from labctl.protocols.hiding.hiding import Hiding
@@ -32,6 +32,16 @@ from labctl.protocols.streams import stream
 
 Complexes = npt.NDArray[np.complex64]
 _PUBLIC_SEED = 0
+
+
+def _require_room(hiding: Hiding, inputs: tuple[int, ...], block_modes: int | None) -> None:
+    """Refuse more modes than any block has: a number that means nothing would be printed."""
+    sizes = [Blocks.of(modes_of(count), block_modes).size for count in inputs]
+    groups = (("return_modes", sizes[:1]), ("hidden_return_modes", sizes[1:]))
+    for name, largest in groups:
+        wanted, most = getattr(hiding, name), max(largest, default=1)
+        if wanted is not None and wanted > most:
+            raise SettingError(name, wanted, f"1 to {most}, the modes of a block")
 
 
 class PublicReturn:
@@ -54,6 +64,7 @@ class PublicReturn:
         if pictures.ndim != 2 or pictures.shape[1] != sizes[0]:
             raise DatasetError(f"pictures of shape {pictures.shape}: must be (T, {sizes[0]})")
         inputs = (sizes[0], *((2 if doubled else 1) * size for size in sizes[1:-1]))
+        _require_room(hiding, inputs, block_modes)
         self._bases: list[list[Complexes]] = []
         fields = pad_to_modes(unit_norm(pictures)).view(np.complex64)
         for layer, count in enumerate(inputs):

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from labctl.errors import SettingError
 
 _LEAST_KEY_BYTES = 16
+# A session of more queries than that before the first real one, or for each, never comes to it.
+_MOST_QUERIES = 10**6
+_LEAST_SHARE = 1e-4
 _PURPOSE = b"real queries"
 
 
@@ -15,7 +18,7 @@ _PURPOSE = b"real queries"
 class Probation:
     """How many queries go before the first that may be real, and the share of real ones after.
 
-    `queries`: 0 or more, all with worthless weights. `real_share`: above 0, at most 1; at 1 a
+    `queries`: 0 to 1e6, all with worthless weights. `real_share`: 1e-4 to 1; at 1 a
     client that knows `queries` knows which queries are real. Raises SettingError.
     """
 
@@ -23,10 +26,10 @@ class Probation:
     real_share: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.queries < 0:
-            raise SettingError("probation queries", self.queries, "0 or more")
-        if not 0.0 < self.real_share <= 1.0:
-            raise SettingError("real_share", self.real_share, "above 0, at most 1")
+        if not 0 <= self.queries <= _MOST_QUERIES:
+            raise SettingError("probation queries", self.queries, f"0 to {_MOST_QUERIES}")
+        if not _LEAST_SHARE <= self.real_share <= 1.0:
+            raise SettingError("real_share", self.real_share, f"{_LEAST_SHARE:g} to 1")
 
     @property
     def none(self) -> bool:

@@ -251,6 +251,8 @@ def test_a_models_name_is_printed_as_it_is(
         ("--electronic-noise", "-1", "electronic_noise = -1.0: must be 0 or more"),
         ("--noise-figure-db", "0", "noise_figure_db = 0.0: must be at least"),
         ("--weights-bits-limit", "0", "weights_bits_limit = 0.0: must be above 0 bits"),
+        ("--weights-bits-limit", "inf", "weights_bits_limit = inf: must be above 0 bits"),
+        ("--return-modes", "393", "return_modes = 393: must be 1 to 392"),
         ("--data", "absent", "absent: no such folder"),
         ("--model", "noiseaware", "did you mean 'noise-aware'?"),
         ("--model", "absent.npz", "absent.npz: no such file"),

@@ -130,6 +130,7 @@ def test_people_get_a_table_with_the_assumptions(run_here: Callable[..., Result]
         ("--modes", "0", "modes = 0: must be 1 or more"),
         ("--rows", "-1", "rows = -1: must be 1 or more"),
         ("--queries", "0", "queries = 0: must be 1 or more"),
+        ("--queries", "10" * 10, "must be 1 or more, at most 1e+12"),
         ("--loss-db", "-1", "loss_db = -1.0: must be 0 dB or more, below 200 dB"),
         ("--loss-db", "nan", "loss_db = nan: must be 0 dB or more"),
         ("--loss-db", "1e6", "loss_db = 1000000.0: must be 0 dB or more, below 200 dB"),
