@@ -49,6 +49,7 @@ REGISTRIES = tuple(
     )
 )
 MACHINES = r"(?<![\w.:/-])/(?:home|Users|root|work|mnt|tmp|opt/[a-z]+/work)/[\w.]"
+FORKS = r"get_context\((?!\"spawn\"\))|multiprocessing\.(?:Process|Pool)\("
 MARKS = r"\b(?:" + "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK")) + r")\b"
 
 
@@ -121,6 +122,16 @@ def test_no_file_names_a_registry_or_a_machine_or_unfinished_work(path: Path) ->
     assert [word for word in REGISTRIES if word in text] == []
     assert re.findall(MACHINES + r".*", text) == []
     assert re.findall(MARKS, text) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_processes_are_spawned_and_never_forked(path: Path) -> None:
+    """A fork of a process with threads may hang, and JAX, once imported by anybody, warns of it."""
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(FORKS, text) == []
+    # A test may start a script that forks, to see what becomes of its station.
+    assert path not in SHIPPED or "os.fork(" not in text
+    assert '"spawn"' in text or not re.search(r"\bProcessPoolExecutor\(", text)
 
 
 @pytest.mark.parametrize("folder", ["home", "root", "work", "tmp"])
