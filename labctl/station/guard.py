@@ -11,6 +11,7 @@ To `isinstance` a guard is what it stands for.
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -25,7 +26,7 @@ from labctl.units import dbm_to_w, frequency_to_wavelength_m, w_to_dbm, waveleng
 _SPECIAL = ("__len__", "__iter__", "__contains__", "__getitem__", "__call__", "__enter__")
 _VALUES = (int, float, complex, str, bytes, bytearray, memoryview, Enum, BaseException, type)
 _OWN = frozenset({"_guarded_target", "_guarded_limits"})
-_with_setters: dict[type, bool] = {}
+_with_setters: dict[tuple[type, str], bool] = {}
 
 
 class Guard:
@@ -154,20 +155,21 @@ def _handed_out(guard: Guard, value: Any) -> Any:
     """Return a result, behind the guard's limits if anything could be set through it."""
     if value is guard._guarded_target:
         return guard
-    if value is None or isinstance(value, _VALUES) or type(value).__module__ == "numpy":
+    if value is None or isinstance(value, _VALUES):
         return value
-    if isinstance(value, tuple | list | dict | Iterator):
+    if isinstance(value, tuple | list | dict) or _is_iterator(value):
         return _handed_out_each(guard, value)
     if isinstance(value, types.FunctionType | types.MethodType):
         return _passing(guard, value)
-    return guarded(value, guard._guarded_limits) if _may_set(value) else value
+    package = _package(type(guard._guarded_target))
+    return guarded(value, guard._guarded_limits) if _may_set(value, package) else value
 
 
 def _handed_out_each(guard: Guard, values: Any) -> Any:
     """Return a collection of results; the same one if nothing could be set through it."""
     if isinstance(values, dict):
         return {key: _handed_out(guard, part) for key, part in values.items()}
-    if isinstance(values, Iterator):
+    if not isinstance(values, tuple | list):
         return (_handed_out(guard, part) for part in values)
     parts = [_handed_out(guard, part) for part in values]
     if all(new is old for new, old in zip(parts, values, strict=True)):
@@ -175,24 +177,41 @@ def _handed_out_each(guard: Guard, values: Any) -> Any:
     return type(values)(parts) if type(values) in (tuple, list) else type(values)(*parts)
 
 
-def _may_set(value: object) -> bool:
+def _is_iterator(value: object) -> bool:
+    """Tell a generator or the like from an object that can be iterated over among other things."""
+    return isinstance(value, Iterator) and type(value).__module__ == "builtins"
+
+
+def _may_set(value: object, package: str) -> bool:
     """Tell whether anything could be set through an object, or what it holds."""
     parts = getattr(value, "__dict__", {})
-    return _has_setters(type(value)) or any(
-        _has_setters(type(part))
+    return _has_setters(type(value), package) or any(
+        _has_setters(type(part), package)
         for name, part in parts.items()
         if not (name.startswith("_") or isinstance(part, _VALUES))
     )
 
 
-def _has_setters(kind: type) -> bool:
-    """Tell whether some method of a class takes an argument; a value's methods take none."""
-    if kind not in _with_setters:
-        _with_setters[kind] = kind.__module__ not in ("builtins", "numpy") and (
-            any(_defines(kind, name) for name in ("__getitem__", "__call__"))
-            or any(len(signature(method).parameters) > 1 for _, method in public_methods(kind))
+def _has_setters(kind: type, package: str) -> bool:
+    """Tell whether something could be set through an object of a class.
+
+    In the driver's own package that is whatever has a method with an argument, for a value's have
+    none. A class of another package (a path, a table, a fraction) is a value unless some method
+    of it takes a quantity.
+    """
+    if (kind, package) not in _with_setters:
+        methods = [method for _, method in public_methods(kind)]
+        own = _package(kind) == package
+        _with_setters[kind, package] = _package(kind) not in sys.stdlib_module_names and (
+            any(known.quantities for known in map(setter, methods) if known)
+            or (own and any(len(signature(method).parameters) > 1 for method in methods))
+            or (own and any(_defines(kind, name) for name in ("__getitem__", "__call__")))
         )
-    return _with_setters[kind]
+    return _with_setters[kind, package]
+
+
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
 
 
 def _defines(kind: type, name: str) -> bool:

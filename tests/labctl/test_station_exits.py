@@ -214,6 +214,18 @@ def test_an_instrument_that_hangs_is_given_up_and_the_others_are_reached(
     assert events == ["dark b", "dark a", "safe c", "safe a", "close c", "close a"]
 
 
+def test_where_no_thread_starts_any_more_the_steps_run_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    events: list[str] = []
+    assert leave_safe({"a": Lamp("a", events, failing="safe")}) == ["a: is deaf"]
+    assert events == ["dark a", "safe a", "close a"]
+
+
 def test_one_failure_is_told_once() -> None:
     events: list[str] = []
     assert leave_safe({"a": Lamp("a", events, failing="dark")}) == ["a: is deaf"]

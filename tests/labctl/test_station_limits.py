@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -54,6 +55,7 @@ class Box:
         self.name = "box"
         self.first = Output()
         self.sent = self.first.sent
+        self.read: Callable[[], object] = lambda: None
         self.hook: Callable[..., None] = partial(_append, self.sent)
 
     @classmethod
@@ -160,6 +162,15 @@ def test_what_is_within_the_limits_is_sent_as_it_was_given() -> None:
     behind.voltage_v = 0.25
     behind.level_v = 9.0
     assert box.sent == [-1.0, [1.0, 0.5], (0.5, 0.5), 0.25, 9.0]
+
+
+@pytest.mark.parametrize(
+    "value", [Path("a"), Fraction(1, 3), np.ones(2), np.float32(1), Allowed(0, 1, ""), [1], b"x"]
+)
+def test_what_is_a_value_comes_out_as_it_is(value: object) -> None:
+    box = Box()
+    box.read = lambda: value
+    assert guarded(box, V).read() is value
 
 
 def test_a_safe_state_is_reached_whatever_the_limits() -> None:
