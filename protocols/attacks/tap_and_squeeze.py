@@ -152,7 +152,8 @@ def tapped_bits(sent: Floats, share: float) -> float:
     turned = np.empty_like(covariance)
     turned[0::2], turned[1::2] = covariance[1::2], -covariance[0::2]
     values = np.abs(np.linalg.eigvals(turned).imag)
-    return 0.5 * math.fsum(map(thermal_entropy_bits, values)) / rows.shape[1]
+    bits: float = 0.5 * math.fsum(map(thermal_entropy_bits, values)) / rows.shape[1]
+    return bits
 
 
 @dataclass(frozen=True, eq=False)
