@@ -131,10 +131,7 @@ def run(
     images: Annotated[
         int, typer.Option(help="Images that the client classifies, from the first on.")
     ] = 1,
-    model: Annotated[
-        str,
-        typer.Option(help="A shipped network (as noise-aware), or a .safetensors or .npz file."),
-    ] = "noise-aware",
+    model: ask.Model = "noise-aware",
     mu: ask.Mu = 0.57,
     gain: ask.Gain = 1.3,
     loss_db: ask.LossDb = 0.0,
@@ -149,9 +146,7 @@ def run(
     rotation_loss_db_per_mode: ask.RotationLoss = 0.0,
     calibration_samples: ask.CalibrationSamples = ask.VERIFICATION.calibration_samples,
     monitor_samples: ask.MonitorSamples = ask.VERIFICATION.monitor_samples,
-    false_alarm: Annotated[
-        float, typer.Option(help="Probability with which an honest session is rejected.")
-    ] = ask.VERIFICATION.false_alarm_probability,
+    false_alarm: ask.FalseAlarm = ask.VERIFICATION.false_alarm_probability,
     seed: ask.Seed = 0,
     json: ask.Json = False,
 ) -> None:
@@ -368,10 +363,7 @@ def _learned_words(learned: Learned) -> str:
 def compare(
     images: Annotated[int, typer.Option(help="Images per session of a client or outsider.")] = 1,
     labels: Annotated[int, typer.Option(help="Images per session of a dishonest server.")] = 100,
-    model: Annotated[
-        str,
-        typer.Option(help="A shipped network (as noise-aware), or a .safetensors or .npz file."),
-    ] = "noise-aware",
+    model: ask.Model = "noise-aware",
     mu: ask.Mu = 0.57,
     gain: ask.Gain = 1.3,
     loss_db: ask.LossDb = 0.0,
@@ -387,14 +379,6 @@ def compare(
         gain=gain,
         loss_db=loss_db,
         technical_noise=technical_noise,
-        loss=Trust.UNTRUSTED,
-        noise=Trust.UNTRUSTED,
-        efficiency=1.0,
-        electronic_noise=0.0,
-        noise_figure_db=None,
-        receiver=ReceiverKind.AMPLIFIER,
-        block_modes=None,
-        rotation_loss_db_per_mode=0.0,
         calibration_samples=calibration_samples,
         monitor_samples=monitor_samples,
         seed=seed,

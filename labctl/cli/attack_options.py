@@ -52,6 +52,12 @@ MonitorSamples = Annotated[
     int,
     typer.Option(help="Samples of the blocked receiver after each batch; 0: never looked at."),
 ]
+Model = Annotated[
+    str, typer.Option(help="A shipped network (as noise-aware), or a .safetensors or .npz file.")
+]
+FalseAlarm = Annotated[
+    float, typer.Option(help="Probability with which an honest session is rejected.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of all that is drawn.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -64,20 +70,23 @@ def settings_of(
     gain: float,
     loss_db: float,
     technical_noise: float,
-    loss: Trust,
-    noise: Trust,
-    efficiency: float,
-    electronic_noise: float,
-    noise_figure_db: float | None,
-    receiver: ReceiverKind,
-    block_modes: int | None,
-    rotation_loss_db_per_mode: float,
+    loss: Trust = Trust.UNTRUSTED,
+    noise: Trust = Trust.UNTRUSTED,
+    efficiency: float = 1.0,
+    electronic_noise: float = 0.0,
+    noise_figure_db: float | None = None,
+    receiver: ReceiverKind = ReceiverKind.AMPLIFIER,
+    block_modes: int | None = None,
+    rotation_loss_db_per_mode: float = 0.0,
     calibration_samples: int,
     monitor_samples: int,
     seed: int,
     false_alarm_probability: float = VERIFICATION.false_alarm_probability,
 ) -> SessionSettings:
-    """Return the settings of an attacked session, all returned light read."""
+    """Return the settings of an attacked session, all returned light read.
+
+    What is left out is ideal, and nothing is trusted.
+    """
     homodyne = Homodyne(efficiency, electronic_noise)
     factor = 1.0
     if noise_figure_db is not None:

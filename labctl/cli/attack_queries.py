@@ -19,8 +19,6 @@ from labctl.protocols.attacks.attack import Party
 from labctl.protocols.attacks.catalogue import attack_of
 from labctl.protocols.attacks.printed import PrintedFigures, printed_figures
 from labctl.protocols.attacks.queries import QueryPoint, curve_over_queries
-from labctl.protocols.leakage import Trust
-from labctl.protocols.receiver import ReceiverKind
 from labctl.protocols.settings import SessionSettings
 from labctl.run.report import finite
 from labctl.safety import interruptible
@@ -60,6 +58,7 @@ class Row:
                 "weights_bits_per_real": learned.weights_bits_per_real,
                 "weights_bits_network": learned.weights_bits_network,
                 "weights_bits_discrete": learned.weights_bits_discrete,
+                "weights_bits_holevo": learned.weights_bits_holevo,
                 "weights_wrong": learned.weights_wrong,
                 "copy_accuracy": learned.copy_accuracy,
                 "printed": asdict(self.printed),
@@ -73,19 +72,14 @@ def queries(
     queries: Annotated[
         str, typer.Option(help="Counts of queries (images), comma-separated.")
     ] = "1,3,10,30,100",
-    model: Annotated[
-        str,
-        typer.Option(help="A shipped network (as noise-aware), or a .safetensors or .npz file."),
-    ] = "noise-aware",
+    model: ask.Model = "noise-aware",
     mu: ask.Mu = 0.57,
     gain: ask.Gain = 1.3,
     loss_db: ask.LossDb = 0.0,
     technical_noise: ask.TechnicalNoise = 0.0,
     calibration_samples: ask.CalibrationSamples = ask.VERIFICATION.calibration_samples,
     monitor_samples: ask.MonitorSamples = ask.VERIFICATION.monitor_samples,
-    false_alarm: Annotated[
-        float, typer.Option(help="Probability with which an honest session is rejected.")
-    ] = 1e-3,
+    false_alarm: ask.FalseAlarm = 1e-3,
     seed: ask.Seed = 0,
     figure: Annotated[Path | None, typer.Option(help="Write the curves as PNG.")] = None,
     json: ask.Json = False,
@@ -96,14 +90,6 @@ def queries(
         gain=gain,
         loss_db=loss_db,
         technical_noise=technical_noise,
-        loss=Trust.UNTRUSTED,
-        noise=Trust.UNTRUSTED,
-        efficiency=1.0,
-        electronic_noise=0.0,
-        noise_figure_db=None,
-        receiver=ReceiverKind.AMPLIFIER,
-        block_modes=None,
-        rotation_loss_db_per_mode=0.0,
         calibration_samples=calibration_samples,
         monitor_samples=monitor_samples,
         seed=seed,

@@ -17,6 +17,10 @@ DEFAULT_QUERIES = 30
 TOLD = (1, 30, 100)
 
 
+# Beyond any table, a copy of so many queries is the network.
+_MOST_QUERIES = 10**9
+
+
 @dataclass(frozen=True)
 class CopyLimit:
     """Most that the best copy may be worth after `queries`; None is no limit.
@@ -33,8 +37,8 @@ class CopyLimit:
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
                 raise SettingError(f"limit of the copy's {name}", value, "0 to 1, or none")
-        if self.queries < 1:
-            raise SettingError("queries of the copy", self.queries, "1 or more")
+        if not 1 <= self.queries <= _MOST_QUERIES:
+            raise SettingError("queries of the copy", self.queries, f"1 to {_MOST_QUERIES}")
 
     @property
     def none(self) -> bool:
