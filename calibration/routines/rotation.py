@@ -2,7 +2,8 @@
 
 One frame of known symbols s holds rows of b modes that pass untouched, then rows that are rotated
 by random unit coefficients c. At the server all of the rotated rows' light comes back weaker by
-10^(-b l/10) in amplitude, in and out together, l being the loss per mode in dB: errors of the
+10^(-b l/10) in amplitude, in and out together, l being the loss per mode in dB, and by the clone's
+net gain, which only untouched rows have in all slots: errors of the
 rotation are undone on the way out. At the client the readout slots hold z = sum conj(c_k) s_k times
 t Re<c, c'>, t being the amplitude of one way and c' the mode that is really collected; its
 amplitude over that of the untouched rows, over t, is the fidelity, 1 for a perfect rotation.
@@ -288,14 +289,20 @@ def _amplitude(layout: FrameLayout, rows: Floats, symbols: npt.NDArray[np.comple
 
 
 def _loss(blocks: list[_Block]) -> Quantity:
-    """Return the slope of -10 log10(returned) over the block's size, from 0, in dB per mode."""
+    """Return the slope of -10 log10(returned) over the block's size in dB per mode.
+
+    Not from 0: untouched rows pass the idle clone with its net gain 1 + delta, rotated ones but for
+    one mode do not, which adds 10 log10(1 + delta) whatever the size.
+    """
     modes = np.concatenate([np.full(len(each.returned), each.modes) for each in blocks])
     loss_db = np.concatenate([-10.0 * np.log10(each.returned) for each in blocks])
     # As many slots are rotated whatever the block: all records scatter alike.
-    squares = float(np.sum(modes**2))
-    slope = float(np.sum(modes * loss_db)) / squares
-    freedom = len(loss_db) - 1
-    error = math.sqrt(float(np.sum((loss_db - slope * modes) ** 2)) / freedom / squares)
+    away = modes - np.mean(modes)
+    squares, common = float(np.sum(away**2)), float(np.mean(loss_db))
+    slope = float(np.sum(away * loss_db)) / squares
+    freedom = len(loss_db) - 2
+    left = loss_db - common - slope * away
+    error = math.sqrt(float(np.sum(left**2)) / freedom / squares)
     return Quantity.of(slope, "dB", {"records": error}, degrees_of_freedom=freedom)
 
 
@@ -377,7 +384,10 @@ def _draw(figure: Figure, blocks: list[_Block], found: Mapping[str, Quantity]) -
     largest = blocks[-1].modes
     fine = np.linspace(0.0, 1.05 * largest, 200)
     slope = found["client.rotation_loss_db_per_mode"]
-    light.plot(fine, slope.value * fine, label=f"{slope} per mode")
+    every = np.concatenate([np.full(len(each.returned), each.modes) for each in blocks])
+    lost_db = np.concatenate([-10.0 * np.log10(each.returned) for each in blocks])
+    start_db = float(np.mean(lost_db - slope.value * every))
+    light.plot(fine, start_db + slope.value * fine, label=f"{slope} per mode")
     for each in blocks:
         loss_db = -10.0 * np.log10(each.returned)
         light.errorbar(each.modes, loss_db.mean(), np.std(loss_db, ddof=1), fmt="o", color="C1")
