@@ -159,6 +159,27 @@ def test_what_is_left_out_is_what_the_command_line_takes() -> None:
     assert len(names) > 15
 
 
+def test_with_a_station_the_same_call_runs_over_its_instruments(
+    tmp_path: Path, tiny_network: str
+) -> None:
+    report = labctl.infer(
+        1,
+        model=tmp_path / tiny_network,
+        mean_photons=4.0,
+        gain=2.0,
+        station=str(shipped_station_path()),
+        calibrations=str(tmp_path / "records"),
+        stale="accept",
+        runs=tmp_path / "runs",
+    )
+    assert report.link is LinkLevel.BENCH
+    assert report.verification.accepted
+    assert report.calibration is not None
+    assert "half_wave_voltage" in report.calibration["doubts"]
+    kept = labctl.open_run(report.run_file)
+    assert kept.station_text == shipped_station_path().read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
