@@ -126,9 +126,10 @@ class RunFileWriter:
     ) -> Self:
         """Start a run file at a free path; see `new_run_path` and `create`."""
         while True:
+            path = new_run_path(folder, stem)
             try:
                 return cls.create(
-                    new_run_path(folder, stem),
+                    path,
                     settings=settings,
                     station_text=station_text,
                     model=model,
@@ -136,8 +137,9 @@ class RunFileWriter:
                     seed=seed,
                 )
             except RunFileError as error:
-                # Another process took the path in between.
-                if not isinstance(error.__context__, FileExistsError):
+                # Another process may have taken the path in between; a file in the folder's place
+                # is there for good.
+                if not (isinstance(error.__context__, FileExistsError) and path.is_file()):
                     raise
 
     @property
