@@ -54,7 +54,13 @@ def levels_of_lines(unit: Floats, find: Find) -> list[Levels]:
 
 
 def balanced_levels(unit: Floats, find: Find) -> Levels | None:
-    """Return the levels that are left when scales of columns, or of rows and columns, are out."""
+    """Return the levels that are left when scales of columns, or of rows and columns, are out.
+
+    None where fewer than 8 weights share a scale: the scales are then about as many as the weights,
+    and what they leave proves nothing. Two rows that are opposite, as of two classes, are such.
+    """
+    if min(unit.shape) < _LEAST_PER_LEVEL:
+        return None
     found = [levels for each in _balanced(unit) if (levels := find(each)) is not None]
     return min(found, key=lambda levels: len(levels.values), default=None)
 

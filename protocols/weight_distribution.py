@@ -254,6 +254,8 @@ def _clusters(rising: Doubles, tolerance: float) -> Levels | None:
     values = np.add.reduceat(rising, starts) / counts
     spread = float(np.sqrt(np.mean((rising - np.repeat(values, counts)) ** 2)))
     lone = rising.size - counts.max() < _LEAST_SPIKE * rising.size
+    # One heap and outliers, each alone, are no levels: nothing shows that an outlier comes again.
+    lone |= np.count_nonzero(counts > 1) < 2
     if lone or spread > _NARROW * float(np.diff(values).min()):
         return None
     return Levels(values, counts / rising.size, spread if spread > _SAME else 0.0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.encoding import MOST_PHOTONS
@@ -49,15 +49,23 @@ class Bounds:
     link_transmittance: float
 
     def bits(self, assumptions: Assumptions, technical_noise: float, figure: Figure) -> float:
-        """Return this figure in bits per real weight at the bounds; infinite for no bound."""
-        return channel_bits(
-            self.round_trip,
-            self.in_client,
-            mean_photons=self.mean_photons,
-            technical_noise=technical_noise,
-            link_transmittance=self.link_transmittance,
-            assumptions=assumptions,
-            figure=figure,
+        """Return this figure in bits per real weight at the bounds; infinite for no bound.
+
+        Who trusts the loss may give the client all that was lost as well: where the link's own
+        constants are too doubtful, the bound of the round trip is the smaller one.
+        """
+        cases = {assumptions, replace(assumptions, loss=Trust.UNTRUSTED)}
+        return min(
+            channel_bits(
+                self.round_trip,
+                self.in_client,
+                mean_photons=self.mean_photons,
+                technical_noise=technical_noise,
+                link_transmittance=self.link_transmittance,
+                assumptions=case,
+                figure=figure,
+            )
+            for case in cases
         )
 
 

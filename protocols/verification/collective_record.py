@@ -188,14 +188,15 @@ def collective_sums(
 ) -> CollectiveSums | None:
     """Return what a record comes to, with a history of the same network if there is one.
 
-    None if it kept no sums by weight. `evidence` says what the weights are. Raises SettingError for
-    a history of other layers.
+    None if it kept no sums by weight, or no more than what a bench's distortion may explain takes:
+    nothing is then known of noise that repeats. `evidence` says what the weights are. Raises
+    SettingError for a history of other layers.
     """
     whole = record if history is None else history.merged(record)
     if not whole.parts:
         return None
     found = [layer.power(each.pattern) for layer, each in zip(whole.layers, evidence, strict=True)]
-    if not any(each.read for each in found):
+    if not any(each.degrees for each in found):
         return None
     degrees, read = sum(each.degrees for each in found), sum(each.read for each in found)
     weight = math.fsum(part.weight for part in whole.parts)

@@ -240,6 +240,13 @@ def test_levels_behind_scales_or_blur_are_found_and_refused(hidden: str) -> None
         require_not_told_apart(found, accepted=False)
 
 
+def test_rows_of_two_classes_that_are_opposite_are_not_levels_behind_scales() -> None:
+    random = np.random.default_rng(5)
+    hidden, row = random.normal(size=(32, 30)), random.normal(size=(1, 32))
+    layers = (hidden.astype(np.float32), np.concatenate([row, -row]).astype(np.float32))
+    assert not look_at(Network(layers, "two classes", {}), 21.0).discrete
+
+
 def test_many_levels_in_rows_with_scales_are_stated_though_no_light_tells_them() -> None:
     """Eight bits, as networks are stored: 255 levels of a row, which one query does not tell."""
     weights = np.round(32.0 * normal(20, 1000)) / 32.0 * scales((20, 1), 3)

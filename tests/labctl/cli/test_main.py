@@ -165,7 +165,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(
 def test_a_surprise_is_one_line_with_a_hint_and_exits_with_1(
     monkeypatch: pytest.MonkeyPatch, run_here: Callable[..., Result]
 ) -> None:
-    monkeypatch.setattr(leakage, "leakage_of", raises(ZeroDivisionError("by\nzero")))
+    monkeypatch.setattr(leakage, "leakage_of_setting", raises(ZeroDivisionError("by\nzero")))
     result = run_here("leakage", "--mu", "4", "--gain", "2")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
@@ -178,7 +178,7 @@ def test_an_errors_notes_stand_on_its_line(
 ) -> None:
     error = InstrumentError("laser", "is deaf")
     error.add_note("not left safe: shutter")
-    monkeypatch.setattr(leakage, "leakage_of", raises(error))
+    monkeypatch.setattr(leakage, "leakage_of_setting", raises(error))
     line = refused("leakage", "--mu", "4", "--gain", "2", code=1)
     assert line == "error: laser: is deaf (not left safe: shutter)"
 
@@ -188,7 +188,7 @@ def test_ctrl_c_exits_with_130_and_tells_what_is_not_safe(
 ) -> None:
     error = KeyboardInterrupt()
     error.add_note("not left safe: shutter")
-    monkeypatch.setattr(leakage, "leakage_of", raises(error))
+    monkeypatch.setattr(leakage, "leakage_of_setting", raises(error))
     result = run_here("leakage", "--mu", "4", "--gain", "2")
     assert (result.returncode, result.stdout) == (130, "")
     assert result.stderr == "interrupted (not left safe: shutter)\n"

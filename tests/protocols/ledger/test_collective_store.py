@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
-import multiprocessing
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -135,16 +136,17 @@ def test_a_draft_that_a_killed_process_left_is_no_record(store: CollectiveStore)
 
 
 def test_processes_at_the_same_time_lose_nothing(store: CollectiveStore, tmp_path: Path) -> None:
-    # Not forked: other tests of this process may have started threads.
-    context = multiprocessing.get_context("spawn")
+    # Each its own interpreter: neither forked beside threads nor with this module's name to import.
+    script = (
+        "import runpy, sys; from pathlib import Path\n"
+        f"module = runpy.run_path({str(Path(__file__))!r})\n"
+        "module['add_sessions'](Path(sys.argv[1]), [int(seed) for seed in sys.argv[2:]])\n"
+    )
     workers = [
-        context.Process(target=add_sessions, args=(tmp_path, seeds)) for seeds in ([1, 2], [3, 4])
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), *seeds])
+        for seeds in (("1", "2"), ("3", "4"))
     ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60.0)
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert [worker.wait(60.0) for worker in workers] == [0, 0]
     assert store.load(ACCOUNT, TERMS).queries == 16
 
 

@@ -264,6 +264,13 @@ def test_loss_as_expected_is_trusted() -> None:
     assert bounded(unsure, transmittance=0.9).bits(LOSS_TRUSTED, 0.0, holevo_bits_per_mode) > 0.3
 
 
+def test_a_loss_that_is_trusted_but_not_known_is_bounded_as_if_it_were_not_trusted() -> None:
+    expected = Expectation(0.9, 6.5e-5, doubts=Doubts(share=(Source("one reading", 0.3, 1.0),)))
+    unsure = bounded(expected, transmittance=0.9)
+    untrusted = unsure.bits(UNTRUSTED, 0.0, holevo_bits_per_mode)
+    assert unsure.bits(LOSS_TRUSTED, 0.0, holevo_bits_per_mode) == untrusted < 2.0
+
+
 def test_light_that_says_nothing_bounds_nothing() -> None:
     few = Source("two readings", 0.05, 1.0)
     lost = bounded(Expectation(1.0, 0.0, doubts=Doubts(unit=(few,))))
