@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -23,6 +25,24 @@ def pytest_xdist_auto_num_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Give each test fresh benches, before its fixtures open any: the same noise in any order.
+
+    Within a process a simulated bench goes on between openings, as a real one does. One that a
+    module's fixture holds open is left alone.
+    """
+    backend: Any = sys.modules.get("labctl.instruments.simulated.visa_backend")
+    if backend is None:
+        return
+    from pyvisa import highlevel
+
+    for library in list(highlevel.VisaLibraryBase._registry.values()):
+        idle = isinstance(library, backend.LabctlVisaLibrary) and not library.in_use
+        if idle and library.resource_manager is not None:
+            library.resource_manager.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -92,6 +92,11 @@ class LabctlVisaLibrary(highlevel.VisaLibraryBase):
         """The bench, which no message shows; InvalidSession when no ResourceManager is open."""
         return self._opened_world()
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a session to an instrument is open."""
+        return bool(self._sessions)
+
     def _init(self) -> None:
         self._world: World | None = None
         self._guard = threading.RLock()
