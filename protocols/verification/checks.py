@@ -25,6 +25,7 @@ from labctl.protocols.verification.channel import Estimate, Expectation, shot_no
 from labctl.protocols.verification.collective_noise import Seen
 from labctl.protocols.verification.collective_record import CollectiveSums
 from labctl.protocols.verification.evidence import LayerEvidence, Sums
+from labctl.protocols.verification.gain_terms import beyond_terms
 from labctl.protocols.verification.noise_ratio import NoiseRatio, normal_isf, normal_sf
 
 SHARES = {
@@ -380,7 +381,8 @@ def _gain(
 ) -> _Finding | None:
     """Check the row or mode whose slope deviates most from that of its layer.
 
-    The deviation is a linear sum of Gaussian noise, over the calibration: at most Student's t.
+    What the layer's distortion explains is taken off (`gain_terms`). The deviation is a linear sum
+    of Gaussian noise, over the calibration: at most Student's t.
     """
     worst = (0.0, 0.0, "")
     count = 0
@@ -394,6 +396,9 @@ def _gain(
         deviation = sums.cross[used] / sent[used] - slope
         variance = scale * (honest.white + honest.clone) * (1.0 / sent[used] - 1.0 / total)
         variance += scale * (honest.gain_doubt * honest.slope) ** 2
+        terms = part.gain_terms(by_row=name == "row")
+        if len(terms) == len(sent):
+            deviation, variance = beyond_terms(deviation, variance, terms[used])
         sigmas = deviation / np.sqrt(variance)
         each = int(np.argmax(np.abs(sigmas)))
         count += len(sigmas)

@@ -18,6 +18,7 @@ from labctl.errors import SettingError, SignalError
 from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.link import LayerLight, ReturnedLight
 from labctl.protocols.verification.collective import RowSums, WeightSums
+from labctl.protocols.verification.gain_terms import gain_terms
 
 # Few enough rows that all passes over a block stay in the cache.
 _ROWS_AT_ONCE = 112
@@ -68,6 +69,7 @@ class LayerEvidence:
         self._fresh: list[tuple[float, float, float, float]] = []
         self._scratch = np.zeros((3, _ROWS_AT_ONCE, light.modes), np.float32)
         self._by_weight = RowSums(light.rows, light.modes)
+        self._gain_terms: dict[bool, Doubles] = {}
         self._ones = np.ones(max(light.modes, _ROWS_AT_ONCE), np.float32)
         self._reference: float | None = None
         self._shares = np.zeros((3, light.rows))
@@ -259,6 +261,12 @@ class LayerEvidence:
     def pattern(self) -> Floats:
         """The weights as `weight_sums` has them (rows, 2n), on any scale."""
         return self._light.quadratures
+
+    def gain_terms(self, *, by_row: bool) -> Doubles:
+        """Return what a bench's distortion may add to the gain of each row or mode; see there."""
+        if by_row not in self._gain_terms:
+            self._gain_terms[by_row] = gain_terms(self.pattern, by_row=by_row)
+        return self._gain_terms[by_row]
 
     @property
     def carriers(self) -> int:

@@ -1,0 +1,79 @@
+"""Gain of single modes beyond what distortion of the whole layer explains."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from labctl.protocols.verification.gain_terms import beyond_terms, gain_terms
+
+Doubles = npt.NDArray[np.float64]
+ROWS, MODES = 120, 100
+UNCERTAINTY = 1e-3
+
+
+@pytest.fixture
+def weights() -> Doubles:
+    random = np.random.default_rng(3)
+    brightness = np.exp(random.normal(0.0, 0.4, 2 * MODES))
+    return random.normal(0.1, 1.0, (ROWS, 2 * MODES)) * brightness
+
+
+def slopes(sent: Doubles, read: Doubles) -> Doubles:
+    """The slope of each mode, over X and P of all rows, by plain sums."""
+    products = (read * sent).sum(axis=0)
+    squares = (sent * sent).sum(axis=0)
+    found: Doubles = products.reshape(-1, 2).sum(axis=1) / squares.reshape(-1, 2).sum(axis=1)
+    return found
+
+
+def test_distortion_to_the_third_order_is_explained_whole(weights: Doubles) -> None:
+    x, p = weights[:, 0::2], weights[:, 1::2]
+    read = np.empty_like(weights)
+    read[:, 0::2] = 0.99 * x - 0.002 * x**2 + 0.003 * p**2 - 4e-4 * (x**3 + x * p**2) + 0.01 * p
+    read[:, 1::2] = 1.01 * p + 0.004 * x * p - 4e-4 * (p**3 + p * x**2) - 0.02 * x
+    deviation = slopes(weights, read) - 1.0
+    assert np.abs(deviation).max() > 8e-4
+    terms = gain_terms(weights.astype(np.float32), by_row=False)
+    left, _ = beyond_terms(deviation, np.full(MODES, UNCERTAINTY**2), terms)
+    assert np.abs(left).max() < 1e-7
+
+
+def test_white_noise_keeps_unit_variance_beyond_the_terms(weights: Doubles) -> None:
+    # 400 draws of 100 modes: the mean square of 40,000 less 9 in 100, to five standard errors.
+    random = np.random.default_rng(8)
+    terms = gain_terms(weights.astype(np.float32), by_row=False)
+    uncertainty = UNCERTAINTY * np.exp(random.normal(0.0, 0.5, MODES))
+    found = []
+    for _ in range(400):
+        left, variance = beyond_terms(random.normal(0.0, uncertainty), uncertainty**2, terms)
+        found.append(left**2 / variance)
+    assert np.mean(found) == pytest.approx(1.0, abs=5.0 * np.sqrt(2.0 / 40_000))
+
+
+def test_one_mode_that_deviates_is_still_seen(weights: Doubles) -> None:
+    terms = gain_terms(weights.astype(np.float32), by_row=False)
+    for mode in (0, 17, 99):
+        deviation = np.zeros(MODES)
+        deviation[mode] = 10.0 * UNCERTAINTY
+        left, variance = beyond_terms(deviation, np.full(MODES, UNCERTAINTY**2), terms)
+        sigmas = np.abs(left) / np.sqrt(variance)
+        assert int(np.argmax(sigmas)) == mode
+        assert sigmas[mode] > 7.0
+
+
+def test_few_groups_are_left_as_they_are() -> None:
+    deviation, variance = np.arange(10.0), np.ones(10)
+    left, kept = beyond_terms(deviation, variance, np.ones((10, 9)))
+    np.testing.assert_array_equal(left, deviation)
+    np.testing.assert_array_equal(kept, variance)
+
+
+def test_rows_and_modes_without_light_have_no_terms() -> None:
+    weights = np.zeros((3, 4), np.float32)
+    weights[0, 0] = 2.0
+    for by_row in (False, True):
+        terms = gain_terms(weights, by_row=by_row)
+        assert terms[0, 0] == 1.0
+        assert not terms[1:].any()
