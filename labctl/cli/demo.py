@@ -54,8 +54,8 @@ def demo(
         figure,
         curves,
         marked,
-        "ours: ideal link, honest client, Holevo bound with all loss and noise untrusted; lines: "
-        f"G = {_CURVE_GAIN}; all on the {_ALL} test images",
+        "ours: ideal link, worst Gaussian weights, all loss and noise untrusted; the paper's: "
+        f"independent weights; lines: G = {_CURVE_GAIN}; all on the {_ALL} test images",
     )
     if json:
         output.print_json(
