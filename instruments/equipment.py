@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from labctl.clock import Clock
 from labctl.errors import StationFileError
@@ -12,6 +16,7 @@ from labctl.instruments.capabilities import (
     Digitizer,
     ModulatorBias,
     PowerMeter,
+    TriggerSource,
     TunableLaser,
     VoltageSource,
     WaveformGenerator,
@@ -79,6 +84,35 @@ class IQDrive:
     def amplitude_v(self, amplitude_v: float) -> float:
         """Return the amplitude if the station's limits allow it; raises LimitError."""
         return self.station.check(self.instrument, "amplitude_v", amplitude_v)
+
+    def play_in_cycles(
+        self,
+        name: str,
+        levels: Sequence[npt.NDArray[np.float32]],
+        *,
+        sample_rate_hz: float,
+        cycles: int,
+        delay_s: float,
+    ) -> None:
+        """Play both parts once a cycle from `delay_s` after each external trigger on.
+
+        `levels`: samples of the I and of the Q channel, of the largest amplitude 1 V. What the
+        generator held is forgotten. Raises LimitError.
+        """
+        for channel, samples in zip(self.channels, levels, strict=True):
+            self.generator.forget(channel)
+            self.generator.upload(channel, name, samples)
+            self.generator.play(
+                channel,
+                name,
+                sample_rate_hz=sample_rate_hz,
+                amplitude_v=self.amplitude_v(1.0),
+                offset_v=0.0,
+            )
+            self.generator.burst(
+                channel, cycles=cycles, trigger=TriggerSource.EXTERNAL, delay_s=delay_s
+            )
+            self.generator.set_output(channel, True)
 
 
 @dataclass(frozen=True)

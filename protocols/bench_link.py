@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from labctl.calibration.shot_noise import ReceiverCalibration, calibration_from_variances
 from labctl.errors import SettingError, SignalError
-from labctl.instruments.capabilities import Trace, TriggerSource
+from labctl.instruments.capabilities import Trace
 from labctl.instruments.equipment import Equipment
 from labctl.instruments.frames.dsp import Sync, read_slots, synchronise
 from labctl.instruments.frames.layout import PEAK, Complexes
@@ -268,23 +268,13 @@ class BenchLink:
         by_block = light.blocks.split(coefficients).swapaxes(0, 1)
         parts = [layout.rotation_levels(block) for block in by_block]
         levels = [np.concatenate(channel) for channel in zip(*parts, strict=True)]
-        for channel, samples in zip(rotation.channels, levels, strict=True):
-            rotation.generator.forget(channel)
-            rotation.generator.upload(channel, _ROTATION_NAME, samples)
-            rotation.generator.play(
-                channel,
-                _ROTATION_NAME,
-                sample_rate_hz=layout.sample_rate_hz,
-                amplitude_v=rotation.amplitude_v(1.0),
-                offset_v=0.0,
-            )
-            rotation.generator.burst(
-                channel,
-                cycles=light.rows,
-                trigger=TriggerSource.EXTERNAL,
-                delay_s=self._arrival_s + layout.rows_start_s,
-            )
-            rotation.generator.set_output(channel, True)
+        rotation.play_in_cycles(
+            _ROTATION_NAME,
+            levels,
+            sample_rate_hz=layout.sample_rate_hz,
+            cycles=light.rows,
+            delay_s=self._arrival_s + layout.rows_start_s,
+        )
 
     def _shoot(self, light: LayerLight, coefficients: Floats) -> tuple[Trace, Trace | None]:
         self._load_rotation(light, coefficients)

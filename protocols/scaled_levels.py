@@ -24,12 +24,14 @@ from labctl.protocols.encoding import Floats, unit_rms
 Doubles = npt.NDArray[np.float64]
 Find = Callable[[Floats], Levels | None]
 
-# Values closer than this, in RMS of the layer, are one.
-_SAME = 1e-6
+# Values closer than this, in RMS of the layer, are one: float16 keeps 5e-4 of a value, float32 far
+# more.
+SAME = 1e-6
 # Lines fainter than that, in RMS of the layer, carry nothing worth a decision.
 _FAINT = 0.05
 _LEAST_LINES = 0.01
-_LEAST_PER_LEVEL = 8
+# Levels hold so many weights each, and scales belong to so many.
+LEAST_PER_LEVEL = 8
 _BALANCING_ROUNDS = 4
 _BLOCKS = (16, 32, 64, 128, 256)
 # At most every other value of a block is a new one. Shipped networks have 87 of 100 and more, also
@@ -45,9 +47,9 @@ _STEP, _SMOOTHED, _VALLEY, _LEAST_PEAK, _LEAST_WEIGHTS = 0.02, 5.0, 0.2, 0.1, 20
 def levels_of_lines(unit: Floats, find: Find) -> list[Levels]:
     """Return the exact levels of those rows (lines, length) that have some, none if too few do."""
     rising = np.sort(unit, axis=1)
-    distinct = 1 + np.count_nonzero(np.diff(rising, axis=1) > _SAME, axis=1)
+    distinct = 1 + np.count_nonzero(np.diff(rising, axis=1) > SAME, axis=1)
     bright = np.sqrt(np.mean(np.square(unit), axis=1)) > _FAINT
-    few = unit[bright & (distinct > 1) & (distinct * _LEAST_PER_LEVEL <= unit.shape[1])]
+    few = unit[bright & (distinct > 1) & (distinct * LEAST_PER_LEVEL <= unit.shape[1])]
     levels = [find(line) for line in few]
     found = [each for each in levels if each is not None and each.spread == 0.0]
     return found if len(found) >= max(_LEAST_LINES * len(unit), 1.0) else []
@@ -59,7 +61,7 @@ def balanced_levels(unit: Floats, find: Find) -> Levels | None:
     None where fewer than 8 weights share a scale: the scales are then about as many as the weights,
     and what they leave proves nothing. Two rows that are opposite, as of two classes, are such.
     """
-    if min(unit.shape) < _LEAST_PER_LEVEL:
+    if min(unit.shape) < LEAST_PER_LEVEL:
         return None
     found = [levels for each in _balanced(unit) if (levels := find(each)) is not None]
     return min(found, key=lambda levels: len(levels.values), default=None)
@@ -70,7 +72,7 @@ def _balanced(unit: Floats) -> Iterator[Floats]:
     both = unit
     for turn in range(2 * _BALANCING_ROUNDS):
         largest = np.abs(both).max(axis=turn % 2, keepdims=True)
-        scale: Floats = np.where(largest > _SAME, largest, 1.0)
+        scale: Floats = np.where(largest > SAME, largest, 1.0)
         both = both / scale
         if turn == 0:
             yield unit_rms(both)
@@ -86,7 +88,7 @@ def levels_of_blocks(unit: Floats) -> list[Levels]:
         if not len(blocks):
             continue
         rising = np.sort(blocks, axis=1)
-        distinct = 1 + np.count_nonzero(np.diff(rising, axis=1) > _SAME, axis=1)
+        distinct = 1 + np.count_nonzero(np.diff(rising, axis=1) > SAME, axis=1)
         if np.mean(distinct) <= _DISTINCT * size:
             chosen = rising[distinct > 1][:: max(len(rising) // _MOST_BLOCKS, 1)]
             return [_ties(block.astype(np.float64)) for block in chosen]
@@ -109,7 +111,7 @@ def repeats(weights: Floats) -> bool:
 
 
 def _ties(rising: Doubles) -> Levels:
-    starts = np.flatnonzero(np.diff(rising, prepend=-math.inf) > _SAME)
+    starts = np.flatnonzero(np.diff(rising, prepend=-math.inf) > SAME)
     counts = np.diff(starts, append=rising.size)
     return Levels(np.add.reduceat(rising, starts) / counts, counts / rising.size)
 

@@ -31,6 +31,8 @@ from labctl.protocols.carried import carried
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Floats, unit_rms
 from labctl.protocols.leakage import WEIGHTS_PER_MODE, thermal_entropy_bits
 from labctl.protocols.scaled_levels import (
+    LEAST_PER_LEVEL,
+    SAME,
     balanced_levels,
     blurred_levels,
     levels_of_blocks,
@@ -39,14 +41,11 @@ from labctl.protocols.scaled_levels import (
 
 Doubles = npt.NDArray[np.float64]
 
-# Values closer than this, in RMS, are one value: float16 keeps 5e-4 of a value, float32 far more.
-_SAME = 1e-6
 # Widths of gaps to look for: after rounding to float16, and with more and more dither.
-_GAPS = (_SAME, 2e-3, 1e-2, 5e-2, 0.2, 0.5, 1.0)
+_GAPS = (SAME, 2e-3, 1e-2, 5e-2, 0.2, 0.5, 1.0)
 # Clusters must be that much narrower (standard deviation) than their distances: of weights spread
-# evenly over their level's whole cell it is 0.29, and there are no gaps. They must hold so many.
+# evenly over their level's whole cell it is 0.29, and there are no gaps.
 _NARROW = 0.25
-_LEAST_PER_LEVEL = 8
 # Gaps between levels must be that many times the widest one within a level. The largest weights of
 # a row lie apart by chance: cut at their widest gaps, the rows of shipped networks have a median
 # of 1.5 times there, and no more than a tenth of a layer's rows have 3.
@@ -245,7 +244,7 @@ def levels_of(weights: Floats) -> Levels | None:
 def _clusters(rising: Doubles, tolerance: float) -> Levels | None:
     gaps = np.diff(rising, prepend=-math.inf)
     starts = np.flatnonzero(gaps > tolerance)
-    most = min(MOST_LEVELS, rising.size // _LEAST_PER_LEVEL)
+    most = min(MOST_LEVELS, rising.size // LEAST_PER_LEVEL)
     if not 2 <= len(starts) <= most:
         return None
     if gaps[starts].min() < _DISTINCT * gaps[gaps <= tolerance].max():
@@ -258,7 +257,7 @@ def _clusters(rising: Doubles, tolerance: float) -> Levels | None:
     lone |= np.count_nonzero(counts > 1) < 2
     if lone or spread > _NARROW * float(np.diff(values).min()):
         return None
-    return Levels(values, counts / rising.size, spread if spread > _SAME else 0.0)
+    return Levels(values, counts / rising.size, spread if spread > SAME else 0.0)
 
 
 def _layer(unit: Floats, mean_photons: float) -> LayerDistribution:
@@ -336,15 +335,15 @@ def _per_row(unit: Floats, mean_photons: float, noise: float) -> LayerDistributi
 def _spiked(unit: Floats, mean_photons: float, noise: float) -> LayerDistribution:
     """Return what a spike in a continuous distribution looks like, or that there is none."""
     # On a grid: linked neighbours would run through any dense distribution.
-    cells = np.round(unit.astype(np.float64).ravel() / _SAME)
+    cells = np.round(unit.astype(np.float64).ravel() / SAME)
     places, counts = np.unique(cells, return_counts=True)
     at = int(np.argmax(counts))
     share = float(counts[at]) / cells.size
     if len(places) == 1:
         return LayerDistribution(Kind.LEVELS, unit.size, noise, 1, entropy_bits=0.0, exact=True)
-    if share < _LEAST_SPIKE or counts[at] < _LEAST_PER_LEVEL:
+    if share < _LEAST_SPIKE or counts[at] < LEAST_PER_LEVEL:
         return LayerDistribution(Kind.CONTINUOUS, unit.size, noise)
-    value, rest = _SAME * float(places[at]), _SAME * cells[cells != places[at]]
+    value, rest = SAME * float(places[at]), SAME * cells[cells != places[at]]
     guessed = min(share, 1.0 - share)
     seen = _spike_error(value, share, rest, 1.0 / math.sqrt(_READINGS * mean_photons))
     if seen > _SEEN * guessed:

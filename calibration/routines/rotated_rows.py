@@ -17,7 +17,6 @@ from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.routines.known_symbols import Amplitude
 from labctl.calibration.routines.receiver_noise import brightest, set_client_gain
 from labctl.errors import CalibrationError
-from labctl.instruments.capabilities import TriggerSource
 from labctl.instruments.frames.layout import FrameLayout
 
 _ROTATION = "COEFFICIENTS"
@@ -58,23 +57,13 @@ def load_rotation(
     interleaved = np.stack([coefficients.real, coefficients.imag], axis=1).ravel()
     levels = layout.rotation_levels(interleaved.astype(np.float32))
     row_s = layout.row_slots / layout.symbol_rate_hz
-    for channel, samples in zip(rotation.channels, levels, strict=True):
-        rotation.generator.forget(channel)
-        rotation.generator.upload(channel, _ROTATION, samples)
-        rotation.generator.play(
-            channel,
-            _ROTATION,
-            sample_rate_hz=layout.sample_rate_hz,
-            amplitude_v=rotation.amplitude_v(1.0),
-            offset_v=0.0,
-        )
-        rotation.generator.burst(
-            channel,
-            cycles=layout.rows - untouched,
-            trigger=TriggerSource.EXTERNAL,
-            delay_s=arrival_s + layout.rows_start_s + untouched * row_s,
-        )
-        rotation.generator.set_output(channel, True)
+    rotation.play_in_cycles(
+        _ROTATION,
+        levels,
+        sample_rate_hz=layout.sample_rate_hz,
+        cycles=layout.rows - untouched,
+        delay_s=arrival_s + layout.rows_start_s + untouched * row_s,
+    )
 
 
 def forget_rotation(bench: CalibrationBench) -> None:

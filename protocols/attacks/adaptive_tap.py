@@ -29,6 +29,7 @@ from labctl.errors import SettingError
 from labctl.protocols.attacks.attack import Learned, Mark
 from labctl.protocols.attacks.budget import NoiseSpender, noise_per_mode, path_with
 from labctl.protocols.attacks.marks import Change, LayerPath, pooled_mark
+from labctl.protocols.attacks.mounted import BesideHonestServer
 from labctl.protocols.attacks.stations import HETERODYNE_NOISE
 from labctl.protocols.attacks.tampered_link import Beam, TamperedLink
 from labctl.protocols.attacks.weights_estimate import Complex, Notebook
@@ -150,17 +151,12 @@ class RefilledTap:
 
 
 @dataclass(frozen=True, eq=False)
-class TappingClient:
+class TappingClient(BesideHonestServer):
     """The mounted attack."""
 
     link: TamperedLink
     tap: RefilledTap
     notebook: Notebook
-
-    @property
-    def server(self) -> None:
-        """The server is the honest one."""
-        return None
 
     def inputs(self, images: Floats) -> Floats:
         """Return the images as they are, and plan the taps for so many."""

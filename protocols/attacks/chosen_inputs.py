@@ -18,6 +18,7 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.protocols.attacks.attack import Learned, Mark, Party
 from labctl.protocols.attacks.checks import require_share
+from labctl.protocols.attacks.mounted import BesideHonestServer
 from labctl.protocols.attacks.tampered_link import Path, TamperedLink
 from labctl.protocols.attacks.weights_estimate import Notebook
 from labctl.protocols.encoding import Floats
@@ -68,18 +69,13 @@ class ChosenInputs:
 
 
 @dataclass(frozen=True, eq=False)
-class BasisClient:
+class BasisClient(BesideHonestServer):
     """The mounted attack."""
 
     link: TamperedLink
     notebook: Notebook
     share: float
     seed: int
-
-    @property
-    def server(self) -> None:
-        """The server is the honest one."""
-        return None
 
     def inputs(self, images: Floats) -> Floats:
         """Return the images (B, N) with a share of them replaced by basis vectors."""

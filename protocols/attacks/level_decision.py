@@ -26,6 +26,7 @@ from labctl.protocols.attacks.checks import require_share
 from labctl.protocols.attacks.level_fit import fitted_levels
 from labctl.protocols.attacks.levels import MOST_LEVELS, Decision, Doubles, Levels
 from labctl.protocols.attacks.marks import Change, LayerPath, pooled_mark
+from labctl.protocols.attacks.mounted import BesideHonestServer
 from labctl.protocols.attacks.own_laser import of_these_modes
 from labctl.protocols.attacks.stations import FixedModes
 from labctl.protocols.attacks.tampered_link import Beam, Path, TamperedLink
@@ -184,20 +185,11 @@ def _parts(rows: int, *, all_at_once: bool) -> list[slice]:
 
 
 @dataclass(frozen=True, eq=False)
-class LevelClient:
+class LevelClient(BesideHonestServer):
     """The mounted attack."""
 
     link: TamperedLink
     reader: LevelReader
-
-    @property
-    def server(self) -> None:
-        """The server is the honest one."""
-        return None
-
-    def inputs(self, images: Floats) -> Floats:
-        """Return the images as they are."""
-        return images
 
     def learned(self, network: Network, images: LabelledImages) -> Learned:
         """Score the decisions: how many weights are wrong, and what they tell in bits."""

@@ -1,4 +1,4 @@
-"""An attack in place that keeps a notebook about the weights: all of clients and outsiders do."""
+"""Attacks in place: what those beside an honest server share, and those with a notebook."""
 
 from __future__ import annotations
 
@@ -13,17 +13,8 @@ from labctl.protocols.encoding import Floats
 from labctl.protocols.settings import SessionSettings
 
 
-@dataclass(frozen=True, eq=False)
-class WeightThief:
-    """An attacker after the weights, with an honest server and its own images."""
-
-    link: TamperedLink
-    notebook: Notebook
-
-    @classmethod
-    def on(cls, settings: SessionSettings, path: Path, notebook: Notebook) -> WeightThief:
-        """Return the attack mounted on a path."""
-        return cls(TamperedLink(settings, path), notebook)
+class BesideHonestServer:
+    """What mounted attacks have in common that leave the server and the images as they are."""
 
     @property
     def server(self) -> None:
@@ -33,6 +24,19 @@ class WeightThief:
     def inputs(self, images: Floats) -> Floats:
         """Return the images as they are."""
         return images
+
+
+@dataclass(frozen=True, eq=False)
+class WeightThief(BesideHonestServer):
+    """An attacker after the weights, with an honest server and its own images."""
+
+    link: TamperedLink
+    notebook: Notebook
+
+    @classmethod
+    def on(cls, settings: SessionSettings, path: Path, notebook: Notebook) -> WeightThief:
+        """Return the attack mounted on a path."""
+        return cls(TamperedLink(settings, path), notebook)
 
     def learned(self, network: Network, images: LabelledImages) -> Learned:
         """Score what the notebook says of all weights of the network."""

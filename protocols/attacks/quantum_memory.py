@@ -26,6 +26,7 @@ from labctl.data.models import Network
 from labctl.protocols.attacks.attack import Learned, Mark
 from labctl.protocols.attacks.budget import NoiseSpender, noise_per_mode, overspent, path_with
 from labctl.protocols.attacks.marks import pooled_mark
+from labctl.protocols.attacks.mounted import BesideHonestServer
 from labctl.protocols.attacks.tampered_link import Beam, TamperedLink
 from labctl.protocols.attacks.weights_estimate import Complex, Notebook
 from labctl.protocols.encoding import Floats
@@ -105,20 +106,11 @@ class Ancillas:
 
 
 @dataclass(frozen=True, eq=False)
-class MemoryClient:
+class MemoryClient(BesideHonestServer):
     """The mounted attack: the ancillas are read when the session is over."""
 
     link: TamperedLink
     ancillas: Ancillas
-
-    @property
-    def server(self) -> None:
-        """The server is the honest one."""
-        return None
-
-    def inputs(self, images: Floats) -> Floats:
-        """Return the images as they are."""
-        return images
 
     def learned(self, network: Network, images: LabelledImages) -> Learned:
         """Score what the ancillas say of all weights; a weaker clone's readings are left out."""

@@ -32,6 +32,7 @@ from labctl.data.models import Network
 from labctl.protocols.attacks.attack import Learned, Mark
 from labctl.protocols.attacks.budget import NoiseSpender, noise_per_mode, overspent, path_with
 from labctl.protocols.attacks.marks import pooled_mark
+from labctl.protocols.attacks.mounted import BesideHonestServer
 from labctl.protocols.attacks.stations import HETERODYNE_NOISE
 from labctl.protocols.attacks.tampered_link import Beam, TamperedLink
 from labctl.protocols.attacks.weights_estimate import Notebook
@@ -157,21 +158,12 @@ def tapped_bits(sent: Floats, share: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class SqueezingClient:
+class SqueezingClient(BesideHonestServer):
     """The mounted attack."""
 
     link: TamperedLink
     tap: SqueezedTap
     notebook: Notebook
-
-    @property
-    def server(self) -> None:
-        """The server is the honest one."""
-        return None
-
-    def inputs(self, images: Floats) -> Floats:
-        """Return the images as they are."""
-        return images
 
     def learned(self, network: Network, images: LabelledImages) -> Learned:
         """Score what the taps say of all weights, and what they hold at most."""

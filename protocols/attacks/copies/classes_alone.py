@@ -21,6 +21,7 @@ from labctl.protocols.attacks.attack import Learned, Mark, Party
 from labctl.protocols.attacks.copies.neighbours import Doubles, Indices
 from labctl.protocols.attacks.copies.recording import RecordingLink
 from labctl.protocols.attacks.copies.stolen import Copy, PublicImages, named
+from labctl.protocols.attacks.mounted import BesideHonestServer
 from labctl.protocols.encoding import Floats
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.streams import stream
@@ -57,7 +58,7 @@ class ClassesAlone:
         return Mark()
 
 
-class ClassesThief:
+class ClassesThief(BesideHonestServer):
     """The mounted attack."""
 
     def __init__(
@@ -76,11 +77,6 @@ class ClassesThief:
     def public(self) -> PublicImages:
         """The images that it has without their labels."""
         return self._public
-
-    @property
-    def server(self) -> None:
-        """The server is the honest one."""
-        return None
 
     def inputs(self, images: Floats) -> Floats:
         """Return the chosen public images in place of the first `images`; more are left out."""

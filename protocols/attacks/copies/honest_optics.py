@@ -28,6 +28,7 @@ from labctl.protocols.attacks.copies.stolen import (
     principal_prior,
 )
 from labctl.protocols.attacks.copies.thief import correlation_of
+from labctl.protocols.attacks.mounted import BesideHonestServer
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats, modes_of, pad_to_modes
 from labctl.protocols.settings import SessionSettings
@@ -94,7 +95,7 @@ class ChosenPrincipalInputs(HonestOptics):
         return HonestThief(self, Prior.IMAGES, network, settings, chosen=True)
 
 
-class HonestThief:
+class HonestThief(BesideHonestServer):
     """The mounted attack; of its network the thief knows sizes and fed inputs alone."""
 
     def __init__(
@@ -119,15 +120,6 @@ class HonestThief:
     def public(self) -> PublicImages:
         """The images that it has without their labels."""
         return self._public
-
-    @property
-    def server(self) -> None:
-        """The server is the honest one."""
-        return None
-
-    def inputs(self, images: Floats) -> Floats:
-        """Return the images as they are; the receiver may be set to something else."""
-        return images
 
     def copy(self) -> StolenNetwork:
         """Return the network as regression has it."""

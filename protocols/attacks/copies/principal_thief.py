@@ -28,9 +28,10 @@ from labctl.protocols.attacks.copies.stolen import (
     principal_prior,
 )
 from labctl.protocols.attacks.copies.thief import correlation_of
+from labctl.protocols.attacks.mounted import BesideHonestServer
 from labctl.protocols.attacks.tampered_link import Beam, Path, TamperedLink
 from labctl.protocols.carried import Carried
-from labctl.protocols.encoding import Floats, pad_to_modes
+from labctl.protocols.encoding import pad_to_modes
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.settings import SessionSettings
 
@@ -56,7 +57,7 @@ class Reading:
         looks.add(self.directions, self.values, self.amplitude, self.noise)
 
 
-class PrincipalThief:
+class PrincipalThief(BesideHonestServer):
     """The mounted attack."""
 
     def __init__(
@@ -88,15 +89,6 @@ class PrincipalThief:
     def public(self) -> PublicImages:
         """The images that it has without their labels."""
         return self._public
-
-    @property
-    def server(self) -> None:
-        """The server is the honest one."""
-        return None
-
-    def inputs(self, images: Floats) -> Floats:
-        """Return the images as they are; the client reads what it likes."""
-        return images
 
     @property
     def queries(self) -> int:
