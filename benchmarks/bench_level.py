@@ -15,7 +15,6 @@ import time
 from labctl.data import shipped_station_path
 from labctl.data.mnist import load_test_images
 from labctl.data.models import load_network
-from labctl.instruments.equipment import equipment_of
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.leakage import Assumptions, Trust
@@ -23,6 +22,7 @@ from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.station import Station
+from labctl.station.equipment import equipment_of
 from labctl.units import ratio_to_db
 
 

@@ -19,16 +19,16 @@ import numpy as np
 
 from labctl.data import shipped_station_path
 from labctl.data.models import Network, load_network
-from labctl.instruments.equipment import equipment_of
 from labctl.protocols.bench_link import BenchLink
-from labctl.protocols.countermeasures.disguise import FRESH_ORDER
+from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.station import Station
-from labctl.station_file import StationFile
+from labctl.station.equipment import equipment_of
+from labctl.station.file import StationFile
 from labctl.units import ratio_to_db
 
 # One-sided, of a normal distribution.

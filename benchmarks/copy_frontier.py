@@ -26,13 +26,10 @@ import numpy as np
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
-from labctl.protocols.attacks.copies.copy_curve import steal
-from labctl.protocols.attacks.copies.copy_figure import query_spend
-from labctl.protocols.attacks.copies.copy_table import Order, load_copies
-from labctl.protocols.attacks.copies.principal_modes import sent_sizes
-from labctl.protocols.attacks.copies.stolen import PublicImages
-from labctl.protocols.attacks.copies.thieves import THIEVES
-from labctl.protocols.countermeasures.disguise import FRESH_ORDER
+from labctl.protocols.copies.figure import query_spend
+from labctl.protocols.copies.spend import sent_sizes
+from labctl.protocols.copies.table import Order, load_copies
+from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.hiding.collection import Collection
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 from labctl.protocols.hiding.hiding import Hiding
@@ -42,6 +39,9 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.studies.attacks.copies.copy_curve import steal
+from labctl.studies.attacks.copies.stolen import PublicImages
+from labctl.studies.attacks.copies.thieves import THIEVES
 
 PUBLIC, JUDGED = 5000, 2000
 SERVICE = "service"

@@ -23,8 +23,8 @@ import numpy as np
 
 from labctl.data.mnist import load_test_images
 from labctl.data.models import Network, load_network
-from labctl.protocols.countermeasures import varying_evidence
-from labctl.protocols.countermeasures.disguise import FRESH_ORDER, PLAIN, Disguise
+from labctl.protocols import varying_evidence
+from labctl.protocols.disguise import FRESH_ORDER, PLAIN, Disguise
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink

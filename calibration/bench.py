@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.calibration.knowledge import NOTHING, Knowledge
+from labctl.dsp.dsp import read_slots
+from labctl.dsp.layout import Complexes, Floats, FrameLayout
+from labctl.dsp.recorder import Recorder
+from labctl.dsp.sender import FrameSender, Predistortion
 from labctl.instruments.capabilities import PowerMeter, Trace
-from labctl.instruments.equipment import Equipment
-from labctl.instruments.frames.dsp import read_slots
-from labctl.instruments.frames.layout import Complexes, Floats, FrameLayout
-from labctl.instruments.frames.recorder import Recorder
-from labctl.instruments.frames.sender import FrameSender, Predistortion
+from labctl.station.equipment import Equipment
 
 Party = Literal["server", "client"]
 

@@ -21,9 +21,9 @@ from labctl.calibration.record import Record
 from labctl.calibration.routine import Outcome, Routine
 from labctl.calibration.store import About, Store
 from labctl.errors import CalibrationError, LabctlError, RecordError, SettingError
-from labctl.instruments.equipment import Equipment
 from labctl.station import Station, describe
-from labctl.station_file import InputRole, MeterRole, OutputRole, PairRole, split_reference
+from labctl.station.equipment import Equipment
+from labctl.station.file import InputRole, MeterRole, OutputRole, PairRole, split_reference
 
 _MOST_EFFORT = 100.0
 _USABLE = (State.APPLICABLE, State.UNCERTAIN)

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import Record, first_complaint
 from labctl.errors import CalibrationError
-from labctl.instruments.equipment import Equipment
-from labctl.station_file import ClientConstants, ServerConstants
+from labctl.station.equipment import Equipment
+from labctl.station.file import ClientConstants, ServerConstants
 
 Constants = TypeVar("Constants", ServerConstants, ClientConstants)
 

@@ -18,11 +18,11 @@ from labctl.calibration.catalogue import ROUTINES
 from labctl.calibration.report import Entry, report_html
 from labctl.calibration.store import Store
 from labctl.data import shipped_lab_path
+from labctl.dsp.dsp import synchronise
 from labctl.errors import LabctlError
-from labctl.instruments.equipment import equipment_of
-from labctl.instruments.frames.dsp import synchronise
 from labctl.safety import interruptible
 from labctl.station import Station
+from labctl.station.equipment import equipment_of
 
 ALIGNMENT_DB = 3.0  # of attenuation: bright enough to find a frame in one record
 ALIGNMENT_GAIN = 2.0  # of the client's amplifier

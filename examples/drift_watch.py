@@ -41,11 +41,11 @@ from labctl.calibration.catalogue import ROUTINES
 from labctl.calibration.spectrum import pooled_variance
 from labctl.calibration.store import Store
 from labctl.data import shipped_lab_path
+from labctl.dsp.matched_filter import read_slots
 from labctl.errors import LabctlError, SettingError
-from labctl.instruments.equipment import equipment_of
-from labctl.instruments.frames.matched_filter import read_slots
 from labctl.safety import interruptible
 from labctl.station import Station
+from labctl.station.equipment import equipment_of
 
 READINGS, REFERENCE_READINGS = 16, 64
 NOISE_SLOTS = 20_000

@@ -26,16 +26,17 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.data.run_file import read_run
 from labctl.errors import BudgetError, LabctlError, SettingError
-from labctl.protocols.attacks.label_reading import Detection, chance_of, label_success
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, modes_of
+from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import Assumptions, Trust, holevo_bits_per_mode
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.settings import Sampling, VerificationSettings
-from labctl.protocols.training.loop import TrainingSettings, noisy_accuracy, train
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
 from labctl.run.request import LedgerRequest, LinkLevel, Request
+from labctl.studies.attacks.label_reading import chance_of, label_success
+from labctl.studies.training.loop import TrainingSettings, noisy_accuracy, train
 
 Values = dict[str, Any]
 REPEATS = (1, 10, 100)

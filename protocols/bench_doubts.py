@@ -16,7 +16,7 @@ from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.verification.doubts import Doubts, Source, sources_of
-from labctl.station_file import ServerConstants
+from labctl.station.file import ServerConstants
 
 if TYPE_CHECKING:
     from labctl.protocols.transmitter import Level

@@ -26,14 +26,13 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.calibration.shot_noise import ReceiverCalibration, calibration_from_variances
+from labctl.dsp.dsp import Sync, read_slots, synchronise
+from labctl.dsp.layout import PEAK, Complexes
+from labctl.dsp.phase import track_phase
+from labctl.dsp.recorder import FIRST_RANGE_V, Recorder
+from labctl.dsp.timing import LARGEST_ERROR_SLOTS, Clock, pooled_clock, recover_clock
 from labctl.errors import SettingError, SignalError
 from labctl.instruments.capabilities import Trace
-from labctl.instruments.equipment import Equipment
-from labctl.instruments.frames.dsp import Sync, read_slots, synchronise
-from labctl.instruments.frames.layout import PEAK, Complexes
-from labctl.instruments.frames.phase import track_phase
-from labctl.instruments.frames.recorder import FIRST_RANGE_V, Recorder
-from labctl.instruments.frames.timing import LARGEST_ERROR_SLOTS, Clock, pooled_clock, recover_clock
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.turns import check_storage, check_turns
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
@@ -41,6 +40,7 @@ from labctl.protocols.receiver import CloneReceiver
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.stand_in import stand_in
 from labctl.protocols.transmitter import Level, Transmitter
+from labctl.station.equipment import Equipment
 
 _RECORD_MARGIN_S = 2e-6
 _RANGE_ROUNDS = 2

@@ -147,3 +147,10 @@ class Client:
         """Return the length (B, blocks) of each block of the unit-norm activations."""
         split = blocks.split(pad_to_modes(unit_norm(self._activations)))
         return np.asarray(np.linalg.norm(split, axis=2), np.float32)
+
+
+def directions_of(images: Floats, block_modes: int | None) -> npt.NDArray[np.complex64]:
+    """Return what an honest client's receiver is set to, c (B, n), for images (B, N)."""
+    client = Client((images.shape[1], 1), images, block_modes)
+    halves = np.ascontiguousarray(client.coefficients(), np.float32)
+    return halves.view(np.complex64)

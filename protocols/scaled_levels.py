@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from labctl.protocols.attacks.levels import Levels
 from labctl.protocols.encoding import Floats, unit_rms
+from labctl.protocols.levels import Levels
 
 Doubles = npt.NDArray[np.float64]
 Find = Callable[[Floats], Levels | None]

@@ -15,8 +15,8 @@ from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import Client
-from labctl.protocols.countermeasures.disguise import key_of_seed
-from labctl.protocols.countermeasures.disguised_server import DisguisedServer
+from labctl.protocols.disguise import key_of_seed
+from labctl.protocols.disguised_server import DisguisedServer
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.collection import Collection
 from labctl.protocols.hiding.hiding import OPEN

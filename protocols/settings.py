@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from labctl.errors import SettingError
-from labctl.protocols.countermeasures.disguise import PLAIN, Disguise
+from labctl.protocols.disguise import PLAIN, Disguise
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.leakage import Assumptions

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labctl.dsp.layout import PEAK, FrameLayout
+from labctl.dsp.sender import FrameSender, Predistortion
 from labctl.errors import InstrumentError, SettingError, SignalError
-from labctl.instruments.equipment import ServerEquipment
-from labctl.instruments.frames.layout import PEAK, FrameLayout
-from labctl.instruments.frames.sender import FrameSender, Predistortion
 from labctl.protocols.encoding import Floats
 from labctl.protocols.link import LayerLight
-from labctl.station_file import FrameTable
+from labctl.station.equipment import ServerEquipment
+from labctl.station.file import FrameTable
 from labctl.units import db_to_ratio, photon_energy_j, ratio_to_db
 
 # What is told as the monitor is read: first without the payload, then with it.

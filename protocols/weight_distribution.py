@@ -26,10 +26,10 @@ import numpy.typing as npt
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.attacks.levels import MOST_LEVELS, Decision, Levels
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Floats, unit_rms
 from labctl.protocols.leakage import WEIGHTS_PER_MODE, thermal_entropy_bits
+from labctl.protocols.levels import MOST_LEVELS, Decision, Levels
 from labctl.protocols.scaled_levels import (
     LEAST_PER_LEVEL,
     SAME,

@@ -19,6 +19,9 @@ for _library in ("OPENBLAS", "OMP", "MKL"):
 settings.register_profile("labctl", derandomize=True, database=None, deadline=None)
 settings.load_profile("labctl")
 
+# Fixtures for tests of several folders.
+pytest_plugins = ["fixtures.command_line", "fixtures.unit_bench"]
+
 
 def pytest_xdist_auto_num_workers() -> int:
     """Return the processors that this process may use; pytest-xdist may count cores instead."""

@@ -44,12 +44,12 @@ from labctl.calibration.routines.receiver_noise import (
     sync_of,
 )
 from labctl.calibration.spectrum import NoiseVariance, check_noise, pooled_variance
+from labctl.dsp.layout import Floats, FrameLayout
+from labctl.dsp.matched_filter import read_slots, samples_per_symbol
+from labctl.dsp.recorder import FIRST_RANGE_V
 from labctl.errors import CalibrationError, InstrumentReportedError, LimitError
 from labctl.instruments.capabilities import Trace
-from labctl.instruments.equipment import FibreMeter
-from labctl.instruments.frames.layout import Floats, FrameLayout
-from labctl.instruments.frames.matched_filter import read_slots, samples_per_symbol
-from labctl.instruments.frames.recorder import FIRST_RANGE_V
+from labctl.station.equipment import FibreMeter
 from labctl.units import photon_energy_j
 
 if TYPE_CHECKING:

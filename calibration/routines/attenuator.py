@@ -22,7 +22,7 @@ from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
 from labctl.errors import CalibrationError, LimitError
 from labctl.instruments.capabilities import Attenuator
-from labctl.instruments.equipment import FibreMeter
+from labctl.station.equipment import FibreMeter
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

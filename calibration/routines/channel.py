@@ -45,14 +45,14 @@ from labctl.calibration.routines.receiver_noise import (
     sync_of,
 )
 from labctl.calibration.spectrum import effective_samples
+from labctl.dsp.dsp import synchronise
+from labctl.dsp.layout import FrameLayout
+from labctl.dsp.matched_filter import PHASES, FilterBank, samples_per_symbol
+from labctl.dsp.recorder import FIRST_RANGE_V
+from labctl.dsp.timing import Clock, recover_clock
 from labctl.errors import CalibrationError, SynchronisationError
 from labctl.instruments.capabilities import Trace
-from labctl.instruments.equipment import FibreMeter
-from labctl.instruments.frames.dsp import synchronise
-from labctl.instruments.frames.layout import FrameLayout
-from labctl.instruments.frames.matched_filter import PHASES, FilterBank, samples_per_symbol
-from labctl.instruments.frames.recorder import FIRST_RANGE_V
-from labctl.instruments.frames.timing import Clock, recover_clock
+from labctl.station.equipment import FibreMeter
 from labctl.units import photon_energy_j
 
 if TYPE_CHECKING:

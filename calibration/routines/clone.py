@@ -42,8 +42,8 @@ from labctl.calibration.routines.rotated_rows import (
     random_coefficients,
     require_light,
 )
-from labctl.instruments.frames.layout import Floats, FrameLayout
-from labctl.instruments.frames.recorder import FIRST_RANGE_V
+from labctl.dsp.layout import Floats, FrameLayout
+from labctl.dsp.recorder import FIRST_RANGE_V
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

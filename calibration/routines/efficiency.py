@@ -29,11 +29,11 @@ from labctl.calibration.routines.receiver_noise import (
     sync_of,
     timing,
 )
+from labctl.dsp.layout import PEAK, Complexes, FrameLayout
+from labctl.dsp.matched_filter import read_slots
+from labctl.dsp.recorder import FIRST_RANGE_V
 from labctl.errors import CalibrationError
-from labctl.instruments.equipment import FibreMeter
-from labctl.instruments.frames.layout import PEAK, Complexes, FrameLayout
-from labctl.instruments.frames.matched_filter import read_slots
-from labctl.instruments.frames.recorder import FIRST_RANGE_V
+from labctl.station.equipment import FibreMeter
 from labctl.units import frequency_to_wavelength_m, photon_energy_j
 
 if TYPE_CHECKING:

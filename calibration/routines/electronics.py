@@ -27,10 +27,10 @@ from labctl.calibration.fits import Reals
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
+from labctl.dsp.dsp import synchronise
+from labctl.dsp.layout import Floats, FrameLayout
 from labctl.errors import CalibrationError
 from labctl.instruments.capabilities import BiasPoint, Trace
-from labctl.instruments.frames.dsp import synchronise
-from labctl.instruments.frames.layout import Floats, FrameLayout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

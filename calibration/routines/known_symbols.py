@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.calibration.fits import Reals
+from labctl.dsp.layout import Complexes, Floats, FrameLayout
+from labctl.dsp.matched_filter import read_slots
 from labctl.errors import CalibrationError
 from labctl.instruments.capabilities import Trace
-from labctl.instruments.frames.layout import Complexes, Floats, FrameLayout
-from labctl.instruments.frames.matched_filter import read_slots
 
 _PARAMETERS = 3
 _LEAST_PER_WINDOW = 8

@@ -22,10 +22,10 @@ from labctl.calibration.fits import Reals
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import HOUR_S, Outcome
+from labctl.dsp.dsp import read_slots, synchronise
+from labctl.dsp.layout import Complexes, Floats, FrameLayout
+from labctl.dsp.sender import FrameSender, Predistortion
 from labctl.errors import CalibrationError, LimitError
-from labctl.instruments.frames.dsp import read_slots, synchronise
-from labctl.instruments.frames.layout import Complexes, Floats, FrameLayout
-from labctl.instruments.frames.sender import FrameSender, Predistortion
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

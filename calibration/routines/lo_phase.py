@@ -28,10 +28,10 @@ from labctl.calibration.routines.receiver_noise import (
     set_client_gain,
     sync_of,
 )
+from labctl.dsp.layout import FrameLayout
+from labctl.dsp.recorder import FIRST_RANGE_V
 from labctl.errors import CalibrationError
-from labctl.instruments.equipment import LimitedVoltage
-from labctl.instruments.frames.layout import FrameLayout
-from labctl.instruments.frames.recorder import FIRST_RANGE_V
+from labctl.station.equipment import LimitedVoltage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

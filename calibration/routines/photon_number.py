@@ -28,10 +28,10 @@ from labctl.calibration.routines.attenuator import (
     meter_ratio,
     shared_errors,
 )
+from labctl.dsp.dsp import synchronise
+from labctl.dsp.layout import Complexes, FrameLayout
 from labctl.errors import CalibrationError, LimitError, SynchronisationError
-from labctl.instruments.equipment import FibreMeter
-from labctl.instruments.frames.dsp import synchronise
-from labctl.instruments.frames.layout import Complexes, FrameLayout
+from labctl.station.equipment import FibreMeter
 from labctl.units import photon_energy_j
 
 if TYPE_CHECKING:

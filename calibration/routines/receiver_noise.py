@@ -24,12 +24,12 @@ from labctl.calibration.spectrum import (
     effective_samples,
     pooled_variance,
 )
+from labctl.dsp.dsp import Sync, synchronise
+from labctl.dsp.layout import Floats, FrameLayout
+from labctl.dsp.matched_filter import read_slots, samples_per_symbol
+from labctl.dsp.recorder import FIRST_RANGE_V
 from labctl.errors import CalibrationError, InstrumentTimeoutError, LimitError, SynchronisationError
 from labctl.instruments.capabilities import Attenuator, Trace
-from labctl.instruments.frames.dsp import Sync, synchronise
-from labctl.instruments.frames.layout import Floats, FrameLayout
-from labctl.instruments.frames.matched_filter import read_slots, samples_per_symbol
-from labctl.instruments.frames.recorder import FIRST_RANGE_V
 
 PARTIES: tuple[Party, Party] = ("server", "client")
 ROLES = (

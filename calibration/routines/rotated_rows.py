@@ -16,8 +16,8 @@ import numpy.typing as npt
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.routines.known_symbols import Amplitude
 from labctl.calibration.routines.receiver_noise import brightest, set_client_gain
+from labctl.dsp.layout import FrameLayout
 from labctl.errors import CalibrationError
-from labctl.instruments.frames.layout import FrameLayout
 
 _ROTATION = "COEFFICIENTS"
 _LEAST_SIGMA = 8.0

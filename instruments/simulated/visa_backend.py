@@ -24,6 +24,7 @@ from pyvisa.util import DebugInfo, LibraryPath
 
 from labctl.addresses import canonical
 from labctl.clock import Clock, SystemClock
+from labctl.environment import SIMULATED_RUN
 from labctl.errors import StationFileError
 from labctl.instruments.simulated.panel import FrontPanel
 from labctl.instruments.simulated.visa_events import Installed, ServiceRequests
@@ -33,7 +34,6 @@ from labctl.instruments.simulated.visa_session import (
     Session,
     SharedLock,
 )
-from labctl.station.station import SIMULATED_RUN
 from labctl.version import __version__
 
 _PAUSE_S = 2e-3

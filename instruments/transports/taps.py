@@ -14,15 +14,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from labctl.clock import Clock
+from labctl.environment import RECORD, REPLAY
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 
 if TYPE_CHECKING:
     from labctl.instruments.transports.visa_lines import LinesTransport
 
-RECORD = "LABCTL_RECORD"
-RECORD_BLOCKS = "LABCTL_RECORD_BLOCKS"
-REPLAY = "LABCTL_REPLAY"
-REPLAY_STATE = "LABCTL_REPLAY_STATE"
 
 _witness: ContextVar[list[MessageTransport] | None] = ContextVar("witness", default=None)
 

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from labctl.clock import Clock
+from labctl.environment import RECORD_BLOCKS
 from labctl.errors import InstrumentError, RunFileError
 from labctl.instruments.transports.masking import masked, masked_arguments
-from labctl.instruments.transports.taps import RECORD_BLOCKS
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 from labctl.version import __version__
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from labctl.clock import Clock
+from labctl.environment import REPLAY_STATE
 from labctl.errors import (
     ConnectionFailedError,
     InstrumentError,
@@ -28,7 +29,6 @@ from labctl.errors import (
     RunFileError,
 )
 from labctl.instruments.transports.masking import masked
-from labctl.instruments.transports.taps import REPLAY_STATE
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 from labctl.instruments.transports.wire_record import FORMAT, block_entry
 

@@ -17,10 +17,6 @@ from labctl.cli.infer import weights_line
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.errors import LabctlError, SettingError
-from labctl.protocols.attacks.attack import Attack, Learned, Mark, Outcome, Party
-from labctl.protocols.attacks.catalogue import ATTACKS, attack_of
-from labctl.protocols.attacks.detection import DetectionTheory, honesty_of
-from labctl.protocols.attacks.quantum_memory import QuantumMemory
 from labctl.protocols.leakage import Leakage, Trust, spectrum_of
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import ReceiverKind
@@ -29,6 +25,10 @@ from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.run.report import finite, leakage_json, verification_json
 from labctl.safety import interruptible
+from labctl.studies.attacks.attack import Attack, Learned, Mark, Outcome, Party
+from labctl.studies.attacks.catalogue import ATTACKS, attack_of
+from labctl.studies.attacks.detection import DetectionTheory, honesty_of
+from labctl.studies.attacks.quantum_memory import QuantumMemory
 
 app = typer.Typer(help="Attack a session: what is learned, and is it caught?", no_args_is_help=True)
 app.command("curve")(curve)

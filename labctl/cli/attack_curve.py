@@ -13,10 +13,14 @@ from labctl.cli import attack_options as ask
 from labctl.cli import output
 from labctl.data.models import Network, load_network
 from labctl.errors import SettingError, UsageError
-from labctl.protocols.attacks.catalogue import attack_of
-from labctl.protocols.attacks.detection import DetectionTheory
-from labctl.protocols.attacks.detection_cases import SEED, Case, cases_of
-from labctl.protocols.attacks.detection_curve import (
+from labctl.protocols.leakage import Trust
+from labctl.protocols.receiver import ReceiverKind
+from labctl.run.report import finite
+from labctl.safety import interruptible
+from labctl.studies.attacks.catalogue import attack_of
+from labctl.studies.attacks.detection import DetectionTheory
+from labctl.studies.attacks.detection_cases import SEED, Case, cases_of
+from labctl.studies.attacks.detection_curve import (
     CONFIDENCE,
     Agreement,
     Curve,
@@ -28,10 +32,6 @@ from labctl.protocols.attacks.detection_curve import (
     sessions_needed,
     sizes_for,
 )
-from labctl.protocols.leakage import Trust
-from labctl.protocols.receiver import ReceiverKind
-from labctl.run.report import finite
-from labctl.safety import interruptible
 
 _POWERS = (0.5, 0.99)
 _ALARMS = (1e-3, 1e-6)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labctl.protocols.attacks.detection import DetectionTheory
-from labctl.protocols.attacks.detection_curve import Curve, CurvePoint
+from labctl.studies.attacks.detection import DetectionTheory
+from labctl.studies.attacks.detection_curve import Curve, CurvePoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

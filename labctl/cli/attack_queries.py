@@ -15,13 +15,13 @@ from labctl.cli.choices import images_of
 from labctl.data.mnist import load_test_images
 from labctl.data.models import Network, load_network
 from labctl.errors import SettingError, UsageError
-from labctl.protocols.attacks.attack import Party
-from labctl.protocols.attacks.catalogue import attack_of
-from labctl.protocols.attacks.printed import PrintedFigures, printed_figures
-from labctl.protocols.attacks.queries import QueryPoint, curve_over_queries
 from labctl.protocols.settings import SessionSettings
 from labctl.run.report import finite
 from labctl.safety import interruptible
+from labctl.studies.attacks.attack import Party
+from labctl.studies.attacks.catalogue import attack_of
+from labctl.studies.attacks.printed import PrintedFigures, printed_figures
+from labctl.studies.attacks.queries import QueryPoint, curve_over_queries
 
 ASSUMES = (
     "each count of queries is a session of its own; its copy of the network is judged without "

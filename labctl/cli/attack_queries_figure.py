@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labctl.protocols.attacks.printed import PrintedFigures
+from labctl.studies.attacks.printed import PrintedFigures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

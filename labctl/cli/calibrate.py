@@ -23,9 +23,9 @@ from labctl.cli.calibration import (
 )
 from labctl.data import shipped_lab_path
 from labctl.errors import LabctlError, SettingError
-from labctl.instruments.equipment import equipment_of
 from labctl.safety import interruptible
 from labctl.station import Station
+from labctl.station.equipment import equipment_of
 
 
 def calibrate(

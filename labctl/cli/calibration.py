@@ -30,12 +30,12 @@ from labctl.calibration.store import Store
 from labctl.cli import output
 from labctl.data import shipped_station_path
 from labctl.errors import RecordError, SettingError
-from labctl.instruments.equipment import equipment_of
 from labctl.safety import interruptible
 from labctl.station import Station
+from labctl.station.equipment import equipment_of
 
 if TYPE_CHECKING:
-    from labctl.coverage.count import Coverage
+    from labctl.studies.coverage.count import Coverage
 
 app = typer.Typer(
     help="List, show, plot and report calibration records; count how true their intervals are.",
@@ -188,9 +188,9 @@ def coverage(
     json: _JSON = False,
 ) -> None:
     """Calibrate simulated benches with hidden truths; count how often intervals hold them."""
-    from labctl.coverage import benches as drawn
-    from labctl.coverage import count
-    from labctl.coverage.run import run
+    from labctl.studies.coverage import benches as drawn
+    from labctl.studies.coverage import count
+    from labctl.studies.coverage.run import run
 
     if out is not None:
         check_output(out, ".md")
@@ -238,7 +238,7 @@ def bounds(
     calibration states; one session in three has a client that taps a tenth. `as_exact` is what
     fails if the constants are taken as exact and all noise as white.
     """
-    from labctl.coverage.bounds import run
+    from labctl.studies.coverage.bounds import run
 
     with interruptible() as check, output.progress("bounds", sessions, "sessions") as advance:
 
@@ -324,7 +324,7 @@ def _coverage_json(found: Coverage) -> dict[str, Any]:
 
 
 def _show_coverage(found: Coverage) -> None:
-    from labctl.coverage.count import COLUMNS, cells
+    from labctl.studies.coverage.count import COLUMNS, cells
 
     rows = [cells(row) for row in found.rows]
     output.table(f"Coverage on {found.benches} benches", COLUMNS, rows)

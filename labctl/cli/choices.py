@@ -10,7 +10,7 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.tasks import is_task, part_to_classify, require_there, task_of
 from labctl.errors import SettingError
 from labctl.protocols.leakage import Assumptions, Trust
-from labctl.protocols.training.dataset import Dataset, load_dataset
+from labctl.studies.training.dataset import Dataset, load_dataset
 
 DEFAULT_RUNS = Path("labctl-runs")
 ACCEPT_DISCRETE_WEIGHTS = typer.Option(

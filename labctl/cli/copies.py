@@ -15,26 +15,26 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.errors import SettingError, UsageError
-from labctl.protocols.attacks.attack import Attack
-from labctl.protocols.attacks.copies.copy_curve import CopyCurvePoint, copy_curve
-from labctl.protocols.attacks.copies.copy_measure import Plan, measure_table
-from labctl.protocols.attacks.copies.copy_table import (
+from labctl.protocols.copies.spend import sent_sizes
+from labctl.protocols.copies.table import (
     Order,
     best_copy,
     honest_spend,
     load_copies,
 )
-from labctl.protocols.attacks.copies.features import Features
-from labctl.protocols.attacks.copies.principal_modes import sent_sizes
-from labctl.protocols.attacks.copies.stolen import PublicImages
-from labctl.protocols.attacks.copies.thieves import THIEVES, Thief
-from labctl.protocols.countermeasures.disguise import Disguise
+from labctl.protocols.disguise import Disguise
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import ReceiverKind
 from labctl.protocols.settings import SessionSettings
 from labctl.safety import interruptible
+from labctl.studies.attacks.attack import Attack
+from labctl.studies.attacks.copies.copy_curve import CopyCurvePoint, copy_curve
+from labctl.studies.attacks.copies.copy_measure import Plan, measure_table
+from labctl.studies.attacks.copies.features import Features
+from labctl.studies.attacks.copies.stolen import PublicImages
+from labctl.studies.attacks.copies.thieves import THIEVES, Thief
 
 app = typer.Typer(help="What a stolen copy of the network is worth.", no_args_is_help=True)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from labctl.protocols.attacks.copies.classes_alone import ClassesAlone
-from labctl.protocols.attacks.copies.copy_curve import CopyCurvePoint
+from labctl.studies.attacks.copies.classes_alone import ClassesAlone
+from labctl.studies.attacks.copies.copy_curve import CopyCurvePoint
 
 _MARKERS = "osD^vPX"
 

@@ -13,15 +13,15 @@ from labctl.cli.choices import assumptions
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.errors import SettingError
-from labctl.protocols.attacks.label_reading import Detection, Reading
 from labctl.protocols.carried import carried
-from labctl.protocols.countermeasures.decoys import HiddenReading, Hiding, weights_bits
-from labctl.protocols.countermeasures.quota import Quota, quota
-from labctl.protocols.countermeasures.survey import Effect, Survey
+from labctl.protocols.labels.reading import Detection, Reading
 from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import IDEAL_HOMODYNE, ReceiverKind, receiver_of
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.safety import interruptible
+from labctl.studies.countermeasures.decoys import HiddenReading, Hiding, weights_bits
+from labctl.studies.countermeasures.quota import Quota, quota
+from labctl.studies.countermeasures.survey import Effect, Survey
 
 _TEMPLATES = 2000
 _POOL = slice(6000, 8000)
@@ -134,7 +134,7 @@ def _quota(survey: Survey, bits_limit: float, correlation_limit: float) -> Quota
 
 
 def _draw(survey: Survey, path: Path) -> None:
-    from labctl.protocols.countermeasures.figure import figure_of_effects
+    from labctl.studies.countermeasures.figure import figure_of_effects
 
     settings = survey.settings
     reading = Reading(

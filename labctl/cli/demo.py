@@ -14,8 +14,7 @@ from labctl.cli import output
 from labctl.cli.choices import DEFAULT_RUNS, images_of
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
-from labctl.figures import Point, Series, accuracy_against_leakage
-from labctl.protocols.attacks.label_reading import Detection
+from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
@@ -25,6 +24,7 @@ from labctl.run.inference import run_inference
 from labctl.run.report import Report
 from labctl.run.request import LinkLevel, Request
 from labctl.station import Station, describe
+from labctl.studies.reproduce.accuracy_leakage import Point, Series, accuracy_against_leakage
 
 BENCH_IMAGES = 5
 VERIFIED_IMAGES = 200

@@ -9,13 +9,13 @@ import typer
 
 from labctl.cli import output
 from labctl.errors import SettingError
-from labctl.protocols.verification.false_alarms import (
+from labctl.safety import interruptible
+from labctl.studies.attacks.false_alarms import (
     CONFIDENCE,
     HONEST,
     FalseAlarms,
     count_false_alarms,
 )
-from labctl.safety import interruptible
 
 
 def false_alarms(

@@ -21,9 +21,9 @@ from labctl.cli.choices import (
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.errors import BudgetError, SettingError
-from labctl.protocols.attacks.label_figures import in_words
-from labctl.protocols.countermeasures.disguise import Disguise
+from labctl.protocols.disguise import Disguise
 from labctl.protocols.hiding.hiding import DEFAULT_DECOYS, OPEN, Hiding
+from labctl.protocols.labels.figures import in_words
 from labctl.protocols.leakage import Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS
 from labctl.protocols.ledger.accounts import checked_client

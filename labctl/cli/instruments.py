@@ -22,7 +22,7 @@ from labctl.errors import ConnectionFailedError, InstrumentError, SettingError
 from labctl.safety import interruptible
 from labctl.station import Station, describe
 from labctl.station.drivers import Openable
-from labctl.station_file import library_of
+from labctl.station.file import library_of
 
 if TYPE_CHECKING:
     from labctl.instruments.transports.transport import MessageTransport

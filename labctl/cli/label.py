@@ -15,27 +15,27 @@ from labctl.data.mnist import LabelledImages, fetch_training_images
 from labctl.data.models import Network, load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.errors import SettingError, UsageError
-from labctl.protocols.attacks.attack import Learned
-from labctl.protocols.attacks.label_curve import EVIDENCE, CurveFile, load_curves, measure_curves
-from labctl.protocols.attacks.label_figures import in_words, mode_overlap
-from labctl.protocols.attacks.label_reading import (
-    DIMENSIONS,
-    Detection,
-    LabelReader,
-    Reading,
-    arriving,
-    chance_of,
-    success_of,
-)
-from labctl.protocols.attacks.label_set import SetReader, set_success
-from labctl.protocols.attacks.wishart import Complexes
 from labctl.protocols.carried import Inputs, carried
 from labctl.protocols.encoding import modes_of
+from labctl.protocols.labels.curve import CurveFile, load_curves
+from labctl.protocols.labels.figures import in_words, mode_overlap
+from labctl.protocols.labels.reading import Detection, Reading
 from labctl.protocols.leakage import data_bits_journal
 from labctl.protocols.link import LayerLight
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.server import Server
 from labctl.safety import interruptible
+from labctl.studies.attacks.attack import Learned
+from labctl.studies.attacks.label_curve import EVIDENCE, measure_curves
+from labctl.studies.attacks.label_reading import (
+    DIMENSIONS,
+    LabelReader,
+    arriving,
+    chance_of,
+    success_of,
+)
+from labctl.studies.attacks.label_set import SetReader, set_success
+from labctl.studies.attacks.wishart import Complexes
 from labctl.units import db_to_ratio
 
 _MOST_LOSS_DB = 100.0

@@ -13,8 +13,8 @@ import typer
 from labctl.cli import output
 from labctl.data.models import load_network
 from labctl.errors import RecordError, SettingError
-from labctl.protocols.attacks.copies.copy_figure import CopyFigure, load_once
-from labctl.protocols.attacks.copies.copy_table import Order
+from labctl.protocols.copies.figure import CopyFigure, load_once
+from labctl.protocols.copies.table import Order
 from labctl.protocols.ledger.accounts import (
     ANY,
     Balance,

@@ -15,30 +15,13 @@ from labctl.cli.choices import ACCEPT_DISCRETE_WEIGHTS, assumptions, images_of
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.errors import LabctlError, SettingError, UsageError
-from labctl.protocols.attacks.label_curve import load_curves
-from labctl.protocols.attacks.label_figures import TYPICAL_MISMATCH, mode_overlap
-from labctl.protocols.attacks.label_reading import Detection
 from labctl.protocols.carried import carried
 from labctl.protocols.hiding.hiding import Hiding
+from labctl.protocols.labels.curve import load_curves
+from labctl.protocols.labels.figures import TYPICAL_MISMATCH, mode_overlap
+from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import Trust, WeightsFigure
 from labctl.protocols.mismatch import CloneMismatch
-from labctl.protocols.planner.accuracy_curve import (
-    DEFAULT_GRID,
-    DEFAULT_RUNS,
-    AccuracyCurve,
-    measure_curve,
-)
-from labctl.protocols.planner.copies import DEFAULT_QUERIES, CopyLimit, PlannedCopies
-from labctl.protocols.planner.curve_file import (
-    cache_folder,
-    cached_curve,
-    curve_path,
-    known_curve,
-    save_curve,
-)
-from labctl.protocols.planner.plan import Planner, Preference, Proof, Wish
-from labctl.protocols.planner.search import Conditions, Limits, Option, Search
-from labctl.protocols.planner.throughput import Transmission
 from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import Homodyne, ReceiverKind
 from labctl.protocols.rotation import Rotation
@@ -46,6 +29,23 @@ from labctl.protocols.server import Server
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.weight_distribution import look_at, require_not_told_apart
 from labctl.safety import interruptible
+from labctl.studies.planner.accuracy_curve import (
+    DEFAULT_GRID,
+    DEFAULT_RUNS,
+    AccuracyCurve,
+    measure_curve,
+)
+from labctl.studies.planner.copies import DEFAULT_QUERIES, CopyLimit, PlannedCopies
+from labctl.studies.planner.curve_file import (
+    cache_folder,
+    cached_curve,
+    curve_path,
+    known_curve,
+    save_curve,
+)
+from labctl.studies.planner.plan import Planner, Preference, Proof, Wish
+from labctl.studies.planner.search import Conditions, Limits, Option, Search
+from labctl.studies.planner.throughput import Transmission
 from labctl.units import dbm_to_w
 
 _MOST_DBM = 100.0

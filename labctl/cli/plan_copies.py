@@ -7,17 +7,17 @@ from typing import Any
 
 from labctl.cli import output
 from labctl.errors import SettingError
-from labctl.protocols.attacks.copies.copy_figure import CopyFigure, load_once, order_of_disguise
-from labctl.protocols.planner.copies import (
+from labctl.protocols.copies.figure import CopyFigure, load_once, order_of_disguise
+from labctl.protocols.probation.slack import Watch
+from labctl.studies.planner.copies import (
     TOLD,
     CopyLimit,
     PlannedCopies,
     Watching,
     watching,
 )
-from labctl.protocols.planner.plan import Plan, Planner
-from labctl.protocols.planner.search import Option
-from labctl.protocols.probation.slack import Watch
+from labctl.studies.planner.plan import Plan, Planner
+from labctl.studies.planner.search import Option
 
 _CALIBRATION_SAMPLES = 100_000_000
 

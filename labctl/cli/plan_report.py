@@ -10,16 +10,16 @@ from typing import Any
 
 from labctl.cli import output
 from labctl.errors import UsageError
-from labctl.protocols.attacks.label_curve import load_curves
-from labctl.protocols.attacks.label_figures import in_words
-from labctl.protocols.attacks.label_reading import Detection
+from labctl.protocols.labels.curve import load_curves
+from labctl.protocols.labels.figures import in_words
+from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import Assumptions
-from labctl.protocols.planner.accuracy_curve import NeededF
-from labctl.protocols.planner.plan import Plan, Planner, Setting
-from labctl.protocols.planner.pooling import ASSURANCE, Pool, SentBefore
-from labctl.protocols.planner.search import Limits, Option
-from labctl.protocols.planner.throughput import Throughput
 from labctl.run.report import finite, leakage_json
+from labctl.studies.planner.accuracy_curve import NeededF
+from labctl.studies.planner.plan import Plan, Planner, Setting
+from labctl.studies.planner.pooling import ASSURANCE, Pool, SentBefore
+from labctl.studies.planner.search import Limits, Option
+from labctl.studies.planner.throughput import Throughput
 
 _ROWS = 14
 _NEGLIGIBLE = 0.02

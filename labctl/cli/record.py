@@ -48,15 +48,15 @@ def record(
     Ends with the program's own exit code. Passwords, pins and keys among a driver's options are
     masked in the record.
     """
-    from labctl.instruments.transports import taps
+    from labctl.environment import RECORD, RECORD_BLOCKS, REPLAY
     from labctl.instruments.transports.wire_record import start_record
 
     path = (output_ or _new_path()).absolute()
-    _refuse_nested(taps.RECORD, taps.REPLAY)
+    _refuse_nested(RECORD, REPLAY)
     program = _program(command)
     start_record(path, command, blocks)
     try:
-        code = _run(program, {taps.RECORD: str(path), taps.RECORD_BLOCKS: str(blocks)})
+        code = _run(program, {RECORD: str(path), RECORD_BLOCKS: str(blocks)})
     except SettingError:
         path.unlink()
         raise
@@ -75,15 +75,18 @@ def replay(
     program gets a ConnectionFailedError and this command ends with exit code 1, naming the line,
     what it expects and what it got; without one it ends with the program's own exit code.
     """
-    from labctl.instruments.transports import taps
+    from labctl.environment import RECORD, REPLAY, REPLAY_STATE
     from labctl.instruments.transports.wire_replay import read_record, read_state, unplayed
 
-    _refuse_nested(taps.RECORD, taps.REPLAY)
+    _refuse_nested(RECORD, REPLAY)
     entries = read_record(file)
     program = _program(command)
     with tempfile.TemporaryDirectory(prefix="labctl-replay-") as folder:
         state = Path(folder) / "state.json"
-        code = _run(program, {taps.REPLAY: str(file.absolute()), taps.REPLAY_STATE: str(state)})
+        code = _run(
+            program,
+            {REPLAY: str(file.absolute()), REPLAY_STATE: str(state)},
+        )
         difference = unplayed(entries, read_state(state))
     if difference is not None:
         ended = f" (the program ended with exit code {code})" if code else ""

@@ -12,9 +12,9 @@ from labctl.cli import output
 from labctl.cli.choices import DEFAULT_RUNS, images_of
 from labctl.data.models import load_network
 from labctl.errors import SettingError
-from labctl.reproduce.figure import Reproduction
-from labctl.reproduce.run import FIGURES, Request, Written, write
 from labctl.safety import interruptible
+from labctl.studies.reproduce.figure import Reproduction
+from labctl.studies.reproduce.run import FIGURES, Request, Written, write
 
 _DEFAULT_OUT = DEFAULT_RUNS / "reproduction"
 DEFAULT_MODELS = "reference,noise-aware"

@@ -15,7 +15,7 @@ from labctl.errors import StationFileError
 from labctl.safety import interruptible
 from labctl.station import Station, describe
 from labctl.station.check import missing_benches
-from labctl.station_file import SIMULATED, library_of
+from labctl.station.file import SIMULATED, library_of
 from labctl.toml_file import place, read_toml
 
 app = typer.Typer(help="Check or show a station file.", no_args_is_help=True, rich_markup_mode=None)
@@ -95,7 +95,7 @@ def _without_a_panel(station: Station) -> Iterator[str]:
 
 def _unfit_roles(station: Station) -> Iterator[str]:
     """Yield what is wrong with the roles, if the file gives any."""
-    from labctl.instruments.equipment import require_roles
+    from labctl.station.equipment import require_roles
 
     if station.table.model_fields_set & {"frame", "server", "client"}:
         try:

@@ -11,11 +11,11 @@ import typer
 from labctl.cli import output
 from labctl.cli.choices import DEFAULT_RUNS
 from labctl.errors import LabctlError, SettingError
-from labctl.sweep.results_file import Record, read_results
-from labctl.sweep.run import Plan, estimate_s, plan, run_sweep
-from labctl.sweep.summary import Average, Figure, averages, spoken, write_csv
-from labctl.sweep.sweep_file import Sweep, read_sweep
-from labctl.sweep.workers import OpenWorkers, cluster, here, processes
+from labctl.studies.sweep.results_file import Record, read_results
+from labctl.studies.sweep.run import Plan, estimate_s, plan, run_sweep
+from labctl.studies.sweep.summary import Average, Figure, averages, spoken, write_csv
+from labctl.studies.sweep.sweep_file import Sweep, read_sweep
+from labctl.studies.sweep.workers import OpenWorkers, cluster, here, processes
 
 _MOST_ROWS = 40
 _MOST_FAILURES = 5

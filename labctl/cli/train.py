@@ -17,17 +17,17 @@ from labctl.cli.choices import dataset_of
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, save_network
 from labctl.errors import SettingError, UsageError
-from labctl.protocols.training.dataset import Dataset, held_out_split
-from labctl.protocols.training.evaluation import (
+from labctl.safety import interruptible, uninterrupted
+from labctl.studies.training.dataset import Dataset, held_out_split
+from labctl.studies.training.evaluation import (
     SIGNAL_TO_NOISE,
     confusion,
     measured_accuracies,
     with_accuracies,
 )
-from labctl.protocols.training.loop import EpochReport, Training
-from labctl.protocols.training.report import TrainingReport, check_report_path, write_report
-from labctl.protocols.training.settings import RECIPES, TrainingSettings
-from labctl.safety import interruptible, uninterrupted
+from labctl.studies.training.loop import EpochReport, Training
+from labctl.studies.training.report import TrainingReport, check_report_path, write_report
+from labctl.studies.training.settings import RECIPES, TrainingSettings
 
 _CHECKPOINT_EVERY_S = 60.0
 

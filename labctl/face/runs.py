@@ -17,7 +17,6 @@ from labctl.data.models import Network, load_network
 from labctl.data.run_file import Run, read_run
 from labctl.data.tasks import part_to_classify
 from labctl.errors import SettingError
-from labctl.instruments.equipment import equipment_of, require_roles
 from labctl.protocols.leakage import Assumptions, LayerShape, Trust
 from labctl.protocols.receiver import Homodyne
 from labctl.protocols.settings import Sampling, VerificationSettings
@@ -27,6 +26,7 @@ from labctl.run.request import LedgerRequest, LinkLevel, Request, Stale
 from labctl.run.setting import LeakageOfSetting, leakage_of_setting
 from labctl.safety import interruptible
 from labctl.station import Station
+from labctl.station.equipment import equipment_of, require_roles
 
 RUNS = "labctl-runs"
 STORE = "labctl-calibration"

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from labctl.environment import SIMULATED_RUN
 from labctl.protocols.ledger.accounts import weights_account
 from labctl.protocols.ledger.run_numbers import next_run, seed_of_run
 from labctl.protocols.settings import SessionSettings
 from labctl.run.request import Request
-from labctl.station.station import SIMULATED_RUN
 
 
 def run_number(request: Request) -> int:

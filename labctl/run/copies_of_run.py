@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labctl.data.models import Network
-from labctl.protocols.attacks.copies.copy_figure import (
+from labctl.protocols.carried import carried
+from labctl.protocols.copies.figure import (
     UNWATCHED,
     CopyFigure,
     QuerySpend,
@@ -15,8 +16,7 @@ from labctl.protocols.attacks.copies.copy_figure import (
     query_spend,
     raised,
 )
-from labctl.protocols.attacks.copies.principal_modes import row_modes
-from labctl.protocols.carried import carried
+from labctl.protocols.copies.spend import row_modes
 from labctl.protocols.ledger.copy_account import CopyMeans
 from labctl.protocols.probation.run import Kind
 from labctl.protocols.probation.schedule import NO_PROBATION, Probation

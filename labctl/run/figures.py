@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from labctl.protocols.attacks.label_figures import (
-    TYPICAL_MISMATCH,
-    LabelFigure,
-    label_figures,
-    supported_mismatch,
-)
-from labctl.protocols.countermeasures.disguise import PLAIN
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.hiding.decoys import Decoys
 from labctl.protocols.hiding.hiding import (
     ASSUMED_GUESS_ERROR,
     DEFAULT_DECOYS,
     OPEN,
     reading_cap,
+)
+from labctl.protocols.labels.figures import (
+    TYPICAL_MISMATCH,
+    LabelFigure,
+    label_figures,
+    supported_mismatch,
 )
 from labctl.protocols.leakage import Trust
 from labctl.protocols.leakage.cumulative import Channel, Cumulative, cumulative, unseen

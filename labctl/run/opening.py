@@ -11,9 +11,8 @@ from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.data.mnist import LabelledImages
 from labctl.data.run_file import RunFileWriter
 from labctl.errors import SettingError
-from labctl.instruments.equipment import Equipment
 from labctl.protocols.carried import carried
-from labctl.protocols.countermeasures.disguise import key_of_seed
+from labctl.protocols.disguise import key_of_seed
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.collection import Collection
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
@@ -42,7 +41,8 @@ from labctl.run.request import (
     settings_of,
 )
 from labctl.station import Station
-from labctl.station_file import ServerConstants
+from labctl.station.equipment import Equipment
+from labctl.station.file import ServerConstants
 
 if TYPE_CHECKING:
     from labctl.protocols.bench_link import BenchLink
@@ -150,7 +150,7 @@ def opened(
         return
     if request.station is None:
         raise SettingError("station", None, "a station file, for the bench link")
-    from labctl.instruments.equipment import equipment_of, require_roles
+    from labctl.station.equipment import equipment_of, require_roles
 
     station = Station.read(request.station)
     # What cannot be run is refused before anything is switched on.

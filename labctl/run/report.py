@@ -10,8 +10,8 @@ from typing import Any
 
 from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
-from labctl.protocols.attacks.copies.copy_figure import CopyFigure
-from labctl.protocols.attacks.label_figures import (
+from labctl.protocols.copies.figure import CopyFigure
+from labctl.protocols.labels.figures import (
     LabelFigure,
 )
 from labctl.protocols.leakage import LEAKAGE_FIGURES, Leakage

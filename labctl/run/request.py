@@ -8,7 +8,7 @@ from pathlib import Path
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
-from labctl.protocols.countermeasures.disguise import FRESH_ORDER, Disguise
+from labctl.protocols.disguise import FRESH_ORDER, Disguise
 from labctl.protocols.hiding.hiding import (
     OPEN,
     Hiding,
@@ -20,7 +20,7 @@ from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import Homodyne, ReceiverKind, receiver_of
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.station_file import ClientConstants, ServerConstants
+from labctl.station.file import ClientConstants, ServerConstants
 from labctl.units import ratio_to_db
 
 

@@ -19,7 +19,7 @@ from labctl.errors import StationFileError
 from labctl.quantities import handed_out, public_methods, quantities_of, unit_of
 from labctl.station import drivers
 from labctl.station.drivers import Driver
-from labctl.station_file import SIMULATED, StationFile, library_of
+from labctl.station.file import SIMULATED, StationFile, library_of
 from labctl.toml_file import place
 
 # How a driver hands out one of its channels: as a power meter's input, or as an output.

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+from labctl.environment import RECORD, REPLAY
 from labctl.errors import (
     InstrumentError,
     StationFileError,
@@ -20,25 +21,21 @@ from labctl.safety import unwinding
 from labctl.station.check import channel_methods, check_station
 from labctl.station.drivers import Driver, Openable
 from labctl.station.exits import holds, leave_at_exit, leave_first, left
-from labctl.station.guard import guarded
-from labctl.station.limits import Allowed, Limits
-from labctl.station.snapshot import settings_of
-from labctl.station.teardown import leave_safe
-from labctl.station_file import (
+from labctl.station.file import (
     StationFile,
     library_of,
     read_station_file,
     record_of,
     split_reference,
 )
+from labctl.station.guard import guarded
+from labctl.station.limits import Allowed, Limits
+from labctl.station.snapshot import settings_of
+from labctl.station.teardown import leave_safe
 from labctl.toml_file import place
 
 Capability = TypeVar("Capability")
 
-# What transports look at when they are opened; a station knows no transport.
-_RECORD, _REPLAY = "LABCTL_RECORD", "LABCTL_REPLAY"
-# Number of the run that benches simulated in this process are in: each draws its noise anew.
-SIMULATED_RUN = "LABCTL_SIMULATED_RUN"
 _log = logging.getLogger(__name__)
 
 
@@ -261,18 +258,18 @@ class Station:
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        if os.environ.get(_RECORD) or os.environ.get(_REPLAY):
+        if os.environ.get(RECORD) or os.environ.get(REPLAY):
             yield
             return
         self.record = record_of(self.table, self.path)
         if self.record is None:
             yield
             return
-        os.environ[_RECORD] = str(self.record)
+        os.environ[RECORD] = str(self.record)
         try:
             yield
         finally:
-            del os.environ[_RECORD]
+            del os.environ[RECORD]
 
     def _leave(self) -> list[str]:
         if not holds(self):

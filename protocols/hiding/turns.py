@@ -5,8 +5,8 @@ All turns of a block come before any of its light leaves: the unit has to store 
 
 from __future__ import annotations
 
+from labctl.dsp.layout import FrameLayout
 from labctl.errors import SettingError
-from labctl.instruments.frames.layout import FrameLayout
 from labctl.protocols.hiding.hiding import Hiding
 
 

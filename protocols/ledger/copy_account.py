@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from labctl.errors import BudgetError
-from labctl.protocols.attacks.copies.copy_figure import (
+from labctl.protocols.copies.figure import (
     CopyFigure,
     QuerySpend,
     figure_of,
     most_queries,
     no_figure,
 )
-from labctl.protocols.attacks.copies.copy_table import CopyTable, Order
+from labctl.protocols.copies.table import CopyTable, Order
 from labctl.protocols.ledger.accounts import Balance, named
 from labctl.protocols.ledger.amounts import Meter, Values
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import BudgetError, LabctlError, SettingError
-from labctl.protocols.attacks.copies.copy_figure import CopyFigure
-from labctl.protocols.attacks.copies.copy_table import Order
+from labctl.protocols.copies.figure import CopyFigure
+from labctl.protocols.copies.table import Order
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage
 from labctl.protocols.ledger.accounts import Balance, Party, input_account, weights_account

@@ -24,8 +24,8 @@ from labctl.calibration.routines.half_wave_voltage import HalfWaveVoltage
 from labctl.calibration.store import Store
 from labctl.data import shipped_station_path
 from labctl.errors import CalibrationError, RecordError, SettingError
-from labctl.instruments.equipment import equipment_of
 from labctl.station import Station
+from labctl.station.equipment import equipment_of
 
 HOUR_S = 3600.0
 

@@ -12,8 +12,8 @@ from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import QuantityRow, Record
 from labctl.data import shipped_station_path
 from labctl.errors import CalibrationError
-from labctl.instruments.equipment import Equipment, equipment_of
 from labctl.station import Station
+from labctl.station.equipment import Equipment, equipment_of
 
 
 @pytest.fixture(scope="module")

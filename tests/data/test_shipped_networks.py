@@ -11,7 +11,7 @@ import pytest
 
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import SHIPPED_NETWORKS, Network, load_network
-from labctl.protocols.training.loop import RECIPES
+from labctl.studies.training.loop import RECIPES
 
 
 @pytest.fixture(scope="module")

@@ -44,11 +44,11 @@ def test_the_contracts_named_are_there() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_and_their_parts_are_on_the_page(package: str) -> None:
-    """All but what is inside a part: `labctl.protocols.attacks.copies`, drivers by kind."""
+    """All but what is inside a part: `labctl.studies.attacks.copies`, drivers by kind."""
     names = package.split(".")
     if len(names) < 3:
         assert f"`{package}`" in section("Folders")
-    elif len(names) == 3 and names[1] in ("protocols", "calibration"):
+    elif len(names) == 3 and names[1] in ("protocols", "calibration", "studies"):
         assert f"`{names[2]}/`" in section("Folders")
 
 

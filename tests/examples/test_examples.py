@@ -24,8 +24,8 @@ from labctl.calibration.catalogue import ROUTINES
 from labctl.calibration.store import Store
 from labctl.data import shipped_lab_path
 from labctl.data.run_file import read_run
-from labctl.instruments.equipment import equipment_of
 from labctl.station import Station
+from labctl.station.equipment import equipment_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPTS = ("align_and_calibrate", "secure_inference", "drift_watch")

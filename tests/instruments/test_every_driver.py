@@ -64,7 +64,7 @@ from labctl.instruments.transports.opening import DriverOptions
 from labctl.instruments.transports.scripted import ScriptedClock
 from labctl.instruments.transports.transport import FrameTransport
 from labctl.instruments.transports.visa_link import close_library, resource_manager
-from labctl.station_file import read_station_file
+from labctl.station.file import read_station_file
 from labctl.toml_file import read_toml
 from labctl.units import frequency_to_wavelength_m
 

@@ -37,7 +37,7 @@ def test_importing_the_command_line_loads_none_of_the_heavy_packages(tmp_path: P
     assert found & (HEAVY | {"numpy", "pydantic"}) == set()
 
 
-@pytest.mark.parametrize("module", ["labctl.station_file", "labctl.station", "labctl.safety"])
+@pytest.mark.parametrize("module", ["labctl.station.file", "labctl.station", "labctl.safety"])
 def test_reading_station_files_loads_no_science(module: str, tmp_path: Path) -> None:
     assert loaded_by(f"import {module}", tmp_path) & (HEAVY | {"numpy"}) == set()
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.errors import StationFileError
 from labctl.instruments.simulated.bench_tables import BenchFile
-from labctl.station_file import StationFile
+from labctl.station.file import StationFile
 from labctl.toml_file import read_toml
 
 STATION = shipped_station_path().read_text(encoding="utf-8")

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from labctl.data import shipped_station_path
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.instruments.equipment import equipment_of
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
@@ -27,6 +26,7 @@ from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.station import Station
+from labctl.station.equipment import equipment_of
 
 Floats = NDArray[np.float32]
 

@@ -15,7 +15,7 @@ from labctl.data import shipped_station_path
 from labctl.protocols.bench_doubts import bench_doubts
 from labctl.protocols.transmitter import Level
 from labctl.protocols.verification.doubts import Doubts, Source
-from labctl.station_file import ServerConstants, StationFile
+from labctl.station.file import ServerConstants, StationFile
 from labctl.toml_file import read_toml
 
 LEVEL = Level(mean_photons=0.7, attenuation_db=20.0, relative_error=0.002, readings=48)

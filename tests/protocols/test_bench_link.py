@@ -16,14 +16,13 @@ import pytest
 from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.data.mnist import load_test_images
 from labctl.data.models import Network, load_network
+from labctl.dsp.layout import Complexes, FrameLayout
+from labctl.dsp.sender import FrameSender
 from labctl.errors import SettingError, SynchronisationError
-from labctl.instruments.equipment import equipment_of
-from labctl.instruments.frames.layout import Complexes, FrameLayout
-from labctl.instruments.frames.sender import FrameSender
 from labctl.instruments.simulated import bench_file
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.protocols.bench_link import BenchLink
-from labctl.protocols.countermeasures.disguise import FRESH_ORDER, OrderSource, key_of_seed
+from labctl.protocols.disguise import FRESH_ORDER, OrderSource, key_of_seed
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
@@ -33,7 +32,8 @@ from labctl.protocols.settings import Sampling, SessionSettings, VerificationSet
 from labctl.protocols.verification.collective_noise import collective_noise
 from labctl.protocols.verification.collective_record import collective_sums
 from labctl.station import Station
-from labctl.station_file import StationFile
+from labctl.station.equipment import equipment_of
+from labctl.station.file import StationFile
 from labctl.units import ratio_to_db
 
 ROWS, INPUTS, IMAGES = 200, 64, 40

@@ -12,7 +12,7 @@ from labctl.data.models import Network
 from labctl.errors import ModelError, SettingError
 from labctl.protocols.carried import Inputs, carried
 from labctl.protocols.client import Client
-from labctl.protocols.countermeasures.disguise import PLAIN, Disguise
+from labctl.protocols.disguise import PLAIN, Disguise
 from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.hiding.collection import Collected
 from labctl.protocols.hiding.orthogonal import collected_together
@@ -22,7 +22,7 @@ from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.training.evaluation import noisy_classes
+from labctl.studies.training.evaluation import noisy_classes
 
 SETTINGS = SessionSettings(
     mean_photons=2e4,

@@ -10,14 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from labctl.errors import SettingError
-from labctl.protocols.attacks.label_reading import directions_of
-from labctl.protocols.attacks.tampered_link import Path, TamperedLink
+from labctl.protocols.client import directions_of
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import LayerLight, Link
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver, Homodyne, Receiver, TapReceiver
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.studies.attacks.tampered_link import Path, TamperedLink
 
 SETTINGS = SessionSettings(
     mean_photons=3.0,

@@ -14,9 +14,9 @@ from labctl.protocols.encoding import Floats, unit_rms
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.scaled_levels import repeats
 from labctl.protocols.session import Session
-from labctl.protocols.training.channel import Channel, levels
-from labctl.protocols.verification.false_alarms import HONEST
 from labctl.protocols.weight_distribution import Kind, look_at, require_not_told_apart, resend_noise
+from labctl.studies.attacks.false_alarms import HONEST
+from labctl.studies.training.channel import Channel, levels
 
 
 def normal(rows: int = 60, columns: int = 120, seed: int = 3) -> Floats:

@@ -25,14 +25,14 @@ from scipy import signal
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.data import shipped_bench_path, shipped_station_path
-from labctl.instruments.equipment import equipment_of
-from labctl.instruments.frames.layout import FrameLayout
-from labctl.instruments.frames.pulses import HANN
+from labctl.dsp.layout import FrameLayout
+from labctl.dsp.pulses import HANN
 from labctl.instruments.simulated import bench_file
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.instruments.simulated.bench_tables import BenchFile
 from labctl.station import Station
-from labctl.station_file import StationFile, read_station_file
+from labctl.station.equipment import equipment_of
+from labctl.station.file import StationFile, read_station_file
 from labctl.toml_file import read_toml
 from labctl.units import ELEMENTARY_CHARGE_C, photon_energy_j
 

@@ -25,7 +25,7 @@ from labctl.calibration.routines.balance import (
 from labctl.calibration.spectrum import NoiseVariance
 from labctl.errors import CalibrationError
 from labctl.instruments.simulated.bench import LinkBench
-from labctl.station_file import Limit
+from labctl.station.file import Limit
 
 OpenBench = Callable[..., AbstractContextManager[tuple[CalibrationBench, LinkBench]]]
 PARTIES: tuple[Party, Party] = ("server", "client")

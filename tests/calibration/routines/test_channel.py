@@ -24,8 +24,8 @@ from labctl.calibration.routines.channel import (
     excess_noise_of,
     transmittance_of,
 )
+from labctl.dsp.pulses import HANN
 from labctl.errors import CalibrationError
-from labctl.instruments.frames.pulses import HANN
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.units import db_to_ratio, dbm_to_w, ratio_to_db
 

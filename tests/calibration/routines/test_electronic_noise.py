@@ -16,9 +16,9 @@ from labctl.calibration.routines import receiver_noise
 from labctl.calibration.routines.electronic_noise import ElectronicNoise
 from labctl.calibration.store import Store
 from labctl.errors import CalibrationError
-from labctl.instruments.equipment import equipment_of
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.station import Station
+from labctl.station.equipment import equipment_of
 
 OpenBench = Callable[..., AbstractContextManager[tuple[CalibrationBench, LinkBench]]]
 OpenStation = Callable[..., AbstractContextManager[tuple[Station, LinkBench]]]

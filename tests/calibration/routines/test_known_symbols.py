@@ -16,8 +16,8 @@ from labctl.calibration.routines.known_symbols import (
     normal_symbols,
     random_symbols,
 )
+from labctl.dsp.layout import PEAK, FrameLayout
 from labctl.errors import CalibrationError
-from labctl.instruments.frames.layout import PEAK, FrameLayout
 
 
 @settings(deadline=None)

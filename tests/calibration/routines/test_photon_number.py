@@ -16,8 +16,8 @@ from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Outcome
 from labctl.calibration.routines.attenuator import AttenuatorCurve
 from labctl.calibration.routines.photon_number import PhotonNumber, photons_per_mode
+from labctl.dsp.layout import FrameLayout
 from labctl.errors import CalibrationError
-from labctl.instruments.frames.layout import FrameLayout
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.units import photon_energy_j
 

@@ -25,7 +25,7 @@ from labctl.instruments.simulated.panels.thorlabs_mx10b import ThorlabsMX10BPane
 from labctl.instruments.simulated.panels.thorlabs_pm100d import ThorlabsPM100DPanel
 from labctl.instruments.simulated.physics.grid import Window
 from labctl.instruments.simulated.ports import Capture, CaptureWindow, ChannelWindow
-from labctl.station_file import read_station_file
+from labctl.station.file import read_station_file
 
 SHIPPED = shipped_bench_path().read_text(encoding="utf-8")
 PATH = Path("bench.toml")

@@ -12,7 +12,6 @@ import pytest
 from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.errors import StationFileError
 from labctl.instruments.capabilities import BiasPoint
-from labctl.instruments.equipment import FibreMeter, equipment_of
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.instruments.simulated.bench_file import build_bench
 from labctl.instruments.simulated.bench_tables import BenchFile
@@ -22,6 +21,7 @@ from labctl.instruments.simulated.physics.grid import Noise
 from labctl.instruments.simulated.physics.rotation import RotationUnit
 from labctl.instruments.simulated.ports import BiasMode, CaptureWindow, ChannelWindow, Drive
 from labctl.station import Station
+from labctl.station.equipment import FibreMeter, equipment_of
 
 PATH = Path("bench.toml")
 LASER_W = 0.02

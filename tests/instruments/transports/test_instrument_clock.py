@@ -11,11 +11,11 @@ import pytest
 
 from labctl.clock import SystemClock
 from labctl.data import shipped_bench_path, shipped_station_path
-from labctl.instruments.equipment import equipment_of
 from labctl.instruments.transports.opening import open_clock
 from labctl.instruments.transports.visa_link import close_library
 from labctl.station import Station
-from labctl.station_file import library_of
+from labctl.station.equipment import equipment_of
+from labctl.station.file import library_of
 
 
 @pytest.fixture(autouse=True)

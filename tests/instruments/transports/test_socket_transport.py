@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labctl.clock import SystemClock
+from labctl.environment import RECORD, RECORD_BLOCKS, REPLAY
 from labctl.errors import (
     ConnectionFailedError,
     InstrumentTimeoutError,
@@ -31,7 +32,6 @@ from labctl.instruments.transports.socket_transport import (
     is_socket_address,
     socket_endpoint,
 )
-from labctl.instruments.transports.taps import RECORD, RECORD_BLOCKS, REPLAY
 from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labctl.clock import wait_until
+from labctl.environment import RECORD, RECORD_BLOCKS, REPLAY, REPLAY_STATE
 from labctl.errors import (
     ConnectionFailedError,
     InstrumentTimeoutError,
@@ -36,7 +37,12 @@ ADDRESS = "ASRL1::INSTR"
 
 @pytest.fixture(autouse=True)
 def _no_tap_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    for switch in (taps.RECORD, taps.RECORD_BLOCKS, taps.REPLAY, taps.REPLAY_STATE):
+    for switch in (
+        RECORD,
+        RECORD_BLOCKS,
+        REPLAY,
+        REPLAY_STATE,
+    ):
         monkeypatch.delenv(switch, raising=False)
     monkeypatch.setattr(masking, "_known", set())
 
@@ -50,14 +56,14 @@ class Bench:
         self._patch = patch
 
     def record(self, blocks: str = "keep") -> None:
-        self._patch.delenv(taps.REPLAY, raising=False)
-        self._patch.setenv(taps.RECORD, str(self.path))
-        self._patch.setenv(taps.RECORD_BLOCKS, blocks)
+        self._patch.delenv(REPLAY, raising=False)
+        self._patch.setenv(RECORD, str(self.path))
+        self._patch.setenv(RECORD_BLOCKS, blocks)
 
     def replay(self) -> None:
-        self._patch.delenv(taps.RECORD, raising=False)
-        self._patch.setenv(taps.REPLAY, str(self.path))
-        self._patch.setenv(taps.REPLAY_STATE, str(self.state))
+        self._patch.delenv(RECORD, raising=False)
+        self._patch.setenv(REPLAY, str(self.path))
+        self._patch.setenv(REPLAY_STATE, str(self.state))
 
     def messages(self, steps: list[Any], name: str = "scripted") -> MessageTransport:
         return taps.tapped_messages(name, ADDRESS, lambda: ScriptedTransport(steps, name))
@@ -421,7 +427,7 @@ def test_a_record_that_cannot_be_written_stops_the_program_once(
 def test_a_folder_that_is_not_there_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(taps.RECORD, str(tmp_path / "absent" / "wire.jsonl"))
+    monkeypatch.setenv(RECORD, str(tmp_path / "absent" / "wire.jsonl"))
     with pytest.raises(RunFileError, match=r"absent.wire.jsonl: cannot be written"):
         taps.tapped_messages("dut", ADDRESS, lambda: ScriptedTransport([]))
 

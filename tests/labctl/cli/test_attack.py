@@ -15,8 +15,8 @@ from labctl.cli import attack, attack_curve
 from labctl.cli.attack import app
 from labctl.data.models import Network, save_network
 from labctl.errors import LabctlError, SettingError, UsageError
-from labctl.protocols.attacks.catalogue import ATTACKS
-from labctl.protocols.attacks.detection_cases import CASES
+from labctl.studies.attacks.catalogue import ATTACKS
+from labctl.studies.attacks.detection_cases import CASES
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = ("--sizes", "16,12,4", "--modes", "120,1200", "--sessions", "8")

@@ -14,7 +14,7 @@ from labctl.cli import copies
 from labctl.cli.copies import app
 from labctl.data.models import Network, save_network
 from labctl.errors import SettingError
-from labctl.protocols.attacks.copies import copy_measure
+from labctl.studies.attacks.copies import copy_measure
 
 FEW = ("--public", "300", "--judged", "100")
 

@@ -12,7 +12,7 @@ import pytest
 
 from labctl.cli.demo import _request, _rows
 from labctl.data.run_file import read_run
-from labctl.protocols.attacks.label_reading import Detection
+from labctl.protocols.labels.reading import Detection
 from labctl.protocols.settings import Sampling
 from labctl.run.inference import run_inference
 

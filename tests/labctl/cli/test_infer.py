@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from labctl.data.models import Network, load_network, save_network
 from labctl.data.run_file import Run, read_run
-from labctl.station_file import read_station_file
+from labctl.station.file import read_station_file
 
 Result = subprocess.CompletedProcess[str]
 Infer = Callable[..., dict[str, Any]]

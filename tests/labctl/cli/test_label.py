@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from labctl.cli import label
-from labctl.protocols.attacks import label_curve
-from labctl.protocols.attacks.label_curve import load_curves
-from labctl.protocols.attacks.label_reading import Detection
+from labctl.protocols.labels.curve import load_curves
+from labctl.protocols.labels.reading import Detection
+from labctl.studies.attacks import label_curve
 
 Result = subprocess.CompletedProcess[str]
 QUICK = ("--images", "60", "--templates", "600", "--dimensions", "16", "--gain", "1.2")

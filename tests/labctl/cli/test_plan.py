@@ -16,9 +16,9 @@ from scipy.special import ndtr
 from labctl.cli import plan as plan_command
 from labctl.data.mnist import load_test_images
 from labctl.data.models import load_network
-from labctl.protocols.planner import plan as plans
-from labctl.protocols.planner.accuracy_curve import AccuracyCurve, AccuracyPoint, digest_of
-from labctl.protocols.planner.curve_file import save_curve
+from labctl.studies.planner import plan as plans
+from labctl.studies.planner.accuracy_curve import AccuracyCurve, AccuracyPoint, digest_of
+from labctl.studies.planner.curve_file import save_curve
 
 Result = subprocess.CompletedProcess[str]
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from labctl.cli.reproduce import reproduce
 from labctl.errors import LabctlError, ModelError, SettingError, UsageError
-from labctl.reproduce import run
-from labctl.reproduce.ours import F_GRID
+from labctl.studies.reproduce import run
+from labctl.studies.reproduce.ours import F_GRID
 
 app = typer.Typer()
 app.command()(reproduce)

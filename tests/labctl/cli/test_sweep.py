@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from labctl.sweep.results_file import read_results
-from labctl.sweep.sweep_file import read_sweep
+from labctl.studies.sweep.results_file import read_results
+from labctl.studies.sweep.sweep_file import read_sweep
 
 Result = subprocess.CompletedProcess[str]
 LEAKAGE = """\
@@ -127,7 +127,7 @@ def test_a_missing_file_is_told(refused: Callable[..., str]) -> None:
 def test_failed_points_are_counted_and_the_exit_code_is_1(
     leaks: str, monkeypatch: pytest.MonkeyPatch, run_here: Callable[..., Result]
 ) -> None:
-    from labctl.sweep.tasks import TASKS
+    from labctl.studies.sweep.tasks import TASKS
 
     def run(settings: Any, seed: int) -> dict[str, Any]:
         if settings.gain == 2.0:

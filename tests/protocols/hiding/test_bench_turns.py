@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
+from labctl.dsp.layout import FrameLayout
 from labctl.errors import SettingError
-from labctl.instruments.equipment import equipment_of
-from labctl.instruments.frames.layout import FrameLayout
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 from labctl.protocols.hiding.hiding import Hiding
@@ -30,6 +29,7 @@ from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.station import Station
+from labctl.station.equipment import equipment_of
 
 Floats = NDArray[np.float32]
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import Network, load_network
 from labctl.errors import DatasetError, SettingError
-from labctl.protocols.attacks.more_modes import CloneMoreModes
-from labctl.protocols.attacks.tampered_link import Path, TamperedLink
 from labctl.protocols.client import Client
 from labctl.protocols.encoding import unit_norm, unit_rms
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
@@ -26,11 +24,13 @@ from labctl.protocols.leakage import Assumptions, LayerShape, Trust
 from labctl.protocols.link import LayerLight, Link
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.planner.search import Conditions
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.studies.attacks.more_modes import CloneMoreModes
+from labctl.studies.attacks.tampered_link import Path, TamperedLink
+from labctl.studies.planner.search import Conditions
 
 Reals = NDArray[np.float64]
 

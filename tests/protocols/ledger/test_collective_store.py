@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from labctl.errors import RecordError
-from labctl.protocols.countermeasures.disguise import FRESH_ORDER
+from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.ledger.collective_store import CollectiveStore, KeptSums, LightTerms
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.session import Session
 from labctl.protocols.verification.collective_record import CollectiveRecord, collective_sums
-from labctl.protocols.verification.false_alarms import HONEST, _network
+from labctl.studies.attacks.false_alarms import HONEST, _network
 
 ACCOUNT = f"alice/{'0' * 64}"
 NETWORK = _network((16, 12, 4), 1)

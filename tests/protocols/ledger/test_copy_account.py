@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from labctl.errors import BudgetError
-from labctl.protocols.attacks.copies.copy_figure import QuerySpend
-from labctl.protocols.attacks.copies.copy_table import (
+from labctl.protocols.copies.figure import QuerySpend
+from labctl.protocols.copies.table import (
     CLASSES_ALONE,
     CopyPoint,
     CopyTable,

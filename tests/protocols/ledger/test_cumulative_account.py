@@ -22,7 +22,7 @@ from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.collective_noise import collective_noise
 from labctl.protocols.verification.collective_record import collective_sums
-from labctl.protocols.verification.false_alarms import HONEST
+from labctl.studies.attacks.false_alarms import HONEST
 
 ACCOUNT = f"alice/{'0' * 64}"
 FAILURE = 0.4

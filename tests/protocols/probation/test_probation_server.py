@@ -9,9 +9,8 @@ import pytest
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.attacks.heterodyne_resend import HeterodyneResend
-from labctl.protocols.countermeasures.disguise import FRESH_ORDER, key_of_seed
-from labctl.protocols.countermeasures.disguised_server import DisguisedServer
+from labctl.protocols.disguise import FRESH_ORDER, key_of_seed
+from labctl.protocols.disguised_server import DisguisedServer
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
@@ -22,6 +21,7 @@ from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.studies.attacks.heterodyne_resend import HeterodyneResend
 
 SIZES = (30, 40, 10)
 KEY = bytes(range(32))

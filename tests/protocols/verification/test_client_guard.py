@@ -18,7 +18,7 @@ from labctl.protocols.server import Server
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling
 from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, PowerMonitor
-from labctl.protocols.verification.false_alarms import HONEST
+from labctl.studies.attacks.false_alarms import HONEST
 
 BLOCKS = Blocks.of(20, 8)
 LIMIT = PowerLimit(4.0)

@@ -14,7 +14,7 @@ import pytest
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.countermeasures.disguise import Disguise
+from labctl.protocols.disguise import Disguise
 from labctl.protocols.encoding import Floats
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.mode_link import ModeLink
@@ -23,8 +23,8 @@ from labctl.protocols.verification.collective import PlacedSums, Placement, Weig
 from labctl.protocols.verification.collective_noise import collective_noise, whole_mode
 from labctl.protocols.verification.collective_record import collective_sums, record_of
 from labctl.protocols.verification.evidence import LayerEvidence
-from labctl.protocols.verification.false_alarms import HONEST
 from labctl.protocols.verification.verdict import VerificationReport
+from labctl.studies.attacks.false_alarms import HONEST
 
 Doubles = npt.NDArray[np.float64]
 SETTINGS = replace(HONEST, verification=replace(HONEST.verification, calibration_samples=10**8))

@@ -17,8 +17,8 @@ from labctl.protocols.link import Exchange, LayerLight, Link, MonitoredLink, Mon
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.verification.false_alarms import HONEST
 from labctl.protocols.verification.verdict import VerificationReport
+from labctl.studies.attacks.false_alarms import HONEST
 
 NETWORK = Network((np.random.default_rng(1).normal(size=(10, 16)).astype(np.float32),), "n", {})
 IMAGES = np.random.default_rng(2).random((12, 16), dtype=np.float32)

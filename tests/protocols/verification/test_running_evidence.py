@@ -16,8 +16,8 @@ from labctl.errors import RecordError, SettingError
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.session import Session
 from labctl.protocols.verification.channel import estimate_channel, excess_noise_upper
-from labctl.protocols.verification.false_alarms import HONEST
 from labctl.protocols.verification.running_evidence import CalibratedSums, PooledEvidence
+from labctl.studies.attacks.false_alarms import HONEST
 
 PART = CalibratedSums(
     efficiency=0.7,

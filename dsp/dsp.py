@@ -1,0 +1,114 @@
+"""From a digitized record to modes: where a frame begins, and a straight-line phase.
+
+A homodyne receiver reads one quadrature, y = A Re(s exp(-i phi)) + noise, of the symbols s. Two
+real coefficients per record, a = A cos phi and b = A sin phi, give amplitude and phase:
+y = a Re s + b Im s.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import signal
+
+from labctl.dsp.layout import Floats, FrameLayout
+from labctl.dsp.matched_filter import FilterBank, read_slots, samples_per_symbol
+from labctl.dsp.pulses import pulse_train
+from labctl.errors import SynchronisationError
+from labctl.instruments.capabilities import Trace
+
+__all__ = ["Sync", "fit_phase", "read_slots", "synchronise"]
+
+_SEARCH_STEPS = 32
+_LEAST_PEAK = 7.0
+# The peak is judged against the background beside it, of which there must be enough.
+_LEAST_LAGS = 256
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Where a frame begins in a record, and what its preamble shows.
+
+    `start_s`: in the trace's time. `amplitude` (V per unit symbol, after the matched filter) and
+    `phase_rad`: of the light relative to the local oscillator. `noise`: standard deviation of the
+    preamble's residual in V. `peak`: correlation peak over its background's standard deviation.
+    """
+
+    start_s: float
+    amplitude: float
+    phase_rad: float
+    noise: float
+    peak: float
+
+
+def synchronise(trace: Trace, layout: FrameLayout, longest_delay_s: float) -> Sync:
+    """Find the frame in a record; raises SynchronisationError when no preamble stands out.
+
+    The preamble's complex correlation has a peak whatever the phase; around it, the pulse offset
+    of the largest fitted amplitude gives the start to 1/16 of a sample.
+    """
+    ratio = samples_per_symbol(trace, layout)
+    samples = math.ceil(layout.preamble_symbols * ratio)
+    reference = pulse_train(layout.pulse_shape, layout.preamble, 1.0 / ratio, samples)
+    lags = max(math.ceil(longest_delay_s / trace.interval_s), _LEAST_LAGS)
+    head = len(reference) + lags
+    record = np.asarray(trace.voltage_v[:head], np.float32)
+    if len(record) < len(reference):
+        raise SynchronisationError(
+            f"record of {len(trace.voltage_v)} samples is shorter than the preamble "
+            f"({len(reference)} samples): record for longer"
+        )
+    correlation = np.abs(signal.correlate(record - record.mean(), reference, mode="valid"))
+    best = int(np.argmax(correlation))
+    background = float(np.median(correlation)) / math.sqrt(2.0 * math.log(2.0))
+    peak = float(correlation[best]) / background if background > 0.0 else 0.0
+    if not peak >= _LEAST_PEAK:
+        raise SynchronisationError(
+            "no preamble in the record (best correlation "
+            f"{peak:.1f} sigma, minimum {_LEAST_PEAK}): "
+            "is the laser on, the light not blocked, the trigger cable connected?"
+        )
+    offsets = (np.arange(_SEARCH_STEPS + 1) / _SEARCH_STEPS - 0.5) * 2.0 + best
+    bank = FilterBank.of(layout.pulse_shape, ratio)
+    return max(
+        (
+            _fit_preamble(trace, layout, bank, ratio, float(offset), peak)
+            for offset in offsets
+            if offset >= 0.0
+        ),
+        key=lambda sync: sync.amplitude,
+    )
+
+
+def fit_phase(read: Floats, symbols: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Fit y = (a0 + a1 t) Re s + (b0 + b1 t) Im s; returns (a0, a1, b0, b1), t in s.
+
+    A straight line in both coefficients follows the slow drift of path phases over one frame.
+    Solved by normal equations in scaled columns: a frame has hundreds of thousands of symbols.
+    """
+    design = np.empty((4, len(read)))
+    design[0], design[2] = symbols.real, symbols.imag
+    design[1], design[3] = design[0] * times_s, design[2] * times_s
+    scale = np.sqrt(np.einsum("ij,ij->i", design, design))
+    design /= np.where(scale > 0.0, scale, 1.0)[:, None]
+    solution, *_ = np.linalg.lstsq(design @ design.T, design @ read, rcond=None)
+    return np.asarray(solution / np.where(scale > 0.0, scale, 1.0))
+
+
+def _fit_preamble(
+    trace: Trace, layout: FrameLayout, bank: FilterBank, ratio: float, offset: float, peak: float
+) -> Sync:
+    preamble = layout.preamble
+    read = bank.at(trace.voltage_v, offset + np.arange(len(preamble)) * ratio)
+    design = np.stack([preamble.real, preamble.imag, np.ones_like(preamble.real)], axis=1)
+    (a, b, offset_v), *_ = np.linalg.lstsq(design, read, rcond=None)
+    residual = read - design @ np.array([a, b, offset_v])
+    return Sync(
+        start_s=trace.start_s + offset * trace.interval_s,
+        amplitude=math.hypot(a, b),
+        phase_rad=math.atan2(b, a),
+        noise=float(np.std(residual)),
+        peak=peak,
+    )

@@ -1,0 +1,273 @@
+"""What each party works with: capabilities in roles, and what is known of the hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from labctl.clock import Clock
+from labctl.errors import StationFileError
+from labctl.instruments.capabilities import (
+    Attenuator,
+    Digitizer,
+    ModulatorBias,
+    PowerMeter,
+    TriggerSource,
+    TunableLaser,
+    VoltageSource,
+    WaveformGenerator,
+)
+from labctl.instruments.transports.opening import open_clock
+from labctl.station import Station, can_serve
+from labctl.station.file import (
+    SIMULATED,
+    ClientConstants,
+    FrameTable,
+    MeterRole,
+    OutputRole,
+    PairRole,
+    ServerConstants,
+    library_of,
+)
+from labctl.toml_file import place
+from labctl.units import dbm_to_w, wavelength_to_frequency_hz
+
+Capability = TypeVar("Capability")
+
+
+@dataclass(frozen=True)
+class FibreMeter:
+    """A power-meter input that sees a known share of what is in a fibre.
+
+    `ratio`: power in the fibre over power at the input, `ratio_uncertainty` relative.
+    """
+
+    input: PowerMeter
+    ratio: float
+    ratio_uncertainty: float
+
+    def fibre_power_w(self) -> float:
+        """Return the power in the fibre in W."""
+        return self.input.power_w() * self.ratio
+
+
+@dataclass(frozen=True)
+class LimitedVoltage:
+    """A voltage output of a station, which keeps it within the limits of its file."""
+
+    source: VoltageSource
+
+    def set(self, voltage_v: float) -> None:
+        """Apply a voltage in V; raises LimitError outside the station's limits."""
+        self.source.set_voltage(voltage_v)
+
+
+@dataclass(frozen=True)
+class IQDrive:
+    """Two generator channels that play the parts of a complex waveform."""
+
+    generator: WaveformGenerator
+    i_channel: int
+    q_channel: int
+    station: Station
+    instrument: str
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Both channels."""
+        return self.i_channel, self.q_channel
+
+    def amplitude_v(self, amplitude_v: float) -> float:
+        """Return the amplitude if the station's limits allow it; raises LimitError."""
+        return self.station.check(self.instrument, "amplitude_v", amplitude_v)
+
+    def play_in_cycles(
+        self,
+        name: str,
+        levels: Sequence[npt.NDArray[np.float32]],
+        *,
+        sample_rate_hz: float,
+        cycles: int,
+        delay_s: float,
+    ) -> None:
+        """Play both parts once a cycle from `delay_s` after each external trigger on.
+
+        `levels`: samples of the I and of the Q channel, of the largest amplitude 1 V. What the
+        generator held is forgotten. Raises LimitError.
+        """
+        for channel, samples in zip(self.channels, levels, strict=True):
+            self.generator.forget(channel)
+            self.generator.upload(channel, name, samples)
+            self.generator.play(
+                channel,
+                name,
+                sample_rate_hz=sample_rate_hz,
+                amplitude_v=self.amplitude_v(1.0),
+                offset_v=0.0,
+            )
+            self.generator.burst(
+                channel, cycles=cycles, trigger=TriggerSource.EXTERNAL, delay_s=delay_s
+            )
+            self.generator.set_output(channel, True)
+
+
+@dataclass(frozen=True)
+class ServerEquipment:
+    """The server's bench."""
+
+    laser: TunableLaser
+    laser_power_w: float
+    laser_frequency_hz: float
+    drive: IQDrive
+    bias_i: ModulatorBias
+    bias_q: ModulatorBias
+    bias_parent: ModulatorBias
+    attenuator: Attenuator
+    monitor: PowerMeter
+    lo_phase: LimitedVoltage
+    shutter: LimitedVoltage
+    digitizer: Digitizer
+    channel: int
+    launch_meter: FibreMeter | None
+    return_meter: FibreMeter | None
+    constants: ServerConstants
+
+
+@dataclass(frozen=True)
+class ClientEquipment:
+    """The client's bench."""
+
+    rotation: IQDrive
+    lo_phase: LimitedVoltage
+    gain: LimitedVoltage
+    digitizer: Digitizer
+    channel: int
+    arrival_meter: FibreMeter | None
+    constants: ClientConstants
+
+
+ROLES: dict[str, type] = {
+    "server.laser": TunableLaser,
+    "server.drive": WaveformGenerator,
+    "server.bias_i": ModulatorBias,
+    "server.bias_q": ModulatorBias,
+    "server.bias_parent": ModulatorBias,
+    "server.attenuator": Attenuator,
+    "server.monitor": PowerMeter,
+    "server.lo_phase": VoltageSource,
+    "server.shutter": VoltageSource,
+    "server.digitizer": Digitizer,
+    "server.launch_meter": PowerMeter,
+    "server.return_meter": PowerMeter,
+    "client.rotation": WaveformGenerator,
+    "client.lo_phase": VoltageSource,
+    "client.gain": VoltageSource,
+    "client.digitizer": Digitizer,
+    "client.arrival_meter": PowerMeter,
+}
+"""The capability that each role needs of its instrument, or of the channel that it names."""
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """Both benches, the timing that the parties agree on, and the instruments' time."""
+
+    server: ServerEquipment
+    client: ClientEquipment
+    frame: FrameTable
+    clock: Clock
+
+
+def equipment_of(station: Station) -> Equipment:
+    """Return an opened station's instruments by role.
+
+    Raises StationFileError when an instrument lacks the capability of its role or the file has no
+    roles, LimitError when the laser's power is outside the station's limits.
+    """
+    require_roles(station)
+    server, client = station.table.server, station.table.client
+    power_w = station.check(server.laser, "power_w", dbm_to_w(server.laser_power_dbm))
+    frequency_hz = wavelength_to_frequency_hz(server.laser_wavelength_nm * 1e-9)
+    return Equipment(
+        server=ServerEquipment(
+            laser=station.instrument(server.laser, TunableLaser),
+            laser_power_w=power_w,
+            laser_frequency_hz=station.check(server.laser, "frequency_hz", frequency_hz),
+            drive=_pair(station, server.drive),
+            bias_i=station.instrument(server.bias_i, ModulatorBias),
+            bias_q=station.instrument(server.bias_q, ModulatorBias),
+            bias_parent=station.instrument(server.bias_parent, ModulatorBias),
+            attenuator=station.instrument(server.attenuator, Attenuator),
+            monitor=station.instrument(server.monitor, PowerMeter),
+            lo_phase=_voltage(station, server.lo_phase),
+            shutter=_voltage(station, server.shutter),
+            digitizer=station.instrument(server.digitizer.instrument, Digitizer),
+            channel=server.digitizer.channel,
+            launch_meter=_meter(station, server.launch_meter),
+            return_meter=_meter(station, server.return_meter),
+            constants=server.constants,
+        ),
+        client=ClientEquipment(
+            rotation=_pair(station, client.rotation),
+            lo_phase=_voltage(station, client.lo_phase),
+            gain=_voltage(station, client.gain),
+            digitizer=station.instrument(client.digitizer.instrument, Digitizer),
+            channel=client.digitizer.channel,
+            arrival_meter=_meter(station, client.arrival_meter),
+            constants=client.constants,
+        ),
+        frame=station.table.frame,
+        clock=open_clock(_library(station), station.record),
+    )
+
+
+def require_roles(station: Station) -> None:
+    """Raise StationFileError unless the file gives every role to an instrument that can play it.
+
+    Nothing needs to be open. All faults are named, a line each.
+    """
+    table, path = station.table, station.path
+    absent = [name for name in ("frame", "server", "client") if name not in table.model_fields_set]
+    if absent:
+        missing = " and ".join(f"[{name}]" for name in absent)
+        raise StationFileError(f"{path}: no {missing}: this experiment needs the roles in it")
+    faults = []
+    for role, name, channel in table.references():
+        wanted = ROLES[role]
+        if not can_serve(station.driver(name), channel, wanted):
+            driver = table.instruments[name].driver
+            which = name if channel is None else f"{name}/{channel}"
+            faults.append(
+                f"{place(path, *role.split('.'))}: role {role}: {which!r} ({driver}) "
+                f"cannot serve as {wanted.__name__}"
+            )
+    if faults:
+        raise StationFileError("\n".join(faults))
+
+
+def _library(station: Station) -> str:
+    """Return the VISA library whose clock waits are by: the wall's if any instrument is real."""
+    names = set(dict(station.table.roles()).values())
+    libraries = sorted({library_of(station.table, station.path, name) for name in names})
+    real = [library for library in libraries if not library.endswith(SIMULATED)]
+    return (real or libraries)[0]
+
+
+def _pair(station: Station, role: PairRole) -> IQDrive:
+    generator = station.instrument(role.instrument, WaveformGenerator)
+    return IQDrive(generator, role.i_channel, role.q_channel, station, role.instrument)
+
+
+def _voltage(station: Station, role: OutputRole) -> LimitedVoltage:
+    return LimitedVoltage(station.instrument(role.reference, VoltageSource))
+
+
+def _meter(station: Station, role: MeterRole | None) -> FibreMeter | None:
+    if role is None:
+        return None
+    meter = station.instrument(role.reference, PowerMeter)
+    return FibreMeter(meter, role.ratio, role.ratio_uncertainty)

@@ -1,9 +1,0 @@
-"""The tasks by name; a new one is added to the list."""
-
-from __future__ import annotations
-
-from labctl.sweep.infer_task import InferTask
-from labctl.sweep.leakage_task import LeakageTask
-from labctl.sweep.task import Task
-
-TASKS: dict[str, Task] = {task.name: task for task in (InferTask(), LeakageTask())}

@@ -1,0 +1,359 @@
+"""The yardstick: how good the best copy is after some queries, looked up, without an attack run.
+
+What thieves were measured to reach ships as `copy_table.toml`; `labctl copies --table FILE` makes
+it anew. A thief's means are two numbers. Queries; and its spend per query, photons times noise:
+mu per mode times the excess noise that it may make at the server, times modes per row, so that an
+honest clone spends mu n_sp g. For weak couplings nothing else matters, whatever mu, G and loss;
+stronger ones read less for the same spend, which errs on the safe side. With one order of neurons
+for all queries the spends of the QND attack add up, so its curve is one over the total; with fresh
+orders a thief has no more than that, whatever was measured of it.
+
+A figure between measured points is that of the next point where the thief has more of everything,
+after successes were made monotone: on the safe side. No copy is taken to be better than the network
+itself, or than the best that was measured. Networks that were not measured get no figure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from labctl.data.models import Network
+from labctl.errors import SettingError
+from labctl.protocols.copies.spend import hidden_noise, honest_noise, row_modes, sent_sizes
+from labctl.protocols.settings import SessionSettings
+from labctl.toml_file import read_toml
+
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_Share = Annotated[float, Field(ge=0.0, le=1.0)]
+CLASSES_ALONE = "classes-alone"
+# The attack whose spend adds up over queries: `labctl.studies.attacks.copies.principal_modes`.
+ADDS_UP = "principal-modes"
+SIGMAS = 2.0
+# An attack that hides in the sample size passes the pooled check this often.
+ACCEPTANCE = 0.9
+# Measured spends and asked ones may differ by rounding.
+_SLACK = 1.0 + 1e-9
+
+
+class Order(StrEnum):
+    """Whether hidden neurons come in the same order in all queries."""
+
+    FIXED = "fixed"
+    FRESH = "fresh"
+
+
+class CopyPoint(BaseModel):
+    """One attack's copy after `queries` queries of `spend` each; what classes alone do needs none.
+
+    `accuracy`: share of unseen images named rightly, the mean of `seeds` runs; `standard_error`
+    counts the spread of images and of runs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network_sha256: _Digest
+    order: Order
+    attack: str
+    queries: int = Field(ge=1)
+    spend: float = Field(ge=0.0)
+    accuracy: _Share
+    standard_error: float = Field(gt=0.0)
+    seeds: int = Field(ge=1)
+
+
+class ServedNetwork(BaseModel):
+    """A network that was measured, with the share of images that it names rightly without noise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    sha256: _Digest
+    accuracy: _Share
+
+
+class CopyTable(BaseModel):
+    """All measured copies, and what they rest on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: str
+    public: str
+    judged: str
+    network: tuple[ServedNetwork, ...] = Field(min_length=1)
+    point: tuple[CopyPoint, ...] = Field(min_length=1)
+
+    def toml(self) -> str:
+        """Return the file's text."""
+        lines = [f"command = {_quoted(self.command)}", f"public = {_quoted(self.public)}"]
+        lines.append(f"judged = {_quoted(self.judged)}")
+        for network in self.network:
+            lines += ["", "[[network]]", f"name = {_quoted(network.name)}"]
+            lines += [f'sha256 = "{network.sha256}"', f"accuracy = {network.accuracy!r}"]
+        for point in self.point:
+            lines += ["", "[[point]]", f'network_sha256 = "{point.network_sha256}"']
+            lines += [f'order = "{point.order}"', f"attack = {_quoted(point.attack)}"]
+            lines += [f"queries = {point.queries}", f"spend = {point.spend!r}"]
+            lines += [f"accuracy = {point.accuracy!r}"]
+            lines += [f"standard_error = {point.standard_error!r}", f"seeds = {point.seeds}"]
+        return "\n".join(lines) + "\n"
+
+    def joined(self, other: CopyTable) -> CopyTable:
+        """Return this table with the networks of another; raises SettingError where images differ.
+
+        A network that both hold is taken from this one.
+        """
+        mine = {one.sha256 for one in self.network}
+        if (self.public, self.judged) != (other.public, other.judged):
+            raise SettingError("table", f"of {other.public}", f"a table of {self.public}")
+        added = tuple(one for one in other.network if one.sha256 not in mine)
+        points = tuple(one for one in other.point if one.network_sha256 not in mine)
+        return CopyTable(
+            command=f"{other.command}; {self.command}",
+            public=self.public,
+            judged=self.judged,
+            network=added + self.network,
+            point=points + self.point,
+        )
+
+    def served(self, network: Network) -> ServedNetwork | None:
+        """Return what is known of a network, None if it was not measured."""
+        return self.served_of(network.sha256)
+
+    def served_of(self, sha256: str) -> ServedNetwork | None:
+        """Return what is known of the network of this SHA-256, None if it was not measured."""
+        return next((one for one in self.network if one.sha256 == sha256), None)
+
+    def refusal(self, network: Network, order: Order = Order.FIXED) -> str | None:
+        """Say why there is no figure for a network, None where there is one."""
+        return self.refusal_of(network.sha256, network.name, order)
+
+    def refusal_of(self, sha256: str, name: str, order: Order = Order.FIXED) -> str | None:
+        """Say the same of a network of this SHA-256, called `name`."""
+        known = ", ".join(one.name for one in self.network)
+        if self.served_of(sha256) is None:
+            return (
+                f"no copy of {name!r} was measured, and what one network gives away says "
+                f"nothing of another; measured: {known}"
+            )
+        if not self._attacks(sha256, order):
+            return f"copies of {name!r} were not measured with an order that is {order}"
+        return None
+
+    def _attacks(self, sha256: str, order: Order) -> list[str]:
+        """Return the attacks of which something is known: fixed orders say something of fresh."""
+        known = {order, Order.FIXED}
+        names = {
+            one.attack for one in self.point if one.network_sha256 == sha256 and one.order in known
+        }
+        return sorted(names - {CLASSES_ALONE})
+
+    def best(
+        self, network: Network, queries: int, spend: float, order: Order = Order.FIXED
+    ) -> BestCopy | None:
+        """Return the best copy after `queries` of at most this mean spend each.
+
+        None for a network or an order that was not measured (`refusal` says it in words). Raises
+        SettingError for no queries or a spend that is no number from 0 on.
+        """
+        return self.best_of(network.sha256, queries, spend, order)
+
+    def best_of(
+        self, sha256: str, queries: int, spend: float, order: Order = Order.FIXED
+    ) -> BestCopy | None:
+        """Return the same for the network of this SHA-256."""
+        if queries < 1:
+            raise SettingError("queries", queries, "1 or more")
+        if not 0.0 <= spend < math.inf:
+            raise SettingError("spend", spend, "0 or more: photons times noise in SNU")
+        served = self.served_of(sha256)
+        if served is None or self.refusal_of(sha256, served.name, order) is not None:
+            return None
+        alone = self._figure(served, order, CLASSES_ALONE, queries, 0.0)
+        found = {CLASSES_ALONE: alone}
+        for name in self._attacks(served.sha256, order):
+            found[name] = self._figure(served, order, name, queries, spend)
+        attack = max(found, key=lambda name: found[name].upper)
+        return BestCopy(attack, found[attack], alone, queries, spend)
+
+    def _of(self, sha256: str, order: Order | None, attack: str) -> list[CopyPoint]:
+        """Return one attack's points; what classes alone give does not depend on the order."""
+        return [
+            one
+            for one in self.point
+            if one.network_sha256 == sha256
+            and (order is None or one.order is order or attack == CLASSES_ALONE)
+            and one.attack == attack
+        ]
+
+    def _figure(
+        self, served: ServedNetwork, order: Order, attack: str, queries: int, spend: float
+    ) -> Figure:
+        """Return one attack's figure: the lowest of points where the thief has no less."""
+        found = self._covering(served.sha256, order, attack, queries, spend)
+        if order is Order.FRESH and attack != CLASSES_ALONE:
+            # A thief may shuffle rows itself: with one order for all queries it has no less.
+            found += self._covering(served.sha256, Order.FIXED, attack, queries, spend)
+            least = self._reached(served.sha256, attack, queries, spend)
+            found = [Figure(one.accuracy, max(one.upper, least)) for one in found]
+        most = self._most(served)
+        if not found:
+            return Figure(served.accuracy, most)
+        best = min(found, key=lambda one: one.upper)
+        return replace(best, upper=min(best.upper, most))
+
+    def _most(self, served: ServedNetwork) -> float:
+        """Return the most that any copy is taken to be worth: the network, or the best measured.
+
+        Without standard errors, which two runs of a few answers do not tell well.
+        """
+        mine = (one.accuracy for one in self.point if one.network_sha256 == served.sha256)
+        return max(served.accuracy, *mine)
+
+    def _reached(self, sha256: str, attack: str, queries: int, spend: float) -> float:
+        """Return what was measured in fresh orders of thieves that had no more; 0 if nothing was.
+
+        Of one query there is no order.
+        """
+        points = [
+            one
+            for one in self._of(sha256, None, attack)
+            if one.order is Order.FRESH or one.queries == 1
+        ]
+        done = float(queries), spend
+        return max((_upper(one) for one in points if _covers(done, _both(one))), default=0.0)
+
+    def _covering(
+        self, sha256: str, order: Order, attack: str, queries: int, spend: float
+    ) -> list[Figure]:
+        """Return the figures of all points of an order at which the thief has no less."""
+        points = self._of(sha256, order, attack)
+        means = _means(order, attack)
+        asked = (queries * spend, spend) if means is _total else (float(queries), spend)
+        return [_raised(one, points, means) for one in points if _covers(means(one), asked)]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An accuracy as measured, and what it is at most (2 standard errors more)."""
+
+    accuracy: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class BestCopy:
+    """The best copy known after `queries` of `spend` each, and what classes alone give.
+
+    `figure.upper` is the figure to promise by: it errs on the safe side.
+    """
+
+    attack: str
+    figure: Figure
+    classes_alone: Figure
+    queries: int
+    spend: float
+
+    @property
+    def beyond_classes_alone(self) -> float:
+        """What the light gives away beyond what any inference service does, 0 or more."""
+        return max(self.figure.upper - self.classes_alone.accuracy, 0.0)
+
+
+def _total(point: CopyPoint) -> tuple[float, float]:
+    return point.queries * point.spend, math.inf
+
+
+def _both(point: CopyPoint) -> tuple[float, float]:
+    return float(point.queries), point.spend
+
+
+_Means = Callable[[CopyPoint], tuple[float, float]]
+
+
+def _means(order: Order, attack: str) -> _Means:
+    return _total if attack == ADDS_UP and order is Order.FIXED else _both
+
+
+def _covers(has: tuple[float, float], asked: tuple[float, float]) -> bool:
+    return has[0] * _SLACK >= asked[0] and has[1] * _SLACK >= asked[1]
+
+
+def _raised(point: CopyPoint, points: Sequence[CopyPoint], means: _Means) -> Figure:
+    """Return a point's figure, no lower than that of any point where the thief has less."""
+    below = [one for one in points if _covers(means(point), means(one))]
+    best = max(below, key=lambda one: one.accuracy)
+    return Figure(best.accuracy, max(map(_upper, below)))
+
+
+def _upper(point: CopyPoint) -> float:
+    """Return what was measured, and two standard errors more."""
+    return min(point.accuracy + SIGMAS * point.standard_error, 1.0)
+
+
+def spend_of(network: Network, settings: SessionSettings, noise: float) -> float:
+    """Return the spend per query of excess noise in SNU at the server, pooled over all modes."""
+    return settings.mean_photons * noise * row_modes(sent_sizes(network))
+
+
+def honest_spend(network: Network, settings: SessionSettings) -> float:
+    """Return the spend of a client whose noise is exactly honest."""
+    return spend_of(network, settings, honest_noise(sent_sizes(network), settings))
+
+
+def hidden_spend(network: Network, settings: SessionSettings, queries: int) -> float:
+    """Return the mean spend per query that passes the pooled check of so many queries alone.
+
+    Nine times in ten, if the calibration is exact. A client that puts all of it on one query gains
+    nothing where the order is fixed; where it is fresh, one query then has the sum of all.
+    """
+    attack = hidden_noise(queries, sent_sizes(network), settings, ACCEPTANCE)
+    return attack * honest_spend(network, settings)
+
+
+def best_copy(
+    network: Network,
+    settings: SessionSettings,
+    queries: int,
+    *,
+    hidden: bool = True,
+    table: CopyTable | None = None,
+) -> BestCopy | None:
+    """Return the best copy after `queries` at these settings, looked up in `table` or the shipped.
+
+    `hidden`: whether a thief may also use the noise that hides in the sample size; otherwise its
+    noise is exactly honest. None where nothing was measured (`CopyTable.refusal` says why).
+    """
+    known = load_copies() if table is None else table
+    order = Order.FRESH if settings.disguise.permute else Order.FIXED
+    if not hidden:
+        return known.best(network, queries, honest_spend(network, settings), order)
+    spread = known.best(network, queries, hidden_spend(network, settings, queries), order)
+    if spread is None or order is Order.FIXED:
+        return spread
+    # With a fresh order one query's reading is worth more than as much spread over many: all noise
+    # may go into it, the light of the others being returned as it came.
+    at_once = queries * hidden_spend(network, settings, queries)
+    single = known.best(network, 1, at_once, order)
+    if single is None or single.figure.upper <= spread.figure.upper:
+        return spread
+    return replace(spread, attack=single.attack, figure=single.figure, spend=single.spend)
+
+
+def load_copies(path: Path | None = None) -> CopyTable:
+    """Read a table, by default the shipped one; raises StationFileError if it is damaged."""
+    if path is None:
+        import labctl.data
+
+        path = Path(labctl.data.__file__).parent / "copy_table.toml"
+    return read_toml(path, CopyTable)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,126 @@
+"""One way of reading the light that returns, and how much evidence of the input it brings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from labctl.errors import SettingError
+from labctl.protocols.encoding import Blocks
+from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
+from labctl.protocols.receiver import GAIN_RANGE, MOST_GAIN, added_noise
+
+MOST_ROWS = 1_000_000_000
+_MOST_NOISE = 1e6
+
+
+class Detection(StrEnum):
+    """How the server reads what returns."""
+
+    HETERODYNE = "heterodyne"
+    HOMODYNE = "homodyne"
+    COUNTING = "photon-counting"
+
+
+# Evidence of a kick that reads as many labels as a nat of the mean does. A kick along a c of one
+# phase brings M spike^2/4 nats to homodyne and M spike^2/2 to heterodyne, of which some only say
+# that there is a kick; measured, see tests/studies/attacks/test_label_evidence.py.
+EVIDENCE_PER_NAT = {Detection.HOMODYNE: 5.0, Detection.HETERODYNE: 2.5, Detection.COUNTING: 1.0}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What returns and how it is read.
+
+    gain: the client's G. rows: M that carry the same input, `repeats` times. transmittance: from
+    the clone to the detector, its efficiency included. technical_noise: in SNU as detected.
+    emission_factor: n_sp, or what a tap's detectors make of it. background_photons: per mode and
+    row, dark counts and light not nulled, for photon counting alone. vacuum_variance: what is left
+    of a homodyne reading's vacuum noise, below 1 where the server sent squeezed light. mismatch:
+    of the clone, known to the server: a constant of the hardware is learned over images.
+    mode_photons: what a row brings to mode b at the clone on average, mu Q/2 with Q the mean of
+    |c^dagger w|^2 for weights of unit RMS; only `evidence` asks for it. Raises SettingError.
+    """
+
+    gain: float
+    rows: int
+    repeats: int = 1
+    transmittance: float = 1.0
+    technical_noise: float = 0.0
+    block_modes: int | None = None
+    emission_factor: float = 1.0
+    receiver: Detection = Detection.HOMODYNE
+    background_photons: float = 0.0
+    vacuum_variance: float = 1.0
+    mismatch: CloneMismatch = MATCHED_CLONE
+    mode_photons: float = 0.0
+
+    def __post_init__(self) -> None:
+        Blocks.of(1, self.block_modes)
+        few = f"0 to {_MOST_NOISE:g}"
+        checks = (
+            ("gain", 1.0 < self.gain <= MOST_GAIN, GAIN_RANGE),
+            ("rows", self.rows >= 1, "1 or more"),
+            ("repeats", self.repeats >= 1 and self.samples <= MOST_ROWS,
+             f"1 or more, {MOST_ROWS} rows in all at most"),
+            ("transmittance", 0.0 < self.transmittance <= 1.0, "above 0, at most 1"),
+            ("technical_noise", 0.0 <= self.technical_noise <= _MOST_NOISE, few),
+            ("emission_factor", 1.0 <= self.emission_factor <= _MOST_NOISE, "1 or more, to 1e6"),
+            ("vacuum_variance", 0.0 < self.vacuum_variance <= 1.0, "above 0, at most 1"),
+            ("background_photons", 0.0 <= self.background_photons <= _MOST_NOISE, few),
+            ("mode_photons", 0.0 <= self.mode_photons < math.inf, "0 or more"),
+        )  # fmt: skip
+        for name, holds, valid in checks:
+            if not holds:
+                raise SettingError(name, getattr(self, name), valid)
+        if self.vacuum_variance != 1.0 and self.receiver is not Detection.HOMODYNE:
+            raise SettingError("vacuum_variance", self.vacuum_variance, "1 unless homodyne reads")
+
+    @property
+    def samples(self) -> int:
+        """Rows in all, M R."""
+        return self.rows * self.repeats
+
+    @property
+    def spike(self) -> float:
+        """Variance of the kick over that of the white noise; for counting, its photons per row."""
+        kick = self.mismatch.returned_noise(self.emission_factor * added_noise(self.gain))
+        kick *= self.transmittance
+        if self.receiver is Detection.COUNTING:
+            return kick / 2.0
+        vacuum = 2.0 if self.receiver is Detection.HETERODYNE else self.vacuum_variance
+        return kick / (vacuum + self.technical_noise)
+
+    @property
+    def background(self) -> float:
+        """White thermal photons per mode and row that a counter sees besides."""
+        return self.background_photons + self.technical_noise / 2.0
+
+    @property
+    def kick_evidence(self) -> float:
+        """What the kick tells: M R spike^2/(1 + spike), for counting the photons M R spike."""
+        if self.receiver is Detection.COUNTING:
+            return self.samples * self.spike
+        return self.samples * self.spike**2 / (1.0 + self.spike)
+
+    @property
+    def mismatch_nats(self) -> float:
+        """What the mean tells of an image by homodyne or heterodyne, in nats; photons for counting.
+
+        Half the mean's square over the noise of a reading: |kappa|^2 N M R with N photons in mode
+        b, over the noise in vacuum units; heterodyne sees both quadratures, each with half the
+        light.
+        """
+        photons = abs(self.mismatch.kappa) ** 2 * self.mode_photons
+        shown = self.samples * self.transmittance * photons
+        if self.receiver is Detection.COUNTING:
+            return shown
+        if self.receiver is Detection.HETERODYNE:
+            return shown / (1.0 + 0.5 * self.technical_noise)
+        return shown / (self.vacuum_variance + self.technical_noise)
+
+    @property
+    def evidence(self) -> float:
+        """What success depends on, kick and mismatch together, in units of the kick's evidence."""
+        return self.kick_evidence + EVIDENCE_PER_NAT[self.receiver] * self.mismatch_nats

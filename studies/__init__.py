@@ -1,0 +1,1 @@
+"""What one computes about the protocol: attacks, plans, training, sweeps, coverage of intervals."""

@@ -1,0 +1,69 @@
+"""A client that swaps lossy fibres and couplers for lossless ones and taps what counts as lost.
+
+The server sees exactly what it expects: nothing in the returned light tells this from honest loss,
+so that there is no mark, and only the assumption that loss is trusted stands against it. What can
+be learned is bounded by the leakage with untrusted loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from labctl.data.models import Network
+from labctl.errors import SettingError
+from labctl.protocols.settings import SessionSettings
+from labctl.studies.attacks.attack import Mark, Party
+from labctl.studies.attacks.checks import require_share
+from labctl.studies.attacks.marks import layer_paths
+from labctl.studies.attacks.mounted import WeightThief
+from labctl.studies.attacks.stations import Splitter
+from labctl.studies.attacks.tampered_link import Path
+from labctl.studies.attacks.weights_estimate import Notebook
+
+
+@dataclass(frozen=True)
+class HiddenTap:
+    """Taps a share of the loss, in dB, at the start of each leg; reads it by heterodyne.
+
+    The loss is that of link and rotation. Raises SettingError when mounted where there is none.
+    """
+
+    share: float
+    name: ClassVar[str] = "hidden-tap"
+    party: ClassVar[Party] = Party.CLIENT
+
+    def __post_init__(self) -> None:
+        require_share(self.name, "share", self.share)
+
+    @property
+    def strength(self) -> float:
+        """Share of the loss in dB."""
+        return self.share
+
+    def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
+        """Return the client with its taps."""
+        self._require_loss(network, settings)
+
+        def tapped(modes: int) -> float:
+            return float(settings.leg_transmittance_of(modes) ** self.share)
+
+        def left(modes: int) -> float:
+            return float(settings.leg_transmittance_of(modes) ** (1.0 - self.share))
+
+        notebook = Notebook(settings.mean_photons)
+        tap = Splitter(tapped, notebook)
+        path = replace(
+            Path.honest(settings), leg_transmittance=left, departing=(tap,), returning=(tap,)
+        )
+        return WeightThief.on(settings, path.with_notes(notebook), notebook)
+
+    def mark(self, network: Network, settings: SessionSettings) -> Mark:
+        """Return no mark at all."""
+        self._require_loss(network, settings)
+        return Mark()
+
+    def _require_loss(self, network: Network, settings: SessionSettings) -> None:
+        if all(path.leg == 1.0 for path in layer_paths(network, settings)):
+            valid = "above 0 for a hidden tap: it hides in the loss of link and rotation"
+            raise SettingError("loss_db", settings.loss_db, valid)

@@ -1,0 +1,144 @@
+"""Squeezed probes: a server whose light is quieter than vacuum sees the clone's noise sooner.
+
+Honest returned light is vacuum noise plus the clone's kick g along c. A server that squeezes X of
+every mode it sends, means as agreed, and reads X of what returns, has
+
+    V = 1 - T (1 - 10^(-s/10)),  s the squeezing in dB, T the round trip with the detector,
+
+in place of vacuum: the kick's spike over the noise grows by 1/V, and the Fisher information on each
+coefficient of c, M (g/V)^2/(1 + g/V), by up to 1/V^2 for weak kicks. Loss limits it: V is never
+below 1 - T. P of the light is anti-squeezed, 10^(s/10): the client finds
+(10^(s/10) + 10^(-s/10) - 2)/4 photons more per mode, unless the server saves them on the means
+and the client's F with them. Its own measured values betray squeezing only where mode b takes
+part in P: a server that turns each mode's squeezing by the phase that c_k likely has (45 degrees
+for pixels that are alike) hides it from X of b, so that the client should look at P as well.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from labctl.data.mnist import LabelledImages
+from labctl.data.models import Network
+from labctl.errors import SettingError
+from labctl.protocols.carried import carried
+from labctl.protocols.encoding import modes_of
+from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.studies.attacks.attack import Mark, Party
+from labctl.studies.attacks.label_reading import (
+    DIMENSIONS,
+    CuriousServer,
+    LabelReading,
+    MountedLabelReading,
+)
+from labctl.studies.attacks.probes import ProbedLink
+from labctl.units import db_to_ratio
+
+MOST_SQUEEZING_DB = 60.0
+_MOST_ROWS = 1_000_000_000
+
+
+def squeezed_variance(squeezing_db: float) -> float:
+    """Return the variance of the quiet quadrature in SNU; 15 dB is the best of any laboratory.
+
+    Vahlbruch et al., Phys. Rev. Lett. 117, 110801 (2016). Raises SettingError outside 0 to 60 dB.
+    """
+    if not 0.0 <= squeezing_db <= MOST_SQUEEZING_DB:
+        raise SettingError("squeezing_db", squeezing_db, f"0 to {MOST_SQUEEZING_DB:g} dB")
+    return db_to_ratio(-squeezing_db)
+
+
+def returned_variance(squeezing_db: float, transmittance: float) -> float:
+    """Return V, what is left of vacuum noise after a round trip of `transmittance` (0 to 1]."""
+    if not 0.0 < transmittance <= 1.0:
+        raise SettingError("transmittance", transmittance, "above 0, at most 1")
+    return 1.0 - transmittance * (1.0 - squeezed_variance(squeezing_db))
+
+
+def direction_information(rows: int, kick: float, variance: float) -> float:
+    """Return the Fisher information M s^2/(1 + s), s = kick/variance, on a coefficient of c.
+
+    Real rows of covariance variance (1 + s c c^T), c of unit length; `variance` 1 gives that of
+    the journal version's bound.
+    """
+    for name, value, holds in (
+        ("rows", rows, 1 <= rows <= _MOST_ROWS),
+        ("kick", kick, 0.0 <= kick < math.inf),
+        ("variance", variance, 0.0 < variance < math.inf),
+    ):
+        if not holds:
+            raise SettingError(name, value, "positive, finite")
+    spike = kick / variance
+    return rows * spike**2 / (1.0 + spike)
+
+
+def information_gain(squeezing_db: float, kick: float, transmittance: float) -> float:
+    """Return by how much squeezing raises the Fisher information; below 1/V^2.
+
+    `kick` is the variance that the clone adds as detected, `transmittance` of the round trip.
+    """
+    variance = returned_variance(squeezing_db, transmittance)
+    with_it = direction_information(1, kick, variance)
+    without = direction_information(1, kick, 1.0)
+    return with_it / without if without > 0.0 else variance**-2.0
+
+
+def arrived_photons(squeezing_db: float, leg_transmittance: float) -> float:
+    """Return the photons per mode that squeezing brings to the client besides the means."""
+    quiet = squeezed_variance(squeezing_db)
+    return leg_transmittance * (quiet + 1.0 / quiet - 2.0) / 4.0
+
+
+def arrived_variance(squeezing_db: float, leg_transmittance: float, share_on_p: float) -> float:
+    """Return the variance of X of mode b at the client, in SNU (vacuum 1).
+
+    share_on_p: share of |c|^2 on inputs of odd number, which take P; 1/2 for pixels that are alike.
+    """
+    if not 0.0 <= share_on_p <= 1.0:
+        raise SettingError("share_on_p", share_on_p, "0 to 1")
+    quiet = squeezed_variance(squeezing_db)
+    mixed = (1.0 - share_on_p) * quiet + share_on_p / quiet
+    return 1.0 + leg_transmittance * (mixed - 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class SqueezedProbes:
+    """The attack: weights sent on squeezed light, labels read from X of what returns.
+
+    squeezing_db: of the light sent, 0 to 60. templates: public images of known label.
+    """
+
+    squeezing_db: float
+    templates: LabelledImages
+    repeats: int = 1
+    dimensions: int = DIMENSIONS
+
+    name = "squeezed-probes"
+    party = Party.SERVER
+
+    def __post_init__(self) -> None:
+        squeezed_variance(self.squeezing_db)
+        if self.repeats < 1:
+            raise SettingError("repeats", self.repeats, "1 or more")
+
+    @property
+    def strength(self) -> float:
+        """Squeezing in dB."""
+        return self.squeezing_db
+
+    def mount(self, network: Network, settings: SessionSettings) -> MountedLabelReading:
+        """Return the attack in place; raises SettingError unless returned light is read."""
+        if settings.sampling is not Sampling.ALL:
+            raise SettingError("sampling", str(settings.sampling), "all: light must return")
+        modes = modes_of(carried(network).network.sizes[0])
+        through = settings.transmittance_of(modes) * settings.verifier.efficiency
+        link = ProbedLink(settings, sent_variance=squeezed_variance(self.squeezing_db), only_x=True)
+        reading = LabelReading(self.templates, self.repeats, self.dimensions)
+        variance = returned_variance(self.squeezing_db, through)
+        server = CuriousServer(network, settings, reading, variance)
+        return MountedLabelReading(self.repeats, link, server)
+
+    def mark(self, _network: Network, _settings: SessionSettings) -> Mark | None:
+        """Return None: the server's own verdict is not what detects a dishonest server."""
+        return None

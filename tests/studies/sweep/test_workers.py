@@ -1,0 +1,158 @@
+"""The same bits wherever points are evaluated."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from labctl.data.models import load_network
+from labctl.errors import LabctlError, SettingError, UsageError
+from labctl.studies.sweep import single_thread
+from labctl.studies.sweep.infer_task import InferSettings, InferTask
+from labctl.studies.sweep.sweep_file import Sweep
+from labctl.studies.sweep.workers import cluster, here, processes
+
+Read = Callable[[str], Sweep]
+Run = Callable[..., dict[str, dict[str, Any]]]
+SESSIONS = """\
+name = "sessions"
+task = "infer"
+seed = 3
+zip = ["sample", "images"]
+
+[axes]
+gain = [1.1, 1.5]
+sample = ["measured", "all"]
+images = [40, 2]
+"""
+
+
+@pytest.fixture
+def blas_as_before() -> Iterator[None]:
+    """Give this process its BLAS threads back after it was a cluster's worker."""
+    before = max((info["num_threads"] for info in threadpool_info()), default=1)
+    yield
+    threadpool_limits(before)
+
+
+@pytest.mark.usefixtures("blas_as_before")
+def test_here_in_processes_and_on_a_cluster_the_bits_are_the_same(
+    swept: Read, run_all: Run, tmp_path: Path
+) -> None:
+    distributed = pytest.importorskip(
+        "distributed", reason="Dask is not installed (extra test-full)"
+    )
+    sweep = swept(SESSIONS)
+    alone = run_all(sweep, tmp_path / "here.jsonl")
+    with threadpool_limits(3):
+        assert run_all(sweep, tmp_path / "threads.jsonl") == alone
+    assert run_all(sweep, tmp_path / "processes.jsonl", processes(2)) == alone
+    with distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        dashboard_address=None,
+        worker_dashboard_address=None,
+    ) as local:
+        on_cluster = cluster(local.scheduler_address)
+        assert run_all(sweep, tmp_path / "cluster.jsonl", on_cluster) == alone
+    assert all(values["verdict_accepted"] in (None, True) for values in alone.values())
+
+
+def test_a_point_is_the_session_that_infer_runs(swept: Read, run_all: Run, tmp_path: Path) -> None:
+    from labctl.cli.choices import images_of
+    from labctl.protocols.leakage import Assumptions, Trust
+    from labctl.protocols.receiver import IDEAL_HOMODYNE
+    from labctl.protocols.settings import Sampling, VerificationSettings
+    from labctl.run.inference import run_inference
+    from labctl.run.request import LinkLevel, Request
+
+    text = 'name = "one"\ntask = "infer"\n[settings]\nimages = 3\ngain = 1.4\nmean_photons = 0.8\n'
+    sweep = swept(text)
+    (values,) = run_all(sweep, tmp_path / "r.jsonl").values()
+    report = run_inference(
+        Request(
+            network=load_network("noise-aware"),
+            images=images_of(None, 3),
+            link=LinkLevel.MODE,
+            mean_photons=0.8,
+            gain=1.4,
+            emission_factor=1.0,
+            client=IDEAL_HOMODYNE,
+            verifier=IDEAL_HOMODYNE,
+            loss_db=0.0,
+            technical_noise=0.0,
+            assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
+            sampling=Sampling.ALL,
+            seed=sweep.points[0].seed,
+            verification=VerificationSettings(),
+            station=None,
+            runs=tmp_path / "runs",
+        )
+    )
+    assert values["accuracy"] == report.accuracy
+    assert values["signal_to_noise"] == report.signal_to_noise
+    assert values["weights_bits_per_real"] == report.leakage.weights_bits_per_real
+    assert values["honest_excess_noise"] == report.leakage.excess_noise
+    # The command line's own products may run on other threads: not the last bit.
+    found = report.verification.excess_noise
+    assert values["verdict_excess_noise"] == pytest.approx(found, abs=1e-6)
+
+
+def test_the_tasks_name_every_value_that_they_return() -> None:
+    task = InferTask()
+    values = task.run(InferSettings(images=2, sample="measured"), 0)
+    assert sorted(values) == sorted(task.values)
+    assert set(task.headline) <= set(task.values)
+
+
+@pytest.mark.parametrize("number", [0, -1, 257])
+def test_a_wrong_number_of_processes_is_refused(number: int) -> None:
+    with pytest.raises(SettingError, match="1 to 256"):
+        processes(number)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1:70000"])
+def test_where_no_scheduler_answers_is_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed (extra test-full)")
+    monkeypatch.setattr("labctl.studies.sweep.workers._CONNECT_S", 0.2)
+    with (
+        pytest.raises(SettingError, match="address of a running Dask scheduler"),
+        cluster(address)(1),
+    ):
+        pytest.fail("it connected")
+
+
+def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"pip install 'labctl\[cluster\]'"):
+        cluster("tcp://127.0.0.1:8786")
+
+
+def test_nothing_is_evaluated_on_more_than_one_blas_thread() -> None:
+    def counts() -> set[int]:
+        return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
+
+    with threadpool_limits(2):
+        before = counts()
+        with here(1):
+            assert counts() == {1}
+        assert counts() == before
+
+
+def test_blas_that_keeps_its_threads_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stubborn:
+        def limit(self, *, limits: int) -> None:
+            assert limits == 1
+
+        def info(self) -> list[dict[str, object]]:
+            return [{"user_api": "blas", "num_threads": 4}]
+
+    monkeypatch.setattr(single_thread, "_libraries", Stubborn)
+    with pytest.raises(LabctlError, match="BLAS keeps 4 threads"):
+        single_thread.keep_single_threaded()
