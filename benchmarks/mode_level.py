@@ -23,12 +23,12 @@ import numpy as np
 
 from labctl.data.mnist import load_test_images
 from labctl.data.models import Network, load_network
-from labctl.protocols import varying_evidence
 from labctl.protocols.disguise import FRESH_ORDER, PLAIN, Disguise
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
+from labctl.protocols.server import varying_evidence
 from labctl.protocols.session import BATCH_IMAGES, Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.protocols.verification import evidence

@@ -19,7 +19,7 @@ from labctl.protocols.verification.doubts import Doubts, Source, sources_of
 from labctl.station.file import ServerConstants
 
 if TYPE_CHECKING:
-    from labctl.protocols.transmitter import Level
+    from labctl.protocols.server.transmitter import Level
 
 _PER_DB = math.log(10.0) / 10.0
 _EFFICIENCY, _PHOTONS = "efficiency", "photon number"

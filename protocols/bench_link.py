@@ -37,9 +37,9 @@ from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.turns import check_storage, check_turns
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.receiver import CloneReceiver
+from labctl.protocols.server.stand_in import stand_in
+from labctl.protocols.server.transmitter import Level, Transmitter
 from labctl.protocols.settings import Sampling, SessionSettings
-from labctl.protocols.stand_in import stand_in
-from labctl.protocols.transmitter import Level, Transmitter
 from labctl.station.equipment import Equipment
 
 _RECORD_MARGIN_S = 2e-6

@@ -70,6 +70,19 @@ class LayerLight:
 
 
 @dataclass(frozen=True, eq=False)
+class Reordered:
+    """One light for many images, of which each gets rows and columns in an order of its own.
+
+    `columns` (images, inputs) and `rows` (images, rows): slot i of an image carries what stands at
+    that index in `light`; None: as they stand.
+    """
+
+    light: LayerLight
+    columns: npt.NDArray[np.intp] | None
+    rows: npt.NDArray[np.intp] | None
+
+
+@dataclass(frozen=True, eq=False)
 class ReturnedLight:
     """What the server's homodyne receiver reads for one image and layer.
 

@@ -21,7 +21,7 @@ from labctl.protocols.receiver import CloneReceiver, Receiver
 from labctl.protocols.verification.verdict import Estimate
 
 if TYPE_CHECKING:
-    from labctl.protocols.transmitter import Level
+    from labctl.protocols.server.transmitter import Level
 
 _PER_DB = math.log(10.0) / 10.0
 

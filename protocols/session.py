@@ -16,15 +16,15 @@ from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import Client
 from labctl.protocols.disguise import key_of_seed
-from labctl.protocols.disguised_server import DisguisedServer
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.collection import Collection
 from labctl.protocols.hiding.hiding import OPEN
 from labctl.protocols.leakage import Leakage, Spectrum, leakage_of
-from labctl.protocols.link import Link, MonitoredLink, MonitorReading
+from labctl.protocols.link import Link, MonitoredLink, MonitorReading, Reordered
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.scaled_levels import repeats
-from labctl.protocols.server import Reordered, Server
+from labctl.protocols.server import Server
+from labctl.protocols.server.disguised import DisguisedServer
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.client_guard import ClientGuard
 from labctl.protocols.verification.collective_record import CollectiveRecord, record_of

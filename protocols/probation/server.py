@@ -19,9 +19,9 @@ import numpy as np
 
 from labctl.errors import SettingError
 from labctl.protocols.leakage import LayerShape
-from labctl.protocols.link import LayerLight, ReturnedLight
+from labctl.protocols.link import LayerLight, Reordered, ReturnedLight
 from labctl.protocols.probation.schedule import Schedule
-from labctl.protocols.server import Reordered, Server
+from labctl.protocols.server import Server
 from labctl.protocols.verification.evidence import LayerEvidence
 
 

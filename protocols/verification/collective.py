@@ -223,7 +223,7 @@ class RowSums:
         self._sums = np.zeros((2 * rows, modes), np.float32)
         self._shares = np.zeros((3, rows))
         self._own_rows = np.arange(rows)
-        self._scratch = np.empty((_ROWS_AT_ONCE, modes), np.float32)
+        self._scratch = np.zeros((_ROWS_AT_ONCE, modes), np.float32)
         self._query: _Query | None = None
         self._places: npt.NDArray[np.intp] | None = None
 

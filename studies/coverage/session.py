@@ -24,9 +24,9 @@ from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.parameters import session_parameters
 from labctl.protocols.receiver import CloneReceiver, Homodyne, added_noise
 from labctl.protocols.rotation import Rotation
+from labctl.protocols.server.transmitter import PAYLOAD_STEP, Level
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.transmitter import PAYLOAD_STEP, Level
 from labctl.protocols.verification.bounds import Bounds, Clones, bounds_of
 from labctl.station.equipment import Equipment
 from labctl.units import db_to_ratio, photon_energy_j, ratio_to_db

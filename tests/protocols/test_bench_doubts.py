@@ -13,7 +13,7 @@ from labctl.calibration.quantity import Quantity
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data import shipped_station_path
 from labctl.protocols.bench_doubts import bench_doubts
-from labctl.protocols.transmitter import Level
+from labctl.protocols.server.transmitter import Level
 from labctl.protocols.verification.doubts import Doubts, Source
 from labctl.station.file import ServerConstants, StationFile
 from labctl.toml_file import read_toml

@@ -21,11 +21,11 @@ from labctl.protocols.disguise import (
     key_of_seed,
     new_key,
 )
-from labctl.protocols.disguised_server import DisguisedServer
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import BEST_GAIN, IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
+from labctl.protocols.server.disguised import DisguisedServer
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.protocols.verification.evidence import LayerEvidence

@@ -9,7 +9,7 @@ import pytest
 from labctl.calibration.quantity import Quantity
 from labctl.protocols.parameters import session_parameters
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, TapReceiver
-from labctl.protocols.transmitter import Level
+from labctl.protocols.server.transmitter import Level
 from labctl.protocols.verification.verdict import Estimate
 
 LEVEL = Level(mean_photons=0.7, attenuation_db=15.0, relative_error=0.001, readings=16)

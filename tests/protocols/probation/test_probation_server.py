@@ -10,7 +10,6 @@ import pytest
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.disguise import FRESH_ORDER, key_of_seed
-from labctl.protocols.disguised_server import DisguisedServer
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
@@ -19,6 +18,7 @@ from labctl.protocols.probation.schedule import Probation, Schedule
 from labctl.protocols.probation.server import ProbationServer
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
+from labctl.protocols.server.disguised import DisguisedServer
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.studies.attacks.heterodyne_resend import HeterodyneResend

@@ -12,9 +12,9 @@ from labctl.errors import SettingError
 from labctl.protocols.disguise import Disguise, HiddenOrder, OrderSource, new_key
 from labctl.protocols.encoding import Floats, pad_to_modes, quadratures
 from labctl.protocols.leakage import LayerShape
-from labctl.protocols.link import LayerLight, ReturnedLight
-from labctl.protocols.server import Reordered, Server, one_clone
-from labctl.protocols.varying_evidence import VaryingEvidence
+from labctl.protocols.link import LayerLight, Reordered, ReturnedLight
+from labctl.protocols.server.plain import Server, one_clone
+from labctl.protocols.server.varying_evidence import VaryingEvidence
 from labctl.protocols.verification.collective import Placement
 
 

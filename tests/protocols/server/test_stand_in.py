@@ -6,7 +6,7 @@ import numpy as np
 
 from labctl.protocols.encoding import quadratures
 from labctl.protocols.link import LayerLight
-from labctl.protocols.stand_in import stand_in
+from labctl.protocols.server.stand_in import stand_in
 
 
 def layer_light() -> LayerLight:

@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from labctl.data.models import Network
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import quadratures
 from labctl.protocols.leakage import LayerShape
-from labctl.protocols.link import LayerLight, ReturnedLight
+from labctl.protocols.link import LayerLight, Reordered, ReturnedLight
 from labctl.protocols.verification.evidence import LayerEvidence
-
-
-@dataclass(frozen=True, eq=False)
-class Reordered:
-    """One light for many images, of which each gets rows and columns in an order of its own.
-
-    `columns` (images, inputs) and `rows` (images, rows): slot i of an image carries what stands at
-    that index in `light`; None: as they stand.
-    """
-
-    light: LayerLight
-    columns: npt.NDArray[np.intp] | None
-    rows: npt.NDArray[np.intp] | None
 
 
 def one_clone(_layer: int) -> int:
