@@ -19,6 +19,7 @@ LabctlError
 │   └── CalibrationError      a routine sees light that it cannot calibrate with
 ├── RecordError               a calibration record is damaged or stale     (exit code 1)
 ├── VerificationError         the server refuses to go on                  (exit code 1)
+├── ProtocolError             a party's message or event is out of place   (exit code 1)
 └── RunFileError              a run file cannot be written or read         (exit code 1)
 """
 
@@ -139,6 +140,19 @@ class RecordError(LabctlError):
 
 class VerificationError(LabctlError):
     """The returned light fails the verification and the session stops."""
+
+
+class ProtocolError(LabctlError):
+    """A message or event is out of place, or not what was agreed; the party's state is as it was.
+
+    party: who refused it. state: the one that it is in. problem: what came, and what is due.
+    """
+
+    def __init__(self, party: str, state: str, problem: str) -> None:
+        super().__init__(f"{party} ({state}): {problem}")
+        self.party = party
+        self.state = state
+        self.problem = problem
 
 
 class RunFileError(LabctlError):

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.encoding import Blocks, Floats
-from labctl.protocols.link import Exchange, LayerLight, MonitorReading, ReturnedLight
+from labctl.protocols.link import Exchange, LayerLight, MonitorReading, Reordered, ReturnedLight
 from labctl.protocols.receiver import CloneReceiver, TapReceiver
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.streams import Streams
@@ -84,6 +84,27 @@ class ModeLink:
         noise *= np.float32(math.sqrt(self._settings.receiver.measured_noise))
         measured += noise
         return Exchange(measured, (), self._arriving(light))
+
+    def exchange_reordered(self, reordered: Reordered, coefficients: Floats) -> Exchange:
+        """Send light to all images at once, of which each gets an order of its own.
+
+        Exact where the returned light is not drawn and the rotation treats all modes alike.
+        """
+        set_to = coefficients
+        if reordered.columns is not None:
+            inputs = reordered.columns.shape[1]
+            set_to = coefficients.copy()
+            columns = reordered.columns
+            if coefficients.ndim > columns.ndim:
+                shape = (*coefficients.shape[:2], inputs)
+                columns = np.broadcast_to(columns[:, None], shape)
+            # The client's slot i meets column columns[i] of the plain light.
+            np.put_along_axis(set_to[..., :inputs], columns, coefficients[..., :inputs], -1)
+        exchange = self.exchange(reordered.light, set_to)
+        if reordered.rows is None:
+            return exchange
+        rows = reordered.rows if exchange.measured.ndim == 2 else reordered.rows[:, None]
+        return replace(exchange, measured=np.take_along_axis(exchange.measured, rows, -1))
 
     def _arriving(self, light: LayerLight) -> npt.NDArray[np.float64]:
         """Return the mean photons of each block of each row behind the first leg's loss.

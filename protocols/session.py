@@ -1,12 +1,14 @@
-"""One secure-inference session: layer after layer over a link, then the server's verdict."""
+"""One secure-inference session in one process: a server and a client paired over a link.
+
+The pairing is the only object that knows both parties. It hands messages from one to the other, has
+the link carry the light, and gives each party what its own receiver read. Neither weights nor
+images stay with it.
+"""
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,34 +16,23 @@ import numpy.typing as npt
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.client import Client
-from labctl.protocols.disguise import key_of_seed
+from labctl.protocols.client.machine import ClientMachine
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.collection import Collection
 from labctl.protocols.hiding.hiding import OPEN
-from labctl.protocols.leakage import Leakage, Spectrum, leakage_of
-from labctl.protocols.link import Link, MonitoredLink, MonitorReading, Reordered
+from labctl.protocols.leakage import Leakage, Spectrum
+from labctl.protocols.link import Link, MonitoredLink, Reordered
+from labctl.protocols.messages import AbortCode, LayerOpen, Message
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.scaled_levels import repeats
-from labctl.protocols.server import Server
-from labctl.protocols.server.disguised import DisguisedServer
+from labctl.protocols.server.disguised import honest_server
+from labctl.protocols.server.machine import ServerMachine
+from labctl.protocols.server.plain import Server
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.client_guard import ClientGuard
-from labctl.protocols.verification.collective_record import CollectiveRecord, record_of
-from labctl.protocols.verification.verdict import (
-    Estimate,
-    Expectation,
-    VerificationReport,
-    estimate_channel,
-    no_verification,
-    verify,
-)
+from labctl.protocols.verification.collective_record import CollectiveRecord
+from labctl.protocols.verification.verdict import Estimate, Expectation, VerificationReport
 
 BATCH_IMAGES = 512
-DISCRETE = (
-    "weights of layer {} take few values, or the same value often: figures in bits, for Gaussian "
-    "weights, do not hold; labctl leakage --model says what does"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +45,14 @@ class Batch:
 
 
 class Session:
-    """A server, and one client per batch of images, over a link.
+    """A server and a client, which classifies images batch by batch, over a link.
 
-    The session carries light and values between the parties and keeps neither weights nor
-    images itself. Results come batch by batch, so memory does not grow with the images. `server`
-    takes the place of an honest one. `guard`: the client's, which refuses light that is too bright.
-    `collection`: which modes the client collects, where it hides its input (`settings.hiding`).
-    `history`, which may be set before a verdict: sums by weight of what the client was sent of the
-    network in other sessions.
+    Results come batch by batch, so memory does not grow with the images. `server` takes the place
+    of an honest one. `guard`: the client's, which refuses light that is too bright. `collection`:
+    which modes the client collects, where it hides its input (`settings.hiding`).
+
+    `server_half` and `client_half` are the two parties' machines. When a batch fails, both are
+    aborted: what was under way is lost, and another session has to be started.
     """
 
     def __init__(
@@ -79,22 +70,34 @@ class Session:
                 "collection", collection, "given with decoys or a public subspace, and only then"
             )
         self._settings = settings
-        self._collection = collection
-        self._guard = guard
-        self._monitored: MonitorReading | None = None
         self._link = link
-        self.server = server or honest_server(network, settings)
-        self._calibration: ReceiverCalibration | None = None
-        self.history: CollectiveRecord | None = None
+        self.server_half = ServerMachine(
+            server or honest_server(network, settings), settings, in_one=_in_one(link, settings)
+        )
+        self.client_half = ClientMachine(
+            block_modes=settings.block_modes, collection=collection, guard=guard
+        )
+        welcome = self._told_server(self.client_half.hello())
+        assert welcome is not None
+        self.client_half.receive(welcome)
+
+    @property
+    def server(self) -> Server:
+        """Network, disguise and evidence of the server's half."""
+        return self.server_half.server
 
     def calibrate(self) -> ReceiverCalibration | None:
         """Calibrate the verifier once, if the returned light is looked at at all."""
-        if self._settings.sampling is Sampling.ALL and self._calibration is None:
-            self._calibration = self._link.calibrate()
-        return self._calibration
+        verifier = self.server_half.verifier
+        if self._settings.sampling is Sampling.ALL and verifier.calibration is None:
+            verifier.calibration = self._link.calibrate()
+        return verifier.calibration
 
     def run(self, images: Floats, *, batch_images: int = BATCH_IMAGES) -> Iterator[Batch]:
-        """Classify images (B, N); yields batches of at most `batch_images` in order."""
+        """Classify images (B, N); yields batches of at most `batch_images` in order.
+
+        Raises ProtocolError after a batch that failed.
+        """
         if batch_images < 1:
             raise SettingError("batch_images", batch_images, "1 or more")
         self.calibrate()
@@ -109,209 +112,95 @@ class Session:
             yield batch
 
     def _monitor(self) -> None:
-        """Pool what the link's receiver shows when blocked, if it ever is."""
-        if self._calibration is None or not isinstance(self._link, MonitoredLink):
+        """Have the server see what the link's receiver shows when blocked, if it ever is."""
+        verifier = self.server_half.verifier
+        if verifier.calibration is None or not isinstance(self._link, MonitoredLink):
             return
         reading = self._link.monitor()
         if reading is not None:
-            before = self._monitored
-            self._monitored = reading if before is None else before.pooled(reading)
+            verifier.monitored(reading)
 
     def _batch(self, first: int, images: Floats) -> Batch:
-        carried = self.server.carried
-        client = Client(
-            carried.network.sizes,
-            images,
-            self._settings.block_modes,
-            signed=self.server.signed,
-            inputs=carried.inputs,
-            collection=self._collection,
-        )
-        measured = []
-        for layer in range(self.server.layers):
-            measured.append(client.receive(self._exchanged(layer, client.coefficients())))
-        return Batch(first, client.classes(), tuple(measured))
+        asked = self.client_half.begin(images)
+        try:
+            message = self._told_server(asked)
+            while isinstance(message, LayerOpen):
+                message = self._exchanged(message)
+            assert message is not None
+            self.client_half.receive(message)
+        except BaseException as error:
+            self._abort(str(error) or type(error).__name__)
+            raise
+        answers = self.client_half.answers()
+        return Batch(first, answers.classes, answers.measured)
 
-    def _exchanged(self, layer: int, coefficients: Floats) -> Floats:
-        """Send a layer to all images, have what returns checked; return the measured values."""
-        reordered = self._together(layer, len(coefficients))
-        if reordered is not None:
-            return self._exchanged_together(reordered, coefficients)
-        measured = []
-        for part, light in self.server.sent(layer, len(coefficients)):
-            exchange = self._link.exchange(light, coefficients[part])
-            if self._guard is not None:
-                frames = part.stop - part.start
-                self._guard.check(light.layer, light.blocks, exchange.arriving, frames)
-            for returned in exchange.returned:
-                self.server.check(layer, returned)
-            measured.append(exchange.measured)
-        return measured[0] if len(measured) == 1 else np.concatenate(measured)
+    def _exchanged(self, opened: LayerOpen) -> Message | None:
+        """Carry the open frames to the client and back; return what the server says next."""
+        armed = self.client_half.receive(opened)
+        assert armed is not None
+        self._told_server(armed)
+        light, setting = self.server_half.light, self.client_half.setting
+        if isinstance(light, Reordered):
+            assert isinstance(self._link, ModeLink)
+            exchange = self._link.exchange_reordered(light, setting)
+        else:
+            exchange = self._link.exchange(light, setting)
+        self.client_half.arrived(exchange.arriving)
+        for returned in exchange.returned:
+            self.server_half.returned(returned)
+        return self._told_server(self.client_half.measured(exchange.measured))
 
-    def _together(self, layer: int, images: int) -> Reordered | None:
-        """Return light for all images at once, where nobody looks at the order it is sent in.
+    def _told_server(self, message: Message) -> Message | None:
+        return self.server_half.receive(message)
 
-        A mode-level link with an exact rotation treats all rows and modes alike: values measured
-        of reordered light are those of plain light in another order, noise included.
-        """
-        settings = self._settings
-        alike = settings.sampling is Sampling.MEASURED and settings.rotation.exact
-        if not (alike and isinstance(self._link, ModeLink)):
-            return None
-        return self.server.together(layer, images)
+    def _abort(self, reason: str) -> None:
+        """Abort both halves, for the reason of the one that aborted first if one did."""
+        halves = (self.client_half, self.server_half)
+        abort = next((half.ended for half in halves if half.ended is not None), None)
+        if abort is None:
+            abort = self.client_half.abort(AbortCode.PROTOCOL, reason)
+        for half in halves:
+            if half.ended is None:
+                half.receive(abort)
 
-    def _exchanged_together(self, reordered: Reordered, coefficients: Floats) -> Floats:
-        light, set_to = reordered.light, coefficients
-        if reordered.columns is not None:
-            inputs = reordered.columns.shape[1]
-            set_to = coefficients.copy()
-            columns = reordered.columns
-            if coefficients.ndim > columns.ndim:
-                shape = (*coefficients.shape[:2], inputs)
-                columns = np.broadcast_to(columns[:, None], shape)
-            # The client's slot i meets column columns[i] of the plain light.
-            np.put_along_axis(set_to[..., :inputs], columns, coefficients[..., :inputs], -1)
-        exchange = self._link.exchange(light, set_to)
-        if self._guard is not None:
-            self._guard.check(light.layer, light.blocks, exchange.arriving, len(coefficients))
-        if reordered.rows is None:
-            return exchange.measured
-        rows = reordered.rows if exchange.measured.ndim == 2 else reordered.rows[:, None]
-        return np.take_along_axis(exchange.measured, rows, -1)
+    @property
+    def history(self) -> CollectiveRecord | None:
+        """Sums by weight of what the client was sent in other sessions; see `Verifier`."""
+        return self.server_half.verifier.history
+
+    @history.setter
+    def history(self, history: CollectiveRecord | None) -> None:
+        self.server_half.verifier.history = history
 
     def verdict(
         self, expectation: Expectation | None = None, spectrum: Spectrum | None = None
     ) -> VerificationReport:
-        """Judge all light returned so far; `expectation` defaults to that of the settings.
-
-        `spectrum`: of the network sent, for its own bound.
-        """
-        settings = self._settings
-        calibration = self._calibration
-        if calibration is None or not any(part.samples for part in self.server.evidence):
-            return no_verification(settings.verification)
-        report = verify(
-            self.server.evidence,
-            calibration,
-            expectation or self.expectation(),
-            settings.verification,
-            mean_photons=settings.mean_photons,
-            technical_noise=settings.technical_noise,
-            assumptions=settings.assumptions,
-            monitor=self._monitored,
-            history=self._own_history(),
-            spectrum=spectrum,
-            own=self.server.own_evidence,
-        )
-        return replace(report, discrete_weights=self._discrete)
-
-    @cached_property
-    def _discrete(self) -> str | None:
-        """What voids figures in bits for the network, where that is plain to see."""
-        found = [
-            str(number)
-            for number, weights in enumerate(self.server.carried.network.layers, 1)
-            if repeats(weights)
-        ]
-        return DISCRETE.format(", ".join(found)) if found else None
-
-    def _own_history(self) -> CollectiveRecord | None:
-        """Return the history, None where another network's light is looked at beside."""
-        own = self.server.own_evidence is self.server.evidence
-        return self.history if own else None
+        """Judge all light returned so far; see `Verifier.verdict`."""
+        return self.server_half.verifier.verdict(expectation, spectrum)
 
     def record(self, expectation: Expectation | None = None) -> CollectiveRecord:
-        """Return the sums by weight of the network's light returned so far; see `verdict`."""
-        if self._calibration is None:
-            return CollectiveRecord()
-        return record_of(
-            self.server.own_evidence,
-            self._calibration,
-            expectation or self.expectation(),
-            self._settings.mean_photons,
-        )
+        """Return the sums by weight of the network's light returned so far."""
+        return self.server_half.verifier.record(expectation)
 
     def estimate(self) -> Estimate | None:
         """Return the channel as all light read so far shows it; None if none was read."""
-        if self._calibration is None or not any(part.samples for part in self.server.evidence):
-            return None
-        return estimate_channel(self.server.evidence, self._calibration)
+        return self.server_half.verifier.estimate()
 
     def expectation(self) -> Expectation:
-        """Return what the settings let an honest round trip show, over the light read so far.
-
-        Each clone of each block adds its noise once. Layers whose blocks differ in size pass a
-        lossy rotation differently: one slope fits all of them, and what it misses shows as noise.
-        """
-        settings, evidence = self._settings, self.server.evidence
-        read = max(sum(part.samples for part in evidence), 1)
-        noise = 0.0
-        for part, shape in zip(evidence, self.server.evidence_shapes, strict=True):
-            leg = settings.leg_transmittance_of(shape.modes)
-            noise += leg * part.samples * shape.loud_modes / shape.modes
-        loudest = max(settings.leg_transmittance_of(shape.modes) for shape in self.server.shapes)
-        largest = max(settings.block_of(shape.modes) for shape in self.server.shapes)
-        transmittance, missed = self._pooled_transmittance()
-        return Expectation(
-            transmittance=transmittance,
-            excess_noise=settings.receiver.returned_noise * noise / read
-            + settings.technical_noise
-            + missed / read,
-            client_transmittance=settings.rotation.transmittance(
-                largest, settings.hiding.decoys + 1
-            ),
-            clone_noise=settings.receiver.returned_noise * loudest,
-        )
-
-    def _pooled_transmittance(self) -> tuple[float, float]:
-        """Return the squared mean slope over all light read, and what it leaves unexplained."""
-        settings, evidence = self._settings, self.server.evidence
-        each = [settings.transmittance_of(shape.modes) for shape in self.server.evidence_shapes]
-        sent = [part.sent_power for part in evidence]
-        if len(set(each)) == 1 or not sum(sent) > 0.0:
-            return min(each), 0.0
-        slopes = [math.sqrt(one) for one in each]
-        mean = sum(map(operator.mul, slopes, sent)) / sum(sent)
-        missed = [(slope - mean) ** 2 * power for slope, power in zip(slopes, sent, strict=True)]
-        return mean**2, sum(missed)
+        """Return what the settings let an honest round trip show, over the light read so far."""
+        return self.server_half.verifier.expectation()
 
     def leakage(self, spectrum: Spectrum | None = None, *, decoys: int | None = None) -> Leakage:
-        """Return the leakage of an honest client at these settings; `spectrum` as in `verdict`.
-
-        `decoys`: as if it cloned so many inputs besides its own, None for what it does.
-        """
-        settings, shapes = self._settings, self.server.shapes
-        if decoys is not None:
-            shapes = tuple(replace(shape, clones=decoys + 1) for shape in shapes)
-        found = leakage_of(
-            shapes,
-            mean_photons=settings.mean_photons,
-            gain=settings.receiver.gain,
-            transmittance=settings.transmittance,
-            technical_noise=settings.technical_noise,
-            assumptions=settings.assumptions,
-            emission_factor=settings.receiver.emission_factor,
-            rotation=settings.rotation,
-            spectrum=spectrum,
-        )
-        # What returns has the same law whatever the input: nothing of the data is in it.
-        return found if settings.hiding.return_modes is None else found.without_data()
+        """Return the leakage of an honest client at these settings; see `Verifier.leakage`."""
+        return self.server_half.verifier.leakage(spectrum, decoys=decoys)
 
 
-def honest_server(
-    network: Network, settings: SessionSettings, *, key: bytes | None = None
-) -> Server:
-    """Return the server of the settings.
+def _in_one(link: Link, settings: SessionSettings) -> bool:
+    """Tell whether light may go out for all images of a batch at once, whatever its order.
 
-    `key`: the secret of its disguise; None takes it from the settings' seed, so that runs repeat.
+    A mode-level link with an exact rotation treats all rows and modes alike: values measured of
+    reordered light are those of plain light in another order, noise included. Nobody looks at the
+    order where the returned light is not read.
     """
-    if settings.disguise.plain or len(network.layers) == 1:
-        return Server(network, settings.mean_photons, settings.block_modes, settings.clones_of)
-    return DisguisedServer(
-        network,
-        settings.mean_photons,
-        settings.block_modes,
-        settings.disguise,
-        key=key or key_of_seed(settings.seed),
-        clones_of=settings.clones_of,
-    )
+    alike = settings.sampling is Sampling.MEASURED and settings.rotation.exact
+    return alike and isinstance(link, ModeLink)

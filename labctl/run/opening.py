@@ -27,7 +27,8 @@ from labctl.protocols.probation.run import Kind
 from labctl.protocols.probation.schedule import Schedule
 from labctl.protocols.probation.server import ProbationServer
 from labctl.protocols.server import Server
-from labctl.protocols.session import Session, honest_server
+from labctl.protocols.server.disguised import honest_server
+from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, PowerMonitor
 from labctl.protocols.verification.doubts import EXACT, Doubts

@@ -85,6 +85,17 @@ class Client:
         With a collection of K modes measured are (B, K, rows * blocks). They go on to the next
         layer rectified (see `signed`), unless it is the last.
         """
+        self.require_values(measured, self._activations.shape[0])
+        rows, blocks = self._sizes[self._layer + 1 :], self._blocks()
+        values = self._combined(measured, rows[0], blocks)
+        self._layer += 1
+        self._collected = None
+        last = len(rows) == 1
+        self._activations = values if last else self._activated(values)
+        return values if self._collection is None else values[:, 0]
+
+    def require_values(self, measured: Floats, images: int) -> None:
+        """Raise SettingError if these cannot be the values of so many images in the layer."""
         rows = self._sizes[self._layer + 1 :]
         if not rows:
             raise SettingError("measured values", measured.shape, "none after the last layer")
@@ -92,18 +103,12 @@ class Client:
         lines: tuple[int, ...] = ()
         if self._collection is not None:
             lines = (self._together(self._collection).coefficients.shape[1],)
-        if measured.shape != (self._activations.shape[0], *lines, rows[0] * blocks.count):
+        if measured.shape != (images, *lines, rows[0] * blocks.count):
             raise SettingError(
                 "measured values",
                 measured.shape,
                 f"one per image, mode collected, {rows[0]} rows and {blocks.count} blocks per row",
             )
-        values = self._combined(measured, rows[0], blocks)
-        self._layer += 1
-        self._collected = None
-        last = len(rows) == 1
-        self._activations = values if last else self._activated(values)
-        return values if self._collection is None else values[:, 0]
 
     def _combined(self, measured: Floats, rows: int, blocks: Blocks) -> Floats:
         """Return the rows' values (B, rows), or of all that travels (B, A, rows)."""

@@ -9,12 +9,19 @@ import numpy.typing as npt
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.disguise import Disguise, HiddenOrder, OrderSource, new_key
+from labctl.protocols.disguise import (
+    Disguise,
+    HiddenOrder,
+    OrderSource,
+    key_of_seed,
+    new_key,
+)
 from labctl.protocols.encoding import Floats, pad_to_modes, quadratures
 from labctl.protocols.leakage import LayerShape
 from labctl.protocols.link import LayerLight, Reordered, ReturnedLight
 from labctl.protocols.server.plain import Server, one_clone
 from labctl.protocols.server.varying_evidence import VaryingEvidence
+from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.collective import Placement
 
 
@@ -162,3 +169,22 @@ class DisguisedServer(Server):
 
     def _order(self, query: int, layer: int) -> HiddenOrder:
         return self._source.draw(query, layer, self._sizes[layer + 1])
+
+
+def honest_server(
+    network: Network, settings: SessionSettings, *, key: bytes | None = None
+) -> Server:
+    """Return the server of the settings.
+
+    `key`: the secret of its disguise; None takes it from the settings' seed, so that runs repeat.
+    """
+    if settings.disguise.plain or len(network.layers) == 1:
+        return Server(network, settings.mean_photons, settings.block_modes, settings.clones_of)
+    return DisguisedServer(
+        network,
+        settings.mean_photons,
+        settings.block_modes,
+        settings.disguise,
+        key=key or key_of_seed(settings.seed),
+        clones_of=settings.clones_of,
+    )

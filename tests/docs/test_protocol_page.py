@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from labctl.protocols.client import Client
+from labctl.protocols import messages
 from labctl.protocols.leakage import (
     data_bits_first,
     data_bits_journal,
@@ -24,8 +24,7 @@ from labctl.protocols.receiver import (
     TapReceiver,
     added_noise,
 )
-from labctl.protocols.server import Server
-from labctl.protocols.session import Session
+from labctl.protocols.states import CLIENT, SERVER, Event, Own, State, Table
 from labctl.protocols.verification.checks import SHARES
 from labctl.units import db_to_ratio
 
@@ -101,12 +100,34 @@ def test_the_checks_of_the_page_are_those_of_the_verdict() -> None:
     assert {name.strip() for name in " ".join(listed[1].split()).split(",")} == set(SHARES)
 
 
-def test_the_methods_of_the_page_exist() -> None:
-    for owner, names in (
-        (Client, ("coefficients", "receive", "classes")),
-        (Server, ("check",)),
-        (Session, ("verdict",)),
-    ):
-        for name in names:
-            assert f"`{name}(" in TEXT
-            assert inspect.isfunction(getattr(owner, name))
+def event_named(name: str) -> Event:
+    return Own(name.strip("*")) if name.startswith("*") else getattr(messages, name.strip("`"))
+
+
+@pytest.mark.parametrize(("which", "table"), [(0, SERVER), (1, CLIENT)], ids=["server", "client"])
+def test_the_states_of_the_page_are_those_of_the_machines(which: int, table: Table) -> None:
+    """Every way in a table is on the page, and nothing else is."""
+    part = TEXT.split("| state | event | next |")[which + 1].split("\n\n")[0]
+    written: dict[tuple[State, Event], set[State]] = {}
+    for row in re.findall(r"^\| ([^-|].*) \|$", part, re.MULTILINE):
+        state, names, following = (cell.strip() for cell in row.split("|"))
+        before = [each for each in State if re.match(rf"{each}(,|$)", state)]
+        if state.startswith("any but closed"):
+            before = [each for each in table if table[each]]
+        after = {State(re.split("[;:,]", each)[0].strip()) for each in following.split("; or ")}
+        for name in names.split(", "):
+            for each in before:
+                written[each, event_named(name)] = after
+    drawn = {
+        (state, event): set(after) for state, ways in table.items() for event, after in ways.items()
+    }
+    # A guard that refuses aborts by itself.
+    if table is CLIENT:
+        drawn[State.ARMED, Own.LIGHT_ARRIVED].add(State.ABORTED)
+    assert written == drawn
+
+
+def test_the_messages_of_the_page_are_all_there_are() -> None:
+    part = TEXT.split("| message | from | says |")[1].split("\n\n")[0]
+    named = set(re.findall(r"^\| `(\w+)`", part, re.MULTILINE))
+    assert named == {kind.__name__ for kind in get_args(messages.Message)}

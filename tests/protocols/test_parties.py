@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import Client
+from labctl.protocols.client.machine import ClientMachine
 from labctl.protocols.leakage import Assumptions, LayerShape, Trust
-from labctl.protocols.link import ReturnedLight
+from labctl.protocols.link import LayerLight, ReturnedLight
+from labctl.protocols.messages import AbortCode, Done, Message
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import BEST_GAIN, IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
+from labctl.protocols.server.machine import ServerMachine
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 
@@ -114,16 +117,39 @@ def test_the_search_finds_what_is_hidden() -> None:
     assert not holds(_Locker(images_of(40, 7, 8) - 0.5), secret - 0.5)
 
 
-def played(settings: SessionSettings) -> tuple[Client, Server, ModeLink, Network, Floats]:
-    """Play a session by hand, so that the client's memory can be looked at afterwards."""
+def played(
+    settings: SessionSettings,
+) -> tuple[ClientMachine, ServerMachine, ModeLink, Network, Floats]:
+    """Play a batch by hand, message by message; what the client found is still with it."""
     net, images = network(21, 16, 10), images_of(6, 21)
-    server, client, link = Server(net, 4.0), Client(net.sizes, images), ModeLink(settings)
-    for layer in range(server.layers):
-        exchange = link.exchange(server.light(layer), client.coefficients())
+    server, client = ServerMachine(Server(net, 4.0), settings), ClientMachine()
+    link = ModeLink(settings)
+    client.receive(answered(server.receive(client.hello())))
+    message = answered(server.receive(client.begin(images)))
+    while not isinstance(message, Done):
+        server.receive(answered(client.receive(message)))
+        assert isinstance(server.light, LayerLight)
+        exchange = link.exchange(server.light, client.setting)
+        client.arrived(exchange.arriving)
         for returned in exchange.returned:
-            server.check(layer, returned)
-        client.receive(exchange.measured)
+            server.returned(returned)
+        in_the_middle(client, server, net, images)
+        message = answered(server.receive(client.measured(exchange.measured)))
+    client.receive(message)
     return client, server, link, net, images
+
+
+def answered(message: Message | None) -> Message:
+    assert message is not None
+    return message
+
+
+def in_the_middle(
+    client: ClientMachine, server: ServerMachine, net: Network, images: Floats
+) -> None:
+    """Check who holds what while a layer is under way."""
+    assert not any(holds(client, weights) for weights in net.layers)
+    assert not holds(server, images)
 
 
 @pytest.mark.parametrize("sampling", Sampling)
@@ -154,13 +180,30 @@ def test_a_session_keeps_no_image_after_its_run() -> None:
     assert len(list(session.run(images))) == 1
     session.verdict()
     assert not holds(session, images)
-    beside = {name: value for name, value in vars(session).items() if name != "server"}
+    beside = {name: value for name, value in vars(session).items() if name != "server_half"}
     assert not any(holds(beside, weights) for weights in net.layers)
+    assert not any(holds(session.client_half, weights) for weights in net.layers)
+    assert holds(session.server_half, net.layers[0])
 
 
-def test_the_client_s_memory_is_one_vector_per_image() -> None:
-    client, *_ = played(BRIGHT)
-    assert sum(array.size for array in arrays_in(client)) == 6 * 10
+def test_the_client_s_memory_is_what_it_measured_and_nothing_once_that_is_handed_out() -> None:
+    client, _, _, _, images = played(BRIGHT)
+    # 16 and 10 measured values of each of 6 images, and its class.
+    assert sum(array.size for array in arrays_in(client)) == 6 * (16 + 10 + 1)
+    assert not holds(client, images)
+    client.answers()
+    assert not list(arrays_in(client))
+
+
+def test_an_aborted_client_holds_nothing_of_its_images() -> None:
+    client = ClientMachine()
+    server = ServerMachine(Server(network(21, 16, 10), 4.0), BRIGHT)
+    client.receive(answered(server.receive(client.hello())))
+    images = images_of(6, 21)
+    client.receive(answered(server.receive(client.begin(images))))
+    assert holds(client, images)
+    client.abort(AbortCode.OPERATOR, "enough")
+    assert not holds(client, images)
 
 
 def test_the_client_is_told_sizes_alone() -> None:

@@ -1,0 +1,151 @@
+"""What two parties say to each other beside the light: frozen values, public all of them.
+
+No message holds a weight, a pixel, a measured value or a returned quadrature. They say what both
+sides may know: sizes, whose turn it is, how many frames went out, and the verdict. In one process
+the values are handed over as they are; a network has to code and sign them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from labctl.errors import SettingError
+from labctl.protocols.carried import Inputs
+from labctl.protocols.leakage import LayerShape
+
+VERSION = 1
+
+
+class AbortCode(StrEnum):
+    """Why a party ends a session before its time."""
+
+    PEER_LOST = "peer-lost"
+    TIMEOUT = "timeout"
+    VERDICT_REJECTED = "verdict-rejected"
+    LIGHT_TOO_BRIGHT = "light-too-bright"
+    BUDGET = "budget"
+    CALIBRATION_EXPIRED = "calibration-expired"
+    PROTOCOL = "protocol"
+    OPERATOR = "operator"
+    SAFETY = "safety"
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The frames of one layer, 0 or more, that go to `count` queries from `first` of the batch."""
+
+    layer: int
+    first: int
+    count: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("layer", 0), ("first", 0), ("count", 1)):
+            if getattr(self, name) < least:
+                raise SettingError(name, getattr(self, name), f"{least} or more")
+
+    @property
+    def part(self) -> slice:
+        """Their places among the batch's queries."""
+        return slice(self.first, self.first + self.count)
+
+    def __str__(self) -> str:
+        return (
+            f"layer {self.layer + 1}, queries {self.first + 1} to {self.first + self.count} of "
+            "the batch"
+        )
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Client to server: the versions of these messages that it speaks."""
+
+    versions: tuple[int, ...] = (VERSION,)
+
+
+@dataclass(frozen=True, eq=False)
+class Welcome:
+    """Server to client: what is public of the network and of how it is sent.
+
+    sizes: inputs, then the rows of each layer. inputs: which values of an image are fed. shapes: of
+    the layers as they are sent, with blocks and clones. signed: whether hidden neurons come with
+    signs that the client cannot know. mean_photons: mu per mode.
+    """
+
+    version: int
+    sizes: tuple[int, ...]
+    inputs: Inputs
+    shapes: tuple[LayerShape, ...]
+    signed: bool
+    mean_photons: float
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Client to server: so many queries come next, one batch."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise SettingError("count", self.count, "1 or more")
+
+
+@dataclass(frozen=True)
+class LayerOpen:
+    """Server to client: these frames are ready to be sent."""
+
+    frames: Frames
+
+
+@dataclass(frozen=True)
+class Armed:
+    """Client to server: the receiver is set for these frames."""
+
+    frames: Frames
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Client to server: these frames were measured and sent back."""
+
+    frames: Frames
+
+
+@dataclass(frozen=True)
+class Done:
+    """Server to client: all layers of the batch's queries were sent."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Server to client: its verdict so far, `accepted` being None where no light was read.
+
+    transmittance_lower, excess_noise_upper (SNU) and weights_bits_upper (bits per real weight) hold
+    together but for failure_probability; None where no light was read.
+    """
+
+    accepted: bool | None
+    reason: str
+    transmittance_lower: float | None
+    excess_noise_upper: float | None
+    weights_bits_upper: float | None
+    failure_probability: float
+
+
+@dataclass(frozen=True)
+class Close:
+    """Client to server: no more queries."""
+
+
+@dataclass(frozen=True)
+class Abort:
+    """Either to the other: the session has ended; a query that was under way is lost."""
+
+    code: AbortCode
+    reason: str
+
+
+Message = Hello | Welcome | Queries | LayerOpen | Armed | Taken | Done | Verdict | Close | Abort

@@ -1,0 +1,193 @@
+"""The server's half of a session: messages in, messages out, and which light is sent when.
+
+Rules of this file. The machine holds the server's secrets (network, disguise, what it expects) and
+is given what its own receiver reads. It never sees an image, a direction of the client's receiver
+or a measured value: no message has them. It does no I/O: whoever carries messages and light calls
+it. States: `protocols.states`, table SERVER.
+
+1. `Hello` is answered by `Welcome`: what is public of the network.
+2. `Queries` opens a batch: the first frames are made ready and announced by `LayerOpen`.
+3. `Armed` lets the light go: `light` says what to send. What returns goes to `returned`.
+4. `Taken` opens the next frames, or ends the batch with `Done`.
+5. Between batches `judge` gives the verdict on all light so far, `Close` ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.protocols.link import LayerLight, Reordered, ReturnedLight
+from labctl.protocols.messages import (
+    VERSION,
+    Abort,
+    AbortCode,
+    Armed,
+    Close,
+    Done,
+    Frames,
+    Hello,
+    LayerOpen,
+    Message,
+    Queries,
+    Taken,
+    Verdict,
+    Welcome,
+)
+from labctl.protocols.server.plain import Server
+from labctl.protocols.server.verifier import Verifier
+from labctl.protocols.settings import SessionSettings
+from labctl.protocols.states import SERVER, Machine, Own, State
+from labctl.protocols.verification.verdict import VerificationReport
+
+Light = LayerLight | Reordered
+
+
+class ServerMachine(Machine):
+    """One session at the server.
+
+    server: network, disguise and evidence. settings: what is agreed on. in_one: light of a batch
+    may go out for all queries at once, with the order of each (`Server.together`), which only a
+    simulated link can carry.
+    """
+
+    def __init__(self, server: Server, settings: SessionSettings, *, in_one: bool = False) -> None:
+        super().__init__("server", SERVER)
+        self.server = server
+        self.verifier = Verifier(server, settings)
+        self._mean_photons = settings.mean_photons
+        self._in_one = in_one
+        self._layer = 0
+        self._count = 0
+        self._parts: Iterator[tuple[slice, Light]] = iter(())
+        self._frames: Frames | None = None
+        self._light: Light | None = None
+        self._returned = 0
+
+    def receive(self, message: Message) -> Message | None:
+        """Take the client's message and return the answer, if there is one.
+
+        Raises ProtocolError for a message that is out of place or names other frames than those
+        that are open; SettingError where the server cannot serve such a batch.
+        """
+        self._require(type(message))
+        match message:
+            case Hello():
+                return self._welcome(message)
+            case Queries():
+                return self._begin(message.count)
+            case Armed():
+                self._require_open(message.frames)
+                self._returned = 0
+                self._enter(Armed, State.SENDING)
+            case Taken():
+                return self._taken(message.frames)
+            case Close():
+                self._enter(Close, State.CLOSED)
+            case Abort():
+                self._end(Abort, message)
+        return None
+
+    @property
+    def light(self) -> Light:
+        """What is sent in the frames that the client is armed for; raises ProtocolError."""
+        if self._state is not State.SENDING or self._light is None:
+            raise self._refused("no light may go: the client is not armed")
+        return self._light
+
+    def returned(self, light: ReturnedLight) -> None:
+        """Take what the server's receiver read of one frame.
+
+        Raises ProtocolError if no frame is on its way or all of them came back already.
+        """
+        self._require(Own.RETURNED)
+        assert self._frames is not None
+        if self._returned == self._frames.count:
+            raise self._refused(f"returned light of {self._frames.count} frames is there already")
+        self.server.check(self._frames.layer, light)
+        self._returned += 1
+        self._enter(Own.RETURNED, State.SENDING)
+
+    def judge(self, report: VerificationReport | None = None) -> Verdict:
+        """Return the verdict on all light so far as the client is told; `report`: if there is one.
+
+        Raises ProtocolError while a batch is under way.
+        """
+        self._require(Own.JUDGE)
+        found = self.verifier.verdict() if report is None else report
+        self._enter(Own.JUDGE, State.AGREED)
+        return Verdict(
+            found.accepted,
+            found.reason,
+            found.transmittance_lower,
+            found.excess_noise_upper,
+            found.weights_bits_per_real_upper,
+            found.failure_probability,
+        )
+
+    def abort(self, code: AbortCode, reason: str) -> Abort:
+        """End the session at once; return what the client is told."""
+        abort = Abort(code, reason)
+        self._end(Own.ABORT, abort)
+        return abort
+
+    def _welcome(self, hello: Hello) -> Welcome:
+        if VERSION not in hello.versions:
+            raise self._refused(f"client speaks versions {hello.versions}; expected {VERSION}")
+        carried = self.server.carried
+        self._enter(Hello, State.AGREED)
+        return Welcome(
+            VERSION,
+            carried.network.sizes,
+            carried.inputs,
+            self.server.shapes,
+            self.server.signed,
+            self._mean_photons,
+        )
+
+    def _begin(self, count: int) -> LayerOpen:
+        parts = self._parts_of(0, count)
+        # A server may refuse a batch: nothing is changed before it has made the first light.
+        part, light = next(parts)
+        self._layer, self._count, self._parts = 0, count, parts
+        self._enter(Queries, State.OPENED)
+        return self._open(part, light)
+
+    def _taken(self, frames: Frames) -> Message:
+        self._require_open(frames)
+        if self._returned not in (0, frames.count):
+            raise self._refused(
+                f"{self._returned} frames came back of {frames}; expected {frames.count}, or none "
+                "where nobody reads them"
+            )
+        following = next(self._parts, None)
+        if following is None and self._layer + 1 < self.server.layers:
+            self._layer += 1
+            self._parts = self._parts_of(self._layer, self._count)
+            following = next(self._parts)
+        if following is None:
+            count = self._count
+            self._forget()
+            self._enter(Taken, State.AGREED)
+            return Done(count)
+        self._enter(Taken, State.OPENED)
+        return self._open(*following)
+
+    def _open(self, part: slice, light: Light) -> LayerOpen:
+        self._frames = Frames(self._layer, part.start, part.stop - part.start)
+        self._light = light
+        return LayerOpen(self._frames)
+
+    def _parts_of(self, layer: int, count: int) -> Iterator[tuple[slice, Light]]:
+        if self._in_one:
+            together = self.server.together(layer, count)
+            if together is not None:
+                return iter([(slice(0, count), together)])
+        return iter(self.server.sent(layer, count))
+
+    def _require_open(self, frames: Frames) -> None:
+        if frames != self._frames:
+            raise self._refused(f"{frames} named; expected {self._frames}")
+
+    def _forget(self) -> None:
+        self._parts, self._frames, self._light = iter(()), None, None
+        self._returned = 0

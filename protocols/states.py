@@ -1,0 +1,166 @@
+"""The states of both parties, as tables: what may happen in each, and what comes after.
+
+Theory of operation.
+1. A party is a machine without I/O. Messages of the other party go in by `receive`, which returns
+   the answer, if any. What a party does or sees itself (`Own`) goes in by a method of its own:
+   light that its receiver read, images that its user brings.
+2. A table says for every state which events may come, and which states may follow. What is not in
+   the table is refused with ProtocolError, and nothing has changed: neither state nor secrets. A
+   carrier of messages should abort then; a machine does not by itself.
+3. An event is checked whole before it changes anything: an argument that is refused, like values of
+   a wrong shape, leaves the state as it was too.
+4. Light cannot be sent again: there is no way back inside a batch of queries. Who cannot go on
+   aborts, and both ends drop what they hold of the batch.
+
+Rules of this file: no secrets, no arrays, no knowledge of what a machine does with an event. Server
+and client have a table each; a state that both have means the same to both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from labctl.errors import ProtocolError
+from labctl.protocols.messages import (
+    Abort,
+    Armed,
+    Close,
+    Done,
+    Hello,
+    LayerOpen,
+    Message,
+    Queries,
+    Taken,
+    Verdict,
+    Welcome,
+)
+
+
+class State(StrEnum):
+    """Where a party stands."""
+
+    NEW = "new"
+    GREETED = "greeted"
+    AGREED = "agreed"
+    OPENED = "layer opened"
+    SENDING = "sending"
+    WAITING = "waiting for a layer"
+    ARMED = "armed"
+    CLOSED = "closed"
+    ABORTED = "aborted"
+
+
+class Own(StrEnum):
+    """What a party does or sees by itself, in words that complete "... is out of place"."""
+
+    HELLO = "a greeting"
+    BEGIN = "a batch of images"
+    LIGHT_ARRIVED = "arriving light"
+    MEASURED = "measured values"
+    ANSWERS = "a question for answers"
+    RETURNED = "returned light"
+    JUDGE = "a question for the verdict"
+    CLOSE = "a close of its own"
+    ABORT = "an abort of its own"
+
+
+Event = type[Message] | Own
+Table = Mapping[State, Mapping[Event, frozenset[State]]]
+
+
+def _to(*states: State) -> frozenset[State]:
+    return frozenset(states)
+
+
+_ENDS: Mapping[Event, frozenset[State]] = {Abort: _to(State.ABORTED), Own.ABORT: _to(State.ABORTED)}
+
+SERVER: Table = {
+    State.NEW: {Hello: _to(State.AGREED), **_ENDS},
+    State.AGREED: {
+        Queries: _to(State.OPENED),
+        Own.JUDGE: _to(State.AGREED),
+        Close: _to(State.CLOSED),
+        **_ENDS,
+    },
+    State.OPENED: {Armed: _to(State.SENDING), **_ENDS},
+    State.SENDING: {
+        Own.RETURNED: _to(State.SENDING),
+        Taken: _to(State.OPENED, State.AGREED),
+        **_ENDS,
+    },
+    State.CLOSED: {},
+    State.ABORTED: {},
+}
+
+CLIENT: Table = {
+    State.NEW: {Own.HELLO: _to(State.GREETED), **_ENDS},
+    State.GREETED: {Welcome: _to(State.AGREED), **_ENDS},
+    State.AGREED: {
+        Own.BEGIN: _to(State.WAITING),
+        Own.ANSWERS: _to(State.AGREED),
+        Verdict: _to(State.AGREED),
+        Own.CLOSE: _to(State.CLOSED),
+        **_ENDS,
+    },
+    State.WAITING: {LayerOpen: _to(State.ARMED), Done: _to(State.AGREED), **_ENDS},
+    State.ARMED: {
+        Own.LIGHT_ARRIVED: _to(State.ARMED),
+        Own.MEASURED: _to(State.WAITING),
+        **_ENDS,
+    },
+    State.CLOSED: {},
+    State.ABORTED: {},
+}
+
+
+class Machine:
+    """A party's place in its table; it moves along the table or not at all."""
+
+    def __init__(self, party: str, table: Table) -> None:
+        self._party = party
+        self._table = table
+        self._state = State.NEW
+        self._ended: Abort | None = None
+
+    @property
+    def state(self) -> State:
+        """Where the party stands."""
+        return self._state
+
+    @property
+    def ended(self) -> Abort | None:
+        """Why the session was aborted, by either party; None if it was not."""
+        return self._ended
+
+    def _require(self, event: Event) -> None:
+        """Raise ProtocolError if the event may not come in this state."""
+        due = self._table[self._state]
+        if event not in due:
+            if self._ended is not None:
+                raise self._refused(f"{_named(event)} comes after the end: {self._ended.reason}")
+            names = " or ".join(_named(each) for each in due) or "nothing"
+            raise self._refused(f"{_named(event)} is out of place; expected {names}")
+
+    def _enter(self, event: Event, state: State) -> None:
+        """Move to a state; the table must allow it."""
+        if state not in self._table[self._state].get(event, ()):
+            raise AssertionError(f"{self._party}: {self._state} to {state} by {event}: no such way")
+        self._state = state
+
+    def _end(self, event: Event, abort: Abort) -> None:
+        self._require(event)
+        self._forget()
+        self._ended = abort
+        self._enter(event, State.ABORTED)
+
+    def _forget(self) -> None:
+        """Drop what is held of the batch under way."""
+        raise NotImplementedError
+
+    def _refused(self, problem: str) -> ProtocolError:
+        return ProtocolError(self._party, str(self._state), problem)
+
+
+def _named(event: Event) -> str:
+    return str(event) if isinstance(event, Own) else f"message {event.__name__}"
