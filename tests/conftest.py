@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -20,7 +18,7 @@ settings.register_profile("labctl", derandomize=True, database=None, deadline=No
 settings.load_profile("labctl")
 
 # Fixtures for tests of several folders.
-pytest_plugins = ["fixtures.command_line", "fixtures.unit_bench"]
+pytest_plugins = ["pytester", "fixtures.command_line", "fixtures.unit_bench"]
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -28,24 +26,6 @@ def pytest_xdist_auto_num_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """Give each test fresh benches, before its fixtures open any: the same noise in any order.
-
-    Within a process a simulated bench goes on between openings, as a real one does. One that a
-    module's fixture holds open is left alone.
-    """
-    backend: Any = sys.modules.get("labctl.instruments.simulated.visa_backend")
-    if backend is None:
-        return
-    from pyvisa import highlevel
-
-    for library in list(highlevel.VisaLibraryBase._registry.values()):
-        idle = isinstance(library, backend.LabctlVisaLibrary) and not library.in_use
-        if idle and library.resource_manager is not None:
-            library.resource_manager.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-OK = '+0,"No error"'
-Steps = list[tuple[str | bytes, str | None]]
+from labctl import testing
 
 
 @pytest.fixture
-def accepted() -> object:
+def accepted() -> Callable[..., object]:
     """Settings, each followed by an error query that finds nothing."""
-
-    def steps(*commands: str | bytes) -> Steps:
-        return [step for command in commands for step in ((command, None), ("SYST:ERR?", OK))]
-
-    return steps
+    return testing.accepted

@@ -19,8 +19,8 @@ from labctl.instruments.lasers.itla_monitor import Alarm
 from labctl.instruments.lasers.santec_tsl570 import SantecTSL570
 from labctl.instruments.oscilloscopes.keysight_infiniivision import KeysightInfiniiVision
 from labctl.instruments.simulated.bench_tables import BenchFile
-from labctl.instruments.transports.scripted import ScriptedTransport
 from labctl.instruments.transports.visa_link import close_library
+from labctl.testing.scripts import ScriptedTransport
 from labctl.toml_file import read_toml
 
 RECORD_SETTINGS = ":WAV:FORM WORD;:WAV:BYT LSBF;:WAV:UNS 1;:WAV:POIN:MODE RAW;:WAV:POIN MAX"

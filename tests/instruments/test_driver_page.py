@@ -13,7 +13,7 @@ import pytest
 
 from labctl.errors import LimitError, ReplyError, SettingError
 from labctl.instruments.capabilities import Instrument, VoltageSource
-from labctl.instruments.transports.scripted import ScriptedTransport
+from labctl.testing.scripts import ScriptedTransport
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "drivers.md"
 

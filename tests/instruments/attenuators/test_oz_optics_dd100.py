@@ -18,7 +18,7 @@ from labctl.errors import (
 )
 from labctl.instruments.attenuators.oz_optics_dd100 import DD100Options, OzOpticsDD100
 from labctl.instruments.capabilities import Attenuator, Driver, Identity, Instrument
-from labctl.instruments.transports.scripted_lines import ScriptedLines
+from labctl.testing.scripts import ScriptedLines
 
 DESCRIPTION = (
     "DD100MC",

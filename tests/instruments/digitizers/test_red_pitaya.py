@@ -18,7 +18,7 @@ from labctl.errors import (
 )
 from labctl.instruments.capabilities import Digitizer, Driver, Instrument
 from labctl.instruments.digitizers.red_pitaya import RedPitaya, RedPitayaOptions
-from labctl.instruments.transports.scripted import ScriptedTransport
+from labctl.testing.scripts import ScriptedTransport
 
 IDN = "REDPITAYA,INSTR2024,0,01-16"
 SIZE = ("ACQ:BUF:SIZE?", "16384")

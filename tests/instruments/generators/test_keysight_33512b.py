@@ -18,7 +18,7 @@ from labctl.instruments.capabilities import (
     WaveformGenerator,
 )
 from labctl.instruments.generators.keysight_33512b import Keysight33512B, Keysight33512BOptions
-from labctl.instruments.transports.scripted import ScriptedTransport
+from labctl.testing.scripts import ScriptedTransport
 
 OK = '+0,"No error"'
 IDN = "Agilent Technologies,33512B,MY52302264,3.03-1.19-2.00-52-00"

@@ -25,7 +25,7 @@ from labctl.instruments.capabilities import (
     TunableLaser,
 )
 from labctl.instruments.lasers.keysight_n7776c import KeysightN7776C, N7776COptions
-from labctl.instruments.transports.scripted import ScriptedTransport
+from labctl.testing.scripts import ScriptedTransport
 from labctl.units import wavelength_to_frequency_hz
 
 OK = '+0,"No error"'

@@ -18,7 +18,7 @@ from labctl.instruments.lasers.purephotonics_ppcl550 import (
     PPCL550Options,
     PurePhotonicsPPCL550,
 )
-from labctl.instruments.transports.scripted import ScriptedFrames
+from labctl.testing.scripts import ScriptedFrames
 
 Frames = list[tuple[str, str | LabctlError]]
 NOP = "00000000"

@@ -25,7 +25,7 @@ from labctl.instruments.capabilities import (
     TunableLaser,
 )
 from labctl.instruments.lasers.santec_tsl570 import SantecTSL570, TSL570Options
-from labctl.instruments.transports.scripted import ScriptedTransport
+from labctl.testing.scripts import ScriptedTransport
 from labctl.units import wavelength_to_frequency_hz
 
 OK = '0,"No error"'

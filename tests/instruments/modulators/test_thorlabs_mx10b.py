@@ -21,7 +21,7 @@ from labctl.instruments.capabilities import (
     ModulatorBias,
 )
 from labctl.instruments.modulators.thorlabs_mx10b import MX10BOptions, ThorlabsMX10B
-from labctl.instruments.transports.scripted import ScriptedTransport
+from labctl.testing.scripts import ScriptedTransport
 
 MODEL = ("SYS:MODEL?", "MX10B")
 ACKNOWLEDGEMENTS = pytest.mark.parametrize("ack", [(), ("1",)], ids=["silent", "acknowledged"])

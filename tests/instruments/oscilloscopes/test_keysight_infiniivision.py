@@ -14,7 +14,7 @@ from labctl.instruments.oscilloscopes.keysight_infiniivision import (
     InfiniiVisionOptions,
     KeysightInfiniiVision,
 )
-from labctl.instruments.transports.scripted import ScriptedTransport
+from labctl.testing.scripts import ScriptedTransport
 
 Accepted = Callable[..., list[Any]]
 RECORD = ":WAV:FORM WORD;:WAV:BYT LSBF;:WAV:UNS 1;:WAV:POIN:MODE RAW;:WAV:POIN MAX"

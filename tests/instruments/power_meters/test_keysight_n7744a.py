@@ -21,7 +21,7 @@ from labctl.instruments.power_meters.keysight_n7744a import (
     N7744AOptions,
     PowerMeterPort,
 )
-from labctl.instruments.transports.scripted import ScriptedTransport
+from labctl.testing.scripts import ScriptedTransport
 
 OK = '+0,"No error"'
 IDN = "Keysight Technologies,N7744A,DE49700123,1.120"

@@ -10,7 +10,7 @@ import pytest
 from labctl.errors import InstrumentReportedError, InstrumentTimeoutError, LimitError, ReplyError
 from labctl.instruments.capabilities import Identity, Instrument, PowerMeter
 from labctl.instruments.power_meters.thorlabs_pm100d import ThorlabsPM100D
-from labctl.instruments.transports.scripted import ScriptedTransport
+from labctl.testing.scripts import ScriptedTransport
 
 OK = '+0,"No error"'
 LIMITS: list[Any] = [("SENS:CORR:WAV? MIN", "8.0E+02"), ("SENS:CORR:WAV? MAX", "1.7E+03")]

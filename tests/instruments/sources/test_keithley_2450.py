@@ -23,7 +23,7 @@ from labctl.instruments.capabilities import (
     VoltageSource,
 )
 from labctl.instruments.sources.keithley_2450 import Keithley2450, Keithley2450Options
-from labctl.instruments.transports.scripted import ScriptedTransport
+from labctl.testing.scripts import ScriptedTransport
 
 OK = '0,"No error;0;0 0"'
 Accepted = Callable[..., list[Any]]

@@ -16,7 +16,7 @@ from labctl.errors import (
 )
 from labctl.instruments.capabilities import Driver, Instrument, SourceMeter, VoltageSource
 from labctl.instruments.sources.keysight_e36312a import E36312AOptions, KeysightE36312A
-from labctl.instruments.transports.scripted import ScriptedTransport
+from labctl.testing.scripts import ScriptedTransport
 
 OK = '+0,"No error"'
 IDN = "Keysight Technologies,E36312A,MY12345678,1.0.4-1.0.3-1.00"

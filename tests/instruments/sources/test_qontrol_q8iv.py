@@ -24,7 +24,7 @@ from labctl.instruments.capabilities import (
     VoltageSource,
 )
 from labctl.instruments.sources.qontrol_q8iv import Q8ivOptions, QontrolQ8iv
-from labctl.instruments.transports.scripted_lines import ScriptedLines
+from labctl.testing.scripts import ScriptedLines
 
 Lines = tuple[str, ...]
 OK: Lines = ("OK",)

@@ -11,8 +11,8 @@ from pyvisa.highlevel import VisaLibraryBase
 
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError
 from labctl.instruments.transports import visa_link
-from labctl.instruments.transports.scripted import ScriptedClock
 from labctl.instruments.transports.visa_transport import open_visa
+from labctl.testing.scripts import ScriptedClock
 
 USB = "USB0::0x1313::0x8078::P0000001::INSTR"
 

@@ -1,0 +1,159 @@
+"""A driver opened on its front panel, with what it sends, and ways to send past it."""
+
+from __future__ import annotations
+
+import math
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pyvisa
+
+from labctl.errors import InstrumentReportedError, LimitError
+from labctl.instruments.codecs.itla import Request
+from labctl.instruments.transports.transport import FrameTransport
+from labctl.instruments.transports.visa_link import close_library, resource_manager
+from labctl.testing.shape import channels_of
+
+# A number that is out of range for every quantity, whatever power of ten its unit is.
+_NO_VALUE = b"987654321"
+_MOST_FRAME_DATA = 0x7FFF
+_MOST_READS = 100
+
+
+@dataclass(frozen=True)
+class PanelPlace:
+    """Where a driver has a front panel: a bench file, the address in it, options of the driver.
+
+    `questions`: messages without a question mark that set nothing, as they are sent.
+    """
+
+    bench: Path
+    address: str
+    options: Mapping[str, object]
+    questions: tuple[bytes, ...] = ()
+
+
+@dataclass
+class OnBench:
+    """A driver opened on its panel: with what it sent, over the transport that it declares."""
+
+    instrument: Any
+    place: PanelPlace
+    sent: list[bytes]
+    transport: type[Any]
+    sessions: list[Any]
+    library: Any
+
+    def settings(self) -> list[bytes]:
+        """Return what was sent that asks nothing: frames that write, or lines."""
+        if self.transport is FrameTransport:
+            return [each for each in self.sent if len(each) == 4 and Request.decode(each).write]
+        lines = [line for message in self.sent for line in re.split(rb"[\r\n]+", message)]
+        asked = self.place.questions
+        return [line for line in lines if line and b"?" not in line and line not in asked]
+
+    def send(self, message: bytes) -> None:
+        """Send bytes past the driver, and drop what is replied."""
+        self.library.write(self.sessions[-1], message)
+        with suppress(pyvisa.errors.VisaIOError):
+            for _ in range(_MOST_READS):
+                self.library.read(self.sessions[-1], 4096)
+
+    def get(self, capability: type[Any]) -> list[Any]:
+        """Return all that has the capability: the instrument, and its first channel."""
+        return [
+            each for each in (self.instrument, *self.channels()) if isinstance(each, capability)
+        ]
+
+    def channels(self) -> list[Any]:
+        """Return the first channel of each kind that the instrument has."""
+        methods = channels_of(type(self.instrument))
+        return [getattr(self.instrument, method)(1) for method in methods]
+
+
+@contextmanager
+def opened(driver: type[Any], place: PanelPlace) -> Iterator[OnBench]:
+    """Open a driver on its panel, on a fresh bench that ends with the block."""
+    library_name = f"{place.bench}@labctl"
+    close_library(library_name)
+    library: Any = resource_manager(library_name).visalib
+    write = library.write
+    sent: list[bytes] = []
+    sessions: list[Any] = []
+
+    def noted(session: Any, data: bytes) -> Any:
+        sent.append(bytes(data))
+        sessions.append(session)
+        return write(session, data)
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(library, "write", noted)
+            instrument = driver.open(
+                "dut", place.address, library=library_name, options=place.options
+            )
+            transport = typing.get_type_hints(driver.__init__)["transport"]
+            yield OnBench(instrument, place, sent, transport, sessions, library)
+            instrument.close()
+    finally:
+        close_library(library_name)
+
+
+def refused(bench: OnBench, use: Callable[[float], object], *values: float) -> None:
+    """Check that values are refused with LimitError, and that nothing but questions was sent."""
+    for value in values:
+        bench.sent.clear()
+        with pytest.raises(LimitError) as raised:
+            use(value)
+        assert raised.value.valid, "says what would be valid"
+        assert bench.settings() == []
+
+
+def refused_by_panel(
+    bench: OnBench,
+    use: Callable[[float], object],
+    get: Callable[[], float],
+    value: float,
+    written: Callable[[float], float] = float,
+) -> None:
+    """Check that the panel itself keeps its value when a number far out of range is sent raw.
+
+    The message is the driver's own for `value`, which stands there as `written`, with the number
+    replaced; the driver's declared transport tells what a message is.
+    """
+    bench.sent.clear()
+    use(value)
+    before = get()
+    bench.send(out_of_range(bench, written(value)))
+    assert get() == pytest.approx(before, rel=1e-6)
+    with suppress(InstrumentReportedError):  # what the panel has to say of the raw command
+        use(value)
+    use(value)
+
+
+def out_of_range(bench: OnBench, value: float) -> bytes:
+    """Return the setting sent last that holds a value, with a number that no instrument takes."""
+    settings = bench.settings()
+    if bench.transport is FrameTransport:
+        return Request(Request.decode(settings[-1]).register, _MOST_FRAME_DATA, write=True).encode()
+    spans = [(line, span) for line in settings if (span := _span_of(value, line))]
+    assert spans, f"no setting in {bench.sent} holds {value}"
+    line, (start, stop) = spans[-1]
+    ends = {end for each in bench.sent if (end := each[len(each.rstrip(b"\r\n")) :])}
+    return line[:start] + _NO_VALUE + line[stop:] + min(ends, default=b"\n")
+
+
+def _span_of(value: float, line: bytes) -> tuple[int, int] | None:
+    """Return where in a line a value stands, whatever power of ten its unit is."""
+    for found in re.finditer(rb"(?<!\d)\d+(?:\.\d*)?(?:E[-+]?\d+)?", line, re.IGNORECASE):
+        number = float(found.group())
+        digits = math.log10(number / value) if number else 0.5
+        if abs(digits - round(digits)) < 1e-4:
+            return found.span()
+    return None

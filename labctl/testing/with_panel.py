@@ -1,0 +1,121 @@
+"""What every driver owes its callers, checked against its front panel on a simulated bench."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import pytest
+import pyvisa
+from pyvisa.constants import StatusCode
+
+from labctl.errors import (
+    ConnectionFailedError,
+    InstrumentError,
+    InstrumentReportedError,
+    InstrumentTimeoutError,
+    LimitError,
+)
+from labctl.instruments.capabilities import Identity
+from labctl.testing.abilities import CHECKS
+from labctl.testing.alone import about
+from labctl.testing.on_bench import OnBench
+from labctl.testing.shape import parts_of, properties_of
+
+
+def it_finds_its_instrument_and_leaves_it_safe_twice(bench: OnBench) -> None:
+    """Identity, safe state and close; what is closed refuses to be used."""
+    identity = bench.instrument.identify()
+    assert isinstance(identity, Identity)
+    assert identity.model
+    for _ in range(2):
+        bench.instrument.safe_state()
+    for _ in range(2):
+        bench.instrument.close()
+    with pytest.raises(ConnectionFailedError, match="closed"):
+        bench.instrument.identify()
+
+
+def each_further_property_is_read_back(bench: OnBench) -> None:
+    """`set_<noun>` and `<noun>` or `<noun>_<unit>` agree on at least two values."""
+    for part in (*parts_of(bench.instrument), *bench.channels()):
+        for what, put, get, values in properties_of(part):
+            outcomes = [_read_back(what, put, get, value) for value in values]
+            missing = set(outcomes) <= {"refused by the instrument", "out of range"}
+            assert outcomes.count("read back") >= 2 or missing, f"{what}: {outcomes}"
+
+
+def _read_back(what: str, put: Callable[[Any], object], get: Callable[[], Any], value: Any) -> str:
+    """Set one value and compare; return what came of it."""
+    try:
+        put(value)
+    except LimitError:
+        return "out of range"
+    except InstrumentReportedError:
+        return "refused by the instrument"
+    found = get()
+    wanted = value if isinstance(value, Enum) else pytest.approx(value, rel=1e-3, abs=1e-9)
+    assert found == wanted, what
+    return "read back"
+
+
+def after_a_time_out_no_old_answer_is_taken_for_a_new_one(bench: OnBench) -> None:
+    """The reply that was given up on stays on the wire; a driver out of step would read it."""
+    identity = bench.instrument.identify()
+    read = bench.library.read
+    failures = [pyvisa.errors.VisaIOError(StatusCode.error_timeout)]
+
+    def late(session: Any, count: int) -> Any:
+        if failures:
+            raise failures.pop()
+        return read(session, count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.library, "read", late)
+        with pytest.raises(InstrumentTimeoutError, match=re.escape(bench.place.address)):
+            bench.instrument.identify()
+        bench.instrument.safe_state()
+        assert bench.instrument.identify() == identity
+
+
+def a_connection_that_is_lost_is_told_and_found_again(bench: OnBench) -> None:
+    """ConnectionFailedError with the address; the next call connects again."""
+    identity = bench.instrument.identify()
+    lost = pyvisa.errors.VisaIOError(StatusCode.error_connection_lost)
+
+    def fails(session: Any, count: int) -> Any:
+        raise lost
+
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(bench.library, "read", fails)
+        with pytest.raises(ConnectionFailedError, match=re.escape(bench.place.address)):
+            bench.instrument.identify()
+        with pytest.raises(InstrumentError):
+            bench.instrument.safe_state()
+    assert bench.instrument.identify() == identity
+
+
+def sets_and_reads_back(capability: type[Any]) -> Callable[[OnBench], None]:
+    """Return the check of a capability, on all of an instrument that has it."""
+
+    def check(bench: OnBench) -> None:
+        found = bench.get(capability)
+        assert found, f"no {capability.__name__} on the bench"
+        for each in found:
+            with about(type(each).__name__):
+                CHECKS[capability](bench, each)
+        bench.instrument.safe_state()
+
+    check.__name__ = f"as_{capability.__name__}_it_reads_back_what_is_set_and_refuses_what_is_wrong"
+    return check
+
+
+WITH_PANEL: tuple[Callable[[OnBench], None], ...] = (
+    it_finds_its_instrument_and_leaves_it_safe_twice,
+    each_further_property_is_read_back,
+    after_a_time_out_no_old_answer_is_taken_for_a_new_one,
+    a_connection_that_is_lost_is_told_and_found_again,
+)
+"""Those that hold for every driver; each capability that it has brings another."""
