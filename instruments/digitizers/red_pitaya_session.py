@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from labctl.errors import InstrumentReportedError, ReplyError
 from labctl.instruments.codecs.ieee488 import parse_error
+from labctl.instruments.codecs.replies import number_of
 from labctl.instruments.transports.scpi_session import ScpiSession
 
 _QUEUE_DEPTH = 32
+_ERROR_COUNT = "SYST:ERR:COUN?"
 _NEXT_ERROR = "SYST:ERR:NEXT?"
 
 
@@ -18,8 +20,13 @@ class RedPitayaSession(ScpiSession):
 
     def check(self, command: str) -> None:
         """Empty the error queue; raises InstrumentReportedError with the first error in it."""
-        count = min(self.integer("SYST:ERR:COUN?"), _QUEUE_DEPTH)
-        replies = [self.query(_NEXT_ERROR) for _ in range(count)]
+        # By the transport itself: a query that fails asks here for its own error.
+        counted = self.transport.query(_ERROR_COUNT)
+        try:
+            count = min(int(number_of(counted)), _QUEUE_DEPTH)
+        except (ValueError, OverflowError) as error:
+            raise ReplyError(self.name, str(error), _ERROR_COUNT) from error
+        replies = [self.transport.query(_NEXT_ERROR) for _ in range(count)]
         for reply in replies:
             try:
                 code, message = parse_error(reply)

@@ -8,10 +8,10 @@ known answer, and what comes before that answer is its acknowledgement.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from labctl.errors import InstrumentReportedError, ReplyError
+from labctl.instruments.codecs.replies import number_of
 from labctl.instruments.driver_rules import wait_for
 from labctl.instruments.transports.transport import MessageTransport
 
@@ -57,12 +57,9 @@ class MX10BLine:
         """Query a finite number; raises ReplyError on any other reply."""
         reply = self.query(command)
         try:
-            value = float(reply)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise ReplyError(self.name, f"expected a number, got {reply!r}", command)
-        return value
+            return number_of(reply)
+        except (ValueError, OverflowError) as error:
+            raise ReplyError(self.name, str(error), command) from error
 
     def flag(self, command: str) -> bool:
         """Query 0 or 1; raises ReplyError on anything else."""

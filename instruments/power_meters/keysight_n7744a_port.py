@@ -49,7 +49,6 @@ class PowerMeterPort:
         self._number = number
         self._sense = f"SENS{number}"
         self._options = options
-        self._in_watts = False
         self._log: tuple[int, float] | None = None
 
     def set_wavelength(self, wavelength_m: float) -> None:
@@ -171,9 +170,9 @@ class PowerMeterPort:
             self._log = None
 
     def _use_watts(self) -> None:
-        if not self._in_watts:
+        # The front panel can change the unit at any time, so what was set before says nothing.
+        if not self._scpi.flag(f"{self._sense}:POW:UNIT?"):
             self._scpi.set(f"{self._sense}:POW:UNIT 1")
-            self._in_watts = True
 
     def _power(self, query: str) -> float:
         power_w = self._scpi.number(query)

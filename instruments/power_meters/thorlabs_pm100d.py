@@ -43,7 +43,6 @@ class ThorlabsPM100D:
         self.name = transport.name
         self._scpi = ScpiSession(transport)
         self._options = options or PM100DOptions()
-        self._in_watts = False
 
     @classmethod
     def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
@@ -148,7 +147,6 @@ class ThorlabsPM100D:
 
     def reset(self) -> None:
         """Return to the instrument's own defaults (`*RST`)."""
-        self._in_watts = False
         self._scpi.set("*RST")
 
     def close(self) -> None:
@@ -156,9 +154,9 @@ class ThorlabsPM100D:
         self._scpi.transport.close()
 
     def _use_watts(self) -> None:
-        if not self._in_watts:
+        # The front panel can change the unit at any time, so what was set before says nothing.
+        if self._scpi.query("SENS:POW:UNIT?").upper() != "W":
             self._scpi.set("SENS:POW:UNIT W")
-            self._in_watts = True
 
     def _power(self, query: str) -> float:
         power_w = self._scpi.number(query)

@@ -57,8 +57,7 @@ class Keithley2450:
         self._options = options or Keithley2450Options()
         self._current_limit_a = self._options.current_limit_a
         self._check_current(self._current_limit_a)
-        self._configured: Literal["VOLT", "CURR"] | None = None
-        self._sensed: Literal["CURR", "VOLT"] | None = None
+        self._configured = False
 
     @classmethod
     def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
@@ -91,11 +90,12 @@ class Keithley2450:
     def set_voltage(self, voltage_v: float) -> None:
         """Apply a voltage in V and switch the output on; raises LimitError.
 
-        The first time it also sets function, range, current limit and integration time.
+        Function, range, current limit and integration time are set the first time, and again when
+        the front panel or another program changed function or limit.
         """
         limit_v = min(self._options.max_voltage_v, self._options.range_v or math.inf)
         require_range(self.name, "voltage_v", voltage_v, -limit_v, limit_v, "V")
-        if self._configured != "VOLT":
+        if not (self._configured and self._is_limited_voltage_source()):
             self._configure()
         self._scpi.set(f":SOUR:VOLT {voltage_v:.9g}")
         self._scpi.set("OUTP ON")
@@ -133,10 +133,9 @@ class Keithley2450:
         limit_a, limit_v = self._options.max_current_a, self._options.max_voltage_v
         require_range(self.name, "current_a", current_a, -limit_a, limit_a, "A")
         require_positive(self.name, "voltage_limit_v", voltage_limit_v, limit_v, "V")
-        if self._configured != "CURR":
-            self._configured = None
-            self._scpi.set_all("OUTP OFF", ":SOUR:FUNC CURR", ":SOUR:CURR:RANG:AUTO ON")
-            self._configured = "CURR"
+        if self._function() != "CURR":
+            self._scpi.set_all("OUTP OFF", ":SOUR:FUNC CURR")
+        self._scpi.set(":SOUR:CURR:RANG:AUTO ON")
         self._scpi.set_all(
             f":SOUR:CURR:VLIM {voltage_limit_v:.9g}", f":SOUR:CURR {current_a:.9g}", "OUTP ON"
         )
@@ -167,12 +166,12 @@ class Keithley2450:
 
     def safe_state(self) -> None:
         """Switch the output off."""
-        self._configured = self._sensed = None
+        self._configured = False
         self.set_output(False)
 
     def reset(self) -> None:
         """Return to the instrument's own defaults (`*RST`), output off."""
-        self._configured = self._sensed = None
+        self._configured = False
         self._scpi.set("*RST")
 
     def close(self) -> None:
@@ -181,9 +180,9 @@ class Keithley2450:
 
     def _configure(self) -> None:
         range_v = self._options.range_v
-        if self._configured == "CURR":
+        self._configured = False
+        if self._function() != "VOLT":
             self._scpi.set("OUTP OFF")
-        self._configured = None
         self._scpi.set_all(
             ":SOUR:FUNC VOLT",
             ":SOUR:VOLT:RANG:AUTO ON" if range_v is None else f":SOUR:VOLT:RANG {range_v:.9g}",
@@ -192,13 +191,22 @@ class Keithley2450:
         self._sense("CURR")
         self._scpi.set(":SENS:CURR:RANG:AUTO ON")
         self._scpi.set(f":SENS:CURR:NPLC {self._options.nplc:g}")
-        self._configured = "VOLT"
+        self._configured = True
 
     def _sense(self, quantity: Literal["CURR", "VOLT"]) -> None:
-        if self._sensed != quantity:
-            self._sensed = None
-            self._scpi.set(f":SENS:FUNC '{quantity}'")
-            self._sensed = quantity
+        # Set before each reading: the front panel can change it at any time, and what the
+        # instrument replies when asked for it is not documented.
+        self._scpi.set(f":SENS:FUNC '{quantity}'")
+
+    def _function(self) -> str:
+        """Return what is sourced, VOLT or CURR; the front panel can change it at any time."""
+        return self._scpi.query(":SOUR:FUNC?").strip('"').upper()[:4]
+
+    def _is_limited_voltage_source(self) -> bool:
+        limit_a = self._current_limit_a
+        return self._function() == "VOLT" and math.isclose(
+            self._scpi.number(":SOUR:VOLT:ILIM?"), limit_a, rel_tol=1e-4
+        )
 
     def _reading(self, quantity: Literal["CURR", "VOLT"]) -> float:
         self._sense(quantity)

@@ -5,7 +5,6 @@ Source: IEEE 488.2 and SCPI-99; docs/wire/scpi.md, sections Common commands and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -13,9 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.clock import Clock
-from labctl.errors import InstrumentReportedError, InstrumentTimeoutError, ReplyError
+from labctl.errors import (
+    ConnectionFailedError,
+    InstrumentError,
+    InstrumentReportedError,
+    InstrumentTimeoutError,
+    ReplyError,
+)
 from labctl.instruments.capabilities import Identity
 from labctl.instruments.codecs.ieee488 import parse_error
+from labctl.instruments.codecs.replies import number_of
 from labctl.instruments.driver_rules import wait_for
 from labctl.instruments.transports.transport import MessageTransport
 
@@ -30,7 +36,6 @@ class ScpiSession:
         self.transport = transport
         self.name = transport.name
         self.clock: Clock = transport.clock
-        self.query = transport.query
 
     def set(self, command: str) -> None:
         """Send a setting; raises InstrumentReportedError, naming it, if it is refused."""
@@ -63,29 +68,40 @@ class ScpiSession:
         code, message = first
         raise InstrumentReportedError(self.name, code, message, command)
 
+    def query(self, command: str) -> str:
+        """Send a query and return its reply.
+
+        A query that the instrument refuses has no reply: then its own error is raised
+        (InstrumentReportedError), else InstrumentTimeoutError.
+        """
+        try:
+            return self.transport.query(command)
+        except InstrumentTimeoutError as silence:
+            self._raise_refusal(command, silence)
+            raise
+
     def number(self, command: str) -> float:
-        """Query a finite number; raises ReplyError on any other reply."""
+        """Query a finite number; raises ReplyError on any other reply, an overload included."""
         reply = self.query(command)
         try:
-            value = float(reply)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise ReplyError(self.name, f"expected a number, got {reply!r}", command)
-        return value
+            return number_of(reply)
+        except OverflowError as error:
+            raise ReplyError(self.name, str(error), command) from error
+        except ValueError as error:
+            raise self._nonsense(str(error), command) from error
 
     def integer(self, command: str) -> int:
         """Query a whole number; raises ReplyError on any other reply."""
         value = self.number(command)
         if value != int(value):
-            raise ReplyError(self.name, f"expected a whole number, got {value!r}", command)
+            raise self._nonsense(f"expected a whole number, got {value!r}", command)
         return int(value)
 
     def one_of(self, command: str, valid: Sequence[int]) -> int:
         """Query a whole number; raises ReplyError unless it is one of `valid`."""
         value = self.integer(command)
         if value not in valid:
-            raise ReplyError(self.name, f"expected one of {valid}, got {value}", command)
+            raise self._nonsense(f"expected one of {valid}, got {value}", command)
         return value
 
     def flag(self, command: str) -> bool:
@@ -96,11 +112,13 @@ class ScpiSession:
         """Query `count` finite numbers with commas between; raises ReplyError, naming `what`."""
         reply = self.query(command)
         try:
-            values = [float(field) for field in reply.split(",")]
-        except ValueError:
-            values = []
-        if len(values) != count or not all(map(math.isfinite, values)):
-            raise ReplyError(self.name, f"expected {count} {what}, got {reply!r}", command)
+            values = [number_of(field) for field in reply.split(",")]
+        except OverflowError as error:
+            raise ReplyError(self.name, f"expected {count} {what}: {error}", command) from error
+        except ValueError as error:
+            raise self._nonsense(f"expected {count} {what}: {error}", command) from error
+        if len(values) != count:
+            raise self._nonsense(f"expected {count} {what}, got {reply!r}", command)
         return values
 
     def array(self, command: str, dtype: str, count: int, what: str) -> NDArray[np.generic]:
@@ -109,11 +127,15 @@ class ScpiSession:
         The array is a view of what arrived. Raises ReplyError, naming `what` the items are, on
         another number of bytes.
         """
-        payload = self.transport.query_block(command)
+        try:
+            payload = self.transport.query_block(command)
+        except InstrumentTimeoutError as silence:
+            self._raise_refusal(command, silence)
+            raise
         item_bytes = np.dtype(dtype).itemsize
         if len(payload) != item_bytes * count:
             problem = f"expected {count} {what} of {item_bytes} bytes, got {len(payload)} bytes"
-            raise ReplyError(self.name, problem, command)
+            raise self._nonsense(problem, command)
         return np.frombuffer(payload, dtype=dtype)
 
     def wait(
@@ -162,8 +184,31 @@ class ScpiSession:
             raise ReplyError(self.name, f"expected a {wanted}, got {reply!r}", query)
         return identity
 
+    def _nonsense(self, problem: str, command: str) -> ReplyError:
+        """Return the error for a reply that makes no sense; the session is out of step then.
+
+        It may be the reply to another query, so what may still come is discarded. Raises the
+        instrument's own error instead, if there is one.
+        """
+        failure = ReplyError(self.name, problem, command)
+        with suppress(InstrumentError):
+            self.transport.clear()
+            self._raise_refusal(command, failure)
+        return failure
+
+    def _raise_refusal(self, command: str, failure: InstrumentError) -> None:
+        """Raise what the instrument reports of a query that failed; it must not stay queued.
+
+        Left there, the error would be taken for that of the next setting.
+        """
+        with suppress(InstrumentTimeoutError, ReplyError, ConnectionFailedError):
+            try:
+                self.check(command)
+            except InstrumentReportedError as refusal:
+                raise refusal from failure
+
     def _next_error(self, command: str) -> tuple[int, str] | None:
-        reply = self.query(ERROR_QUERY)
+        reply = self.transport.query(ERROR_QUERY)
         try:
             code, message = parse_error(reply)
         except ValueError as error:

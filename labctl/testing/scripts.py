@@ -18,6 +18,9 @@ Reply = str | bytes | tuple[str, ...] | LabctlError | None
 OK = '+0,"No error"'
 """What `SYST:ERR?` replies when nothing went wrong."""
 
+# What a session asks once it has been disturbed, and what an instrument without errors answers.
+_NO_ERRORS: dict[str | bytes, str] = {"SYST:ERR?": OK, "SYST:ERR:COUN?": "0"}
+
 _Sent = TypeVar("_Sent", bound=str | bytes)
 _Answer = TypeVar("_Answer")
 
@@ -58,11 +61,13 @@ class _Script(Generic[_Sent, _Answer]):
         self.sent: list[_Sent] = []
         self.cleared = 0
         self.closed = False
+        self._disturbed = False
         self._steps = list(steps)
 
     def clear(self) -> None:
         """Count a clear."""
         self.cleared += 1
+        self._disturbed = True
 
     def close(self) -> None:
         """Refuse everything from now on."""
@@ -92,6 +97,7 @@ class _Script(Generic[_Sent, _Answer]):
                 f" (step {number + 1} of {len(steps)})"
             )
         if isinstance(answer, LabctlError):
+            self._disturbed = True
             raise answer
         return answer
 
@@ -102,8 +108,14 @@ class _Script(Generic[_Sent, _Answer]):
 class ScriptedTransport(_Script[str | bytes, Reply]):
     """A MessageTransport whose conversation is known in advance.
 
-    A step is (what the driver sends, what answers). A block is sent as prefix + payload.
+    A step is (what the driver sends, what answers). A block is sent as prefix + payload. After a
+    clear or a scripted failure, error queries beyond the script's end find no error.
     """
+
+    def _next(self, sent: str | bytes) -> Reply:
+        if self._disturbed and len(self.sent) >= len(self._steps) and sent in _NO_ERRORS:
+            return _NO_ERRORS[sent]
+        return super()._next(sent)
 
     def write(self, command: str) -> None:
         """Check a command that has no reply."""

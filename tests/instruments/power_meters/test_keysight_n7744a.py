@@ -26,6 +26,7 @@ from labctl.testing.scripts import ScriptedTransport
 OK = '+0,"No error"'
 IDN = "Keysight Technologies,N7744A,DE49700123,1.120"
 BUSY = "LOGGING_STABILITY,PROGRESS"
+IN_WATTS, IN_WATTS_2 = (("SENS1:POW:UNIT?", "+1"), ("SENS2:POW:UNIT?", "+1"))
 IDLE = [(f"SENS{number}:FUNC:STAT?", "NONE,PROGRESS") for number in (1, 2, 3, 4)]
 Accepted = Callable[..., list[Any]]
 METER: type[PowerMeter] = PowerMeterPort
@@ -113,13 +114,16 @@ def test_ranges(accepted: Accepted) -> None:
             port.set_range(power_w)
 
 
-def test_each_port_is_put_to_watts_once(accepted: Accepted) -> None:
+def test_each_port_is_put_to_watts_when_the_front_panel_shows_dbm(accepted: Accepted) -> None:
     wire = ScriptedTransport(
         [
+            ("SENS1:POW:UNIT?", "+0"),
             *accepted("SENS1:POW:UNIT 1"),
             ("READ1:POW?", "+1.33555600E-006"),
+            ("SENS1:POW:UNIT?", "+0"),
+            *accepted("SENS1:POW:UNIT 1"),
             ("FETC1:POW?", "-2.10000000E-012"),
-            *accepted("SENS3:POW:UNIT 1"),
+            ("SENS3:POW:UNIT?", "+1"),
             ("READ3:POW?", "+1.00000000E-003"),
         ]
     )
@@ -130,9 +134,11 @@ def test_each_port_is_put_to_watts_once(accepted: Accepted) -> None:
     wire.finish()
 
 
-@pytest.mark.parametrize("reply", ["+3.40282300E+038", "nan", "inf", "", "dark"])
+@pytest.mark.parametrize(
+    "reply", ["+3.40282300E+038", "9.9E37", "-9.9E+37", "9.91E37", "1_0", "nan", ""]
+)
 def test_what_is_no_power_is_not_handed_out(accepted: Accepted, reply: str) -> None:
-    wire = ScriptedTransport([*accepted("SENS1:POW:UNIT 1"), ("READ1:POW?", reply)])
+    wire = ScriptedTransport([IN_WATTS, ("READ1:POW?", reply)])
     with pytest.raises(ReplyError, match=r"READ1:POW\?"):
         KeysightN7744A(wire).channel(1).power_w()
 
@@ -153,7 +159,7 @@ def test_zero_that_never_ends_times_out() -> None:
     assert 2 <= wire.clock.now_s() < 2.1
 
 
-LOG = ("SENS1:POW:UNIT 1", "TRIG1:INP IGN", "SENS1:FUNC:PAR:LOGG 3,0.001s")
+LOG = ("TRIG1:INP IGN", "SENS1:FUNC:PAR:LOGG 3,0.001s")
 START, STOP = "SENS1:FUNC:STAT LOGG,STAR", "SENS1:FUNC:STAT LOGG,STOP"
 
 
@@ -161,6 +167,7 @@ def test_a_log_is_float32_in_watts(accepted: Accepted) -> None:
     sent = np.array([1e-3, -2e-12, 3.4e38], "<f4")
     wire = ScriptedTransport(
         [
+            IN_WATTS,
             *accepted(*LOG, START),
             ("SENS1:FUNC:STAT?", BUSY),
             ("SENS1:FUNC:STAT?", BUSY),
@@ -180,14 +187,14 @@ def test_a_log_is_float32_in_watts(accepted: Accepted) -> None:
 
 def test_one_external_trigger_may_start_the_whole_log(accepted: Accepted) -> None:
     log = [command.replace("IGN", "CME") for command in LOG]
-    wire = ScriptedTransport(accepted(*log, START))
+    wire = ScriptedTransport([IN_WATTS, *accepted(*log, START)])
     KeysightN7744A(wire).channel(1).start_log(3, 1e-3, external_trigger=True)
     wire.finish()
 
 
 def test_a_log_whose_trigger_never_comes_is_stopped(accepted: Accepted) -> None:
     waiting = [("SENS1:FUNC:STAT?", BUSY)] * 22
-    wire = ScriptedTransport([*accepted(*LOG, START), *waiting, *accepted(STOP)])
+    wire = ScriptedTransport([IN_WATTS, *accepted(*LOG, START), *waiting, *accepted(STOP)])
     port = KeysightN7744A(wire, N7744AOptions(log_grace_s=1.0)).channel(1)
     port.start_log(3, 1e-3)
     with pytest.raises(InstrumentTimeoutError, match="did its trigger come"):
@@ -199,9 +206,11 @@ def test_a_log_whose_trigger_never_comes_is_stopped(accepted: Accepted) -> None:
 def test_a_log_of_another_length_is_a_reply_error(accepted: Accepted, payload: bytes) -> None:
     wire = ScriptedTransport(
         [
+            IN_WATTS,
             *accepted(*LOG, START),
             ("SENS1:FUNC:STAT?", "NONE,COMPLETE"),
             ("SENS1:FUNC:RES?", payload),
+            ("SYST:ERR?", OK),
             *accepted(STOP),
             *IDLE[1:],
         ]
@@ -233,7 +242,17 @@ def test_the_safe_state_ends_every_log_and_only_those(accepted: Accepted, failin
     log2 = [command.replace("1:", "2:") for command in (*LOG, START)]
     foreign = ("SENS3:FUNC:STAT?", BUSY)
     wire = ScriptedTransport(
-        [*accepted(*LOG, START, *log2), *stop1, *stop2, foreign, *stop3, IDLE[3]]
+        [
+            IN_WATTS,
+            *accepted(*LOG, START),
+            IN_WATTS_2,
+            *accepted(*log2),
+            *stop1,
+            *stop2,
+            foreign,
+            *stop3,
+            IDLE[3],
+        ]
     )
     meter = KeysightN7744A(wire)
     meter.channel(1).start_log(3, 1e-3)

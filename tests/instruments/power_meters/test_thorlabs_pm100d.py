@@ -68,16 +68,26 @@ def test_a_wavelength_that_the_sensor_has_not_is_not_sent(wavelength_m: float) -
 
 
 def test_power_is_in_watts_whatever_the_front_panel_was_set_to(accepted: Accepted) -> None:
-    readings = [("MEAS:POW?", "1.234000E-03"), ("MEAS:POW?", "-2.1E-10")]
-    wire = ScriptedTransport([*accepted("SENS:POW:UNIT W"), *readings])
+    unit = "SENS:POW:UNIT?"
+    to_watts = accepted("SENS:POW:UNIT W")
+    wire = ScriptedTransport(
+        [
+            *((unit, "DBM"), *to_watts, ("MEAS:POW?", "1.234000E-03")),
+            *((unit, "W"), ("MEAS:POW?", "-2.1E-10")),
+            *((unit, "DBM"), *to_watts, ("FETC?", "1.0E-03")),
+        ]
+    )
     meter = ThorlabsPM100D(wire)
     assert [meter.power_w(), meter.power_w()] == [1.234e-3, -2.1e-10]
+    assert meter.latest_power_w() == 1e-3
     wire.finish()
 
 
-@pytest.mark.parametrize("reply", ["9.9E+37", "nan", "inf", "", "on", "1.0,2.0"])
-def test_what_is_no_power_is_not_handed_out(accepted: Accepted, reply: str) -> None:
-    wire = ScriptedTransport([*accepted("SENS:POW:UNIT W"), ("MEAS:POW?", reply)])
+@pytest.mark.parametrize(
+    "reply", ["9.9E+37", "-9.9E37", "9.91E37", "1_0", "nan", "", "on", "1.0,2.0"]
+)
+def test_what_is_no_power_is_not_handed_out(reply: str) -> None:
+    wire = ScriptedTransport([("SENS:POW:UNIT?", "W"), ("MEAS:POW?", reply)])
     with pytest.raises(ReplyError, match=r"MEAS:POW\?"):
         ThorlabsPM100D(wire).power_w()
 
@@ -126,3 +136,22 @@ def test_a_time_out_passes_through() -> None:
     silent = InstrumentTimeoutError("scripted", "no answer", "*IDN?")
     with pytest.raises(InstrumentTimeoutError):
         ThorlabsPM100D(ScriptedTransport([("*IDN?", silent)])).identify()
+
+
+def test_a_query_that_is_refused_says_what_the_instrument_reports() -> None:
+    silent = InstrumentTimeoutError("scripted", "no answer", "FETC?")
+    wire = ScriptedTransport(
+        [
+            ("SENS:POW:UNIT?", "W"),
+            ("FETC?", silent),
+            ("SYST:ERR?", '-230,"Data corrupt or stale"'),
+            ("SYST:ERR?", OK),
+            ("ABOR", None),
+            ("SYST:ERR?", OK),
+        ]
+    )
+    meter = ThorlabsPM100D(wire)
+    with pytest.raises(InstrumentReportedError, match=r"-230, Data corrupt.*'FETC\?'"):
+        meter.latest_power_w()
+    meter.safe_state()
+    wire.finish()

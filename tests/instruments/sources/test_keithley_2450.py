@@ -37,6 +37,8 @@ FIRST = (
     ":SENS:CURR:RANG:AUTO ON",
     ":SENS:CURR:NPLC 1",
 )
+IS_VOLTAGE = (":SOUR:FUNC?", "VOLT")
+STILL = (IS_VOLTAGE, (":SOUR:VOLT:ILIM?", "1.000000E-03"))
 
 
 def test_it_is_a_source_meter() -> None:
@@ -70,7 +72,10 @@ def test_the_scpi_command_set_is_required() -> None:
 def test_the_current_is_limited_before_the_first_voltage(accepted: Accepted) -> None:
     wire = ScriptedTransport(
         [
-            *accepted(*FIRST, ":SOUR:VOLT -2.5", "OUTP ON", ":SOUR:VOLT 3", "OUTP ON"),
+            IS_VOLTAGE,
+            *accepted(*FIRST, ":SOUR:VOLT -2.5", "OUTP ON"),
+            *STILL,
+            *accepted(":SOUR:VOLT 3", "OUTP ON"),
             (":SOUR:VOLT?", "3.000000E+00"),
         ]
     )
@@ -88,7 +93,7 @@ def test_range_and_integration_time_are_options(accepted: Accepted) -> None:
         ":SOUR:VOLT:ILIM 0.05",
         ":SENS:CURR:NPLC 0.1",
     )
-    wire = ScriptedTransport(accepted(*first, ":SOUR:VOLT 20", "OUTP ON"))
+    wire = ScriptedTransport([IS_VOLTAGE, *accepted(*first, ":SOUR:VOLT 20", "OUTP ON")])
     smu = Keithley2450(wire, Keithley2450Options(range_v=20.0, current_limit_a=0.05, nplc=0.1))
     smu.set_voltage(20.0)
     with pytest.raises(LimitError, match="-20 to 20 V"):
@@ -99,7 +104,8 @@ def test_range_and_integration_time_are_options(accepted: Accepted) -> None:
 def test_a_current_limit_also_holds_after_a_safe_state(accepted: Accepted) -> None:
     limit = ":SOUR:VOLT:ILIM 0.02"
     again = [limit if "ILIM" in command else command for command in FIRST]
-    wire = ScriptedTransport(accepted(limit, "OUTP OFF", *again, ":SOUR:VOLT 1", "OUTP ON"))
+    before, after = accepted(limit, "OUTP OFF"), accepted(*again, ":SOUR:VOLT 1", "OUTP ON")
+    wire = ScriptedTransport([*before, IS_VOLTAGE, *after])
     smu = Keithley2450(wire)
     smu.set_current_limit(0.02)
     smu.safe_state()
@@ -107,13 +113,35 @@ def test_a_current_limit_also_holds_after_a_safe_state(accepted: Accepted) -> No
     wire.finish()
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        [(":SOUR:FUNC?", "CURR")],
+        [IS_VOLTAGE, (":SOUR:VOLT:ILIM?", "1.050000E-04")],
+    ],
+)
+def test_what_the_front_panel_changed_is_set_again(accepted: Accepted, found: list[Any]) -> None:
+    off = accepted("OUTP OFF") if found[0] != IS_VOLTAGE else []
+    wire = ScriptedTransport(
+        [
+            *(IS_VOLTAGE, *accepted(*FIRST, ":SOUR:VOLT 1", "OUTP ON")),
+            *(*found, found[0], *off, *accepted(*FIRST, ":SOUR:VOLT 2", "OUTP ON")),
+        ]
+    )
+    smu = Keithley2450(wire)
+    smu.set_voltage(1.0)
+    smu.set_voltage(2.0)
+    wire.finish()
+
+
 def test_a_configuration_that_failed_is_repeated(accepted: Accepted) -> None:
     refused: list[Any] = [
+        IS_VOLTAGE,
         (FIRST[0], None),
         ("SYST:ERR?", '-221,"Settings conflict;1;2024/01/01 00:00:00.000"'),
         ("SYST:ERR?", OK),
     ]
-    wire = ScriptedTransport([*refused, *accepted(*FIRST, ":SOUR:VOLT 1", "OUTP ON")])
+    wire = ScriptedTransport([*refused, IS_VOLTAGE, *accepted(*FIRST, ":SOUR:VOLT 1", "OUTP ON")])
     smu = Keithley2450(wire)
     with pytest.raises(InstrumentReportedError, match=r"-221.*':SOUR:FUNC VOLT'"):
         smu.set_voltage(1.0)
@@ -148,11 +176,12 @@ def test_wrong_options_are_named(option: str, value: object) -> None:
         Keithley2450.open("dut", "ASRL1::INSTR", library="@py", options={option: value})
 
 
-def test_the_sense_function_is_switched_only_when_it_must(accepted: Accepted) -> None:
+def test_the_sense_function_is_set_before_each_reading(accepted: Accepted) -> None:
     wire = ScriptedTransport(
         [
             *accepted(":SENS:FUNC 'CURR'"),
             (":READ?", "1.234000E-06"),
+            *accepted(":SENS:FUNC 'CURR'"),
             (":READ?", "-1.5E-09"),
             *accepted(":SENS:FUNC 'VOLT'"),
             (":READ?", "2.499876E+00"),
@@ -194,6 +223,7 @@ def test_the_safe_state_is_reached_also_after_a_time_out() -> None:
         (":SENS:FUNC 'CURR'", None),
         ("SYST:ERR?", OK),
         (":READ?", silent),
+        ("SYST:ERR?", OK),
         ("OUTP OFF", None),
         ("SYST:ERR?", OK),
     ]
