@@ -81,12 +81,10 @@ class PowerMeterPort:
 
     def power_w(self) -> float:
         """Measure the power in W; raises ReplyError when the light is beyond the range."""
-        self._use_watts()
         return self._power(f"READ{self._number}:POW?")
 
     def latest_power_w(self) -> float:
         """Return the power in W that was measured last, without a new measurement."""
-        self._use_watts()
         return self._power(f"FETC{self._number}:POW?")
 
     def zero(self) -> None:
@@ -175,7 +173,15 @@ class PowerMeterPort:
             self._scpi.set(f"{self._sense}:POW:UNIT 1")
 
     def _power(self, query: str) -> float:
-        power_w = self._scpi.number(query)
+        # Unit and power in one message: nobody can change the unit between the two.
+        both = f"{self._sense}:POW:UNIT?;:{query}"
+        unit, reply = self._scpi.fields(both, "unit and power")
+        if self._scpi.as_number(unit, both) != 1.0:
+            self._scpi.set(f"{self._sense}:POW:UNIT 1")
+            unit, reply = self._scpi.fields(both, "unit and power")
+            if self._scpi.as_number(unit, both) != 1.0:
+                raise ReplyError(self.name, f"unit is {unit!r} after it was set to W", both)
+        power_w = self._scpi.as_number(reply, query)
         if abs(power_w) > _BEYOND_RANGE_W:
             raise ReplyError(self.name, f"power is beyond the range ({power_w:g})", query)
         return power_w

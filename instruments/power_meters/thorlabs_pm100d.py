@@ -72,7 +72,6 @@ class ThorlabsPM100D:
 
     def power_w(self) -> float:
         """Measure the power in W; raises ReplyError when the light is beyond the range."""
-        self._use_watts()
         return self._power("MEAS:POW?")
 
     def start_measuring(self) -> None:
@@ -83,12 +82,10 @@ class ThorlabsPM100D:
 
     def latest_power_w(self) -> float:
         """Return the power in W of the measurement started last, without a new one."""
-        self._use_watts()
         return self._power("FETC?")
 
     def next_power_w(self) -> float:
         """Measure and return the power in W as configured last (`READ?`)."""
-        self._use_watts()
         return self._power("READ?")
 
     def sensor(self) -> str:
@@ -159,7 +156,15 @@ class ThorlabsPM100D:
             self._scpi.set("SENS:POW:UNIT W")
 
     def _power(self, query: str) -> float:
-        power_w = self._scpi.number(query)
+        # Unit and power in one message: nobody can change the unit between the two.
+        both = f"SENS:POW:UNIT?;:{query}"
+        unit, reply = self._scpi.fields(both, "unit and power")
+        if unit.upper() != "W":
+            self._scpi.set("SENS:POW:UNIT W")
+            unit, reply = self._scpi.fields(both, "unit and power")
+            if unit.upper() != "W":
+                raise ReplyError(self.name, f"unit is {unit!r} after it was set to W", both)
+        power_w = self._scpi.as_number(reply, query)
         if abs(power_w) > _BEYOND_RANGE_W:
             raise ReplyError(self.name, f"power is beyond the range ({power_w:g})", query)
         return power_w

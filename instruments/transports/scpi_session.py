@@ -82,7 +82,10 @@ class ScpiSession:
 
     def number(self, command: str) -> float:
         """Query a finite number; raises ReplyError on any other reply, an overload included."""
-        reply = self.query(command)
+        return self.as_number(self.query(command), command)
+
+    def as_number(self, reply: str, command: str) -> float:
+        """Return the number in a reply to `command`; raises ReplyError if there is none."""
         try:
             return number_of(reply)
         except OverflowError as error:
@@ -107,6 +110,13 @@ class ScpiSession:
     def flag(self, command: str) -> bool:
         """Query 0 or 1; raises ReplyError on anything else."""
         return self.one_of(command, (0, 1)) == 1
+
+    def fields(self, command: str, what: str) -> tuple[str, str]:
+        """Ask two queries in one message; raises ReplyError, naming `what`, unless both answer."""
+        replies = self.query(command).split(";")
+        if len(replies) != 2 or not all(replies):
+            raise self._nonsense(f"expected {what}, got {';'.join(replies)!r}", command)
+        return replies[0].strip(), replies[1].strip()
 
     def numbers(self, command: str, count: int, what: str) -> list[float]:
         """Query `count` finite numbers with commas between; raises ReplyError, naming `what`."""

@@ -117,14 +117,13 @@ def test_ranges(accepted: Accepted) -> None:
 def test_each_port_is_put_to_watts_when_the_front_panel_shows_dbm(accepted: Accepted) -> None:
     wire = ScriptedTransport(
         [
-            ("SENS1:POW:UNIT?", "+0"),
+            ("SENS1:POW:UNIT?;:READ1:POW?", "+0;-2.87000000E+001"),
             *accepted("SENS1:POW:UNIT 1"),
-            ("READ1:POW?", "+1.33555600E-006"),
-            ("SENS1:POW:UNIT?", "+0"),
+            ("SENS1:POW:UNIT?;:READ1:POW?", "+1;+1.33555600E-006"),
+            ("SENS1:POW:UNIT?;:FETC1:POW?", "+0;-2.87000000E+001"),
             *accepted("SENS1:POW:UNIT 1"),
-            ("FETC1:POW?", "-2.10000000E-012"),
-            ("SENS3:POW:UNIT?", "+1"),
-            ("READ3:POW?", "+1.00000000E-003"),
+            ("SENS1:POW:UNIT?;:FETC1:POW?", "+1;-2.10000000E-012"),
+            ("SENS3:POW:UNIT?;:READ3:POW?", "+1;+1.00000000E-003"),
         ]
     )
     meter = KeysightN7744A(wire)
@@ -137,8 +136,8 @@ def test_each_port_is_put_to_watts_when_the_front_panel_shows_dbm(accepted: Acce
 @pytest.mark.parametrize(
     "reply", ["+3.40282300E+038", "9.9E37", "-9.9E+37", "9.91E37", "1_0", "nan", ""]
 )
-def test_what_is_no_power_is_not_handed_out(accepted: Accepted, reply: str) -> None:
-    wire = ScriptedTransport([IN_WATTS, ("READ1:POW?", reply)])
+def test_what_is_no_power_is_not_handed_out(reply: str) -> None:
+    wire = ScriptedTransport([("SENS1:POW:UNIT?;:READ1:POW?", f"+1;{reply}")])
     with pytest.raises(ReplyError, match=r"READ1:POW\?"):
         KeysightN7744A(wire).channel(1).power_w()
 

@@ -68,13 +68,13 @@ def test_a_wavelength_that_the_sensor_has_not_is_not_sent(wavelength_m: float) -
 
 
 def test_power_is_in_watts_whatever_the_front_panel_was_set_to(accepted: Accepted) -> None:
-    unit = "SENS:POW:UNIT?"
+    measured, fetched = "SENS:POW:UNIT?;:MEAS:POW?", "SENS:POW:UNIT?;:FETC?"
     to_watts = accepted("SENS:POW:UNIT W")
     wire = ScriptedTransport(
         [
-            *((unit, "DBM"), *to_watts, ("MEAS:POW?", "1.234000E-03")),
-            *((unit, "W"), ("MEAS:POW?", "-2.1E-10")),
-            *((unit, "DBM"), *to_watts, ("FETC?", "1.0E-03")),
+            *((measured, "DBM;-2.9E+00"), *to_watts, (measured, "W;1.234000E-03")),
+            (measured, "W;-2.1E-10"),
+            *((fetched, "DBM;0.0E+00"), *to_watts, (fetched, "W;1.0E-03")),
         ]
     )
     meter = ThorlabsPM100D(wire)
@@ -87,9 +87,17 @@ def test_power_is_in_watts_whatever_the_front_panel_was_set_to(accepted: Accepte
     "reply", ["9.9E+37", "-9.9E37", "9.91E37", "1_0", "nan", "", "on", "1.0,2.0"]
 )
 def test_what_is_no_power_is_not_handed_out(reply: str) -> None:
-    wire = ScriptedTransport([("SENS:POW:UNIT?", "W"), ("MEAS:POW?", reply)])
+    wire = ScriptedTransport([("SENS:POW:UNIT?;:MEAS:POW?", f"W;{reply}")])
     with pytest.raises(ReplyError, match=r"MEAS:POW\?"):
         ThorlabsPM100D(wire).power_w()
+
+
+def test_a_meter_that_keeps_its_unit_is_refused(accepted: Accepted) -> None:
+    both = ("SENS:POW:UNIT?;:MEAS:POW?", "DBM;-2.9E+00")
+    wire = ScriptedTransport([both, *accepted("SENS:POW:UNIT W"), both])
+    with pytest.raises(ReplyError, match="unit is 'DBM' after it was set to W"):
+        ThorlabsPM100D(wire).power_w()
+    wire.finish()
 
 
 def test_zero_waits_until_the_adjustment_ends(accepted: Accepted) -> None:
@@ -139,11 +147,10 @@ def test_a_time_out_passes_through() -> None:
 
 
 def test_a_query_that_is_refused_says_what_the_instrument_reports() -> None:
-    silent = InstrumentTimeoutError("scripted", "no answer", "FETC?")
+    silent = InstrumentTimeoutError("scripted", "no answer", "SENS:POW:UNIT?;:FETC?")
     wire = ScriptedTransport(
         [
-            ("SENS:POW:UNIT?", "W"),
-            ("FETC?", silent),
+            ("SENS:POW:UNIT?;:FETC?", silent),
             ("SYST:ERR?", '-230,"Data corrupt or stale"'),
             ("SYST:ERR?", OK),
             ("ABOR", None),
@@ -151,7 +158,7 @@ def test_a_query_that_is_refused_says_what_the_instrument_reports() -> None:
         ]
     )
     meter = ThorlabsPM100D(wire)
-    with pytest.raises(InstrumentReportedError, match=r"-230, Data corrupt.*'FETC\?'"):
+    with pytest.raises(InstrumentReportedError, match=r"-230, Data corrupt.*:FETC\?'"):
         meter.latest_power_w()
     meter.safe_state()
     wire.finish()
