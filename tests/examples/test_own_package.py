@@ -1,7 +1,8 @@
-"""A driver and a panel in a package of one's own, from the pages alone, found like installed ones.
+"""A driver and a panel in a package of one's own, tested by the public kit, found by labctl.
 
-The package is written from the code blocks of docs/drivers.md and docs/panels.md into a folder with
-the metadata that an installation leaves, and used by other processes.
+The package is examples/my_lab, a copy of it in a folder with the metadata that an installation
+leaves, used by other processes. The pages on drivers and panels show the same files; what the page
+on testing shows is run as a further file of its tests.
 """
 
 from __future__ import annotations
@@ -9,24 +10,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-from configparser import ConfigParser
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from labctl.data import shipped_bench_path
-
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-STATION = """library = "bench.toml@labctl"
-
-[instruments.spare]
-driver = "example_vs1"
-address = "TCPIP0::192.0.2.50::inst0::INSTR"
-options = { max_voltage_v = 8.0 }
-limits = { voltage_v = { low = 0.0, high = 5.0 } }
-"""
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "examples" / "my_lab"
 SCRIPT = """from pathlib import Path
 
 from labctl.errors import LimitError
@@ -45,34 +38,26 @@ with Station.read(Path("station.toml")) as station:
 
 
 def blocks(page: str, language: str) -> list[str]:
-    text = (DOCS / page).read_text(encoding="utf-8")
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the package `my_lab`, its metadata, a bench and a station file."""
-    folder = tmp_path_factory.mktemp("own")
-    package, metadata = folder / "my_lab", folder / "my_lab-1.0.dist-info"
-    package.mkdir()
+    """Return a folder with the package and the metadata of its installation."""
+    folder = tmp_path_factory.mktemp("own") / "my_lab"
+    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    page = "\n\n".join(blocks("testing.md", "python"))
+    (folder / "tests" / "test_page.py").write_text(page, encoding="utf-8")
+    metadata = folder / "my_lab-1.0.dist-info"
     metadata.mkdir()
-    (package / "__init__.py").write_text('"""Instruments of my lab."""\n', encoding="utf-8")
-    (package / "example_vs1.py").write_text(blocks("drivers.md", "python")[0], encoding="utf-8")
-    (package / "example_vs1_panel.py").write_text(
-        blocks("panels.md", "python")[0], encoding="utf-8"
-    )
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-lab\nVersion: 1.0\n")
-    points = ConfigParser()
-    points.read_string(blocks("panels.md", "toml")[0].replace('"', ""))
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [
-        f"[{section.removeprefix('project.entry-points.')}]\n{name} = {target}\n"
-        for section in points.sections()
-        for name, target in points[section].items()
+        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in points.items())
+        for group, points in project["entry-points"].items()
     ]
     (metadata / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
-    bench = shipped_bench_path().read_text(encoding="utf-8") + "\n" + blocks("panels.md", "toml")[1]
-    (folder / "bench.toml").write_text(bench, encoding="utf-8")
-    (folder / "station.toml").write_text(STATION, encoding="utf-8")
     return folder
 
 
@@ -86,6 +71,42 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=100,
         check=False,
     )
+
+
+def test_its_tests_pass_which_use_the_public_kit_alone(folder: Path) -> None:
+    done = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d+ passed", done.stdout)
+    assert "skipped" not in done.stdout
+    tests = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.glob("tests/*.py"))
+    used = set(re.findall(r"from (labctl[\w.]*) import", tests))
+    assert used == {"labctl", "labctl.clock", "labctl.errors", "labctl.testing"}
+
+
+def test_the_same_tests_run_on_a_station(folder: Path) -> None:
+    """A second bench stands for the instrument; what looks at a bench of its own is skipped."""
+    far = folder / "far"
+    far.mkdir()
+    for name in ("bench.toml", "station.toml"):
+        shutil.copy(folder / name, far)
+    done = run(
+        folder,
+        *("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"),
+        *("--labctl-station", "far/station.toml", "-k", "station or queues or time or read_back"),
+    )
+    assert done.returncode == 0, done.stdout
+    assert "needs a simulated bench, which --labctl-station replaces" in done.stdout
+
+
+def test_the_pages_show_its_files() -> None:
+    for page, module in (("drivers.md", "example_vs1"), ("panels.md", "example_vs1_panel")):
+        source = (PACKAGE / "my_lab" / f"{module}.py").read_text(encoding="utf-8")
+        assert blocks(page, "python")[0] == source, page
+    points, bench = blocks("panels.md", "toml")[:2]
+    shown = tomllib.loads(points)["project"]["entry-points"]
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["entry-points"] == shown
+    assert bench in (PACKAGE / "bench.toml").read_text(encoding="utf-8")
 
 
 def test_a_station_sets_it_within_limits(folder: Path) -> None:
@@ -104,7 +125,9 @@ def test_the_commands_know_it(folder: Path) -> None:
 
 
 def test_a_wrong_option_is_found_without_opening_anything(folder: Path) -> None:
-    wrong = STATION.replace("max_voltage_v = 8.0", "max_volts = 8.0")
+    station = (folder / "station.toml").read_text(encoding="utf-8")
+    wrong = station.replace("max_voltage_v = 8.0", "max_volts = 8.0")
+    assert wrong != station
     (folder / "wrong.toml").write_text(wrong, encoding="utf-8")
     checked = run(folder, "-m", "labctl", "station", "check", "wrong.toml")
     assert checked.returncode == 2

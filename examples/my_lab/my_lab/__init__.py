@@ -1,0 +1,1 @@
+"""Instruments of my lab: a driver and its front panel."""
