@@ -13,6 +13,7 @@ unit norm over the inputs that are left.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,11 +58,30 @@ class Carried:
     """The part of a network that is sent.
 
     `network`: without what carries nothing, the very same object if all carries something.
-    `inputs`: which values of an image its first layer is fed with.
+    `inputs`: which values of an image its first layer is fed with. `rows`: of each layer, the
+    rising indices of its rows that are sent, None for all. `heights`: rows of each layer, sent or
+    not.
     """
 
     network: Network
     inputs: Inputs
+    rows: tuple[Indices | None, ...]
+    heights: tuple[int, ...]
+
+    def spread(self, measured: Sequence[Floats]) -> tuple[Floats, ...]:
+        """Return measured values (B, rows sent) as (B, rows) of the whole network, NaN elsewhere.
+
+        A row that carries nothing is not sent, and nothing of it is measured.
+        """
+        return tuple(map(_spread, measured, self.rows, self.heights))
+
+
+def _spread(values: Floats, rows: Indices | None, height: int) -> Floats:
+    if rows is None:
+        return values
+    whole = np.full((len(values), height), np.nan, values.dtype)
+    whole[:, rows] = values
+    return whole
 
 
 def carried(network: Network) -> Carried:
@@ -72,7 +92,9 @@ def carried(network: Network) -> Carried:
     while _narrowed(kept, lit):
         pass
     if all(every.all() for every in kept):
-        return Carried(network, Inputs(network.sizes[0]))
+        return Carried(
+            network, Inputs(network.sizes[0]), (None,) * len(network.layers), network.sizes[1:]
+        )
     if not all(every.any() for every in kept):
         raise ModelError(
             f"{network.name}: no path of weights other than 0 leads from an input to an output"
@@ -83,7 +105,8 @@ def carried(network: Network) -> Carried:
     )
     fed = None if kept[0].all() else np.flatnonzero(kept[0])
     sent = Network(layers, network.name, network.provenance)
-    return Carried(sent, Inputs(network.sizes[0], fed))
+    rows = tuple(None if every.all() else np.flatnonzero(every) for every in kept[1:])
+    return Carried(sent, Inputs(network.sizes[0], fed), rows, network.sizes[1:])
 
 
 def _narrowed(kept: list[npt.NDArray[np.bool_]], lit: list[npt.NDArray[np.bool_]]) -> bool:

@@ -16,6 +16,7 @@ from labctl.protocols.receiver import Homodyne, Receiver
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.units import db_to_ratio
 
+_MOST_NOISE = 1e6
 _MOST_LOSS_DB = 1000.0
 _LOSS_RANGE = f"0 to {_MOST_LOSS_DB:g} dB"
 
@@ -98,8 +99,8 @@ class SessionSettings:
             (
                 "technical_noise",
                 self.technical_noise,
-                0.0 <= self.technical_noise < math.inf,
-                "0 or more, in SNU",
+                0.0 <= self.technical_noise <= _MOST_NOISE,
+                f"0 to {_MOST_NOISE:g}, in SNU",
             ),
             ("seed", self.seed, self.seed >= 0, "0 or more"),
         )

@@ -331,6 +331,13 @@ def _holevo_words(learned: Learned) -> str:
     return f"; no reading of one query's stolen light tells more than {output.number(most, 3)} bit"
 
 
+def _network_words(learned: Learned) -> str:
+    bits = learned.weights_bits_network
+    if bits is None:
+        return "; not worked out under the network's own Gaussian prior"
+    return f", {output.number(bits, 3)} under the network's own Gaussian prior"
+
+
 def _learned_words(learned: Learned) -> str:
     if learned.weights_wrong is not None:
         return (
@@ -340,9 +347,10 @@ def _learned_words(learned: Learned) -> str:
     if learned.weights_correlation is not None:
         return (
             f"correlation {learned.weights_correlation:.4f} with all {learned.samples} weights "
-            f"({output.number(learned.weights_bits_per_real, 3)} bit each if independent, "
-            f"{output.number(learned.weights_bits_network or 0.0, 3)} under the network's own "
-            "Gaussian prior)" + _holevo_words(learned)
+            f"({output.number(learned.weights_bits_per_real, 3)} bit each if independent"
+            + _network_words(learned)
+            + ")"
+            + _holevo_words(learned)
         )
     if learned.data_correlation is not None:
         return (

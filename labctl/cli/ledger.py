@@ -133,7 +133,9 @@ def set_budget(
     ] = False,
     json: _JSON = False,
 ) -> None:
-    """Set the budget of a client on a model, all its limits anew; without both, of any.
+    """Set the budget of a client on a model, all its limits anew; without both, of any account.
+
+    A limit that the account has not, but any account has, holds for it too.
 
     Limits per symbol and of repeats are the client's own, and hold for any input.
     """

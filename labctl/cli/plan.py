@@ -224,6 +224,7 @@ def plan(
         Hiding(decoys),
         verification=proof.verification,
     )
+    mismatch = CloneMismatch(clone_gain_error, clone_phase_rad)
     spares: Callable[[Option], bool] | None = None
     if not copy_limit.none:
         plan_copies.require_measured(copies)
@@ -233,7 +234,6 @@ def plan(
         search = Search(conditions)
         if labels is not None:
             overlap = mode_overlap(network, images_of(data, images).images)
-            mismatch = CloneMismatch(clone_gain_error, clone_phase_rad)
             search = Search(conditions, labels, mismatch, overlap)
         search = replace(search, spares_copies=spares)
         planner = Planner(search, measured, transmission, proof)

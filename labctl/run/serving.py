@@ -12,6 +12,7 @@ import numpy as np
 
 from labctl.data.run_file import RunFileWriter
 from labctl.errors import BudgetError
+from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
 from labctl.protocols.probation.run import Kind, run_on_probation
@@ -51,12 +52,14 @@ def classify(
 
     Raises BudgetError if not even the first fits.
     """
-    done = Done()
+    done, sent = Done(), carried(request.network)
     try:
         for batch in _batches(request, run, books):
             count = len(batch.classes)
             labels = request.images.labels[batch.first_image : batch.first_image + count]
-            writer.append_results(batch.first_image, labels, batch.classes, batch.measured)
+            writer.append_results(
+                batch.first_image, labels, batch.classes, sent.spread(batch.measured)
+            )
             _write_evidence(run.session, writer)
             done.images += count
             done.correct += int(np.count_nonzero(batch.classes == labels))

@@ -61,8 +61,18 @@ def utc_now() -> datetime:
 
 
 def keys_beside(folder: Path) -> Path:
-    """Return the default folder of keys and heads: beside the ledger, not in it."""
-    return folder.with_name(f"{folder.resolve().name}-keys")
+    """Return the default folder of keys and heads: beside the ledger, not in it.
+
+    The same however the ledger's path is written: relative, with `..`, or through a link. Raises
+    SettingError for the root of a file system, which has nothing beside it.
+    """
+    whole = folder.resolve()
+    if not whole.name:
+        raise SettingError("ledger", str(folder), "a folder, not the root of a file system")
+    beside = whole.with_name(f"{whole.name}-keys")
+    # Before links were followed the keys were made beside the link.
+    unfollowed = folder.parent / beside.name
+    return unfollowed if unfollowed.is_dir() and not beside.exists() else beside
 
 
 @dataclass(frozen=True)

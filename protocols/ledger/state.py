@@ -71,21 +71,16 @@ class State:
         return Balance(account) if row is None else _balance(account, row[0])
 
     def effective(self, account: str) -> Balance:
-        """Return what stands on an account, under the limits for any where it has none."""
+        """Return what stands on an account; where it has no limit of a kind, that for any holds."""
         balance = self.balance(account)
-        return (
-            balance if balance.limits.units else replace(balance, limits=self.balance(ANY).limits)
-        )
+        return _limited(balance, self.balance(ANY).limits)
 
     def balances(self) -> Balances:
         """Return all accounts, each under the limits that hold for it."""
         limits = self.balance(ANY).limits
         rows = self._connection.execute("SELECT name, balance FROM accounts ORDER BY name")
         found = {name: _balance(name, text) for name, text in rows if name != ANY}
-        return {
-            name: each if each.limits.units else replace(each, limits=limits)
-            for name, each in found.items()
-        }
+        return {name: _limited(each, limits) for name, each in found.items()}
 
     def open_queries(self) -> dict[str, Mapping[str, Quantities]]:
         """Return what each open query has reserved, by account."""
@@ -173,6 +168,11 @@ def _balance(account: str, text: str) -> Balance:
         Amounts({Meter(name): units for name, units in part.items()}) for part in json.loads(text)
     ]
     return Balance(account, *parts)
+
+
+def _limited(balance: Balance, for_any: Amounts) -> Balance:
+    """Return a balance with the limits for any account where it has none of its own."""
+    return replace(balance, limits=Amounts({**for_any.units, **balance.limits.units}))
 
 
 def _quantities(values: Mapping[str, float]) -> Quantities:

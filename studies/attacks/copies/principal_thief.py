@@ -26,6 +26,7 @@ from labctl.protocols.settings import SessionSettings
 from labctl.studies.attacks.attack import Learned
 from labctl.studies.attacks.copies.looks import Looks, RowPrior
 from labctl.studies.attacks.copies.neighbours import Doubles
+from labctl.studies.attacks.copies.read_bits import bits_per_weight
 from labctl.studies.attacks.copies.stolen import (
     PublicImages,
     StolenNetwork,
@@ -152,7 +153,12 @@ class PrincipalThief(BesideHonestServer):
 
     def learned(self, network: Network, images: LabelledImages) -> Learned:
         """Score the first layers' weights, read from all queries, against the truth."""
-        return correlation_of(self._network(self.queries, len(self._sizes) - 1), network)
+        found = correlation_of(self._network(self.queries, len(self._sizes) - 1), network)
+        looks = [
+            [(each.directions, each.amplitude, each.noise) for each in layer]
+            for layer in self._readings
+        ]
+        return replace(found, weights_bits_network=bits_per_weight(network, looks))
 
 
 def _filled(importance: Doubles, signal: Doubles, budget: float) -> Doubles:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from labctl.data.models import Network, load_network, save_network
 from labctl.data.run_file import read_run
 from labctl.protocols.leakage.cumulative import everything_bits
 
@@ -37,6 +39,22 @@ HONEST = (*KEPT, "--reserve", "honest")
 def ledger_of(result: Result) -> dict[str, Any]:
     assert result.returncode == 0, result.stderr
     return dict(json.loads(result.stdout)["ledger"])
+
+
+def test_a_network_with_a_row_of_zeros_is_inferred_and_what_was_not_sent_has_no_value(
+    run_here: Callable[..., Result], tiny_network: str, pictures: str, tmp_path: Path
+) -> None:
+    network = load_network(tiny_network)
+    layers = [layer.copy() for layer in network.layers]
+    layers[0][1] = 0.0
+    path = tmp_path / "dead.safetensors"
+    save_network(Network(tuple(layers), "dead", {}), path)
+    given = ("--model", str(path), "--data", pictures, "--images", "12", "--json")
+    result = run_here("infer", *given, *KEPT)
+    assert result.returncode == 0, result.stderr
+    measured = read_run(Path(json.loads(result.stdout)["run_file"])).measured()
+    assert measured is not None
+    assert np.isnan(measured[0]).all(axis=0).tolist() == (~layers[0].any(axis=1)).tolist()
 
 
 def test_without_a_ledger_none_is_made(infer: Callable[..., Result], tmp_path: Path) -> None:

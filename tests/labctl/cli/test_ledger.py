@@ -216,6 +216,32 @@ def test_keys_can_be_elsewhere(run: Run, tmp_path: Path) -> None:
     assert json.loads(run("verify", "--keys", "safe", "--json"))["verified"] is True
 
 
+@pytest.mark.parametrize(
+    ("spelled", "where"), [(".", "home"), ("..", "home/inside"), ("link", "elsewhere")]
+)
+def test_one_ledger_has_one_key_folder_however_its_path_is_written(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelled: str, where: str
+) -> None:
+    home = tmp_path / "home"
+    (home / "inside").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link").symlink_to(home)
+    monkeypatch.chdir(tmp_path / where)
+    run("set-budget", "--ledger", spelled, *ACCOUNT, "--queries", "3")
+    assert (tmp_path / "home-keys" / "server.key").exists()
+    found = json.loads(run("verify", "--ledger", str(home), "--json"))
+    assert found["verified"] is True
+
+
+def test_keys_beside_a_link_are_still_found(run: Run, tmp_path: Path) -> None:
+    """As they were made before links were followed."""
+    (tmp_path / "deep" / "home").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "home")
+    (tmp_path / "home-keys").mkdir()
+    run("set-budget", "--ledger", "link", *ACCOUNT, "--queries", "3")
+    assert (tmp_path / "home-keys" / "server.key").exists()
+
+
 def test_a_budget_in_accuracy_needs_a_network_that_was_measured(
     run_here: Callable[..., Any],
 ) -> None:

@@ -120,6 +120,16 @@ def test_limits_for_any_account_hold_where_there_are_no_others(ledger: Ledger) -
         ledger.reserve({ALICE: bits(0.0, queries=3)}, {})
 
 
+def test_a_limit_of_its_own_replaces_only_the_one_of_its_kind(ledger: Ledger) -> None:
+    ledger.set_budget(ANY, {BITS: 1.0})
+    ledger.set_budget(BOB, {Meter.QUERIES: 50})
+    with pytest.raises(UsageError, match="of 1 bit per real weight allowed"):
+        ledger.reserve({BOB: bits(1.1, queries=1)}, {})
+    ledger.set_budget(BOB, {BITS: 3.0})
+    assert ledger.fitting(BOB, bits(1.0), most=99) == 3
+    assert {name: each.limits.value(BITS) for name, each in ledger.balances().items()} == {BOB: 3.0}
+
+
 def test_nothing_is_made_by_looking(ledger: Ledger) -> None:
     for look in (ledger.verify, ledger.head, ledger.balances, lambda: list(ledger.entries())):
         with pytest.raises(RecordError, match="no server ledger"):
