@@ -58,6 +58,19 @@ class Predistortion:
 _NONE = Predistortion()
 
 
+def frame_layout(frame: FrameTable, *, rows: int, modes: int) -> FrameLayout:
+    """Return the slots of a frame of `rows` rows of `modes` modes; public, the same to both."""
+    return FrameLayout(
+        symbol_rate_hz=frame.symbol_rate_hz,
+        sample_rate_hz=frame.sample_rate_hz,
+        preamble_symbols=frame.preamble_symbols,
+        guard_symbols=frame.guard_symbols,
+        rows=rows,
+        modes=modes,
+        turns=frame.turns,
+    )
+
+
 class FrameSender:
     """Uploads frames, plays one of them continuously or once per trigger.
 
@@ -79,15 +92,7 @@ class FrameSender:
 
     def layout(self, *, rows: int, modes: int) -> FrameLayout:
         """Return the slots of a frame of `rows` rows of `modes` modes."""
-        return FrameLayout(
-            symbol_rate_hz=self._frame.symbol_rate_hz,
-            sample_rate_hz=self._frame.sample_rate_hz,
-            preamble_symbols=self._frame.preamble_symbols,
-            guard_symbols=self._frame.guard_symbols,
-            rows=rows,
-            modes=modes,
-            turns=self._frame.turns,
-        )
+        return frame_layout(self._frame, rows=rows, modes=modes)
 
     def switch_on(self) -> None:
         """Zero the monitor in the dark, switch the laser on, lock the modulator's biases."""

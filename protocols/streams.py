@@ -22,3 +22,8 @@ class Streams:
 def stream(seed: int, *key: int) -> np.random.Generator:
     """Return a key's generator from its beginning."""
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def party_stream(seed: int, *key: int) -> np.random.Generator:
+    """Return a key's generator of NumPy's default kind, which a bench's parties draw from."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

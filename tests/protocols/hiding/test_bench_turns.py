@@ -19,6 +19,7 @@ from labctl.data.models import Network
 from labctl.dsp.layout import FrameLayout
 from labctl.errors import SettingError
 from labctl.protocols.bench_link import BenchLink
+from labctl.protocols.client.bench_receiver import BenchReceiver
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.hiding.turns import check_storage, check_turns
@@ -62,19 +63,19 @@ def watched_places(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Collect, frame by frame, the turn in which the first mode of those asked for is collected."""
     places: list[int] = []
     asked: list[Floats] = []
-    exchange, load = BenchLink.exchange, BenchLink._load_rotation
+    exchange, load = BenchLink.exchange, BenchReceiver.load
 
     def exchanged(link: BenchLink, light: LayerLight, coefficients: Floats) -> Exchange:
         asked.extend(coefficients)
         return exchange(link, light, coefficients)
 
-    def loaded(link: BenchLink, light: LayerLight, modes: Floats) -> None:
+    def loaded(receiver: BenchReceiver, layer: int, modes: Floats) -> None:
         first = asked[len(places)][0]
         places.append(int(np.flatnonzero((modes == first).all(axis=1))[0]))
-        load(link, light, modes)
+        load(receiver, layer, modes)
 
     monkeypatch.setattr(BenchLink, "exchange", exchanged)
-    monkeypatch.setattr(BenchLink, "_load_rotation", loaded)
+    monkeypatch.setattr(BenchReceiver, "load", loaded)
     return places
 
 

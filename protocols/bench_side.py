@@ -1,0 +1,107 @@
+"""What both halves of a bench have: a digitizer, where frames lie in its records, and its clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from labctl.dsp.dsp import Sync, synchronise
+from labctl.dsp.layout import FrameLayout
+from labctl.dsp.recorder import FIRST_RANGE_V, Recorder
+from labctl.dsp.sender import frame_layout
+from labctl.dsp.timing import LARGEST_ERROR_SLOTS, Clock, pooled_clock, recover_clock
+from labctl.errors import SettingError
+from labctl.instruments.capabilities import Digitizer, Trace
+from labctl.protocols.leakage import LayerShape
+from labctl.station.file import FrameTable
+
+_RECORD_MARGIN_S = 2e-6
+_ROUGH_CLOCK_SLOTS = 0.25
+
+
+class BenchSide:
+    """Records frames and finds them; knows the public shape of each layer and no light.
+
+    `layouts`: of the layers by index, once `expect` has said their shapes. To a frame each block is
+    a row of its own, with pilot and readout slot.
+    """
+
+    def __init__(self, digitizer: Digitizer, channel: int, frame: FrameTable) -> None:
+        self._frame = frame
+        self._recorder = Recorder(digitizer, channel)
+        self._offset_v = 0.0
+        self._clocks: list[Clock] = []
+        self._clock: Clock | None = None
+        self._shapes: dict[int, LayerShape] = {}
+        self.layouts: dict[int, FrameLayout] = {}
+
+    def expect(self, shapes: dict[int, LayerShape]) -> None:
+        """Lay out the frames of layers of these public shapes, by index."""
+        self._shapes.update(shapes)
+        self._clocks.clear()
+        for layer, shape in shapes.items():
+            blocks = shape.blocks
+            self.layouts[layer] = frame_layout(
+                self._frame, rows=shape.rows * blocks.count, modes=blocks.size
+            )
+
+    def longest(self) -> int:
+        """Return the layer whose frame has most slots; raises SettingError before `expect`."""
+        if not self.layouts:
+            raise SettingError("layers", 0, "1 or more: shapes have to be said first")
+        return max(self.layouts, key=lambda layer: self.layouts[layer].slots)
+
+    def record_s(self, layer: int) -> float:
+        """Return how long a record of all of the layer's frame lasts."""
+        return self.layouts[layer].duration_s + self._frame.longest_delay_s + _RECORD_MARGIN_S
+
+    def head_s(self, layer: int) -> float:
+        """Return how long a record lasts that ends where the frame's rows start."""
+        return self.layouts[layer].rows_start_s + self._frame.longest_delay_s
+
+    def arm(self, duration_s: float) -> None:
+        """Record for `duration_s` from the next trigger on."""
+        self._recorder.arm(duration_s)
+
+    def read(self) -> Trace:
+        """Return the record; raises InstrumentTimeoutError when no trigger came."""
+        return self._recorder.read()
+
+    def widest_range(self) -> None:
+        """Take the next record in the range that one begins with."""
+        self._recorder.range_v = FIRST_RANGE_V
+
+    def fit_range(self, trace: Trace) -> None:
+        """Choose the range of later records from the largest voltage seen."""
+        self._recorder.fit_range(trace)
+
+    def learn_offset(self, dark: Trace) -> None:
+        """Learn what detector and digitizer show in the dark, in the range of now."""
+        self._offset_v = float(np.mean(dark.voltage_v, dtype=np.float64))
+
+    def learn_clock(self, layer: int, trace: Trace) -> bool:
+        """Learn how the digitizer runs against the generator from one more frame.
+
+        Return whether the last slot is placed well enough by all frames so far.
+        """
+        layout = self.layouts[layer]
+        sync = self.sync(layer, trace)
+        self._clocks.append(
+            recover_clock(trace, layout, sync, largest_error_slots=_ROUGH_CLOCK_SLOTS)
+        )
+        self._clock = pooled_clock(self._clocks)
+        wanted = LARGEST_ERROR_SLOTS / layout.symbol_rate_hz / trace.interval_s
+        return self._clock.error_samples <= wanted
+
+    def sync(self, layer: int, trace: Trace) -> Sync:
+        """Find the frame in a record; raises SynchronisationError."""
+        return synchronise(trace, self.layouts[layer], self._frame.longest_delay_s)
+
+    def _found(self, layer: int, trace: Trace) -> tuple[Trace, Sync, Clock]:
+        """Return a record less its offset, where the frame starts in it, and the clock for it."""
+        lowered = replace(trace, voltage_v=trace.voltage_v - np.float32(self._offset_v))
+        sync = self.sync(layer, lowered)
+        if self._clock is None:
+            raise SettingError("clock", None, "learnt from frames before values are read")
+        return lowered, sync, self._clock.moved(sync)

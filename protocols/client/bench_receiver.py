@@ -1,0 +1,132 @@
+"""The client's half of a bench: rotation, clone and receiver; it knows none of the weights.
+
+Per image and layer it loads its rotation, records the frame and turns its record into values. Each
+block of a row's modes has its own pilot and readout slot; the generator plays the blocks of one row
+per cycle, and the rotation unit, built for blocks of that size, counts the slots from the cycle's
+start.
+
+A unit of several turns collects a mode of each block in each, by one amplifier and one arm; a block
+then takes as many times its slots, with a readout slot in each turn. Light passes the elements in
+each turn that is used, so that what the first turn adds loses more on its way out than what the
+last one does: a server that can tell inputs apart would know the own one by its place. The client
+draws the place of each mode anew for each frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from labctl.dsp.dsp import Sync
+from labctl.errors import SettingError, SignalError
+from labctl.instruments.capabilities import Trace
+from labctl.protocols.bench_side import BenchSide
+from labctl.protocols.encoding import Floats
+from labctl.protocols.hiding.turns import check_storage
+from labctl.protocols.leakage import LayerShape
+from labctl.protocols.streams import party_stream
+from labctl.station.equipment import ClientEquipment
+from labctl.station.file import FrameTable
+
+_LEAST_COHERENCE = 0.7
+# One frame's preamble shows the laser's phase noise over the delay between its light and the local
+# oscillator; only the slow part of it must be followed.
+_LOOP_GAIN = 0.15
+_PLACES_KEY = 98
+_ROTATION_NAME = "ROTATION"
+
+
+class BenchReceiver(BenchSide):
+    """The client's instruments. gain: G of its clone, above 1. seed: of the places of modes."""
+
+    def __init__(
+        self, equipment: ClientEquipment, frame: FrameTable, *, gain: float, seed: int
+    ) -> None:
+        super().__init__(equipment.digitizer, equipment.channel, frame)
+        self._equipment = equipment
+        self._gain = gain
+        self._places = party_stream(seed, _PLACES_KEY)
+        self._arrival_s: float | None = None
+        self._phase_rad = 0.0
+
+    def expect(self, shapes: dict[int, LayerShape]) -> None:
+        """Lay out frames of these shapes; raises SettingError if the unit cannot hold a block."""
+        super().expect(shapes)
+        for layer in shapes:
+            check_storage(self.layouts[layer], self._equipment.constants.storage_s)
+
+    def settle(self) -> None:
+        """Turn the local oscillator to where it starts, and the clone on."""
+        self._equipment.lo_phase.set(0.0)
+        self.amplify()
+
+    def amplify(self) -> None:
+        """Set the clone to its gain."""
+        self._equipment.gain.set((self._gain - 1.0) / self._equipment.constants.gain_per_v)
+
+    def darken(self) -> None:
+        """Set the clone so that it passes no light on to the detector."""
+        self._equipment.gain.set(self._equipment.constants.gain_off_v)
+
+    def rest(self) -> None:
+        """Leave the light as it comes: no rotation."""
+        for channel in self._equipment.rotation.channels:
+            self._equipment.rotation.generator.set_output(channel, False)
+
+    def drawn_places(self, modes: int) -> npt.NDArray[np.intp]:
+        """Return which mode is collected in which turn, drawn anew each time."""
+        if modes == 1:
+            return np.zeros(1, np.intp)
+        return self._places.permutation(modes)
+
+    def load(self, layer: int, coefficients: Floats) -> None:
+        """Put one image's coefficients (K, 2n) on the generator, a mode for each turn.
+
+        They start with the first row.
+        """
+        layout, shape = self.layouts[layer], self._shapes[layer]
+        if self._arrival_s is None:
+            raise SettingError("arrival of the frame", None, "found before a rotation is loaded")
+        by_block = shape.blocks.split(coefficients).swapaxes(0, 1)
+        parts = [layout.rotation_levels(block) for block in by_block]
+        levels = [np.concatenate(channel) for channel in zip(*parts, strict=True)]
+        self._equipment.rotation.play_in_cycles(
+            _ROTATION_NAME,
+            levels,
+            sample_rate_hz=layout.sample_rate_hz,
+            cycles=shape.rows,
+            delay_s=self._arrival_s + layout.rows_start_s,
+        )
+
+    def align(self, syncs: Sequence[Sync]) -> None:
+        """Turn the phase to zero, and learn when frames arrive; raises SignalError if it jumps."""
+        phasor = np.mean([np.exp(1j * sync.phase_rad) for sync in syncs])
+        if abs(phasor) < _LEAST_COHERENCE:
+            raise SignalError(
+                f"client's phase jumps between frames (coherence {abs(phasor):.2f}): are laser "
+                "linewidth and path drift small over a frame, the local-oscillator path matched?"
+            )
+        start_s = float(np.median([sync.start_s for sync in syncs]))
+        self._arrival_s = start_s - self._equipment.constants.detector_delay_s
+        self._turn(float(np.angle(phasor)))
+
+    def values(self, layer: int, trace: Trace) -> Floats:
+        """Return a value in V per turn and block (turns, rows * blocks).
+
+        Keeps the phase of later frames at zero.
+        """
+        layout = self.layouts[layer]
+        lowered, sync, clock = self._found(layer, trace)
+        rows = layout.rows * layout.row_slots
+        slots = clock.read(lowered, layout, layout.first_row_slot, rows)
+        self._turn(_LOOP_GAIN * sync.phase_rad)
+        by_row = slots.reshape(layout.rows, layout.row_slots)
+        return by_row[:, layout.readout_offsets].T.astype(np.float32)
+
+    def _turn(self, error_rad: float) -> None:
+        self._phase_rad = math.remainder(self._phase_rad - error_rad, 2.0 * math.pi)
+        v_pi_v = self._equipment.constants.phase_shifter_v_pi_v
+        self._equipment.lo_phase.set(self._phase_rad / math.pi * v_pi_v)
