@@ -28,13 +28,11 @@ from labctl.data.run_file import read_run
 from labctl.errors import BudgetError, LabctlError, SettingError
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, modes_of
 from labctl.protocols.labels.reading import Detection
-from labctl.protocols.leakage import Assumptions, Trust, holevo_bits_per_mode
-from labctl.protocols.ledger.charges import Basis
+from labctl.protocols.leakage import holevo_bits_per_mode
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
-from labctl.protocols.settings import Sampling, VerificationSettings
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
-from labctl.run.request import LedgerRequest, LinkLevel, Request
+from labctl.run.request import LedgerRequest, Light, ModeRun
 from labctl.studies.attacks.label_reading import chance_of, label_success
 from labctl.studies.training.loop import TrainingSettings, noisy_accuracy, train
 
@@ -126,24 +124,14 @@ def classified(options: argparse.Namespace, patients: Split, network: Network) -
     count, ledger = options.patients, options.ledger or options.runs / "ledger"
     test = patients.test
     return run_inference(
-        Request(
+        ModeRun(
             network=network,
             images=LabelledImages(test.images[:count], test.labels[:count]),
-            link=LinkLevel.MODE,
-            mean_photons=options.mu,
-            gain=options.gain,
-            emission_factor=1.0,
-            client=IDEAL_HOMODYNE,
-            verifier=IDEAL_HOMODYNE,
-            loss_db=0.0,
-            technical_noise=0.0,
-            assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-            sampling=Sampling.ALL,
-            seed=options.seed,
-            verification=VerificationSettings(),
-            station=None,
             runs=options.runs,
-            ledger=LedgerRequest(ledger, options.client, options.budget_bits, Basis.EVERYTHING),
+            light=Light(options.mu),
+            receiver=CloneReceiver(options.gain, 1.0, IDEAL_HOMODYNE),
+            ledger=LedgerRequest(ledger, options.client, options.budget_bits),
+            seed=options.seed,
         )
     )
 

@@ -18,12 +18,9 @@ from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.data.run_file import read_run
 from labctl.errors import LabctlError
-from labctl.protocols.leakage import Assumptions, Trust
-from labctl.protocols.receiver import IDEAL_HOMODYNE
-from labctl.protocols.settings import Sampling, VerificationSettings
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
-from labctl.run.request import LinkLevel, Request, Stale
+from labctl.run.request import BenchRun, Light
 
 
 def show(report: Report) -> None:
@@ -84,29 +81,17 @@ def main() -> None:
     network, available = load_network(options.model), load_test_images()
     if not 1 <= options.images <= len(available.labels):
         parser.error(f"--images {options.images}: 1 to {len(available.labels)} there are")
-    request = Request(
+    request = BenchRun(
         network=network,
         images=LabelledImages(
             available.images[: options.images], available.labels[: options.images]
         ),
-        link=LinkLevel.BENCH,
-        station=shipped_lab_path() if options.simulate else options.station,
-        mean_photons=options.mu,
-        gain=options.gain,
-        assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-        sampling=Sampling.ALL,
-        verification=VerificationSettings(),
-        calibrations=options.store,
-        stale=Stale.CALIBRATE,
-        effort=options.effort,
         runs=options.runs,
-        seed=0,
-        # What a link at mode level would be told; of a bench, calibration says it.
-        emission_factor=1.0,
-        client=IDEAL_HOMODYNE,
-        verifier=IDEAL_HOMODYNE,
-        loss_db=0.0,
-        technical_noise=0.0,
+        station=shipped_lab_path() if options.simulate else options.station,
+        calibrations=options.store,
+        light=Light(options.mu),
+        gain=options.gain,
+        effort=options.effort,
     )
     show(run_inference(request, on_step=lambda what: print(f"  · {what}", file=sys.stderr)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +21,7 @@ from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
-from labctl.run.request import LinkLevel, Request
+from labctl.run.request import WORST_CASE, BenchRun, Light, ModeRun
 from labctl.station import Station, describe
 from labctl.studies.reproduce.accuracy_leakage import Point, Series, accuracy_against_leakage
 
@@ -34,7 +33,6 @@ _EFFORT = 0.3
 _SETTINGS = (("reference", 4.0, 2.0), ("noise-aware", 0.57, 1.3), ("noise-aware", 7.5, 1.02))
 _CURVE_GAIN = 1.3
 _CURVE_PHOTONS = (0.2, 0.3, 0.45, 0.7, 1.0, 1.5, 2.2, 3.2, 5.0)
-_WORST = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
 _BENCH = Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.UNTRUSTED)
 
 
@@ -81,7 +79,7 @@ def demo(
         "inference cannot certify: the server pools. data: bit per datum to an honest server. "
         "label read: of one image sent once, by homodyne, and by photon counting without "
         "background, where the clone's net gain is off by δ. "
-        + "; ".join(_WORST.sentences()[2:])
+        + "; ".join(WORST_CASE.sentences()[2:])
         + ".",
         style="dim",
     )
@@ -104,10 +102,12 @@ def _on_bench(runs: Path, seed: int, *, quiet: bool) -> Report:
                 _found(station),
             )
 
-    request = replace(
-        _request("noise-aware", 0.57, 1.3, BENCH_IMAGES, Sampling.ALL, runs, seed),
-        link=LinkLevel.BENCH,
+    request = BenchRun(
+        network=load_network("noise-aware"),
+        images=images_of(None, BENCH_IMAGES),
+        runs=runs,
         assumptions=_BENCH,
+        seed=seed,
         station=shipped_lab_path(),
         calibrations=runs / "calibration",
         effort=_EFFORT,
@@ -143,24 +143,15 @@ def _at_mode_level(
 
 def _request(
     name: str, mu: float, gain: float, images: int, sampling: Sampling, runs: Path, seed: int
-) -> Request:
-    return Request(
+) -> ModeRun:
+    return ModeRun(
         network=load_network(name),
         images=images_of(None, images),
-        link=LinkLevel.MODE,
-        mean_photons=mu,
-        gain=gain,
-        emission_factor=1.0,
-        client=IDEAL_HOMODYNE,
-        verifier=IDEAL_HOMODYNE,
-        loss_db=0.0,
-        technical_noise=0.0,
-        assumptions=_WORST,
+        runs=runs,
+        light=Light(mu),
+        receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE),
         sampling=sampling,
         seed=seed,
-        verification=VerificationSettings(),
-        station=None,
-        runs=runs,
     )
 
 
@@ -174,7 +165,7 @@ def _curve(name: str, seed: int, advance: Callable[[int], None]) -> Series:
             verifier=IDEAL_HOMODYNE,
             loss_db=0.0,
             technical_noise=0.0,
-            assumptions=_WORST,
+            assumptions=WORST_CASE,
             sampling=Sampling.MEASURED,
             seed=seed,
             verification=VerificationSettings(),

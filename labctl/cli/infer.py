@@ -30,12 +30,28 @@ from labctl.protocols.ledger.accounts import checked_client
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.probation.schedule import Probation
-from labctl.protocols.receiver import Homodyne, ReceiverKind, emission_factor_of_noise_figure
+from labctl.protocols.receiver import (
+    Homodyne,
+    ReceiverKind,
+    emission_factor_of_noise_figure,
+    receiver_of,
+)
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import Sampling, VerificationSettings
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
-from labctl.run.request import LedgerRequest, LinkLevel, ProbationRequest, Request, Stale
+from labctl.run.request import (
+    Asked,
+    BenchRun,
+    Channel,
+    Common,
+    LedgerRequest,
+    Light,
+    LinkLevel,
+    ModeRun,
+    ProbationRequest,
+    Stale,
+)
 
 
 class Reserve(StrEnum):
@@ -232,52 +248,60 @@ def infer(
         _refuse_given(of_a_mode_link, "the bench link: the station and its light decide")
     else:
         _refuse_given({"--station": station}, "the mode link: it has no instruments")
-    homodyne = Homodyne(
-        1.0 if efficiency is None else efficiency,
-        0.0 if electronic_noise is None else electronic_noise,
-    )
-    factor = 1.0
-    if noise_figure_db is not None:
-        factor = emission_factor_of_noise_figure(noise_figure_db, gain)
     if decoys is None and decoy_images is not None and return_modes is None:
         decoys = DEFAULT_DECOYS
     hiding = Hiding(decoys or 0, return_modes, hidden_return_modes)
     if hiding == OPEN:
         _refuse_given({"--decoy-images": decoy_images}, "a run without decoys")
-    request = Request(
+    common = Common(
         network=load_network(model),
         images=images_of(data, images),
-        link=link,
-        mean_photons=mu,
-        gain=gain,
-        emission_factor=factor,
-        client=homodyne,
-        verifier=homodyne,
-        loss_db=loss_db or 0.0,
-        technical_noise=technical_noise or 0.0,
+        runs=runs,
+        light=Light(mu, Disguise(permute, signs)),
         assumptions=assumptions(loss, noise),
         sampling=sample,
-        seed=seed,
         verification=VerificationSettings(weights_bits_limit=weights_bits_limit),
-        station=(station or shipped_lab_path()) if link is LinkLevel.BENCH else None,
-        runs=runs,
-        receiver=receiver,
-        block_modes=block_modes,
-        rotation=Rotation(
-            rotation_loss_db_per_mode or 0.0, coupler_error_rad or 0.0, phase_error_rad or 0.0
-        ),
-        calibrations=calibrations,
-        stale=stale,
-        disguise=Disguise(permute, signs),
-        ledger=_ledger(ledger, client, budget_bits, reserve),
-        probation=_probation(probation, real_share, stand_in),
         hiding=hiding,
         pictures=None if hiding == OPEN else pictures_besides(data, images, decoy_images),
-        mismatch=_mismatch(clone_gain_error, clone_phase_rad),
+        ledger=_ledger(ledger, client, budget_bits, reserve),
+        probation=_probation(probation, real_share, stand_in),
         accept_discrete_weights=accept_discrete_weights,
+        seed=seed,
     )
+    asked: Asked
+    if link is LinkLevel.BENCH:
+        if receiver is not ReceiverKind.AMPLIFIER:
+            wanted = "an amplifier: a station's rotation unit has one"
+            raise SettingError("receiver", str(receiver), wanted)
+        asked = BenchRun(
+            **common,
+            station=station or shipped_lab_path(),
+            calibrations=calibrations,
+            gain=gain,
+            stale=stale,
+        )
+    else:
+        homodyne = Homodyne(
+            1.0 if efficiency is None else efficiency,
+            0.0 if electronic_noise is None else electronic_noise,
+        )
+        factor = 1.0
+        if noise_figure_db is not None:
+            factor = emission_factor_of_noise_figure(noise_figure_db, gain)
+        rotation = Rotation(
+            rotation_loss_db_per_mode or 0.0, coupler_error_rad or 0.0, phase_error_rad or 0.0
+        )
+        mismatch = _mismatch(clone_gain_error, clone_phase_rad)
+        asked = ModeRun(
+            **common,
+            channel=Channel(
+                loss_db or 0.0, technical_noise or 0.0, rotation, block_modes, mismatch
+            ),
+            receiver=receiver_of(receiver, gain, factor, homodyne),
+            verifier=homodyne,
+        )
     with output.progress("inference", images, "images") as advance:
-        report = run_inference(request, on_images=advance, on_step=output.say_step)
+        report = run_inference(asked, on_images=advance, on_step=output.say_step)
     if json:
         output.print_json(report.as_json())
     else:

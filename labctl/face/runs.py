@@ -18,11 +18,22 @@ from labctl.data.run_file import Run, read_run
 from labctl.data.tasks import part_to_classify
 from labctl.errors import SettingError
 from labctl.protocols.leakage import Assumptions, LayerShape, Trust
-from labctl.protocols.receiver import Homodyne
+from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.settings import Sampling, VerificationSettings
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
-from labctl.run.request import LedgerRequest, LinkLevel, Request, Stale
+from labctl.run.request import (
+    GAIN,
+    MEAN_PHOTONS,
+    Asked,
+    BenchRun,
+    Channel,
+    Common,
+    LedgerRequest,
+    Light,
+    ModeRun,
+    Stale,
+)
 from labctl.run.setting import LeakageOfSetting, leakage_of_setting
 from labctl.safety import interruptible
 from labctl.station import Station
@@ -40,8 +51,8 @@ def infer(
     images: int | LabelledImages = 100,
     *,
     model: str | Path | Network = "noise-aware",
-    mean_photons: float = 0.57,
-    gain: float = 1.3,
+    mean_photons: float = MEAN_PHOTONS,
+    gain: float = GAIN,
     station: Station | str | Path | None = None,
     data: str | Path | None = None,
     loss: Trusted = "untrusted",
@@ -97,35 +108,40 @@ def infer(
         raise SettingError(name, None, "given with a ledger: accounts are per client")
     if ledger is None and budget_bits is not None:
         raise SettingError("budget_bits", budget_bits, "given with a ledger")
-    homodyne = Homodyne(1.0 if efficiency is None else efficiency, electronic_noise or 0.0)
-    report = run_inference(
-        Request(
-            network=_network(model),
-            images=_images(images, data),
-            link=LinkLevel.MODE if station is None else LinkLevel.BENCH,
-            mean_photons=mean_photons,
-            gain=gain,
-            emission_factor=1.0,
-            client=homodyne,
+    both: Common = {
+        "network": _network(model),
+        "images": _images(images, data),
+        "runs": Path(runs),
+        "light": Light(mean_photons),
+        "assumptions": _assumptions(loss, noise),
+        "sampling": _choice("sample", sample, Sampling),
+        "verification": VerificationSettings(weights_bits_limit=weights_bits_limit),
+        "ledger": None
+        if ledger is None or client is None
+        else LedgerRequest(Path(ledger), client, budget_bits),
+        "accept_discrete_weights": accept_discrete_weights,
+        "seed": seed,
+    }
+    about_stale = _choice("stale", stale, Stale)
+    asked: Asked
+    if station is None:
+        homodyne = Homodyne(1.0 if efficiency is None else efficiency, electronic_noise or 0.0)
+        asked = ModeRun(
+            **both,
+            channel=Channel(loss_db or 0.0, technical_noise or 0.0),
+            receiver=CloneReceiver(gain, 1.0, homodyne),
             verifier=homodyne,
-            loss_db=loss_db or 0.0,
-            technical_noise=technical_noise or 0.0,
-            assumptions=_assumptions(loss, noise),
-            sampling=_choice("sample", sample, Sampling),
-            seed=seed,
-            verification=VerificationSettings(weights_bits_limit=weights_bits_limit),
-            station=None if station is None else _closed(station),
-            runs=Path(runs),
+        )
+    else:
+        asked = BenchRun(
+            **both,
+            station=_closed(station),
             calibrations=Path(calibrations),
-            stale=_choice("stale", stale, Stale),
+            gain=gain,
+            stale=about_stale,
             effort=effort,
-            ledger=None
-            if ledger is None or client is None
-            else LedgerRequest(Path(ledger), client, budget_bits),
-            accept_discrete_weights=accept_discrete_weights,
-        ),
-        on_step=on_step or _log.info,
-    )
+        )
+    report = run_inference(asked, on_step=on_step or _log.info)
     verdict = {True: "accepted", False: "rejected", None: "not verified"}
     _log.info(
         "%d images over the %s link: accuracy %.4f, %s, run file %s",
@@ -187,8 +203,8 @@ def calibrate(
 
 
 def leakage(
-    mean_photons: float = 0.57,
-    gain: float = 1.3,
+    mean_photons: float = MEAN_PHOTONS,
+    gain: float = GAIN,
     *,
     model: str | Path | Network | None = "noise-aware",
     modes: int = 392,

@@ -11,10 +11,10 @@ from labctl.environment import SIMULATED_RUN
 from labctl.protocols.ledger.accounts import weights_account
 from labctl.protocols.ledger.run_numbers import next_run, seed_of_run
 from labctl.protocols.settings import SessionSettings
-from labctl.run.request import Request
+from labctl.run.request import Asked
 
 
-def run_number(request: Request) -> int:
+def run_number(request: Asked) -> int:
     """Return how many runs of the same account came before; 0 without a ledger."""
     wanted = request.ledger
     if wanted is None:

@@ -29,9 +29,7 @@ from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.run.opening import Opened, collection_of
-from labctl.run.request import (
-    Request,
-)
+from labctl.run.request import Asked, ModeRun
 from labctl.run.serving import BATCH_IMAGES
 
 _PREDICTIONS = 16
@@ -79,7 +77,7 @@ def cumulative_of(
     return replace(together, queries=queries)
 
 
-def probation_json(request: Request, run: Opened) -> dict[str, Any] | None:
+def probation_json(request: Asked, run: Opened) -> dict[str, Any] | None:
     """Return what was asked of the client before and while it was served, None if nothing."""
     wanted = request.probation
     if wanted is None:
@@ -111,7 +109,7 @@ def decoys_price(run: Opened) -> dict[str, float] | None:
     }
 
 
-def labels_of(request: Request, run: Opened) -> tuple[LabelFigure, ...]:
+def labels_of(request: Asked, run: Opened) -> tuple[LabelFigure, ...]:
     """Return how labels are read, at the mismatch that is calibrated, stated, or typical.
 
     Of a client that clones its input alone: what hides it has a cap of its own.
@@ -120,11 +118,12 @@ def labels_of(request: Request, run: Opened) -> tuple[LabelFigure, ...]:
         return ()
     mismatch = None if run.knowledge is None else supported_mismatch(run.knowledge.quantities)
     if mismatch is None:
-        mismatch = TYPICAL_MISMATCH if request.mismatch is None else request.mismatch
+        stated = request.channel.mismatch if isinstance(request, ModeRun) else None
+        mismatch = TYPICAL_MISMATCH if stated is None else stated
     return label_figures(request.network, request.images.images, run.settings, mismatch)
 
 
-def predicted_accuracy(request: Request, run: Opened) -> float:
+def predicted_accuracy(request: Asked, run: Opened) -> float:
     """Return the mean accuracy of a mode-level link of the run's parameters on its images."""
     # The order of hidden neurons changes no class: none is drawn here.
     settings = replace(run.settings, sampling=Sampling.MEASURED, disguise=PLAIN)

@@ -32,9 +32,7 @@ from labctl.run.report import (
     leakage_json,
     verification_json,
 )
-from labctl.run.request import (
-    Request,
-)
+from labctl.run.request import Asked
 from labctl.run.serving import books_of, classify
 from labctl.safety import interruptible
 from labctl.station import Station, describe
@@ -44,15 +42,18 @@ _PACKAGES = ("numpy", "scipy", "h5py", "pyvisa")
 
 
 def run_inference(
-    request: Request,
+    request: Asked,
     *,
     on_images: Callable[[int], None] = lambda count: None,
     on_step: Callable[[str], None] = lambda step: None,
     on_station: Callable[[Station], None] = lambda station: None,
 ) -> Report:
-    """Run the request and write its run file; the file stays readable if this is interrupted."""
+    """Run it, at mode level or on instruments, and write its run file.
+
+    The file stays readable if this is interrupted.
+    """
     started = time.perf_counter()
-    distribution = look_at(request.network, request.mean_photons)
+    distribution = look_at(request.network, request.light.mean_photons)
     require_not_told_apart(distribution, accepted=request.accept_discrete_weights)
     with interruptible() as check, opened(request, on_step, on_station) as run:
         writing = RunFileWriter.start(
@@ -111,7 +112,7 @@ def run_inference(
     )
 
 
-def _record(request: Request, run: Opened) -> dict[str, Any]:
+def _record(request: Asked, run: Opened) -> dict[str, Any]:
     """Return everything that the run depends on, for its file."""
     settings = {**asdict(run.settings), "link": str(request.link)}
     settings["images"] = len(request.images.labels)

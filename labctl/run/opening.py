@@ -34,13 +34,7 @@ from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, 
 from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.verdict import Expectation
 from labctl.run.account_runs import of_run, run_number, simulated_run
-from labctl.run.request import (
-    LinkLevel,
-    Request,
-    Stale,
-    as_measured,
-    settings_of,
-)
+from labctl.run.request import Asked, BenchRun, ModeRun, Stale
 from labctl.station import Station
 from labctl.station.equipment import Equipment
 from labctl.station.file import ServerConstants
@@ -130,15 +124,15 @@ class Opened:
 
 @contextmanager
 def opened(
-    request: Request, on_step: Callable[[str], None], on_station: Callable[[Station], None]
+    request: Asked, on_step: Callable[[str], None], on_station: Callable[[Station], None]
 ) -> Iterator[Opened]:
     """Open what the request needs and close it after; a bench is calibrated as the request says.
 
     `on_step` hears what is being done, `on_station` gets the open station.
     """
-    if request.link is LinkLevel.MODE:
-        collection = collection_of(request, settings_of(request))
-        settings = of_run(settings_of(request), run_number(request))
+    if isinstance(request, ModeRun):
+        collection = collection_of(request, request.settings)
+        settings = of_run(request.settings, run_number(request))
         session = Session(
             request.network,
             settings,
@@ -149,17 +143,13 @@ def opened(
         )
         yield Opened(settings, session, None, Raw(), collection=collection)
         return
-    if request.station is None:
-        raise SettingError("station", None, "a station file, for the bench link")
     from labctl.station.equipment import equipment_of, require_roles
 
     station = Station.read(request.station)
     # What cannot be run is refused before anything is switched on.
     require_roles(station)
     check_turns(request.hiding, station.table.frame.turns)
-    settings_of(
-        as_measured(request, station.table.server.constants, station.table.client.constants)
-    )
+    request.settings(station.table.server.constants, station.table.client.constants)
     number = run_number(request)
     with simulated_run(number), station:
         on_station(station)
@@ -169,7 +159,7 @@ def opened(
         knowledge = _calibrated(request, station, nominal, on_step)
         equipment = knowledge.applied(nominal)
         server, client = equipment.server.constants, equipment.client.constants
-        agreed = settings_of(as_measured(request, server, client))
+        agreed = request.settings(server, client)
         settings = of_run(agreed, number)
         raw = Raw()
         link = BenchLink(equipment, settings, on_raw=raw, on_step=on_step)
@@ -187,7 +177,7 @@ def opened(
         )
 
 
-def collection_of(request: Request, settings: SessionSettings) -> Collection | None:
+def collection_of(request: Asked, settings: SessionSettings) -> Collection | None:
     """Return what the client collects where it hides its input, None where it does not.
 
     A simulated client's key of decoys follows from the seed, so that runs repeat. It is the same
@@ -212,7 +202,7 @@ def collection_of(request: Request, settings: SessionSettings) -> Collection | N
     )
 
 
-def _server_of(request: Request, settings: SessionSettings) -> Server:
+def _server_of(request: Asked, settings: SessionSettings) -> Server:
     """Return the server: the network's own, or one that mixes worthless queries in."""
     own = honest_server(request.network, settings)
     wanted = request.probation
@@ -232,15 +222,13 @@ def _guard_of(settings: SessionSettings) -> ClientGuard:
 
 
 def _calibrated(
-    request: Request, station: Station, equipment: Equipment, on_step: Callable[[str], None]
+    request: BenchRun, station: Station, equipment: Equipment, on_step: Callable[[str], None]
 ) -> Knowledge:
     """Return what is known of the station; measures what is stale if the request says so."""
     from labctl.calibration.calibrator import Calibrator
     from labctl.calibration.catalogue import ROUTINES
     from labctl.calibration.store import Store
 
-    if request.calibrations is None:
-        raise SettingError("calibrations", None, "a folder, for the bench link")
     calibrator = Calibrator(
         station,
         equipment,

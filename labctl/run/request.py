@@ -1,10 +1,15 @@
-"""What one run is asked to do, and the session settings that follow from it."""
+"""What one run is asked to do: a `ModeRun` or a `BenchRun`, of small values; and their settings.
+
+A mode-level run is told its channel and its receivers. A run on instruments is not: its station and
+the calibration of that say what they are. So each kind has the fields that it uses, and no other.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar, Required, TypedDict
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
@@ -13,15 +18,21 @@ from labctl.protocols.hiding.hiding import (
     OPEN,
     Hiding,
 )
-from labctl.protocols.leakage import Assumptions
+from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.probation.schedule import Probation
-from labctl.protocols.receiver import Homodyne, ReceiverKind, receiver_of
+from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, Receiver
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.station.file import ClientConstants, ServerConstants
 from labctl.units import ratio_to_db
+
+# Those of the command line too, see `labctl infer --help`.
+MEAN_PHOTONS, GAIN = 0.57, 1.3
+IDEAL_RECEIVER = CloneReceiver(GAIN, 1.0, IDEAL_HOMODYNE)
+USUAL_VERIFICATION = VerificationSettings()
+WORST_CASE = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
 
 
 class Stale(StrEnum):
@@ -65,80 +76,144 @@ class ProbationRequest:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to run.
+class Light:
+    """What the server sends: mu photons per mode, above 0, and what of it is drawn anew."""
 
-    Loss, technical noise, receivers and rotation describe a mode-level link; for a bench, the
-    station's calibration says them. `calibrations` is its store, `stale` what to do about records
-    that do not apply, `effort` that of routines which run for it. `hiding`: how the client hides
-    its input; `pictures`: what its decoys are taken from, or its public subspace is made of.
-    `mismatch`: of the client's clone on a mode-level link; None runs a matched one and states label
-    reading at a typical mismatch.
+    mean_photons: float = MEAN_PHOTONS
+    disguise: Disguise = FRESH_ORDER
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What is between the parties, as a mode-level link is told: an ideal one by default.
+
+    loss_db: of the round trip. technical_noise: excess noise in SNU at the server. rotation: loss
+    and errors of the client's elements, on top. block_modes: modes that they collect at a time,
+    None for whole rows. mismatch: of what the client's clone returns; None runs a matched one and
+    states label reading at a typical mismatch.
+    """
+
+    loss_db: float = 0.0
+    technical_noise: float = 0.0
+    rotation: Rotation = IDEAL_ROTATION
+    block_modes: int | None = None
+    mismatch: CloneMismatch | None = None
+
+
+class Common(TypedDict, total=False):
+    """The fields that both kinds of run have, to be handed to either; see `ModeRun`."""
+
+    network: Required[Network]
+    images: Required[LabelledImages]
+    runs: Required[Path]
+    light: Light
+    assumptions: Assumptions
+    sampling: Sampling
+    verification: VerificationSettings
+    hiding: Hiding
+    pictures: LabelledImages | None
+    ledger: LedgerRequest | None
+    probation: ProbationRequest | None
+    accept_discrete_weights: bool
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _AnyRun:
+    """What both kinds of run have.
+
+    runs: folder of run files. light: what the server sends. assumptions: what bounds may trust.
+    sampling: whether the returned light is drawn and verified. hiding: how the client hides its
+    input; pictures: what its decoys are taken from, or its public subspace is made of.
     """
 
     network: Network
     images: LabelledImages
-    link: LinkLevel
-    mean_photons: float
-    gain: float
-    emission_factor: float
-    client: Homodyne
-    verifier: Homodyne
-    loss_db: float
-    technical_noise: float
-    assumptions: Assumptions
-    sampling: Sampling
-    seed: int
-    verification: VerificationSettings
-    station: Path | None
     runs: Path
-    receiver: ReceiverKind = ReceiverKind.AMPLIFIER
-    block_modes: int | None = None
-    rotation: Rotation = IDEAL_ROTATION
-    calibrations: Path | None = None
-    stale: Stale = Stale.CALIBRATE
-    effort: float = 1.0
-    disguise: Disguise = FRESH_ORDER
-    ledger: LedgerRequest | None = None
-    probation: ProbationRequest | None = None
+    light: Light = Light()
+    assumptions: Assumptions = WORST_CASE
+    sampling: Sampling = Sampling.ALL
+    verification: VerificationSettings = USUAL_VERIFICATION
     hiding: Hiding = OPEN
     pictures: LabelledImages | None = None
-    mismatch: CloneMismatch | None = None
+    ledger: LedgerRequest | None = None
+    probation: ProbationRequest | None = None
     accept_discrete_weights: bool = False
+    seed: int = 0
 
 
-def as_measured(request: Request, server: ServerConstants, client: ClientConstants) -> Request:
-    """Return the request with what is known of link and receivers."""
-    return replace(
-        request,
-        loss_db=-ratio_to_db(server.transmittance),
-        emission_factor=client.emission_factor,
-        client=Homodyne(client.efficiency, client.electronic_noise),
-        verifier=Homodyne(server.efficiency, 0.0),
-        block_modes=client.block_modes,
-        rotation=Rotation(
-            client.rotation_loss_db_per_mode, phase_error_rad=client.rotation_error_rad
-        ),
-    )
+@dataclass(frozen=True, kw_only=True)
+class ModeRun(_AnyRun):
+    """A run at mode level, over a channel and with receivers as they are said here.
+
+    receiver: the client's, amplifier or tap. verifier: the server's homodyne receiver.
+    """
+
+    channel: Channel = Channel()
+    receiver: Receiver = IDEAL_RECEIVER
+    verifier: Homodyne = IDEAL_HOMODYNE
+
+    link: ClassVar[LinkLevel] = LinkLevel.MODE
+
+    @property
+    def settings(self) -> SessionSettings:
+        """Settings of the run's sessions; raises SettingError."""
+        channel, matched = self.channel, MATCHED_CLONE
+        return SessionSettings(
+            mean_photons=self.light.mean_photons,
+            receiver=self.receiver,
+            verifier=self.verifier,
+            loss_db=channel.loss_db,
+            technical_noise=channel.technical_noise,
+            assumptions=self.assumptions,
+            sampling=self.sampling,
+            seed=self.seed,
+            verification=self.verification,
+            block_modes=channel.block_modes,
+            rotation=channel.rotation,
+            disguise=self.light.disguise,
+            hiding=self.hiding,
+            mismatch=matched if channel.mismatch is None else channel.mismatch,
+        )
 
 
-def settings_of(request: Request) -> SessionSettings:
-    """Return the settings of the request's sessions."""
-    return SessionSettings(
-        mean_photons=request.mean_photons,
-        receiver=receiver_of(
-            request.receiver, request.gain, request.emission_factor, request.client
-        ),
-        verifier=request.verifier,
-        loss_db=request.loss_db,
-        technical_noise=request.technical_noise,
-        assumptions=request.assumptions,
-        sampling=request.sampling,
-        seed=request.seed,
-        verification=request.verification,
-        block_modes=request.block_modes,
-        rotation=request.rotation,
-        disguise=request.disguise,
-        hiding=request.hiding,
-        mismatch=MATCHED_CLONE if request.mismatch is None else request.mismatch,
-    )
+@dataclass(frozen=True, kw_only=True)
+class BenchRun(_AnyRun):
+    """A run over the instruments of a station.
+
+    station: its file. calibrations: folder of its records; stale: what to do about those that do
+    not apply; effort: of routines that run for it, 1 being a full calibration. gain: G of the
+    client's amplifier, above 1.
+    """
+
+    station: Path
+    calibrations: Path
+    gain: float = GAIN
+    stale: Stale = Stale.CALIBRATE
+    effort: float = 1.0
+
+    link: ClassVar[LinkLevel] = LinkLevel.BENCH
+
+    def settings(self, server: ServerConstants, client: ClientConstants) -> SessionSettings:
+        """Return settings of sessions on hardware of which this is known; raises SettingError."""
+        homodyne = Homodyne(client.efficiency, client.electronic_noise)
+        return SessionSettings(
+            mean_photons=self.light.mean_photons,
+            receiver=CloneReceiver(self.gain, client.emission_factor, homodyne),
+            verifier=Homodyne(server.efficiency, 0.0),
+            loss_db=-ratio_to_db(server.transmittance),
+            technical_noise=0.0,
+            assumptions=self.assumptions,
+            sampling=self.sampling,
+            seed=self.seed,
+            verification=self.verification,
+            block_modes=client.block_modes,
+            rotation=Rotation(
+                client.rotation_loss_db_per_mode, phase_error_rad=client.rotation_error_rad
+            ),
+            disguise=self.light.disguise,
+            hiding=self.hiding,
+        )
+
+
+Asked = ModeRun | BenchRun

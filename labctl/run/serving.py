@@ -22,17 +22,13 @@ from labctl.protocols.session import Batch, Session
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.run.copies_of_run import booked_means
 from labctl.run.opening import Opened
-from labctl.run.request import (
-    LinkLevel,
-    ProbationRequest,
-    Request,
-)
+from labctl.run.request import Asked, LinkLevel, ProbationRequest
 
 BATCH_IMAGES = {Sampling.MEASURED: 512, Sampling.ALL: 32}
 
 
 @dataclass
-class Done:
+class Progress:
     """How far a run came: images, how many of them right, and why it stopped before the last."""
 
     images: int = 0
@@ -41,18 +37,18 @@ class Done:
 
 
 def classify(
-    request: Request,
+    request: Asked,
     run: Opened,
     books: RunLedger | None,
     writer: RunFileWriter,
     on_images: Callable[[int], None],
     check: Callable[[], None],
-) -> Done:
+) -> Progress:
     """Classify images, each batch written before the next, to the last or until a budget ends.
 
     Raises BudgetError if not even the first fits.
     """
-    done, sent = Done(), carried(request.network)
+    done, sent = Progress(), carried(request.network)
     try:
         for batch in _batches(request, run, books):
             count = len(batch.classes)
@@ -72,7 +68,7 @@ def classify(
     return done
 
 
-def _batches(request: Request, run: Opened, books: RunLedger | None) -> Iterator[Batch]:
+def _batches(request: Asked, run: Opened, books: RunLedger | None) -> Iterator[Batch]:
     """Yield batches; with a ledger each is reserved before its light is sent, and then booked."""
     images = request.images.images
     size = 1 if request.link is LinkLevel.BENCH else BATCH_IMAGES[request.sampling]
@@ -97,7 +93,7 @@ def _batches(request: Request, run: Opened, books: RunLedger | None) -> Iterator
 
 
 def _served(
-    request: Request,
+    request: Asked,
     wanted: ProbationRequest,
     run: Opened,
     books: RunLedger | None,
@@ -135,7 +131,7 @@ def _served(
             yield part.batch
 
 
-def books_of(request: Request, run: Opened, path: Path) -> RunLedger | None:
+def books_of(request: Asked, run: Opened, path: Path) -> RunLedger | None:
     """Return what books the run, or None; a ledger is only made where one is asked for."""
     wanted = request.ledger
     if wanted is None:
@@ -166,7 +162,7 @@ def books_of(request: Request, run: Opened, path: Path) -> RunLedger | None:
     return books
 
 
-def _booked_settings(request: Request, settings: SessionSettings) -> dict[str, Any]:
+def _booked_settings(request: Asked, settings: SessionSettings) -> dict[str, Any]:
     return {
         "link": str(request.link),
         "mu": settings.mean_photons,

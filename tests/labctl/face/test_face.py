@@ -19,10 +19,9 @@ from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.data.mnist import load_test_images
 from labctl.data.models import load_network
 from labctl.protocols.leakage import Assumptions, Trust
-from labctl.protocols.receiver import Homodyne
-from labctl.protocols.settings import Sampling, VerificationSettings
+from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.run.inference import run_inference
-from labctl.run.request import LinkLevel, Request
+from labctl.run.request import LinkLevel, ModeRun
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -121,23 +120,13 @@ def test_wire_traffic_and_decisions_are_logged(caplog: pytest.LogCaptureFixture)
 def test_inference_in_one_call_is_the_run_of_the_same_request(tmp_path: Path) -> None:
     found = labctl.infer(2, seed=3, gain=1.4, loss="trusted", runs=str(tmp_path / "one"))
     images = load_test_images()
-    request = Request(
+    request = ModeRun(
         network=load_network("noise-aware"),
         images=replace(images, images=images.images[:2], labels=images.labels[:2]),
-        link=LinkLevel.MODE,
-        mean_photons=0.57,
-        gain=1.4,
-        emission_factor=1.0,
-        client=Homodyne(1.0, 0.0),
-        verifier=Homodyne(1.0, 0.0),
-        loss_db=0.0,
-        technical_noise=0.0,
-        assumptions=Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.UNTRUSTED),
-        sampling=Sampling.ALL,
-        seed=3,
-        verification=VerificationSettings(),
-        station=None,
         runs=tmp_path / "two",
+        receiver=CloneReceiver(1.4, 1.0, IDEAL_HOMODYNE),
+        assumptions=Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.UNTRUSTED),
+        seed=3,
     )
     expected = run_inference(request)
     assert found.accuracy == expected.accuracy

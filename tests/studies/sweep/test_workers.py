@@ -66,33 +66,21 @@ def test_here_in_processes_and_on_a_cluster_the_bits_are_the_same(
 
 def test_a_point_is_the_session_that_infer_runs(swept: Read, run_all: Run, tmp_path: Path) -> None:
     from labctl.cli.choices import images_of
-    from labctl.protocols.leakage import Assumptions, Trust
-    from labctl.protocols.receiver import IDEAL_HOMODYNE
-    from labctl.protocols.settings import Sampling, VerificationSettings
+    from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
     from labctl.run.inference import run_inference
-    from labctl.run.request import LinkLevel, Request
+    from labctl.run.request import Light, ModeRun
 
     text = 'name = "one"\ntask = "infer"\n[settings]\nimages = 3\ngain = 1.4\nmean_photons = 0.8\n'
     sweep = swept(text)
     (values,) = run_all(sweep, tmp_path / "r.jsonl").values()
     report = run_inference(
-        Request(
+        ModeRun(
             network=load_network("noise-aware"),
             images=images_of(None, 3),
-            link=LinkLevel.MODE,
-            mean_photons=0.8,
-            gain=1.4,
-            emission_factor=1.0,
-            client=IDEAL_HOMODYNE,
-            verifier=IDEAL_HOMODYNE,
-            loss_db=0.0,
-            technical_noise=0.0,
-            assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-            sampling=Sampling.ALL,
-            seed=sweep.points[0].seed,
-            verification=VerificationSettings(),
-            station=None,
             runs=tmp_path / "runs",
+            light=Light(0.8),
+            receiver=CloneReceiver(1.4, 1.0, IDEAL_HOMODYNE),
+            seed=sweep.points[0].seed,
         )
     )
     assert values["accuracy"] == report.accuracy
