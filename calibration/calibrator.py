@@ -127,13 +127,24 @@ class Calibrator:
         wanted = asked | (needed & set(self.stale()))
         return tuple(name for name in self._routines if name in wanted)
 
-    def run(self, names: Sequence[str]) -> Iterator[Record]:
-        """Run routines as planned, yielding each record once it is kept."""
+    def run(self, names: Sequence[str]) -> tuple[Record, ...]:
+        """Run routines as planned, all of them, and return their records.
+
+        Where one fails, the records of those before it are kept in the store.
+        """
+        return tuple(self.steps(names))
+
+    def run_stale(self, names: Sequence[str] | None = None) -> tuple[Record, ...]:
+        """Run those of `names` (all), and of what they need, that are not applicable."""
+        return tuple(self.stale_steps(names))
+
+    def steps(self, names: Sequence[str]) -> Iterator[Record]:
+        """Run a routine with each step, as planned, and yield its record once it is kept."""
         for name in self.planned(names):
             yield self._run(self._routines[name])
 
-    def run_stale(self, names: Sequence[str] | None = None) -> Iterator[Record]:
-        """Run those of `names` (all), and of what they need, that are not applicable.
+    def stale_steps(self, names: Sequence[str] | None = None) -> Iterator[Record]:
+        """Run with each step one of `names` (all), or of what they need, that is not applicable.
 
         Each is judged when its turn comes: a new value may put what rests on the old one in doubt.
         """

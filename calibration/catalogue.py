@@ -5,9 +5,9 @@ from __future__ import annotations
 from labctl.calibration.routine import Routine
 from labctl.calibration.routines.amplifier import Amplifier
 from labctl.calibration.routines.attenuator import AttenuatorCurve
-from labctl.calibration.routines.balance import Balance
+from labctl.calibration.routines.balance import BalanceRoutine
 from labctl.calibration.routines.bias_points import BiasPoints
-from labctl.calibration.routines.channel import Channel
+from labctl.calibration.routines.channel import ChannelRoutine
 from labctl.calibration.routines.clearance import Clearance
 from labctl.calibration.routines.clone import CloneNetGain
 from labctl.calibration.routines.efficiency import ClientEfficiency, Efficiency
@@ -29,11 +29,11 @@ ROUTINES: tuple[Routine, ...] = (
     PhotonNumber(),
     LoPhase(),
     ElectronicNoise(),
-    Balance(),
+    BalanceRoutine(),
     ShotNoise(),
     Clearance(),
     Efficiency(),
-    Channel(),
+    ChannelRoutine(),
     Amplifier(),
     ClientEfficiency(),
     RotationFidelity(),

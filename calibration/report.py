@@ -40,7 +40,7 @@ _CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Entry:
+class ReportEntry:
     """One routine in a report: its record, None where there is none, and what that is worth."""
 
     station: str
@@ -50,7 +50,7 @@ class Entry:
     judgement: Judgement
 
 
-def report_html(store: Store, entries: Sequence[Entry], now: datetime) -> str:
+def report_html(store: Store, entries: Sequence[ReportEntry], now: datetime) -> str:
     """Return a report as one HTML document that needs no other file.
 
     Raw data that changed and figures that are gone are said in their place.
@@ -81,19 +81,19 @@ def _document(title: str, body: str) -> str:
     )
 
 
-def _counts(entries: Sequence[Entry]) -> str:
+def _counts(entries: Sequence[ReportEntry]) -> str:
     states = [entry.judgement.state for entry in entries]
     said = [f"{states.count(state)} {state}" for state in State if state in states]
     return f"Routines: {', '.join(said) or 'none'}."
 
 
-def _summary(entries: Sequence[Entry]) -> str:
+def _summary(entries: Sequence[ReportEntry]) -> str:
     rows = [row for entry in entries for row in _summary_rows(entry)]
     columns = ["routine", "quantity", "value", "95 % interval", "k", "ν", "state", "valid until"]
     return _table(columns, rows)
 
 
-def _summary_rows(entry: Entry) -> list[list[str]]:
+def _summary_rows(entry: ReportEntry) -> list[list[str]]:
     routine, state = escape(entry.routine), _state(entry.judgement.state)
     if entry.record is None:
         return [[routine, "", "", "", "", "", state, ""]]
@@ -118,7 +118,7 @@ def _quantity_cells(quantity: Quantity) -> list[str]:
     ]
 
 
-def _section(store: Store, entry: Entry, record: Record) -> str:
+def _section(store: Store, entry: ReportEntry, record: Record) -> str:
     said = [
         f"<section><h2>{escape(entry.routine)}</h2>",
         f"<p>{escape(entry.title)}</p>" if entry.title else "",
@@ -133,7 +133,7 @@ def _section(store: Store, entry: Entry, record: Record) -> str:
     return "\n".join(part for part in said if part)
 
 
-def _picture(store: Store, entry: Entry, record: Record) -> str:
+def _picture(store: Store, entry: ReportEntry, record: Record) -> str:
     try:
         content = base64.b64encode(store.figure(record).read_bytes()).decode()
     except (RecordError, OSError) as error:

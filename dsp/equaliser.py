@@ -17,7 +17,7 @@ from scipy import linalg
 from labctl.dsp.layout import Floats, FrameLayout
 from labctl.dsp.matched_filter import read_slots
 from labctl.dsp.pulses import Doubles, PulseShape
-from labctl.dsp.timing import Clock
+from labctl.dsp.timing import SampleClock
 from labctl.errors import SettingError, SynchronisationError
 from labctl.instruments.capabilities import Trace
 
@@ -40,7 +40,7 @@ class Equaliser:
     gain_db: float
 
     def read(
-        self, trace: Trace, layout: FrameLayout, clock: Clock, first_slot: int, slots: int
+        self, trace: Trace, layout: FrameLayout, clock: SampleClock, first_slot: int, slots: int
     ) -> Floats:
         """Return equalised values in V of `slots` slots, as `Clock.read` does plain ones.
 
@@ -53,7 +53,9 @@ class Equaliser:
         return values
 
 
-def train_equaliser(trace: Trace, layout: FrameLayout, clock: Clock, *, taps: int = 7) -> Equaliser:
+def train_equaliser(
+    trace: Trace, layout: FrameLayout, clock: SampleClock, *, taps: int = 7
+) -> Equaliser:
     """Return the equaliser of `taps` weights (odd, 3 or more) that the preamble asks for.
 
     Raises SettingError when the preamble is too short for so many, SynchronisationError when it
@@ -87,7 +89,7 @@ def _shifts(taps: int) -> Doubles:
 
 
 def _shifted(
-    trace: Trace, layout: FrameLayout, clock: Clock, shift: float, first_slot: int, slots: int
+    trace: Trace, layout: FrameLayout, clock: SampleClock, shift: float, first_slot: int, slots: int
 ) -> Floats:
     start_s = clock.start_s + shift * clock.stretch / layout.symbol_rate_hz
     return read_slots(trace, layout, start_s, first_slot, slots, stretch=clock.stretch)

@@ -35,7 +35,7 @@ _LEAST_LOCK = 0.35
 
 
 @dataclass(frozen=True)
-class Clock:
+class SampleClock:
     """Where every slot of a frame lies in a record.
 
     `start_s`: the frame's start in the trace's time. `stretch`: a slot's length by the record's
@@ -53,7 +53,7 @@ class Clock:
         """Return the matched-filter value in V of `slots` slots, as `read_slots`."""
         return read_slots(trace, layout, self.start_s, first_slot, slots, stretch=self.stretch)
 
-    def moved(self, sync: Sync) -> Clock:
+    def moved(self, sync: Sync) -> SampleClock:
         """Return the same rate with the start of another record, whose pilots may be hidden.
 
         A client that rotates modes sees no pilots; it learns the rate from a frame at rest.
@@ -68,7 +68,7 @@ def recover_clock(
     *,
     largest_offset_ppm: float = LARGEST_OFFSET_PPM,
     largest_error_slots: float = LARGEST_ERROR_SLOTS,
-) -> Clock:
+) -> SampleClock:
     """Return start and rate of the generator's clock to a fraction of a sample.
 
     `sync`: of the same record, which holds the whole frame. Raises SynchronisationError when the
@@ -96,7 +96,7 @@ def recover_clock(
     return clock
 
 
-def pooled_clock(clocks: Sequence[Clock]) -> Clock:
+def pooled_clock(clocks: Sequence[SampleClock]) -> SampleClock:
     """Return the rate that several records of the same clocks agree on, with the first's start."""
     weights = np.array([clock.error_samples**-2 for clock in clocks])
     shares = weights / weights.sum()
@@ -143,11 +143,11 @@ class _Line:
             self._learn_noise(known, read, slope)
             self._improve(known, read - self._offset_v, slope)
 
-    def clock(self) -> Clock:
+    def clock(self) -> SampleClock:
         """Return the line as a clock."""
         last = np.array([1.0, float(self._layout.slots)])
         interval_s = self._trace.interval_s
-        return Clock(
+        return SampleClock(
             start_s=self._trace.start_s + self._start * interval_s,
             stretch=1.0 + self._slope / self._ratio,
             offset_ppm=1e6 * self._slope / self._ratio,
@@ -226,7 +226,7 @@ class _Line:
         return share
 
 
-def _check_offset(clock: Clock, largest_ppm: float) -> None:
+def _check_offset(clock: SampleClock, largest_ppm: float) -> None:
     if not abs(clock.offset_ppm) <= largest_ppm + _SIGMAS * clock.offset_error_ppm + _ROUNDING_PPM:
         raise SynchronisationError(
             f"record's clock runs {clock.offset_ppm:+.1f} ppm (+-{clock.offset_error_ppm:.1f}) "

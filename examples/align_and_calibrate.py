@@ -15,7 +15,7 @@ from pathlib import Path
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.calibrator import Calibrator, utc_now
 from labctl.calibration.catalogue import ROUTINES
-from labctl.calibration.report import Entry, report_html
+from labctl.calibration.report import ReportEntry, report_html
 from labctl.calibration.store import Store
 from labctl.data import shipped_lab_path
 from labctl.dsp.dsp import synchronise
@@ -81,7 +81,7 @@ def main() -> None:
         )
         align(calibrator.bench)
         print(f"\nto calibrate: {', '.join(calibrator.stale()) or 'nothing, all records apply'}")
-        for record in calibrator.run_stale():
+        for record in calibrator.stale_steps():
             print(f"\n{record.routine}: record {record.id}")
             for name, row in record.quantities.items():
                 print(f"    {name:<36} {row.quantity()}")
@@ -94,7 +94,7 @@ def main() -> None:
         kept = standing.records.get(name)
         print(f"{name:<20} {kept.id if kept else 'none':<18} {judgement}")
     entries = [
-        Entry(
+        ReportEntry(
             station.table.name,
             routine.name,
             routine.title,

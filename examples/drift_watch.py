@@ -174,7 +174,7 @@ def recalibrate(
     calibrator: Calibrator, statistics: Sequence[Statistic], routines: Sequence[str]
 ) -> None:
     """Run routines, then set biases and references by what is known now."""
-    for record in calibrator.run(routines):
+    for record in calibrator.steps(routines):
         print(f"         {record.routine}: record {record.id}")
     for statistic in statistics:
         statistic.calibrated()
@@ -269,7 +269,7 @@ def main() -> None:
             rows.writerow(field.name for field in fields(Look))
             print("calibrating: bias points are taken anew, shot noise if it is stale")
             recalibrate(calibrator, (), ["bias_points"])
-            for record in calibrator.run_stale(["shot_noise"]):
+            for record in calibrator.stale_steps(["shot_noise"]):
                 print(f"         {record.routine}: record {record.id}")
             recalibrate(calibrator, statistics, [])
             for look in watch(calibrator, statistics, options.interval, options.duration, check):

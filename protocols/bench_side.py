@@ -10,7 +10,7 @@ from labctl.dsp.dsp import Sync, synchronise
 from labctl.dsp.layout import FrameLayout
 from labctl.dsp.recorder import FIRST_RANGE_V, Recorder
 from labctl.dsp.sender import frame_layout
-from labctl.dsp.timing import LARGEST_ERROR_SLOTS, Clock, pooled_clock, recover_clock
+from labctl.dsp.timing import LARGEST_ERROR_SLOTS, SampleClock, pooled_clock, recover_clock
 from labctl.errors import SettingError
 from labctl.instruments.capabilities import Digitizer, Trace
 from labctl.protocols.leakage import LayerShape
@@ -31,8 +31,8 @@ class BenchSide:
         self._frame = frame
         self._recorder = Recorder(digitizer, channel)
         self._offset_v = 0.0
-        self._clocks: list[Clock] = []
-        self._clock: Clock | None = None
+        self._clocks: list[SampleClock] = []
+        self._clock: SampleClock | None = None
         self._shapes: dict[int, LayerShape] = {}
         self.layouts: dict[int, FrameLayout] = {}
 
@@ -98,7 +98,7 @@ class BenchSide:
         """Find the frame in a record; raises SynchronisationError."""
         return synchronise(trace, self.layouts[layer], self._frame.longest_delay_s)
 
-    def _found(self, layer: int, trace: Trace) -> tuple[Trace, Sync, Clock]:
+    def _found(self, layer: int, trace: Trace) -> tuple[Trace, Sync, SampleClock]:
         """Return a record less its offset, where the frame starts in it, and the clock for it."""
         lowered = replace(trace, voltage_v=trace.voltage_v - np.float32(self._offset_v))
         sync = self.sync(layer, lowered)

@@ -37,7 +37,7 @@ from labctl.protocols.messages import (
 )
 
 
-class State(StrEnum):
+class PartyState(StrEnum):
     """Where a party stands."""
 
     NEW = "new"
@@ -66,51 +66,54 @@ class Own(StrEnum):
 
 
 Event = type[Message] | Own
-Table = Mapping[State, Mapping[Event, frozenset[State]]]
+Table = Mapping[PartyState, Mapping[Event, frozenset[PartyState]]]
 
 
-def _to(*states: State) -> frozenset[State]:
+def _to(*states: PartyState) -> frozenset[PartyState]:
     return frozenset(states)
 
 
-_ENDS: Mapping[Event, frozenset[State]] = {Abort: _to(State.ABORTED), Own.ABORT: _to(State.ABORTED)}
+_ENDS: Mapping[Event, frozenset[PartyState]] = {
+    Abort: _to(PartyState.ABORTED),
+    Own.ABORT: _to(PartyState.ABORTED),
+}
 
 SERVER: Table = {
-    State.NEW: {Hello: _to(State.AGREED), **_ENDS},
-    State.AGREED: {
-        Queries: _to(State.OPENED),
-        Own.JUDGE: _to(State.AGREED),
-        Close: _to(State.CLOSED),
+    PartyState.NEW: {Hello: _to(PartyState.AGREED), **_ENDS},
+    PartyState.AGREED: {
+        Queries: _to(PartyState.OPENED),
+        Own.JUDGE: _to(PartyState.AGREED),
+        Close: _to(PartyState.CLOSED),
         **_ENDS,
     },
-    State.OPENED: {Armed: _to(State.SENDING), **_ENDS},
-    State.SENDING: {
-        Own.RETURNED: _to(State.SENDING),
-        Taken: _to(State.OPENED, State.AGREED),
+    PartyState.OPENED: {Armed: _to(PartyState.SENDING), **_ENDS},
+    PartyState.SENDING: {
+        Own.RETURNED: _to(PartyState.SENDING),
+        Taken: _to(PartyState.OPENED, PartyState.AGREED),
         **_ENDS,
     },
-    State.CLOSED: {},
-    State.ABORTED: {},
+    PartyState.CLOSED: {},
+    PartyState.ABORTED: {},
 }
 
 CLIENT: Table = {
-    State.NEW: {Own.HELLO: _to(State.GREETED), **_ENDS},
-    State.GREETED: {Welcome: _to(State.AGREED), **_ENDS},
-    State.AGREED: {
-        Own.BEGIN: _to(State.WAITING),
-        Own.ANSWERS: _to(State.AGREED),
-        Verdict: _to(State.AGREED),
-        Own.CLOSE: _to(State.CLOSED),
+    PartyState.NEW: {Own.HELLO: _to(PartyState.GREETED), **_ENDS},
+    PartyState.GREETED: {Welcome: _to(PartyState.AGREED), **_ENDS},
+    PartyState.AGREED: {
+        Own.BEGIN: _to(PartyState.WAITING),
+        Own.ANSWERS: _to(PartyState.AGREED),
+        Verdict: _to(PartyState.AGREED),
+        Own.CLOSE: _to(PartyState.CLOSED),
         **_ENDS,
     },
-    State.WAITING: {LayerOpen: _to(State.ARMED), Done: _to(State.AGREED), **_ENDS},
-    State.ARMED: {
-        Own.LIGHT_ARRIVED: _to(State.ARMED),
-        Own.MEASURED: _to(State.WAITING),
+    PartyState.WAITING: {LayerOpen: _to(PartyState.ARMED), Done: _to(PartyState.AGREED), **_ENDS},
+    PartyState.ARMED: {
+        Own.LIGHT_ARRIVED: _to(PartyState.ARMED),
+        Own.MEASURED: _to(PartyState.WAITING),
         **_ENDS,
     },
-    State.CLOSED: {},
-    State.ABORTED: {},
+    PartyState.CLOSED: {},
+    PartyState.ABORTED: {},
 }
 
 
@@ -120,11 +123,11 @@ class Machine:
     def __init__(self, party: str, table: Table) -> None:
         self._party = party
         self._table = table
-        self._state = State.NEW
+        self._state = PartyState.NEW
         self._ended: Abort | None = None
 
     @property
-    def state(self) -> State:
+    def state(self) -> PartyState:
         """Where the party stands."""
         return self._state
 
@@ -142,7 +145,7 @@ class Machine:
             names = " or ".join(_named(each) for each in due) or "nothing"
             raise self._refused(f"{_named(event)} is out of place; expected {names}")
 
-    def _enter(self, event: Event, state: State) -> None:
+    def _enter(self, event: Event, state: PartyState) -> None:
         """Move to a state; the table must allow it."""
         if state not in self._table[self._state].get(event, ()):
             raise AssertionError(f"{self._party}: {self._state} to {state} by {event}: no such way")
@@ -152,7 +155,7 @@ class Machine:
         self._require(event)
         self._forget()
         self._ended = abort
-        self._enter(event, State.ABORTED)
+        self._enter(event, PartyState.ABORTED)
 
     def _forget(self) -> None:
         """Drop what is held of the batch under way."""

@@ -63,7 +63,7 @@ _TOLD = 0.5
 _STEPS_PER_NOISE = 8
 
 
-class Kind(StrEnum):
+class WeightsKind(StrEnum):
     """How the weights of a layer are distributed."""
 
     CONTINUOUS = "continuous"
@@ -87,7 +87,7 @@ class LayerDistribution:
     the level is all there is to a weight.
     """
 
-    kind: Kind
+    kind: WeightsKind
     weights: int
     resend_noise: float
     levels: int = 0
@@ -112,7 +112,7 @@ class WeightDistribution:
     @property
     def discrete(self) -> bool:
         """Whether a layer has levels or a spike, so that Gaussian figures do not hold for it."""
-        return any(layer.kind is not Kind.CONTINUOUS for layer in self.layers)
+        return any(layer.kind is not WeightsKind.CONTINUOUS for layer in self.layers)
 
     @property
     def told_apart(self) -> bool:
@@ -144,7 +144,7 @@ class WeightDistribution:
             if layer.exact and layer.entropy_bits is not None
             else light
             for layer in self.layers
-            if layer.kind is not Kind.CONTINUOUS
+            if layer.kind is not WeightsKind.CONTINUOUS
         ]
         return max(most, default=light)
 
@@ -155,7 +155,7 @@ class WeightDistribution:
         found = "; ".join(
             f"layer {number}: {_words(layer)}"
             for number, layer in enumerate(self.layers, 1)
-            if layer.kind is not Kind.CONTINUOUS
+            if layer.kind is not WeightsKind.CONTINUOUS
         )
         return (
             f"discrete weights ({found}): the figures for Gaussian weights DO NOT HOLD; a client "
@@ -179,7 +179,7 @@ class WeightDistribution:
         }
 
     def _mean(self, rates: list[float]) -> float:
-        counts = [0 if one.kind is Kind.CONTINUOUS else one.weights for one in self.layers]
+        counts = [0 if one.kind is WeightsKind.CONTINUOUS else one.weights for one in self.layers]
         pairs = zip(rates, counts, strict=True)
         return math.fsum(rate * count for rate, count in pairs) / max(sum(counts), 1)
 
@@ -268,38 +268,43 @@ def _layer(unit: Floats, mean_photons: float) -> LayerDistribution:
     found = per_row or _spiked(unit, mean_photons, noise)
     if levels is not None and (per_row is None or len(levels.values) <= _SCALED * per_row.levels):
         exact = levels.spread == 0.0
-        found = _described(Kind.LEVELS, [levels], unit.size, mean_photons, noise, exact=exact)
+        found = _described(
+            WeightsKind.LEVELS, [levels], unit.size, mean_photons, noise, exact=exact
+        )
     if found.told_apart:
         return found
     for kind, behind in _behind_scales(unit):
         # Combs of exact levels have peaks and valleys too.
-        if kind is Kind.LEVELS_BLURRED and found.kind is not Kind.CONTINUOUS:
+        if kind is WeightsKind.LEVELS_BLURRED and found.kind is not WeightsKind.CONTINUOUS:
             continue
         other = _described(kind, behind, unit.size, mean_photons, noise)
-        if other.told_apart or found.kind is Kind.CONTINUOUS:
+        if other.told_apart or found.kind is WeightsKind.CONTINUOUS:
             return other
     return found
 
 
-def _behind_scales(unit: Floats) -> Iterator[tuple[Kind, list[Levels]]]:
+def _behind_scales(unit: Floats) -> Iterator[tuple[WeightsKind, list[Levels]]]:
     """Yield what levels there are once scales are taken out, or blur is looked through."""
-    for kind, lines in ((Kind.LEVELS_PER_ROW, unit), (Kind.LEVELS_PER_COLUMN, unit.T)):
+    for kind, lines in (
+        (WeightsKind.LEVELS_PER_ROW, unit),
+        (WeightsKind.LEVELS_PER_COLUMN, unit.T),
+    ):
         found = levels_of_lines(lines, levels_of)
         if found:
             yield kind, found
     balanced = balanced_levels(unit, levels_of)
     if balanced is not None:
-        yield Kind.LEVELS_SCALED, [balanced]
+        yield WeightsKind.LEVELS_SCALED, [balanced]
     blocks = levels_of_blocks(unit)
     if blocks:
-        yield Kind.LEVELS_PER_BLOCK, blocks
+        yield WeightsKind.LEVELS_PER_BLOCK, blocks
     blurred = blurred_levels(unit)
     if blurred is not None:
-        yield Kind.LEVELS_BLURRED, [blurred]
+        yield WeightsKind.LEVELS_BLURRED, [blurred]
 
 
 def _described(
-    kind: Kind,
+    kind: WeightsKind,
     levels: Sequence[Levels],
     weights: int,
     mean_photons: float,
@@ -329,7 +334,9 @@ def _per_row(unit: Floats, mean_photons: float, noise: float) -> LayerDistributi
     if 2 * len(levels) < len(rows):
         return None
     exact = len(levels) == len(rows) and all(each.spread == 0.0 for each in levels)
-    return _described(Kind.LEVELS_PER_ROW, levels, unit.size, mean_photons, noise, exact=exact)
+    return _described(
+        WeightsKind.LEVELS_PER_ROW, levels, unit.size, mean_photons, noise, exact=exact
+    )
 
 
 def _spiked(unit: Floats, mean_photons: float, noise: float) -> LayerDistribution:
@@ -340,16 +347,18 @@ def _spiked(unit: Floats, mean_photons: float, noise: float) -> LayerDistributio
     at = int(np.argmax(counts))
     share = float(counts[at]) / cells.size
     if len(places) == 1:
-        return LayerDistribution(Kind.LEVELS, unit.size, noise, 1, entropy_bits=0.0, exact=True)
+        return LayerDistribution(
+            WeightsKind.LEVELS, unit.size, noise, 1, entropy_bits=0.0, exact=True
+        )
     if share < _LEAST_SPIKE or counts[at] < LEAST_PER_LEVEL:
-        return LayerDistribution(Kind.CONTINUOUS, unit.size, noise)
+        return LayerDistribution(WeightsKind.CONTINUOUS, unit.size, noise)
     value, rest = SAME * float(places[at]), SAME * cells[cells != places[at]]
     guessed = min(share, 1.0 - share)
     seen = _spike_error(value, share, rest, 1.0 / math.sqrt(_READINGS * mean_photons))
     if seen > _SEEN * guessed:
-        return LayerDistribution(Kind.CONTINUOUS, unit.size, noise)
+        return LayerDistribution(WeightsKind.CONTINUOUS, unit.size, noise)
     return LayerDistribution(
-        Kind.SPIKE,
+        WeightsKind.SPIKE,
         unit.size,
         noise,
         2,
@@ -381,7 +390,7 @@ def _density(away: npt.NDArray[np.floating[Any]], noise: float) -> Doubles:
 
 
 def _words(layer: LayerDistribution) -> str:
-    if layer.kind is Kind.SPIKE:
+    if layer.kind is WeightsKind.SPIKE:
         return "one value stands out among continuous ones"
     return f"{layer.levels} {layer.kind}, {layer.entropy_bits:.3g} bit per weight"
 

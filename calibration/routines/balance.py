@@ -152,7 +152,7 @@ def common_mode_rejection_db(excess_snu: float, photocurrent_a: float, rin_db_hz
     return 10.0 * math.log10(unbalanced / excess_snu)
 
 
-class Balance:
+class BalanceRoutine:
     """Measures the linearity of noise in local-oscillator power at both parties.
 
     `server.lo_linear_v2_w`, `server.lo_quadratic_v2_w2`, `server.lo_excess_noise` (SNU at the

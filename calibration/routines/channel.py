@@ -49,7 +49,7 @@ from labctl.dsp.dsp import synchronise
 from labctl.dsp.layout import FrameLayout
 from labctl.dsp.matched_filter import PHASES, FilterBank, samples_per_symbol
 from labctl.dsp.recorder import FIRST_RANGE_V
-from labctl.dsp.timing import Clock, recover_clock
+from labctl.dsp.timing import SampleClock, recover_clock
 from labctl.errors import CalibrationError, SynchronisationError
 from labctl.instruments.capabilities import Trace
 from labctl.station.equipment import FibreMeter
@@ -136,7 +136,7 @@ def excess_noise_of(
     return (found.residual_v2 - found.blocked_v2) / unit, found.residual_v2 * spread / unit
 
 
-class Channel:
+class ChannelRoutine:
     """Measures the link between launch and the server's receiver.
 
     `client.arrival_s`, `server.arrival_s`: from the trigger to the frame's beginning in each
@@ -278,7 +278,7 @@ def _start_s(
         raise CalibrationError(f"{party}: {error}") from error
 
 
-def between_steps_s(trace: Trace, layout: FrameLayout, clock: Clock) -> tuple[float, float]:
+def between_steps_s(trace: Trace, layout: FrameLayout, clock: SampleClock) -> tuple[float, float]:
     """Return a frame's start in s, free of the steps in which the matched filter is placed.
 
     With it comes the energy of the known pulses in V^2, which is its weight.

@@ -91,7 +91,7 @@ def _measured(calibrator: Calibrator, names: Sequence[str], stale: bool) -> list
     if stale:
         open_ = set(calibrator.stale())
         planned = tuple(name for name in planned if name in open_)
-    run = calibrator.run_stale(names) if stale else calibrator.run(names)
+    run = calibrator.stale_steps(names) if stale else calibrator.steps(names)
     records: list[Record] = []
     try:
         with output.progress("calibration", len(planned), "routines") as advance:

@@ -25,7 +25,7 @@ from labctl.calibration.calibrator import Calibrator, utc_now
 from labctl.calibration.catalogue import ROUTINES
 from labctl.calibration.quantity import written
 from labctl.calibration.record import Record
-from labctl.calibration.report import Entry, report_html
+from labctl.calibration.report import ReportEntry, report_html
 from labctl.calibration.store import Store
 from labctl.cli import output
 from labctl.data import shipped_station_path
@@ -269,15 +269,15 @@ def bounds(
     )
 
 
-def entries_of(station: str, standing: Standing) -> list[Entry]:
+def entries_of(station: str, standing: Standing) -> list[ReportEntry]:
     """Return what a report says of a station's routines."""
     return [
-        Entry(station, name, _TITLES.get(name, ""), standing.records.get(name), judgement)
+        ReportEntry(station, name, _TITLES.get(name, ""), standing.records.get(name), judgement)
         for name, judgement in standing.judgements.items()
     ]
 
 
-def write_report(path: Path, store: Store, entries: Sequence[Entry]) -> Path:
+def write_report(path: Path, store: Store, entries: Sequence[ReportEntry]) -> Path:
     """Write a report as a whole or not at all; returns its path."""
     return write_text(path, report_html(store, entries, utc_now()))
 

@@ -197,7 +197,7 @@ def calibrate(
         on_step=say,
     )
     names = tuple(routines) or calibrator.names
-    for record in calibrator.run_stale(names) if stale else calibrator.run(names):
+    for record in calibrator.stale_steps(names) if stale else calibrator.steps(names):
         say(f"{record.routine}: record {record.id}")
     return calibrator.knowledge()
 

@@ -18,7 +18,7 @@ from labctl.protocols.copies.figure import (
 )
 from labctl.protocols.copies.spend import row_modes
 from labctl.protocols.ledger.copy_account import CopyMeans
-from labctl.protocols.probation.run import Kind
+from labctl.protocols.probation.run import QueryKind
 from labctl.protocols.probation.schedule import NO_PROBATION, Probation
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.doubts import EXACT
@@ -54,7 +54,7 @@ def copies_of_run(
     network: Network,
     settings: SessionSettings,
     queries: int,
-    tally: Mapping[Kind, int],
+    tally: Mapping[QueryKind, int],
     verification: VerificationReport,
     honest: Expectation,
 ) -> CopyFigure:

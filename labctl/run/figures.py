@@ -22,13 +22,13 @@ from labctl.protocols.labels.figures import (
     supported_mismatch,
 )
 from labctl.protocols.leakage import Trust
-from labctl.protocols.leakage.cumulative import Channel, Cumulative, cumulative, unseen
+from labctl.protocols.leakage.cumulative import AssumedChannel, Cumulative, cumulative, unseen
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.probation.run import Kind
+from labctl.protocols.probation.run import QueryKind
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
-from labctl.run.opening import Opened, collection_of
+from labctl.run.opening import OpenRun, collection_of
 from labctl.run.request import Asked, ModeRun
 from labctl.run.serving import BATCH_IMAGES
 
@@ -47,7 +47,7 @@ def cumulative_of(
     if found is None or bounds is None:
         together = unseen(queries * carriers, settings.mean_photons)
         return replace(together, queries=queries)
-    at_estimate = Channel(
+    at_estimate = AssumedChannel(
         transmittance=verification.transmittance or 0.0,
         technical_noise=settings.technical_noise,
         assumptions=settings.assumptions,
@@ -59,7 +59,7 @@ def cumulative_of(
         # Trusted is the loss of the link as calibrated and no more; see `verification.bounds`.
         noise, link = bounds.in_client.excess_noise, bounds.link_transmittance
         upper = found.upper / link
-        at_bound = Channel(
+        at_bound = AssumedChannel(
             transmittance=bounds.in_client.transmittance,
             technical_noise=settings.technical_noise / link,
             assumptions=replace(settings.assumptions, loss=Trust.UNTRUSTED),
@@ -77,7 +77,7 @@ def cumulative_of(
     return replace(together, queries=queries)
 
 
-def probation_json(request: Asked, run: Opened) -> dict[str, Any] | None:
+def probation_json(request: Asked, run: OpenRun) -> dict[str, Any] | None:
     """Return what was asked of the client before and while it was served, None if nothing."""
     wanted = request.probation
     if wanted is None:
@@ -86,11 +86,11 @@ def probation_json(request: Asked, run: Opened) -> dict[str, Any] | None:
         "queries": wanted.probation.queries,
         "real_share": wanted.probation.real_share,
         "stand_in": wanted.stand_in.name,
-        **{f"{kind.value}_queries": run.tally.get(kind, 0) for kind in Kind},
+        **{f"{kind.value}_queries": run.tally.get(kind, 0) for kind in QueryKind},
     }
 
 
-def decoys_price(run: Opened) -> dict[str, float] | None:
+def decoys_price(run: OpenRun) -> dict[str, float] | None:
     """Return the cap on labels beside the bits of the weights, with the run's decoys or with three.
 
     None with a public subspace, and where there are too few classes to draw decoys from.
@@ -109,7 +109,7 @@ def decoys_price(run: Opened) -> dict[str, float] | None:
     }
 
 
-def labels_of(request: Asked, run: Opened) -> tuple[LabelFigure, ...]:
+def labels_of(request: Asked, run: OpenRun) -> tuple[LabelFigure, ...]:
     """Return how labels are read, at the mismatch that is calibrated, stated, or typical.
 
     Of a client that clones its input alone: what hides it has a cap of its own.
@@ -123,7 +123,7 @@ def labels_of(request: Asked, run: Opened) -> tuple[LabelFigure, ...]:
     return label_figures(request.network, request.images.images, run.settings, mismatch)
 
 
-def predicted_accuracy(request: Asked, run: Opened) -> float:
+def predicted_accuracy(request: Asked, run: OpenRun) -> float:
     """Return the mean accuracy of a mode-level link of the run's parameters on its images."""
     # The order of hidden neurons changes no class: none is drawn here.
     settings = replace(run.settings, sampling=Sampling.MEASURED, disguise=PLAIN)

@@ -24,7 +24,7 @@ from labctl.run.figures import (
     predicted_accuracy,
     probation_json,
 )
-from labctl.run.opening import Opened, opened
+from labctl.run.opening import OpenRun, opened
 from labctl.run.report import (
     Report,
     calibration_json,
@@ -112,7 +112,7 @@ def run_inference(
     )
 
 
-def _record(request: Asked, run: Opened) -> dict[str, Any]:
+def _record(request: Asked, run: OpenRun) -> dict[str, Any]:
     """Return everything that the run depends on, for its file."""
     settings = {**asdict(run.settings), "link": str(request.link)}
     settings["images"] = len(request.images.labels)

@@ -23,7 +23,7 @@ from labctl.protocols.hiding.public_return import PublicReturn
 from labctl.protocols.hiding.turns import check_turns
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.parameters import SessionParameters, session_parameters
-from labctl.protocols.probation.run import Kind
+from labctl.protocols.probation.run import QueryKind
 from labctl.protocols.probation.schedule import Schedule
 from labctl.protocols.probation.server import ProbationServer
 from labctl.protocols.server import Server
@@ -64,7 +64,7 @@ class Raw:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenRun:
     """What is open while a request runs."""
 
     settings: SessionSettings
@@ -74,7 +74,7 @@ class Opened:
     knowledge: Knowledge | None = None
     constants: ServerConstants | None = None
     link: BenchLink | None = None
-    tally: dict[Kind, int] = field(default_factory=dict)
+    tally: dict[QueryKind, int] = field(default_factory=dict)
     collection: Collection | None = None
 
     def parameters(self) -> SessionParameters | None:
@@ -125,7 +125,7 @@ class Opened:
 @contextmanager
 def opened(
     request: Asked, on_step: Callable[[str], None], on_station: Callable[[Station], None]
-) -> Iterator[Opened]:
+) -> Iterator[OpenRun]:
     """Open what the request needs and close it after; a bench is calibrated as the request says.
 
     `on_step` hears what is being done, `on_station` gets the open station.
@@ -141,7 +141,7 @@ def opened(
             guard=_guard_of(settings),
             collection=collection,
         )
-        yield Opened(settings, session, None, Raw(), collection=collection)
+        yield OpenRun(settings, session, None, Raw(), collection=collection)
         return
     from labctl.station.equipment import equipment_of, require_roles
 
@@ -172,7 +172,7 @@ def opened(
             collection=collection,
         )
         link.prepare(list(session.server.templates))
-        yield Opened(
+        yield OpenRun(
             settings, session, station, raw, knowledge, server, link, collection=collection
         )
 
@@ -239,6 +239,6 @@ def _calibrated(
         on_step=on_step,
     )
     if request.stale is Stale.CALIBRATE:
-        for record in calibrator.run_stale():
+        for record in calibrator.stale_steps():
             on_step(f"{record.routine}: record {record.id}")
     return calibrator.demand(anyway=request.stale is Stale.ACCEPT)

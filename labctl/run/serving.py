@@ -15,13 +15,13 @@ from labctl.errors import BudgetError
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
-from labctl.protocols.probation.run import Kind, run_on_probation
+from labctl.protocols.probation.run import QueryKind, run_on_probation
 from labctl.protocols.probation.schedule import NO_PROBATION
 from labctl.protocols.probation.server import ProbationServer
 from labctl.protocols.session import Batch, Session
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.run.copies_of_run import booked_means
-from labctl.run.opening import Opened
+from labctl.run.opening import OpenRun
 from labctl.run.request import Asked, LinkLevel, ProbationRequest
 
 BATCH_IMAGES = {Sampling.MEASURED: 512, Sampling.ALL: 32}
@@ -38,7 +38,7 @@ class Progress:
 
 def classify(
     request: Asked,
-    run: Opened,
+    run: OpenRun,
     books: RunLedger | None,
     writer: RunFileWriter,
     on_images: Callable[[int], None],
@@ -68,7 +68,7 @@ def classify(
     return done
 
 
-def _batches(request: Asked, run: Opened, books: RunLedger | None) -> Iterator[Batch]:
+def _batches(request: Asked, run: OpenRun, books: RunLedger | None) -> Iterator[Batch]:
     """Yield batches; with a ledger each is reserved before its light is sent, and then booked."""
     images = request.images.images
     size = 1 if request.link is LinkLevel.BENCH else BATCH_IMAGES[request.sampling]
@@ -95,7 +95,7 @@ def _batches(request: Asked, run: Opened, books: RunLedger | None) -> Iterator[B
 def _served(
     request: Asked,
     wanted: ProbationRequest,
-    run: Opened,
+    run: OpenRun,
     books: RunLedger | None,
     server: ProbationServer,
     size: int,
@@ -103,10 +103,10 @@ def _served(
     """Yield the batches of served queries; counts the others in the run's tally."""
 
     @contextmanager
-    def around(kind: Kind, inputs: Floats) -> Iterator[None]:
-        if books is None or kind is Kind.PRACTICE:
+    def around(kind: QueryKind, inputs: Floats) -> Iterator[None]:
+        if books is None or kind is QueryKind.PRACTICE:
             yield
-        elif kind is Kind.WORTHLESS:
+        elif kind is QueryKind.WORTHLESS:
             with books.repeating(inputs):
                 yield
         else:
@@ -131,7 +131,7 @@ def _served(
             yield part.batch
 
 
-def books_of(request: Asked, run: Opened, path: Path) -> RunLedger | None:
+def books_of(request: Asked, run: OpenRun, path: Path) -> RunLedger | None:
     """Return what books the run, or None; a ledger is only made where one is asked for."""
     wanted = request.ledger
     if wanted is None:

@@ -10,7 +10,7 @@ from labctl.errors import SettingError
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, leakage_of, spectrum_of
-from labctl.protocols.leakage.cumulative import Channel, Cumulative, cumulative
+from labctl.protocols.leakage.cumulative import AssumedChannel, Cumulative, cumulative
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.collective_noise import expected_noise_upper
@@ -92,7 +92,7 @@ def leakage_of_setting(
         failure_probability=failure_probability,
     )
     own = rotation.transmittance(block_modes or modes)
-    channel = Channel(
+    channel = AssumedChannel(
         transmittance=db_to_ratio(-loss_db) * own,
         technical_noise=technical_noise,
         assumptions=found.assumptions,

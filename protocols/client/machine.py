@@ -40,7 +40,7 @@ from labctl.protocols.messages import (
     Verdict,
     Welcome,
 )
-from labctl.protocols.states import CLIENT, Machine, Own, State
+from labctl.protocols.states import CLIENT, Machine, Own, PartyState
 from labctl.protocols.verification.client_guard import ClientGuard
 
 
@@ -86,7 +86,7 @@ class ClientMachine(Machine):
     def hello(self) -> Hello:
         """Greet the server."""
         self._require(Own.HELLO)
-        self._enter(Own.HELLO, State.GREETED)
+        self._enter(Own.HELLO, PartyState.GREETED)
         return Hello()
 
     def receive(self, message: Message) -> Message | None:
@@ -99,14 +99,14 @@ class ClientMachine(Machine):
             case Welcome():
                 self._require_suitable(message)
                 self._agreed = message
-                self._enter(Welcome, State.AGREED)
+                self._enter(Welcome, PartyState.AGREED)
             case LayerOpen():
                 return self._arm(message.frames)
             case Done():
                 self._finish(message.count)
             case Verdict():
                 self._verdict = message
-                self._enter(Verdict, State.AGREED)
+                self._enter(Verdict, PartyState.AGREED)
             case Abort():
                 self._end(Abort, message)
         return None
@@ -132,13 +132,17 @@ class ClientMachine(Machine):
         )
         self._forget_layer()
         self._layer, self._count, self._measured, self._answers = 0, len(images), [], None
-        self._enter(Own.BEGIN, State.WAITING)
+        self._enter(Own.BEGIN, PartyState.WAITING)
         return asked
 
     @property
     def setting(self) -> Floats:
         """What the receiver is set to for the open frames, (queries, [K,] 2n); ProtocolError."""
-        if self._state is not State.ARMED or self._coefficients is None or self._frames is None:
+        if (
+            self._state is not PartyState.ARMED
+            or self._coefficients is None
+            or self._frames is None
+        ):
             raise self._refused("no frames are open: nothing to set the receiver to")
         return self._coefficients[self._frames.part]
 
@@ -158,7 +162,7 @@ class ClientMachine(Machine):
             except VerificationError as refusal:
                 self.abort(AbortCode.LIGHT_TOO_BRIGHT, str(refusal))
                 raise
-        self._enter(Own.LIGHT_ARRIVED, State.ARMED)
+        self._enter(Own.LIGHT_ARRIVED, PartyState.ARMED)
 
     def measured(self, values: Floats) -> Taken:
         """Take the values (queries, [K,] rows * blocks) of the open frames; raises SettingError."""
@@ -175,7 +179,7 @@ class ClientMachine(Machine):
             self._measured.append(client.receive(whole))
             self._forget_layer()
             self._layer += 1
-        self._enter(Own.MEASURED, State.WAITING)
+        self._enter(Own.MEASURED, PartyState.WAITING)
         return Taken(frames)
 
     def answers(self) -> Answers:
@@ -184,14 +188,14 @@ class ClientMachine(Machine):
         if self._answers is None:
             raise self._refused("no batch has ended whose answers were not handed out")
         found, self._answers = self._answers, None
-        self._enter(Own.ANSWERS, State.AGREED)
+        self._enter(Own.ANSWERS, PartyState.AGREED)
         return found
 
     def close(self) -> Close:
         """End the session between batches."""
         self._require(Own.CLOSE)
         self._forget()
-        self._enter(Own.CLOSE, State.CLOSED)
+        self._enter(Own.CLOSE, PartyState.CLOSED)
         return Close()
 
     def abort(self, code: AbortCode, reason: str) -> Abort:
@@ -235,7 +239,7 @@ class ClientMachine(Machine):
         if self._coefficients is None:
             self._coefficients = client.coefficients()
         self._frames = frames
-        self._enter(LayerOpen, State.ARMED)
+        self._enter(LayerOpen, PartyState.ARMED)
         return Armed(frames)
 
     def _finish(self, count: int) -> None:
@@ -250,7 +254,7 @@ class ClientMachine(Machine):
         answers = Answers(client.classes(), tuple(self._measured))
         self._forget()
         self._answers = answers
-        self._enter(Done, State.AGREED)
+        self._enter(Done, PartyState.AGREED)
 
     def _forget_layer(self) -> None:
         self._coefficients, self._frames, self._parts, self._next = None, None, [], 0

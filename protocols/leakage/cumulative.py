@@ -42,7 +42,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Channel:
+class AssumedChannel:
     """What came back of the light, pooled: transmittance and excess noise in SNU at the server.
 
     `client_transmittance`: the client's own rotation's share of the transmittance, never trusted.
@@ -125,14 +125,14 @@ def everything_bits(photons: float) -> float:
 
 
 def cumulative(
-    channel: Channel,
+    channel: AssumedChannel,
     *,
     queries: int,
     mean_photons: float,
     excess_noise: float,
     collective_noise: float | None,
     collective_noise_upper: float | None,
-    confident: Channel | None = None,
+    confident: AssumedChannel | None = None,
     mean_photons_upper: float | None = None,
 ) -> Cumulative:
     """Return what `queries` queries of `mean_photons` per mode leak together.
@@ -191,7 +191,7 @@ def history_eigenvalues(history: npt.NDArray[np.floating]) -> npt.NDArray[np.flo
 
 
 def changing_weights_bits(
-    channel: Channel,
+    channel: AssumedChannel,
     eigenvalues: npt.NDArray[np.float64],
     *,
     queries_per_step: int,

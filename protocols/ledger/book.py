@@ -41,7 +41,7 @@ from labctl.protocols.ledger.entries import (
     Reserved,
 )
 from labctl.protocols.ledger.files import write_whole
-from labctl.protocols.ledger.state import Head, State, passing_state, stored_state
+from labctl.protocols.ledger.state import Head, LedgerState, passing_state, stored_state
 from labctl.safety import uninterrupted
 
 _LOCK_TIMEOUT_S = 60.0
@@ -335,11 +335,11 @@ class Ledger:
             self._catch_up(state, file, self._key())
         return self.verify()
 
-    def _require_open(self, state: State, query: str) -> None:
+    def _require_open(self, state: LedgerState, query: str) -> None:
         if not state.is_open(query):
             raise RecordError(f"{self.path}: query {query} is not open: it has ended before")
 
-    def _next(self, state: State, kind: type[Any], **says: Any) -> Entry:
+    def _next(self, state: LedgerState, kind: type[Any], **says: Any) -> Entry:
         head = state.head
         try:
             entry: Entry = kind(number=head.count + 1, time=self._now(), previous=head.hash, **says)
@@ -349,7 +349,9 @@ class Ledger:
             raise SettingError(where, first.get("input"), first["msg"]) from error
         return entry
 
-    def _append(self, state: State, file: BinaryIO, entry: Entry, before: bytes = b"") -> None:
+    def _append(
+        self, state: LedgerState, file: BinaryIO, entry: Entry, before: bytes = b""
+    ) -> None:
         """Write an entry behind the last, then take it in; `before` ends what is unfinished."""
         try:
             line, digest = seal(entry.model_dump(mode="json"), self._key())
@@ -366,14 +368,14 @@ class Ledger:
                                   size=start + len(line), hash=digest)
         )  # fmt: skip
 
-    def _apply(self, state: State, entry: Entry, head: Head) -> None:
+    def _apply(self, state: LedgerState, entry: Entry, head: Head) -> None:
         try:
             state.apply(entry, replace(head, recovered=state.head.recovered))
         except (ValueError, SettingError) as error:
             raise RecordError(f"{self.path}: entry {entry.number}: {error}") from error
 
     @contextmanager
-    def _reading(self) -> Iterator[State]:
+    def _reading(self) -> Iterator[LedgerState]:
         """Give the state of a ledger that exists."""
         if not self.exists:
             raise self._missing()
@@ -381,7 +383,7 @@ class Ledger:
             yield state
 
     @contextmanager
-    def _changing(self) -> Iterator[tuple[State, BinaryIO]]:
+    def _changing(self) -> Iterator[tuple[LedgerState, BinaryIO]]:
         """Hold the lock, the state and the file, made where missing and brought up to date.
 
         Interruptions wait; if it raises, the state is as before, and what was appended is found
@@ -408,7 +410,7 @@ class Ledger:
         line, _ = seal(opened.model_dump(mode="json"), self._key())
         write_whole(self.path, line)
 
-    def _catch_up(self, state: State, file: BinaryIO, key: bytes) -> None:
+    def _catch_up(self, state: LedgerState, file: BinaryIO, key: bytes) -> None:
         """Check the end of the file against the head, and take in what came after."""
         head = state.head
         size = file.seek(0, os.SEEK_END)
@@ -436,7 +438,7 @@ class Ledger:
         if not holds:
             raise RecordError(f"{self.path}: entry {head.count} is not the one the head knows")
 
-    def _vouch(self, state: State, file: BinaryIO, torn: bytes) -> None:
+    def _vouch(self, state: LedgerState, file: BinaryIO, torn: bytes) -> None:
         """Tell, in an entry, of bytes that are none."""
         ending = b"" if torn.endswith(b"\n") else b"\n"
         left = torn + ending
@@ -459,7 +461,7 @@ class Ledger:
             raise RecordError(f"{self.path}:{line.number}: {line.problem}")
         return line.trailing
 
-    def _agree(self, again: State, kept: State) -> None:
+    def _agree(self, again: LedgerState, kept: LedgerState) -> None:
         if not again.same_as(kept):
             raise RecordError(
                 f"{self._head_path}: its sums are not those of the entries; take it away and run "
@@ -606,7 +608,7 @@ def _why_not(line: bytes, key: bytes) -> str:
     return "does not begin a ledger"
 
 
-def _settled(charge: Charge, state: State) -> Worst:
+def _settled(charge: Charge, state: LedgerState) -> Worst:
     """Return the amounts of a charge, given what stands on the accounts now."""
     return charge(state.effective) if callable(charge) else charge
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from labctl.protocols.leakage.assumptions import Assumptions, Trust
-from labctl.protocols.leakage.cumulative import Channel, everything_bits
+from labctl.protocols.leakage.cumulative import AssumedChannel, everything_bits
 from labctl.protocols.ledger.accounts import Balance
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.collective_store import KeptSums
@@ -60,7 +60,7 @@ class CumulativeAccount:
             return 0.0
         lowest = everything_bits(total)
         for light, transmittance, noise in self._together:
-            channel = Channel(transmittance, 0.0, _UNTRUSTED)
+            channel = AssumedChannel(transmittance, 0.0, _UNTRUSTED)
             unseen = max(total - light, 0.0)
             lowest = min(lowest, channel.bits(light, noise, unseen=unseen))
         return lowest
@@ -81,7 +81,7 @@ class CumulativeAccount:
     def _bound(self, kept: KeptSums) -> _Seen:
         each = self.failure_probability / 2.0 / len(self.kept)
         terms, sums = kept.terms, kept.sums
-        channel = Channel(
+        channel = AssumedChannel(
             transmittance=sums.pooled.transmittance_lower(each),
             technical_noise=terms.technical_noise,
             assumptions=terms.assumptions,

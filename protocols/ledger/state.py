@@ -47,7 +47,7 @@ class Head:
     recovered: int = 0
 
 
-class State:
+class LedgerState:
     """Head, balances and open reservations; changed only by entries."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -116,7 +116,7 @@ class State:
             (head.count, head.start, head.size, head.hash, head.recovered),
         )
 
-    def same_as(self, other: State) -> bool:
+    def same_as(self, other: LedgerState) -> bool:
         """Whether two states agree in everything."""
         return all(
             self._connection.execute(query).fetchall()
@@ -180,7 +180,7 @@ def _quantities(values: Mapping[str, float]) -> Quantities:
 
 
 @contextmanager
-def stored_state(path: Path) -> Iterator[State]:
+def stored_state(path: Path) -> Iterator[LedgerState]:
     """Open the state in a file for one change: all of it is kept, or nothing if this raises.
 
     The caller holds the ledger's lock. Raises RecordError if the file is no such database.
@@ -189,7 +189,7 @@ def stored_state(path: Path) -> Iterator[State]:
         with closing(sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
-            yield State(connection)
+            yield LedgerState(connection)
             connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
         # The disk or its rights, not the content: taking the head away would help nobody.
@@ -202,8 +202,8 @@ def stored_state(path: Path) -> Iterator[State]:
 
 
 @contextmanager
-def passing_state() -> Iterator[State]:
+def passing_state() -> Iterator[LedgerState]:
     """Open an empty state in memory."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("BEGIN")
-        yield State(connection)
+        yield LedgerState(connection)

@@ -14,7 +14,7 @@ from labctl.protocols.probation.server import ProbationServer
 from labctl.protocols.session import BATCH_IMAGES, Batch, Session
 
 
-class Kind(Enum):
+class QueryKind(Enum):
     """What a round of queries is: before anybody is served, worthless in between, or served."""
 
     PRACTICE = "practice"
@@ -30,12 +30,12 @@ class Round:
     place of the first image among all; None for others, whose answers the client discards.
     """
 
-    kind: Kind
+    kind: QueryKind
     inputs: Floats
     batch: Batch | None = None
 
 
-Around = Callable[[Kind, Floats], AbstractContextManager[None]]
+Around = Callable[[QueryKind, Floats], AbstractContextManager[None]]
 
 
 def run_on_probation(
@@ -60,25 +60,25 @@ def run_on_probation(
     while left:
         count, _ = server.next_of_a_kind(min(left, batch_images))
         inputs = np.repeat(flat, count, axis=0)
-        _run(session, around, Kind.PRACTICE, inputs)
+        _run(session, around, QueryKind.PRACTICE, inputs)
         left -= count
-        yield Round(Kind.PRACTICE, inputs)
+        yield Round(QueryKind.PRACTICE, inputs)
     served = 0
     while served < len(images):
         count, real = server.next_of_a_kind(min(len(images) - served, batch_images))
         inputs = images[served : served + count]
         if not real:
-            _run(session, around, Kind.WORTHLESS, inputs)
-            yield Round(Kind.WORTHLESS, inputs)
+            _run(session, around, QueryKind.WORTHLESS, inputs)
+            yield Round(QueryKind.WORTHLESS, inputs)
             continue
         inputs = inputs[: fitting(inputs)]
-        for batch in _run(session, around, Kind.SERVED, inputs):
+        for batch in _run(session, around, QueryKind.SERVED, inputs):
             part = inputs[batch.first_image : batch.first_image + len(batch.classes)]
             moved = replace(batch, first_image=served + batch.first_image)
-            yield Round(Kind.SERVED, part, moved)
+            yield Round(QueryKind.SERVED, part, moved)
         served += len(inputs)
 
 
-def _run(session: Session, around: Around, kind: Kind, inputs: Floats) -> list[Batch]:
+def _run(session: Session, around: Around, kind: QueryKind, inputs: Floats) -> list[Batch]:
     with around(kind, inputs):
         return list(session.run(inputs, batch_images=len(inputs)))

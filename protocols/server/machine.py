@@ -36,7 +36,7 @@ from labctl.protocols.messages import (
 from labctl.protocols.server.plain import Server
 from labctl.protocols.server.verifier import Verifier
 from labctl.protocols.settings import SessionSettings
-from labctl.protocols.states import SERVER, Machine, Own, State
+from labctl.protocols.states import SERVER, Machine, Own, PartyState
 from labctl.protocols.verification.verdict import VerificationReport
 
 Light = LayerLight | Reordered
@@ -78,11 +78,11 @@ class ServerMachine(Machine):
             case Armed():
                 self._require_open(message.frames)
                 self._returned = 0
-                self._enter(Armed, State.SENDING)
+                self._enter(Armed, PartyState.SENDING)
             case Taken():
                 return self._taken(message.frames)
             case Close():
-                self._enter(Close, State.CLOSED)
+                self._enter(Close, PartyState.CLOSED)
             case Abort():
                 self._end(Abort, message)
         return None
@@ -90,7 +90,7 @@ class ServerMachine(Machine):
     @property
     def light(self) -> Light:
         """What is sent in the frames that the client is armed for; raises ProtocolError."""
-        if self._state is not State.SENDING or self._light is None:
+        if self._state is not PartyState.SENDING or self._light is None:
             raise self._refused("no light may go: the client is not armed")
         return self._light
 
@@ -105,7 +105,7 @@ class ServerMachine(Machine):
             raise self._refused(f"returned light of {self._frames.count} frames is there already")
         self.server.check(self._frames.layer, light)
         self._returned += 1
-        self._enter(Own.RETURNED, State.SENDING)
+        self._enter(Own.RETURNED, PartyState.SENDING)
 
     def judge(self, report: VerificationReport | None = None) -> Verdict:
         """Return the verdict on all light so far as the client is told; `report`: if there is one.
@@ -114,7 +114,7 @@ class ServerMachine(Machine):
         """
         self._require(Own.JUDGE)
         found = self.verifier.verdict() if report is None else report
-        self._enter(Own.JUDGE, State.AGREED)
+        self._enter(Own.JUDGE, PartyState.AGREED)
         return Verdict(
             found.accepted,
             found.reason,
@@ -134,7 +134,7 @@ class ServerMachine(Machine):
         if VERSION not in hello.versions:
             raise self._refused(f"client speaks versions {hello.versions}; expected {VERSION}")
         carried = self.server.carried
-        self._enter(Hello, State.AGREED)
+        self._enter(Hello, PartyState.AGREED)
         return Welcome(
             VERSION,
             carried.network.sizes,
@@ -149,7 +149,7 @@ class ServerMachine(Machine):
         # A server may refuse a batch: nothing is changed before it has made the first light.
         part, light = next(parts)
         self._layer, self._count, self._parts = 0, count, parts
-        self._enter(Queries, State.OPENED)
+        self._enter(Queries, PartyState.OPENED)
         return self._open(part, light)
 
     def _taken(self, frames: Frames) -> Message:
@@ -167,9 +167,9 @@ class ServerMachine(Machine):
         if following is None:
             count = self._count
             self._forget()
-            self._enter(Taken, State.AGREED)
+            self._enter(Taken, PartyState.AGREED)
             return Done(count)
-        self._enter(Taken, State.OPENED)
+        self._enter(Taken, PartyState.OPENED)
         return self._open(*following)
 
     def _open(self, part: slice, light: Light) -> LayerOpen:

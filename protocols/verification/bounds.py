@@ -31,7 +31,7 @@ _UNTRUSTED = Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED)
 
 
 @dataclass(frozen=True)
-class Channel:
+class BoundedChannel:
     """A channel from server to server: transmittance and excess noise at its end, in SNU."""
 
     transmittance: float
@@ -43,8 +43,8 @@ class Bounds:
     """Bounds that hold together: on the round trip, on what is left without the trusted loss, on
     mu. `link_transmittance`: the loss that is trusted if any is."""
 
-    round_trip: Channel
-    in_client: Channel
+    round_trip: BoundedChannel
+    in_client: BoundedChannel
     mean_photons: float
     link_transmittance: float
 
@@ -123,11 +123,11 @@ def bounds_of(
         lower = transmittance_lower(estimate, calibration, sampled, slope_noise=slope_noise)
     link = expectation.link_transmittance
     return Bounds(
-        Channel(
+        BoundedChannel(
             lower * doubts.transmittance_factor(doubted),
             _scaled(upper, doubts.noise_factor(doubted)),
         ),
-        Channel(
+        BoundedChannel(
             lower / link * doubts.share_factor(doubted),
             _scaled(upper, doubts.client_noise_factor(doubted)) / link,
         ),
@@ -142,8 +142,8 @@ def _scaled(value: float, factor: float) -> float:
 
 
 def channel_bits(
-    round_trip: Channel,
-    in_client: Channel,
+    round_trip: BoundedChannel,
+    in_client: BoundedChannel,
     *,
     mean_photons: float,
     technical_noise: float,

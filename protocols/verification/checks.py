@@ -22,7 +22,7 @@ import numpy as np
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.link import MonitorReading
 from labctl.protocols.verification.channel import Estimate, Expectation, shot_noise_at_server
-from labctl.protocols.verification.collective_noise import Seen
+from labctl.protocols.verification.collective_noise import SumsSeen
 from labctl.protocols.verification.collective_record import CollectiveSums
 from labctl.protocols.verification.evidence import LayerEvidence, Sums
 from labctl.protocols.verification.gain_terms import beyond_terms
@@ -270,7 +270,7 @@ def _collective_noise(honest: Honest, sums: CollectiveSums | None) -> _Finding |
     """
     if sums is None or sums.queries < _LEAST_QUERIES:
         return "the residual of a weight adds up over two queries or more"
-    seen = Seen.of(sums)
+    seen = SumsSeen.of(sums)
     expected = seen.honest(honest.noise_doubt / seen.unit * honest.unit)
     noise = (seen.ratio - 1.0) * seen.unit
 

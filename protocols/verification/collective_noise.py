@@ -48,7 +48,7 @@ class CollectiveNoise:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SumsSeen:
     """The seen power over that of shot noise, and what it is judged by."""
 
     ratio: float
@@ -61,7 +61,7 @@ class Seen:
     loud: float
 
     @classmethod
-    def of(cls, sums: CollectiveSums) -> Seen:
+    def of(cls, sums: CollectiveSums) -> SumsSeen:
         """Return what the sums show, parameters fitted to the readings counted off."""
         weight = math.fsum(part.weight for part in sums.parts)
         units = [shot_noise_at_server(part.pooled.calibration) for part in sums.parts]
@@ -104,7 +104,7 @@ def collective_noise(
     `doubts`: of the constants that all sessions have in common; that of the shot-noise unit scales
     all noise, that of sums as that of single readings.
     """
-    seen, pooled = Seen.of(sums), sums.pooled
+    seen, pooled = SumsSeen.of(sums), sums.pooled
     estimate, calibration = pooled.estimate(), pooled.calibration()
     carried = sums.queries * sums.carriers
     shown = (seen.ratio - 1.0) * seen.unit

@@ -7,7 +7,7 @@ from itertools import product
 
 from labctl.protocols.leakage import Assumptions, Trust, prior_free_bits_per_mode
 from labctl.protocols.settings import SessionSettings
-from labctl.protocols.verification.bounds import Channel, channel_bits
+from labctl.protocols.verification.bounds import BoundedChannel, channel_bits
 from labctl.protocols.verification.verdict import VerificationReport
 
 
@@ -49,8 +49,8 @@ def _at_estimate(
     if light is None or noise is None or link is None:
         return None
     return channel_bits(
-        Channel(light, noise),
-        Channel(light / link, noise / link),
+        BoundedChannel(light, noise),
+        BoundedChannel(light / link, noise / link),
         mean_photons=settings.mean_photons,
         technical_noise=settings.technical_noise,
         link_transmittance=link,

@@ -16,7 +16,7 @@ from labctl.protocols.leakage import (
 )
 from labctl.protocols.link import MonitorReading
 from labctl.protocols.settings import VerificationSettings
-from labctl.protocols.verification.bounds import Bounds, Channel, Clones, bounds_of
+from labctl.protocols.verification.bounds import BoundedChannel, Bounds, Clones, bounds_of
 from labctl.protocols.verification.channel import (
     Estimate,
     Expectation,
@@ -104,8 +104,8 @@ class VerificationReport:
         ):
             return None
         return Bounds(
-            Channel(self.transmittance_lower, self.excess_noise_upper),
-            Channel(self.client_transmittance_lower, self.client_noise_upper),
+            BoundedChannel(self.transmittance_lower, self.excess_noise_upper),
+            BoundedChannel(self.client_transmittance_lower, self.client_noise_upper),
             self.mean_photons_upper,
             self.link_transmittance,
         )

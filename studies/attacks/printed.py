@@ -8,7 +8,7 @@ from labctl.data.models import Network
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import LayerShape, leakage_of
-from labctl.protocols.leakage.cumulative import Channel, cumulative
+from labctl.protocols.leakage.cumulative import AssumedChannel, cumulative
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 
@@ -58,9 +58,9 @@ def printed_figures(
         rotation=settings.rotation,
     )
 
-    def channel(through: float) -> Channel:
+    def channel(through: float) -> AssumedChannel:
         own = min(settings.rotation.transmittance(shape.blocks.size) for shape in shapes)
-        return Channel(through, settings.technical_noise, settings.assumptions, own)
+        return AssumedChannel(through, settings.technical_noise, settings.assumptions, own)
 
     seen, lower = report.collective, report.transmittance_lower
     found = cumulative(

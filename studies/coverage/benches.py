@@ -236,8 +236,7 @@ class _Witness:
                 self.refused[name] = f"needs {lost[0]}, which was refused"
                 continue
             try:
-                for _ in self.calibrator.run([name]):
-                    pass
+                self.calibrator.run([name])
             except LabctlError as error:
                 self.refused[name] = str(error)
         if SESSION in self.setup.routines:

@@ -176,7 +176,7 @@ def test_an_instrument_without_a_serial_number_says_so() -> None:
 def test_records_expire_and_stale_ones_alone_are_measured_again(make: Make, time: Time) -> None:
     calibrator = make(Toy("base", valid_for_s=60.0), Toy("alone"), Toy("top", needs=("base",)))
     assert len(names(calibrator, calibrator.names)) == 3
-    assert list(calibrator.run_stale()) == []
+    assert calibrator.run_stale() == ()
     time.pass_(61.0)
     assert states(calibrator) == [State.EXPIRED, State.APPLICABLE, State.UNCERTAIN]
     assert calibrator.stale() == ("base", "top")
@@ -188,7 +188,7 @@ def test_records_expire_and_stale_ones_alone_are_measured_again(make: Make, time
 def test_what_rests_on_a_value_that_changed_is_measured_again(make: Make, time: Time) -> None:
     base, middle, top = Toy("base", valid_for_s=60.0), Toy("middle", ("base",)), Toy("top")
     calibrator = make(base, middle, top)
-    list(calibrator.run(calibrator.names))
+    calibrator.run(calibrator.names)
     time.pass_(61.0)
     base.value = 2.0
     assert [record.routine for record in calibrator.run_stale()] == ["base", "middle"]
@@ -202,11 +202,11 @@ def test_stale_may_be_asked_of_some_routines_and_what_they_need(make: Make) -> N
 
 
 def test_other_settings_are_a_mismatch_until_they_are_back(make: Make) -> None:
-    list(make(Toy("base", set_to=1.0)).run(["base"]))
+    make(Toy("base", set_to=1.0)).run(["base"])
     other = make(Toy("base", set_to=2.0, value=5.0))
     assert states(other) == [State.MISMATCH]
     assert other.knowledge().quantities == {}
-    list(other.run(["base"]))
+    other.run(["base"])
     assert other.knowledge().quantity("base_v").value == 5.0
     back = make(Toy("base", set_to=1.0))
     assert states(back) == [State.APPLICABLE]
@@ -219,13 +219,13 @@ def test_measured_constants_do_not_make_the_routine_s_own_record_a_mismatch(make
             return {"v_pi_v": bench.equipment.server.constants.v_pi_i_v}
 
     calibrator = make(Dependent("base", quantity="server.v_pi_i_v", value=3.6))
-    list(calibrator.run(["base"]))
+    calibrator.run(["base"])
     assert calibrator.bench.equipment.server.constants.v_pi_i_v == 3.6
     assert states(calibrator) == [State.APPLICABLE]
 
 
 def test_conditions_that_moved_make_a_record_uncertain(make: Make) -> None:
-    list(make(Toy("base", room_c=21.0)).run(["base"]))
+    make(Toy("base", room_c=21.0)).run(["base"])
     assert states(make(Toy("base"), conditions={"room_c": 21.5})) == [State.APPLICABLE]
     assert states(make(Toy("base"), conditions={"room_c": 23.0})) == [State.UNCERTAIN]
     assert states(make(Toy("base"))) == [State.APPLICABLE]
@@ -237,7 +237,7 @@ def test_a_routine_that_finds_no_number_leaves_no_record(
 ) -> None:
     calibrator = make(Toy("base", value=value))
     with pytest.raises(CalibrationError) as caught:
-        list(calibrator.run(["base"]))
+        calibrator.run(["base"])
     assert caught.value.__notes__ == ["in base, of which nothing was kept"]
     assert store.records() == []
 
@@ -245,7 +245,7 @@ def test_a_routine_that_finds_no_number_leaves_no_record(
 def test_a_value_that_the_hardware_cannot_have_leaves_no_record(make: Make, store: Store) -> None:
     calibrator = make(Toy("base", quantity="server.efficiency", value=1.1))
     with pytest.raises(CalibrationError, match=r"server\.efficiency .* cannot be right"):
-        list(calibrator.run(["base"]))
+        calibrator.run(["base"])
     assert store.records() == []
     assert states(calibrator) == [State.MISSING]
 
@@ -258,7 +258,7 @@ def test_a_failure_keeps_what_came_before_and_stale_goes_on_from_there(make: Mak
     calibrator = make(base, middle, top)
     middle.act = fail
     with pytest.raises(CalibrationError, match="is the fibre connected"):
-        list(calibrator.run(["top"]))
+        calibrator.run(["top"])
     assert states(calibrator) == [State.APPLICABLE, State.MISSING, State.MISSING]
     middle.act = lambda: None
     assert [record.routine for record in calibrator.run_stale()] == ["middle", "top"]
@@ -269,7 +269,7 @@ def test_ctrl_c_in_a_routine_keeps_what_came_before(make: Make) -> None:
     middle.act = lambda: signal.raise_signal(signal.SIGINT)
     calibrator = make(base, middle, top)
     with pytest.raises(KeyboardInterrupt):
-        list(calibrator.run(["top"]))
+        calibrator.run(["top"])
     assert states(calibrator) == [State.APPLICABLE, State.MISSING, State.MISSING]
 
 
@@ -278,14 +278,14 @@ def test_a_need_that_expires_on_the_way_stops_what_rests_on_it(make: Make, time:
     slow = Toy("slow", act=lambda: time.pass_(100.0))
     calibrator = make(base, slow, Toy("top", needs=("base", "slow")))
     with pytest.raises(CalibrationError, match=r"needs base, which is expired.*run base again"):
-        list(calibrator.run(["top"]))
+        calibrator.run(["top"])
 
 
 def test_a_calibrated_station_is_demanded(make: Make, time: Time) -> None:
     calibrator = make(*chain())
     with pytest.raises(RecordError, match=r"'demo' is not calibrated: base missing .*--stale"):
         calibrator.demand()
-    list(calibrator.run(["middle"]))
+    calibrator.run(["middle"])
     with pytest.raises(RecordError, match="top missing"):
         calibrator.demand()
     told = calibrator.demand(["base", "middle"])
@@ -297,7 +297,7 @@ def test_a_calibrated_station_is_demanded(make: Make, time: Time) -> None:
 
 
 def test_who_insists_gets_stale_records_and_is_told_so(make: Make, time: Time) -> None:
-    list(make(Toy("base"), Toy("middle", ("base",))).run(["middle"]))
+    make(Toy("base"), Toy("middle", ("base",))).run(["middle"])
     time.pass_(HOUR_S + 1.0)
     calibrator = make(Toy("base"), Toy("middle", ("base",), set_to=7.0), Toy("top"))
     told = calibrator.demand(anyway=True)
@@ -311,10 +311,21 @@ def test_who_insists_gets_stale_records_and_is_told_so(make: Make, time: Time) -
 
 
 def test_an_uncertain_record_is_used_and_said(make: Make) -> None:
-    list(make(Toy("base", room_c=21.0)).run(["base"]))
+    make(Toy("base", room_c=21.0)).run(["base"])
     told = make(Toy("base"), conditions={"room_c": 30.0}).demand()
     assert set(told.records) == {"base"}
     assert told.doubts["base"].startswith("uncertain (room_c was 21 degC")
+
+
+def test_run_runs_when_called_and_steps_one_routine_at_a_time(make: Make, store: Store) -> None:
+    calibrator = make(*chain())
+    calibrator.run(["base"])
+    assert [record.routine for record in store.records()] == ["base"]
+    steps = calibrator.steps(["middle", "top"])
+    assert len(store.records()) == 1
+    assert next(steps).routine == "middle"
+    assert [record.routine for record in store.records()] == ["base", "middle"]
+    assert calibrator.run_stale() == tuple(store.records()[2:])
 
 
 @pytest.mark.parametrize("asked", [["nope"], ["base", "nope"]])
@@ -324,7 +335,7 @@ def test_an_unknown_routine_is_refused(make: Make, asked: list[str]) -> None:
         with pytest.raises(SettingError, match="'nope': must be one of base"):
             ask(asked)
     with pytest.raises(SettingError):
-        list(calibrator.run_stale(asked))
+        calibrator.run_stale(asked)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +364,7 @@ def test_effort_and_seed_have_their_ranges(make: Make, options: dict[str, object
 
 def test_steps_are_told(make: Make) -> None:
     steps: list[str] = []
-    list(make(Toy("base"), on_step=steps.append).run(["base"]))
+    make(Toy("base"), on_step=steps.append).run(["base"])
     assert steps == ["base: a toy"]
 
 

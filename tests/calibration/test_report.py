@@ -16,7 +16,7 @@ from labctl import __version__
 from labctl.calibration.applicability import Judgement, State
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import Record
-from labctl.calibration.report import Entry, report_html
+from labctl.calibration.report import ReportEntry, report_html
 from labctl.calibration.routine import Condition, Outcome
 from labctl.calibration.store import About, Store
 
@@ -86,7 +86,7 @@ def kept(store: Store, measured: Outcome, routine: str = "gain", **changes: obje
 
 def page(store: Store, *records: Record | None, state: State = State.APPLICABLE) -> Page:
     entries = [
-        Entry(
+        ReportEntry(
             "demo",
             "loss" if record is None else record.routine,
             "what it is",
@@ -159,7 +159,7 @@ def test_whatever_a_record_quotes_is_escaped(store: Store) -> None:
     )
     about = About(EVIL, EVIL, {EVIL: EVIL}, {EVIL: EVIL}, 60.0, {})
     record = store.append(about, measured, NOON)
-    entry = Entry(EVIL, EVIL, EVIL, record, Judgement(State.UNCERTAIN, EVIL))
+    entry = ReportEntry(EVIL, EVIL, EVIL, record, Judgement(State.UNCERTAIN, EVIL))
     found = Page(report_html(store, [entry], NOON))
     assert "script" not in [tag for tag, _ in found.seen]
     assert found.text.count(EVIL) > 10
@@ -199,7 +199,7 @@ def test_a_record_without_raw_data_or_uncertainty_is_told_as_such(store: Store) 
 
 def test_stations_are_told_apart_where_there_are_several(store: Store) -> None:
     record, judgement = kept(store, outcome()), Judgement(State.APPLICABLE, "")
-    entries = [Entry(name, "gain", "", record, judgement) for name in ("east", "west")]
+    entries = [ReportEntry(name, "gain", "", record, judgement) for name in ("east", "west")]
     found = Page(report_html(store, entries, NOON))
     assert "Calibration of station east, west" in found.text
     assert {"east: gain", "west: gain"} <= set(found.cells)

@@ -24,7 +24,7 @@ from labctl.protocols.receiver import (
     TapReceiver,
     added_noise,
 )
-from labctl.protocols.states import CLIENT, SERVER, Event, Own, State, Table
+from labctl.protocols.states import CLIENT, SERVER, Event, Own, PartyState, Table
 from labctl.protocols.verification.checks import SHARES
 from labctl.units import db_to_ratio
 
@@ -108,13 +108,15 @@ def event_named(name: str) -> Event:
 def test_the_states_of_the_page_are_those_of_the_machines(which: int, table: Table) -> None:
     """Every way in a table is on the page, and nothing else is."""
     part = TEXT.split("| state | event | next |")[which + 1].split("\n\n")[0]
-    written: dict[tuple[State, Event], set[State]] = {}
+    written: dict[tuple[PartyState, Event], set[PartyState]] = {}
     for row in re.findall(r"^\| ([^-|].*) \|$", part, re.MULTILINE):
         state, names, following = (cell.strip() for cell in row.split("|"))
-        before = [each for each in State if re.match(rf"{each}(,|$)", state)]
+        before = [each for each in PartyState if re.match(rf"{each}(,|$)", state)]
         if state.startswith("any but closed"):
             before = [each for each in table if table[each]]
-        after = {State(re.split("[;:,]", each)[0].strip()) for each in following.split("; or ")}
+        after = {
+            PartyState(re.split("[;:,]", each)[0].strip()) for each in following.split("; or ")
+        }
         for name in names.split(", "):
             for each in before:
                 written[each, event_named(name)] = after
@@ -123,7 +125,7 @@ def test_the_states_of_the_page_are_those_of_the_machines(which: int, table: Tab
     }
     # A guard that refuses aborts by itself.
     if table is CLIENT:
-        drawn[State.ARMED, Own.LIGHT_ARRIVED].add(State.ABORTED)
+        drawn[PartyState.ARMED, Own.LIGHT_ARRIVED].add(PartyState.ABORTED)
     assert written == drawn
 
 

@@ -13,7 +13,7 @@ from scipy import signal
 from labctl.dsp.dsp import synchronise
 from labctl.dsp.equaliser import Equaliser, train_equaliser
 from labctl.dsp.layout import FrameLayout
-from labctl.dsp.timing import Clock, recover_clock
+from labctl.dsp.timing import SampleClock, recover_clock
 from labctl.errors import SettingError, SynchronisationError
 from labctl.instruments.capabilities import Trace
 
@@ -46,7 +46,7 @@ def record(response: NDArray[np.float64]) -> Trace:
     return Trace(0.0, 1.0 / 160e6, voltage.astype(np.float32))
 
 
-def synchronised(trace: Trace) -> Clock:
+def synchronised(trace: Trace) -> SampleClock:
     return recover_clock(trace, LAYOUT, synchronise(trace, LAYOUT, 1e-5))
 
 
@@ -89,7 +89,7 @@ def test_white_noise_keeps_its_variance(response: NDArray[np.float64]) -> None:
     equaliser = train_equaliser(trained_on, LAYOUT, synchronised(trained_on))
     voltage = np.random.default_rng(5).normal(0.0, 0.2, 160_300).astype(np.float32)
     noise = Trace(0.0, 1.0 / 160e6, voltage)
-    clock = Clock(1e-6, 1.0, 0.0, 0.0, 0.0)
+    clock = SampleClock(1e-6, 1.0, 0.0, 0.0, 0.0)
     read = equaliser.read(noise, replace(LAYOUT, rows=400), clock, 0, 20_000)
     assert float(np.var(read)) == pytest.approx(0.04, rel=0.05)
 
@@ -106,12 +106,12 @@ def test_one_weight_alone_reads_as_the_clock_does() -> None:
 def test_impossible_lengths_are_refused(taps: int) -> None:
     trace = record(CLEAN)
     with pytest.raises(SettingError, match="odd, from 3 to 32"):
-        train_equaliser(trace, LAYOUT, Clock(1.25e-6, 1.0, 0.0, 0.0, 0.0), taps=taps)
+        train_equaliser(trace, LAYOUT, SampleClock(1.25e-6, 1.0, 0.0, 0.0, 0.0), taps=taps)
 
 
 def test_a_record_without_the_preamble_is_told() -> None:
     """Noise alone, seeds 0 to 9: 7 weights on 249 symbols correlate by 0.3 at most."""
-    clock = Clock(1.25e-6, 1.0, 0.0, 0.0, 0.0)
+    clock = SampleClock(1.25e-6, 1.0, 0.0, 0.0, 0.0)
     for seed in range(10):
         noise = np.random.default_rng(seed).normal(size=40_000).astype(np.float32)
         with pytest.raises(SynchronisationError, match="finds no preamble"):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from labctl.dsp.dsp import Sync, read_slots, synchronise
 from labctl.dsp.layout import Complexes, FrameLayout
 from labctl.dsp.pulses import HANN, PulseShape, RootRaisedCosine
-from labctl.dsp.timing import Clock, pooled_clock, recover_clock
+from labctl.dsp.timing import SampleClock, pooled_clock, recover_clock
 from labctl.errors import SynchronisationError
 from labctl.instruments.capabilities import Trace
 
@@ -71,20 +71,20 @@ def record(
     return Trace(-1e-6, 1.0 / (layout.symbol_rate_hz * ratio), voltage.astype(np.float32))
 
 
-def recover(trace: Trace, layout: FrameLayout) -> tuple[Sync, Clock]:
+def recover(trace: Trace, layout: FrameLayout) -> tuple[Sync, SampleClock]:
     sync = synchronise(trace, layout, LONGEST_DELAY_S)
     return sync, recover_clock(trace, layout, sync)
 
 
 def last_slot_error(
-    clock: Clock, layout: FrameLayout, delay: float, ppm: float, ratio: float
+    clock: SampleClock, layout: FrameLayout, delay: float, ppm: float, ratio: float
 ) -> float:
     """Return by how many samples the clock misses the frame's last slot."""
     start = (clock.start_s + 1e-6) * layout.symbol_rate_hz * ratio
     return start - delay + layout.slots * ratio * (clock.stretch - 1.0 - 1e-6 * ppm)
 
 
-def check_reading(trace: Trace, layout: FrameLayout, clock: Clock, ratio: float) -> None:
+def check_reading(trace: Trace, layout: FrameLayout, clock: SampleClock, ratio: float) -> None:
     """Assert that every slot reads as the symbol it carries, with the noise it has.
 
     The slope's standard error is 0.6 % for 6,900 slots.

@@ -43,7 +43,7 @@ from labctl.protocols.server.disguised import honest_server
 from labctl.protocols.server.machine import ServerMachine
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.states import CLIENT, SERVER, Machine, Own, State, Table
+from labctl.protocols.states import CLIENT, SERVER, Machine, Own, PartyState, Table
 from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, PowerMonitor
 
 SIZES = (6, 4, 3)
@@ -205,9 +205,9 @@ def seen(machine: Machine) -> str:
 # The tables themselves.
 
 
-@pytest.mark.parametrize(("table", "start"), [(SERVER, State.NEW), (CLIENT, State.NEW)])
+@pytest.mark.parametrize(("table", "start"), [(SERVER, PartyState.NEW), (CLIENT, PartyState.NEW)])
 def test_every_state_of_a_table_is_reached_and_leads_on_or_is_an_end(
-    table: Table, start: State
+    table: Table, start: PartyState
 ) -> None:
     reached, front = {start}, [start]
     while front:
@@ -216,7 +216,7 @@ def test_every_state_of_a_table_is_reached_and_leads_on_or_is_an_end(
             reached |= following
     assert reached == set(table)
     ends = {state for state, events in table.items() if not events}
-    assert ends == {State.CLOSED, State.ABORTED}
+    assert ends == {PartyState.CLOSED, PartyState.ABORTED}
     for state, events in table.items():
         assert state in ends or {Abort, Own.ABORT} <= set(events)
 
@@ -228,8 +228,8 @@ def test_a_whole_session_passes_through_all_states_but_the_abort() -> None:
         step()
         server.add(pair.server.state)
         client.add(pair.client.state)
-    assert server == set(SERVER) - {State.ABORTED}
-    assert client == set(CLIENT) - {State.ABORTED}
+    assert server == set(SERVER) - {PartyState.ABORTED}
+    assert client == set(CLIENT) - {PartyState.ABORTED}
     assert pair.client.verdict is not None
     assert pair.client.verdict.accepted is None  # the receiver was not calibrated
 
@@ -340,7 +340,7 @@ def test_only_the_frames_that_are_open_are_armed_and_taken() -> None:
     pair = played(6)
     with pytest.raises(ProtocolError, match="expected layer 1, queries 1 to 2"):
         pair.server.receive(Taken(Frames(0, 0, 1)))
-    assert pair.server.state is State.SENDING
+    assert pair.server.state is PartyState.SENDING
 
 
 def test_frames_come_in_order_and_no_more_than_were_asked_for() -> None:
@@ -394,14 +394,14 @@ def test_a_network_that_does_not_suit_is_refused(welcome: Welcome, problem: str)
     client.hello()
     with pytest.raises(ProtocolError, match=problem):
         client.receive(welcome)
-    assert client.state is State.GREETED
+    assert client.state is PartyState.GREETED
 
 
 def test_a_client_of_another_version_is_not_welcome() -> None:
     server = Pair().server
     with pytest.raises(ProtocolError, match=r"versions \(7,\); expected 1"):
         server.receive(Hello((7,)))
-    assert server.state is State.NEW
+    assert server.state is PartyState.NEW
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_either_party_may_abort_at_any_time_and_nothing_follows(after: int) -> N
     abort = pair.server.abort(AbortCode.TIMEOUT, "nobody answers")
     assert pair.client.receive(abort) is None
     for machine in (pair.server, pair.client):
-        assert machine.state is State.ABORTED
+        assert machine.state is PartyState.ABORTED
         assert machine.ended == abort
         with pytest.raises(ProtocolError, match="comes after the end: nobody answers"):
             machine.receive(Hello())

@@ -14,7 +14,12 @@ from labctl.protocols.encoding import Floats, unit_rms
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.scaled_levels import repeats
 from labctl.protocols.session import Session
-from labctl.protocols.weight_distribution import Kind, look_at, require_not_told_apart, resend_noise
+from labctl.protocols.weight_distribution import (
+    WeightsKind,
+    look_at,
+    require_not_told_apart,
+    resend_noise,
+)
 from labctl.studies.attacks.false_alarms import HONEST
 from labctl.studies.training.channel import Channel, levels
 
@@ -62,7 +67,7 @@ def test_levels_of_rows_are_found_under_dither_that_leaves_gaps(share: float) ->
     blurred = exact + step * share * random.uniform(-0.5, 0.5, exact.shape)
     scaled = blurred * random.uniform(0.3, 3.0, (20, 1))
     (layer,) = look_at(of(scaled.astype(np.float32)), 21.0).layers
-    assert (layer.kind, layer.levels, layer.exact) == (Kind.LEVELS_PER_ROW, 3, False)
+    assert (layer.kind, layer.levels, layer.exact) == (WeightsKind.LEVELS_PER_ROW, 3, False)
 
 
 @pytest.mark.parametrize("mean_photons", [0.57, 21.0])
@@ -75,7 +80,7 @@ def test_levels_are_found_after_any_rounding(dtype: type) -> None:
     """Scaled by a number that no format holds, and kept in half or single precision."""
     weights = (rounded(normal(), 3) * np.float32(0.0371)).astype(dtype).astype(np.float32)
     (layer,) = look_at(of(weights), 21.0).layers
-    assert (layer.kind, layer.levels, layer.exact) == (Kind.LEVELS, 7, True)
+    assert (layer.kind, layer.levels, layer.exact) == (WeightsKind.LEVELS, 7, True)
 
 
 def test_signs_are_two_levels_of_one_bit() -> None:
@@ -90,7 +95,7 @@ def test_levels_with_a_scale_of_their_own_in_each_row_are_found() -> None:
     scales = np.random.default_rng(5).uniform(0.3, 3.0, (60, 1)).astype(np.float32)
     weights = np.stack([rounded(row, 3) for row in normal()]) * scales
     (layer,) = look_at(of(weights), 100.0).layers
-    assert layer.kind is Kind.LEVELS_PER_ROW
+    assert layer.kind is WeightsKind.LEVELS_PER_ROW
     assert layer.levels == 7
     assert layer.exact
 
@@ -119,7 +124,7 @@ def test_a_spike_at_zero_among_continuous_weights_is_found() -> None:
     weights[0, 0] = 1.0
     network, mean_photons = of(weights.astype(np.float32)), 20.0
     (layer,) = look_at(network, mean_photons).layers
-    assert layer.kind is Kind.SPIKE
+    assert layer.kind is WeightsKind.SPIKE
     assert layer.guess_error_rate == pytest.approx(0.4, abs=0.005)
     unit, read = heterodyne(network, mean_photons, seed=12)
     rest_variance = float(np.mean(unit[unit != 0.0] ** 2)) + 1 / mean_photons
@@ -197,7 +202,7 @@ def test_dither_over_the_whole_cell_leaves_no_levels() -> None:
     assert not look_at(of(blurred), 21.0).discrete
     narrow = exact + np.float32(0.02 * step) * random.standard_normal(exact.shape, np.float32)
     (layer,) = look_at(of(narrow), 21.0).layers
-    assert layer.kind is Kind.LEVELS
+    assert layer.kind is WeightsKind.LEVELS
     assert not layer.exact
 
 
@@ -207,24 +212,25 @@ def scales(shape: tuple[int, int], seed: int) -> Floats:
 
 SIGNS = np.sign(normal())
 HIDDEN = {
-    "columns have scales": (SIGNS * scales((1, 120), 1), Kind.LEVELS_PER_COLUMN, 2),
+    "columns have scales": (SIGNS * scales((1, 120), 1), WeightsKind.LEVELS_PER_COLUMN, 2),
     "rows and columns have scales": (
-        SIGNS * scales((60, 1), 1) * scales((1, 120), 2), Kind.LEVELS_SCALED, 2,
+        SIGNS * scales((60, 1), 1) * scales((1, 120), 2), WeightsKind.LEVELS_SCALED, 2,
     ),
     "blocks of 32 have scales": (
         np.sign(normal(60, 1024)) * np.repeat(scales((60, 32), 1), 32, axis=1),
-        Kind.LEVELS_PER_BLOCK, 2,
+        WeightsKind.LEVELS_PER_BLOCK, 2,
     ),
     "blur fills the gap": (SIGNS + 0.3 * normal(seed=4), None, 2),
     "every tenth row has signs": (
-        np.where(np.arange(60)[:, None] % 10 == 0, SIGNS, normal(seed=4)), Kind.LEVELS_PER_ROW, 2,
+        np.where(np.arange(60)[:, None] % 10 == 0, SIGNS, normal(seed=4)),
+        WeightsKind.LEVELS_PER_ROW, 2,
     ),
     "half the columns have signs": (
         np.where(np.arange(120) % 2 == 0, SIGNS, normal(seed=4)), None, 2,
     ),
     "blocks of zeros and signs": (
         np.sign(np.trunc(normal(60, 1024))) * np.repeat(scales((60, 32), 1), 32, axis=1),
-        Kind.LEVELS_PER_BLOCK, 3,
+        WeightsKind.LEVELS_PER_BLOCK, 3,
     ),
 }  # fmt: skip
 
@@ -234,7 +240,7 @@ def test_levels_behind_scales_or_blur_are_found_and_refused(hidden: str) -> None
     weights, kind, count = HIDDEN[hidden]
     found = look_at(of(normal(weights.shape[1], 60), weights.astype(np.float32)), 20.0)
     first, second = found.layers
-    assert first.kind is Kind.CONTINUOUS
+    assert first.kind is WeightsKind.CONTINUOUS
     assert (kind is None or second.kind is kind, second.levels) == (True, count)
     with pytest.raises(SettingError, match="layer 2: "):
         require_not_told_apart(found, accepted=False)
@@ -274,7 +280,7 @@ def test_a_quick_look_finds_nothing_in_shipped_networks(name: str) -> None:
 @pytest.mark.parametrize("hidden", sorted(set(HIDDEN) - {"blur fills the gap"}))
 def test_a_quick_look_finds_exact_levels(hidden: str) -> None:
     weights, kind, _ = HIDDEN[hidden]
-    hard = kind is Kind.LEVELS_SCALED or "every tenth" in hidden or "half" in hidden
+    hard = kind is WeightsKind.LEVELS_SCALED or "every tenth" in hidden or "half" in hidden
     assert hard or repeats(weights.astype(np.float32))
 
 

@@ -17,7 +17,7 @@ from labctl.calibration.bench import CalibrationBench, Party
 from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routines.balance import (
-    Balance,
+    BalanceRoutine,
     IntensityNoise,
     common_mode_rejection_db,
     fit_linearity,
@@ -89,7 +89,7 @@ def test_finds_the_hidden_coefficients(
 ) -> None:
     """Within four standard uncertainties."""
     with open_bench(seed=seed, effort=0.05, knowledge=RANGES) as (bench, world):
-        outcome = Balance(LASER).run(bench)
+        outcome = BalanceRoutine(LASER).run(bench)
         power_w = world.optics.laser.emitted_power_w()
         for party in PARTIES:
             true = noise_truth(world, party)
@@ -107,7 +107,7 @@ def test_a_poor_balance_is_resolved_and_told(open_bench: OpenBench) -> None:
     """15 dB leave half a shot-noise unit or more of a laser at -150 dB/Hz."""
     poor = {"server.common_mode_rejection_db": 15.0}
     with open_bench(seed=2, effort=0.05, knowledge=RANGES, bench_changes=poor) as (bench, world):
-        outcome = Balance(LASER).run(bench)
+        outcome = BalanceRoutine(LASER).run(bench)
         found = outcome.quantities["server.common_mode_rejection_db"]
         true = world.truth().server.common_mode_rejection_db
         assert abs(found.value - true) < 4.0 * found.standard_uncertainty
@@ -117,7 +117,7 @@ def test_a_poor_balance_is_resolved_and_told(open_bench: OpenBench) -> None:
 def test_a_balance_too_good_to_see_gets_a_lower_bound(open_bench: OpenBench) -> None:
     quiet = {f"{party}.common_mode_rejection_db": 60.0 for party in PARTIES}
     with open_bench(seed=2, effort=0.05, knowledge=RANGES, bench_changes=quiet) as (bench, _):
-        outcome = Balance(LASER).run(bench)
+        outcome = BalanceRoutine(LASER).run(bench)
     assert not any(name.endswith("rejection_db") for name in outcome.quantities)
     assert any(
         remark.startswith("server: common-mode rejection not resolved")
@@ -127,7 +127,7 @@ def test_a_balance_too_good_to_see_gets_a_lower_bound(open_bench: OpenBench) -> 
 
 def test_without_the_lasers_noise_only_the_excess_is_told(open_bench: OpenBench) -> None:
     with open_bench(seed=2, effort=0.02, knowledge=RANGES) as (bench, _):
-        outcome = Balance().run(bench)
+        outcome = BalanceRoutine().run(bench)
     assert not any(name.endswith("rejection_db") for name in outcome.quantities)
     assert "server.lo_excess_noise" in outcome.quantities
 
@@ -139,12 +139,12 @@ def test_a_detector_that_saturates_is_refused(open_bench: OpenBench) -> None:
         open_bench(seed=2, effort=0.1, knowledge=RANGES, bench_changes=changes) as (bench, _),
         pytest.raises(CalibrationError, match=r"server: .*the detector saturates"),
     ):
-        Balance().run(bench)
+        BalanceRoutine().run(bench)
 
 
 def test_the_power_is_back_afterwards(open_bench: OpenBench) -> None:
     with open_bench(seed=2, effort=0.02, knowledge=RANGES) as (bench, world):
-        Balance().run(bench)
+        BalanceRoutine().run(bench)
         assert world.optics.laser.emitted_power_w() == pytest.approx(10.0**1.3 * 1e-3, rel=1e-6)
 
 
@@ -161,7 +161,7 @@ def test_a_laser_at_its_lower_end_has_no_curve(open_bench: OpenBench) -> None:
         ) as (bench, _),
         pytest.raises(CalibrationError, match="laser's lower end"),
     ):
-        Balance().run(bench)
+        BalanceRoutine().run(bench)
 
 
 def test_ranges_come_from_the_electronic_noise(open_bench: OpenBench) -> None:
@@ -169,12 +169,12 @@ def test_ranges_come_from_the_electronic_noise(open_bench: OpenBench) -> None:
         open_bench(seed=2, effort=0.02) as (bench, _),
         pytest.raises(CalibrationError, match="noise_range_v has not been measured"),
     ):
-        Balance().run(bench)
+        BalanceRoutine().run(bench)
 
 
 def test_the_figure_shows_curve_and_residuals(open_bench: OpenBench) -> None:
     with open_bench(seed=3, effort=0.02, knowledge=RANGES) as (bench, _):
-        outcome = Balance().run(bench)
+        outcome = BalanceRoutine().run(bench)
     figure = Figure()
     outcome.draw(figure)
     labels = [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]

@@ -18,7 +18,7 @@ from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Outcome
 from labctl.calibration.routines.channel import (
-    Channel,
+    ChannelRoutine,
     Residual,
     at_most_one,
     excess_noise_of,
@@ -120,7 +120,7 @@ def measured(
     """Return what the routine finds on a drawn bench, and the truth."""
     with open_bench(seed=seed, effort=effort, station_changes=METERS) as (bench, world):
         learn(bench, world, noise_truth, seed)
-        return Channel().run(bench), truth_of(world)
+        return ChannelRoutine().run(bench), truth_of(world)
 
 
 @settings(deadline=None)
@@ -195,7 +195,7 @@ def test_meters_are_not_needed(open_bench: OpenBench, noise_truth: NoiseTruth) -
     """The homodyne receiver tells the round trip alone."""
     with open_bench(seed=4, station_changes=NO_METERS) as (bench, world):
         learn(bench, world, noise_truth, 4)
-        outcome = Channel().run(bench)
+        outcome = ChannelRoutine().run(bench)
         truth = truth_of(world)
     found = outcome.quantities["server.transmittance"]
     assert abs(found.value - truth["server.transmittance"]) < 4.0 * found.standard_uncertainty
@@ -205,7 +205,7 @@ def test_meters_are_not_needed(open_bench: OpenBench, noise_truth: NoiseTruth) -
 def test_what_it_needs_is_demanded_before_anything_is_sent(open_bench: OpenBench) -> None:
     """The station file's constants do not stand in for what was not measured."""
     with open_bench() as (bench, world), pytest.raises(CalibrationError, match="not been measured"):
-        Channel().run(bench)
+        ChannelRoutine().run(bench)
     assert world.optics.laser.emitted_power_w() == 0.0
 
 
@@ -242,5 +242,5 @@ def test_a_bad_bench_is_recognised(
     with open_bench(bench_changes=bench_changes) as (bench, world):
         learn(bench, world, noise_truth, 1)
         with pytest.raises(CalibrationError, match=cause) as caught:
-            Channel().run(bench)
+            ChannelRoutine().run(bench)
     assert "\n" not in str(caught.value)

@@ -132,7 +132,7 @@ def test_nothing_is_kept_of_a_bad_bench(open_station: OpenStation, tmp_path: Pat
             station, equipment_of(station), store, (ElectronicNoise(),), effort=0.02
         )
         with pytest.raises(CalibrationError):
-            list(calibrator.run(["electronic_noise"]))
+            calibrator.run(["electronic_noise"])
         assert list(store.records()) == []
 
 

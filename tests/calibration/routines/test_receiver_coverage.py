@@ -16,7 +16,7 @@ from labctl.calibration.bench import CalibrationBench, Party
 from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Routine
-from labctl.calibration.routines.balance import Balance
+from labctl.calibration.routines.balance import BalanceRoutine
 from labctl.calibration.routines.clearance import Clearance
 from labctl.calibration.routines.electronic_noise import ElectronicNoise
 from labctl.calibration.routines.lo_phase import LoPhase
@@ -30,7 +30,7 @@ LEAST = 16
 PARTIES: tuple[Party, Party] = ("server", "client")
 ROUTINES: tuple[Routine, ...] = (
     ElectronicNoise(),
-    Balance(),
+    BalanceRoutine(),
     ShotNoise(),
     Clearance(),
     LoPhase(),

@@ -42,13 +42,13 @@ def test_a_run_needs_no_argument_that_it_does_not_use() -> None:
 @pytest.mark.parametrize("name", sorted(OF_A_BENCH))
 def test_a_mode_level_run_takes_nothing_of_a_bench(name: str) -> None:
     with pytest.raises(TypeError, match=name):
-        ModeRun(**COMMON, **{name: 1})
+        ModeRun(**{**COMMON, name: 1})
 
 
 @pytest.mark.parametrize("name", sorted(OF_A_MODE_LINK))
 def test_a_run_on_a_bench_takes_nothing_of_a_mode_level_link(name: str) -> None:
     with pytest.raises(TypeError, match=name):
-        BenchRun(**COMMON, station=Path("s"), calibrations=Path("c"), **{name: 1})
+        BenchRun(**{**COMMON, "station": Path("s"), "calibrations": Path("c"), name: 1})
 
 
 def test_nothing_is_trusted_unless_it_is_said() -> None:

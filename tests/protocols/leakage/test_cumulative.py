@@ -12,7 +12,7 @@ import pytest
 from labctl.errors import SettingError
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.leakage.cumulative import (
-    Channel,
+    AssumedChannel,
     changing_weights_bits,
     cumulative,
     everything_bits,
@@ -24,8 +24,8 @@ from labctl.protocols.receiver import added_noise
 
 Doubles = npt.NDArray[np.float64]
 WORST = Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED)
-WHITE = Channel(1.0, 0.0, WORST, prior_free=False)
-FREE = Channel(1.0, 0.0, WORST)
+WHITE = AssumedChannel(1.0, 0.0, WORST, prior_free=False)
+FREE = AssumedChannel(1.0, 0.0, WORST)
 NOISE = added_noise(1.3) / 392.0
 # 6.467 standard errors, 5e-11, of 614,656 sums and of 1e8 samples of the calibration.
 UPPER = NOISE + 6.467 * math.sqrt(2.0 / 614_656 + 2.0 / 1e8)
@@ -89,7 +89,7 @@ def test_the_worst_prior_is_never_below_independent_weights() -> None:
 
 def test_light_that_nobody_looked_at_is_loss() -> None:
     assert WHITE.bits(0.0, math.inf, unseen=5.0) == everything_bits(5.0)
-    lossy = Channel(0.7, 0.0, WORST, prior_free=False)
+    lossy = AssumedChannel(0.7, 0.0, WORST, prior_free=False)
     assert WHITE.bits(7.0, NOISE, unseen=3.0) == pytest.approx(lossy.bits(10.0, NOISE))
     steps = [WHITE.bits(7.0, NOISE, unseen=kept) for kept in (0.0, 1.0, 3.0, 10.0)]
     assert steps == sorted(steps)
@@ -97,7 +97,9 @@ def test_light_that_nobody_looked_at_is_loss() -> None:
 
 
 def test_loss_that_is_trusted_does_not_make_unseen_light_trusted() -> None:
-    trusting = Channel(0.5, 0.0, Assumptions(Trust.TRUSTED, Trust.UNTRUSTED), prior_free=False)
+    trusting = AssumedChannel(
+        0.5, 0.0, Assumptions(Trust.TRUSTED, Trust.UNTRUSTED), prior_free=False
+    )
     seen_all = trusting.bits(10.0, NOISE)
     assert trusting.bits(5.0, NOISE, unseen=5.0) > 10.0 * seen_all
 

@@ -13,7 +13,7 @@ import pytest
 from labctl.data.models import Network
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
-from labctl.protocols.leakage.cumulative import Channel, everything_bits
+from labctl.protocols.leakage.cumulative import AssumedChannel, everything_bits
 from labctl.protocols.ledger.collective_store import CollectiveStore, LightTerms
 from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
@@ -94,7 +94,7 @@ def test_dim_queries_do_not_hide_what_a_bright_one_shows(
     many = session_of(dim, [1.5 * kick * (-1) ** query for query in range(50)])
     account = keep((one, terms_of(bright)), (many, terms_of(dim)))
     # Half of the light carries kick^2, the other half nothing on the mode of all of them.
-    channel = Channel(1.0, 0.0, UNTRUSTED)
+    channel = AssumedChannel(1.0, 0.0, UNTRUSTED)
     truth = min(channel.bits(400.0, kick**2 / 2.0), channel.bits(200.0, 0.0, unseen=200.0))
     assert account.bits(400.0) >= 0.98 * truth
     # All of it taken for light of one strength, the estimate is far below.

@@ -34,7 +34,7 @@ SETTINGS = VerificationSettings(
 
 
 @dataclass(frozen=True)
-class Channel:
+class BoundedChannel:
     """The truth about the round trip, the receiver, and how much of both is looked at."""
 
     transmittance: float = 0.8
@@ -216,7 +216,7 @@ def test_adding_light_leaves_it_alone() -> None:
 def test_estimates_are_unbiased_and_spread_as_their_errors_say(samples: int) -> None:
     """4000 sessions, seed 5. T gains its slope's variance, known; means within four errors."""
     random = np.random.default_rng(5)
-    channel = Channel(samples=samples)
+    channel = BoundedChannel(samples=samples)
     found = [
         estimate_channel([channel.evidence(random)], channel.calibrate(random)) for _ in range(4000)
     ]
@@ -238,7 +238,7 @@ def test_estimates_are_unbiased_and_spread_as_their_errors_say(samples: int) -> 
 
 def test_error_of_one_image_of_the_reference_network() -> None:
     """311,248 modes read by homodyne: 0.0025 SNU."""
-    channel = Channel(1.0, 0.0026, 1.0, 0.0, samples=311_248, calibration_samples=10**9)
+    channel = BoundedChannel(1.0, 0.0026, 1.0, 0.0, samples=311_248, calibration_samples=10**9)
     random = np.random.default_rng(6)
     found = estimate_channel([channel.evidence(random)], channel.calibrate(random))
     assert found.excess_noise_error == pytest.approx(0.0025, abs=1e-4)
@@ -252,7 +252,7 @@ def test_interval_without_the_calibration_s_own_error_would_not_cover(
 ) -> None:
     """m_cal = 1e5, 4000 sessions: 0.95 stands within 1.4 %, four errors, with the second term."""
     random = np.random.default_rng(7)
-    channel = Channel(samples=samples, calibration_samples=100_000)
+    channel = BoundedChannel(samples=samples, calibration_samples=100_000)
     unit = 1.15 / 0.7
     covered = naive = 0
     for _ in range(4000):
@@ -267,19 +267,19 @@ def test_interval_without_the_calibration_s_own_error_would_not_cover(
 # Bounds.
 
 REGIMES = [
-    Channel(),
-    Channel(samples=3, calibration_samples=10**6),
-    Channel(samples=20, calibration_samples=20),
-    Channel(samples=1_000_000, calibration_samples=100_000),
-    Channel(samples=100_000, calibration_samples=100_000, excess_noise=0.0026),
-    Channel(samples=50, mean_photons=0.1, transmittance=0.3),
-    Channel(samples=500, excess_noise=6.0),
+    BoundedChannel(),
+    BoundedChannel(samples=3, calibration_samples=10**6),
+    BoundedChannel(samples=20, calibration_samples=20),
+    BoundedChannel(samples=1_000_000, calibration_samples=100_000),
+    BoundedChannel(samples=100_000, calibration_samples=100_000, excess_noise=0.0026),
+    BoundedChannel(samples=50, mean_photons=0.1, transmittance=0.3),
+    BoundedChannel(samples=500, excess_noise=6.0),
 ]
 NAMES = ["moderate", "3 samples", "20 and 20", "short calibration", "large", "dim", "noisy"]
 
 
 @pytest.mark.parametrize("channel", REGIMES, ids=NAMES)
-def test_bounds_cover_the_truth_as_often_as_stated(channel: Channel) -> None:
+def test_bounds_cover_the_truth_as_often_as_stated(channel: BoundedChannel) -> None:
     """3000 sessions at 5 %, four errors 1.6 %. The noise bound is exact, the other at least."""
     random = np.random.default_rng(8)
     noise = light = 0
@@ -302,9 +302,9 @@ def no_leakage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module", params=REGIMES, ids=NAMES)
-def regime(request: pytest.FixtureRequest) -> tuple[Channel, list[VerificationReport]]:
+def regime(request: pytest.FixtureRequest) -> tuple[BoundedChannel, list[VerificationReport]]:
     """A channel and the reports of 3000 honest sessions on it, seed 12."""
-    channel: Channel = request.param
+    channel: BoundedChannel = request.param
     random = np.random.default_rng(12)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verdict, "prior_free_bits_per_mode", holevo_bits_per_mode)
@@ -312,7 +312,7 @@ def regime(request: pytest.FixtureRequest) -> tuple[Channel, list[VerificationRe
 
 
 def test_both_bounds_of_a_report_hold_together(
-    regime: tuple[Channel, list[VerificationReport]],
+    regime: tuple[BoundedChannel, list[VerificationReport]],
 ) -> None:
     """At 5 % of 3000 sessions, four errors 1.6 %."""
     channel, reports = regime
@@ -330,7 +330,7 @@ def test_both_bounds_of_a_report_hold_together(
 def test_transmittance_bound_is_not_idle() -> None:
     """With a perfect calibration half of the probability is the slope's: 2.5 % of 4000."""
     random = np.random.default_rng(10)
-    channel = Channel(samples=5, calibration_samples=10**9)
+    channel = BoundedChannel(samples=5, calibration_samples=10**9)
     missed = 0
     for _ in range(4000):
         calibration = channel.calibrate(random)
@@ -342,8 +342,8 @@ def test_transmittance_bound_is_not_idle() -> None:
 def test_bounds_widen_as_the_probability_falls_and_close_as_samples_grow() -> None:
     random = np.random.default_rng(11)
     calibration = perfect_calibration()
-    few = estimate_channel([Channel(samples=100).evidence(random)], calibration)
-    many = estimate_channel([Channel(samples=10**7).evidence(random)], calibration)
+    few = estimate_channel([BoundedChannel(samples=100).evidence(random)], calibration)
+    many = estimate_channel([BoundedChannel(samples=10**7).evidence(random)], calibration)
     for found in (few, many):
         uppers = [excess_noise_upper(found, calibration, p) for p in (0.1, 1e-3, 1e-10)]
         lowers = [transmittance_lower(found, calibration, p) for p in (0.1, 1e-3, 1e-10)]
@@ -359,7 +359,7 @@ def test_bounds_widen_as_the_probability_falls_and_close_as_samples_grow() -> No
 
 
 def test_honest_sessions_are_rejected_about_as_often_as_stated(
-    regime: tuple[Channel, list[VerificationReport]],
+    regime: tuple[BoundedChannel, list[VerificationReport]],
 ) -> None:
     """3000 sessions at 5 % in all, noise and loss together: between 3 % and 7 %."""
     alarms = sum(not report.accepted for report in regime[1])
@@ -372,7 +372,7 @@ def test_an_unsure_expectation_raises_no_alarm_by_itself() -> None:
     random = np.random.default_rng(13)
     alarms = 0
     for _ in range(1500):
-        channel = Channel(
+        channel = BoundedChannel(
             transmittance=0.8 + 0.04 * random.normal(),
             excess_noise=max(0.1 + 0.02 * random.normal(), 0.0),
             samples=100_000,
@@ -387,17 +387,17 @@ TAMPERED = [
     (replace(REGIMES[4], excess_noise=0.1), "excess noise"),
     (replace(REGIMES[4], transmittance=0.75), "transmittance"),
     (replace(REGIMES[4], transmittance=0.0), "transmittance"),
-    (replace(Channel(), excess_noise=50.0), "excess noise"),
-    (replace(Channel(), excess_noise=1e9), "excess noise"),
+    (replace(BoundedChannel(), excess_noise=50.0), "excess noise"),
+    (replace(BoundedChannel(), excess_noise=1e9), "excess noise"),
 ]
 
 
 @pytest.mark.usefixtures("no_leakage")
 @pytest.mark.parametrize(("truth", "reason"), TAMPERED)
-def test_noise_and_loss_beyond_honest_use_are_rejected(truth: Channel, reason: str) -> None:
+def test_noise_and_loss_beyond_honest_use_are_rejected(truth: BoundedChannel, reason: str) -> None:
     """However few the samples and loud the light: noise must not excuse itself. 1e-4, 50 each."""
     random = np.random.default_rng(14)
-    honest = REGIMES[4] if truth.samples > 20 else Channel()
+    honest = REGIMES[4] if truth.samples > 20 else BoundedChannel()
     settings = replace(SETTINGS, false_alarm_probability=1e-4)
     for _ in range(50):
         report = truth.verdict(random, settings, honest.expectation)
@@ -409,9 +409,9 @@ def test_noise_and_loss_beyond_honest_use_are_rejected(truth: Channel, reason: s
 @pytest.mark.parametrize("samples", [2, 5, 20, 48, 1000])
 def test_blinding_light_is_rejected_from_few_samples(samples: int) -> None:
     random = np.random.default_rng(15)
-    loud = Channel(samples=samples, excess_noise=1e16)
+    loud = BoundedChannel(samples=samples, excess_noise=1e16)
     settings = replace(SETTINGS, false_alarm_probability=1e-6)
-    report = loud.verdict(random, settings, Channel().expectation)
+    report = loud.verdict(random, settings, BoundedChannel().expectation)
     assert report.accepted is False
     assert "excess noise" in report.reason
 
@@ -478,7 +478,7 @@ def test_bits_at_the_bounds_fall_to_the_known_answer_as_samples_grow() -> None:
     random = np.random.default_rng(20)
     bits, honest = [], []
     for samples in (10**4, 10**6, 10**8, 10**14):
-        channel = Channel(1.0, 1.0 / 392.0, 1.0, 0.0, samples, samples)
+        channel = BoundedChannel(1.0, 1.0 / 392.0, 1.0, 0.0, samples, samples)
         report = channel.verdict(random, VerificationSettings())
         assert report.weights_bits_per_real_upper is not None
         assert report.weights_bits_honest_upper is not None
@@ -500,7 +500,7 @@ def test_honest_bits_at_the_bounds_cover_the_true_leakage() -> None:
     1000 sessions, four errors 2.8 %.
     """
     random = np.random.default_rng(21)
-    channel = Channel(1.0, 1.0 / 392.0, 1.0, 0.0, 10**6, 10**6)
+    channel = BoundedChannel(1.0, 1.0 / 392.0, 1.0, 0.0, 10**6, 10**6)
     reports = [channel.verdict(random) for _ in range(1000)]
     bits = np.array([report.weights_bits_honest_upper for report in reports], float)
     assert np.mean(bits < 0.04365) <= 0.05 + 0.028
@@ -509,7 +509,7 @@ def test_honest_bits_at_the_bounds_cover_the_true_leakage() -> None:
 def test_prior_free_bits_at_the_bounds_cover_the_true_leakage() -> None:
     """The true 0.478 bit lies above 5 % of the time at most; 100 sessions, four errors 8.7 %."""
     random = np.random.default_rng(21)
-    channel = Channel(1.0, 1.0 / 392.0, 1.0, 0.0, 10**6, 10**6)
+    channel = BoundedChannel(1.0, 1.0 / 392.0, 1.0, 0.0, 10**6, 10**6)
     reports = [channel.verdict(random) for _ in range(100)]
     bits = np.array([report.weights_bits_per_real_upper for report in reports], float)
     assert np.mean(bits < 0.478) <= 0.05 + 0.087
@@ -519,7 +519,7 @@ def test_prior_free_bits_at_the_bounds_cover_the_true_leakage() -> None:
 def test_a_limit_rejects_what_cannot_be_bounded_and_accepts_what_can() -> None:
     random = np.random.default_rng(22)
     limited = VerificationSettings(weights_bits_limit=0.6)
-    few = Channel(1.0, 1.0 / 392.0, 1.0, 0.0, 311_248, 10**8)
+    few = BoundedChannel(1.0, 1.0 / 392.0, 1.0, 0.0, 311_248, 10**8)
     report = few.verdict(random, limited)
     assert report.accepted is False
     assert "above the limit of 0.6" in report.reason
@@ -534,7 +534,7 @@ def test_a_limit_is_never_met_by_a_handful_of_samples(samples: int) -> None:
     """Bounds of 1e20 SNU must not round to a leakage of nothing."""
     random = np.random.default_rng(23)
     for _ in range(20):
-        channel = Channel(1.0, 0.0, 1.0, 0.0, samples, 10**6)
+        channel = BoundedChannel(1.0, 0.0, 1.0, 0.0, samples, 10**6)
         report = channel.verdict(random, VerificationSettings(weights_bits_limit=1.0))
         assert report.accepted is False
         assert report.weights_bits_per_real_upper is not None
@@ -542,7 +542,7 @@ def test_a_limit_is_never_met_by_a_handful_of_samples(samples: int) -> None:
 
 
 def test_reports_repeat_the_question() -> None:
-    report = Channel().verdict(np.random.default_rng(24))
+    report = BoundedChannel().verdict(np.random.default_rng(24))
     assert (report.samples, report.calibration_samples) == (20, 1000)
     assert (report.failure_probability, report.false_alarm_probability) == (0.05, 0.05)
     assert report.excess_noise_expected == 0.05
@@ -609,7 +609,7 @@ def test_light_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
 
 def test_bounds_are_of_the_networks_own_light_where_other_light_is_judged_beside() -> None:
     random = np.random.default_rng(12)
-    robbed, quiet = Channel(excess_noise=0.4, samples=400), Channel(samples=4000)
+    robbed, quiet = BoundedChannel(excess_noise=0.4, samples=400), BoundedChannel(samples=4000)
     own, beside = [robbed.evidence(random)], [quiet.evidence(random)]
     calibration = quiet.calibrate(random)
 

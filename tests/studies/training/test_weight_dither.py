@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.encoding import unit_rms
-from labctl.protocols.weight_distribution import Kind, look_at
+from labctl.protocols.weight_distribution import WeightsKind, look_at
 from labctl.studies.training.channel import Channel, dithered, levels
 from labctl.studies.training.evaluation import noisy_accuracy
 from labctl.studies.training.loop import train
@@ -45,7 +45,7 @@ def trained(channel: Channel) -> Network:
 def test_a_network_trained_for_few_bits_has_these_levels() -> None:
     network = trained(Channel(weight_bits=3))
     for found in look_at(network, 50.0).layers:
-        assert found.kind is Kind.LEVELS
+        assert found.kind is WeightsKind.LEVELS
         assert found.levels <= 7
     # Rounding what is rounded changes nothing.
     for layer in network.layers:
@@ -56,7 +56,7 @@ def test_a_network_trained_for_few_bits_has_these_levels() -> None:
 def test_dither_over_the_whole_cell_leaves_no_levels_and_the_same_seed_the_same_network() -> None:
     channel = Channel(weight_bits=3, weight_dither=1.0)
     network = trained(channel)
-    assert look_at(network, 50.0).layers[0].kind is Kind.CONTINUOUS
+    assert look_at(network, 50.0).layers[0].kind is WeightsKind.CONTINUOUS
     assert trained(channel).sha256 == network.sha256
     images, labels = lessons()
     # Measured as written: no second rounding takes the dither off.
