@@ -33,6 +33,7 @@ class VaryingEvidence(LayerEvidence):
         self._placed: Placement | None = None
         self._sent_rows = np.zeros(light.rows)
         self._sent_modes = np.zeros(light.modes)
+        self._rows_move = self._columns_move = False
 
     @property
     def pattern(self) -> Floats:
@@ -48,6 +49,14 @@ class VaryingEvidence(LayerEvidence):
         """Return the sums of each weight, in the weights' own order."""
         return self._placed_sums.sums()
 
+    def gain_terms(self, *, by_row: bool) -> Doubles | None:
+        """Return them where slots carry the same weights in all queries; see `LayerEvidence`.
+
+        A mode sums over its rows, in whatever order these come.
+        """
+        moves = self._columns_move or (by_row and self._rows_move)
+        return None if moves else super().gain_terms(by_row=by_row)
+
     def add_query(self, light: LayerLight, placed: Placement, returned: ReturnedLight) -> None:
         """Add one image, for which `light` was sent; raises as `LayerEvidence.add` does.
 
@@ -55,6 +64,8 @@ class VaryingEvidence(LayerEvidence):
         """
         self._turn_to(light)
         self._placed = placed
+        self._rows_move |= not np.array_equal(placed.rows, np.arange(len(placed.rows)))
+        self._columns_move |= not placed.keeps_columns
         self.add(returned)
         expected = returned.cosine * light.x
         expected += returned.sine * light.p

@@ -397,8 +397,9 @@ def _gain(
         variance = scale * (honest.white + honest.clone) * (1.0 / sent[used] - 1.0 / total)
         variance += scale * (honest.gain_doubt * honest.slope) ** 2
         terms = part.gain_terms(by_row=name == "row")
-        if len(terms) == len(sent):
-            deviation, variance = beyond_terms(deviation, variance, terms[used])
+        if terms is not None:
+            over = terms[used] / sent[used, None]
+            deviation, variance = beyond_terms(deviation, variance, over)
         sigmas = deviation / np.sqrt(variance)
         each = int(np.argmax(np.abs(sigmas)))
         count += len(sigmas)

@@ -8,8 +8,8 @@ A homodyne reads X cos + P sin of a mode. With the shares a = (cos, sin), a mode
 S = sum a e over its residuals e, and W = sum a a^T: white noise of variance v in every reading
 gives S the covariance v W exactly, so that S^T W^-1 S is v times chi-squared with as many degrees
 of freedom as W has rank, one or two. Where only X or only P is read, this is each weight's own sum
-squared over how often it was read. One slope is fitted to each row and taken off: the
-gain of a row repeats honestly. So does what a bench distorts: twenty terms are fitted to each
+squared over how often it was read. Gain and turn of each row are fitted and taken off: they
+repeat honestly (`row_fit`). So does what a bench distorts: twenty terms are fitted to each
 layer, see `_monomials`, a handful of directions among as many as there are weights.
 """
 
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from labctl.errors import SettingError
 from labctl.protocols.encoding import Floats
+from labctl.protocols.verification.row_fit import RowFit, turned
 
 Doubles = npt.NDArray[np.float64]
 
@@ -69,7 +70,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Power:
-    """Squares of a layer's sums over their variance per unit, what a slope per row leaves of them.
+    """Squares of a layer's sums over their variance per unit, what gain and turn of each row leave.
 
     `degrees` of freedom; `read`: weights that were read. `scatter`: variance over that of
     chi-squared, 1 unless two weights of a mode were read together.
@@ -136,24 +137,29 @@ class WeightSums:
         determinant = np.where(full, xx * pp - xp**2, 1.0)
         power = np.where(full, (pp * sxx - 2.0 * xp * sxp + xx * spp) / determinant, 0.0)
         power += np.divide(sxx + spp, trace, out=np.zeros_like(trace), where=single)
-        along = _products(wx, x) + _products(wp, p)
-        sent = xx * _products(wx, wx) + 2.0 * xp * _products(wx, wp) + pp * _products(wp, wp)
-        left, fitted = _without_slope(power, along, sent)
-        shown, terms = self._distortion(pattern, along, sent)
+        wxx, wxp, wpp = (_products(a, b) for a, b in ((wx, wx), (wx, wp), (wp, wp)))
+        rows = RowFit.of(
+            np.stack(
+                [
+                    _products(wx, x) + _products(wp, p),
+                    _products(wp, x) - _products(wx, p),
+                ]
+            ),
+            xx * wxx + 2.0 * xp * wxp + pp * wpp,
+            (xx - pp) * wxp + xp * (wpp - wxx),
+            xx * wpp - 2.0 * xp * wxp + pp * wxx,
+        )
+        left = float(np.maximum(power - rows.explained, 0.0).sum())
+        shown, terms = self._distortion(pattern, rows)
         read = self.sums.shape[1] // 2 * int(2 * full.sum() + single.sum())
-        return Power(max(left - shown, 0.0), max(read - fitted - terms, 0), read, 1.0)
+        return Power(max(left - shown, 0.0), max(read - rows.fitted - terms, 0), read, 1.0)
 
-    def _distortion(self, pattern: Floats, along: Doubles, sent: Doubles) -> tuple[float, int]:
+    def _distortion(self, pattern: Floats, rows: RowFit) -> tuple[float, int]:
         """Return what the terms of a bench's distortion explain, and how many could be told.
 
-        Weighted least squares with the rows' slopes taken off the terms as off the sums (Frisch and
-        Waugh): white noise loses one degree of freedom for each. `along` and `sent`: of the slopes.
+        Weighted least squares with what is fitted to rows taken off the terms as off the sums
+        (Frisch and Waugh): white noise loses one degree of freedom for each.
         """
-        fitted = sent > 0.0
-        if not fitted.any():
-            return 0.0, 0
-        slopes = np.divide(along, sent, out=np.zeros_like(sent), where=fitted)
-        inverse = np.divide(1.0, sent, out=np.zeros_like(sent), where=fitted)
         scale = np.float32(max(float(np.sqrt(np.mean(np.square(pattern)))), 1e-30))
         seen, overlaps = np.zeros(2 * TERMS), np.zeros((2 * TERMS, 2 * TERMS))
         sloped = np.zeros_like(overlaps)
@@ -169,16 +175,22 @@ class WeightSums:
             read_x, read_p = terms * on_x, terms * on_p
             overlaps[:TERMS, :TERMS] += read_x.reshape(TERMS, -1) @ flat.T
             overlaps[TERMS:, TERMS:] += read_p.reshape(TERMS, -1) @ flat.T
-            # Of each term by row, with the row's own weights.
+            # Of each term by row, with the row's own weights and with these turned.
             x, p = weights[:, 0::2], weights[:, 1::2]
-            by_row = np.concatenate([_by_row(read_x, x), _by_row(read_p, p)])
+            by_row = np.stack([_by_rows(read_x, x, read_p, p), _by_rows(read_x, p, read_p, -x)])
             if mixed is not None:
                 read_both = terms * mixed
                 overlaps[:TERMS, TERMS:] += read_both.reshape(TERMS, -1) @ flat.T
-                by_row += np.concatenate([_by_row(read_both, p), _by_row(read_both, x)])
-            by_row = by_row.astype(np.float64) * float(scale)
-            seen -= by_row @ slopes[part]
-            sloped += (by_row * inverse[part]) @ by_row.T
+                by_row[0] += _by_rows(read_both, p, read_both, x)
+                by_row[1] += _by_rows(read_both, -x, read_both, p)
+            products = by_row.astype(np.float64) * float(scale)
+            seen -= np.einsum("kir,kr->i", products, rows.coefficients[:, part])
+            inverse = rows.inverse[:, :, part]
+            sloped += sum(
+                (products[one] * inverse[one, two]) @ products[two].T
+                for one in (0, 1)
+                for two in (0, 1)
+            )
         overlaps[TERMS:, :TERMS] = overlaps[:TERMS, TERMS:].T
         return _explained(seen, overlaps, sloped)
 
@@ -200,15 +212,21 @@ class WeightSums:
         read = entries > 0.0
         squares = np.square(self.sums, dtype=np.float64)
         each = np.divide(squares, entries, out=np.zeros(squares.shape), where=read)
-        along = _products(pattern, self.sums)
-        sent = np.einsum("ij,ij,ij->i", pattern, pattern, entries, dtype=np.float64)
-        left, fitted = _without_slope(each.sum(axis=1), along, sent)
-        shown, terms = self._distortion(pattern, along, sent)
+        weights, seen, often = _paired(pattern), _paired(self.sums), _paired(entries)
+        across = turned(weights)
+        rows = RowFit.of(
+            np.stack([_products(weights, seen), _products(across, seen)]),
+            _products(weights * weights, often),
+            _products(weights * across, often),
+            _products(across * across, often),
+        )
+        left = float(np.maximum(each.sum(axis=1) - rows.explained, 0.0).sum())
+        shown, terms = self._distortion(pattern, rows)
         left = max(left - shown, 0.0)
         count = int(np.count_nonzero(read))
         xx, xp, pp = self.shares
         alike = np.divide(xp**2, xx * pp, out=np.zeros_like(xx), where=xx * pp > 0.0)
-        return Power(left, max(count - fitted - terms, 0), count, 1.0 + float(np.mean(alike)))
+        return Power(left, max(count - rows.fitted - terms, 0), count, 1.0 + float(np.mean(alike)))
 
 
 class RowSums:
@@ -443,6 +461,11 @@ def _paired(columns: Floats) -> Floats:
     return np.pad(columns.astype(np.float32, copy=False), ((0, 0), (0, 1)))
 
 
+def _by_rows(on_x: Floats, x: Floats, on_p: Floats, p: Floats) -> Floats:
+    """Return the products (2 TERMS, rows) of terms on X and on P with what rows have there."""
+    return np.concatenate([_by_row(on_x, x), _by_row(on_p, p)])
+
+
 def _by_row(terms: Floats, weights: Floats) -> Floats:
     """Return the products (TERMS, rows) of terms with the rows' weights."""
     found: Floats = np.matmul(terms.swapaxes(0, 1), weights[:, :, None])[:, :, 0].T
@@ -452,7 +475,7 @@ def _by_row(terms: Floats, weights: Floats) -> Floats:
 def _explained(seen: Doubles, overlaps: Doubles, sloped: Doubles) -> tuple[float, int]:
     """Return what terms explain of `seen`, by least squares, and how many could be told.
 
-    overlaps: of the terms, of which `sloped` is what the rows' slopes have taken already.
+    overlaps: of the terms, of which `sloped` is what gains and turns of rows have taken already.
     """
     before, left = np.diag(overlaps), np.diag(overlaps - sloped)
     scale = np.sqrt(np.where(left > _ALIKE * before, left, np.inf))
@@ -465,10 +488,3 @@ def _explained(seen: Doubles, overlaps: Doubles, sloped: Doubles) -> tuple[float
 def _products(first: Floats, second: Floats) -> Doubles:
     products: Doubles = np.einsum("ij,ij->i", first, second, dtype=np.float64)
     return products
-
-
-def _without_slope(power: Doubles, along: Doubles, sent: Doubles) -> tuple[float, int]:
-    """Return the sum of what is left of rows' powers, and how many slopes were fitted."""
-    fitted = sent > 0.0
-    left = power - np.divide(along**2, sent, out=np.zeros_like(sent), where=fitted)
-    return float(np.maximum(left, 0.0).sum()), int(fitted.sum())

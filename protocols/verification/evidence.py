@@ -262,8 +262,11 @@ class LayerEvidence:
         """The weights as `weight_sums` has them (rows, 2n), on any scale."""
         return self._light.quadratures
 
-    def gain_terms(self, *, by_row: bool) -> Doubles:
-        """Return what a bench's distortion may add to the gain of each row or mode; see there."""
+    def gain_terms(self, *, by_row: bool) -> Doubles | None:
+        """Return what a bench's distortion may add to the gain of each row or mode; see there.
+
+        None where their weights change from query to query: nothing then repeats.
+        """
         if by_row not in self._gain_terms:
             self._gain_terms[by_row] = gain_terms(self.pattern, by_row=by_row)
         return self._gain_terms[by_row]

@@ -106,8 +106,8 @@ def test_white_noise_leaves_each_degree_of_freedom_its_own_variance(angles: str)
     both = 1 if angles == "X alone" else 2
     # With X or P by chance, 2 of 512 rows are read in one quadrature only.
     assert found.read == pytest.approx(both * rows * modes, rel=0.02)
-    # A slope per row, and ten terms per quadrature that was read, less their common slope.
-    assert found.degrees == found.read - rows - (10 * both - 1)
+    # Gain and turn of each row; ten terms per quadrature that was read, less common gain and turn.
+    assert found.degrees == found.read - 2 * rows - (10 * both - 2)
     # Standard error sqrt(2/4740) = 2.1 % (2.9 % for X alone); seed 2.
     assert found.value / found.degrees == pytest.approx(variance, rel=0.08)
 
@@ -377,7 +377,7 @@ def test_known_distortion_is_fitted_and_costs_its_degrees_of_freedom(changes: bo
             power = WeightSums(sums, shares, counts if changes else None).power(pattern)
             kept.append(power.value)
             degrees = power.degrees
-            assert power.read - degrees == rows + 19
+            assert power.read - degrees == 2 * rows + 18
     error = 4.0 * math.sqrt(2.0 * degrees / 60)
     assert np.mean(plain) == pytest.approx(np.mean([degrees]), abs=error + 4.0)
     np.testing.assert_allclose(distorted, plain, rtol=2e-3)
@@ -390,4 +390,29 @@ def test_weights_of_two_levels_have_fewer_terms() -> None:
     shares = np.stack([np.full(12, 3.0), np.zeros(12), np.full(12, 3.0)])
     sums = (math.sqrt(3.0) * random.normal(size=(12, 30))).astype(np.float32)
     power = WeightSums(sums, shares).power(pattern)
-    assert power.read - power.degrees == 12 + 2 * 4 - 1
+    assert power.read - power.degrees == 2 * 12 + 2 * 4 - 2
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_turns_of_single_rows_are_taken_off(changes: bool) -> None:
+    """A phase of each row's own, the same in all queries, leaves the power as it is; seed 21."""
+    random = np.random.default_rng(21)
+    rows, columns = 40, 60
+    pattern = random.normal(size=(rows, columns)).astype(np.float32)
+    read = random.random((9, rows)) < 0.5
+    counts = np.empty((rows, columns), np.float32)
+    counts[:, 0::2], counts[:, 1::2] = read.sum(0)[:, None], (~read).sum(0)[:, None]
+    shares = np.stack([read.sum(0), np.zeros(rows), (~read).sum(0)]).astype(np.float64)
+    noise = np.sqrt(counts) * random.normal(size=counts.shape).astype(np.float32)
+    turn = random.normal(size=(rows, 1)).astype(np.float32)
+    turned = np.empty_like(pattern)
+    turned[:, 0::2], turned[:, 1::2] = turn * pattern[:, 1::2], -turn * pattern[:, 0::2]
+
+    def power(added: Floats) -> float:
+        sums = (noise + counts * added).astype(np.float32)
+        return WeightSums(sums, shares, counts if changes else None).power(pattern).value
+
+    plain = power(np.zeros_like(pattern))
+    assert power(turned) == pytest.approx(plain, rel=1e-3)
+    # The same by single weights, of changing sign along the row, is seen in full.
+    assert power(turned * random.choice([-1.0, 1.0], turned.shape)) > 3.0 * plain
