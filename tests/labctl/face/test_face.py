@@ -59,7 +59,7 @@ def test_a_station_opens_by_its_path_as_text(tmp_path: Path) -> None:
     try:
         assert station.is_open
         assert list(station) == list(station.names)
-        assert len(station) == 12
+        assert len(station) == len(station.names) > 0
         assert "monitor" in station
         assert station.monitor is station["monitor"]
         assert "server_laser" in dir(station)
