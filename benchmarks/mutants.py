@@ -77,8 +77,9 @@ def mutants(source: str) -> list[Mutant]:
     tree = ast.parse(source)
     plain = ast.unparse(tree)
     found = []
+    types = _in_annotations(tree)
     for index, node in enumerate(ast.walk(tree)):
-        for number in range(_ways(node)):
+        for number in range(0 if id(node) in types else _ways(node)):
             changed = copy.deepcopy(tree)
             twin = list(ast.walk(changed))[index]
             change = _change(twin, number)
@@ -136,6 +137,18 @@ def _droppable(function: ast.FunctionDef) -> list[ast.stmt]:
     """Return the statements that can be left out: calls and assignments, not the docstring."""
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
     return [each for each in body if isinstance(each, ast.Expr | ast.Assign | ast.AugAssign)]
+
+
+def _in_annotations(tree: ast.Module) -> set[int]:
+    """Return the identities of all nodes that only say a type."""
+    types: list[ast.expr | None] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg(annotation=said) | ast.AnnAssign(annotation=said):
+                types.append(said)
+            case ast.FunctionDef(returns=said):
+                types.append(said)
+    return {id(part) for said in types if said is not None for part in ast.walk(said)}
 
 
 def _silent_lines(tree: ast.Module) -> set[int]:
