@@ -160,6 +160,8 @@ def _silent_lines(tree: ast.Module) -> set[int]:
             and isinstance(node.value, ast.Constant)
             and isinstance(node.value.value, str)
         )
+        if not isinstance(node, ast.stmt):
+            continue
         types_alone = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         if docstring or types_alone or isinstance(node, ast.Raise):
             silent.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
@@ -237,10 +239,10 @@ def main() -> int:
                 print(f"{file}:{mutant.line}: {mutant.change}")
             continue
         outcomes = []
-        for mutant in survivors(file, tests, options.count, options.seed):
-            outcomes.append(mutant is None)
-            if mutant is not None:
-                print(f"{file}:{mutant.line}: lives: {mutant.change}", flush=True)
+        for living in survivors(file, tests, options.count, options.seed):
+            outcomes.append(living is None)
+            if living is not None:
+                print(f"{file}:{living.line}: lives: {living.change}", flush=True)
         print(f"{file}: {sum(outcomes)} of {len(outcomes)} killed", flush=True)
         enough = enough and sum(outcomes) >= WANTED * len(outcomes)
     return 0 if enough else 1
