@@ -148,6 +148,15 @@ class VisaLink(Link):
         resource.read_termination = self._terminator
         return payload
 
+    def _prepare(self, command: str) -> None:
+        """Discard what came on a serial line since the last answer: nobody asked for it.
+
+        A doubled reply or a stray terminator would otherwise be taken for the next answer. The
+        other wires keep one message's answer apart from the next, or have a link of their own.
+        """
+        if self._is_serial and self._resource is not None:
+            self._visalib.flush(self._session, self._discard)
+
     def _connect(self) -> None:
         try:
             resource = self._manager.open_resource(self.address, open_timeout=self._timeout_ms())
@@ -163,7 +172,7 @@ class VisaLink(Link):
 
     def _configure(self, resource: Resource) -> None:
         from pyvisa import resources
-        from pyvisa.constants import StatusCode
+        from pyvisa.constants import BufferOperation, StatusCode
 
         if not isinstance(resource, resources.MessageBasedResource):
             raise TypeError(f"a {type(resource).__name__} carries no messages")
@@ -172,6 +181,8 @@ class VisaLink(Link):
         if isinstance(resource, resources.SerialInstrument):
             resource.baud_rate = self._baud_rate
         self._is_serial = isinstance(resource, resources.SerialInstrument)
+        # Of the driver and of VISA itself; PyVISA-py looks at the second alone.
+        self._discard = BufferOperation.discard_receive_buffer | BufferOperation.discard_read_buffer
         self._is_socket = isinstance(resource, resources.TCPIPSocket)
         self._session: Any = resource.session
         self._more: StatusCode = StatusCode.success_max_count_read

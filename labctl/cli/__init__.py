@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failure, 2 usage, 130 interrupted. Errors are one line on 
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -42,6 +43,11 @@ def options(
 
 def main() -> None:
     """Run the command line and exit the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A stream that lacks a character (a C locale, a pipe of Windows) must not cost a result
+            # that was measured, written and charged.
+            stream.reconfigure(errors="replace")
     debug = _DEBUG in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
     if "--version" in arguments[:1]:

@@ -26,8 +26,8 @@ def meter_named(model: str) -> Callable[[bytes, Send], None]:
             send(f"THORLABS,{model},P0000001,2.7.0\n".encode())
         elif line == b"SYST:ERR?\n":
             send(b'+0,"No error"\n')
-        elif line == b"MEAS:POW?\n":
-            send(b"1.5E-03\n")
+        elif line == b"SENS:POW:UNIT?;:MEAS:POW?\n":
+            send(b"W;1.5E-03\n")
 
     return handle
 

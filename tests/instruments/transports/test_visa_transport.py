@@ -164,6 +164,20 @@ def test_a_reply_that_comes_too_late_is_never_handed_out(
         assert transport.query("FRESH?") == "fresh"
 
 
+@pytest.mark.parametrize("unasked", [b"\n", b"a\n", b"0.5\n0.7\n"])
+def test_what_comes_unasked_on_a_serial_line_answers_no_later_query(
+    terminal_peer: Peers, unasked: bytes
+) -> None:
+    """A stray terminator, a doubled reply: sent behind the reply, it is dropped before the next."""
+    answers = {b"A?": b"a\n", b"B?": b"b\n"}
+    peer = terminal_peer(replies(answers))
+    with opened(peer.address, TIMEOUT_S) as transport:
+        assert transport.query("A?") == "a"
+        peer.send(unasked)
+        assert transport.query("B?") == "b"
+        assert transport.query("A?") == "a"
+
+
 @pytest.mark.parametrize("wire", ["socket_peer", "terminal_peer"])
 def test_an_interrupted_query_leaves_no_reply_for_the_next_one(
     request: pytest.FixtureRequest, wire: str, monkeypatch: pytest.MonkeyPatch

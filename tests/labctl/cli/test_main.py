@@ -219,3 +219,13 @@ def test_progress_and_markup_leave_no_trace_where_nobody_looks(
 
 def test_the_app_has_a_name_for_its_messages() -> None:
     assert app.info.name == "labctl"
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "latin-1:strict"])
+def test_a_stream_without_some_characters_gets_the_result(
+    run_process: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    result = run_process("blocks", "--f", "0.3")
+    assert result.returncode == 0, result.stderr
+    assert "0.3" in result.stdout
