@@ -1,40 +1,51 @@
-"""The demo, as a user runs it: a real process in an empty folder."""
+"""The demo, as a user runs it in an empty folder, on fewer images and shorter calibrated."""
 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from labctl.cli.demo import _request, _rows
+from labctl.cli import demo
 from labctl.data.run_file import read_run
 from labctl.protocols.labels.reading import Detection
 from labctl.protocols.settings import Sampling
 from labctl.run.inference import run_inference
 
+Result = subprocess.CompletedProcess[str]
 
-@pytest.mark.timeout(300)
-def test_demo_reaches_its_figures_and_saves_what_it_says(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "labctl", "demo", "--json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=True,
-    )
+IMAGES = 2000
+
+
+@pytest.mark.usefixtures("quick_calibration")
+def test_demo_reaches_its_figures_and_saves_what_it_says(
+    run_here: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2000 images of the 10,000 and two points of each curve.
+
+    The accuracy of 96 % then has a standard deviation of 0.44 %; all 10,000 images are held to
+    theirs by tests/protocols/test_shipped_accuracy.py.
+    """
+    monkeypatch.setattr(demo, "_ALL", IMAGES)
+    monkeypatch.setattr(demo, "_CURVE_PHOTONS", demo._CURVE_PHOTONS[::8])
+    # Of a fiftieth, which `quick_calibration` makes of it: a third of the demo's own effort.
+    monkeypatch.setattr(demo, "_EFFORT", 50 * demo._EFFORT / 3)
+    done = run_here("demo", "--json")
+    assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     bench, modes = found["bench"], found["mode"]
     assert bench["link"] == "bench"
     assert bench["images"] == 5
     assert bench["verification"]["accepted"] is True
     assert bench["leakage"]["assumptions"]["loss"] == "trusted"
-    assert [run["images"] for run in modes] == [10_000] * 3
-    assert [run["accuracy"] >= 0.96 for run in modes] == [True] * 3
+    assert [run["images"] for run in modes] == [IMAGES] * 3
+    lowest = 0.96 - 3 * math.sqrt(0.96 * 0.04 / IMAGES)
+    assert [run["accuracy"] >= lowest for run in modes] == [True] * 3
     assert all(run["verification"]["accepted"] for run in modes)
     for one in (bench, *modes):
         read = {each["receiver"]: each for each in one["label_read"]}
@@ -55,12 +66,12 @@ def test_demo_reaches_its_figures_and_saves_what_it_says(tmp_path: Path) -> None
 
 def test_the_table_names_the_mismatch_that_labels_are_read_at(tmp_path: Path) -> None:
     """20 images at mode level; figures as in the report."""
-    request = _request("noise-aware", 7.5, 1.02, 20, Sampling.MEASURED, tmp_path, 1)
+    request = demo._request("noise-aware", 7.5, 1.02, 20, Sampling.MEASURED, tmp_path, 1)
     report = run_inference(request)
-    table = dict(_rows([(report, report)]))
+    table = dict(demo._rows([(report, report)]))
     share = {each.receiver: each.success for each in report.labels}
     assert table["label read"] == f"{share[Detection.HOMODYNE]:.0%}"
     assert table["  counting"] == f"{share[Detection.COUNTING]:.0%}"
     assert table["  at clone's δ"] == "0.2 %"
     hidden = replace(report, labels=())
-    assert dict(_rows([(hidden, hidden)]))["label read"] == "not measured"
+    assert dict(demo._rows([(hidden, hidden)]))["label read"] == "not measured"
