@@ -26,21 +26,30 @@ from numpy.typing import ArrayLike, NDArray
 
 from labctl.data.hdf5_view import ClosedView, clear_mark
 from labctl.data.models import Network
+from labctl.data.run_layout import (
+    FORMAT,
+    FORMAT_VERSION,
+    add_stream,
+    as_json,
+    check_block,
+    committed_rows,
+    last_document,
+    lay_out,
+    network_of,
+    text_of,
+    whole_numbers,
+)
 from labctl.errors import ModelError, RunFileError, SettingError
 
-FORMAT = "labctl run"
-FORMAT_VERSION = 1
 T = TypeVar("T")
 Status = Literal["complete", "aborted", "interrupted", "failed"]
 
-_DOCUMENTS = ("verification", "leakage", "ended")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _READ_ATTEMPTS = 3
 _HDF5_PROBLEMS = (
     *(OSError, KeyError, ValueError, TypeError, AttributeError),
     *(RuntimeError, OverflowError, MemoryError, ModelError),
 )
-_CHUNK_BYTES = (1 << 14, 1 << 20)
 # What a block takes beside its values: chunks that are begun, and the file's own tables.
 _SPARE_BYTES = 1 << 21
 
@@ -92,10 +101,10 @@ class RunFileWriter:
         header = {
             "format": FORMAT,
             "started_utc": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "settings": _json("settings", settings),
-            "versions": _json("versions", versions),
-            "seed": _json("seed", seed),
-            "station": _json("station_text", station_text),
+            "settings": as_json("settings", settings),
+            "versions": as_json("versions", versions),
+            "seed": as_json("seed", seed),
+            "station": as_json("station_text", station_text),
         }
         writer = cls(path, len(model.layers))
         with _explained(path, "cannot be created"):
@@ -104,7 +113,7 @@ class RunFileWriter:
             try:
                 with _replacement(path) as part:
                     with _open(part, "w") as file:
-                        _lay_out(file, header, model)
+                        lay_out(file, header, model)
                     os.replace(part, path)
                 writer._resume()
             except BaseException:
@@ -166,8 +175,8 @@ class RunFileWriter:
         rows = len(np.atleast_1d(labels))
         block: dict[str, NDArray[Any]] = {
             "results/image": np.arange(first_image, first_image + rows, dtype=np.int64),
-            "results/label": _whole("labels", labels),
-            "results/prediction": _whole("predictions", predictions),
+            "results/label": whole_numbers("labels", labels),
+            "results/prediction": whole_numbers("predictions", predictions),
         }
         for depth, values in enumerate(measured or ()):
             block[f"results/measured/{depth}"] = np.asarray(values, dtype=np.float32)
@@ -228,7 +237,7 @@ class RunFileWriter:
             self._close()
 
     def _append_document(self, name: str, document: Mapping[str, Any]) -> None:
-        text = _json(name, document) + "\n"
+        text = as_json(name, document) + "\n"
         self._append(name, {name: np.frombuffer(text.encode(), dtype=np.uint8)})
 
     def _append(self, stream: str, block: Mapping[str, NDArray[Any]]) -> None:
@@ -237,7 +246,7 @@ class RunFileWriter:
         rows = len(next(iter(block.values())))
         done = self._rows.get(stream, 0)
         for key, values in block.items():
-            _check_block(key, self._dataset(key), values, rows)
+            check_block(key, self._dataset(key), values, rows)
         with _explained(self._path, f"{stream} cannot be written"):
             _require_room(self._path, sum(values.nbytes for values in block.values()))
             for key, values in block.items():
@@ -267,7 +276,7 @@ class RunFileWriter:
                 self._close()
                 shutil.copyfile(self._path, part)
                 with _open(part, "r+") as file:
-                    _add_stream(file, key, {key: like})
+                    add_stream(file, key, {key: like})
                 os.replace(part, self._path)
             finally:
                 self._resume()
@@ -330,7 +339,7 @@ class Run:
             raise RunFileError(f"{self.path}: no raw data {group}/{name}; it holds: {held}")
         key = f"raw/{group}/{name}"
         values: NDArray[Any] = _read(
-            self.path, lambda file: file[key][: _committed(file, key, key)]
+            self.path, lambda file: file[key][: committed_rows(file, key, key)]
         )
         return values
 
@@ -378,7 +387,7 @@ def _read_once(path: Path, take: Callable[[Any], T]) -> T:
         h5py.File(ClosedView(raw), "r") as file,
     ):
         version = file.attrs.get("format_version")
-        if _text(file, "format") != FORMAT or version != FORMAT_VERSION:
+        if text_of(file, "format") != FORMAT or version != FORMAT_VERSION:
             raise RunFileError(f"{path}: not a {FORMAT} file of version {FORMAT_VERSION}")
         return take(file)
 
@@ -411,82 +420,26 @@ def _explained(path: Path, problem: str) -> Iterator[None]:
 
 
 def _run(path: Path, file: Any) -> Run:
-    ended = _document(file, "ended") or {"status": "interrupted", "reason": ""}
-    rows = _committed(file, "results", "results/image")
+    ended = last_document(file, "ended") or {"status": "interrupted", "reason": ""}
+    rows = committed_rows(file, "results", "results/image")
     return Run(
         path=path,
         status=ended["status"],
         reason=ended["reason"],
-        started_utc=_text(file, "started_utc"),
+        started_utc=text_of(file, "started_utc"),
         finished_utc=ended.get("finished_utc"),
-        settings=json.loads(_text(file, "settings")),
-        station_text=json.loads(_text(file, "station")),
-        model=_model(file),
-        versions=json.loads(_text(file, "versions")),
-        seed=json.loads(_text(file, "seed")),
+        settings=json.loads(text_of(file, "settings")),
+        station_text=json.loads(text_of(file, "station")),
+        model=network_of(file),
+        versions=json.loads(text_of(file, "versions")),
+        seed=json.loads(text_of(file, "seed")),
         images=file["results/image"][:rows],
         labels=file["results/label"][:rows],
         predictions=file["results/prediction"][:rows],
         raw_names=tuple(f"{group}/{name}" for group, held in file["raw"].items() for name in held),
-        verification=_document(file, "verification"),
-        leakage=_document(file, "leakage"),
+        verification=last_document(file, "verification"),
+        leakage=last_document(file, "leakage"),
     )
-
-
-def _lay_out(file: Any, header: Mapping[str, str], model: Network) -> None:
-    file.attrs["format_version"] = FORMAT_VERSION
-    for name, text in header.items():
-        _set_text(file, name, text)
-    group = file.create_group("model")
-    _set_text(group, "name", _json("name", model.name))
-    _set_text(group, "provenance", _json("provenance", model.provenance))
-    for depth, layer in enumerate(model.layers):
-        group.create_dataset(str(depth), data=layer)
-    results: dict[str, NDArray[Any]] = {
-        "results/image": np.zeros(1, np.int64),
-        "results/label": np.zeros(1, np.int32),
-        "results/prediction": np.zeros(1, np.int32),
-    }
-    for depth, layer in enumerate(model.layers):
-        results[f"results/measured/{depth}"] = np.zeros((64, len(layer)), np.float32)
-    _add_stream(file, "results", results)
-    for name in _DOCUMENTS:
-        _add_stream(file, name, {name: np.zeros(1, np.uint8)})
-    file.create_group("raw")
-
-
-def _set_text(where: Any, name: str, text: str) -> None:
-    """Store text at fixed length: HDF5 keeps other strings outside its checksums."""
-    where.attrs[name] = np.bytes_(text.encode())
-
-
-def _text(where: Any, name: str) -> str:
-    return bytes(where.attrs[name]).decode()
-
-
-def _add_stream(file: Any, stream: str, block: Mapping[str, NDArray[Any]]) -> None:
-    """Add datasets that grow together by blocks such as this one, and their count of rows."""
-    for key, values in block.items():
-        row_bytes = max(values[:1].nbytes, values.itemsize)
-        low, high = (max(1, size // row_bytes) for size in _CHUNK_BYTES)
-        row = values.shape[1:]
-        file.create_dataset(
-            key,
-            shape=(0, *row),
-            maxshape=(None, *row),
-            chunks=(min(max(len(values), low), high), *row),
-            dtype=values.dtype,
-        )
-    file.create_dataset(f"committed/{stream}", data=np.int64(0))
-
-
-def _check_block(key: str, dataset: Any, values: NDArray[Any], rows: int) -> None:
-    valid = (rows, *dataset.shape[1:])
-    if values.shape != valid or values.dtype != dataset.dtype:
-        raise RunFileError(
-            f"{key}: block has shape {values.shape} and type {values.dtype}; "
-            f"must be {valid} and {dataset.dtype}"
-        )
 
 
 def _ending(error: BaseException | None) -> tuple[Status, str]:
@@ -495,46 +448,3 @@ def _ending(error: BaseException | None) -> tuple[Status, str]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "Ctrl-C"
     return "failed", f"{type(error).__name__}: {error}"
-
-
-def _committed(file: Any, stream: str, key: str) -> int:
-    """Return how many rows of a dataset the writer had acknowledged."""
-    rows, held = int(file[f"committed/{stream}"][()]), len(file[key])
-    if not 0 <= rows <= held:
-        raise ValueError(f"{key} holds {held} rows, {rows} were acknowledged")
-    return rows
-
-
-def _document(file: Any, name: str) -> dict[str, Any] | None:
-    text = file[name][: _committed(file, name, name)].tobytes().decode()
-    return dict(json.loads(text.splitlines()[-1])) if text else None
-
-
-def _model(file: Any) -> Network:
-    group = file["model"]
-    layers = tuple(group[str(depth)][()] for depth in range(len(group)))
-    name, provenance = (json.loads(_text(group, key)) for key in ("name", "provenance"))
-    return Network(layers, name, provenance)
-
-
-def _whole(name: str, values: ArrayLike) -> NDArray[np.int32]:
-    found = np.asarray(values)
-    limits = np.iinfo(np.int32)
-    if found.ndim != 1 or found.dtype.kind not in "iu":
-        raise RunFileError(f"{name}: {found.dtype} {found.shape}; must be whole numbers, (rows,)")
-    if found.size and (found.min() < limits.min or found.max() > limits.max):
-        raise RunFileError(f"{name}: from {found.min()} to {found.max()}; must fit 32 bits")
-    return found.astype(np.int32)
-
-
-def _json(name: str, value: object) -> str:
-    try:
-        return json.dumps(value, default=_plain)
-    except (TypeError, ValueError) as problem:
-        raise RunFileError(f"{name}: cannot be written as JSON ({problem})") from problem
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} {value!r}")

@@ -24,7 +24,6 @@ from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
 from labctl.calibration.routines.receiver_noise import (
-    PARTIES,
     ROLES,
     NoiseRecords,
     blocked,
@@ -34,6 +33,7 @@ from labctl.calibration.routines.receiver_noise import (
     timing,
     use_ranges,
 )
+from labctl.calibration.routines.records import PARTIES
 from labctl.calibration.spectrum import NoiseVariance
 from labctl.errors import CalibrationError, LimitError
 from labctl.units import ELEMENTARY_CHARGE_C, photon_energy_j

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from labctl.calibration.bench import CalibrationBench, MeanPower, Party
+from labctl.calibration.bench import CalibrationBench, Party
 from labctl.calibration.fits import Reals
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
+from labctl.calibration.routines.frame_arrival import arrivals_of, delay_quantities
 from labctl.calibration.routines.known_symbols import (
     check_linear,
     fit_amplitude,
@@ -36,34 +37,25 @@ from labctl.calibration.routines.known_symbols import (
     random_symbols,
     read_rows,
 )
-from labctl.calibration.routines.receiver_noise import (
-    PARTIES,
-    brightest,
-    load_frame,
-    record,
-    set_client_gain,
-    sync_of,
+from labctl.calibration.routines.link_meters import (
+    Meters,
+    at_most_one,
+    meter_quantities,
+    read_meters,
 )
+from labctl.calibration.routines.receiver_noise import brightest
+from labctl.calibration.routines.records import fit_ranges, record, sync_of
 from labctl.calibration.spectrum import effective_samples
 from labctl.dsp.dsp import synchronise
 from labctl.dsp.layout import FrameLayout
-from labctl.dsp.matched_filter import PHASES, FilterBank, samples_per_symbol
-from labctl.dsp.recorder import FIRST_RANGE_V
-from labctl.dsp.timing import SampleClock, recover_clock
 from labctl.errors import CalibrationError, SynchronisationError
 from labctl.instruments.capabilities import Trace
-from labctl.station.equipment import FibreMeter
 from labctl.units import photon_energy_j
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FRAME = "CHANNEL"
-_DELAY_RECORDS = 16
-# What unequal children make of neighbouring pulses does not cancel over the phases: so much of a
-# symbol is the scatter, between simulated benches, of arrivals whose records agree.
-_DISTORTION_SYMBOLS = 4e-4
-_DELAY_GAIN = 2.0
 _ROWS, _MODES = 8, 256
 _BRIGHT_FIELD = 0.3
 _BRIGHT_PAIRS = 12
@@ -74,12 +66,9 @@ _QUIET_FIELD, _QUIET_PHOTONS, _QUIET_MODES, _QUIET_ROWS = 0.1, 5.0, 392, 64
 _QUIET_RECORDS = 12
 _QUIET_WINDOW = 256
 _LEAST_RECORDS = 4
-_METER_READINGS = 400
-_LEAST_METER_SIGMA = 10.0
 # Of the payload's own variance: a receiver that follows its light leaves less.
 _LARGEST_RESIDUAL = 0.02
 _NOISY = 5.0
-_LIMIT_SIGMA = 4.0
 _LEAST_SIGNAL_SIGMA = 20.0
 _DISAGREEMENT = 3.0
 
@@ -106,15 +95,6 @@ class Residual:
     samples: float
     blocked_v2: float
     blocked_samples: float
-
-
-@dataclass(frozen=True)
-class _Meters:
-    """Mean powers in W in the fibre by meter, with standard errors of the readings."""
-
-    power_w: Mapping[str, float]
-    error_w: Mapping[str, float]
-    ratio_uncertainty: Mapping[str, float]
 
 
 def transmittance_of(
@@ -178,21 +158,21 @@ class ChannelRoutine:
         _constants(bench)
         bench.light_on()
         try:
-            arrivals = _arrivals(bench)
+            arrivals = arrivals_of(bench)
             sent = _sent(bench)
             powers_v2 = _powers(bench, sent)
             excess = _excess(bench, sent)
-            meters = _meters(bench)
+            meters = read_meters(bench)
         finally:
             server = bench.equipment.server
             bench.equipment.client.gain.set(0.0)
             brightest(server.attenuator)
             bench.light_on()
             bench.sender.forget()
-        quantities = _delay_quantities(arrivals, bench.equipment.frame.symbol_rate_hz)
+        quantities = delay_quantities(arrivals, bench.equipment.frame.symbol_rate_hz)
         quantities["server.transmittance"] = _transmittance(bench, powers_v2, sent)
         quantities["server.excess_noise"] = _excess_noise(bench, excess)
-        quantities |= _meter_quantities(meters)
+        quantities |= meter_quantities(meters)
         return Outcome(
             quantities,
             _raw(arrivals, powers_v2, sent, excess, meters),
@@ -210,93 +190,6 @@ def _constants(bench: CalibrationBench) -> None:
         "server.efficiency",
     ):
         bench.knowledge.quantity(name)
-
-
-def _fit_ranges(bench: CalibrationBench, parties: tuple[Party, ...], duration_s: float) -> None:
-    """Fit ranges that hold whatever phase the light has in later records."""
-    for party in parties:
-        bench.recorders[party].range_v = FIRST_RANGE_V
-    largest = dict.fromkeys(parties, 0.0)
-    for attempt in range(4):
-        for party, trace in record(bench, parties, duration_s).items():
-            bench.recorders[party].fit_range(trace)
-            if attempt:
-                largest[party] = max(largest[party], bench.recorders[party].range_v)
-    for party in parties:
-        bench.recorders[party].range_v = largest[party]
-
-
-def _arrivals(bench: CalibrationBench) -> dict[Party, Reals]:
-    """Return when the frame begins in each record, in s; the client's amplifier shows it."""
-    brightest(bench.equipment.server.attenuator)
-    set_client_gain(bench, _DELAY_GAIN)
-    layout = load_frame(bench, lit=True)
-    duration_s = bench.duration_s(layout)
-    bench.on_step("delays of a preamble")
-    _fit_ranges(bench, PARTIES, duration_s)
-    found: dict[Party, list[tuple[float, float]]] = {party: [] for party in PARTIES}
-    for number in range(2 * bench.count(_DELAY_RECORDS // 2)):
-        # What neighbouring pulses do to a pulse's place turns its sign with a quarter turn.
-        _turn(bench, 0.5 * (number % 2) + 0.25 * (number // 2 % 2))
-        for party, trace in record(bench, PARTIES, duration_s).items():
-            found[party].append(_start_s(bench, party, trace, layout))
-    _turn(bench, 0.0)
-    bench.equipment.client.gain.set(0.0)
-    arrivals = {party: _by_pairs(starts) for party, starts in found.items()}
-    if not arrivals["server"].mean() > arrivals["client"].mean():
-        raise CalibrationError(
-            f"light is at the server's receiver {arrivals['server'].mean():.3g} s after the "
-            f"trigger, before the client's ({arrivals['client'].mean():.3g} s): are the fibres or "
-            "digitizers of server and client swapped?"
-        )
-    return arrivals
-
-
-def _by_pairs(found: list[tuple[float, float]]) -> Reals:
-    """Return the starts in s of neighbouring records together, of starts and pulses' energies.
-
-    By their energies: a pulse's place is a slope over an energy, and it is the slopes that cancel.
-    """
-    starts, energies = np.array(found).reshape(-1, 2, 2).transpose(2, 0, 1)
-    return np.asarray(np.average(starts, axis=1, weights=energies))
-
-
-def _turn(bench: CalibrationBench, half_turns: float) -> None:
-    """Turn both local oscillators by that many times pi."""
-    server, client = bench.equipment.server, bench.equipment.client
-    server.lo_phase.set(half_turns * server.constants.phase_shifter_v_pi_v)
-    client.lo_phase.set(half_turns * client.constants.phase_shifter_v_pi_v)
-
-
-def _start_s(
-    bench: CalibrationBench, party: Party, trace: Trace, layout: FrameLayout
-) -> tuple[float, float]:
-    sync = sync_of(bench, party, trace, layout)
-    try:
-        return between_steps_s(trace, layout, recover_clock(trace, layout, sync))
-    except SynchronisationError as error:
-        raise CalibrationError(f"{party}: {error}") from error
-
-
-def between_steps_s(trace: Trace, layout: FrameLayout, clock: SampleClock) -> tuple[float, float]:
-    """Return a frame's start in s, free of the steps in which the matched filter is placed.
-
-    With it comes the energy of the known pulses in V^2, which is its weight.
-
-    The filter stands within half of a step of 1/64 sample of where the clock puts it. From where it
-    stands, derivative over value of the known pulses leads to where they are.
-    """
-    ratio = samples_per_symbol(trace, layout)
-    bank, slots = FilterBank.of(layout.pulse_shape, ratio), layout.reference[0]
-    positions = (clock.start_s - trace.start_s) / trace.interval_s + slots * ratio * clock.stretch
-    stands = (np.floor(positions * PHASES) + 0.5) / PHASES
-    read, slope = (each.astype(np.float64) for each in bank.with_slopes(trace.voltage_v, positions))
-    read -= read.mean()
-    sharpness = float(np.mean(np.sum(bank.slopes.astype(np.float64) ** 2, axis=1)))
-    energy = float(np.sum(read**2))
-    ahead = float(np.sum(read * slope)) / sharpness / energy
-    ahead -= float(np.sum(read**2 * (positions - stands))) / energy
-    return clock.start_s + ahead * trace.interval_s, energy
 
 
 def _sent(bench: CalibrationBench) -> _Sent:
@@ -350,7 +243,7 @@ def _powers(bench: CalibrationBench, sent: _Sent) -> Reals:
     server, layout = bench.equipment.server, sent.layout
     bench.load(_FRAME, layout, frame_of(layout, sent.symbols))
     duration_s = bench.duration_s(layout)
-    _fit_ranges(bench, ("server",), duration_s)
+    fit_ranges(bench, ("server",), duration_s, rounds=4, kept=3)
     pairs = bench.count(_BRIGHT_PAIRS)
     powers_v2 = np.empty((pairs, 2))
     for pair in range(pairs):
@@ -392,7 +285,7 @@ def _excess(bench: CalibrationBench, sent: _Sent) -> Residual:
     symbols = normal_symbols(bench.draw, rows, _QUIET_MODES, _QUIET_FIELD)
     bench.load(_FRAME, layout, frame_of(layout, symbols))
     duration_s = bench.duration_s(layout)
-    _fit_ranges(bench, ("server",), duration_s)
+    fit_ranges(bench, ("server",), duration_s, rounds=4, kept=3)
     records = bench.count(_QUIET_RECORDS, _LEAST_RECORDS)
     residual, samples, starts = 0.0, 0.0, []
     for _ in range(records):
@@ -437,59 +330,6 @@ def _refuse_light(bench: CalibrationBench, trace: Trace, layout: FrameLayout) ->
     )
 
 
-def _meters(bench: CalibrationBench) -> _Meters:
-    """Read the meters that are fitted, with steady light and at rest."""
-    server, client = bench.equipment.server, bench.equipment.client
-    fitted: dict[str, FibreMeter | None] = {
-        "launch": server.launch_meter,
-        "arrival": client.arrival_meter,
-        "return": server.return_meter,
-    }
-    there = {name: meter for name, meter in fitted.items() if meter is not None}
-    power_w, error_w = {}, {}
-    if there:
-        bench.on_step("power meters along the link")
-        brightest(server.attenuator)
-        bench.steady_light()
-        lit = {name: _mean(bench, meter) for name, meter in there.items()}
-        bench.sender.forget()
-        rest = {name: _mean(bench, meter) for name, meter in there.items()}
-        for name, meter in there.items():
-            power_w[name] = meter.ratio * (lit[name].power_w - rest[name].power_w)
-            error_w[name] = meter.ratio * math.hypot(
-                lit[name].standard_error_w, rest[name].standard_error_w
-            )
-            if not power_w[name] > _LEAST_METER_SIGMA * error_w[name]:
-                raise CalibrationError(
-                    f"{name} meter sees {power_w[name]:.2g} W more with light, noise is "
-                    f"{error_w[name]:.2g} W: is light blocked before it, the head on its fibre?"
-                )
-    return _Meters(
-        power_w, error_w, {name: meter.ratio_uncertainty for name, meter in there.items()}
-    )
-
-
-def _mean(bench: CalibrationBench, meter: FibreMeter) -> MeanPower:
-    return bench.mean_power(meter.input, bench.count(_METER_READINGS, 20))
-
-
-def _delay_quantities(
-    arrivals: Mapping[Party, Reals], symbol_rate_hz: float
-) -> dict[str, Quantity]:
-    return {
-        f"{party}.arrival_s": Quantity.of(
-            float(starts.mean()),
-            "s",
-            {
-                "records": float(starts.std(ddof=1)) / math.sqrt(len(starts)),
-                "distortion of pulses": _DISTORTION_SYMBOLS / symbol_rate_hz,
-            },
-            degrees_of_freedom={"records": len(starts) - 1},
-        )
-        for party, starts in arrivals.items()
-    }
-
-
 def _transmittance(bench: CalibrationBench, powers_v2: Reals, sent: _Sent) -> Quantity:
     shot = bench.knowledge.quantity("server.shot_noise_v2")
     efficiency = bench.knowledge.quantity("server.efficiency")
@@ -511,21 +351,6 @@ def _transmittance(bench: CalibrationBench, powers_v2: Reals, sent: _Sent) -> Qu
     return at_most_one(found, "transmittance of the round trip")
 
 
-def at_most_one(found: Quantity, what: str) -> Quantity:
-    """Return a share as one of at most 1, which it is where chance puts it beyond.
-
-    Raises CalibrationError for what is above 1 by more than 4 standard uncertainties, or not
-    above 0.
-    """
-    excess = found.value - 1.0
-    if excess > _LIMIT_SIGMA * found.standard_uncertainty or not found.value > 0.0:
-        raise CalibrationError(
-            f"{what}: {found}, must be above 0 and at most 1: are photon number, shot-noise unit "
-            "and efficiency those of this laser power and these receivers?"
-        )
-    return found.within(most=1.0)
-
-
 def _excess_noise(bench: CalibrationBench, excess: Residual) -> Quantity:
     shot = bench.knowledge.quantity("server.shot_noise_v2")
     efficiency = bench.knowledge.quantity("server.efficiency")
@@ -534,26 +359,6 @@ def _excess_noise(bench: CalibrationBench, excess: Residual) -> Quantity:
         shot.standard_uncertainty / shot.value, efficiency.standard_uncertainty / efficiency.value
     )
     return Quantity.of(value, "SNU", {"samples": error, "unit and efficiency": abs(value) * unit})
-
-
-def _meter_quantities(meters: _Meters) -> dict[str, Quantity]:
-    quantities = {}
-    for name, first, last in (
-        ("forward", "launch", "arrival"),
-        ("back", "arrival", "return"),
-        ("meter", "launch", "return"),
-    ):
-        if first in meters.power_w and last in meters.power_w:
-            share = meters.power_w[last] / meters.power_w[first]
-            budget = {}
-            for meter in (first, last):
-                reading = meters.error_w[meter] / meters.power_w[meter]
-                budget[f"{meter} meter's readings"] = share * reading
-                budget[f"{meter} meter's ratio"] = share * meters.ratio_uncertainty[meter]
-            found = Quantity.of(share, "1", budget)
-            what = "round trip" if name == "meter" else f"{name} leg"
-            quantities[f"server.{name}_transmittance"] = at_most_one(found, f"{what} by its meters")
-    return quantities
 
 
 def _remarks(quantities: Mapping[str, Quantity]) -> tuple[str, ...]:
@@ -572,7 +377,7 @@ def _raw(
     powers_v2: Reals,
     sent: _Sent,
     excess: Residual,
-    meters: _Meters,
+    meters: Meters,
 ) -> dict[str, np.ndarray]:
     raw: dict[str, np.ndarray] = {f"{party}_start_s": each for party, each in arrivals.items()}
     raw["power_v2"] = powers_v2

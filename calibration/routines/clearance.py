@@ -20,7 +20,6 @@ from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
 from labctl.calibration.routines.receiver_noise import (
-    PARTIES,
     ROLES,
     NoiseRecords,
     blocked,
@@ -30,6 +29,7 @@ from labctl.calibration.routines.receiver_noise import (
     timing,
     use_ranges,
 )
+from labctl.calibration.routines.records import PARTIES
 from labctl.calibration.spectrum import spectral_density
 from labctl.units import db_to_ratio
 

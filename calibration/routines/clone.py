@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import HOUR_S, Outcome
@@ -34,7 +34,7 @@ from labctl.calibration.routines.known_symbols import (
     random_symbols,
     read_rows,
 )
-from labctl.calibration.routines.receiver_noise import record, sync_of
+from labctl.calibration.routines.records import fit_ranges, record, sync_of
 from labctl.calibration.routines.rotated_rows import (
     amplifying,
     forget_rotation,
@@ -43,7 +43,6 @@ from labctl.calibration.routines.rotated_rows import (
     require_light,
 )
 from labctl.dsp.layout import Floats, FrameLayout
-from labctl.dsp.recorder import FIRST_RANGE_V
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -157,15 +156,8 @@ def _measured(bench: CalibrationBench) -> list[_Record]:
 def _prepare(bench: CalibrationBench, layout: FrameLayout) -> float:
     """Fit the ranges and return when light arrives at the client, in s after the trigger."""
     duration_s = bench.duration_s(layout)
-    parties: tuple[Party, ...] = ("client", "server")
-    for party in parties:
-        bench.recorders[party].range_v = FIRST_RANGE_V
-    arrival_s = 0.0
-    for _ in range(3):
-        for party, trace in record(bench, parties, duration_s).items():
-            bench.recorders[party].fit_range(trace)
-            if party == "client":
-                arrival_s = sync_of(bench, party, trace, layout).start_s
+    last = fit_ranges(bench, ("client", "server"), duration_s, rounds=3)[-1]
+    arrival_s = sync_of(bench, "client", last["client"], layout).start_s
     return max(arrival_s - bench.equipment.client.constants.detector_delay_s, 0.0)
 
 

@@ -22,16 +22,10 @@ from labctl.calibration.fits import Reals
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
-from labctl.calibration.routines.receiver_noise import (
-    brightest,
-    light_settings,
-    record,
-    sync_of,
-    timing,
-)
+from labctl.calibration.routines.receiver_noise import brightest, light_settings, timing
+from labctl.calibration.routines.records import fit_ranges, record, sync_of
 from labctl.dsp.layout import PEAK, Complexes, FrameLayout
 from labctl.dsp.matched_filter import read_slots
-from labctl.dsp.recorder import FIRST_RANGE_V
 from labctl.errors import CalibrationError
 from labctl.station.equipment import FibreMeter
 from labctl.units import frequency_to_wavelength_m, photon_energy_j
@@ -211,14 +205,8 @@ def _require_power(party: Party, more_w: float, error_w: float, lit: MeanPower) 
 
 def _seen(bench: CalibrationBench, party: Party, layout: FrameLayout, symbols: Complexes) -> Reals:
     """Return photons per slot that the receiver sees in each of several records."""
-    recorder = bench.recorders[party]
-    recorder.range_v = FIRST_RANGE_V
     duration_s = bench.duration_s(layout)
-    largest_v = 0.0
-    for _ in range(3):
-        recorder.fit_range(record(bench, (party,), duration_s)[party])
-        largest_v = max(largest_v, recorder.range_v)
-    recorder.range_v = largest_v
+    fit_ranges(bench, (party,), duration_s, rounds=3, kept=3)
     shot_v2 = bench.knowledge.quantity(f"{party}.shot_noise_v2").value
     records = bench.count(_RECORDS, 6)
     amplitude_v = np.empty(records)

@@ -16,7 +16,6 @@ from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
 from labctl.calibration.routines.receiver_noise import (
-    PARTIES,
     ROLES,
     NoiseRecords,
     blocked,
@@ -24,6 +23,7 @@ from labctl.calibration.routines.receiver_noise import (
     take_noise,
     timing,
 )
+from labctl.calibration.routines.records import PARTIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,16 +20,9 @@ from labctl.calibration.fits import Reals
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
-from labctl.calibration.routines.receiver_noise import (
-    PARTIES,
-    brightest,
-    load_frame,
-    record,
-    set_client_gain,
-    sync_of,
-)
+from labctl.calibration.routines.receiver_noise import brightest, load_frame, set_client_gain
+from labctl.calibration.routines.records import PARTIES, fit_ranges, record, sync_of
 from labctl.dsp.layout import FrameLayout
-from labctl.dsp.recorder import FIRST_RANGE_V
 from labctl.errors import CalibrationError
 from labctl.station.equipment import LimitedVoltage
 
@@ -115,7 +108,7 @@ class LoPhase:
             brightest(bench.equipment.server.attenuator)
             set_client_gain(bench, _GAIN)
             layout = load_frame(bench, lit=True)
-            _fit_ranges(bench, layout)
+            fit_ranges(bench, PARTIES, bench.duration_s(layout), rounds=3, kept=3)
             step_v, difference = _sweep(bench, layout)
         finally:
             bench.equipment.client.gain.set(0.0)
@@ -142,19 +135,6 @@ def _nominal(bench: CalibrationBench) -> dict[Party, float]:
 def _outputs(bench: CalibrationBench) -> dict[Party, LimitedVoltage]:
     equipment = bench.equipment
     return {"server": equipment.server.lo_phase, "client": equipment.client.lo_phase}
-
-
-def _fit_ranges(bench: CalibrationBench, layout: FrameLayout) -> None:
-    for recorder in bench.recorders.values():
-        recorder.range_v = FIRST_RANGE_V
-    # The phase of the moment decides how large a record is: the largest of a few is kept.
-    largest: dict[Party, float] = dict.fromkeys(PARTIES, 0.0)
-    for _ in range(3):
-        for party, trace in record(bench, PARTIES, bench.duration_s(layout)).items():
-            bench.recorders[party].fit_range(trace)
-            largest[party] = max(largest[party], bench.recorders[party].range_v)
-    for party in PARTIES:
-        bench.recorders[party].range_v = largest[party]
 
 
 def _sweep(

@@ -18,20 +18,19 @@ import numpy.typing as npt
 
 from labctl.calibration.bench import CalibrationBench, Party
 from labctl.calibration.record import SettingValue
+from labctl.calibration.routines.records import PARTIES, fit_ranges, record, reset_ranges, sync_of
 from labctl.calibration.spectrum import (
     NoiseVariance,
     check_noise,
     effective_samples,
     pooled_variance,
 )
-from labctl.dsp.dsp import Sync, synchronise
+from labctl.dsp.dsp import synchronise
 from labctl.dsp.layout import Floats, FrameLayout
 from labctl.dsp.matched_filter import read_slots, samples_per_symbol
-from labctl.dsp.recorder import FIRST_RANGE_V
-from labctl.errors import CalibrationError, InstrumentTimeoutError, LimitError, SynchronisationError
+from labctl.errors import CalibrationError, LimitError, SynchronisationError
 from labctl.instruments.capabilities import Attenuator, Trace
 
-PARTIES: tuple[Party, Party] = ("server", "client")
 ROLES = (
     "server.laser",
     "server.drive",
@@ -104,27 +103,6 @@ def _first_taken(attenuator: Attenuator, choices: tuple[float, ...]) -> float:
     raise CalibrationError(f"the attenuator takes none of {choices} dB: is it the right one?")
 
 
-def record(
-    bench: CalibrationBench, parties: tuple[Party, ...], duration_s: float
-) -> dict[Party, Trace]:
-    """Return records as `CalibrationBench.record`; a trigger that never comes says so."""
-    try:
-        return bench.record(parties, duration_s)
-    except InstrumentTimeoutError as error:
-        raise CalibrationError(
-            f"no record came ({error}): is the trigger cable connected from the server's generator "
-            f"to {' and '.join(parties)}'s digitizer?"
-        ) from error
-
-
-def sync_of(bench: CalibrationBench, party: Party, trace: Trace, layout: FrameLayout) -> Sync:
-    """Find the frame in a party's record; raises CalibrationError that names the party."""
-    try:
-        return synchronise(trace, layout, bench.equipment.frame.longest_delay_s)
-    except SynchronisationError as error:
-        raise CalibrationError(f"{party}: {error}") from error
-
-
 def set_client_gain(bench: CalibrationBench, gain: float) -> None:
     """Set the client's amplifier by what is known of it."""
     client = bench.equipment.client
@@ -143,7 +121,7 @@ def blocked(bench: CalibrationBench) -> Iterator[None]:
         _show_that_blocks(bench)
         darkest(server.attenuator)
         load_frame(bench, lit=False)
-        _fit_noise_ranges(bench)
+        fit_ranges(bench, PARTIES, _LEAST_RECORD_S, rounds=2, headroom=_HEADROOM)
         yield
     finally:
         server.laser.set_power(server.laser_power_w)
@@ -162,7 +140,7 @@ def _show_that_blocks(bench: CalibrationBench) -> None:
     brightest(server.attenuator)
     server.shutter.set(server.constants.shutter_closed_v)
     set_client_gain(bench, _CHECK_GAIN)
-    _reset_ranges(bench)
+    reset_ranges(bench)
     for _ in range(2):
         trace = record(bench, ("client",), duration_s)["client"]
         bench.recorders["client"].fit_range(trace)
@@ -195,20 +173,6 @@ def _refuse_light(bench: CalibrationBench, party: Party, trace: Trace, layout: F
         f"{party}: a frame comes through though the signal is blocked (correlation "
         f"{sync.peak:.0f} sigma): {cause}"
     )
-
-
-def _reset_ranges(bench: CalibrationBench) -> None:
-    for recorder in bench.recorders.values():
-        recorder.range_v = FIRST_RANGE_V
-
-
-def _fit_noise_ranges(bench: CalibrationBench) -> None:
-    _reset_ranges(bench)
-    for _ in range(2):
-        for party, trace in record(bench, PARTIES, _LEAST_RECORD_S).items():
-            bench.recorders[party].fit_range(trace)
-    for recorder in bench.recorders.values():
-        recorder.range_v *= _HEADROOM
 
 
 def take_noise(

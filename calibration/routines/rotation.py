@@ -36,7 +36,7 @@ from labctl.calibration.routines.known_symbols import (
     random_symbols,
     read_rows,
 )
-from labctl.calibration.routines.receiver_noise import PARTIES, record, sync_of
+from labctl.calibration.routines.records import PARTIES, fit_ranges, record, sync_of
 from labctl.calibration.routines.rotated_rows import (
     amplifying,
     forget_rotation,
@@ -45,7 +45,6 @@ from labctl.calibration.routines.rotated_rows import (
     require_light,
 )
 from labctl.dsp.layout import Floats, FrameLayout
-from labctl.dsp.recorder import FIRST_RANGE_V
 from labctl.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -239,20 +238,10 @@ def _measured(bench: CalibrationBench, modes: int) -> _Block:
 def _prepare(bench: CalibrationBench, layout: FrameLayout) -> float:
     """Fit both ranges and return when light arrives at the client, in s after the trigger."""
     duration_s = bench.duration_s(layout)
-    for party in PARTIES:
-        bench.recorders[party].range_v = FIRST_RANGE_V
     starts: list[float] = []
-    largest = dict.fromkeys(PARTIES, 0.0)
-    for attempt in range(4):
-        for party, trace in record(bench, PARTIES, duration_s).items():
-            bench.recorders[party].fit_range(trace)
-            if attempt:
-                largest[party] = max(largest[party], bench.recorders[party].range_v)
-                start_s = sync_of(bench, party, trace, layout).start_s
-                if party == "client":
-                    starts.append(start_s)
-    for party in PARTIES:
-        bench.recorders[party].range_v = largest[party]
+    for traces in fit_ranges(bench, PARTIES, duration_s, rounds=4, kept=3)[1:]:
+        found = {party: sync_of(bench, party, traces[party], layout) for party in PARTIES}
+        starts.append(found["client"].start_s)
     arrival_s = float(np.median(starts)) - bench.equipment.client.constants.detector_delay_s
     return max(arrival_s, 0.0)
 

@@ -19,7 +19,6 @@ from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import HOUR_S, Outcome
 from labctl.calibration.routines.receiver_noise import (
-    PARTIES,
     ROLES,
     NoiseRecords,
     blocked,
@@ -29,6 +28,7 @@ from labctl.calibration.routines.receiver_noise import (
     timing,
     use_ranges,
 )
+from labctl.calibration.routines.records import PARTIES
 from labctl.calibration.shot_noise import shot_noise_unit
 from labctl.calibration.spectrum import NoiseVariance
 

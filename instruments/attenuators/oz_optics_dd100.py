@@ -18,7 +18,8 @@ from labctl.errors import InstrumentReportedError, LimitError, ReplyError
 from labctl.instruments.capabilities import Identity
 from labctl.instruments.driver_rules import require_range
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
-from labctl.instruments.transports.visa_lines import LinesTransport, open_visa_lines
+from labctl.instruments.transports.transport import LinesTransport
+from labctl.instruments.transports.visa_lines import open_visa_lines
 
 _DONE = "Done"
 _ERROR = "ERROR"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from labctl.errors import InstrumentReportedError, InstrumentTimeoutError, ReplyError
-from labctl.instruments.transports.visa_lines import LinesTransport
+from labctl.instruments.transports.transport import LinesTransport
 
 _ERRORS = {
     1: "over-voltage",

@@ -19,7 +19,8 @@ from labctl.instruments.capabilities import Identity, SourceMeter
 from labctl.instruments.driver_rules import require_channel, require_range, try_all
 from labctl.instruments.sources.qontrol_lines import QontrolLines
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
-from labctl.instruments.transports.visa_lines import LinesTransport, open_visa_lines
+from labctl.instruments.transports.transport import LinesTransport
+from labctl.instruments.transports.visa_lines import open_visa_lines
 
 
 class Q8ivOptions(DriverOptions):

@@ -18,7 +18,7 @@ from labctl.environment import RECORD, REPLAY
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 
 if TYPE_CHECKING:
-    from labctl.instruments.transports.visa_lines import LinesTransport
+    from labctl.instruments.transports.transport import LinesTransport
 
 
 _witness: ContextVar[list[MessageTransport] | None] = ContextVar("witness", default=None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
 from labctl.clock import Clock
 
@@ -80,6 +81,43 @@ class FrameTransport(Protocol):
 
     def clear(self) -> None:
         """Discard what has been received and bring both ends back to a frame boundary."""
+        ...
+
+    def close(self) -> None:
+        """End the session; closing twice does nothing."""
+        ...
+
+
+Complete: TypeAlias = Callable[[Sequence[str]], bool]
+
+
+class LinesTransport(Protocol):
+    """Text commands whose replies are one or more lines; each exchange is one transaction.
+
+    Raises InstrumentTimeoutError when a reply does not end in time, ConnectionFailedError when
+    the connection is lost.
+    """
+
+    @property
+    def name(self) -> str:
+        """The instrument's name, for error messages."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The instrument's clock: waits for the instrument sleep on it."""
+        ...
+
+    def exchange(self, command: str, complete: Complete) -> tuple[str, ...]:
+        """Send a command; return the lines of its reply once `complete` returns True.
+
+        Lines come without terminator and surrounding space. Lines that arrived since the last
+        exchange come first. Raises ReplyError on a reply that does not end.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Abandon what is under way and discard lines that are still to come."""
         ...
 
     def close(self) -> None:

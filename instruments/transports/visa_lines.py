@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
-
 from labctl.clock import Clock
 from labctl.errors import ReplyError
 from labctl.instruments.transports.link import Link
 from labctl.instruments.transports.socket_transport import SocketLink, opens_own_socket
 from labctl.instruments.transports.taps import tapped_lines
+from labctl.instruments.transports.transport import Complete, LinesTransport
 from labctl.instruments.transports.visa_link import VisaLink
 
-Complete: TypeAlias = Callable[[Sequence[str]], bool]
 """Tells, from the lines received so far, whether the reply has ended."""
 
 _MOST_LINES = 256
-
-
-class LinesTransport(Protocol):
-    """Text commands whose replies are one or more lines; each exchange is one transaction.
-
-    Raises InstrumentTimeoutError when a reply does not end in time, ConnectionFailedError when
-    the connection is lost.
-    """
-
-    @property
-    def name(self) -> str:
-        """The instrument's name, for error messages."""
-        ...
-
-    @property
-    def clock(self) -> Clock:
-        """The instrument's clock: waits for the instrument sleep on it."""
-        ...
-
-    def exchange(self, command: str, complete: Complete) -> tuple[str, ...]:
-        """Send a command; return the lines of its reply once `complete` returns True.
-
-        Lines come without terminator and surrounding space. Lines that arrived since the last
-        exchange come first. Raises ReplyError on a reply that does not end.
-        """
-        ...
-
-    def clear(self) -> None:
-        """Abandon what is under way and discard lines that are still to come."""
-        ...
-
-    def close(self) -> None:
-        """End the session; closing twice does nothing."""
-        ...
 
 
 class LinkLinesTransport:

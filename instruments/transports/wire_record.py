@@ -35,7 +35,7 @@ from labctl.instruments.transports.transport import FrameTransport, MessageTrans
 from labctl.version import __version__
 
 if TYPE_CHECKING:
-    from labctl.instruments.transports.visa_lines import Complete, LinesTransport
+    from labctl.instruments.transports.transport import Complete, LinesTransport
 
 FORMAT = "labctl wire record 1"
 KEEP = "keep"

@@ -33,7 +33,7 @@ from labctl.instruments.transports.transport import FrameTransport, MessageTrans
 from labctl.instruments.transports.wire_record import FORMAT, block_entry
 
 if TYPE_CHECKING:
-    from labctl.instruments.transports.visa_lines import Complete, LinesTransport
+    from labctl.instruments.transports.transport import Complete, LinesTransport
 
 _ERRORS: dict[str, type[InstrumentError]] = {
     error.__name__: error for error in (ConnectionFailedError, InstrumentTimeoutError, ReplyError)

@@ -43,8 +43,9 @@ from labctl.studies.planner.curve_file import (
     known_curve,
     save_curve,
 )
+from labctl.studies.planner.option import Conditions, Limits, Option
 from labctl.studies.planner.plan import Planner, Preference, Proof, Wish
-from labctl.studies.planner.search import Conditions, Limits, Option, Search
+from labctl.studies.planner.search import Search
 from labctl.studies.planner.throughput import Transmission
 from labctl.units import dbm_to_w
 

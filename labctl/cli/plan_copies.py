@@ -16,8 +16,8 @@ from labctl.studies.planner.copies import (
     Watching,
     watching,
 )
+from labctl.studies.planner.option import Option
 from labctl.studies.planner.plan import Plan, Planner
-from labctl.studies.planner.search import Option
 
 _CALIBRATION_SAMPLES = 100_000_000
 

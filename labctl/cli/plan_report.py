@@ -16,9 +16,9 @@ from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import Assumptions
 from labctl.run.report import finite, leakage_json
 from labctl.studies.planner.accuracy_curve import NeededF
+from labctl.studies.planner.option import Limits, Option
 from labctl.studies.planner.plan import Plan, Planner, Setting
 from labctl.studies.planner.pooling import ASSURANCE, Pool, SentBefore
-from labctl.studies.planner.search import Limits, Option
 from labctl.studies.planner.throughput import Throughput
 
 _ROWS = 14

@@ -16,13 +16,12 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from labctl.errors import RecordError, SettingError
@@ -30,7 +29,6 @@ from labctl.protocols.ledger.accounts import Balance, Balances, Party
 from labctl.protocols.ledger.amounts import Amounts, Values
 from labctl.protocols.ledger.chain import seal, unseal
 from labctl.protocols.ledger.entries import (
-    ENTRIES,
     BudgetSet,
     Committed,
     Entry,
@@ -40,14 +38,11 @@ from labctl.protocols.ledger.entries import (
     Released,
     Reserved,
 )
-from labctl.protocols.ledger.files import write_whole
+from labctl.protocols.ledger.files import disk, locked, write_whole
+from labctl.protocols.ledger.key import make_key, read_key
+from labctl.protocols.ledger.lines import Line, chained, why_not
 from labctl.protocols.ledger.state import Head, LedgerState, passing_state, stored_state
 from labctl.safety import uninterrupted
-
-_LOCK_TIMEOUT_S = 60.0
-_POLL_S = 0.005
-_KEY_BYTES = 32
-_OWNER_ONLY = 0o077
 
 Worst = Mapping[str, Values]
 # Amounts that depend on what stands on the accounts, worked out while nobody else changes it.
@@ -401,7 +396,7 @@ class Ledger:
         """Make key, head and first entry where there are none: in this order, each one whole."""
         if self.path.exists() and self.path.stat().st_size:
             return
-        self._make_key()
+        make_key(self._key_path)
         self._head_path.touch(mode=0o600)
         with stored_state(self._head_path) as state:
             if state.head.count:
@@ -421,14 +416,14 @@ class Ledger:
             self._last_line_holds(file.read(head.size - head.start), head, key)
         file.seek(head.size)
         rest = file.read()
-        for line in _chained(rest, head, key):
+        for line in chained(rest, head, key):
             if line.entry is not None:
                 self._apply(state, line.entry, line.head)
         torn = rest[state.head.size - head.size :]
         if torn and state.head.count:
             self._vouch(state, file, torn)
         elif torn:
-            raise RecordError(f"{self.path}:1: {_why_not(torn, key)}")
+            raise RecordError(f"{self.path}:1: {why_not(torn, key)}")
 
     def _last_line_holds(self, line: bytes, head: Head, key: bytes) -> None:
         try:
@@ -450,12 +445,12 @@ class Ledger:
             f"killed; they stay there, entry {entry.number} tells of them"
         )
 
-    def _lines(self, key: bytes) -> Iterator[_Line]:
+    def _lines(self, key: bytes) -> Iterator[Line]:
         with self._disk():
             content = self.path.read_bytes() if self.path.exists() else b""
-        yield from _chained(content, Head(), key)
+        yield from chained(content, Head(), key)
 
-    def _tolerated(self, line: _Line, head: Head) -> int:
+    def _tolerated(self, line: Line, head: Head) -> int:
         """Return the bytes behind the head that are no entry; raises RecordError for any before."""
         if line.head.size < head.size or not line.head.count:
             raise RecordError(f"{self.path}:{line.number}: {line.problem}")
@@ -484,28 +479,9 @@ class Ledger:
             "--ledger, or labctl ledger set-budget, starts one"
         )
 
-    def _make_key(self) -> None:
-        """Make the key of a ledger that has no entries yet; only its owner may read it."""
-        if not self._key_path.exists():
-            self.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_whole(self._key_path, secrets.token_hex(_KEY_BYTES).encode("ascii"))
-
     def _key(self) -> bytes:
         with self._disk():
-            if not self._key_path.exists():
-                raise RecordError(f"{self.path} has entries, but its key {self._key_path} is gone")
-            if os.name == "posix" and self._key_path.stat().st_mode & _OWNER_ONLY:
-                raise RecordError(
-                    f"{self._key_path}: others may read this key; chmod 600 it, or start anew"
-                )
-            text = self._key_path.read_bytes()
-        try:
-            key = bytes.fromhex(text.decode("ascii"))
-        except ValueError as error:
-            raise RecordError(f"{self._key_path}: not a key of a ledger") from error
-        if len(key) != _KEY_BYTES:
-            raise RecordError(f"{self._key_path}: not a key of a ledger")
-        return key
+            return read_key(self._key_path, self.path)
 
     def _existing_head(self) -> Path:
         if not self._head_path.exists():
@@ -515,97 +491,15 @@ class Ledger:
             )
         return self._head_path
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock = FileLock(str(self.folder / f"{self.party}.lock"), timeout=_LOCK_TIMEOUT_S)
-        with self._disk():
-            try:
-                lock.acquire(poll_interval=_POLL_S)
-            except Timeout as error:
-                raise RecordError(
-                    f"{self.folder}: another process has held {error.lock_file} for "
-                    f"{_LOCK_TIMEOUT_S:.0f} s"
-                ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self.folder / f"{self.party}.lock", self._name)
 
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise RecordError(f"ledger {self.folder}: {error.filename or ''} {reason}") from error
+    def _disk(self) -> AbstractContextManager[None]:
+        return disk(self._name)
 
-
-@dataclass(frozen=True)
-class _Line:
-    """An entry and the head after it; without one, bytes from there on that are none, and why."""
-
-    entry: Entry | None
-    head: Head
-    number: int
-    problem: str = ""
-    trailing: int = 0
-
-
-def _chained(content: bytes, head: Head, key: bytes) -> Iterator[_Line]:
-    """Yield entries that follow `head` one after the other; last, what follows none, if any.
-
-    Bytes that are no entry pass if the entry behind them tells of them.
-    """
-    base, good, number, problem = head.size, 0, 0, ""
-    at = 0
-    while at < len(content):
-        newline = content.find(b"\n", at)
-        end = len(content) if newline < 0 else newline + 1
-        number += 1
-        try:
-            entry, digest = _entry(content[at:end], head, key)
-            _check_gap(entry, content[good:at])
-        except ValueError as error:
-            problem = problem or f"{number}\n{error}"
-        else:
-            head = Head(entry.number, base + at, base + end, digest, head.recovered)
-            yield _Line(entry, head, number)
-            good, problem = end, ""
-        at = end
-    if good < len(content):
-        first, _, why = problem.partition("\n")
-        yield _Line(None, head, int(first), why, len(content) - good)
-
-
-def _entry(line: bytes, head: Head, key: bytes) -> tuple[Entry, str]:
-    """Return the entry of a line that follows `head`, and its hash; raises ValueError."""
-    sealed = unseal(line, key)
-    try:
-        entry = ENTRIES.validate_python(sealed.content)
-    except ValidationError as error:
-        raise ValueError("not an entry of a ledger") from error
-    if entry.previous != head.hash:
-        raise ValueError("does not follow the entry before it")
-    if entry.number != head.count + 1:
-        raise ValueError(f"numbered {entry.number}, not {head.count + 1}")
-    if isinstance(entry, Opened) != (head.count == 0):
-        raise ValueError("a ledger begins with an entry that opens it, and with no other")
-    return entry, sealed.hash
-
-
-def _check_gap(entry: Entry, gap: bytes) -> None:
-    told = (entry.bytes, entry.sha256) if isinstance(entry, Recovered) else (0, None)
-    found = (len(gap), hashlib.sha256(gap).hexdigest() if gap else None)
-    if told != found:
-        raise ValueError("bytes before it are no entry")
-
-
-def _why_not(line: bytes, key: bytes) -> str:
-    try:
-        unseal(line[: line.find(b"\n") + 1] or line, key)
-    except ValueError as error:
-        return str(error)
-    return "does not begin a ledger"
+    @property
+    def _name(self) -> str:
+        return f"ledger {self.folder}"
 
 
 def _settled(charge: Charge, state: LedgerState) -> Worst:

@@ -19,17 +19,16 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from labctl.errors import RecordError, SettingError
 from labctl.protocols.leakage.assumptions import Assumptions, Trust
-from labctl.protocols.ledger.files import write_whole
+from labctl.protocols.ledger.files import disk, locked, write_whole
 from labctl.protocols.verification.collective import WeightSums
 from labctl.protocols.verification.collective_record import (
     CollectivePart,
@@ -41,7 +40,6 @@ from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.running_evidence import CalibratedSums
 
 VERSION = 2
-_LOCK_TIMEOUT_S = 60.0
 _SUFFIX = ".npz"
 _KEY_DIGITS = 16
 _PURPOSE = b"labctl ledger: sums by weight"
@@ -268,25 +266,11 @@ class CollectiveStore:
     def _locked(self) -> Iterator[None]:
         with self._disk():
             self._folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(str(self._folder / "lock"), timeout=_LOCK_TIMEOUT_S)
-            try:
-                lock.acquire(poll_interval=0.005)
-            except Timeout as error:
-                raise RecordError(
-                    f"{self._folder}: another process has held its lock for {_LOCK_TIMEOUT_S:.0f} s"
-                ) from error
-        try:
+        with locked(self._folder / "lock", str(self._folder), "its lock"):
             yield
-        finally:
-            lock.release()
 
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise RecordError(f"{self._folder}: {error.filename or ''} {reason}") from error
+    def _disk(self) -> AbstractContextManager[None]:
+        return disk(str(self._folder))
 
     def _damaged(self, path: Path, why: str) -> RecordError:
         return RecordError(

@@ -1,9 +1,18 @@
-"""Small files that are on disk as a whole or not at all."""
+"""Files of a ledger: written as a whole or not at all, under a lock, with one kind of error."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from labctl.errors import RecordError
+
+_LOCK_TIMEOUT_S = 60.0
+_POLL_S = 0.005
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -21,3 +30,34 @@ def write_whole(path: Path, content: bytes) -> None:
         # On a full disk the half of a draft would take the room that the next entry needs.
         draft.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def disk(who: str) -> Iterator[None]:
+    """Turn what the disk refuses into a RecordError that says whose files they are."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RecordError(f"{who}: {error.filename or ''} {reason}") from error
+
+
+@contextmanager
+def locked(path: Path, who: str, what: str | None = None) -> Iterator[None]:
+    """Hold a lock among all processes; raises RecordError where another holds it too long.
+
+    who: whose files they are. what: the lock's name in the error, its path by default.
+    """
+    lock = FileLock(str(path), timeout=_LOCK_TIMEOUT_S)
+    with disk(who):
+        try:
+            lock.acquire(poll_interval=_POLL_S)
+        except Timeout as error:
+            raise RecordError(
+                f"{path.parent}: another process has held {what or error.lock_file} for "
+                f"{_LOCK_TIMEOUT_S:.0f} s"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -28,8 +28,9 @@ from labctl.instruments.simulated.bench_tables import BenchFile
 from labctl.station import Station
 from labctl.station.equipment import equipment_of
 from labctl.station.file import StationFile, library_of
+from labctl.studies.coverage.seen import Seen
 from labctl.studies.coverage.session import SESSION, session_on
-from labctl.studies.coverage.truths import Seen, truth_of
+from labctl.studies.coverage.truths import truth_of
 from labctl.toml_file import ENCODING, read_toml
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from labctl.protocols.disguise import FRESH_ORDER, Disguise
 from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.probation.slack import Watch
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.studies.planner.search import Conditions, Option
+from labctl.studies.planner.option import Conditions, Option
 
 DEFAULT_QUERIES = 30
 TOLD = (1, 30, 100)

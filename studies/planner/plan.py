@@ -16,9 +16,10 @@ from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.rotation import IDEAL_ROTATION
 from labctl.protocols.settings import VerificationSettings
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, NeededF
+from labctl.studies.planner.option import Conditions, Limits, Option
 from labctl.studies.planner.pareto import pareto_front
 from labctl.studies.planner.pooling import Pool, SentBefore, pool_for, sent_before
-from labctl.studies.planner.search import Conditions, Limits, Option, Search
+from labctl.studies.planner.search import Search
 from labctl.studies.planner.throughput import Throughput, Transmission, throughput_of
 from labctl.units import db_to_ratio
 

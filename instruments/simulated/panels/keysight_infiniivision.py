@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-
 from labctl.clock import Clock
 from labctl.instruments.codecs.ieee488 import encode_block
 from labctl.instruments.codecs.scpi import (
@@ -25,12 +23,11 @@ from labctl.instruments.codecs.scpi import (
 )
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Boolean, Integer, Kind, Number, T, Text, Word
+from labctl.instruments.simulated.panels.oscilloscope_acquisition import Acquisition
 from labctl.instruments.simulated.panels.oscilloscope_measure import Trace
 from labctl.instruments.simulated.panels.oscilloscope_measurements import Measurements
 from labctl.instruments.simulated.panels.oscilloscope_record import (
-    AcquisitionType,
     ChannelSettings,
-    Record,
     Transfer,
     WaveformFormat,
 )
@@ -38,22 +35,15 @@ from labctl.instruments.simulated.panels.oscilloscope_screen import bitmap, pict
 from labctl.instruments.simulated.panels.oscilloscope_settings import (
     DIVISIONS_X,
     DIVISIONS_Y,
-    RANGE_LIMITS_V,
     TIME_RANGE_LIMITS_S,
     EdgeTrigger,
     Timebase,
     channel_summary,
     checked,
-    coarser,
-    finer_window,
 )
-from labctl.instruments.simulated.ports import Capture, CaptureWindow, DigitizerPort, Volts
+from labctl.instruments.simulated.ports import DigitizerPort
 
 SCREEN_LEVELS = 256
-RUN_BIT, WAIT_TRIGGER_BIT = 8, 32
-# One message may average so many samples, a record counting for at least this many.
-MOST_WORK, RECORD_WORK = 1 << 25, 40_000
-MOST_FINE = 1 << 23
 
 
 class InfiniiVisionPanel:
@@ -86,15 +76,20 @@ class InfiniiVisionPanel:
         max_sample_rate_hz: float = 5e9,
         memory_samples: int = 4_000_000,
     ) -> None:
-        self.name, self._clock, self._digitizer = name, clock, digitizer
+        self.name, self._clock = name, clock
         self._numbers = range(1, channels + 1)
-        self._max_rate_hz, self._memory_samples = max_sample_rate_hz, memory_samples
+        self._scope = Acquisition(
+            digitizer,
+            self._numbers,
+            max_sample_rate_hz=max_sample_rate_hz,
+            memory_samples=memory_samples,
+        )
         self._measurements = Measurements(self._numbers, self._trace)
         self._scpi = ScpiCore(
             self._commands(),
             identity=identity,
             reset=self._reset,
-            busy=lambda: self._armed and not self._running,
+            busy=lambda: self._scope.armed and not self._scope.running,
             error_depth=30,
             message_bytes=1 << 20,
         )
@@ -108,29 +103,18 @@ class InfiniiVisionPanel:
 
         With no channel displayed there is none to arm for, which is no message's error.
         """
-        displayed = self._displayed()
-        if displayed and self._running and not self._armed and self._trigger.source == "EXT":
-            self._acquire(displayed)
+        scope = self._scope
+        displayed = scope.displayed()
+        if displayed and scope.running and not scope.armed and scope.trigger.source == "EXT":
+            scope.acquire(displayed)
         self._scpi.write(data, end=end)
 
     def _reset(self) -> None:
-        first = self._numbers[0]
-        self._channels = {
-            number: ChannelSettings(display=number == first, label=str(number))
-            for number in self._numbers
-        }
-        self._timebase = Timebase()
-        self._trigger = EdgeTrigger()
+        self._scope.reset()
         self._format = WaveformFormat()
-        self._source = first
-        self._type = AcquisitionType()
+        self._source = self._numbers[0]
         self._measurements.reset()
         self._saves_ink = False
-        self._left = 0
-        self._armed, self._running = False, True
-        self._expected: CaptureWindow | None = None
-        self._record: Record | None = None
-        self._digitizer.disarm()
 
     def _commands(self) -> list[Command]:
         return [
@@ -148,18 +132,21 @@ class InfiniiVisionPanel:
         types = Word("NORMal", "AVERage", "HRESolution", "PEAK")
         return [
             Command(":DIGitize", self._digitize),
-            action(":SINGle", lambda _: self._single()),
-            action(":RUN", lambda _: self._run()),
-            action(":STOP", lambda _: self._stop()),
-            action(":AUToscale", lambda _: self._autoscale()),
+            action(":SINGle", lambda _: self._scope.single()),
+            action(":RUN", lambda _: self._scope.run()),
+            action(":STOP", lambda _: self._scope.stop()),
+            action(":AUToscale", lambda _: self._scope.autoscale()),
             action(":SYSTem:PRESet", lambda _: self._reset()),
-            readout(":OPERegister:CONDition", lambda _: f"{self._condition():+d}"),
-            setting(":ACQuire:TYPE", types, lambda _: self._type.name, self._put_type),
+            readout(":OPERegister:CONDition", lambda _: f"{self._scope.condition():+d}"),
+            setting(":ACQuire:TYPE", types, lambda _: self._scope.type.name, self._put_type),
             setting(":ACQuire:MODE", Word("RTIMe"), lambda _: "RTIM", lambda _, name: None),
-            readout(":ACQuire:POINts", lambda _: f"{self._window([]).samples:+d}"),
-            readout(":ACQuire:SRATe", lambda _: f"{self._window([]).sample_rate_hz:+.8E}"),
+            readout(":ACQuire:POINts", lambda _: f"{self._scope.window([]).samples:+d}"),
+            readout(":ACQuire:SRATe", lambda _: f"{self._scope.window([]).sample_rate_hz:+.8E}"),
             setting(
-                ":ACQuire:COUNt", Integer(2, 65536, 8), lambda _: self._type.count, self._put_count
+                ":ACQuire:COUNt",
+                Integer(2, 65536, 8),
+                lambda _: self._scope.type.count,
+                self._put_count,
             ),
         ]
 
@@ -174,10 +161,10 @@ class InfiniiVisionPanel:
 
         def adopt(suffixes: Suffixes, value: T) -> None:
             number = self._number(suffixes)
-            self._channels[number] = checked(put(self._channels[number], value))
+            self._scope.channels[number] = checked(put(self._scope.channels[number], value))
 
         return setting(
-            f":CHANnel#:{node}", kind, lambda n: get(self._channels[self._number(n)]), adopt
+            f":CHANnel#:{node}", kind, lambda n: get(self._scope.channels[self._number(n)]), adopt
         )
 
     def _channel_commands(self) -> list[Command]:
@@ -235,15 +222,15 @@ class InfiniiVisionPanel:
         put: Callable[[Timebase, T], Timebase],
     ) -> Command:
         def adopt(_: Suffixes, value: T) -> None:
-            self._timebase = put(self._timebase, value)
+            self._scope.timebase = put(self._scope.timebase, value)
 
-        return setting(f":TIMebase:{node}", kind, lambda _: get(self._timebase), adopt)
+        return setting(f":TIMebase:{node}", kind, lambda _: get(self._scope.timebase), adopt)
 
     def _timebase_commands(self) -> list[Command]:
         low_s, high_s = TIME_RANGE_LIMITS_S
         style = "{:+.8E}"
         return [
-            readout(":TIMebase", lambda _: self._timebase.summary()),
+            readout(":TIMebase", lambda _: self._scope.timebase.summary()),
             setting(":TIMebase:MODE", Word("MAIN"), lambda _: "MAIN", lambda _, name: None),
             self._timebase_setting(
                 "RANGe",
@@ -279,9 +266,9 @@ class InfiniiVisionPanel:
         put: Callable[[EdgeTrigger, T], EdgeTrigger],
     ) -> Command:
         def adopt(_: Suffixes, value: T) -> None:
-            self._trigger = put(self._trigger, value)
+            self._scope.trigger = put(self._scope.trigger, value)
 
-        return setting(f":TRIGger:EDGE:{node}", kind, lambda _: get(self._trigger), adopt)
+        return setting(f":TRIGger:EDGE:{node}", kind, lambda _: get(self._scope.trigger), adopt)
 
     def _trigger_commands(self) -> list[Command]:
         sources = Word(*(f"CHANnel{n}" for n in self._numbers), "EXTernal", "LINE")
@@ -336,7 +323,7 @@ class InfiniiVisionPanel:
             ),
             self._format_setting(
                 "POINts",
-                Integer(1, self._memory_samples, style="{:+d}"),
+                Integer(1, self._scope.memory_samples, style="{:+d}"),
                 lambda f: self._points(),
                 lambda f, v: replace(f, points=v),
             ),
@@ -379,22 +366,24 @@ class InfiniiVisionPanel:
         none(parameters[2:])
         form = Word("BMP", "PNG").parse(parameters[0]) if parameters else "BMP"
         palette = Word("COLor", "GRAYscale").parse(parameters[1]) if parameters[1:] else "COL"
-        self._refresh()
-        volts = self._record.volts if self._record is not None else {}
-        pixels = picture(volts, self._channels, grey=palette == "GRAY", saves_ink=self._saves_ink)
+        self._scope.refresh()
+        volts = self._scope.record.volts if self._scope.record is not None else {}
+        pixels = picture(
+            volts, self._scope.channels, grey=palette == "GRAY", saves_ink=self._saves_ink
+        )
         return encode_block(png(pixels) if form == "PNG" else bitmap(pixels), digits=8)
 
     def _trace(self, number: int) -> Trace | None:
         """Return what is displayed of a channel, for measurements; None if nothing is."""
-        self._refresh()
-        if self._record is None or number not in self._record.volts:
+        self._scope.refresh()
+        if self._scope.record is None or number not in self._scope.record.volts:
             return None
-        window = self._record.window
+        window = self._scope.record.window
         return Trace(
-            self._record.volts[number],
+            self._scope.record.volts[number],
             window.sample_rate_hz,
-            (self._timebase.position_s - window.start_s) * window.sample_rate_hz,
-            self._record.settings[number].range_v / SCREEN_LEVELS,
+            (self._scope.timebase.position_s - window.start_s) * window.sample_rate_hz,
+            self._scope.record.settings[number].range_v / SCREEN_LEVELS,
         )
 
     def _number(self, suffixes: Suffixes) -> int:
@@ -404,160 +393,35 @@ class InfiniiVisionPanel:
 
     def _channel_summary(self, suffixes: Suffixes) -> str:
         number = self._number(suffixes)
-        return channel_summary(number, self._channels[number])
+        return channel_summary(number, self._scope.channels[number])
 
     def _put_count(self, _: Suffixes, count: int) -> None:
-        self._type = replace(self._type, count=count)
+        self._scope.type = replace(self._scope.type, count=count)
 
     def _put_type(self, _: Suffixes, name: str) -> None:
         if name == "PEAK":
             raise ScpiError(-221, "peak detection is not fitted")
-        self._type = replace(self._type, name=name)
+        self._scope.type = replace(self._scope.type, name=name)
 
     def _put_source(self, _: Suffixes, source: str) -> None:
         self._source = int(source[4:])
-
-    def _displayed(self) -> list[int]:
-        return [number for number, c in self._channels.items() if c.display]
 
     def _digitize(self, _: Suffixes, parameters: Parameters) -> None:
         kind = Word(*(f"CHANnel{n}" for n in self._numbers))
         named = sorted({int(kind.parse(p).removeprefix("CHAN")) for p in parameters})
         for number in self._numbers if named else ():
-            shown = replace(self._channels[number], display=number in named)
-            self._channels[number] = shown
-        self._single()
-
-    def _single(self) -> None:
-        self._acquire(self._displayed())
-        self._running = False
-
-    def _run(self) -> None:
-        self._acquire(self._displayed())
-        self._running = True
-
-    def _stop(self) -> None:
-        """Stop, also where the record that the screen shows now cannot be taken."""
-        try:
-            if self._displayed():
-                self._refresh()
-        finally:
-            self._digitizer.disarm()
-            self._armed = self._running = False
-
-    def _condition(self) -> int:
-        running = RUN_BIT if self._armed or self._running else 0
-        return running | (WAIT_TRIGGER_BIT if self._armed else 0)
-
-    def _window(self, numbers: list[int]) -> CaptureWindow:
-        range_s = self._timebase.range_s
-        rate_hz = min(self._max_rate_hz, self._memory_samples / range_s)
-        windows = {number: self._channels[number].window() for number in numbers}
-        samples = max(round(range_s * rate_hz), 1)
-        return CaptureWindow(self._timebase.start_s, rate_hz, samples, windows)
-
-    def _acquire(self, numbers: list[int]) -> None:
-        """Take a record of the channels, or arm the digitizer for it."""
-        if not numbers:
-            raise ScpiError(-221, "no channel is displayed")
-        window = self._window(numbers)
-        finer = self._type.finer(window.sample_rate_hz, self._max_rate_hz)
-        fine = finer_window(window, min(finer, max(MOST_FINE // window.samples, 1)))
-        finer = fine.samples // window.samples
-        work = self._type.records * (fine.samples + RECORD_WORK)
-        if self._trigger.source != "EXT" and self._type.records > 1 and work > MOST_WORK:
-            raise ScpiError(-221, "too many samples to average in one message")
-        if self._armed:
-            self._digitizer.disarm()
-            self._armed = False
-        self._expected, self._left = fine, self._type.records
-        self._sum: dict[int, Volts] = {}
-        settings, how = dict(self._channels), self._type
-
-        def deliver(capture: Capture) -> None:
-            self._store(fine, Record(window, settings, coarser(capture, finer), how), deliver)
-
-        if self._trigger.source == "EXT":
-            self._armed = True
-            self._digitizer.arm(fine, deliver)
-            return
-        for _ in range(self._left):
-            at_once = self._trigger.source == "LINE"
-            deliver(self._digitizer.capture_now(fine) if at_once else self._edge_capture(fine))
-
-    def _store(
-        self, fine: CaptureWindow, record: Record, deliver: Callable[[Capture], None]
-    ) -> None:
-        """Add one record to those to be averaged; keep their mean when it is the last."""
-        if fine is not self._expected:
-            return
-        self._left -= 1
-        for number, volts in record.volts.items():
-            self._sum[number] = self._sum[number] + volts if number in self._sum else volts
-        if self._left > 0:
-            if self._armed:
-                self._digitizer.arm(fine, deliver)
-            return
-        scale = np.float32(record.type.records)
-        self._record = replace(
-            record,
-            volts={
-                number: record.settings[number].displayed(total / scale if scale != 1 else total)
-                for number, total in self._sum.items()
-            },
-        )
-        self._sum.clear()
-        self._armed = False
-
-    def _refresh(self) -> None:
-        """While running on an internal trigger, take the record that the screen shows now."""
-        if self._running and self._trigger.source != "EXT":
-            self._acquire(self._displayed())
-
-    def _edge_capture(self, window: CaptureWindow) -> Capture:
-        """Capture until one record after the first edge of the trigger channel."""
-        source = int(self._trigger.source.removeprefix("CHAN"))
-        start = round(window.start_s * window.sample_rate_hz)
-        if abs(start) > 2 * window.samples:
-            return self._digitizer.capture_now(window)
-        lead = max(-start, 0)
-        longer = replace(
-            window,
-            start_s=-lead / window.sample_rate_hz,
-            samples=lead + max(start, 0) + 2 * window.samples,
-            channels={**window.channels, source: self._channels[source].window()},
-        )
-        capture = self._digitizer.capture_now(longer)
-        shown = self._channels[source].displayed(capture[source])
-        first = lead + start + self._trigger.first_edge(shown[lead : lead + window.samples + 1])
-        return {n: capture[n][first : first + window.samples].copy() for n in window.channels}
-
-    def _autoscale(self) -> None:
-        """Fit range and offset of each displayed channel to what it sees, in two passes."""
-        for number in self._displayed():
-            probe = self._channels[number].probe
-            self._channels[number] = replace(
-                self._channels[number], range_v=RANGE_LIMITS_V[1] * probe, offset_v=0.0
-            )
-            for _ in range(2):
-                self._fit(number)
-
-    def _fit(self, number: int) -> None:
-        c = self._channels[number]
-        volts = c.displayed(self._digitizer.capture_now(self._window([number]))[number])
-        low_v, high_v = float(volts.min()), float(volts.max())
-        smallest_v, largest_v = (limit_v * c.probe for limit_v in RANGE_LIMITS_V)
-        range_v = min(max(1.25 * (high_v - low_v), smallest_v), largest_v)
-        self._channels[number] = replace(c, range_v=range_v, offset_v=(low_v + high_v) / 2.0)
+            shown = replace(self._scope.channels[number], display=number in named)
+            self._scope.channels[number] = shown
+        self._scope.single()
 
     def _transfer(self) -> Transfer:
-        self._refresh()
-        if self._record is None or self._source not in self._record.volts:
+        self._scope.refresh()
+        if self._scope.record is None or self._source not in self._scope.record.volts:
             raise ScpiError(-230, f"no data of channel {self._source}")
-        return Transfer(self._record, self._source, self._format)
+        return Transfer(self._scope.record, self._source, self._format)
 
     def _points(self) -> int:
-        if self._record is not None and self._source in self._record.volts:
-            return Transfer(self._record, self._source, self._format).points
-        samples = self._window([]).samples
+        if self._scope.record is not None and self._source in self._scope.record.volts:
+            return Transfer(self._scope.record, self._source, self._format).points
+        samples = self._scope.window([]).samples
         return min(samples, self._format.points or samples)

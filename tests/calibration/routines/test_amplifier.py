@@ -17,7 +17,9 @@ from labctl.calibration.fits import fit_curve
 from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Outcome
-from labctl.calibration.routines.amplifier import Amplifier, pulse_energy, relative_noise
+from labctl.calibration.routines.amplifier import Amplifier
+from labctl.calibration.routines.amplifier_noise import relative_noise
+from labctl.calibration.routines.bright_frame import pulse_energy
 from labctl.errors import CalibrationError
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.protocols.receiver import CloneReceiver, Homodyne

@@ -20,10 +20,10 @@ from labctl.calibration.routine import Outcome
 from labctl.calibration.routines.channel import (
     ChannelRoutine,
     Residual,
-    at_most_one,
     excess_noise_of,
     transmittance_of,
 )
+from labctl.calibration.routines.link_meters import at_most_one
 from labctl.dsp.pulses import HANN
 from labctl.errors import CalibrationError
 from labctl.instruments.simulated.bench import LinkBench

@@ -9,11 +9,8 @@ import pytest
 
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, ReplyError
 from labctl.instruments.transports.socket_transport import SocketLink
-from labctl.instruments.transports.visa_lines import (
-    LinesTransport,
-    LinkLinesTransport,
-    open_visa_lines,
-)
+from labctl.instruments.transports.transport import LinesTransport
+from labctl.instruments.transports.visa_lines import LinkLinesTransport, open_visa_lines
 
 Start = Callable[..., Any]
 

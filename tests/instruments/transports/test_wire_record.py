@@ -25,8 +25,7 @@ from labctl.errors import (
 from labctl.instruments.transports import masking, taps
 from labctl.instruments.transports.opening import DriverOptions, read_options
 from labctl.instruments.transports.socket_transport import SocketTransport
-from labctl.instruments.transports.transport import FrameTransport, MessageTransport
-from labctl.instruments.transports.visa_lines import Complete
+from labctl.instruments.transports.transport import Complete, FrameTransport, MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 from labctl.instruments.transports.wire_replay import read_record, read_state, unplayed
 from labctl.testing.scripts import ScriptedFrames, ScriptedTransport

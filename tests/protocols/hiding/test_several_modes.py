@@ -30,7 +30,7 @@ from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.studies.attacks.more_modes import CloneMoreModes
 from labctl.studies.attacks.tampered_link import Path, TamperedLink
-from labctl.studies.planner.search import Conditions
+from labctl.studies.planner.option import Conditions
 
 Reals = NDArray[np.float64]
 

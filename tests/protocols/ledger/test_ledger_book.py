@@ -513,10 +513,10 @@ def test_a_ledger_that_another_process_holds_is_waited_for_and_then_given_up(
 ) -> None:
     from filelock import FileLock
 
-    from labctl.protocols.ledger import book
+    from labctl.protocols.ledger import files
 
     ledger.start()
-    monkeypatch.setattr(book, "_LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(files, "_LOCK_TIMEOUT_S", 0.05)
     with FileLock(str(ledger.folder / "server.lock")), pytest.raises(RecordError, match="has held"):
         ledger.head()
 

@@ -12,7 +12,7 @@ import pytest
 from labctl.data import shipped_station_path
 from labctl.errors import SettingError, StationFileError
 from labctl.instruments.simulated.bench_tables import BenchFile
-from labctl.studies.coverage import truths
+from labctl.studies.coverage import modulator_truths, truths
 from labctl.studies.coverage.benches import (
     BenchResult,
     Setup,
@@ -23,7 +23,7 @@ from labctl.studies.coverage.benches import (
 )
 from labctl.studies.coverage.count import counted
 from labctl.studies.coverage.run import run
-from labctl.studies.coverage.truths import Seen
+from labctl.studies.coverage.seen import Seen
 from labctl.toml_file import read_toml
 
 FOLDER = shipped_station_path().parent
@@ -94,7 +94,7 @@ def test_an_interruption_ends_a_run_in_this_process(quick: Setup) -> None:
 
 def test_a_wrong_truth_shows(quick: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """1 % more than V_pi is 300 standard uncertainties; 0 of 3 exclude 90 % (70.8 % at most)."""
-    true = truths.half_wave_voltage_v
+    true = modulator_truths.half_wave_voltage_v
 
     def off(seen: Seen, name: str) -> float:
         return 1.01 * true(seen, name)

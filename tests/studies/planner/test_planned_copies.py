@@ -15,7 +15,8 @@ from labctl.protocols.leakage.setting import WeightsFigure
 from labctl.protocols.probation.slack import Watch
 from labctl.protocols.receiver import IDEAL_HOMODYNE
 from labctl.studies.planner.copies import CopyLimit, PlannedCopies, watching
-from labctl.studies.planner.search import Conditions, Limits, Option, Search
+from labctl.studies.planner.option import Conditions, Limits, Option
+from labctl.studies.planner.search import Search
 
 UNTRUSTED = Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED)
 SHAPES = (LayerShape(784, 392, 784), LayerShape(10, 392, 784))

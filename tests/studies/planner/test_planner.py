@@ -31,9 +31,10 @@ from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, AccuracyPoint
+from labctl.studies.planner.option import Conditions, Limits
 from labctl.studies.planner.plan import Planner, Preference, Proof, Wish
 from labctl.studies.planner.pooling import pool_for
-from labctl.studies.planner.search import LEAST_GAIN, MOST_GAIN, Conditions, Limits, Search
+from labctl.studies.planner.search import LEAST_GAIN, MOST_GAIN, Search
 from labctl.studies.planner.throughput import Transmission
 
 UNTRUSTED = Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED)

@@ -1,0 +1,35 @@
+"""A ledger's key: with it entries are sealed, and only its owner may read it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from labctl.errors import RecordError
+from labctl.protocols.ledger.files import write_whole
+
+_KEY_BYTES = 32
+_OWNER_ONLY = 0o077
+
+
+def make_key(path: Path) -> None:
+    """Make the key of a ledger that has no entries yet, unless it is there."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(path, secrets.token_hex(_KEY_BYTES).encode("ascii"))
+
+
+def read_key(path: Path, ledger: Path) -> bytes:
+    """Return the key of a ledger; raises RecordError where it is gone, no key, or others' too."""
+    if not path.exists():
+        raise RecordError(f"{ledger} has entries, but its key {path} is gone")
+    if os.name == "posix" and path.stat().st_mode & _OWNER_ONLY:
+        raise RecordError(f"{path}: others may read this key; chmod 600 it, or start anew")
+    try:
+        key = bytes.fromhex(path.read_bytes().decode("ascii"))
+    except ValueError as error:
+        raise RecordError(f"{path}: not a key of a ledger") from error
+    if len(key) != _KEY_BYTES:
+        raise RecordError(f"{path}: not a key of a ledger")
+    return key
