@@ -17,9 +17,10 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -42,6 +43,9 @@ from labctl.protocols.settings import Sampling, SessionSettings, VerificationSet
 from labctl.studies.attacks.copies.copy_curve import steal
 from labctl.studies.attacks.copies.stolen import PublicImages
 from labctl.studies.attacks.copies.thieves import THIEVES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PUBLIC, JUDGED = 5000, 2000
 SERVICE = "service"
@@ -254,14 +258,30 @@ def tell(rows: list[Row], served: dict[Setting, float]) -> None:
         print(f"| {name} | {right:.1%} |", " | ".join(found), "|")
 
 
+def _legend(axes: Axes, colours: Mapping[int, str]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    axes.legend(
+        handles=[
+            Line2D([], [], marker="o", linestyle="none", color="gray", label="deep, G = 2"),
+            Line2D([], [], marker="s", linestyle="none", color="gray", markerfacecolor="white",
+                   label="noise-aware, G = 1.3 (0.57), 1.0128 (8.91)"),
+            Patch(color=colours[0], label="no decoys"),
+            Patch(color=colours[3], label="three decoys"),
+            Line2D([], [], color="black", linestyle="--", label="classes alone"),
+            Patch(color="tab:green", alpha=0.2, label="aim"),
+        ],
+        fontsize=8, loc="upper right",
+    )  # fmt: skip
+
+
 def draw(path: Path, figure_path: Path) -> None:
     """Draw what is served against the best accepted copy, a panel for each number of queries."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
     from matplotlib.ticker import PercentFormatter
 
     rows = [one for one in read(path) if not one.return_modes]
@@ -298,18 +318,7 @@ def draw(path: Path, figure_path: Path) -> None:
     panels[0].set_ylim(0.935, 1.0)
     panels[0].set_ylabel("accuracy served")
     panels[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    panels[0].legend(
-        handles=[
-            Line2D([], [], marker="o", linestyle="none", color="gray", label="deep, G = 2"),
-            Line2D([], [], marker="s", linestyle="none", color="gray", markerfacecolor="white",
-                   label="noise-aware, G = 1.3 (0.57), 1.0128 (8.91)"),
-            Patch(color=colours[0], label="no decoys"),
-            Patch(color=colours[3], label="three decoys"),
-            Line2D([], [], color="black", linestyle="--", label="classes alone"),
-            Patch(color="tab:green", alpha=0.2, label="aim"),
-        ],
-        fontsize=8, loc="upper right",
-    )  # fmt: skip
+    _legend(panels[0], colours)
     figure.supxlabel(
         "Share of unseen images that the copy, or the service, names rightly; numbers: μ; fresh "
         "order of hidden neurons. Thieves: QND with the noise that hides in so many queries, "

@@ -220,8 +220,8 @@ def draw(looks: Sequence[Look], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    """Calibrate what is stale, watch, sum up."""
+def parsed() -> argparse.Namespace:
+    """Return the options, checked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -245,7 +245,12 @@ def main() -> None:
         raise SettingError("tolerance", options.tolerance, "above 0, below 0.5 rad")
     if not 0.0 < options.false_alarm < 1.0:
         raise SettingError("false-alarm", options.false_alarm, "above 0, below 1")
+    return options
 
+
+def main() -> None:
+    """Calibrate what is stale, watch, sum up."""
+    options = parsed()
     station = Station.read(shipped_lab_path() if options.simulate else options.station)
     half = options.false_alarm / 2.0
     looks: list[Look] = []

@@ -113,11 +113,42 @@ def _walk(rate_rth: float, clock: BenchClock, seeds: Seeds, name: str) -> Callab
     return BiasDrift(rate_rth / math.sqrt(3600.0), clock.now_s, seeds.noise(name)).phase_rad
 
 
+def _rotation_unit(
+    table: BenchFile, drives: dict[str, DriveOutput], clock: BenchClock, seeds: Seeds
+) -> RotationUnit:
+    rotation = table.rotation
+    return RotationUnit(
+        RotationParameters(
+            gain_per_v=rotation.gain_per_v,
+            emission_factor=rotation.emission_factor,
+            slot_samples=round(table.grid_hz / rotation.symbol_rate_hz),
+            storage_samples=round(rotation.storage_s * table.grid_hz),
+            loss_db_per_mode=rotation.loss_db_per_mode,
+            coupler_error_rad=rotation.coupler_error_rad,
+            phase_error_rad=rotation.phase_error_rad,
+            block_modes=rotation.block_modes,
+            turns=rotation.turns,
+            net_gain_error=rotation.net_gain_error,
+            arm_phase_rad=rotation.arm_phase_rad,
+            net_gain_drift_rth=rotation.net_gain_drift_rth,
+            arm_phase_drift_rad_rth=rotation.arm_phase_drift_rad_rth,
+        ),
+        drives["rotation_real"],
+        drives["rotation_imaginary"],
+        drives["client_gain"],
+        seeds.noise("rotation"),
+        seeds.sequence("rotation elements"),
+        (
+            _walk(rotation.net_gain_drift_rth, clock, seeds, "clone gain drift"),
+            _walk(rotation.arm_phase_drift_rad_rth, clock, seeds, "clone phase drift"),
+        ),
+    )
+
+
 def _optics(
     table: BenchFile, drives: dict[str, DriveOutput], clock: BenchClock, seeds: Seeds
 ) -> Optics:
     laser, grid_hz = table.laser, table.grid_hz
-    rotation = table.rotation
     return Optics(
         laser=Laser(
             LaserParameters(laser.linewidth_hz, laser.rin_db_hz), grid_hz, seeds.noise("laser")
@@ -139,32 +170,7 @@ def _optics(
         attenuator=VariableAttenuator(table.attenuation.insertion_loss_db, lambda: 0.0),
         fixed_attenuation_db=table.attenuation.fixed_db,
         forward=Fibre(**table.forward.model_dump()),
-        rotation=RotationUnit(
-            RotationParameters(
-                gain_per_v=rotation.gain_per_v,
-                emission_factor=rotation.emission_factor,
-                slot_samples=round(grid_hz / rotation.symbol_rate_hz),
-                storage_samples=round(rotation.storage_s * grid_hz),
-                loss_db_per_mode=rotation.loss_db_per_mode,
-                coupler_error_rad=rotation.coupler_error_rad,
-                phase_error_rad=rotation.phase_error_rad,
-                block_modes=rotation.block_modes,
-                turns=rotation.turns,
-                net_gain_error=rotation.net_gain_error,
-                arm_phase_rad=rotation.arm_phase_rad,
-                net_gain_drift_rth=rotation.net_gain_drift_rth,
-                arm_phase_drift_rad_rth=rotation.arm_phase_drift_rad_rth,
-            ),
-            drives["rotation_real"],
-            drives["rotation_imaginary"],
-            drives["client_gain"],
-            seeds.noise("rotation"),
-            seeds.sequence("rotation elements"),
-            (
-                _walk(rotation.net_gain_drift_rth, clock, seeds, "clone gain drift"),
-                _walk(rotation.arm_phase_drift_rad_rth, clock, seeds, "clone phase drift"),
-            ),
-        ),
+        rotation=_rotation_unit(table, drives, clock, seeds),
         back=Fibre(**table.back.model_dump()),
         shutter=Shutter(
             table.shutter.threshold_v,

@@ -89,6 +89,7 @@ class FrameTransport(Protocol):
 
 
 Complete: TypeAlias = Callable[[Sequence[str]], bool]
+"""Tells, from the lines received so far, whether the reply has ended."""
 
 
 class LinesTransport(Protocol):

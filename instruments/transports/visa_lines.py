@@ -10,8 +10,6 @@ from labctl.instruments.transports.taps import tapped_lines
 from labctl.instruments.transports.transport import Complete, LinesTransport
 from labctl.instruments.transports.visa_link import VisaLink
 
-"""Tells, from the lines received so far, whether the reply has ended."""
-
 _MOST_LINES = 256
 
 

@@ -172,10 +172,8 @@ def verify(
     )
     bits = bounds.bits(assumptions, technical_noise, prior_free_bits_per_mode)
     honest = bounds.bits(assumptions, technical_noise, holevo_bits_per_mode)
-    network = None
-    if spectrum is not None:
-        of_network = partial(network_bits_per_mode, spectrum)
-        network = bounds.bits(assumptions, technical_noise, of_network)
+    of_network = None if spectrum is None else partial(network_bits_per_mode, spectrum)
+    network = None if of_network is None else bounds.bits(assumptions, technical_noise, of_network)
     sums = _sums_of(bounded, calibration, expectation, mean_photons)
     judged = sums
     if (history is not None and history.parts) or bounded is not evidence:

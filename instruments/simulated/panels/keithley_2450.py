@@ -235,18 +235,7 @@ class Keithley2450Panel:
                 lambda s, value: replace(s, limit=abs(value)),
             ),
             readout(f"{root}:{limit_node}[:LEVel]:TRIPped", lambda _: self._tripped(quantity)),
-            declare(
-                ":DELay",
-                Number("S", 0.0, LONGEST_DELAY_S, 0.0, STYLE),
-                lambda s: s.delay_s,
-                lambda s, delay_s: replace(s, delay_s=delay_s, auto_delay=False),
-            ),
-            declare(
-                ":DELay:AUTO",
-                Boolean(),
-                lambda s: s.auto_delay,
-                lambda s, auto: replace(s, auto_delay=auto),
-            ),
+            *self._delay_settings(quantity, root),
             declare(
                 ":READ:BACK",
                 Boolean(),
@@ -261,6 +250,24 @@ class Keithley2450Panel:
                 lambda s, v: replace(s, off_state=v),
             ),
             self._delay_command(root),
+        ]
+
+    def _delay_settings(self, quantity: str, root: str) -> list[Command]:
+        return [
+            self._source_setting(
+                quantity,
+                f"{root}:DELay",
+                Number("S", 0.0, LONGEST_DELAY_S, 0.0, STYLE),
+                lambda s: s.delay_s,
+                lambda s, delay_s: replace(s, delay_s=delay_s, auto_delay=False),
+            ),
+            self._source_setting(
+                quantity,
+                f"{root}:DELay:AUTO",
+                Boolean(),
+                lambda s: s.auto_delay,
+                lambda s, auto: replace(s, auto_delay=auto),
+            ),
         ]
 
     def _source_setting(
