@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.dsp.dsp import read_slots
@@ -155,9 +154,3 @@ class CalibrationBench:
                 offset_v=0.0,
             )
             drive.generator.set_output(channel, True)
-
-
-def standard_error_of_variance(values: npt.NDArray[np.floating]) -> tuple[float, float]:
-    """Return the variance about the mean and its standard error, s^2 sqrt(2/(m-1))."""
-    variance = float(np.var(values, ddof=1, dtype=np.float64))
-    return variance, variance * math.sqrt(2.0 / (len(values) - 1))

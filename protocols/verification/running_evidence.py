@@ -8,12 +8,11 @@ behaves like one session whose calibration has as many samples as give the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from labctl.calibration.shot_noise import ReceiverCalibration
-from labctl.errors import RecordError, SettingError
+from labctl.errors import SettingError
 from labctl.protocols.verification.bounds import Bounds, Clones, bounds_of
 from labctl.protocols.verification.channel import (
     Estimate,
@@ -24,9 +23,6 @@ from labctl.protocols.verification.channel import (
     transmittance_lower,
 )
 from labctl.protocols.verification.evidence import LayerEvidence
-
-# Version 1 did not count the clones, without which noise on few modes has no bound.
-VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -192,32 +188,3 @@ class PooledEvidence:
             half if clones.count > 0.0 else failure_probability,
             slope_noise=clones.slope_noise(upper, estimate, calibration),
         )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the sums as plain values."""
-        return {"version": VERSION, "parts": [asdict(part) for part in self.parts]}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> PooledEvidence:
-        """Return the pool that `as_json` wrote; raises RecordError if it is damaged."""
-        if values.get("version") != VERSION or not isinstance(values.get("parts"), list):
-            raise RecordError(f"pooled evidence: not a version {VERSION} record with its parts")
-        return cls(tuple(_part(entry) for entry in values["parts"]))
-
-
-def _part(entry: object) -> CalibratedSums:
-    names = {field.name: field.type for field in fields(CalibratedSums)}
-    if not isinstance(entry, dict) or entry.keys() != names.keys():
-        raise RecordError(f"pooled evidence: each part must have exactly {', '.join(names)}")
-    for name, value in entry.items():
-        whole = names[name] == "int"
-        number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or (name != "cross" and value < 0):
-            kind = "a whole number" if whole else "a finite number"
-            raise RecordError(f"pooled evidence: {name} = {value!r}: must be {kind}, 0 or more")
-    part = CalibratedSums(**entry)
-    try:
-        _ = part.calibration
-    except SettingError as error:
-        raise RecordError(f"pooled evidence: {error}") from error
-    return part

@@ -168,11 +168,6 @@ class AccuracyCurve:
         """Images that were classified at each F."""
         return self.points[0].images
 
-    @property
-    def best_accuracy(self) -> float:
-        """Accuracy at the greatest F that was measured."""
-        return self.accuracy(self.most_f)
-
     def accuracy(self, signal_to_noise: float) -> float:
         """Return the accuracy at F; beyond the greatest F measured, that at it.
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from labctl.dsp.dsp import Sync, read_slots, synchronise
 from labctl.dsp.layout import Complexes, FrameLayout
-from labctl.dsp.pulses import HANN, PulseShape, RootRaisedCosine
 from labctl.dsp.timing import SampleClock, pooled_clock, recover_clock
 from labctl.errors import SynchronisationError
 from labctl.instruments.capabilities import Trace
 
-RRC = RootRaisedCosine(0.3, 16)
+# 7/8 slot long, and the mean of sin^4 is 3/8.
+HANN_ENERGY_SLOTS = 0.375 * 7.0 / 8.0
 LAYOUT = FrameLayout(
     symbol_rate_hz=20e6,
     sample_rate_hz=160e6,
@@ -43,7 +43,7 @@ def frame(layout: FrameLayout, seed: int = 1) -> Complexes:
 
 def unit(layout: FrameLayout, ratio: float) -> float:
     """Return what a matched filter reads of a unit symbol, in V."""
-    return math.sqrt(layout.pulse_shape.energy_slots * ratio)
+    return math.sqrt(HANN_ENERGY_SLOTS * ratio)
 
 
 def record(
@@ -116,27 +116,11 @@ def test_hann_frames_are_followed_at_any_delay_and_offset(
     assert abs(clock.offset_ppm - ppm) < 5.0 * clock.offset_error_ppm + 0.3
 
 
-@settings(deadline=None, max_examples=25)
-@given(st.floats(1.0, 1000.0), st.floats(-20.0, 20.0), st.integers(0, 2**32 - 1))
-def test_root_raised_cosine_frames_are_followed_at_any_delay_and_offset(
-    delay: float, ppm: float, seed: int
-) -> None:
-    layout = replace(LAYOUT, pulse_shape=RRC)
-    trace = record(layout, frame(layout), delay, ppm=ppm, seed=seed)
-    _, clock = recover(trace, layout)
-    miss = last_slot_error(clock, layout, delay, ppm, 8.0)
-    assert abs(miss) < 5.0 * clock.error_samples + 0.05
-    assert clock.error_samples < 0.25
-
-
-@pytest.mark.parametrize("shape", [HANN, RRC])
 @pytest.mark.parametrize("ratio", [4.0, 6.25, 8.0, 10.0 * math.pi / 2.0])
 @pytest.mark.parametrize("ppm", [-20.0, 0.0, 0.3, 20.0])
-def test_slots_read_what_they_carry_at_any_sampling_rate(
-    shape: PulseShape, ratio: float, ppm: float
-) -> None:
+def test_slots_read_what_they_carry_at_any_sampling_rate(ratio: float, ppm: float) -> None:
     """6,900 slots: the residual variance's standard error is 1.7 %, pulses are 3.5 samples up."""
-    layout = replace(LAYOUT, pulse_shape=shape)
+    layout = LAYOUT
     trace = record(layout, frame(layout), 137.3, ppm=ppm, ratio=ratio)
     _, clock = recover(trace, layout)
     check_reading(trace, layout, clock, ratio)
@@ -191,10 +175,9 @@ def test_the_light_s_phase_does_not_move_the_clock(linewidth: float) -> None:
         assert abs(last_slot_error(clock, LAYOUT, 411.8, -15.0, 8.0)) < 0.25
 
 
-@pytest.mark.parametrize("shape", [HANN, RRC])
 @pytest.mark.parametrize("ppm", [-1000.0, -300.0, -40.0, 30.0, 100.0, 500.0, 3000.0, 20000.0])
-def test_larger_offsets_are_told_never_read(shape: PulseShape, ppm: float) -> None:
-    layout = replace(LAYOUT, pulse_shape=shape)
+def test_larger_offsets_are_told_never_read(ppm: float) -> None:
+    layout = LAYOUT
     trace = record(layout, frame(layout), 137.3, ppm=ppm, noise=0.03)
     with pytest.raises(SynchronisationError):
         recover(trace, layout)
@@ -244,13 +227,10 @@ def test_weak_light_is_read_right_or_refused(noise: float) -> None:
         assert clock.error_samples < 0.26
 
 
-@pytest.mark.parametrize("shape", [HANN, RRC])
 @pytest.mark.parametrize("stretch", [1.0, 1.0 + 4e-7, 1.0 + 2e-5])
-def test_white_noise_keeps_its_variance_whatever_the_clock(
-    shape: PulseShape, stretch: float
-) -> None:
+def test_white_noise_keeps_its_variance_whatever_the_clock(stretch: float) -> None:
     """20,000 slots, seed 5: four standard errors of a variance are 4 %."""
-    layout = replace(LAYOUT, pulse_shape=shape)
+    layout = LAYOUT
     voltage = np.random.default_rng(5).normal(0.0, 0.2, 160_300).astype(np.float32)
     trace = Trace(0.0, 1.0 / 160e6, voltage)
     read = read_slots(trace, layout, 1.3e-7, 0, 20_000, stretch=stretch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -94,20 +93,6 @@ class StolenNetwork:
 def passed_on(values: Floats, weights: Doubles) -> Floats:
     """Return what a hidden layer of these weights (m, N) makes of values (B, N), in unit norm."""
     return unit_norm(np.maximum(values @ weights.T.astype(np.float32), np.float32(0.0)))
-
-
-@dataclass(frozen=True, eq=False)
-class Ensemble:
-    """Several copies that vote with their shares of each class."""
-
-    copies: Sequence[Copy]
-
-    def scores(self, images: Floats) -> Doubles:
-        """Return mean shares (B, classes)."""
-        total: Doubles = shares_of(self.copies[0].scores(images))
-        for copy in self.copies[1:]:
-            total = total + shares_of(copy.scores(images))
-        return total / len(self.copies)
 
 
 def shares_of(scores: Doubles) -> Doubles:
