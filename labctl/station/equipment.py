@@ -22,7 +22,7 @@ from labctl.instruments.capabilities import (
     WaveformGenerator,
 )
 from labctl.instruments.transports.opening import open_clock
-from labctl.station import Station, can_serve
+from labctl.station.check import can_serve
 from labctl.station.file import (
     SIMULATED,
     ClientConstants,
@@ -33,6 +33,7 @@ from labctl.station.file import (
     ServerConstants,
     library_of,
 )
+from labctl.station.station import Station
 from labctl.toml_file import place
 from labctl.units import dbm_to_w, wavelength_to_frequency_hz
 
