@@ -34,6 +34,16 @@ def files() -> list[Path]:
 FILES = files()
 SOURCES = [path for path in FILES if path.suffix == ".py" and path.parent != ROOT]
 SHIPPED = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in FOLDERS]
+OURS = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "tests"]
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 500, 60
+# Commands that are still longer: each line here goes when its command is split.
+LONGER_FILES = {"labctl/cli/infer.py", "labctl/cli/plan_report.py"}
+LONGER_FUNCTIONS = {
+    "labctl/cli/infer.py: infer",
+    "labctl/cli/label.py: label_attack",
+    "labctl/cli/leakage.py: leakage",
+    "labctl/cli/plan.py: plan",
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # In parts, so that this file does not hold what it looks for.
 REGISTRIES = tuple(
@@ -51,6 +61,14 @@ REGISTRIES = tuple(
 MACHINES = r"(?<![\w.:/-])/(?:home|Users|root|work|mnt|tmp|opt/[a-z]+/work)/[\w.]"
 FORKS = r"get_context\((?!\"spawn\"\))|multiprocessing\.(?:Process|Pool)\("
 MARKS = r"\b(?:" + "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3, "HA" + "CK")) + r")\b"
+
+
+def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return a function's lines without its declaration: decorators, parameters and docstring."""
+    body = function.body
+    first = body[1] if ast.get_docstring(function) is not None and len(body) > 1 else body[0]
+    assert function.end_lineno is not None
+    return function.end_lineno - first.lineno + 1
 
 
 def name_of(path: Path) -> str:
@@ -106,6 +124,31 @@ def test_every_module_starts_with_what_it_is(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert docstring is not None
     assert len(docstring.splitlines()[0]) > 10
+
+
+def test_no_source_file_is_longer_than_a_reader_keeps_in_mind() -> None:
+    long = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in OURS}
+    assert {name for name, lines in long.items() if lines > MOST_LINES} <= LONGER_FILES
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    found = {
+        f"{name_of(path)}: {function.name}": lines
+        for path in OURS
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := lines_of_code(function)) > MOST_LINES_OF_A_FUNCTION
+    }
+    assert found.keys() <= LONGER_FUNCTIONS, found
+
+
+def test_lines_of_a_function_are_those_that_do_something() -> None:
+    source = (
+        'def f(\n    a,\n    b,\n):\n    """Say.\n\n    More.\n    """\n    a = b\n    return a\n'
+    )
+    function = ast.parse(source).body[0]
+    assert isinstance(function, ast.FunctionDef)
+    assert lines_of_code(function) == 2
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if "tests" in path.parts], ids=name_of)

@@ -39,7 +39,7 @@ from labctl.protocols.ledger.entries import (
     Reserved,
 )
 from labctl.protocols.ledger.files import disk, locked, write_whole
-from labctl.protocols.ledger.key import make_key, read_key
+from labctl.protocols.ledger.key import keys_beside, make_key, read_key
 from labctl.protocols.ledger.lines import Line, chained, why_not
 from labctl.protocols.ledger.state import Head, LedgerState, passing_state, stored_state
 from labctl.safety import uninterrupted
@@ -53,21 +53,6 @@ Limits = Values | Callable[[Balance], Values]
 def utc_now() -> datetime:
     """Return the time of an entry."""
     return datetime.now(UTC)
-
-
-def keys_beside(folder: Path) -> Path:
-    """Return the default folder of keys and heads: beside the ledger, not in it.
-
-    The same however the ledger's path is written: relative, with `..`, or through a link. Raises
-    SettingError for the root of a file system, which has nothing beside it.
-    """
-    whole = folder.resolve()
-    if not whole.name:
-        raise SettingError("ledger", str(folder), "a folder, not the root of a file system")
-    beside = whole.with_name(f"{whole.name}-keys")
-    # Before links were followed the keys were made beside the link.
-    unfollowed = folder.parent / beside.name
-    return unfollowed if unfollowed.is_dir() and not beside.exists() else beside
 
 
 @dataclass(frozen=True)

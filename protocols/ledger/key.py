@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from labctl.errors import RecordError
+from labctl.errors import RecordError, SettingError
 from labctl.protocols.ledger.files import write_whole
 
 _KEY_BYTES = 32
@@ -33,3 +33,18 @@ def read_key(path: Path, ledger: Path) -> bytes:
     if len(key) != _KEY_BYTES:
         raise RecordError(f"{path}: not a key of a ledger")
     return key
+
+
+def keys_beside(folder: Path) -> Path:
+    """Return the default folder of keys and heads: beside the ledger, not in it.
+
+    The same however the ledger's path is written: relative, with `..`, or through a link. Raises
+    SettingError for the root of a file system, which has nothing beside it.
+    """
+    whole = folder.resolve()
+    if not whole.name:
+        raise SettingError("ledger", str(folder), "a folder, not the root of a file system")
+    beside = whole.with_name(f"{whole.name}-keys")
+    # Before links were followed the keys were made beside the link.
+    unfollowed = folder.parent / beside.name
+    return unfollowed if unfollowed.is_dir() and not beside.exists() else beside
