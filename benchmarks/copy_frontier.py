@@ -58,7 +58,7 @@ GAINS = np.concatenate([1.0 + np.geomspace(1e-3, 1.0, 40), np.geomspace(2.1, 100
 
 @dataclass(frozen=True)
 class Setting:
-    """What is served: with J decoys, or a public subspace of so many modes in layer 1."""
+    """What is served: with J decoys, or a public subspace of this number of modes in layer 1."""
 
     model: str
     mu: float
@@ -183,7 +183,7 @@ class Images:
         )
 
     def collection(self, setting: Setting, network: Network) -> Collection | None:
-        """Return what an honest client collects besides its input."""
+        """Return what an honest client collects in addition to its input."""
         if setting.return_modes:
             hiding = setting.session().hiding
             return PublicReturn(self.public.images, network.sizes, None, hiding)
@@ -236,7 +236,7 @@ def classes_alone(model: str, queries: int) -> float:
 
 
 def best_accepted(rows: list[Row], queries: int) -> dict[Setting, Row]:
-    """Return the best copy of an accepted session of so many queries at each setting."""
+    """Return the best copy of an accepted session of this number of queries at each setting."""
     best: dict[Setting, Row] = {}
     for one in rows:
         if one.queries == queries and one.accepted and one.thief != SERVICE:

@@ -113,7 +113,7 @@ def values_of(one: Changed, images: Reals, ratio: float, seed: int) -> Reals:
 
 
 def accuracy(one: Changed, data: LabelledImages, ratio: float) -> float:
-    """Return the share of the tested images that the client names rightly."""
+    """Return the share of the tested images that the client classifies correctly."""
     named = np.argmax(values_of(one, data.images[TESTED].astype(float), ratio, SEED), axis=1)
     return float(np.mean(named == data.labels[TESTED]))
 

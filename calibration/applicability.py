@@ -39,7 +39,7 @@ class Judgement:
 
     @property
     def usable(self) -> bool:
-        """Whether the engine may run on it without being told to."""
+        """Whether the engine may run on it without being overridden."""
         return self.state in (State.APPLICABLE, State.UNCERTAIN)
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What is there now: instruments by role, settings, conditions that are known.
+    """The present state: instruments by role, settings, conditions that are known.
 
     A condition that is not among them is taken to hold.
     """
@@ -93,7 +93,7 @@ def standing_of(
 ) -> Standing:
     """Return where the routines stand; `history` is all records of one station, oldest first.
 
-    `here`: what is there now by routine, each after those that it needs. Without it the routines
+    `here`: the present state by routine, each after those that it needs. Without it the routines
     are those of the records, and age and foundations alone are judged.
     """
     routines = list(dict.fromkeys(each.routine for each in history)) if here is None else [*here]
@@ -133,7 +133,7 @@ def judge_all(
 def _best(
     records: Sequence[Record], now: datetime, here: Circumstances | None, history: Sequence[Record]
 ) -> tuple[Record, Judgement] | None:
-    """Return the newest of a routine's records that is about what is there now, and its state.
+    """Return the newest of a routine's records that is about the present state, and its state.
 
     Where none is, the newest of all, which is then a mismatch. None if there are no records.
     """

@@ -90,7 +90,7 @@ class CalibrationBench:
         client.lo_phase.set(0.0)
 
     def light_changed(self) -> None:
-        """Have the next `light_on` switch laser and biases on anew."""
+        """Have the next `light_on` switch laser and biases on again."""
         self._lit = False
 
     def rest_rotation(self) -> None:

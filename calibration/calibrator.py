@@ -106,7 +106,7 @@ class Calibrator:
     def demand(self, names: Sequence[str] | None = None, *, anyway: bool = False) -> Knowledge:
         """Return what is known if these routines (all) have usable records; else RecordError.
 
-        With `anyway`, expired and mismatched records are used all the same, and the station file's
+        With `anyway`, expired and mismatched records are used nevertheless, and the station file's
         values where there is none. Whatever is not applicable stands in the knowledge's `doubts`.
         """
         standing = self.standing()
@@ -116,7 +116,7 @@ class Calibrator:
         if bad and not anyway:
             raise RecordError(
                 f"station {self._station.table.name!r} is not calibrated: {'; '.join(bad)}. "
-                f"Run labctl calibrate {self._station.path} --stale"
+                f"Run labctl calibrate {self._station.path} --only-stale"
             )
         return _known(standing, tuple(State) if anyway else _USABLE, asked)
 

@@ -12,7 +12,7 @@ from scipy import special, stats
 from labctl.calibration.distributions import Shape, factor_of_sum, feels_limit, interval_above
 from labctl.errors import CalibrationError, SettingError
 
-# A budget and its root sum of squares agree but for rounding.
+# A budget and its root sum of squares agree except for rounding.
 _ROUNDING = 1e-9
 _MOST_PLACES = 15
 _CONFIDENCE = 0.95

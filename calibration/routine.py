@@ -86,7 +86,7 @@ class Routine(Protocol):
         ...
 
     def run(self, bench: CalibrationBench) -> Outcome:
-        """Measure; raises CalibrationError, naming the likely cause, where nothing is to be had.
+        """Measure; raises CalibrationError, naming the likely cause, where there is no result.
 
         Leaves the bench with the light on and every output as `CalibrationBench.rest` says.
         """

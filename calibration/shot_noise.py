@@ -85,7 +85,7 @@ def shot_noise_unit(
 
     S = (B - E)/(1 + x) and E/S, `excess` x being the local oscillator's intensity noise in SNU.
     Below 0 by more than 2 standard uncertainties, x is a detector that saturates: lost carriers
-    take their shot noise with them, so nothing is to be taken off. Raises SignalError when light
+    take their shot noise with them, so nothing must be subtracted. Raises SignalError when light
     adds no noise.
     """
     more = blocked.value - electronic.value

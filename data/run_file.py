@@ -269,7 +269,7 @@ class RunFileWriter:
             raise RunFileError(f"{self._path}: the run is finished; nothing can be appended")
 
     def _extend(self, key: str, like: NDArray[Any]) -> None:
-        """Add a dataset in a copy that replaces the file at once, then go on writing there."""
+        """Add a dataset in a copy that replaces the file at once, then continue writing there."""
         with _replacement(self._path) as part:
             try:
                 _require_room(self._path, self._path.stat().st_size + like.nbytes)

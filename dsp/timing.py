@@ -74,7 +74,7 @@ def recover_clock(
     `sync`: of the same record, which holds the whole frame. Raises SynchronisationError when the
     record ends too early, the clocks differ by more than `largest_offset_ppm` (named with what was
     measured), the pilots are not where the clock says, or noise hides the pulses' positions: the
-    last slot's to more than `largest_error_slots`, 1/32 slot unless records are to be pooled.
+    last slot's to more than `largest_error_slots`, 1/32 slot unless records will be pooled.
     """
     ratio = samples_per_symbol(trace, layout)
     line = _Line(trace, layout, ratio, (sync.start_s - trace.start_s) / trace.interval_s)

@@ -1,7 +1,7 @@
 """Align a station, calibrate what is stale, and write a report to read and print.
 
     python examples/align_and_calibrate.py --simulate
-    python examples/align_and_calibrate.py my_station.toml --store my-records --report today.html
+    python examples/align_and_calibrate.py lab.toml --calibrations my-records --report today.html
 
 Ctrl-C leaves the instruments safe and keeps every routine that has finished; run it again to go on.
 """
@@ -59,7 +59,7 @@ def main() -> None:
     )
     parser.add_argument("station", nargs="?", type=Path, help="station file of real instruments")
     parser.add_argument("--simulate", action="store_true", help="the simulated laboratory instead")
-    parser.add_argument("--store", type=Path, default=Path("labctl-calibration"))
+    parser.add_argument("--calibrations", type=Path, default=Path("labctl-calibration"))
     parser.add_argument("--effort", type=float, default=1.0, help="1 is a full calibration")
     parser.add_argument("--report", type=Path, default=Path("calibration.html"))
     options = parser.parse_intermixed_args()
@@ -69,7 +69,7 @@ def main() -> None:
         parser.error(f"--report {options.report}: no such folder")
 
     station = Station.read(shipped_lab_path() if options.simulate else options.station)
-    store = Store(options.store)
+    store = Store(options.calibrations)
     with interruptible() as check, station:
 
         def step(what: str) -> None:

@@ -15,7 +15,7 @@ would disturb the data. Every interval two statistics are compared with what the
   band. Watches shot_noise.
 
 A statistic that leaves its band though nothing has drifted (leak: not beyond the tolerance) is a
-false alarm: `--false-alarm` is its probability per look, half of it for each statistic.
+false alarm: `--false-alarm-probability` is its probability per look, half of it for each statistic.
 
 Every look is a line of the CSV file at once. Ctrl-C ends the watch early: instruments are left
 safe, summary and figure are of what there is.
@@ -227,12 +227,14 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("station", nargs="?", type=Path, help="station file of real instruments")
     parser.add_argument("--simulate", action="store_true", help="the simulated laboratory instead")
-    parser.add_argument("--store", type=Path, default=Path("labctl-calibration"))
+    parser.add_argument("--calibrations", type=Path, default=Path("labctl-calibration"))
     parser.add_argument("--effort", type=float, default=0.2, help="1 is a full calibration")
     parser.add_argument("--interval", type=float, default=600.0, help="s between looks")
     parser.add_argument("--duration", type=float, default=86400.0, help="s in all")
     parser.add_argument("--tolerance", type=float, default=0.1, help="bias drift in rad")
-    parser.add_argument("--false-alarm", type=float, default=1e-3, help="probability per look")
+    parser.add_argument(
+        "--false-alarm-probability", type=float, default=1e-3, help="probability per look"
+    )
     parser.add_argument("--out", type=Path, default=Path("drift-watch.csv"), help="and .png")
     options = parser.parse_intermixed_args()
     if options.simulate == (options.station is not None):
@@ -243,8 +245,10 @@ def parsed() -> argparse.Namespace:
         raise SettingError("interval", options.interval, "above 0 s, at most the duration")
     if not 0.0 < options.tolerance < 0.5:
         raise SettingError("tolerance", options.tolerance, "above 0, below 0.5 rad")
-    if not 0.0 < options.false_alarm < 1.0:
-        raise SettingError("false-alarm", options.false_alarm, "above 0, below 1")
+    if not 0.0 < options.false_alarm_probability < 1.0:
+        raise SettingError(
+            "false-alarm-probability", options.false_alarm_probability, "above 0, below 1"
+        )
     return options
 
 
@@ -252,7 +256,7 @@ def main() -> None:
     """Calibrate what is stale, watch, sum up."""
     options = parsed()
     station = Station.read(shipped_lab_path() if options.simulate else options.station)
-    half = options.false_alarm / 2.0
+    half = options.false_alarm_probability / 2.0
     looks: list[Look] = []
     try:
         with (
@@ -263,7 +267,7 @@ def main() -> None:
             calibrator = Calibrator(
                 station,
                 equipment_of(station),
-                Store(options.store),
+                Store(options.calibrations),
                 ROUTINES,
                 effort=options.effort,
                 on_step=lambda step: check(),
@@ -272,7 +276,7 @@ def main() -> None:
             statistics = (LeakedLight(bench, options.tolerance, half), ShotNoise(bench, half))
             rows = csv.writer(file)
             rows.writerow(field.name for field in fields(Look))
-            print("calibrating: bias points are taken anew, shot noise if it is stale")
+            print("calibrating: bias points are taken again, shot noise if it is stale")
             recalibrate(calibrator, (), ["bias_points"])
             for record in calibrator.stale_steps(["shot_noise"]):
                 print(f"         {record.routine}: record {record.id}")
@@ -286,7 +290,7 @@ def main() -> None:
                     print(f"{hours:6.2f} h {look.statistic} {look.event}: {look.value:.4g}")
     finally:
         if looks:
-            summarise(looks, options.false_alarm)
+            summarise(looks, options.false_alarm_probability)
             draw(looks, options.out.with_suffix(".png"))
             print(f"looks: {options.out}, figure: {options.out.with_suffix('.png')}")
 

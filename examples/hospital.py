@@ -2,7 +2,7 @@
 
     python examples/hospital.py
     python examples/hospital.py --patients 171 --client ward-3 --budget-bits 10
-    python examples/hospital.py --hidden 32 --mu 2.55 --splits 20 --json
+    python examples/hospital.py --hidden-widths 32 --mu 2.55 --splits 20 --json
 
 The breast-cancer table that scikit-learn ships (extras `train` and `tasks`): the server trains on
 398 patients, with the noise of the light in the loop; the hospital asks about others. Light is
@@ -207,7 +207,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--patients", type=int, default=20, help="how many to ask about")
     parser.add_argument("--split", type=int, default=0, help="which division of the patients")
     parser.add_argument("--splits", type=int, default=0, help="accuracy over so many divisions")
-    parser.add_argument("--hidden", type=widths, default=(), help="hidden widths, as 32,16 (none)")
+    parser.add_argument(
+        "--hidden-widths", type=widths, default=(), help="hidden widths, as 32,16 (none)"
+    )
     parser.add_argument("--mu", type=float, default=10.2, help="photons per mode")
     parser.add_argument("--gain", type=float, default=1.1, help="of the hospital's amplifier")
     parser.add_argument("--client", default="hospital", help="the hospital's name at the server")
@@ -234,8 +236,8 @@ def main() -> None:
     signal_to_noise = receiver.signal_to_noise(options.mu, 1.0)
     over = None
     if options.splits:
-        over = accuracy_over(options.splits, options.hidden, signal_to_noise)
-    network = trained(patients, options.hidden, signal_to_noise)
+        over = accuracy_over(options.splits, options.hidden_widths, signal_to_noise)
+    network = trained(patients, options.hidden_widths, signal_to_noise)
     report = classified(options, patients, network)
     rows = network.sizes[1]
     values = {

@@ -1,7 +1,7 @@
 """Classify MNIST images over the instruments and say what leaked and what the light proves.
 
     python examples/secure_inference.py --simulate
-    python examples/secure_inference.py my_station.toml --store my-records --images 5
+    python examples/secure_inference.py my_station.toml --calibrations my-records --images 5
 
 What is stale of the station's calibration is measured first. Ctrl-C leaves the instruments safe
 and the run file readable.
@@ -67,7 +67,7 @@ def main() -> None:
     )
     parser.add_argument("station", nargs="?", type=Path, help="station file of real instruments")
     parser.add_argument("--simulate", action="store_true", help="the simulated laboratory instead")
-    parser.add_argument("--store", type=Path, default=Path("labctl-calibration"))
+    parser.add_argument("--calibrations", type=Path, default=Path("labctl-calibration"))
     parser.add_argument("--effort", type=float, default=1.0, help="1 is a full calibration")
     parser.add_argument("--runs", type=Path, default=Path("labctl-runs"), help="for run files")
     parser.add_argument("--images", type=int, default=1)
@@ -88,7 +88,7 @@ def main() -> None:
         ),
         runs=options.runs,
         station=shipped_lab_path() if options.simulate else options.station,
-        calibrations=options.store,
+        calibrations=options.calibrations,
         light=Light(options.mu),
         gain=options.gain,
         effort=options.effort,

@@ -6,5 +6,5 @@ RECORD = "LABCTL_RECORD"
 RECORD_BLOCKS = "LABCTL_RECORD_BLOCKS"
 REPLAY = "LABCTL_REPLAY"
 REPLAY_STATE = "LABCTL_REPLAY_STATE"
-# Number of the run that benches simulated in this process are in: each draws its noise anew.
+# Number of the run that benches simulated in this process are in: each draws new noise.
 SIMULATED_RUN = "LABCTL_SIMULATED_RUN"

@@ -18,7 +18,7 @@ LabctlError
 │   ├── SynchronisationError  the preamble was not found
 │   └── CalibrationError      a routine sees light that it cannot calibrate with
 ├── RecordError               a calibration record is damaged or stale     (exit code 1)
-├── VerificationError         the server refuses to go on                  (exit code 1)
+├── VerificationError         the server refuses to continue                  (exit code 1)
 ├── ProtocolError             a party's message or event is out of place   (exit code 1)
 └── RunFileError              a run file cannot be written or read         (exit code 1)
 """
@@ -145,7 +145,7 @@ class VerificationError(LabctlError):
 class ProtocolError(LabctlError):
     """A message or event is out of place, or not what was agreed; the party's state is as it was.
 
-    party: who refused it. state: the one that it is in. problem: what came, and what is due.
+    party: who refused it. state: the one that it is in. problem: what came, and what is expected.
     """
 
     def __init__(self, party: str, state: str, problem: str) -> None:

@@ -62,7 +62,7 @@ class Unwinding:
         self._since_s = None
 
     def forget(self) -> None:
-        """Start anew, as a forked child does."""
+        """Start again, as a forked child does."""
         self._watched, self._since_s, self._held, self._noted = 0, None, False, None
 
     def begins(self, number: int) -> bool:

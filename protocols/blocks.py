@@ -86,7 +86,7 @@ class BlockOption:
 
 @dataclass(frozen=True)
 class BlockLimits:
-    """What is put up with: most bits per real weight, most per data symbol (journal), least F."""
+    """Limits: maximum bits per real weight, maximum bits per data symbol (journal), minimum F."""
 
     weights_bits_per_real: float | None = None
     data_bits_journal: float | None = None

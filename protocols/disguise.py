@@ -26,7 +26,7 @@ _LEAST_KEY_BYTES = 16
 
 @dataclass(frozen=True)
 class Disguise:
-    """What of the hidden neurons is drawn anew for each query; nothing by default."""
+    """What of the hidden neurons is drawn again for each query; nothing by default."""
 
     permute: bool = False
     signs: bool = False

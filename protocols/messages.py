@@ -124,7 +124,7 @@ class Verdict:
     """Server to client: its verdict so far, `accepted` being None where no light was read.
 
     transmittance_lower, excess_noise_upper (SNU) and weights_bits_upper (bits per real weight) hold
-    together but for failure_probability; None where no light was read.
+    together except for failure_probability; None where no light was read.
     """
 
     accepted: bool | None

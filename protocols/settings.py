@@ -37,7 +37,7 @@ class VerificationSettings:
     session is rejected. calibration_samples: homodyne samples with the signal blocked that fix the
     shot-noise unit. monitor_samples: as many more with the signal blocked after each batch of
     images, 0 to leave the unit unwatched. weights_bits_limit: highest bound on the bits per real
-    weight that the server puts up with, or None to only watch for tampering.
+    weight that the server tolerates, or None to only watch for tampering.
     """
 
     failure_probability: float = 1e-10
@@ -67,7 +67,7 @@ class SessionSettings:
     each leg. technical_noise: excess noise of the link in SNU at the server. block_modes: modes
     that the client's receiver collects at a time, None for whole rows. rotation: loss and errors of
     its elements, on top of the link's loss. disguise: what of the hidden neurons the server draws
-    anew for each query. mismatch: net gain and phase of what the client's clone returns. hiding:
+    again for each query. mismatch: net gain and phase of what the client's clone returns. hiding:
     modes that the client collects so that its input does not show.
     """
 

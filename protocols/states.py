@@ -9,7 +9,7 @@ Theory of operation.
    carrier of messages should abort then; a machine does not by itself.
 3. An event is checked whole before it changes anything: an argument that is refused, like values of
    a wrong shape, leaves the state as it was too.
-4. Light cannot be sent again: there is no way back inside a batch of queries. Who cannot go on
+4. Light cannot be sent again: there is no way back inside a batch of queries. Who cannot continue
    aborts, and both ends drop what they hold of the batch.
 
 Rules of this file: no secrets, no arrays, no knowledge of what a machine does with an event. Server

@@ -1,7 +1,7 @@
 """Are the weights of a network few levels, or spiked? Looked at before anything is sent.
 
 Every figure in bits per weight is for Gaussian weights. Of weights that take few values it says
-nothing: a client that heterodynes, decides on the level and sends it anew returns light without
+nothing: a client that heterodynes, decides on the level and sends it again returns light without
 noise if it decides rightly, and has read the network. What is bounded for such weights is only what
 they and the light can carry: no more than their entropy, over all queries together, and no more
 than the entropy of the light, (1/2) h(2 mu + 1) per real weight and query.
@@ -380,7 +380,7 @@ def _spike_error(value: float, share: float, rest: Doubles, noise: float) -> flo
     read = step * np.arange(-8 * _STEPS_PER_NOISE, 8 * _STEPS_PER_NOISE + 1)
     spike = share * _density(read, noise)
     others = _density(read[:, None] - step * places, noise) @ counts * (1.0 - share) / rest.size
-    # Beyond 8 standard deviations from the spike all is taken for the rest, rightly.
+    # Beyond 8 standard deviations from the spike all is taken for the rest, correctly.
     return float(np.minimum(spike, others).sum() * step)
 
 

@@ -1,6 +1,6 @@
 """The client's amplifier: gain per volt of its control, and its spontaneous-emission factor.
 
-In the dark the amplifier's own noise is heard on both sides. With x = G - 1 = k V it adds
+In the dark the amplifier's own noise is measured on both sides. With x = G - 1 = k V it adds
 2 n_sp eta_c x^2/(1 + x) to the client's measured arm and 2 n_sp tau x/(1 + x) to what the server
 sees, in shot-noise units, tau being transmittance and efficiency on the way back. Both curves bend
 where x is of order 1, whatever their scale: the bend tells k. Noise is white before the detector,

@@ -147,7 +147,7 @@ class _Electrode:
         applied_v = self.bias.bias_voltage_v()
         if not abs(applied_v - voltage_v) <= _LARGEST_READ_BACK_V:
             raise CalibrationError(
-                f"bias {self.part}: {applied_v:.3f} V applied where {voltage_v:.3f} V are to be "
+                f"bias {self.part}: {applied_v:.3f} V applied where {voltage_v:.3f} V should be "
                 "held: is the controller stuck, still locked, or at its limit?"
             )
         return applied_v
@@ -156,7 +156,7 @@ class _Electrode:
 class BiasPoints:
     """Measures bias voltages `server.bias_*` and `server.lock_offset_*` on the monitor.
 
-    Drift is told by the instruments' clock: at full effort it is followed for ten minutes.
+    Drift is measured by the instruments' clock: at full effort it is followed for ten minutes.
     """
 
     name = "bias_points"

@@ -4,7 +4,7 @@ A row's symbols s come back as A (s + kappa (c^dagger s) c): what passed the clo
 kappa = (1 + delta) e^(i phi) - 1 brighter and turned, c being what the rotation collects. One
 quadrature is read, y = Re(conj(g) s) + Re(conj(h) u) + offset, u = (c^dagger s) c, and kappa is
 conj(h)/conj(g): both amplitudes are fitted to the same slots of the same rows, so that powers,
-losses and the local oscillator's phase cancel. Coefficients are drawn anew for each record: what
+losses and the local oscillator's phase cancel. Coefficients are drawn again for each record: what
 the transmitter and the detector do to symbols (imbalance, memory) has no part along all of them.
 
 What the rotation collects is c only up to its elements' errors, sigma each: the collected mode c'

@@ -192,7 +192,7 @@ class Electronics:
     valid_for_s = 7.0 * DAY_S
 
     def settings(self, bench: CalibrationBench) -> Mapping[str, SettingValue]:
-        """Return nothing: offsets and relative gains hang on no setting."""
+        """Return nothing: offsets and relative gains depend on no setting."""
         return {}
 
     def run(self, bench: CalibrationBench) -> Outcome:

@@ -153,7 +153,9 @@ def _solved(read: Floats, symbols: npt.NDArray[np.complex64]) -> _Window:
     design = np.stack([symbols.real, symbols.imag, np.ones(len(read))], axis=1).astype(np.float64)
     normal = design.T @ design
     if not np.linalg.cond(normal[:2, :2]) < 1e6:
-        raise CalibrationError("known symbols do not show both X and P: no amplitude can be told")
+        raise CalibrationError(
+            "known symbols do not show both X and P: no amplitude can be determined"
+        )
     inverse = np.linalg.inv(normal)
     values = read.astype(np.float64)
     solution = inverse @ (design.T @ values)

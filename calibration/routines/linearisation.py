@@ -355,7 +355,7 @@ def _remarks(before: WidelyLinear, after: WidelyLinear, kappa: float) -> tuple[s
             f"{name}: carrier at least {-20.0 * math.log10(carrier):.1f} dB below the largest "
             f"field, image rejection at least {image_rejection_db(1.0 + gain, psi):.1f} dB"
         )
-    told.append("carrier and quadrature hold until the biases are locked anew")
+    told.append("carrier and quadrature hold until the biases are locked again")
     return tuple(told)
 
 

@@ -56,7 +56,7 @@ class PhaseSlope:
 
 
 def fit_phase_slope(step_v: Reals, difference_rad: Reals, nominal_v: float) -> PhaseSlope:
-    """Fit a straight line to phase differences that are known but for whole turns.
+    """Fit a straight line to phase differences that are known except for whole turns.
 
     `step_v` (pairs,): by how much the voltage changed, 3 or more of different size. The slope is
     sought within 2.5 times pi / `nominal_v` to either side, where the differences agree best, and

@@ -107,7 +107,7 @@ class MessageInput:
         return begins_parameter and not self._quote and not self._dropping
 
     def _block_stop(self, at: int, limit: int, ended: bool) -> int | None:
-        """Return where scanning goes on after the `#` at `at`; None if bytes are missing."""
+        """Return where scanning continues after the `#` at `at`; None if bytes are missing."""
         header = bytes(self._buffer[at : min(at + _LONGEST_BLOCK_HEADER, limit)])
         if header[1:2] == b"0":
             newline = self._buffer[limit - 1] == _NEWLINE

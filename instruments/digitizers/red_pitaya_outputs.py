@@ -87,7 +87,7 @@ class RedPitayaGenerator:
         self._scpi.set(f"OUTPUT{channel}:STATE {'ON' if on else 'OFF'}")
 
     def trigger(self, channel: int) -> None:
-        """Start the output's signal anew; raises LimitError."""
+        """Start the output's signal again; raises LimitError."""
         require_channel(self._scpi.name, channel, self._channels)
         self._scpi.set(f"SOUR{channel}:TRIG:INT")
 

@@ -133,7 +133,7 @@ class N7776CSweep:
         self._scpi.set(f"{self._sweep} {_PAUSED}")
 
     def resume_sweep(self) -> None:
-        """Go on with a sweep that was paused."""
+        """Continue with a sweep that was paused."""
         self._scpi.set(f"{self._sweep} CONT")
 
     def stop_sweep(self) -> None:

@@ -102,7 +102,7 @@ class MX10BBias:
         return round(self._line.number("MZM:MODE?"))
 
     def recalibrate(self) -> None:
-        """Search the transfer curve anew, return when done; raises InstrumentTimeoutError."""
+        """Search the transfer curve again, return when done; raises InstrumentTimeoutError."""
         self._line.set("MZM:RESET")
         problem = "bias is still calibrating"
         self._line.settle(lambda: not self._line.flag("MZM:CAL?"), problem, "MZM:CAL?")

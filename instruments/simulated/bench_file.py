@@ -59,7 +59,7 @@ def load_bench(path: Path, *, seed: int | None = None, run: int = 0) -> LinkBenc
 def build_bench(table: BenchFile, path: Path, *, run: int = 0) -> LinkBench:
     """Build the bench that a checked bench file describes, drawn around it by its spread.
 
-    `run`: the same bench on another day, all its noise drawn anew.
+    `run`: the same bench on another day, all its noise drawn again.
     """
     check_parts(table, path)
     check_wiring(table, path)

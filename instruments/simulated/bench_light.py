@@ -207,7 +207,7 @@ class Light:
     def _modulated(
         self, drive_i_v: Real, drive_q_v: Real, phase: Real, share: float = 1.0
     ) -> Field:
-        """Return the field that reaches the client, but for its vacuum.
+        """Return the field that reaches the client, except for its vacuum.
 
         Laser and modulator are classical up to here: the light is attenuated by many orders of
         magnitude, and what a coherent state keeps through loss is its vacuum noise. Samples whose

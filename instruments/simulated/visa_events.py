@@ -51,7 +51,7 @@ class ServiceRequests:
 
     @property
     def calls_handlers(self) -> bool:
-        """Whether handlers are to be called."""
+        """Whether handlers must be called."""
         return bool(self._enabled & EventMechanism.handler)
 
     def enable(self, mechanism: int) -> StatusCode:
@@ -108,7 +108,7 @@ class ServiceRequests:
         return True
 
     def take_due(self) -> tuple[Installed, ...]:
-        """Return the handlers that one event is to be passed to now, the newest first."""
+        """Return the handlers that one event must be passed to now, the newest first."""
         self.look()
         if not (self._due and self.calls_handlers):
             return ()

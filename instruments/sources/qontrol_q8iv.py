@@ -178,7 +178,7 @@ class QontrolQ8iv:
         self._lines.set(f"I{channel}={abs(current_a) * 1e3:.4f}", f"V{channel}?")
 
     def number_chain(self) -> tuple[str, ...]:
-        """Number the modules of a chain anew (`nup=0`) and return the name of each."""
+        """Number the modules of a chain again (`nup=0`) and return the name of each."""
         self._lines.acknowledged("nup=0")
         return self.chain()
 

@@ -4,7 +4,7 @@ A raw socket marks no ends of messages, so the end of a reply is found in its te
 
 - A line ends at the last byte of the terminator.
 - A definite block ends after the bytes that its header announces. The terminator behind it is
-  taken away if it comes within 0.1 s; without it the block is complete all the same.
+  taken away if it comes within 0.1 s; without it the block is complete nevertheless.
 - An indefinite block (`#0`, IEEE 488.2-1992 section 8.7.10) ends with a newline and END. Here END
   is that the instrument closes the connection, or sends nothing for 1 s (or the time-out, if that
   is shorter) after a newline; the newline is no part of the payload.
@@ -52,7 +52,7 @@ class Endpoint(NamedTuple):
 
 
 def is_socket_address(address: str) -> bool:
-    """Return whether a VISA address means a raw TCP socket, rightly written or not."""
+    """Return whether a VISA address means a raw TCP socket, correctly written or not."""
     return re.fullmatch(r"TCPIP[0-9]*::.*SOCKET", address, re.IGNORECASE | re.DOTALL) is not None
 
 

@@ -64,7 +64,7 @@ def library_clock(library: str) -> Clock:
 
 
 def close_library(library: str) -> None:
-    """Close a library's resource manager and all its sessions; the next use opens it anew."""
+    """Close a library's resource manager and all its sessions; the next use opens it again."""
     with _managers_lock:
         manager = _managers.pop(library, None)
     if manager is not None:

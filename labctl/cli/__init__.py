@@ -34,7 +34,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def options(
+def every_command(
     debug: Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an error.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from labctl.cli import attack_options as ask
-from labctl.cli import output
+from labctl.cli import link_options, options, output
 from labctl.cli.attack_curve import agreement, curve
 from labctl.cli.attack_queries import queries
 from labctl.cli.choices import images_of
@@ -48,7 +48,7 @@ _ATTACKER = {
 
 
 @app.command("list")
-def list_attacks(json: ask.Json = False) -> None:
+def list_attacks(json: options.Json = False) -> None:
     """List all attacks: who, what, and how hard each can try."""
     if json:
         output.print_json(
@@ -128,27 +128,25 @@ class _Found:
 def run(
     name: ask.Name,
     strength: ask.Strength = None,
-    images: Annotated[
-        int, typer.Option(help="Images that the client classifies, from the first on.")
-    ] = 1,
-    model: ask.Model = "noise-aware",
-    mu: ask.Mu = 0.57,
-    gain: ask.Gain = 1.3,
-    loss_db: ask.LossDb = 0.0,
-    technical_noise: ask.TechnicalNoise = 0.0,
-    loss: ask.LossTrust = Trust.UNTRUSTED,
-    noise: ask.NoiseTrust = Trust.UNTRUSTED,
-    efficiency: ask.Efficiency = 1.0,
-    electronic_noise: ask.ElectronicNoise = 0.0,
-    noise_figure_db: ask.NoiseFigureDb = None,
-    receiver: ask.Kind = ReceiverKind.AMPLIFIER,
-    block_modes: ask.BlockModes = None,
-    rotation_loss_db_per_mode: ask.RotationLoss = 0.0,
-    calibration_samples: ask.CalibrationSamples = ask.VERIFICATION.calibration_samples,
-    monitor_samples: ask.MonitorSamples = ask.VERIFICATION.monitor_samples,
-    false_alarm: ask.FalseAlarm = ask.VERIFICATION.false_alarm_probability,
-    seed: ask.Seed = 0,
-    json: ask.Json = False,
+    images: options.Images = 1,
+    model: options.Model = "noise-aware",
+    mu: options.Mu = 0.57,
+    gain: options.Gain = 1.3,
+    loss_db: options.LossDb = 0.0,
+    technical_noise: options.TechnicalNoise = 0.0,
+    loss: link_options.LossTrust = Trust.UNTRUSTED,
+    noise: link_options.NoiseTrust = Trust.UNTRUSTED,
+    efficiency: options.Efficiency = 1.0,
+    electronic_noise: options.ElectronicNoise = 0.0,
+    noise_figure_db: options.OptionalNoiseFigureDb = None,
+    receiver: link_options.Receiver = ReceiverKind.AMPLIFIER,
+    block_modes: options.OptionalBlockModes = None,
+    rotation_loss_db_per_mode: options.RotationLoss = 0.0,
+    calibration_samples: options.CalibrationSamples = ask.VERIFICATION.calibration_samples,
+    monitor_samples: options.MonitorSamples = ask.VERIFICATION.monitor_samples,
+    false_alarm: options.FalseAlarmProbability = ask.VERIFICATION.false_alarm_probability,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Run one attacked session: what was learned, the mark it left, and the verdict."""
     settings = ask.settings_of(
@@ -358,7 +356,7 @@ def _learned_words(learned: Learned) -> str:
             f"({output.number(learned.data_bits_per_symbol, 3)} bit per symbol if independent)"
         )
     if learned.copy_accuracy is not None:
-        return f"a copy that classifies {learned.copy_accuracy:.1%} of test images rightly"
+        return f"a copy that classifies {learned.copy_accuracy:.1%} of test images correctly"
     if learned.label_success is not None:
         return (
             f"{learned.label_success:.1%} ± {learned.label_success_error or 0.0:.1%} of "
@@ -369,19 +367,24 @@ def _learned_words(learned: Learned) -> str:
 
 @app.command()
 def compare(
-    images: Annotated[int, typer.Option(help="Images per session of a client or outsider.")] = 1,
-    labels: Annotated[int, typer.Option(help="Images per session of a dishonest server.")] = 100,
-    model: ask.Model = "noise-aware",
-    mu: ask.Mu = 0.57,
-    gain: ask.Gain = 1.3,
-    loss_db: ask.LossDb = 0.0,
-    technical_noise: ask.TechnicalNoise = 0.0,
-    calibration_samples: ask.CalibrationSamples = ask.VERIFICATION.calibration_samples,
-    monitor_samples: ask.MonitorSamples = ask.VERIFICATION.monitor_samples,
-    seed: ask.Seed = 0,
-    json: ask.Json = False,
+    images: options.ImagesPerSession = 1,
+    labels: Annotated[
+        int, typer.Option(help="Images in each session of a dishonest server, 1 or more.")
+    ] = 100,
+    model: options.Model = "noise-aware",
+    mu: options.Mu = 0.57,
+    gain: options.Gain = 1.3,
+    loss_db: options.LossDb = 0.0,
+    technical_noise: options.TechnicalNoise = 0.0,
+    calibration_samples: options.CalibrationSamples = ask.VERIFICATION.calibration_samples,
+    monitor_samples: options.MonitorSamples = ask.VERIFICATION.monitor_samples,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
-    """Run every attack at its default strength and set the outcomes side by side."""
+    """Run every attack at its default strength and show the outcomes side by side.
+
+    --images-per-session is for attacks of a client or an outsider.
+    """
     settings = ask.settings_of(
         mu=mu,
         gain=gain,

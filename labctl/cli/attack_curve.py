@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from labctl.cli import attack_options as ask
-from labctl.cli import output
+from labctl.cli import link_options, options, output
 from labctl.data.models import Network, load_network
-from labctl.errors import SettingError, UsageError
+from labctl.errors import SettingError
 from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import ReceiverKind
 from labctl.run.report import finite
@@ -45,40 +45,42 @@ def curve(
     name: ask.Name,
     strength: ask.Strength = None,
     modes: Annotated[
-        str, typer.Option(help="Pooled modes, comma-separated; rounded to whole images.")
+        str,
+        typer.Option(
+            "--pooled-modes",
+            help="Numbers of pooled modes, with commas between; rounded to whole images.",
+        ),
     ] = "1e3,1e4,1e5,1e6",
-    sessions: Annotated[int, typer.Option(help="Sessions for each number of modes.")] = 50,
-    alarm: Annotated[
-        str, typer.Option(help="Probabilities of false alarms, comma-separated.")
-    ] = "1e-3,1e-6",
+    sessions: options.Sessions = 50,
+    alarm: options.FalseAlarmProbabilities = "1e-3,1e-6",
     sizes: Annotated[
         str | None,
         typer.Option(
-            help="Inputs, rows, ..., classes of a random network, as 40,40,10 (default: so that an "
-            "image has the fewest modes asked for)."
+            help="Inputs, rows, ..., classes of a random network, as 40,40,10 (default: an "
+            "image has the smallest of --pooled-modes)."
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Instead: a shipped network, or a .safetensors or .npz file."),
-    ] = None,
-    mu: ask.Mu = 4.0,
-    gain: ask.Gain = 2.0,
-    loss_db: ask.LossDb = 0.0,
-    technical_noise: ask.TechnicalNoise = 0.0,
-    efficiency: ask.Efficiency = 1.0,
-    electronic_noise: ask.ElectronicNoise = 0.0,
-    noise_figure_db: ask.NoiseFigureDb = None,
-    receiver: ask.Kind = ReceiverKind.AMPLIFIER,
-    block_modes: ask.BlockModes = None,
-    rotation_loss_db_per_mode: ask.RotationLoss = 0.0,
-    calibration_samples: ask.CalibrationSamples = ask.VERIFICATION.calibration_samples,
-    monitor_samples: ask.MonitorSamples = ask.VERIFICATION.monitor_samples,
-    seed: ask.Seed = 0,
-    figure: Annotated[Path | None, typer.Option(help="Write the curve as PNG.")] = None,
-    json: ask.Json = False,
+    model: options.OptionalModel = None,
+    mu: options.Mu = 4.0,
+    gain: options.Gain = 2.0,
+    loss_db: options.LossDb = 0.0,
+    technical_noise: options.TechnicalNoise = 0.0,
+    efficiency: options.Efficiency = 1.0,
+    electronic_noise: options.ElectronicNoise = 0.0,
+    noise_figure_db: options.OptionalNoiseFigureDb = None,
+    receiver: link_options.Receiver = ReceiverKind.AMPLIFIER,
+    block_modes: options.OptionalBlockModes = None,
+    rotation_loss_db_per_mode: options.RotationLoss = 0.0,
+    calibration_samples: options.CalibrationSamples = ask.VERIFICATION.calibration_samples,
+    monitor_samples: options.MonitorSamples = ask.VERIFICATION.monitor_samples,
+    seed: options.Seed = 0,
+    figure: options.OptionalFigure = None,
+    json: options.Json = False,
 ) -> None:
-    """Count how often an attack is caught against pooled modes, beside the theoretical power."""
+    """Count how often an attack is caught against pooled modes, beside the theoretical power.
+
+    The network is random, of --sizes, unless --model names one.
+    """
     settings = ask.settings_of(
         mu=mu,
         gain=gain,
@@ -96,9 +98,9 @@ def curve(
         monitor_samples=monitor_samples,
         seed=seed,
     )
-    _require_folder(figure)
-    pools = ask.whole_numbers("--modes", modes)
-    alarms = list(dict.fromkeys(ask.numbers("--alarm", alarm)))
+    output.require_folder(figure)
+    pools = ask.whole_numbers("--pooled-modes", modes)
+    alarms = list(dict.fromkeys(ask.numbers("--false-alarm-probabilities", alarm)))
     network = _network(sizes, model, min(pools), seed)
     theory = DetectionTheory(attack_of(name, strength), network, settings)
     total = sessions_needed(theory.honesty.modes, pools, max(sessions, 1))
@@ -121,11 +123,6 @@ def curve(
         output.print_json(_curve_json(found, theory, agreement_of([found])))
     else:
         _show(found, theory)
-
-
-def _require_folder(path: Path | None) -> None:
-    if path is not None and not path.absolute().parent.is_dir():
-        raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
 
 
 def _network(sizes: str | None, model: str | None, modes: int, seed: int) -> Network:
@@ -246,16 +243,20 @@ def agreement(
         list[str] | None, typer.Option(help="Only this case; may be given more than once.")
     ] = None,
     sessions: Annotated[
-        float, typer.Option(help="Sessions of each case, times the usual number.")
+        float,
+        typer.Option(
+            "--sessions-factor",
+            help="Sessions of each case, relative to the usual number (1), above 0, at most 1000.",
+        ),
     ] = 1.0,
-    seed: ask.Seed = SEED,
-    figure: Annotated[Path | None, typer.Option(help="Write all curves as PNG.")] = None,
-    json: ask.Json = False,
+    seed: options.Seed = SEED,
+    figure: options.OptionalFigure = None,
+    json: options.Json = False,
 ) -> None:
     """Compare counts with theory over a fixed set of attacks, networks and settings."""
-    _require_folder(figure)
+    output.require_folder(figure)
     if not sessions > 0.0 or sessions > 1000.0:
-        raise SettingError("--sessions", sessions, "above 0, at most 1000")
+        raise SettingError("--sessions-factor", sessions, "above 0, at most 1000")
     if seed < 0:
         raise SettingError("seed", seed, "0 or more")
     chosen = cases_of(case or [])

@@ -18,48 +18,13 @@ from labctl.protocols.receiver import (
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 
-Name = Annotated[str, typer.Argument(help="Name of the attack, see labctl attack list.")]
+Name = Annotated[str, typer.Argument(help="Name of the attack (see labctl attack list).")]
 Strength = Annotated[
     float | None,
-    typer.Option(help="How hard it tries, in the unit of its parameter (default: see list)."),
+    typer.Option(
+        help="Strength of the attack, in the unit of its parameter (see labctl attack list)."
+    ),
 ]
-Mu = Annotated[float, typer.Option(help="Mean photon number per mode.")]
-Gain = Annotated[float, typer.Option(help="Agreed gain G of the client's amplifier, above 1.")]
-LossDb = Annotated[float, typer.Option(help="Loss of the round trip in dB.")]
-TechnicalNoise = Annotated[float, typer.Option(help="Technical noise of the link in SNU.")]
-LossTrust = Annotated[
-    Trust, typer.Option(help="Untrusted (the worst case): the client may hold lost light.")
-]
-NoiseTrust = Annotated[
-    Trust, typer.Option(help="Untrusted (the worst case): technical noise is the client's.")
-]
-Efficiency = Annotated[float, typer.Option(help="Efficiency of both homodyne receivers.")]
-ElectronicNoise = Annotated[float, typer.Option(help="Their electronic noise in SNU.")]
-NoiseFigureDb = Annotated[
-    float | None, typer.Option(help="Amplifier noise figure in dB (default: quantum limit).")
-]
-Kind = Annotated[ReceiverKind, typer.Option(help="Client's receiver.")]
-BlockModes = Annotated[
-    int | None, typer.Option(help="Modes that the rotation collects at a time (default: a row).")
-]
-RotationLoss = Annotated[
-    float, typer.Option(help="Loss of each element of the rotation in dB, each way.")
-]
-CalibrationSamples = Annotated[
-    int, typer.Option(help="Samples of the shot-noise calibration before the session.")
-]
-MonitorSamples = Annotated[
-    int,
-    typer.Option(help="Samples of the blocked receiver after each batch; 0: never looked at."),
-]
-Model = Annotated[
-    str, typer.Option(help="A shipped network (as noise-aware), or a .safetensors or .npz file.")
-]
-FalseAlarm = Annotated[
-    float, typer.Option(help="Probability with which an honest session is rejected.")
-]
-Seed = Annotated[int, typer.Option(help="Seed of all that is drawn.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 VERIFICATION = VerificationSettings()
 

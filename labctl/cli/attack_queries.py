@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from labctl.cli import attack_options as ask
-from labctl.cli import output
+from labctl.cli import options, output
 from labctl.cli.choices import images_of
 from labctl.data.mnist import load_test_images
 from labctl.data.models import Network, load_network
-from labctl.errors import SettingError, UsageError
+from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
 from labctl.run.report import finite
 from labctl.safety import interruptible
@@ -69,20 +66,18 @@ class Row:
 def queries(
     name: ask.Name,
     strength: ask.Strength = None,
-    queries: Annotated[
-        str, typer.Option(help="Counts of queries (images), comma-separated.")
-    ] = "1,3,10,30,100",
-    model: ask.Model = "noise-aware",
-    mu: ask.Mu = 0.57,
-    gain: ask.Gain = 1.3,
-    loss_db: ask.LossDb = 0.0,
-    technical_noise: ask.TechnicalNoise = 0.0,
-    calibration_samples: ask.CalibrationSamples = ask.VERIFICATION.calibration_samples,
-    monitor_samples: ask.MonitorSamples = ask.VERIFICATION.monitor_samples,
-    false_alarm: ask.FalseAlarm = 1e-3,
-    seed: ask.Seed = 0,
-    figure: Annotated[Path | None, typer.Option(help="Write the curves as PNG.")] = None,
-    json: ask.Json = False,
+    queries: options.QueryCounts = "1,3,10,30,100",
+    model: options.Model = "noise-aware",
+    mu: options.Mu = 0.57,
+    gain: options.Gain = 1.3,
+    loss_db: options.LossDb = 0.0,
+    technical_noise: options.TechnicalNoise = 0.0,
+    calibration_samples: options.CalibrationSamples = ask.VERIFICATION.calibration_samples,
+    monitor_samples: options.MonitorSamples = ask.VERIFICATION.monitor_samples,
+    false_alarm: options.FalseAlarmProbability = 1e-3,
+    seed: options.Seed = 0,
+    figure: options.OptionalFigure = None,
+    json: options.Json = False,
 ) -> None:
     """Run an attack over more and more queries: verdict, bits learned, and the copy's accuracy."""
     settings = ask.settings_of(
@@ -95,12 +90,11 @@ def queries(
         seed=seed,
         false_alarm_probability=false_alarm,
     )
-    counts = sorted(set(ask.whole_numbers("--queries", queries)))
+    counts = sorted(set(ask.whole_numbers("--query-counts", queries)))
     attack, network = attack_of(name, strength), load_network(model)
     if attack.party is Party.SERVER:
         raise SettingError("attack", name, "one of a client or an outsider: they steal weights")
-    if figure is not None and not figure.absolute().parent.is_dir():
-        raise UsageError(f"{figure.absolute().parent}: no such folder; must be there")
+    output.require_folder(figure)
     test = load_test_images()
     if network.sizes[0] != test.images.shape[1]:
         raise SettingError("model inputs", network.sizes[0], f"{test.images.shape[1]}, as MNIST")

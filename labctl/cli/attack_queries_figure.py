@@ -42,7 +42,7 @@ def draw_queries(path: Path, title: str, rows: Sequence[Row]) -> None:
     bits.set_yscale("log")
     bits.set_ylabel("bits per weight", fontsize=9)
     _points(copies, rows, "stolen copy", "tab:purple", _accuracy)
-    copies.set_ylabel("test images classified rightly, without noise", fontsize=9)
+    copies.set_ylabel("test images classified correctly, without noise", fontsize=9)
     copies.set_ylim(0.0, 1.0)
     for axes in (bits, copies):
         axes.set_xscale("log")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli import output
+from labctl.cli import link_options, options, output
 from labctl.cli.choices import assumptions
 from labctl.errors import SettingError
 from labctl.protocols.blocks import (
@@ -25,41 +25,36 @@ from labctl.run.report import finite
 
 def blocks(
     signal_to_noise: Annotated[
-        float | None, typer.Option("--f", help="F that the client needs; sets μ per block size.")
+        float | None,
+        typer.Option("--f", help="Signal-to-noise ratio F that the client needs, above 0."),
     ] = None,
-    mu: Annotated[float | None, typer.Option(help="Mean photon number per mode.")] = None,
-    gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")] = 1.3,
-    receiver: Annotated[
-        ReceiverKind, typer.Option(help="How the client clones a mode.")
-    ] = ReceiverKind.AMPLIFIER,
-    rotation_loss_db_per_mode: Annotated[
-        float, typer.Option(help="Loss of each element of the rotation, each way.")
-    ] = 0.0,
-    coupler_error_rad: Annotated[
-        float, typer.Option(help="Standard deviation of the couplers' errors.")
-    ] = 0.0,
-    phase_error_rad: Annotated[
-        float, typer.Option(help="Standard deviation of the phases' errors.")
-    ] = 0.0,
-    modes: Annotated[int, typer.Option(help="Modes n that carry one row.")] = 392,
-    rows: Annotated[int, typer.Option(help="Rows M that carry the same input.")] = 784,
-    loss_db: Annotated[float, typer.Option(help="Loss of the link's round trip in dB.")] = 0.0,
-    loss: Annotated[
-        Trust, typer.Option(help="Untrusted (the worst case): the client may hold lost light.")
-    ] = Trust.UNTRUSTED,
-    technical_noise: Annotated[float, typer.Option(help="Technical noise in SNU.")] = 0.0,
-    noise: Annotated[
-        Trust, typer.Option(help="Untrusted (the worst case): technical noise is the client's.")
-    ] = Trust.UNTRUSTED,
+    mu: options.OptionalMu = None,
+    gain: options.Gain = 1.3,
+    receiver: link_options.Receiver = ReceiverKind.AMPLIFIER,
+    rotation_loss_db_per_mode: options.RotationLoss = 0.0,
+    coupler_error_rad: options.CouplerError = 0.0,
+    phase_error_rad: options.PhaseError = 0.0,
+    modes: options.Modes = 392,
+    rows: options.Rows = 784,
+    loss_db: options.LossDb = 0.0,
+    loss: link_options.LossTrust = Trust.UNTRUSTED,
+    technical_noise: options.TechnicalNoise = 0.0,
+    noise: link_options.NoiseTrust = Trust.UNTRUSTED,
     weights_bits: Annotated[
-        float | None, typer.Option(help="Most bits per real weight and query.")
+        float | None,
+        typer.Option(
+            "--weights-bits-honest",
+            help="Maximum leakage to an honest client in bits per real weight and query.",
+            rich_help_panel=options.LIMITS,
+        ),
     ] = None,
-    data_bits: Annotated[
-        float | None, typer.Option(help="Most bits per data symbol, journal version.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    data_bits: options.OptionalDataBits = None,
+    json: options.Json = False,
 ) -> None:
-    """Weigh clone noise per block against loss per mode, and name the best block size."""
+    """Compare clone noise per block with loss per mode, and give the best block size.
+
+    One of --f and --mu is needed: with --f, μ follows for each block size.
+    """
     if signal_to_noise is None and mu is None:
         raise SettingError("--f and --mu", None, "one of the two")
     question = BlockQuestion(

@@ -13,9 +13,8 @@ from labctl.calibration.calibrator import Calibrator
 from labctl.calibration.catalogue import ROUTINES
 from labctl.calibration.record import Record
 from labctl.calibration.store import Store
-from labctl.cli import output
+from labctl.cli import options, output
 from labctl.cli.calibration import (
-    DEFAULT_STORE,
     check_output,
     entries_of,
     record_json,
@@ -36,19 +35,18 @@ def calibrate(
         list[str] | None, typer.Argument(help="Routines, with what they need (default: all).")
     ] = None,
     stale: Annotated[
-        bool, typer.Option("--stale", help="Run only what has no applicable record.")
+        bool, typer.Option("--only-stale", help="Run only routines that have no applicable record.")
     ] = False,
-    store: Annotated[Path, typer.Option(help="Folder of calibration records.")] = DEFAULT_STORE,
-    effort: Annotated[
-        float, typer.Option(help="How many readings to take; 1 is a full calibration.")
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of the routines' random choices.")] = 0,
-    report: Annotated[
-        Path | None, typer.Option(help="Write a report of all that is known (HTML).")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    store: options.Calibrations = options.DEFAULT_CALIBRATIONS,
+    effort: options.Effort = 1.0,
+    seed: options.Seed = 0,
+    report: options.OptionalReport = None,
+    json: options.Json = False,
 ) -> None:
-    """Calibrate a station: run routines in order, keep a record of each, leave all safe."""
+    """Calibrate a station: run routines in order, keep a record of each, leave all safe.
+
+    The report is one HTML file of all that is known.
+    """
     path = _station_path(station, routines or ())
     if report is not None:
         check_output(report, ".html")
@@ -101,7 +99,7 @@ def _measured(calibrator: Calibrator, names: Sequence[str], stale: bool) -> list
     except (LabctlError, KeyboardInterrupt) as error:
         if records:
             done = ", ".join(record.routine for record in records)
-            error.add_note(f"records of {done} are kept; --stale goes on from there")
+            error.add_note(f"records of {done} are kept; --only-stale continues from there")
         raise
     return records
 

@@ -27,7 +27,7 @@ from labctl.calibration.quantity import written
 from labctl.calibration.record import Record
 from labctl.calibration.report import ReportEntry, report_html
 from labctl.calibration.store import Store
-from labctl.cli import output
+from labctl.cli import options, output
 from labctl.data import shipped_station_path
 from labctl.errors import RecordError, SettingError
 from labctl.safety import interruptible
@@ -43,31 +43,25 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DEFAULT_STORE = Path("labctl-calibration")
-
-_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-_STORE = Annotated[Path, typer.Option(help="Folder of calibration records.")]
-_STATION = Annotated[
-    Path | None,
-    typer.Option(help="Station file: open it and judge by what stands there, too."),
-]
 _ID = Annotated[str, typer.Argument(metavar="ID", help="Id of a record, or how it begins.")]
 
 # Enough of an id to tell records apart by eye, and for the command line to find one.
 _SHORT = 8
+# As for sweeps: more processes than any one machine here has processors.
+_MOST_PROCESSES = 256
 _TITLES = {routine.name: routine.title for routine in ROUTINES}
 
 
 @app.command("list")
 def list_(
-    store: _STORE = DEFAULT_STORE,
-    station: _STATION = None,
-    json: _JSON = False,
+    store: options.Calibrations = options.DEFAULT_CALIBRATIONS,
+    station: options.OptionalStation = None,
+    json: options.Json = False,
 ) -> None:
     """List records, newest last, with their states.
 
-    Without a station file age and foundations are judged; with one, also whether the records are
-    about the instruments and settings that are there.
+    Without --station, age and foundations are judged. With it, the station is opened, and records
+    are judged also by its instruments and settings.
     """
     rows, missing = _judged(_opened(store), station)
     if json:
@@ -91,7 +85,11 @@ def list_(
 
 
 @app.command()
-def show(identifier: _ID, store: _STORE = DEFAULT_STORE, json: _JSON = False) -> None:
+def show(
+    identifier: _ID,
+    store: options.Calibrations = options.DEFAULT_CALIBRATIONS,
+    json: options.Json = False,
+) -> None:
     """Show all that a record says: quantities with their budgets, conditions, what it rests on."""
     kept = _opened(store)
     record = kept.record(identifier)
@@ -121,13 +119,14 @@ def show(identifier: _ID, store: _STORE = DEFAULT_STORE, json: _JSON = False) ->
 @app.command()
 def plot(
     identifier: _ID,
-    out: Annotated[
-        Path | None, typer.Option(help="PNG to write (default: ROUTINE-ID.png here).")
-    ] = None,
-    store: _STORE = DEFAULT_STORE,
-    json: _JSON = False,
+    out: options.OptionalOut = None,
+    store: options.Calibrations = options.DEFAULT_CALIBRATIONS,
+    json: options.Json = False,
 ) -> None:
-    """Copy a record's figure, data and fit, and print where it is."""
+    """Copy a record's figure (PNG) of data and fit, and print where it is.
+
+    --out is ROUTINE-ID.png in this folder unless given.
+    """
     kept = _opened(store)
     record = kept.record(identifier)
     figure = kept.figure(record)
@@ -142,12 +141,16 @@ def plot(
 
 @app.command()
 def report(
-    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("calibration.html"),
-    store: _STORE = DEFAULT_STORE,
-    station: _STATION = None,
-    json: _JSON = False,
+    out: options.Out = Path("calibration.html"),
+    store: options.Calibrations = options.DEFAULT_CALIBRATIONS,
+    station: options.OptionalStation = None,
+    json: options.Json = False,
 ) -> None:
-    """Write a report of the newest records: one HTML file with figures, to read or print."""
+    """Write a report of the newest records: one HTML file with figures, to read or print.
+
+    With --station the station is opened, and records are judged also by its instruments and
+    settings.
+    """
     check_output(out, ".html")
     kept = _opened(store)
     entries = [
@@ -168,32 +171,33 @@ def coverage(
             help="Routines, with what they need (default: all); `session`: all, then a session."
         ),
     ] = None,
-    benches: Annotated[int, typer.Option(min=1, help="How many benches to draw.")] = 200,
-    first_seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the first; others follow.")
-    ] = 1000,
-    effort: Annotated[
-        float, typer.Option(help="How many readings to take; 1 is a full calibration.")
-    ] = 0.05,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Processes (default: one for each processor).")
-    ] = None,
+    benches: Annotated[
+        int, typer.Option(min=1, help="Number of benches to draw, 1 or more.")
+    ] = 200,
+    first_seed: options.FirstSeed = 1000,
+    effort: options.Effort = 0.05,
+    processes: options.OptionalProcesses = None,
     bench: Annotated[
-        Path | None, typer.Option(help="Bench file to draw from (default: the shipped lab's).")
+        Path | None,
+        typer.Option(help="Bench file to draw from (default: the shipped laboratory's)."),
     ] = None,
-    station: Annotated[
-        Path | None, typer.Option(help="Station file on it (default: the shipped lab's).")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the table as Markdown.")] = None,
-    json: _JSON = False,
+    station: options.OptionalStation = None,
+    out: options.OptionalOut = None,
+    json: options.Json = False,
 ) -> None:
-    """Calibrate simulated benches with hidden truths; count how often intervals hold them."""
+    """Calibrate simulated benches with hidden truths; count how often intervals hold them.
+
+    Benches are drawn around the shipped laboratory unless --bench and --station name files. --out
+    is a table in Markdown. --processes is one for each processor unless given.
+    """
     from labctl.studies.coverage import benches as drawn
     from labctl.studies.coverage import count
     from labctl.studies.coverage.run import run
 
     if out is not None:
         check_output(out, ".md")
+    if processes is not None and not 1 <= processes <= _MOST_PROCESSES:
+        raise SettingError("--processes", processes, f"1 to {_MOST_PROCESSES}")
     folder = shipped_station_path().parent
     setup = drawn.setup(
         bench or folder / "lab_bench.toml", station or folder / "lab.toml", routines or (), effort
@@ -228,9 +232,9 @@ def coverage(
 
 @app.command()
 def bounds(
-    sessions: Annotated[int, typer.Option(min=1, help="How many sessions to draw.")] = 4000,
-    first_seed: Annotated[int, typer.Option(min=0, help="Seed of the first.")] = 0,
-    json: _JSON = False,
+    sessions: options.Sessions = 4000,
+    first_seed: options.FirstSeed = 0,
+    json: options.Json = False,
 ) -> None:
     """Run sessions whose constants are hidden; count how often the bounds of a verdict fail.
 

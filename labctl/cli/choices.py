@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from labctl.data.mnist import LabelledImages
 from labctl.data.tasks import is_task, part_to_classify, require_there, task_of
 from labctl.errors import SettingError
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.studies.training.dataset import Dataset, load_dataset
-
-DEFAULT_RUNS = Path("labctl-runs")
-ACCEPT_DISCRETE_WEIGHTS = typer.Option(
-    "--accept-discrete-weights",
-    help="Go on although the weights are few levels, or spiked, that a heterodyning client tells "
-    "apart at this light: no figure for Gaussian weights holds, which the result then says.",
-)
 
 
 def images_of(data: str | Path | None, count: int | None) -> LabelledImages:
@@ -69,3 +60,11 @@ def dataset_of(data: str | Path | None, scale: float | None) -> Dataset:
 def assumptions(loss: Trust, noise: Trust) -> Assumptions:
     """Return the assumptions that the options name."""
     return Assumptions(loss=loss, technical_noise=noise)
+
+
+def names_of(option: str, text: str) -> list[str]:
+    """Return the networks that an option names, with commas between."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise SettingError(option, text, "names or files with single commas between")
+    return names

@@ -37,6 +37,9 @@ class Entry:
             )
             alone.command(name, context_settings=self.context)(found)
             found = alone
+        for each in found.registered_commands:
+            each.cls = Sections
+            each.context_settings = {**(each.context_settings or {}), **_WIDTH}
         # Whatever a group of commands says for itself, all help looks alike.
         found.rich_markup_mode = None
         found.info.cls = WholeSentences
@@ -47,6 +50,8 @@ class Entry:
         return command
 
 
+# Help is at most as wide as a line of the source; narrower terminals wrap it further.
+_WIDTH = {"max_content_width": 100}
 # What follows belongs to the program that is run, options included.
 _PROGRAM = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 
@@ -85,7 +90,9 @@ COMMANDS: Mapping[str, Entry] = {
         "false_alarms", _SECURITY, "Count how often honest sessions are rejected.", "false_alarms"
     ),
     "train": Entry("train", _STUDIES, "Train a network with the protocol's noise.", "train"),
-    "sweep": Entry("sweep", _STUDIES, "Run a grid of settings; go on where it stopped.", "sweep"),
+    "sweep": Entry(
+        "sweep", _STUDIES, "Run a grid of settings; continue where it stopped.", "sweep"
+    ),
     "reproduce": Entry(
         "reproduce", _STUDIES, "Draw the published figures with ours beside them.", "reproduce"
     ),
@@ -120,6 +127,25 @@ class WholeSentences(TyperGroup):
                     for name, command in self.commands.items()
                 ]
             )
+
+
+class Sections(TyperCommand):
+    """A command whose help shows its options by section, the command's own first."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, then options by section in the order of their first option."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            shown = parameter.get_help_record(ctx)
+            if shown is None:
+                continue
+            optional = parameter.param_type_name == "option"
+            panel = getattr(parameter, "rich_help_panel", None) if optional else "Arguments"
+            sections.setdefault(panel or "Options", []).append(shown)
+        for title, rows in sections.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
 class Commands(TyperGroup):

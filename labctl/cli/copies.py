@@ -10,11 +10,12 @@ import numpy as np
 import typer
 
 from labctl.cli import attack_options as ask
-from labctl.cli import output
+from labctl.cli import options, output
+from labctl.cli.choices import names_of
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
-from labctl.errors import SettingError, UsageError
+from labctl.errors import SettingError
 from labctl.protocols.copies.spend import sent_sizes
 from labctl.protocols.copies.table import (
     Order,
@@ -43,21 +44,15 @@ _ASSUMES = (
     "the thief's features are local histograms of gradients; another thief may know better ones",
     "QND couplings and homodyne; noise independent between queries, no quantum memory",
 )
-_ORDER = "Hidden neurons come in a fresh order for each query."
 
-Data = Annotated[
-    str | None,
-    typer.Option(help="Folder of idx files, or a task's name; its training images are public."),
+Public = Annotated[int, typer.Option(help="Number of public images, without labels.")]
+Judged = Annotated[int, typer.Option(help="Number of test images, with labels, that judge a copy.")]
+Seeds = Annotated[
+    int, typer.Option(help="Number of sessions per point, with seeds from --seed on.")
 ]
-Model = Annotated[str, typer.Option(help="A shipped network, or a .safetensors or .npz file.")]
-Public = Annotated[int, typer.Option(help="Public images, without labels.")]
-Judged = Annotated[int, typer.Option(help="Test images, with labels, that judge a copy.")]
-Seeds = Annotated[int, typer.Option(help="Sessions per point, with seeds from the first on.")]
-DecoyCount = Annotated[
-    int,
-    typer.Option("--decoys", help="Inputs cloned besides the own one; their noise is accepted."),
+Fresh = Annotated[
+    bool, typer.Option("--fresh-order", help="Send hidden neurons in a fresh order for each query.")
 ]
-Fresh = Annotated[bool, typer.Option("--fresh-order", help=_ORDER)]
 
 
 def _settings(mu: float, gain: float, seed: int, fresh: bool, decoys: int = 0) -> SessionSettings:
@@ -94,7 +89,7 @@ class _Images:
         return Decoys(self.others, count, decoy_key_of_seed(seed)) if count else None
 
 
-def _images(data: str | None, public: int, judged: int, features: Features) -> _Images:
+def _images(data: Path | None, public: int, judged: int, features: Features) -> _Images:
     """Return public and judged images; without `data`, both halves of the shipped test set."""
     test = part_to_classify(data)
     if data is None:
@@ -123,30 +118,34 @@ def _images(data: str | None, public: int, judged: int, features: Features) -> _
 @app.command("measure")
 def measure(
     attack: Annotated[
-        list[str] | None, typer.Option(help="Only this thief; may be given more than once.")
+        list[str] | None, typer.Option(help="Only this attack; may be repeated (default: all).")
     ] = None,
-    queries: Annotated[str, typer.Option(help="Queries, with commas between.")] = "1,3,10,30,100",
-    model: Model = "noise-aware",
-    mu: ask.Mu = 0.57,
-    gain: ask.Gain = 1.3,
+    queries: options.QueryCounts = "1,3,10,30,100",
+    model: options.Model = "noise-aware",
+    mu: options.Mu = 0.57,
+    gain: options.Gain = 1.3,
     fresh_order: Fresh = False,
-    decoys: DecoyCount = 0,
-    data: Data = None,
+    decoys: options.Decoys = 0,
+    data: options.OptionalData = None,
     public: Public = 5000,
     judged: Judged = 2000,
     features: Annotated[
-        Features, typer.Option(help="What pictures are compared by.")
+        Features, typer.Option(help="Features by which the thief compares images.")
     ] = Features.GRADIENTS,
     seeds: Seeds = 1,
-    seed: ask.Seed = 0,
-    figure: Annotated[Path | None, typer.Option(help="Write the curves as PNG.")] = None,
-    json: ask.Json = False,
+    seed: options.Seed = 0,
+    figure: options.OptionalFigure = None,
+    json: options.Json = False,
 ) -> None:
-    """Run thieves through sessions and verdicts: the worth of each copy against queries."""
-    _require_folder(figure)
+    """Run thieves through sessions and verdicts: the worth of each copy against queries.
+
+    Training images of --data are public; without it, the second half of the shipped test images.
+    The noise of decoys is accepted.
+    """
+    output.require_folder(figure)
     if seeds < 1:
         raise SettingError("--seeds", seeds, "1 or more")
-    counts = ask.whole_numbers("--queries", queries)
+    counts = ask.whole_numbers("--query-counts", queries)
     network, settings = load_network(model), _settings(mu, gain, seed, fresh_order, decoys)
     thieves = [_thief(name) for name in dict.fromkeys(attack or THIEVES)]
     images = _images(data, public, judged, features)
@@ -229,51 +228,51 @@ def _thief(name: str) -> Thief:
     return THIEVES[name]
 
 
-def _require_folder(path: Path | None) -> None:
-    if path is not None and not path.absolute().parent.is_dir():
-        raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
-
-
 @app.command("table")
 def table(
     file: Annotated[Path, typer.Argument(help="TOML file to write.")],
-    model: Annotated[
-        list[str] | None, typer.Option(help="Network to measure; may be given more than once.")
-    ] = None,
-    mu: ask.Mu = 0.57,
-    gain: ask.Gain = 1.3,
-    data: Data = None,
+    models: options.Models = "noise-aware,reference,many-rows,deep,pruned",
+    mu: options.Mu = 0.57,
+    gain: options.Gain = 1.3,
+    data: options.OptionalData = None,
     public: Public = 5000,
     judged: Judged = 2000,
     join: Annotated[
-        Path | None, typer.Option(help="Table measured before, whose networks are kept.")
+        Path | None, typer.Option(help="Earlier table whose networks are kept.")
     ] = None,
     fresh: Annotated[
-        bool, typer.Option(help="Measure fresh orders of hidden neurons too, most of the time.")
+        bool,
+        typer.Option(help="Also measure fresh orders of hidden neurons; takes most of the time."),
     ] = True,
     fresh_queries: Annotated[
-        str | None, typer.Option(help="Queries in fresh orders, with commas (default: 1,3,10).")
+        str | None,
+        typer.Option(
+            help="Numbers of queries in fresh orders, with commas between (default: 1,3,10)."
+        ),
     ] = None,
     fresh_spends: Annotated[
-        str | None, typer.Option(help="Spends per query in fresh orders (default: 0.3,1,4,25).")
+        str | None,
+        typer.Option(
+            help="Spends per query in fresh orders, with commas between (default: 0.3,1,4,25)."
+        ),
     ] = None,
     seeds: Seeds = 2,
-    seed: ask.Seed = 0,
-    json: ask.Json = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Measure the table that `labctl copies show` looks things up in; minutes a network.
 
     At mu and gain the service answers those who ask for classes alone: as the network is served.
     """
-    _require_folder(file)
+    output.require_folder(file)
     before = None if join is None else load_copies(join)
     if seeds < 1:
         raise SettingError("--seeds", seeds, "1 or more")
-    names = model or ["noise-aware", "reference", "many-rows", "deep", "pruned"]
+    names = names_of("--models", models)
     networks = [load_network(name) for name in names]
     images = _images(data, public, judged, Features.GRADIENTS)
     command = f"labctl copies table {file.name}"
-    command += "".join(f" --model {name}" for name in model or [])
+    command += f" --models {models}"
     command += f" --mu {mu:g} --gain {gain:g}"
     command += " --data FOLDER" if data is not None else ""
     command += "" if fresh else " --no-fresh"
@@ -326,20 +325,19 @@ def _plan(fresh: bool, queries: str | None, spends: str | None) -> Plan:
 
 @app.command("show")
 def show(
-    queries: Annotated[str, typer.Option(help="Queries, with commas between.")] = (
-        "1,3,10,30,100,255,1000"
-    ),
-    model: Model = "noise-aware",
-    mu: ask.Mu = 0.57,
-    gain: ask.Gain = 1.3,
+    queries: options.QueryCounts = ("1,3,10,30,100,255,1000"),
+    model: options.Model = "noise-aware",
+    mu: options.Mu = 0.57,
+    gain: options.Gain = 1.3,
     fresh_order: Fresh = False,
     table_file: Annotated[
-        Path | None, typer.Option("--table", help="Table to look in (default: the shipped one).")
+        Path | None,
+        typer.Option("--table", help="Table of measured copies (default: the shipped one)."),
     ] = None,
-    json: ask.Json = False,
+    json: options.Json = False,
 ) -> None:
-    """Look up the best copy after so many queries, without running an attack."""
-    counts = ask.whole_numbers("--queries", queries)
+    """Look up the best copy after a number of queries, without running an attack."""
+    counts = ask.whole_numbers("--query-counts", queries)
     network, settings = load_network(model), _settings(mu, gain, 0, fresh_order)
     known = load_copies(table_file)
     order = Order.FRESH if fresh_order else Order.FIXED

@@ -50,7 +50,7 @@ def draw_copies(path: Path, found: Mapping[str, tuple[CopyCurvePoint, ...]], tit
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_ylim(0.0, 1.02)
     axes.set_xlabel("queries")
-    axes.set_ylabel("images that the copy names rightly")
+    axes.set_ylabel("images that the copy classifies correctly")
     axes.set_title(title, fontsize=9)
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli import output
+from labctl.cli import link_options, options, output
 from labctl.cli.choices import assumptions
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
@@ -30,26 +30,28 @@ _FIGURE_DECOYS = (0, 1, 2, 4, 8)
 
 
 def countermeasures(
-    mu: Annotated[float, typer.Option(help="Mean photon number per mode.")] = 0.57,
-    gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")] = 1.3,
-    model: Annotated[str, typer.Option(help="Shipped network or a file.")] = "noise-aware",
-    receiver: Annotated[
-        ReceiverKind, typer.Option(help="How the client clones a mode.")
-    ] = ReceiverKind.AMPLIFIER,
-    images: Annotated[int, typer.Option(help="Test images to classify and to read.")] = 200,
+    mu: options.Mu = 0.57,
+    gain: options.Gain = 1.3,
+    model: options.Model = "noise-aware",
+    receiver: link_options.Receiver = ReceiverKind.AMPLIFIER,
+    images: options.Images = 200,
     bits_limit: Annotated[
-        float, typer.Option(help="Bits per weight that all queries together may leak.")
+        float, typer.Option(help="Maximum leakage of all queries together in bits per weight.")
     ] = 1.0,
     correlation_limit: Annotated[
-        float, typer.Option(help="Correlation that chosen inputs must stay below.")
+        float,
+        typer.Option(
+            help="Maximum correlation of what chosen inputs extract with the weights, 0 to 1."
+        ),
     ] = 0.5,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
-    figure: Annotated[
-        Path | None, typer.Option(help="Write a PNG of disguise and decoys here.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    seed: options.Seed = 1,
+    figure: options.OptionalFigure = None,
+    json: options.Json = False,
 ) -> None:
-    """Measure what each countermeasure does at a setting without loss, and name a quota."""
+    """Measure what each countermeasure does at a setting without loss, and compute a quota.
+
+    The figure shows disguise and decoys.
+    """
     survey = _survey(model, images, _settings(mu, gain, receiver, seed))
     allowed = _quota(survey, bits_limit, correlation_limit)
     effects: list[Effect] = []

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from labctl.cli import output
-from labctl.cli.choices import DEFAULT_RUNS, images_of
+from labctl.cli import options, output
+from labctl.cli.choices import images_of
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.protocols.labels.reading import Detection
@@ -37,9 +34,9 @@ _BENCH = Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.UNTRUSTED)
 
 
 def demo(
-    runs: Annotated[Path, typer.Option(help="Folder for run files and the figure.")] = DEFAULT_RUNS,
-    seed: Annotated[int, typer.Option(help="Seed of the mode link and of random choices.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Show the protocol on the simulated bench and on all MNIST test images."""
     bench = _on_bench(runs, seed, quiet=json)

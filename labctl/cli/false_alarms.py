@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli import output
+from labctl.cli import attack_options as ask
+from labctl.cli import options, output
 from labctl.errors import SettingError
 from labctl.safety import interruptible
 from labctl.studies.attacks.false_alarms import (
@@ -19,19 +20,18 @@ from labctl.studies.attacks.false_alarms import (
 
 
 def false_alarms(
-    sessions: Annotated[int, typer.Option(help="Honest sessions to run.")] = 10_000,
-    probability: Annotated[
-        list[float] | None,
-        typer.Option(help="Stated false-alarm probability; may be given more than once."),
-    ] = None,
-    inputs: Annotated[int, typer.Option(help="Inputs of the random network.")] = 64,
-    hidden: Annotated[int, typer.Option(help="Rows of its first layer.")] = 32,
-    images: Annotated[int, typer.Option(help="Images per session.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the first session.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    sessions: options.Sessions = 10_000,
+    probabilities: options.FalseAlarmProbabilities = "1e-2,1e-3",
+    inputs: Annotated[int, typer.Option(help="Inputs of the random network, 1 or more.")] = 64,
+    hidden: Annotated[
+        int, typer.Option("--hidden-neurons", help="Neurons of its hidden layer, 1 or more.")
+    ] = 32,
+    images: options.ImagesPerSession = 1,
+    seed: options.Seed = 0,
+    json: options.Json = False,
 ) -> None:
     """Run honest sessions from light to verdict and count those that are rejected."""
-    stated = probability or [1e-2, 1e-3]
+    stated = ask.numbers("--false-alarm-probabilities", probabilities)
     if seed < 0:
         raise SettingError("--seed", seed, "0 or more")
     settings = replace(HONEST, seed=seed)

@@ -9,11 +9,8 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli import output
-from labctl.cli.calibration import DEFAULT_STORE
+from labctl.cli import link_options, options, output
 from labctl.cli.choices import (
-    ACCEPT_DISCRETE_WEIGHTS,
-    DEFAULT_RUNS,
     assumptions,
     images_of,
     pictures_besides,
@@ -62,74 +59,41 @@ class Reserve(StrEnum):
 
 
 def infer(
-    link: Annotated[LinkLevel, typer.Option(help="Mode level, or instruments.")] = LinkLevel.MODE,
-    images: Annotated[int, typer.Option(help="How many images, from the first on.")] = 100,
-    model: Annotated[
-        str,
-        typer.Option(help="A shipped network (as noise-aware), or a .safetensors or .npz file."),
-    ] = "noise-aware",
-    mu: Annotated[float, typer.Option(help="Mean photon number per mode.")] = 0.57,
-    gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")] = 1.3,
-    loss_db: Annotated[
-        float | None, typer.Option(help="Loss of the round trip in dB (mode link; default 0).")
-    ] = None,
-    loss: Annotated[
-        Trust, typer.Option(help="Untrusted (the worst case): the client may hold lost light.")
-    ] = Trust.UNTRUSTED,
-    technical_noise: Annotated[
-        float | None,
-        typer.Option(help="Technical noise of the link in SNU (mode link; default 0)."),
-    ] = None,
-    noise: Annotated[
-        Trust, typer.Option(help="Untrusted (the worst case): technical noise is the client's.")
-    ] = Trust.UNTRUSTED,
+    link: Annotated[
+        LinkLevel, typer.Option(help="Simulated light modes, or the instruments of a station.")
+    ] = LinkLevel.MODE,
+    images: options.Images = 100,
+    model: options.Model = "noise-aware",
+    mu: options.Mu = 0.57,
+    gain: options.Gain = 1.3,
+    loss_db: options.OptionalLossDb = None,
+    loss: link_options.LossTrust = Trust.UNTRUSTED,
+    technical_noise: options.OptionalTechnicalNoise = None,
+    noise: link_options.NoiseTrust = Trust.UNTRUSTED,
     sample: Annotated[
-        Sampling, typer.Option(help="Draw measured values only, or all returned modes too.")
-    ] = Sampling.ALL,
-    seed: Annotated[int, typer.Option(help="Seed of the mode link and of random choices.")] = 0,
-    station: Annotated[
-        Path | None, typer.Option(help="Station file of the bench link (default: the shipped lab).")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder with idx test images, or a task's name (default: MNIST)."),
-    ] = None,
-    efficiency: Annotated[
-        float | None,
-        typer.Option(help="Efficiency of both homodyne receivers (mode link; default 1)."),
-    ] = None,
-    electronic_noise: Annotated[
-        float | None,
-        typer.Option(help="Electronic noise of both receivers in SNU (mode link; default 0)."),
-    ] = None,
-    noise_figure_db: Annotated[
-        float | None,
-        typer.Option(help="Amplifier noise figure in dB (mode link; default: quantum limit)."),
-    ] = None,
-    receiver: Annotated[
-        ReceiverKind, typer.Option(help="Client's receiver (bench: an amplifier).")
-    ] = ReceiverKind.AMPLIFIER,
-    block_modes: Annotated[
-        int | None,
+        Sampling,
         typer.Option(
-            help="Modes that the rotation collects at a time (mode link; default: a row)."
+            help="Simulate the measured values alone, or all returned modes too.",
+            rich_help_panel=options.STATISTICS,
         ),
-    ] = None,
-    rotation_loss_db_per_mode: Annotated[
-        float | None,
-        typer.Option(help="Loss of each element of the rotation, each way (mode link)."),
-    ] = None,
-    coupler_error_rad: Annotated[
-        float | None, typer.Option(help="Error of the rotation's couplers (mode link).")
-    ] = None,
-    phase_error_rad: Annotated[
-        float | None, typer.Option(help="Error of the rotation's phases (mode link).")
-    ] = None,
+    ] = Sampling.ALL,
+    seed: options.Seed = 0,
+    station: options.OptionalStation = None,
+    data: options.OptionalData = None,
+    efficiency: options.OptionalEfficiency = None,
+    electronic_noise: options.OptionalElectronicNoise = None,
+    noise_figure_db: options.OptionalNoiseFigureDb = None,
+    receiver: link_options.Receiver = ReceiverKind.AMPLIFIER,
+    block_modes: options.OptionalBlockModes = None,
+    rotation_loss_db_per_mode: options.OptionalRotationLoss = None,
+    coupler_error_rad: options.OptionalCouplerError = None,
+    phase_error_rad: options.OptionalPhaseError = None,
     permute: Annotated[
         bool,
         typer.Option(
-            help="Send hidden neurons in a fresh order for every image: delays who links "
-            "values of many queries, and is no bound."
+            help="Send hidden neurons in a fresh order for every image: delays a thief who links "
+            "values of many queries; not a bound.",
+            rich_help_panel=options.CLIENT,
         ),
     ] = True,
     signs: Annotated[
@@ -138,98 +102,97 @@ def infer(
             "--signs",
             help="Flip the signs of hidden neurons at random for every image; costs much accuracy "
             "with networks of rectifiers at low F.",
+            rich_help_panel=options.CLIENT,
         ),
     ] = False,
     probation: Annotated[
         int,
-        typer.Option(help="Queries with the worthless weights of --stand-in before the first."),
-    ] = 0,
-    real_share: Annotated[
-        float,
         typer.Option(
-            help="Share of all further queries that are real, drawn in secret; the others carry "
-            "--stand-in, and their images are sent again."
+            help="Number of queries with the weights of --stand-in before the first real one.",
+            rich_help_panel=options.CLIENT,
         ),
-    ] = 1.0,
+    ] = 0,
+    real_share: options.RealShare = 1.0,
     stand_in: Annotated[
         str | None,
-        typer.Option(help="Public network of the same shape and task, for worthless queries."),
-    ] = None,
-    decoys: Annotated[
-        int | None,
         typer.Option(
-            help="Inputs of other classes that the client clones besides its own: any reader of "
-            "the returned light names 1 label in DECOYS + 1 (default: 3 with --decoy-images, else "
-            "none). A bench's rotation unit needs DECOYS + 1 turns."
+            help="Public network of the same shape and task, whose weights are worth nothing.",
+            rich_help_panel=options.CLIENT,
         ),
     ] = None,
+    decoys: options.OptionalDecoys = None,
     decoy_images: Annotated[
         str | None,
         typer.Option(
-            help="Folder with idx test images that the server does not hold, or a task's name, to "
-            "take decoys from (default: images of --data that are not sent; of the shipped set "
-            "everybody has those)."
+            help="Folder of idx test images that the server does not have, or a task's name, to "
+            "take decoys from (default: images of --data that are not sent; those of the shipped "
+            "set are public).",
+            rich_help_panel=options.CLIENT,
         ),
     ] = None,
     return_modes: Annotated[
         int | None,
         typer.Option(
-            help="Clone this many public modes whatever the input is, so that what returns does "
-            "not depend on it (mode link; MNIST: 50). Costs much of the weights."
+            help="Number of public modes to clone whatever the input is, so that the returned "
+            "light does not depend on it (MNIST: 50). Leaks much more of the weights.",
+            rich_help_panel=options.CLIENT,
         ),
     ] = None,
     hidden_return_modes: Annotated[
         int | None,
-        typer.Option(help="Likewise in hidden layers, with --return-modes (default: all modes)."),
-    ] = None,
-    clone_gain_error: Annotated[
-        float | None,
         typer.Option(
-            help="Net amplitude gain of the client's clone over 1, less 1, relative; 0.001 is "
-            "0.0087 dB (default: matched, labels stated at 0.002)."
+            help="The same number in hidden layers, with --return-modes (default: all modes).",
+            rich_help_panel=options.CLIENT,
         ),
     ] = None,
-    clone_phase_rad: Annotated[
-        float | None, typer.Option(help="Phase of what the client's clone returns, in rad.")
-    ] = None,
-    calibrations: Annotated[
-        Path, typer.Option(help="Folder of calibration records (bench link).")
-    ] = DEFAULT_STORE,
+    clone_gain_error: options.OptionalCloneGainError = None,
+    clone_phase_rad: options.OptionalClonePhase = None,
+    calibrations: options.Calibrations = options.DEFAULT_CALIBRATIONS,
     stale: Annotated[
         Stale,
         typer.Option(
-            help="Bench calibrations that do not apply: measure them now, refuse to run, or run "
-            "on them all the same, which the result then says."
+            help="What to do about bench calibrations that do not apply: measure them now, refuse "
+            "to run, or use them (the result then says so).",
+            rich_help_panel=options.RESULTS,
         ),
     ] = Stale.CALIBRATE,
     weights_bits_limit: Annotated[
-        float | None, typer.Option(help="Reject if the bound on bits per weight is above this.")
+        float | None,
+        typer.Option(
+            help="Maximum of the bound in bits per real weight; the verdict rejects above it.",
+            rich_help_panel=options.LIMITS,
+        ),
     ] = None,
-    ledger: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the ledger to book this run in (default: booked nowhere)."),
-    ] = None,
-    client: Annotated[
-        str | None, typer.Option(help="The client's name at the server, for the ledger.")
-    ] = None,
+    ledger: options.OptionalLedger = None,
+    client: options.OptionalClient = None,
     budget_bits: Annotated[
         float | None,
         typer.Option(
-            help="From now on the client's budget on this model, in bits per real weight."
+            help="New budget of the client on this model, in bits per real weight.",
+            rich_help_panel=options.LEDGER,
         ),
     ] = None,
     reserve: Annotated[
         Reserve,
         typer.Option(
-            help="What the ledger reserves before light is sent: everything that a client who "
-            "keeps all light could learn, or an honest client's share."
+            help="Bits that the ledger reserves before light is sent: all that a client who keeps "
+            "all light could learn, or an honest client's share.",
+            rich_help_panel=options.LEDGER,
         ),
     ] = Reserve.EVERYTHING,
-    accept_discrete_weights: Annotated[bool, ACCEPT_DISCRETE_WEIGHTS] = False,
-    runs: Annotated[Path, typer.Option(help="Folder for run files.")] = DEFAULT_RUNS,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    accept_discrete_weights: options.AcceptDiscreteWeights = False,
+    runs: options.Runs = options.DEFAULT_RUNS,
+    json: options.Json = False,
 ) -> None:
-    """Classify images by the quantum-secure protocol, and verify the returned light."""
+    """Classify images by the quantum-secure protocol, and verify the returned light.
+
+    The mode link is ideal (no loss or noise) unless options say otherwise. On the bench link the
+    station decides loss, noise, receivers, rotation and clone: options for these are refused, as
+    are --return-modes. --station is the shipped laboratory unless given. --decoys is 3 with
+    --decoy-images, else 0; a bench's rotation unit needs DECOYS + 1 turns. Without
+    --clone-gain-error the clone is matched, and figures for labels are stated at 0.002. Without
+    --ledger the run is entered in no ledger.
+    """
     of_a_mode_link = {
         "--loss-db": loss_db,
         "--technical-noise": technical_noise,
@@ -418,7 +381,7 @@ def _hidden(report: Report) -> dict[str, str]:
 
 
 def _together(report: Report) -> dict[str, str]:
-    """Say what all queries of the run told of the weights, under each assumption."""
+    """Say what all queries of the run revealed about the weights, under each assumption."""
     found = report.cumulative
     if found is None:
         return {}

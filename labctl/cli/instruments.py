@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.addresses import canonical
-from labctl.cli import output
+from labctl.cli import options, output
 from labctl.data import shipped_station_path
 from labctl.errors import ConnectionFailedError, InstrumentError, SettingError
 from labctl.safety import interruptible
@@ -33,12 +33,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-_STATION = Annotated[
-    Path | None, typer.Option("--station", help="Station file (default: the demo's).")
-]
 _LIBRARY = Annotated[
-    str, typer.Option(help='VISA library: "" the system\'s, "@py", or "BENCH.toml@labctl".')
+    str, typer.Option(help='VISA library: "" (the system\'s), "@py", or "BENCH.toml@labctl".')
 ]
 _EVERYTHING = "?*"
 _OF_EVERY_DRIVER = ("Instrument", "Driver")
@@ -57,7 +53,7 @@ class _Target:
 
 
 @app.command("list")
-def list_(json: _JSON = False) -> None:
+def list_(json: options.Json = False) -> None:
     """List the installed drivers: kind, capabilities, and what each says of itself."""
     from labctl.instruments import drivers
 
@@ -82,13 +78,19 @@ def scan(
         bool, typer.Option("--identify", help="Send *IDN? to USB and LAN instruments.")
     ] = False,
     serial: Annotated[
-        bool, typer.Option("--serial", help="With --identify: to serial lines too, at 9600 baud.")
+        bool,
+        typer.Option(
+            "--serial", help="With --identify: also send it to serial lines, at 9600 baud."
+        ),
     ] = False,
     gpib: Annotated[
-        bool, typer.Option("--gpib", help="With --identify: to GPIB instruments too.")
+        bool, typer.Option("--gpib", help="With --identify: also send it to GPIB instruments.")
     ] = False,
-    timeout_s: Annotated[float, typer.Option(help="How long to wait for each answer.")] = 2.0,
-    json: _JSON = False,
+    timeout_s: Annotated[
+        float,
+        typer.Option(help="Maximum time to wait for each answer in seconds, above 0, at most 600."),
+    ] = 2.0,
+    json: options.Json = False,
 ) -> None:
     """Show the VISA resources that can be seen. Sends nothing to them without --identify.
 
@@ -124,16 +126,21 @@ def identify_(
         str | None,
         typer.Argument(metavar="[NAME|ADDRESS]", help="An instrument of the station."),
     ] = None,
-    station: _STATION = None,
-    driver: Annotated[str | None, typer.Option(help="Driver, instead of a station.")] = None,
-    address: Annotated[str | None, typer.Option(help="VISA address, with --driver.")] = None,
+    station: options.OptionalStation = None,
+    driver: Annotated[
+        str | None, typer.Option(help="Driver to open it with, instead of a station's.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="VISA address of the instrument, with --driver.")
+    ] = None,
     library: _LIBRARY = "",
-    json: _JSON = False,
+    json: options.Json = False,
 ) -> None:
     """Open one instrument with its driver, print who answers, leave it as it was.
 
-    The session is closed without a safe state: an instrument that others use stays as they left
-    it. Opening asks for the identity and, where the driver does so, empties the error queue.
+    The station is the shipped demo's unless given. The session is closed without a safe state: an
+    instrument that others use stays as they left it. Opening asks for the identity and, where the
+    driver does so, empties the error queue.
     """
     if driver is None:
         _refuse_alone({"--address": address, "--library": library or None}, "--driver")
@@ -157,12 +164,13 @@ def query(
         str, typer.Argument(help="An instrument of the station, or its address.")
     ],
     command: Annotated[str, typer.Argument(help="What to send, without a terminator.")],
-    station: _STATION = None,
-    json: _JSON = False,
+    station: options.OptionalStation = None,
+    json: options.Json = False,
 ) -> None:
     """Send one raw query through the instrument's message transport and print the reply.
 
-    It is sent as it stands: no limit is checked, and what it changes stays changed. The driver
+    The station is the shipped demo's unless given. No limit is checked, and what the query changes
+    stays changed. The driver
     opens the session and makes sure who answers; the session is closed without a safe state.
     """
     if not command.strip() or not command.isascii() or not command.isprintable():

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli import output
+from labctl.cli import link_options, options, output
 from labctl.cli.label_decoys import HiddenImages, hidden_among
 from labctl.data.mnist import LabelledImages, fetch_training_images
 from labctl.data.models import Network, load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
-from labctl.errors import SettingError, UsageError
+from labctl.errors import SettingError
 from labctl.protocols.carried import Inputs, carried
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.labels.curve import CurveFile, load_curves
@@ -56,98 +56,77 @@ class _Result:
 
 
 def label_attack(
-    gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")] = 1.02,
-    rows: Annotated[
-        int | None,
-        typer.Option(help="Rows M that carry the same input (default: the network's)."),
-    ] = None,
+    gain: options.Gain = 1.02,
+    rows: options.OptionalRows = None,
     repeats: Annotated[
-        str, typer.Option(help="How often each image is sent, comma-separated.")
+        str, typer.Option(help="Numbers of times that each image is sent, with commas between.")
     ] = "1,10,100",
-    images: Annotated[int, typer.Option(help="How many test images are attacked.")] = 1000,
+    images: options.Images = 1000,
     templates: Annotated[
-        int | None, typer.Option(help="How many public images the server has (default: all).")
+        int | None, typer.Option(help="Number of public images that the server has (default: all).")
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with idx images: templates from its training part, attacked from its test "
-            "part (default: both from the shipped test set, no image in both)."
-        ),
-    ] = None,
+    data: options.OptionalData = None,
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Download MNIST's training images as templates.")
     ] = False,
-    receiver: Annotated[
-        list[Detection] | None, typer.Option(help="How the server reads; repeatable (all).")
-    ] = None,
+    receiver: link_options.Detections = None,
     loss_db: Annotated[
-        float, typer.Option(help="Loss in dB from the client's clone to the server's detector.")
-    ] = 0.0,
-    technical_noise: Annotated[
-        float, typer.Option(help="Technical noise in SNU, as detected.")
-    ] = 0.0,
-    background_photons: Annotated[
-        float, typer.Option(help="Photons per mode and row that a counter sees without a kick.")
-    ] = 0.0,
-    block_modes: Annotated[
-        int | None, typer.Option(help="Modes that the client collects at a time (default: all).")
-    ] = None,
-    emission_factor: Annotated[
-        float, typer.Option(help="Spontaneous-emission factor n_sp of the client's amplifier.")
-    ] = 1.0,
-    gain_error: Annotated[
         float,
         typer.Option(
-            help="Net amplitude gain of the client's clone over 1, less 1, relative (delta); "
-            "0.001 is 0.0087 dB, a splice of 0.02 dB is -0.0023."
+            "--return-loss-db",
+            help="Loss in dB from the client's clone to the server's detector, 0 to 100.",
+            rich_help_panel=options.LIGHT,
         ),
     ] = 0.0,
-    phase_error_rad: Annotated[
-        float, typer.Option(help="Phase of what the client's clone returns, in rad.")
+    technical_noise: Annotated[
+        float,
+        typer.Option(
+            "--detected-noise",
+            help="Technical noise in SNU at the server's detector, 0 or more.",
+            rich_help_panel=options.LIGHT,
+        ),
     ] = 0.0,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="Network whose first layer is sent: its rows, the inputs that are fed, and what a "
-            "mismatched clone shows of it."
-        ),
-    ] = "noise-aware",
-    mean_photons: Annotated[
-        float | None,
-        typer.Option(help="Photons per mode at the clone (needed with a mismatch)."),
-    ] = None,
-    decoys: Annotated[
-        int,
-        typer.Option(
-            help="Inputs of other classes cloned besides, as in `infer --decoys`: the server reads "
-            "all labels of the set and names one."
-        ),
-    ] = 0,
+    background_photons: Annotated[
+        float,
+        typer.Option(help="Photons per mode and row that a counter detects without a kick."),
+    ] = 0.0,
+    block_modes: options.OptionalBlockModes = None,
+    emission_factor: options.EmissionFactor = 1.0,
+    gain_error: options.CloneGainError = 0.0,
+    phase_error_rad: options.ClonePhase = 0.0,
+    model: options.Model = "noise-aware",
+    mean_photons: options.OptionalMu = None,
+    decoys: options.Decoys = 0,
     candidates: Annotated[
         bool,
         typer.Option(
             "--candidates",
-            help="With --decoys: the server holds all inputs and decoys there may be, not knowing "
-            "which is what, instead of other public images.",
+            help="With --decoys: the server has all images that may be input or decoy, not knowing "
+            "which is which, instead of other public images.",
         ),
     ] = False,
     dimensions: Annotated[
-        int, typer.Option(help="Principal components per block that the server looks at.")
+        int, typer.Option(help="Number of principal components per block that the server uses.")
     ] = DIMENSIONS,
-    seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
+    seed: options.Seed = 0,
     curve: Annotated[
         Path | None,
-        typer.Option(help="Measure success against evidence for all receivers into this TOML."),
+        typer.Option(
+            "--write-curve",
+            help="Measure success against evidence for every way of reading; write it to this "
+            "TOML file.",
+        ),
     ] = None,
-    figure: Annotated[
-        Path | None, typer.Option(help="Write success against repeats as PNG.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    figure: options.OptionalFigure = None,
+    json: options.Json = False,
 ) -> None:
     """Read labels from the noise that an honest client returns, with public images as templates.
 
-    With --decoys the figure to promise is the cap, which holds for any reader.
+    With --data, templates come from its training part and the attacked images from its test part;
+    without it, both come from the shipped test set, and no image is in both. --rows is the number
+    of rows of the network's first layer unless given. --mu is needed only with an error of the
+    client's clone. With --decoys the server reads all labels of a set and names one; the figure
+    that holds for any reader is the cap.
     """
     if not 0.0 <= loss_db <= _MOST_LOSS_DB:
         raise SettingError("loss_db", loss_db, f"0 to {_MOST_LOSS_DB:g} dB")
@@ -175,8 +154,7 @@ def label_attack(
         for count in _numbers(repeats)
     ]
     for path in (figure, curve):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
+        output.require_folder(path)
     attacked, public = _images(images, templates, data, fetch)
     same = attacked.images.shape[1] == sent.inputs.width
     if light is not None and same and mean_photons is not None and block_modes is None:
@@ -292,7 +270,7 @@ def _hidden(
             raise SettingError("--candidates", candidates, "given with --decoys")
         return None
     if curve is not None:
-        raise SettingError("--curve", str(curve), "left out with --decoys")
+        raise SettingError("--write-curve", str(curve), "left out with --decoys")
     return hidden_among(_fed(inputs, part_to_classify(data)), images, decoys, seed)
 
 

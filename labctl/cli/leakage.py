@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli import output
+from labctl.cli import link_options, options, output
 from labctl.cli.choices import assumptions
 from labctl.data.models import Network, load_network
 from labctl.errors import SettingError
@@ -15,56 +15,43 @@ from labctl.protocols.leakage import LayerShape, Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS, Cumulative
 from labctl.protocols.weight_distribution import WeightDistribution
 from labctl.run.report import finite, leakage_json
-from labctl.run.setting import leakage_of_setting
+from labctl.run.setting import layer_shape, leakage_of_setting
 
 
 def leakage(
-    mu: Annotated[float, typer.Option(help="Mean photon number per mode.")],
-    gain: Annotated[float, typer.Option(help="Gain G of the client's amplifier, above 1.")],
-    modes: Annotated[int, typer.Option(help="Modes n that carry one row.")] = 392,
-    rows: Annotated[int, typer.Option(help="Rows M that carry the same input.")] = 784,
-    loss_db: Annotated[float, typer.Option(help="Loss of the round trip in dB.")] = 0.0,
-    loss: Annotated[
-        Trust, typer.Option(help="Untrusted (the worst case): the client may hold lost light.")
-    ] = Trust.UNTRUSTED,
-    technical_noise: Annotated[float, typer.Option(help="Technical noise in SNU.")] = 0.0,
-    noise: Annotated[
-        Trust, typer.Option(help="Untrusted (the worst case): technical noise is the client's.")
-    ] = Trust.UNTRUSTED,
-    block_modes: Annotated[
-        int | None, typer.Option(help="Modes that the rotation collects at a time (default: all).")
-    ] = None,
-    rotation_loss_db_per_mode: Annotated[
-        float, typer.Option(help="Loss of each element of the rotation, each way; untrusted.")
-    ] = 0.0,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Network (shipped name or file) whose own bound to give; sets the rows."),
-    ] = None,
-    queries: Annotated[int, typer.Option(help="Queries of the same weights.")] = 1,
+    mu: options.Mu,
+    gain: options.Gain,
+    modes: options.Modes = 392,
+    rows: options.Rows = 784,
+    loss_db: options.LossDb = 0.0,
+    loss: link_options.LossTrust = Trust.UNTRUSTED,
+    technical_noise: options.TechnicalNoise = 0.0,
+    noise: link_options.NoiseTrust = Trust.UNTRUSTED,
+    block_modes: options.OptionalBlockModes = None,
+    rotation_loss_db_per_mode: options.RotationLoss = 0.0,
+    model: options.OptionalModel = None,
+    queries: Annotated[
+        int, typer.Option(help="Number of queries of the same weights, 1 to 1e12.")
+    ] = 1,
     honest_prior: Annotated[
         bool,
         typer.Option(
             "--honest-prior",
-            help="Cumulative figures for independent weights of one variance instead of the worst "
-            "Gaussian prior.",
+            help="Give cumulative figures for independent weights of one variance, instead of the "
+            "worst Gaussian prior.",
         ),
     ] = False,
-    failure_probability: Annotated[
-        float, typer.Option(help="Of the bound on the noise that repeats from query to query.")
-    ] = 1e-10,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    failure_probability: options.FailureProbability = 1e-10,
+    json: options.Json = False,
 ) -> None:
-    """Say how much one query leaks, to whom, and under which assumptions."""
-    for name, value in (("modes", modes), ("rows", rows)):
-        if value < 1:
-            raise SettingError(name, value, "1 or more")
+    """Compute how much one query leaks, to whom, and under which assumptions.
+
+    --model adds the bound for that network's own weights, and sets --modes and --rows.
+    """
     for name, real in (("mu", mu), ("gain", gain)):
         if not math.isfinite(real):
             raise SettingError(name, real, "a finite number")
-    shape: LayerShape | Network = LayerShape(
-        rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes
-    )
+    shape: LayerShape | Network = layer_shape(rows, modes, block_modes)
     if model is not None:
         shape = load_network(model)
     setting = leakage_of_setting(

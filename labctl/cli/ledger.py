@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labctl.cli import output
+from labctl.cli import options, output
 from labctl.data.models import load_network
 from labctl.errors import RecordError, SettingError
 from labctl.protocols.copies.figure import CopyFigure, load_once
@@ -35,7 +35,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DEFAULT_LEDGER = Path("labctl-ledger")
 _SHOWN_INPUTS = 5
 _DIGITS = re.compile(r"[0-9a-f]{4,64}")
 _MOST_BITS_PER_SYMBOL = 16.0
@@ -55,29 +54,25 @@ class Formula(StrEnum):
         return Meter(f"information_{self}")
 
 
-_LEDGER = Annotated[Path, typer.Option(help="Folder of the ledger.")]
 _KEYS = Annotated[
     Path | None, typer.Option(help="Folder of its keys and heads (default: FOLDER-keys).")
 ]
-_CLIENT = Annotated[str | None, typer.Option(help="Client, by the name it has at the server.")]
-_MODEL = Annotated[
-    str | None, typer.Option(help="Model: its SHA-256 or how that begins, a name, or a file.")
-]
-_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
 def show(
-    ledger: _LEDGER = DEFAULT_LEDGER,
+    ledger: options.Ledger = options.DEFAULT_LEDGER,
     keys: _KEYS = None,
-    client: _CLIENT = None,
-    model: _MODEL = None,
-    figure: Annotated[
-        Path | None, typer.Option(help="Write a PNG of bits against queries, with the budget.")
-    ] = None,
-    json: _JSON = False,
+    client: options.OptionalClient = None,
+    model: options.OptionalModel = None,
+    figure: options.OptionalFigure = None,
+    json: options.Json = False,
 ) -> None:
-    """Show what is spent, reserved and allowed, on each account, and the heads to note down."""
+    """Show what is spent, reserved and allowed on each account, and the heads to note down.
+
+    --model may also be the SHA-256 of a network or its beginning. The figure shows bits against
+    queries, with the budget.
+    """
     if figure is not None:
         _check_png(figure)
     digest = None if model is None else _digest(model)
@@ -99,45 +94,72 @@ def show(
 
 @app.command("set-budget")
 def set_budget(
-    ledger: _LEDGER = DEFAULT_LEDGER,
+    ledger: options.Ledger = options.DEFAULT_LEDGER,
     keys: _KEYS = None,
-    client: _CLIENT = None,
-    model: _MODEL = None,
+    client: options.OptionalClient = None,
+    model: options.OptionalModel = None,
     bits_per_weight: Annotated[
-        float | None, typer.Option(help="Most bits per real weight, over all queries.")
-    ] = None,
-    bits_in_total: Annotated[
-        float | None, typer.Option(help="Most bits of all weights together, over all queries.")
-    ] = None,
-    queries: Annotated[
-        int | None, typer.Option(help="Most queries; a quota against inputs that are chosen.")
-    ] = None,
-    copy_accuracy: Annotated[
         float | None,
         typer.Option(
-            help="Most accuracy of the best copy known that a thief could build from all queries, "
-            "0 to 1; needs --client and --model, a network whose copies were measured."
+            help="Maximum leakage in bits per real weight, over all queries.",
+            rich_help_panel=options.LIMITS,
         ),
     ] = None,
+    bits_in_total: Annotated[
+        float | None,
+        typer.Option(
+            help="Maximum leakage in bits of all weights together, over all queries.",
+            rich_help_panel=options.LIMITS,
+        ),
+    ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            "--max-queries",
+            help="Maximum number of queries; a quota against chosen inputs.",
+            rich_help_panel=options.LIMITS,
+        ),
+    ] = None,
+    copy_accuracy: options.OptionalCopyAccuracy = None,
     bits_per_symbol: Annotated[
-        float | None, typer.Option(help="Most bits per symbol of any one input, over repeats.")
+        float | None,
+        typer.Option(
+            help="Maximum leakage in bits per symbol of any one input, over its repeats.",
+            rich_help_panel=options.LIMITS,
+        ),
     ] = None,
     formula: Annotated[
-        Formula, typer.Option(help="Which formula --bits-per-symbol is held against.")
+        Formula,
+        typer.Option(
+            help="Formula of the leakage that --bits-per-symbol limits.",
+            rich_help_panel=options.LIMITS,
+        ),
     ] = Formula.QUANTUM,
     repeats: Annotated[
-        int | None, typer.Option(help="Most times that any one input is sent.")
+        int | None,
+        typer.Option(
+            "--max-repeats",
+            help="Maximum number of times that any one input is sent.",
+            rich_help_panel=options.LIMITS,
+        ),
     ] = None,
     unlimited: Annotated[
-        bool, typer.Option("--unlimited", help="Take the account's own budget away.")
+        bool,
+        typer.Option(
+            "--unlimited",
+            help="Remove the account's own budget.",
+            rich_help_panel=options.LIMITS,
+        ),
     ] = False,
-    json: _JSON = False,
+    json: options.Json = False,
 ) -> None:
     """Set the budget of a client on a model, all its limits anew; without both, of any account.
 
     A limit that the account has not, but any account has, holds for it too.
 
-    Limits per symbol and of repeats are the client's own, and hold for any input.
+    Limits per symbol and of repeats are the client's own, and hold for any input. --model may also
+    be the SHA-256 of a network or its beginning. --copy-accuracy needs --client and --model, a
+    network whose copies were measured.
     """
     weights = {
         Meter.WEIGHT_BITS: bits_per_weight,
@@ -187,22 +209,22 @@ def _check_copies(accuracy: float, account: str) -> None:
 
 @app.command()
 def verify(
-    ledger: _LEDGER = DEFAULT_LEDGER,
+    ledger: options.Ledger = options.DEFAULT_LEDGER,
     keys: _KEYS = None,
     server_head: Annotated[
-        str | None, typer.Option(help="Hash of the server's head as it was noted elsewhere.")
+        str | None, typer.Option(help="Hash of the server's head, as noted elsewhere.")
     ] = None,
     client_head: Annotated[
-        str | None, typer.Option(help="Hash of the client's head as it was noted elsewhere.")
+        str | None, typer.Option(help="Hash of the client's head, as noted elsewhere.")
     ] = None,
     rebuild: Annotated[
         bool,
         typer.Option(
             "--rebuild",
-            help="Make heads that were lost anew; what was cut off before is then not missed.",
+            help="Write lost heads again; entries that were cut off before are then not detected.",
         ),
     ] = False,
-    json: _JSON = False,
+    json: options.Json = False,
 ) -> None:
     """Check every byte of the ledger against its chain, its key and its head."""
     noted = {Party.SERVER: server_head, Party.CLIENT: client_head}

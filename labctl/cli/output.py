@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from labctl.errors import UsageError
 
 people = Console(highlight=False, markup=False, emoji=False)
 aside = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -70,6 +73,12 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
+def require_folder(path: Path | None) -> None:
+    """Refuse a file to write whose folder does not exist; raises UsageError."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
+
+
 def say_step(step: str) -> None:
-    """Tell on stderr what is being done."""
+    """Print on stderr what is being done."""
     aside.print(f"· {step}", style="dim")

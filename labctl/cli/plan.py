@@ -1,4 +1,4 @@
-"""`labctl plan`: from accuracy and leakage wanted to settings, or why they cannot be had."""
+"""`labctl plan`: from accuracy and leakage wanted to settings, or why they cannot be reached."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli import output, plan_copies, plan_report
-from labctl.cli.choices import ACCEPT_DISCRETE_WEIGHTS, assumptions, images_of
+from labctl.cli import link_options, options, output, plan_copies, plan_figure, plan_report
+from labctl.cli.choices import assumptions, images_of
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.errors import LabctlError, SettingError, UsageError
@@ -53,134 +53,116 @@ _MOST_DBM = 100.0
 
 
 def plan(
-    accuracy: Annotated[float, typer.Option(help="Least accuracy, 0 to 1.")],
+    accuracy: Annotated[float, typer.Option(help="Minimum accuracy, 0 to 1.")],
     weights_bits: Annotated[
-        float | None, typer.Option(help="Most bits per real weight and query, by --weights-figure.")
+        float | None,
+        typer.Option(
+            help="Maximum leakage in bits per real weight and query, by --weights-figure.",
+            rich_help_panel=options.LIMITS,
+        ),
     ] = None,
     weights_figure: Annotated[
         WeightsFigure,
-        typer.Option(help="Figure of the weights to go by: the bound, or the honest one."),
+        typer.Option(
+            help="Figure that --weights-bits limits: the bound, or an honest client's leakage.",
+            rich_help_panel=options.LIMITS,
+        ),
     ] = WeightsFigure.PRIOR_FREE,
-    data_bits: Annotated[
-        float | None, typer.Option(help="Most bits per data symbol and input, journal version.")
-    ] = None,
+    data_bits: options.OptionalDataBits = None,
     label_attack: Annotated[
         float | None,
-        typer.Option(help="Most success of label reading by a curious server, one query, 0 to 1."),
+        typer.Option(
+            help="Maximum success of a curious server that reads the label of one query, 0 to 1.",
+            rich_help_panel=options.LIMITS,
+        ),
     ] = None,
     label_receiver: Annotated[
-        Detection, typer.Option(help="What that server reads with (needs --label-attack).")
+        Detection,
+        typer.Option(
+            "--label-detection",
+            help="How that server reads the returned light (needs --label-attack).",
+        ),
     ] = Detection.HOMODYNE,
     label_curve: Annotated[
-        Path | None, typer.Option(help="File of its success (default: the shipped one).")
+        Path | None,
+        typer.Option(
+            help="File of that server's success against evidence (default: the shipped one)."
+        ),
     ] = None,
-    clone_gain_error: Annotated[
+    clone_gain_error: options.CloneGainError = TYPICAL_MISMATCH.gain_error,
+    clone_phase_rad: options.ClonePhase = 0.0,
+    model: options.Model = "noise-aware",
+    confidence: Annotated[
         float,
         typer.Option(
-            help="Net amplitude gain of the client's clone over 1, less 1, relative (delta), for "
-            "--label-attack; 0.001 is 0.0087 dB. No gain below the best for labels is taken."
+            help="Confidence that images like these get the accuracy; 0.5: best estimate."
         ),
-    ] = TYPICAL_MISMATCH.gain_error,
-    clone_phase_rad: Annotated[
-        float, typer.Option(help="Phase of what the client's clone returns, in rad.")
-    ] = 0.0,
-    model: Annotated[
-        str,
-        typer.Option(help="A shipped network (as noise-aware), or a .safetensors or .npz file."),
-    ] = "noise-aware",
-    confidence: Annotated[
-        float, typer.Option(help="That images like these get the accuracy; 0.5: best value.")
     ] = 0.95,
     prefer: Annotated[
-        Preference, typer.Option(help="What to have least of within the limits.")
+        Preference, typer.Option(help="What to minimise within the limits.")
     ] = Preference.WEIGHTS,
-    loss_db: Annotated[float, typer.Option(help="Loss of the link's round trip in dB.")] = 0.0,
-    loss: Annotated[
-        Trust, typer.Option(help="Untrusted (the worst case): the client may hold lost light.")
-    ] = Trust.UNTRUSTED,
-    technical_noise: Annotated[float, typer.Option(help="Technical noise in SNU.")] = 0.0,
-    noise: Annotated[
-        Trust, typer.Option(help="Untrusted (the worst case): technical noise is the client's.")
-    ] = Trust.UNTRUSTED,
-    efficiency: Annotated[float, typer.Option(help="Of both homodyne receivers.")] = 1.0,
-    electronic_noise: Annotated[
-        float, typer.Option(help="Electronic noise of both receivers in SNU.")
-    ] = 0.0,
-    emission_factor: Annotated[
-        float, typer.Option(help="n_sp of the client's amplifier (1: quantum limit).")
-    ] = 1.0,
-    receiver: Annotated[
-        ReceiverKind, typer.Option(help="How the client clones a mode.")
-    ] = ReceiverKind.AMPLIFIER,
-    rotation_loss_db_per_mode: Annotated[
-        float, typer.Option(help="Loss of each element of the rotation, each way; untrusted.")
-    ] = 0.0,
-    coupler_error_rad: Annotated[
-        float, typer.Option(help="Standard deviation of the couplers' errors.")
-    ] = 0.0,
-    phase_error_rad: Annotated[
-        float, typer.Option(help="Standard deviation of the phases' errors.")
-    ] = 0.0,
+    loss_db: options.LossDb = 0.0,
+    loss: link_options.LossTrust = Trust.UNTRUSTED,
+    technical_noise: options.TechnicalNoise = 0.0,
+    noise: link_options.NoiseTrust = Trust.UNTRUSTED,
+    efficiency: options.Efficiency = 1.0,
+    electronic_noise: options.ElectronicNoise = 0.0,
+    emission_factor: options.EmissionFactor = 1.0,
+    receiver: link_options.Receiver = ReceiverKind.AMPLIFIER,
+    rotation_loss_db_per_mode: options.RotationLoss = 0.0,
+    coupler_error_rad: options.CouplerError = 0.0,
+    phase_error_rad: options.PhaseError = 0.0,
     bound_factor: Annotated[
-        float, typer.Option(help="Bound to prove, in units of what honest use leaks, above 1.")
+        float, typer.Option(help="Bound to prove, relative to the leakage of honest use, above 1.")
     ] = 2.0,
     bound_bits: Annotated[
-        float | None, typer.Option(help="Bound to prove in bits per weight, instead.")
+        float | None,
+        typer.Option(help="Bound to prove in bits per real weight, instead of --bound-factor."),
     ] = None,
-    failure_probability: Annotated[
-        float, typer.Option(help="Chance that the truth is beyond the bounds.")
-    ] = 1e-10,
-    false_alarm_probability: Annotated[
-        float, typer.Option(help="Chance that a verdict rejects honest use.")
-    ] = 1e-6,
-    calibration_samples: Annotated[
-        int | None,
-        typer.Option(help="Samples of the shot-noise unit (default: as many as are pooled)."),
-    ] = None,
-    symbol_rate_hz: Annotated[float, typer.Option(help="Pulses per second.")] = 20e6,
-    preamble_symbols: Annotated[int, typer.Option(help="Pulses that begin a frame.")] = 257,
-    guard_symbols: Annotated[int, typer.Option(help="Empty slots on each end of rows.")] = 16,
+    failure_probability: options.FailureProbability = 1e-10,
+    false_alarm_probability: options.FalseAlarmProbability = 1e-6,
+    calibration_samples: options.OptionalCalibrationSamples = None,
+    symbol_rate_hz: Annotated[float, typer.Option(help="Symbol rate in pulses per second.")] = 20e6,
+    preamble_symbols: Annotated[
+        int, typer.Option(help="Number of pulses at the start of a frame.")
+    ] = 257,
+    guard_symbols: Annotated[
+        int, typer.Option(help="Number of empty time slots at each end of a row.")
+    ] = 16,
     frequency_thz: Annotated[float, typer.Option(help="Optical frequency in THz.")] = 193.4,
     lo_power_dbm: Annotated[
         float | None,
-        typer.Option(help="Power of each of the two local oscillators (default: not counted)."),
+        typer.Option(
+            help="Power of each of the two local oscillators in dBm (default: not counted)."
+        ),
     ] = None,
-    images: Annotated[
-        int | None, typer.Option(help="Images to measure accuracy on (default: all).")
-    ] = None,
-    runs: Annotated[int, typer.Option(help="Runs per F, each with its own noise.")] = DEFAULT_RUNS,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder with idx test images, or a task's name (default: MNIST)."),
-    ] = None,
+    images: options.OptionalImages = None,
+    runs: options.NoiseRuns = DEFAULT_RUNS,
+    data: options.OptionalData = None,
     curve: Annotated[
         Path | None,
-        typer.Option(help="File of the accuracy curve; measured into it if it is not there."),
+        typer.Option(
+            "--accuracy-curve",
+            help="File of accuracy against F; measured and written if it does not exist.",
+        ),
     ] = None,
-    accept_discrete_weights: Annotated[bool, ACCEPT_DISCRETE_WEIGHTS] = False,
-    decoys: Annotated[
-        int,
-        typer.Option(help="Inputs that the client clones besides its own, as in `infer --decoys`."),
-    ] = 0,
-    copy_accuracy: Annotated[
-        float | None,
-        typer.Option(help="Most accuracy of the best copy after --copy-queries queries, 0 to 1."),
-    ] = None,
+    accept_discrete_weights: options.AcceptDiscreteWeights = False,
+    decoys: options.Decoys = 0,
+    copy_accuracy: options.OptionalCopyAccuracy = None,
     copy_distance: Annotated[
         float | None,
-        typer.Option(help="Most that this copy may be beyond what classes alone give, 0 to 1."),
+        typer.Option(
+            help="Maximum accuracy of that copy above a copy made from classes alone, 0 to 1."
+        ),
     ] = None,
     copy_queries: Annotated[
-        int, typer.Option(help="Queries for --copy-accuracy and --copy-distance.")
+        int, typer.Option(help="Number of queries for --copy-accuracy and --copy-distance.")
     ] = DEFAULT_QUERIES,
-    real_share: Annotated[
-        float,
-        typer.Option(help="Share of queries that are real, for the figures of a probation."),
-    ] = 1.0,
-    figure: Annotated[Path | None, typer.Option(help="Write a PNG of the front here.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    real_share: options.RealShare = 1.0,
+    figure: options.OptionalFigure = None,
+    json: options.Json = False,
 ) -> None:
-    """Find light, gain, block size and images to pool; or say what cannot be had, and why."""
+    """Find light, gain, block size and images to pool; or say what cannot be reached, and why."""
     network = load_network(model)
     limits = Limits(weights_bits, data_bits, label_attack)
     copy_limit = CopyLimit(copy_accuracy, copy_distance, copy_queries)
@@ -244,7 +226,7 @@ def plan(
         distribution = look_at(network, found.recommended.option.mean_photons)
         require_not_told_apart(distribution, accepted=accept_discrete_weights)
     if figure is not None:
-        plan_report.draw(figure, found, conditions.assumptions)
+        plan_figure.draw(figure, found, conditions.assumptions)
     told = plan_copies.found_copies(planner, found, copies, copy_limit, real_share)
     if json:
         looked = None if distribution is None else distribution.as_json()

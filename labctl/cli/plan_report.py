@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from labctl.cli import output
-from labctl.errors import UsageError
 from labctl.protocols.labels.curve import load_curves
 from labctl.protocols.labels.figures import in_words
 from labctl.protocols.labels.reading import Detection
-from labctl.protocols.leakage import Assumptions
 from labctl.run.report import finite, leakage_json
 from labctl.studies.planner.accuracy_curve import NeededF
 from labctl.studies.planner.option import Limits, Option
@@ -94,7 +91,8 @@ def reasons(planner: Planner, plan: Plan) -> Iterator[str]:
     reach, limits = plan.reach, plan.wish.limits
     yield from _needs(plan)
     if reach.weights is not None:
-        yield f"that accuracy alone: {_weights(reach.weights)} at the least ({_at(reach.weights)})"
+        where = setting_words(reach.weights)
+        yield f"that accuracy alone: {_weights(reach.weights)} at least ({where})"
     if limits.weights_bits is not None:
         wanted = f"weights ≤ {limits.weights_bits:g} bit alone"
         yield f"{wanted}: {_accuracy_up_to(planner, plan, reach.f_within_weights)}"
@@ -104,20 +102,20 @@ def reasons(planner: Planner, plan: Plan) -> Iterator[str]:
         if reach.weights_within_data is not None:
             yield (
                 f"that accuracy with {_data_limits(limits)}: "
-                f"{_weights(reach.weights_within_data)} at the least "
-                f"({_at(reach.weights_within_data)})"
+                f"{_weights(reach.weights_within_data)} at least "
+                f"({setting_words(reach.weights_within_data)})"
             )
         if math.isfinite(reach.needed.upper):
             yield f"that accuracy with weights ≤ {limits.weights_bits:g} bit: {_data_left(plan)}"
         reached = _accuracy_up_to(planner, plan, reach.f_within_all)
         yield f"all limits together: {reached}" + (
-            f" ({_at(reach.compromise)})" if reach.compromise is not None else ""
+            f" ({setting_words(reach.compromise)})" if reach.compromise is not None else ""
         )
     yield from _causes(planner, plan)
 
 
 def refusal(planner: Planner, plan: Plan) -> str:
-    """Return in one sentence that the wish cannot be had, and the best compromise."""
+    """Return in one sentence that the wish cannot be reached, and the best compromise."""
     wish, reach, limits = plan.wish, plan.reach, plan.wish.limits
     if not math.isfinite(reach.needed.upper):
         return (
@@ -132,22 +130,22 @@ def refusal(planner: Planner, plan: Plan) -> str:
     if reach.compromise is not None:
         parts.append(
             f"within the limits {_accuracy_up_to(planner, plan, reach.f_within_all)} "
-            f"({_at(reach.compromise)})"
+            f"({setting_words(reach.compromise)})"
         )
     if reach.weights_within_data is not None:
         parts.append(
             f"at the accuracy asked {_weights(reach.weights_within_data)} "
-            f"({_at(reach.weights_within_data)})"
+            f"({setting_words(reach.weights_within_data)})"
         )
     elif reach.weights is not None:
         parts.append(
             f"at the accuracy asked {_weights(reach.weights)} and "
-            f"{reach.weights.data_bits:.3g} bit per datum ({_at(reach.weights)})"
+            f"{reach.weights.data_bits:.3g} bit per datum ({setting_words(reach.weights)})"
         )
     cause = f"; limited by {plan.shares.main}" if plan.shares is not None else ""
     best = ", or ".join(parts) or "no light reaches the client's receiver"
     return (
-        f"accuracy {wish.accuracy:g} with {' and '.join(asked) or 'this loss'} cannot be had: "
+        f"accuracy {wish.accuracy:g} with {' and '.join(asked) or 'this loss'} cannot be reached: "
         + (f"best compromise {best}{cause}")
     )
 
@@ -165,96 +163,6 @@ def spoken(planner: Planner, plan: Plan) -> list[str]:
         "energy: light of the weights alone, at the client's input; pilots, preamble, electronics "
         "left out, local oscillators stated apart if asked for",
     ]
-
-
-def draw(path: Path, plan: Plan, assumptions: Assumptions) -> None:
-    """Write a PNG: bits per weight against bits per datum, colour the accuracy."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import FormatStrFormatter, LogLocator
-
-    figure, axes = plt.subplots(figsize=(8.0, 5.8), layout="constrained")
-    levels = sorted({round(one.accuracy_lower, 6) for one in plan.front})
-    # Dark to bright without the brightest, which paper swallows.
-    colours = mpl.colormaps["viridis"]
-    sizes = {one.option.block_modes for one in plan.front}
-    for index, level in enumerate(levels):
-        some = [one for one in plan.front if round(one.accuracy_lower, 6) == level]
-        some.sort(key=lambda one: one.option.data_bits)
-        axes.plot(
-            [one.option.data_bits for one in some],
-            [one.option.weights_bits for one in some],
-            "osD^v"[index % 5] + ("-" if len(sizes) == 1 else ""),
-            color=colours(0.85 * index / max(len(levels) - 1, 1)),
-            markersize=4.0,
-            linewidth=1.2,
-            label=f"accuracy {level:.2%}",
-        )
-    _draw_limits(axes, plan)
-    if plan.recommended is not None:
-        option = plan.recommended.option
-        axes.plot(
-            option.data_bits,
-            option.weights_bits,
-            "*",
-            markersize=17,
-            color="gold",
-            markeredgecolor="black",
-            zorder=5,
-            linestyle="none",
-            label=f"recommended: {_at(option)}",
-        )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 3.0, 5.0, 7.0)))
-    axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
-    axes.set_xlabel("leakage to the server, bit per data symbol and input (journal)")
-    axes.set_ylabel("leakage to the client, bit per real weight and query")
-    axes.grid(visible=True, which="both", alpha=0.25)
-    _label_axis(axes, plan)
-    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
-    figure.supxlabel("\n".join(assumptions.sentences()[:3]), fontsize=7, color="dimgray")
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as problem:
-        raise UsageError(f"{path}: cannot be written ({problem.strerror})") from problem
-    except ValueError as problem:
-        raise UsageError(f"{path}: no figure of that kind ({problem})") from problem
-    finally:
-        plt.close(figure)
-
-
-def _draw_limits(axes: Any, plan: Plan) -> None:
-    limits = plan.wish.limits
-    if limits.data_bits is not None:
-        axes.axvline(limits.data_bits, color="firebrick", linestyle="--", linewidth=1.2)
-    if limits.weights_bits is not None:
-        axes.axhline(limits.weights_bits, color="firebrick", linestyle="--", linewidth=1.2)
-    if limits.data_bits is not None or limits.weights_bits is not None:
-        axes.plot([], [], color="firebrick", linestyle="--", label="limits")
-
-
-def _label_axis(axes: Any, plan: Plan) -> None:
-    """Write the success of label reading along the top: like the data bits, it goes with G."""
-    import numpy as np
-
-    pairs = sorted(
-        (one.option.data_bits, one.label_success)
-        for one in plan.front
-        if one.label_success is not None
-    )
-    if len(pairs) < 2:
-        return
-    bits, success = zip(*pairs, strict=True)
-    low, high = axes.get_xlim()
-    ticks = np.geomspace(max(low, bits[0]), min(high, bits[-1]), 7)
-    top = axes.secondary_xaxis("top")
-    top.set_xticks(ticks, [f"{x:.0%}" for x in np.interp(ticks, bits, success)])
-    top.tick_params(axis="x", which="minor", top=False)
-    top.set_xlabel("success of label reading from one query (two standard errors added)")
 
 
 def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) -> None:
@@ -425,7 +333,7 @@ def _data_left(plan: Plan) -> str:
     option = plan.reach.data_within_weights
     if option is None:
         return "not at any gain"
-    return f"{option.data_bits:.3g} bit per datum at the least ({_at(option)})"
+    return f"{option.data_bits:.3g} bit per datum at least ({setting_words(option)})"
 
 
 def _accuracy_up_to(planner: Planner, plan: Plan, most_f: float | None) -> str:
@@ -502,7 +410,8 @@ def _weights(option: Option) -> str:
     return f"{option.weights_bits:.3g} bit per weight"
 
 
-def _at(option: Option) -> str:
+def setting_words(option: Option) -> str:
+    """Return gain, light and block size on one line."""
     return f"G = {option.gain:.4g}, μ = {option.mean_photons:.3g}, b = {option.block_modes}"
 
 
@@ -520,7 +429,7 @@ def _duration(seconds: float) -> str:
 
 
 def _spread(settings: Sequence[Setting], most: int) -> list[Setting]:
-    """Return at most so many, the first and the last included."""
+    """Return at most `most` of them, the first and the last included."""
     if len(settings) <= most:
         return list(settings)
     return [settings[round(at * (len(settings) - 1) / (most - 1))] for at in range(most)]

@@ -20,10 +20,9 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli import output
+from labctl.cli import options, output
 from labctl.errors import LabctlError, SettingError, UsageError
 
-_RUNS = Path("labctl-runs")
 _COMMAND = typer.Argument(metavar="-- COMMAND...", help="The program to run, with its options.")
 
 
@@ -36,16 +35,18 @@ class Blocks(StrEnum):
 
 def record(
     command: Annotated[list[str], _COMMAND],
-    output_: Annotated[
-        Path | None, typer.Option("--output", help="Record to write (default: in labctl-runs).")
-    ] = None,
+    output_: options.OptionalOut = None,
     blocks: Annotated[
-        Blocks, typer.Option(help="Write the hash of binary blocks, or keep them for a replay.")
+        Blocks,
+        typer.Option(
+            help="How to record binary blocks: their hash alone, or in full for a replay."
+        ),
     ] = Blocks.HASH,
 ) -> None:
     """Run a program and write down every wire message of its instruments, one JSON line each.
 
-    Ends with the program's own exit code. Passwords, pins and keys among a driver's options are
+    The record is a new file in labctl-runs unless --out is given. Ends with the program's own exit
+    code. Passwords, pins and keys among a driver's options are
     masked in the record.
     """
     from labctl.environment import RECORD, RECORD_BLOCKS, REPLAY
@@ -97,14 +98,16 @@ def replay(
 
 def _new_path() -> Path:
     try:
-        _RUNS.mkdir(parents=True, exist_ok=True)
+        options.DEFAULT_RUNS.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingError("--output", None, f"given: {_RUNS} is no folder to write to") from error
+        raise SettingError(
+            "--out", None, f"given: {options.DEFAULT_RUNS} is no folder to write to"
+        ) from error
     start, number = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-wire", 1
-    path = _RUNS / f"{start}.jsonl"
+    path = options.DEFAULT_RUNS / f"{start}.jsonl"
     while path.exists():
         number += 1
-        path = _RUNS / f"{start}-{number}.jsonl"
+        path = options.DEFAULT_RUNS / f"{start}-{number}.jsonl"
     return path
 
 

@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli import output
-from labctl.cli.choices import DEFAULT_RUNS, images_of
+from labctl.cli import options, output
+from labctl.cli.choices import images_of, names_of
 from labctl.data.models import load_network
 from labctl.errors import SettingError
 from labctl.safety import interruptible
 from labctl.studies.reproduce.figure import Reproduction
 from labctl.studies.reproduce.run import FIGURES, Request, Written, write
 
-_DEFAULT_OUT = DEFAULT_RUNS / "reproduction"
+_DEFAULT_OUT = options.DEFAULT_RUNS / "reproduction"
 DEFAULT_MODELS = "reference,noise-aware"
 _ALL_IMAGES = 10_000
 _MOST_RUNS = 1000
@@ -27,30 +27,27 @@ def reproduce(
         list[str] | None,
         typer.Argument(help=f"Of {', '.join(FIGURES)} (default: all).", metavar="[FIGURE]..."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for data, pictures and page.")] = _DEFAULT_OUT,
-    images: Annotated[int, typer.Option(help="Images to measure accuracy on.")] = _ALL_IMAGES,
-    model: Annotated[
-        str, typer.Option(help="Networks with commas between: shipped names or files.")
-    ] = DEFAULT_MODELS,
-    runs: Annotated[int, typer.Option(help="Runs per F, each with its own noise.")] = 2,
-    seed: Annotated[int, typer.Option(help="Seed of the first run's noise.")] = 0,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder with idx test images, or a task's name (default: MNIST)."),
-    ] = None,
+    out: options.Out = _DEFAULT_OUT,
+    images: options.Images = _ALL_IMAGES,
+    models: options.Models = DEFAULT_MODELS,
+    runs: options.NoiseRuns = 2,
+    seed: options.Seed = 0,
+    data: options.OptionalData = None,
     vector: Annotated[
-        list[str] | None, typer.Option("--vector", help="Also pdf or svg; may be repeated.")
+        list[str] | None,
+        typer.Option("--vector", help="Also write this format: pdf or svg; may be repeated."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: options.Json = False,
 ) -> None:
-    """Write the paper's figures: CSV, JSON with assumptions and provenance, PNG, and a page."""
+    """Write the paper's figures: CSV, JSON with assumptions and provenance, PNG, and a page.
+
+    --out is a folder.
+    """
     if not 1 <= runs <= _MOST_RUNS:
-        raise SettingError("--runs", runs, f"1 to {_MOST_RUNS}")
+        raise SettingError("--noise-runs", runs, f"1 to {_MOST_RUNS}")
     if seed < 0:
         raise SettingError("--seed", seed, "0 or more")
-    names = [name.strip() for name in model.split(",")]
-    if not all(names):
-        raise SettingError("--model", model, "names or files with single commas between")
+    names = names_of("--models", models)
     request = Request(
         figures=tuple(figures or FIGURES),
         networks=tuple(load_network(name) for name in names),
@@ -90,7 +87,7 @@ def _command(
 ) -> str:
     """Return the command that makes the same figures, with what is random or large said."""
     words = ["labctl", "reproduce", *figures, "--out", str(out), "--images", str(images)]
-    words += ["--model", ",".join(names), "--runs", str(runs), "--seed", str(seed)]
+    words += ["--models", ",".join(names), "--noise-runs", str(runs), "--seed", str(seed)]
     if data is not None:
         words += ["--data", str(data)]
     for kind in vector:

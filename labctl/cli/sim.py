@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli import output
+from labctl.cli import options, output
 from labctl.data import shipped_fleet_path
 from labctl.instruments.simulated.bench_file import load_bench
 from labctl.instruments.simulated.doors.serving import Offer
@@ -19,7 +19,7 @@ app = typer.Typer(help="Run a simulated bench.", no_args_is_help=True, rich_mark
 
 
 @app.callback()
-def options() -> None:
+def group() -> None:
     """Run a simulated bench."""
 
 
@@ -28,13 +28,12 @@ def serve(
     bench: Annotated[
         Path | None, typer.Argument(help="Bench file (default: the demo's).", show_default=False)
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per instrument, then ready.")
-    ] = False,
+    json: options.Json = False,
 ) -> None:
     """Offer every instrument through HiSLIP, TCP and a pseudo-terminal, on loopback only.
 
-    Ctrl-C ends. Time on the bench passes as on the wall.
+    Ctrl-C ends. Time on the bench passes as real time. With --json: one JSON object on a line for
+    each instrument, then one that says that the bench is ready.
     """
     path = bench or shipped_fleet_path()
     loaded = load_bench(path)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from labctl.addresses import canonical
-from labctl.cli import output
+from labctl.cli import options, output
 from labctl.data import shipped_station_path
 from labctl.errors import StationFileError
 from labctl.safety import interruptible
@@ -20,13 +20,11 @@ from labctl.toml_file import place, read_toml
 
 app = typer.Typer(help="Check or show a station file.", no_args_is_help=True, rich_markup_mode=None)
 
-_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
 
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="Station file (TOML).")],
-    json: _JSON = False,
+    json: options.Json = False,
 ) -> None:
     """Check a station file: keys, drivers, options, limits, roles, bench. Opens nothing."""
     station = Station.read(file)
@@ -47,7 +45,7 @@ def show(
     open_: Annotated[
         bool, typer.Option("--open", help="Connect, ask each instrument who it is, leave it safe.")
     ] = False,
-    json: _JSON = False,
+    json: options.Json = False,
 ) -> None:
     """Show instruments, drivers, addresses and roles; with --open, who answers."""
     station = Station.read(file or shipped_station_path())

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labctl.cli import output
-from labctl.cli.choices import DEFAULT_RUNS
+from labctl.cli import options, output
 from labctl.errors import LabctlError, SettingError
 from labctl.studies.sweep.results_file import Record, read_results
 from labctl.studies.sweep.run import Plan, estimate_s, plan, run_sweep
@@ -23,15 +22,8 @@ _MOST_FAILURES = 5
 
 def sweep(
     file: Annotated[Path, typer.Argument(help="Sweep file (TOML).", metavar="FILE")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Results file, continued if it exists (default: labctl-runs/FILE.jsonl)."
-        ),
-    ] = None,
-    processes_: Annotated[
-        int | None, typer.Option("--processes", help="Local processes (default: this one).")
-    ] = None,
+    out: options.OptionalOut = None,
+    processes_: options.OptionalProcesses = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler, as tcp://host:8786.")
     ] = None,
@@ -39,27 +31,35 @@ def sweep(
         bool, typer.Option("--dry-run", help="Check the file, count points, estimate the time.")
     ] = False,
     no_run: Annotated[
-        bool, typer.Option("--no-run", help="Run nothing; tell what the results file holds.")
+        bool, typer.Option("--no-run", help="Run nothing; show the contents of the results file.")
     ] = False,
     mix_versions: Annotated[
-        bool, typer.Option("--mix-versions", help="Keep points that other code has computed.")
+        bool,
+        typer.Option(
+            "--mix-versions", help="Keep points that another version of the code has computed."
+        ),
     ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write a row per point to this file.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw --y against --x (PNG).")] = None,
+    figure: options.OptionalFigure = None,
     x: Annotated[
         str | None, typer.Option(help="Axis along the figure (default: the first).")
     ] = None,
     y: Annotated[str | None, typer.Option(help="Value that the figure shows.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: options.Json = False,
 ) -> None:
-    """Run a grid of settings; the same command goes on where a killed one stopped."""
+    """Run a grid of settings; the same command continues where a killed one stopped.
+
+    --out is the results file, labctl-runs/FILE.jsonl unless given; if it exists, it is continued.
+    Without --processes points run one after another in this process. The figure shows --y against
+    --x.
+    """
     if processes_ is not None and scheduler is not None:
         raise SettingError("--processes", processes_, "left out with --scheduler")
     if dry_run and no_run:
         raise SettingError("--dry-run", True, "left out with --no-run")
     read = read_sweep(file)
     drawing = _figure(read, figure, x, y)
-    path = out if out is not None else DEFAULT_RUNS / f"{file.stem}.jsonl"
+    path = out if out is not None else options.DEFAULT_RUNS / f"{file.stem}.jsonl"
     todo = plan(read, path, mix_versions=mix_versions or no_run)
     if dry_run:
         _announce(read, todo, path, processes_ or 1, json)
@@ -106,7 +106,7 @@ def _run(sweep: Sweep, todo: Plan, path: Path, workers: OpenWorkers) -> None:
     except KeyboardInterrupt as stopped:
         done = sum(record.values is not None for record in read_results(path).of(sweep).values())
         stopped.add_note(
-            f"{done} of {len(sweep.points)} points are in {path}; the same command goes on"
+            f"{done} of {len(sweep.points)} points are in {path}; the same command continues"
         )
         raise
 

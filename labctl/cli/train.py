@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from labctl.cli import output
+from labctl.cli import options, output
 from labctl.cli.choices import dataset_of
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, save_network
@@ -46,26 +46,33 @@ class Recipe(StrEnum):
 
 def train(
     output_file: Annotated[Path, typer.Argument(help="Where to write the .safetensors file.")],
-    recipe: Annotated[Recipe, typer.Option(help="Start from this recipe.")] = Recipe.NOISE_AWARE,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder of idx files, .npz or .csv; default: fetch MNIST."),
-    ] = None,
+    recipe: Annotated[Recipe, typer.Option(help="Recipe to start from.")] = Recipe.NOISE_AWARE,
+    data: options.OptionalData = None,
     scale: Annotated[
-        float | None, typer.Option(help="Divide the values of .npz or .csv images by this.")
+        float | None, typer.Option(help="Divisor of the values of .npz or .csv images.")
     ] = None,
     hidden: Annotated[
-        str | None, typer.Option(help="Hidden widths, comma-separated (default: the recipe's).")
+        str | None,
+        typer.Option(
+            "--hidden-widths",
+            help="Neurons of each hidden layer, with commas between (default: the recipe's).",
+        ),
     ] = None,
     signal_to_noise: Annotated[
         str | None,
         typer.Option(
-            "--signal-to-noise", "-F", help="F to train at; LOW:HIGH draws one per image; none."
+            "--signal-to-noise",
+            "-F",
+            help="F to train at: a number, LOW:HIGH (one drawn for each image), or none.",
         ),
     ] = None,
     technical_noise: Annotated[
         float | None,
-        typer.Option(help="Extra variance of each value, in units of the noise that F counts."),
+        typer.Option(
+            "--added-noise",
+            help="Variance added to each value, in units of the noise variance that F counts, 0 or "
+            "more.",
+        ),
     ] = None,
     weight_bits: Annotated[
         int | None, typer.Option(help="Bits of the modulator's drive (default: not rounded).")
@@ -73,46 +80,54 @@ def train(
     weight_dither: Annotated[
         float | None,
         typer.Option(
-            help="Move each weight at random within this share of its level's cell, in training "
-            "and in the network written (needs --weight-bits and a finer drive)."
+            help="Share of its level's cell, 0 to 1, within which each weight is moved at random, "
+            "in training and in the written network (needs --weight-bits and a finer drive)."
         ),
     ] = None,
     value_bits: Annotated[
         int | None, typer.Option(help="Bits of the client's digitizer (default: not rounded).")
     ] = None,
     value_range: Annotated[
-        float | None, typer.Option(help="Digitizer's range: ± so many standard deviations.")
+        float | None,
+        typer.Option(help="Range of the client's digitizer: ± this number of standard deviations."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Adam's largest step.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of passes over the images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Number of images per step.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Maximum learning rate of Adam.")
+    ] = None,
     max_shift_px: Annotated[
-        float | None, typer.Option(help="Move pictures at random by up to so many pixels.")
+        float | None, typer.Option(help="Maximum random shift of pictures in pixels.")
     ] = None,
     peak_limit: Annotated[
-        float | None, typer.Option(help="Cut weights at so many times their layer's RMS.")
+        float | None, typer.Option(help="Maximum of a weight, relative to the RMS of its layer.")
     ] = None,
     averaging: Annotated[
-        float | None, typer.Option(help="Memory per step of the mean of the weights (0: none).")
+        float | None,
+        typer.Option(help="Memory per step of the running mean of the weights, 0 (none) to 1."),
     ] = None,
     held_out: Annotated[
-        float | None, typer.Option(help="Share of the images to measure on, not to learn from.")
+        float | None,
+        typer.Option(help="Share of the images that are kept for measuring accuracy, 0 to 1."),
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="End after so many epochs without gain on held-out images.")
+        int | None,
+        typer.Option(
+            help="Number of epochs without better accuracy on held-out images that ends training."
+        ),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed: same seed, same machine, same bits.")
-    ] = None,
+    seed: options.OptionalSeed = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")
+        bool, typer.Option("--resume", help="Continue from the checkpoint of an interrupted run.")
     ] = False,
-    report: Annotated[
-        Path | None, typer.Option(help="Write a report: .html, .png or .json.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    report: options.OptionalReport = None,
+    json: options.Json = False,
 ) -> None:
-    """Train a network (extra `train`); the recipes reproduce the shipped ones from their seed."""
+    """Train a network (extra `train`); the recipes reproduce the shipped ones from their seed.
+
+    What is left out is the recipe's. --data may also be a .npz or .csv file; MNIST is downloaded.
+    The report's name ends in .html, .png or .json.
+    """
     _check_output(output_file)
     if report is not None:
         check_report_path(report)
@@ -237,7 +252,7 @@ def _run(training: Training, path: Path, resume: bool) -> None:
         training.resume(checkpoint)
     elif checkpoint.exists():
         raise UsageError(
-            f"{checkpoint} is left of an interrupted run: go on with --resume, or remove it"
+            f"{checkpoint} is left of an interrupted run: continue with --resume, or remove it"
         )
     saved = time.monotonic()
     epochs = training.settings.epochs
@@ -266,7 +281,7 @@ def _keep(training: Training, path: Path) -> str:
     save_network(training.network(partial.stem), partial, overwrite=True)
     return (
         f"{len(training.reports)} of {training.settings.epochs} epochs done: network so far in "
-        f"{partial}, go on with --resume"
+        f"{partial}, continue with --resume"
     )
 
 

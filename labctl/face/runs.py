@@ -17,7 +17,7 @@ from labctl.data.models import Network, load_network
 from labctl.data.run_file import Run, read_run
 from labctl.data.tasks import part_to_classify
 from labctl.errors import SettingError
-from labctl.protocols.leakage import Assumptions, LayerShape, Trust
+from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.settings import Sampling, VerificationSettings
 from labctl.run.inference import run_inference
@@ -34,7 +34,7 @@ from labctl.run.request import (
     ModeRun,
     Stale,
 )
-from labctl.run.setting import LeakageOfSetting, leakage_of_setting
+from labctl.run.setting import LeakageOfSetting, layer_shape, leakage_of_setting
 from labctl.safety import interruptible
 from labctl.station import Station
 from labctl.station.equipment import equipment_of, require_roles
@@ -225,12 +225,9 @@ def leakage(
 
     Raises SettingError, ModelError.
     """
-    for name, value in (("modes", modes), ("rows", rows)):
-        if value < 1:
-            raise SettingError(name, value, "1 or more")
-    shape = LayerShape(rows=rows, modes=modes, inputs=2 * modes) if model is None else model
+    shape = layer_shape(rows, modes)
     return leakage_of_setting(
-        shape if isinstance(shape, LayerShape) else _network(shape),
+        shape if model is None else _network(model),
         mean_photons=mean_photons,
         gain=gain,
         loss_db=loss_db,

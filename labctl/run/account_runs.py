@@ -29,7 +29,7 @@ def of_run(settings: SessionSettings, number: int) -> SessionSettings:
 
 @contextmanager
 def simulated_run(number: int) -> Iterator[None]:
-    """Have benches that are simulated in this process draw their noise anew in each run."""
+    """Have benches that are simulated in this process draw new noise in each run."""
     before = os.environ.get(SIMULATED_RUN)
     if number:
         os.environ[SIMULATED_RUN] = str(number)

@@ -35,6 +35,17 @@ class LeakageOfSetting:
     distribution: WeightDistribution | None = None
 
 
+def layer_shape(rows: int, modes: int, block_modes: int | None = None) -> LayerShape:
+    """Return the shape of a layer of `rows` rows of `modes` modes, two inputs a mode.
+
+    Raises SettingError for numbers below 1.
+    """
+    for name, value in (("modes", modes), ("rows", rows)):
+        if value < 1:
+            raise SettingError(name, value, "1 or more")
+    return LayerShape(rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes)
+
+
 def leakage_of_setting(
     shape: LayerShape | Network,
     *,

@@ -7,7 +7,7 @@
 2. Whatever is still on the list when the interpreter ends (the last line of a script, an error
    that nobody caught, `sys.exit`, a notebook's shutdown) is left safe by an `atexit` function. It
    must run before PyVISA's own, which closes all sessions: the last to be registered is the first
-   to run, and so it is registered anew after each instrument that was opened.
+   to run, and so it is registered again after each instrument that was opened.
 3. A second signal that arrives while the first one unwinds must not cut the way out short, not even
    if both were pending together: it is only noted. See `labctl.safety.unwinding`.
 4. A notebook's cell swallows SystemExit as it does any error, and the kernel would go on. There the

@@ -142,7 +142,7 @@ class ServerConstants(_Table):
     `attenuator_slope`: what its dB are in dB. `iq_gain`: field of child Q over that of child I at
     the same drive in units of their half-wave voltages. `rin_db_hz`: the laser's relative intensity
     noise; with it and each party's `lo_share`, part of the laser's light in its local oscillator,
-    a common-mode rejection can be told.
+    a common-mode rejection can be determined.
     `efficiency`: of the receiver, detector and mode matching. `transmittance` of the round trip.
     Standard uncertainties are in the unit of what they are of; those of efficiency and fixed
     attenuation count until a calibration has measured them.
@@ -313,7 +313,7 @@ def read_station_file(path: Path) -> StationFile:
             known = ", ".join(station.instruments)
             where = place(path, *role.split("."))
             raise StationFileError(
-                f"{where}: role {role} wants instrument {instrument!r}; there are: {known}"
+                f"{where}: role {role} names instrument {instrument!r}; there are: {known}"
             )
     addresses: dict[tuple[str, str], str] = {}
     for name, table in station.instruments.items():

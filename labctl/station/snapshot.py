@@ -69,7 +69,7 @@ def _asked(question: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON could say it, but for infinities."""
+    """Return a value as JSON could say it, except for infinities."""
     if isinstance(value, Enum):
         return value.name.lower()
     if value is None or isinstance(value, bool | int | float | str):

@@ -102,8 +102,8 @@ class Bench:
 def close_idle_benches() -> None:
     """End each simulated world in this process to which no session is open.
 
-    Within a process a bench goes on between openings, as a real one does: who opens it next finds
-    its settings, its time and its noise where they were. After this it begins anew.
+    Within a process a bench continues between openings, as a real one does: who opens it next finds
+    its settings, its time and its noise where they were. After this it begins again.
     """
     backend: Any = sys.modules.get("labctl.instruments.simulated.visa_backend")
     if backend is None:

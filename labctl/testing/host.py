@@ -1,4 +1,4 @@
-"""A host that plays with one front panel, on a bench of its own but for the trigger cable."""
+"""A host that plays with one front panel, on a bench of its own except for the trigger cable."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Host:
         self.start()
 
     def start(self) -> None:
-        """Build the bench anew."""
+        """Build the bench again."""
         self.bench: LinkBench = build_bench(self._table, self._path)
         self.panel: FrontPanel = self.bench.panels[self.address]
 

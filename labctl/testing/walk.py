@@ -24,7 +24,7 @@ from labctl.testing.words import scpi_cores
 STEPS = 2000
 # Of all messages that are sent; what conflicts with other settings is refused, as it must be.
 _FEWEST_TAKEN = 0.5
-# A walk that begins anew every few steps goes nowhere.
+# A walk that begins again every few steps goes nowhere.
 _BACK_TO_START = ("*RST", ":SYSTem:PRESet")
 _RESET = re.compile(r"(?i)\*RST|:?SYST\w*:PRES")
 # A failure shows the messages before it: enough to see the state, few enough to read.

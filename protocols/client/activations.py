@@ -82,7 +82,7 @@ class Client:
     def receive(self, measured: Floats) -> Floats:
         """Take a layer's measured values (B, rows * blocks); return those of its rows (B, rows).
 
-        With a collection of K modes measured are (B, K, rows * blocks). They go on to the next
+        With a collection of K modes measured are (B, K, rows * blocks). They continue to the next
         layer rectified (see `signed`), unless it is the last.
         """
         self.require_values(measured, self._activations.shape[0])

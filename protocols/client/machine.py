@@ -199,7 +199,7 @@ class ClientMachine(Machine):
         return Close()
 
     def abort(self, code: AbortCode, reason: str) -> Abort:
-        """End the session at once; return what the server is told."""
+        """End the session at once; return the message to the server."""
         abort = Abort(code, reason)
         self._end(Own.ABORT, abort)
         return abort

@@ -1,7 +1,7 @@
 """The yardstick: how good the best copy is after some queries, looked up, without an attack run.
 
 What thieves were measured to reach ships as `copy_table.toml`; `labctl copies --table FILE` makes
-it anew. A thief's means are two numbers. Queries; and its spend per query, photons times noise:
+it again. A thief's means are two numbers. Queries; and its spend per query, photons times noise:
 mu per mode times the excess noise that it may make at the server, times modes per row, so that an
 honest clone spends mu n_sp g. For weak couplings nothing else matters, whatever mu, G and loss;
 stronger ones read less for the same spend, which errs on the safe side. With one order of neurons
@@ -209,7 +209,7 @@ class CopyTable(BaseModel):
         return replace(best, upper=min(best.upper, most))
 
     def _most(self, served: ServedNetwork) -> float:
-        """Return the most that any copy is taken to be worth: the network, or the best measured.
+        """Return the maximum that any copy is taken to be worth: the network, or the best measured.
 
         Without standard errors, which two runs of a few answers do not tell well.
         """
@@ -308,7 +308,7 @@ def honest_spend(network: Network, settings: SessionSettings) -> float:
 
 
 def hidden_spend(network: Network, settings: SessionSettings, queries: int) -> float:
-    """Return the mean spend per query that passes the pooled check of so many queries alone.
+    """Return the mean spend per query that passes the pooled check of this number of queries alone.
 
     Nine times in ten, if the calibration is exact. A client that puts all of it on one query gains
     nothing where the order is fixed; where it is fresh, one query then has the sum of all.

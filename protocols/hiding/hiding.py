@@ -26,7 +26,7 @@ _ALL_MODES = 2**31 - 1
 class Hiding:
     """Nothing by default, or decoys, or a public subspace; both are refused.
 
-    decoys: J, inputs cloned besides the own one. return_modes: modes of the first layer's public
+    decoys: J, inputs cloned in addition to its own. return_modes: modes of the first layer's public
     subspace. hidden_return_modes: of each further layer's, None for all modes.
     """
 

@@ -5,9 +5,9 @@ and homodyne, M R spike photons for counting, M R being the rows of all repeats 
 what a mismatched clone shows of the rows adds to it in proportion to its nats (`Reading.evidence`).
 So a curve measured once, with kicks alone, answers for every gain, mismatch, network, number of
 rows, repeats and loss. It holds for whole rows and images like those it was measured on; it
-ships as `label_curve.toml` and is made anew by `labctl label-attack --curve FILE`. Values between
-points are linear in the logarithm of the evidence, after successes were made monotone by weighted
-averages (their noise alone breaks that).
+ships as `label_curve.toml`, and `labctl label-attack --write-curve FILE` measures it again. Values
+between points are linear in the logarithm of the evidence, after successes were made monotone by
+weighted averages (their noise alone breaks that).
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def learned_bits(variance: Doubles, tap: Doubles, back_action: Doubles) -> Doubl
     """Return the bits learned of directions of this prior `variance` (lambda, SNU).
 
     `tap` is theta and `back_action` phi of this file's first lines, in radians: 0 to pi/2, their
-    sum likewise.
+    sum in the same way.
     """
     noise = 1.0 / np.cos(back_action) ** 2
     seen = noise * (1.0 + variance * np.sin(tap + back_action) ** 2)

@@ -88,7 +88,7 @@ def best_attacks(
 
 
 def interception_gain(variance: Doubles, prices: Prices) -> Doubles:
-    """Return the most that J can be where the client holds all that a direction tells.
+    """Return the maximum that J can be where the client holds all that a direction tells.
 
     There A = t^2/sin^2(phi) and B = tan^2(phi)/t^2. The cost is convex in t, whose logarithm takes
     Newton steps; phi is on a grid.

@@ -96,7 +96,7 @@ def _spectrum(of: _ByContent) -> Spectrum:
 def network_bits_per_mode(
     spectrum: Spectrum, mean_photons: float, transmittance: float, excess_noise: float
 ) -> float:
-    """Return the most that a client learns per mode of light of this spectrum, on average.
+    """Return the maximum that a client learns per mode of light of this spectrum, on average.
 
     `mean_photons` of every layer per mode, `transmittance` (above 0, at most 1) and `excess_noise`
     (SNU, 0 or more, at the server) pooled over all light. Never above the prior-free figure.

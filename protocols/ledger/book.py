@@ -176,7 +176,7 @@ class Ledger:
             }
 
     def set_budget(self, account: str, limits: Limits) -> None:
-        """Set the limits of an account, all of them anew; `any`: of accounts that have none.
+        """Set the limits of an account, replacing all of them; `any`: of accounts that have none.
 
         Limits that follow from the balance are worked out while nobody else changes it; no entry
         is made where they change nothing.
@@ -298,14 +298,14 @@ class Ledger:
             return Verified(again.head.count, again.head.hash, again.head.recovered, trailing)
 
     def rebuild(self) -> Verified:
-        """Make the head anew from all entries where it was lost; then verify.
+        """Make the head again from all entries where it was lost; then verify.
 
         What was cut off the end before is not seen to be missing. Raises RecordError.
         """
         if not self._key_path.exists() or not self.path.exists():
             raise self._missing()
         if self._head_path.exists():
-            raise RecordError(f"{self._head_path} is there: take it away to have it made anew")
+            raise RecordError(f"{self._head_path} is there: take it away to have it made again")
         with (
             self._disk(),
             self._locked(),

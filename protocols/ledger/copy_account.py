@@ -95,7 +95,7 @@ class CopyAccount:
         return cls(queries, counted, worst, Order.FIXED if fixed else Order.FRESH)
 
     def with_more(self, means: CopyMeans, queries: int) -> CopyAccount:
-        """Return the account after so many more queries of a run."""
+        """Return the account after this number of further queries of a run."""
         counted = queries if means.spend is not None else 0
         spend = 0.0 if means.spend is None else min(means.spend.most, _MOST_SPEND)
         either = {self.order, means.order} if self.queries else {means.order}
@@ -140,7 +140,7 @@ class CopyBudget:
         return account.figure(self.model_sha256, self.table)
 
     def fits(self, balance: Balance, queries: int) -> bool:
-        """Return whether so many more queries keep the budget in accuracy."""
+        """Return whether this number of further queries keep the budget in accuracy."""
         limit = accuracy_limit(balance)
         if limit is None or not queries:
             return True

@@ -1,7 +1,7 @@
 """Numbers the runs of an account, so that no two of them repeat the same simulated noise.
 
 Noise of real light is new in every query. That of a simulation follows from a seed: two runs with
-the same one would repeat their noise, which the sums by weight rightly take for a client's doing.
+the same one would repeat their noise, which the sums by weight correctly take for a client's doing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 def next_run(folder: Path, account: str) -> int:
     """Return how many runs of an account came before, each number once among all processes.
 
-    Where the count was lost, and in ledgers from before runs were counted, it goes on from the
+    Where the count was lost, and in ledgers from before runs were counted, it continues from the
     account's queries. Raises RecordError if the ledger's folder cannot be used.
     """
     path = folder / "runs" / account.replace("/", "-")

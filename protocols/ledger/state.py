@@ -197,7 +197,7 @@ def stored_state(path: Path) -> Iterator[LedgerState]:
     except sqlite3.Error as error:
         raise RecordError(
             f"{path}: not readable as the head of a ledger ({error}); take it away and run "
-            "labctl ledger verify --rebuild, which reads all entries anew"
+            "labctl ledger verify --rebuild, which reads all entries again"
         ) from error
 
 

@@ -125,7 +125,7 @@ class ServerMachine(Machine):
         )
 
     def abort(self, code: AbortCode, reason: str) -> Abort:
-        """End the session at once; return what the client is told."""
+        """End the session at once; return the message to the client."""
         abort = Abort(code, reason)
         self._end(Own.ABORT, abort)
         return abort

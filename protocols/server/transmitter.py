@@ -52,7 +52,7 @@ class Transmitter:
         self._equipment = equipment
         self._mean_photons = mean_photons
         self._on_step = on_step
-        # Carrier and quadrature are settled anew with each lock of the biases; the gain stays.
+        # Carrier and quadrature are settled again with each lock of the biases; the gain stays.
         gain = Predistortion(gain=equipment.constants.iq_gain)
         self._sender = FrameSender(equipment, frame, on_step, predistortion=gain)
         self._selected: int | None = None

@@ -105,7 +105,7 @@ def estimate_of_sums(
 ) -> Estimate:
     """Return the estimate from sums of sent^2, sent times read and read^2.
 
-    `fitted`: parameters fitted to the readings besides the slope. Raises SettingError as
+    `fitted`: parameters fitted to the readings in addition to the slope. Raises SettingError as
     `estimate_channel`.
     """
     if samples < 2:

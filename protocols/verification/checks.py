@@ -77,7 +77,7 @@ class _Finding:
 class Honest:
     """Honest light in units of the blocked variance: what the checks compare with.
 
-    `white`: variance of all noise but the clones'. `clone`: the most that one clone adds to one
+    `white`: variance of all noise but the clones'. `clone`: the maximum that one clone adds to one
     mode. `slope`: expected, in square roots of that unit; `slope_doubt` relative.
     """
 
@@ -212,7 +212,7 @@ class _Pooled:
             threshold,
             lambda most, passed: (
                 f"excess noise {noise:.5f} SNU is {_above(passed)} {most:.5f}, "
-                "the most that honest use explains"
+                "the maximum that honest use explains"
             ),
         )
 
@@ -283,7 +283,7 @@ def _collective_noise(honest: Honest, sums: CollectiveSums | None) -> _Finding |
         threshold,
         lambda most, passed: (
             f"excess noise {noise:.5f} SNU in the sums of each weight over {sums.queries} queries "
-            f"is {_above(passed)} {most:.5f}, the most that honest use explains"
+            f"is {_above(passed)} {most:.5f}, the maximum that honest use explains"
         ),
     )
 
@@ -291,7 +291,7 @@ def _collective_noise(honest: Honest, sums: CollectiveSums | None) -> _Finding |
 def _row_noise(
     honest: Honest, rows: Sequence[tuple[LayerEvidence, Sums]], scale: float
 ) -> _Finding | None:
-    """Check the loudest row: few rows that were read and sent anew."""
+    """Check the loudest row: few rows that were read and sent again."""
     groups = []
     for part, sums in rows:
         fitted = 1.0 + part.fitted / part.row_count
@@ -371,7 +371,7 @@ def _loudest(honest: Honest, groups: Sequence[_Group]) -> _Finding | None:
         threshold,
         lambda most, passed: (
             f"excess noise {noise:.4f} SNU in {group.name} is {_above(passed)} {most:.4f}, "
-            "the most that honest use explains"
+            "the maximum that honest use explains"
         ),
     )
 
@@ -461,7 +461,7 @@ def _student(honest: Honest, sigmas: float, count: int, said: str) -> _Finding:
         lambda share: -float(stdtrit(honest.degrees, share / count)),
         lambda most, passed: (
             f"{said}{size:.1f} standard deviations, {_above(passed)} {most:.1f}, "
-            "the most that honest use explains"
+            "the maximum that honest use explains"
         ),
     )
 

@@ -473,7 +473,7 @@ def _by_row(terms: Floats, weights: Floats) -> Floats:
 
 
 def _explained(seen: Doubles, overlaps: Doubles, sloped: Doubles) -> tuple[float, int]:
-    """Return what terms explain of `seen`, by least squares, and how many could be told.
+    """Return what terms explain of `seen`, by least squares, and how many could be distinguished.
 
     overlaps: of the terms, of which `sloped` is what gains and turns of rows have taken already.
     """

@@ -124,7 +124,7 @@ class RefilledTap:
         self._known: dict[int, float] = {}
 
     def plan(self, queries: int) -> None:
-        """Plan for a session of so many queries."""
+        """Plan for a session of this number of queries."""
         self._queries = max(queries, 1)
 
     def meet(self, beam: Beam) -> None:

@@ -58,7 +58,7 @@ class Learned:
     `weights_bits_discrete`: information between true and decided levels, in bits per weight.
     `weights_bits_holevo`: most that any reading of the light taken from one query tells, in bits
     per real weight of the worst layer. `copy_accuracy`: share of test images that the stolen
-    network classifies rightly, without noise.
+    network classifies correctly, without noise.
     """
 
     samples: int

@@ -71,7 +71,7 @@ _CLIENT = (
     AttackKind(
         "clone-more-modes",
         Party.CLIENT,
-        "clones further modes besides that of its input",
+        "clones further modes in addition to that of its input",
         "modes",
         "modes per block",
         "a whole number, 1 (honest) or more",

@@ -145,7 +145,7 @@ class DetectionTheory:
         )
 
     def after(self, images: int, false_alarm_probability: float) -> Detection:
-        """Return how surely a session of so many images is caught, at the settings' seed."""
+        """Return how surely a session of this number of images is caught, at the settings' seed."""
         modes = images * self.honesty.modes
         return self.power(self.mark(images), modes, false_alarm_probability)
 

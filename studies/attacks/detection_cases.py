@@ -210,7 +210,7 @@ _ALL = (
         modes=(10_000, 30_000, 100_000, 300_000),
         sessions=150,
         left_out="guesses of later queries rest on the same readings: their noise repeats from "
-        "query to query, where the theory takes it as drawn anew",
+        "query to query, where the theory takes it as drawn again",
     ),
 )
 CASES: Mapping[str, Case] = MappingProxyType({case.name: case for case in _ALL})

@@ -70,7 +70,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Sessions of so many images, and pooled modes, judged at one false-alarm probability.
+    """Sessions of this number of images, and pooled modes, judged at one false-alarm probability.
 
     `theory`: power of the pooled checks, averaged over the sessions' own marks. `pooled` counts
     rejections by those checks, `verdict` by any; `by_check` sessions in which each check failed.
@@ -171,7 +171,7 @@ def _independent(curve: Curve) -> Iterator[_Trials]:
 
 
 def sizes_for(modes: int) -> tuple[int, int, int]:
-    """Return the sizes N, N, 10 of a network that reads at most so many modes per image.
+    """Return the sizes N, N, 10 of a network that reads at most this number of modes per image.
 
     N^2/2 + 5 N of them; N is even. Raises SettingError below 12 modes, N = 2.
     """

@@ -1,7 +1,7 @@
 """How often honest sessions are rejected, counted: whole sessions, from light to verdict.
 
 Each session has its own seed: shot-noise calibration, client's data, all light and the monitor's
-readings are drawn anew and go through the same code as any session. A session is rejected at any
+readings are drawn again and go through the same code as any session. A session is rejected at any
 false-alarm probability above its `level`, so one set of sessions answers for several.
 """
 

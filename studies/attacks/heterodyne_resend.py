@@ -26,7 +26,7 @@ from labctl.studies.attacks.weights_estimate import Notebook
 
 @dataclass(frozen=True)
 class HeterodyneResend:
-    """Reads and resends a share of the modes, drawn anew for each query, then is honest.
+    """Reads and resends a share of the modes, drawn again for each query, then is honest.
 
     `rescaling`: amplitude sent over that read; 1 keeps the mean.
     """

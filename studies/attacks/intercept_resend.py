@@ -18,7 +18,7 @@ from labctl.studies.attacks.weights_estimate import Notebook
 
 @dataclass(frozen=True)
 class InterceptResend:
-    """Reads and resends a share of the modes, drawn anew for each query."""
+    """Reads and resends a share of the modes, drawn again for each query."""
 
     share: float
     leg: Leg = Leg.OUT

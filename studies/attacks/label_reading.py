@@ -262,7 +262,7 @@ class LabelReading:
         return MountedLabelReading(self.repeats, ModeLink(settings), server)
 
     def mark(self, _network: Network, _settings: SessionSettings) -> Mark:
-        """Return that nothing is to be seen."""
+        """Return that nothing can be seen."""
         return Mark()
 
 

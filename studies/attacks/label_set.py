@@ -5,7 +5,7 @@ which they are drawn, gain, mismatch and loss, and a gallery of pictures of know
 input and decoys are pictures of the gallery, no two of one guessed class, all such sets equally
 likely and each picture of a set equally likely the input. By Bayes' rule a label's probability is
 the expected share of the set that has it. The expectation is over sets drawn from the posterior:
-one picture after the other is drawn anew given all others (Gibbs' sampler; Geman and Geman, IEEE
+one picture after the other is drawn again given all others (Gibbs' sampler; Geman and Geman, IEEE
 PAMI 6, 721 (1984)), from the pictures of each guessed class that are likeliest alone. The largest
 probability is named.
 
@@ -37,7 +37,7 @@ class Search:
     """How sets are looked for.
 
     per_class: pictures of each guessed class that are looked at. chains: times that it starts
-    anew. sweeps: rounds through all places of the set, of which the first `unused` do not count.
+    again. sweeps: rounds through all places of the set, of which the first `unused` do not count.
     """
 
     per_class: int = 12

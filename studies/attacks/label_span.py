@@ -16,7 +16,7 @@ b = (Re r, Im r), p = b^T V b and h = 1 + spike p (2 x 2)
     - 1/2 tr (sum alpha_b alpha_b^T) h^-1 p,          S' = sum y' y'^T,
 
 the textbook update of a Gaussian model by a low rank. Sums over rows are kept, in the `dimensions`
-strongest principal components of the pictures; weights w_r likewise.
+strongest principal components of the pictures; weights w_r in the same way.
 
 A counter nulls the light that it expects and looks at single photons, their mode and row. Photons
 are taken as independent, of the rate |(P kappa w_r)_j|^2 + kick P_jj: exact for few photons per

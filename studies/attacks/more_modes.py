@@ -1,6 +1,6 @@
 """A client that clones further modes besides that of its input, each orthogonal to all others.
 
-Each query then shows it k numbers of a row instead of one. The others are drawn anew for every
+Each query then shows it k numbers of a row instead of one. The others are drawn again for every
 query, so that over many queries all weights come into view.
 """
 

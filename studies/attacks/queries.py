@@ -52,7 +52,7 @@ def curve_over_queries(
     or none.
     """
     if not queries or min(queries) < 1 or max(queries) > len(images.images):
-        valid = f"one or more, each 1 to {len(images.images)}, the images at hand"
+        valid = f"one or more, each 1 to {len(images.images)}, the given images"
         raise SettingError("queries", tuple(queries), valid)
     points = []
     for count in queries:
@@ -90,7 +90,7 @@ def _outcome(
 
 
 def copy_accuracy(layers: Sequence[Floats], test: LabelledImages) -> float:
-    """Return the share of test images that a network of these layers classifies rightly.
+    """Return the share of test images that a network of these layers classifies correctly.
 
     Without noise; the scale of a layer plays no part. A copy with a layer of zeros, of which
     nothing is known, names the first class always.

@@ -47,7 +47,7 @@ class Choice(Protocol):
 
 
 class DrawnModes:
-    """A share of the modes, drawn anew for each row and query: no row and no mode stands out."""
+    """A share of the modes, drawn again for each row and query: no row and no mode stands out."""
 
     def __init__(self, share: float) -> None:
         self._share = share

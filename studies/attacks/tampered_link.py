@@ -82,7 +82,7 @@ class Station(Protocol):
     """Somebody at some place of the path."""
 
     def meet(self, beam: Beam) -> None:
-        """Do to the passing light what is to be done, and note what is seen."""
+        """Do to the passing light what must be done, and note what is seen."""
         ...
 
 

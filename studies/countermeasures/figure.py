@@ -42,7 +42,7 @@ def figure_of_effects(
         xlabel="bit per real weight and query",
         ylabel="labels read from one sending (heterodyne)",
         ylim=(0.0, 1.02),
-        title="decoys cloned besides the input",
+        title="decoys cloned in addition to the input",
     )
     for axes in (left, right):
         axes.grid(alpha=0.3)

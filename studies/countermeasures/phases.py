@@ -1,4 +1,4 @@
-"""Phases of the client's rotation, drawn anew for each row: what they do to who reads labels.
+"""Phases of the client's rotation, drawn again for each row: what they do to who reads labels.
 
 A clone's kick on a row is k c with k complex. An amplifier's and a tap's k is circular, alike in X
 and P: amplifier n_sp g in both; tap 2 r^2 + s^2 (1 - eta + v) in X, 2 r^2 (1 + v)/eta in P, which

@@ -71,10 +71,10 @@ def quota(
     inputs: int,
     signal_to_noise: float,
 ) -> Quota:
-    """Return how many queries keep within both limits, for `labctl ledger set-budget --queries`.
+    """Return the number of queries within both limits, for `ledger set-budget --max-queries`.
 
     `bits_limit` in bits per real weight over all queries, `bits_per_query` what one is booked at:
-    the honest figure, or a bound if the run is to be booked by its bounds. `correlation_limit` is
+    the honest figure, or a bound if the run is booked by its bounds. `correlation_limit` is
     what chosen inputs must stay below. Raises SettingError.
     """
     if not 0.0 < bits_limit < math.inf:

@@ -55,7 +55,7 @@ class Repeats:
     """Correlation with one input's values, in the slots of the first query, after some repeats.
 
     `plain`: nothing disguised, averaged. `sorted`: in disguise, aligned by sorting. `magnitudes`:
-    likewise where signs are hidden as well, with the magnitudes of the values.
+    in the same way where signs are hidden as well, with the magnitudes of the values.
     """
 
     queries: int

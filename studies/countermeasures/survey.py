@@ -104,7 +104,7 @@ class Survey:
         return repeat_input(values, self.settings.signal_to_noise, REPEATS, self.settings.seed)
 
     def accuracy(self, disguise: Disguise) -> float:
-        """Return the share of the images that a session in disguise classifies rightly."""
+        """Return the share of the images that a session in disguise classifies correctly."""
         settings = replace(self.settings, disguise=disguise, sampling=Sampling.MEASURED)
         session = Session(self.network, settings, ModeLink(settings))
         classes = np.concatenate([batch.classes for batch in session.run(self.images.images)])

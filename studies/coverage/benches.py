@@ -156,7 +156,7 @@ def calibrated(
 ) -> BenchResult:
     """Calibrate the bench of a seed and return its intervals beside their truths.
 
-    Routines that raise are told in `refused`, as are those that need one of them. `on_step` is
+    Routines that raise are listed in `refused`, as are those that need one of them. `on_step` is
     called many times on the way; what it raises ends the calibration, instruments safe.
     """
     with tempfile.TemporaryDirectory(prefix="labctl-coverage-") as name:

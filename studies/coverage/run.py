@@ -31,7 +31,7 @@ def run(
     """Return what came of the bench of each seed, in the order of seeds.
 
     `check` is called often and may raise to end it all; benches under way are left safe first.
-    `on_bench` is told of each bench as it is done, in any order.
+    `on_bench` is called with each bench as it is done, in any order.
     """
     if processes == 1 or len(seeds) < 2:
         return [_alone(setup, seed, check, on_bench) for seed in seeds]

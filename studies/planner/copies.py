@@ -17,7 +17,7 @@ DEFAULT_QUERIES = 30
 TOLD = (1, 30, 100)
 
 
-# Beyond any table, a copy of so many queries is the network.
+# Beyond any table, a copy of this number of queries is the network.
 _MOST_QUERIES = 10**9
 
 
@@ -81,7 +81,7 @@ class PlannedCopies:
     table: CopyTable | None = None
 
     def figure(self, conditions: Conditions, option: Option, queries: int) -> CopyFigure:
-        """Return the best copy after so many queries, pooled in one check, at a setting."""
+        """Return the best copy after a number of queries, pooled in one check, at a setting."""
         settings = SessionSettings(
             mean_photons=option.mean_photons,
             receiver=conditions.receiver(option.gain),

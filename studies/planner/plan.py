@@ -23,7 +23,7 @@ from labctl.studies.planner.search import Search
 from labctl.studies.planner.throughput import Throughput, Transmission, throughput_of
 from labctl.units import db_to_ratio
 
-# Errors of the front, as multiples of the share of errors that is put up with.
+# Errors of the front, as multiples of the tolerated share of errors.
 _ERROR_LEVELS = (2.0, 1.4, 1.0, 0.8, 0.6)
 
 
@@ -71,7 +71,7 @@ class Proof:
             raise SettingError("bound on weights_bits", self.weights_bits, "above 0 bit, or none")
 
     def bits(self, option: Option) -> float:
-        """Return the bound that a setting is to be proved."""
+        """Return the bound that a setting must prove."""
         return self.weights_bits or self.factor * option.weights_bits
 
 
@@ -110,7 +110,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Reach:
-    """What can be had at best; None where nothing can, or there is no such limit.
+    """What can be reached at best; None where nothing can, or there is no such limit.
 
     `accuracy_at_best`: the network's own. The options are at the F needed: with the least bits per
     weight whatever the data leak; the same within the limits on the data; with the least bits per
@@ -185,11 +185,11 @@ class Planner:
         front: bool = True,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> Plan:
-        """Return the best setting for a wish, the front around it, and what can be had at all.
+        """Return the best setting for a wish, the front around it, and what can be reached at all.
 
         Without `front`, which takes longest, that is left empty.
         """
-        on_step("what can be had")
+        on_step("what can be reached")
         reach = self.reach(wish)
         best = self._best(wish, reach)
         recommended = None if best is None else self.setting(best, wish)

@@ -256,7 +256,7 @@ def _lines_at(
     below: bool = False,
     layers: tuple[LayerShape, ...] = PAPER_LAYERS,
 ) -> list[Series]:
-    """Return lines for pairs of accuracy and the F that it needs, but for those out of reach."""
+    """Return lines for pairs of accuracy and the F that it needs, except for those out of reach."""
     lines: list[Series] = []
     for level, f in needed:
         if math.isfinite(f):

@@ -126,7 +126,7 @@ class ResultsWriter:
     @classmethod
     @contextmanager
     def open(cls, path: Path, sweep: Sweep, code: str) -> Iterator[Self]:
-        """Go on with a results file, or start one; raises RunFileError.
+        """Continue with a results file, or start one; raises RunFileError.
 
         One writer at a time: a second one is refused while the first lives.
         """

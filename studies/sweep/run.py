@@ -66,7 +66,7 @@ def run_sweep(
 ) -> None:
     """Evaluate points of the sweep and append each to the results file as it comes.
 
-    A point that fails is recorded with its error and the others go on. Ctrl-C hands out no more
+    A point that fails is recorded with its error and the others continue. Ctrl-C hands out no more
     points and waits for those that run; a second one drops them. Raises LabctlError if workers are
     lost, RunFileError if the file cannot be written.
     """
@@ -126,7 +126,7 @@ def _wind_down(
 
 def _require_alive(workers: Workers) -> None:
     if not workers.alive():
-        raise LabctlError("the scheduler is gone; the same command goes on from what is done")
+        raise LabctlError("the scheduler is gone; the same command continues from what is done")
 
 
 def _outcome(future: Future[Outcome], point: Point) -> Outcome:
@@ -135,7 +135,7 @@ def _outcome(future: Future[Outcome], point: Point) -> Outcome:
         return future.result()
     except (BrokenExecutor, CancelledError) as error:
         raise LabctlError(
-            "workers are lost (killed, or out of memory); the same command goes on from what is "
+            "workers are lost (killed, or out of memory); the same command continues from what is "
             f"done, with fewer --processes if memory is short ({type(error).__name__})"
         ) from error
     except Exception as error:  # of the worker or the way there, such as a missing package

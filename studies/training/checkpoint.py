@@ -1,4 +1,4 @@
-"""A training run on disk: what is needed to go on with it after an interruption."""
+"""A training run on disk: what is needed to continue with it after an interruption."""
 
 from __future__ import annotations
 

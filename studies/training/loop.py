@@ -182,14 +182,14 @@ class Training:
         return tuple(unit_rms(np.asarray(one, np.float32)) for one in moved)
 
     def save(self, path: Path) -> None:
-        """Write all that is needed to go on later; raises UsageError if it cannot be written."""
+        """Write all that is needed to continue later; raises UsageError if it cannot be written."""
         leaves = optional("jax").tree.leaves((self._done.state, self._done.best))
         reports = [list(vars(report).values()) for report in self.reports]
         about = (self.settings.as_json(), self._data_sha256)
         save_checkpoint(path, Checkpoint(*about, reports, [np.asarray(leaf) for leaf in leaves]))
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint, to the same bits as if the run had never been left.
+        """Continue from a checkpoint, to the same bits as if the run had never been left.
 
         Raises UsageError if it is damaged, or is of other settings or images.
         """

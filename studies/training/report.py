@@ -258,7 +258,7 @@ def _page(report: TrainingReport) -> str:
             f'<p><img alt="curves and confusion matrix" src="data:image/png;base64,{picture}"></p>',
             f"<h2>Accuracy on {html.escape(report.measured_on)}</h2>",
             _table(head, accuracies),
-            "<p>The standard error is that of one run on as many images drawn anew.</p>",
+            "<p>The standard error is that of one run on as many images drawn again.</p>",
             "<h2>Settings</h2>",
             _rows({name: str(value) for name, value in asdict(report.settings).items()}),
             "</body></html>\n",

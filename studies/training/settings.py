@@ -22,11 +22,11 @@ class TrainingSettings:
     learning_rate: Adam's, decayed to zero along a cosine. initial_rms: of the weights at the
     start; small values make the first steps large, because only the direction of a layer counts.
     max_shift_px: each image is moved at random by up to that many pixels (square images only).
-    peak_limit: after each step weights are cut to so many times their layer's RMS, or None; a
+    peak_limit: after each step weights are cut to this multiple of their layer's RMS, or None; a
     modulator sends the largest weight at full drive, so outliers cost the others their light.
     averaging: the network is the running mean of the weights with this memory per step (0: the
     last weights, 0.999: a mean over about 1,000 steps). held_out: share of the images that is not
-    learned from; patience: end after so many epochs in which the loss on them did not fall, and
+    learned from; patience: end after a number of epochs in which the loss on them did not fall, and
     keep the network of the lowest one. channel: technical noise and quantisation. pruning: start
     from a trained network cut down to these sizes and to fewer inputs, None: from random weights.
     Raises SettingError.

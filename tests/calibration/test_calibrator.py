@@ -283,7 +283,7 @@ def test_a_need_that_expires_on_the_way_stops_what_rests_on_it(make: Make, time:
 
 def test_a_calibrated_station_is_demanded(make: Make, time: Time) -> None:
     calibrator = make(*chain())
-    with pytest.raises(RecordError, match=r"'demo' is not calibrated: base missing .*--stale"):
+    with pytest.raises(RecordError, match=r"'demo' is not calibrated: base missing .*--only-stale"):
         calibrator.demand()
     calibrator.run(["middle"])
     with pytest.raises(RecordError, match="top missing"):

@@ -99,7 +99,7 @@ def test_help_says_how_to_run_a_script(script: str, tmp_path: Path) -> None:
     told = run(tmp_path, script, "--help")
     assert told.returncode == 0, told.stderr
     assert f"examples/{script}.py --simulate" in told.stdout
-    assert "--store" in told.stdout
+    assert "--calibrations" in told.stdout
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_station_file_or_the_simulation_must_be_given(
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_station_file_that_is_not_there_is_told_in_one_line(script: str, tmp_path: Path) -> None:
-    told = run(tmp_path, script, "--store", "kept", "nowhere.toml")
+    told = run(tmp_path, script, "--calibrations", "kept", "nowhere.toml")
     assert told.returncode == 1
     assert "nowhere.toml" in told.stderr
     assert told.stderr.count("\n") == 1
@@ -204,7 +204,7 @@ def test_a_watch_of_a_station_file_that_does_not_drift_recalibrates_nothing(
     calibrated: Path, still_station: Path
 ) -> None:
     """24 looks at a chance of 5e-7 each: one of 80,000 such benches would fail."""
-    hours = ("--interval", "600", "--duration", "7200", "--false-alarm", "1e-6")
+    hours = ("--interval", "600", "--duration", "7200", "--false-alarm-probability", "1e-6")
     told = run(calibrated, "drift_watch", *QUICK, str(still_station), *hours)
     assert told.returncode == 0, told.stderr
     looks = looks_of(calibrated / "drift-watch.csv")

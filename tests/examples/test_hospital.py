@@ -136,7 +136,7 @@ def test_accuracy_over_divisions_has_an_error_that_counts_shared_patients(
         (("--mu", "0"), "--mu = 0.0: must be above 0"),
         (("--gain", "1"), "gain = 1.0: must be"),
         (("--split", "-1"), "split = -1: must be 0 or more"),
-        (("--hidden", "0"), "sizes"),
+        (("--hidden-widths", "0"), "sizes"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(

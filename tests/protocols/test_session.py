@@ -233,7 +233,7 @@ def tapped(returned: ReturnedLight, light: LayerLight) -> ReturnedLight:
 
 
 def heterodyned_and_resent(returned: ReturnedLight, light: LayerLight) -> ReturnedLight:
-    """Every tenth row measured in both quadratures and prepared anew: 2 SNU on it."""
+    """Every tenth row measured in both quadratures and prepared again: 2 SNU on it."""
     noise = np.random.default_rng(3).standard_normal(returned.measured.shape, np.float32)
     noise[np.arange(len(noise)) % 10 != 0] = 0.0
     return replace(returned, measured=returned.measured + np.float32(math.sqrt(2.0)) * noise)

@@ -180,7 +180,7 @@ class LaserSweep:
         self._run.pause()
 
     def resume(self) -> None:
-        """Go on; raises ScpiError -200 if no sweep is paused."""
+        """Continue; raises ScpiError -200 if no sweep is paused."""
         if self._run is None or self._waiting:
             raise ScpiError(-200, "Execution error; no sweep is paused")
         self._run.resume()

@@ -138,7 +138,7 @@ class ThorlabsMX10BPanel:
         raise PanelError("Feature not present" if missing else "Undefined header")
 
     def _restart(self) -> None:
-        """Build the fitted sections anew, with their defaults."""
+        """Build the fitted sections again, with their defaults."""
         self._wavelength_nm = 1550
         self._sections: list[Section] = [LampSection()]
         if self._laser is not None:

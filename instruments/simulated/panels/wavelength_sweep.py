@@ -118,7 +118,7 @@ class SweepRun:
         self._before_s, self._since_s = self.elapsed_s(), None
 
     def resume(self) -> None:
-        """Go on from where it halted."""
+        """Continue from where it halted."""
         if self._since_s is None:
             self._since_s = self._clock.now_s()
 

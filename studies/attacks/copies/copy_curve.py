@@ -40,7 +40,7 @@ class CopyCurvePoint:
 
     @property
     def raw(self) -> float:
-        """Mean share of images that the copies name rightly as stolen."""
+        """Mean share of images that the copies classify correctly as stolen."""
         return float(np.mean([one.worth.raw for one in self.copies]))
 
     @property

@@ -89,7 +89,7 @@ class PrincipalModes:
     def hidden_in(
         self, queries: int, sizes: Sequence[int], settings: SessionSettings, acceptance: float
     ) -> PrincipalModes:
-        """Return the attack with the noise that hides in so many queries (`hidden_noise`).
+        """Return the attack with the noise that hides in this number of queries (`hidden_noise`).
 
         The last layer has few rows: its share is cut so that no row shows by itself, but not below
         what it gets at honest noise.
@@ -102,7 +102,7 @@ class PrincipalModes:
     def at_once_in(
         self, queries: int, sizes: Sequence[int], settings: SessionSettings, acceptance: float
     ) -> PrincipalModes:
-        """Return the attack with all noise that hides in so many queries spent on the first.
+        """Return the attack with all noise that hides in this number of queries spent on the first.
 
         A fifth is left unspent, so that no group of modes shows; the last layer's share is cut so
         that no row does, which is enough for one query.
@@ -116,7 +116,7 @@ class PrincipalModes:
 def _unseen_last(queries: int, sizes: Sequence[int], settings: SessionSettings) -> float:
     """Return the share of all honest noise that the last layer's few rows can have unseen.
 
-    One standard deviation of the mean square of a row's light in so many queries.
+    One standard deviation of the mean square of a row's light in this number of queries.
     """
     honest = honest_noise(sizes, settings) * sum(modes_of_layers(sizes))
     return sizes[-1] * math.sqrt(sizes[-2] / queries) / honest

@@ -136,7 +136,7 @@ def named(scores: Doubles) -> Indices:
 
 @dataclass(frozen=True)
 class CopyWorth:
-    """Share of `images` that a copy names rightly, as stolen and finished on the graph."""
+    """Share of `images` that a copy classifies correctly, as stolen and finished on the graph."""
 
     raw: float
     smoothed: float

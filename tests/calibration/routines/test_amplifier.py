@@ -161,7 +161,7 @@ def test_a_noisy_amplifier_is_told_from_the_best_there_is(
 def test_without_a_meter_the_way_back_is_less_certain(
     open_bench: OpenBench, noise_truth: NoiseTruth
 ) -> None:
-    """Half of the round trip's loss, give or take the other half; true all the same."""
+    """Half of the round trip's loss, give or take the other half; true nevertheless."""
     outcome, truth = measured(
         open_bench, noise_truth, 6, 0.2, NOISY, {"client.arrival_meter": None}
     )

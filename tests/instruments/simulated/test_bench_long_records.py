@@ -196,7 +196,7 @@ def test_two_digitizers_far_apart_in_time_are_computed_each_by_itself() -> None:
 
 
 def test_a_row_that_no_memory_holds_is_not_rotated() -> None:
-    """A generator may play 16 million levels at one a second; the trigger comes all the same."""
+    """A generator may play 16 million levels at one a second; the trigger comes nevertheless."""
     built = lit_bench(8)
     levels = np.ones(1000, np.float32)
     for output in rotation(built):

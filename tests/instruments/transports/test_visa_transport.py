@@ -338,7 +338,7 @@ def test_a_module_that_stays_silent_is_named_with_what_to_check(terminal_peer: P
 
 
 def test_frames_cross_a_raw_socket_whatever_their_bytes_and_fall_into_step_again() -> None:
-    """Our own connection: after silence it is made anew, and fillers end the frame held there."""
+    """Our own connection: after silence it is made again, and fillers end the frame held there."""
     held = bytearray()
     lossy = [True]
     listener = socket.create_server(("127.0.0.1", 0))

@@ -19,7 +19,7 @@ from labctl.studies.attacks.catalogue import ATTACKS
 from labctl.studies.attacks.detection_cases import CASES
 
 PNG = b"\x89PNG\r\n\x1a\n"
-SMALL = ("--sizes", "16,12,4", "--modes", "120,1200", "--sessions", "8")
+SMALL = ("--sizes", "16,12,4", "--pooled-modes", "120,1200", "--sessions", "8")
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_where_no_attack_can_stand_the_reason_is_told(
 ) -> None:
     monkeypatch.setattr(attack, "ATTACKS", {name: ATTACKS[name] for name in ("tap", "over-gain")})
     with pytest.raises(LabctlError, match="no attack could be mounted: images"):
-        _fail("compare", "--model", model, "--images", "0", "--labels", "0")
+        _fail("compare", "--model", model, "--images-per-session", "0", "--labels", "0")
 
 
 def test_a_curve_counts_beside_the_theory(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_curve_of_what_is_never_caught_says_so() -> None:
 
 
 def test_a_model_may_take_the_place_of_a_random_network(model: str) -> None:
-    found = answer("curve", "tap", "--model", model, "--modes", "4764", "--sessions", "2")
+    found = answer("curve", "tap", "--model", model, "--pooled-modes", "4764", "--sessions", "2")
     assert found["sizes"] == [784, 12, 10]
     with pytest.raises(SettingError, match="left out where a model is given"):
         _fail("curve", "tap", "--model", model, "--sizes", "4,4")
@@ -179,7 +179,7 @@ def test_a_model_may_take_the_place_of_a_random_network(model: str) -> None:
 
 def test_agreement_runs_the_cases_and_draws_them(tmp_path: Path) -> None:
     figure = tmp_path / "cases.png"
-    asked = ["agreement", "--case", "tap", "--case", "own-laser", "--sessions", "0.02"]
+    asked = ["agreement", "--case", "tap", "--case", "own-laser", "--sessions-factor", "0.02"]
     found = answer(*asked, "--figure", str(figure))
     assert figure.read_bytes()[:8] == PNG
     assert [each["case"] for each in found["cases"]] == ["tap", "own-laser"]
@@ -187,7 +187,7 @@ def test_agreement_runs_the_cases_and_draws_them(tmp_path: Path) -> None:
     assert "later queries" in found["cases"][1]["left_out"]
     # Only what the theory describes counts: that of the tap.
     assert found["agreement"] == found["cases"][0]["agreement"]
-    shown = invoked("agreement", "--case", "own-laser", "--sessions", "0.01")
+    shown = invoked("agreement", "--case", "own-laser", "--sessions-factor", "0.01")
     assert "own laser" in shown
     assert "all cases" not in shown
 
@@ -219,22 +219,22 @@ def _fail(*arguments: str) -> None:
         (("run", "tap", "--strength", "2"), "share"),
         (("run", "tap", "--images", "0"), "images"),
         (("run", "tap", "--mu", "-1"), "mean_photons"),
-        (("run", "tap", "--false-alarm", "0"), "false_alarm"),
+        (("run", "tap", "--false-alarm-probability", "0"), "false_alarm"),
         (("run", "hidden-tap"), "loss_db"),
         (("run", "label-reading", "--images", "100000"), "the server knows the others"),
         (("run", "tap", "--seed", "-1"), "seed"),
         (("curve", "label-reading", "--sizes", "784,2"), "server's own"),
-        (("curve", "tap", "--modes", "x"), "numbers with commas"),
-        (("curve", "tap", "--modes", "1.5"), "whole numbers"),
-        (("curve", "tap", "--modes", "inf"), "finite"),
-        (("curve", "tap", "--modes", "5"), "12 or more"),
-        (("curve", "tap", "--modes", "1e12", "--sizes", "4,4"), "modes"),
+        (("curve", "tap", "--pooled-modes", "x"), "numbers with commas"),
+        (("curve", "tap", "--pooled-modes", "1.5"), "whole numbers"),
+        (("curve", "tap", "--pooled-modes", "inf"), "finite"),
+        (("curve", "tap", "--pooled-modes", "5"), "12 or more"),
+        (("curve", "tap", "--pooled-modes", "1e12", "--sizes", "4,4"), "modes"),
         (("curve", "tap", "--sessions", "0", *SMALL[:4]), "sessions"),
-        (("curve", "tap", "--alarm", "2", *SMALL), "false-alarm"),
+        (("curve", "tap", "--false-alarm-probabilities", "2", *SMALL), "false-alarm"),
         (("curve", "tap", "--sizes", "4"), "two or more"),
         (("agreement", "--case", "x"), f"one of {next(iter(CASES))}"),
-        (("agreement", "--sessions", "0"), "--sessions"),
-        (("agreement", "--sessions", "nan"), "--sessions"),
+        (("agreement", "--sessions-factor", "0"), "--sessions-factor"),
+        (("agreement", "--sessions-factor", "nan"), "--sessions-factor"),
         (("agreement", "--seed", "-1"), "seed"),
     ],
 )

@@ -37,7 +37,7 @@ def invoked(*arguments: str) -> str:
 
 def test_each_count_of_queries_is_a_row_and_the_figure_is_drawn(model: str, tmp_path: Path) -> None:
     figure = tmp_path / "queries.png"
-    asked = ("heterodyne-resend", "--strength", "0.5", "--queries", "4,1", "--model", model)
+    asked = ("heterodyne-resend", "--strength", "0.5", "--query-counts", "4,1", "--model", model)
     found: dict[str, Any] = json.loads(invoked(*asked, "--json", "--figure", str(figure)))
     assert figure.read_bytes()[:8] == PNG
     assert [row["queries"] for row in found["rows"]] == [1, 4]
@@ -59,9 +59,9 @@ def test_each_count_of_queries_is_a_row_and_the_figure_is_drawn(model: str, tmp_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("tap", "--queries", "0"), "whole numbers"),
-        (("tap", "--queries", "10001"), "images"),
-        (("label-reading", "--queries", "1"), "they steal weights"),
+        (("tap", "--query-counts", "0"), "whole numbers"),
+        (("tap", "--query-counts", "10001"), "images"),
+        (("label-reading", "--query-counts", "1"), "they steal weights"),
         (("no-attack",), "one of"),
     ],
 )

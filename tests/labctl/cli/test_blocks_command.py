@@ -35,7 +35,7 @@ def test_an_ideal_rotation_takes_whole_rows(run_here: Callable[..., Result]) -> 
     [
         ([], "one of the two"),
         (["--f", "0.3", "--mu", "1"], "one of the two"),
-        (["--mu", "1", "--weights-bits", "1e-9"], "within reach of some block size"),
+        (["--mu", "1", "--weights-bits-honest", "1e-9"], "within reach of some block size"),
         (["--mu", "1", "--rotation-loss-db-per-mode", "-1"], "loss_db_per_mode"),
     ],
 )

@@ -102,7 +102,9 @@ def test_all_routines_run_on_the_shipped_station_and_a_table_tells_what_they_fou
 def test_one_object_tells_records_states_and_store(
     three: tuple[Toy, ...], run_here: Run, demo_station: Path
 ) -> None:
-    found = objects(run_here("calibrate", str(demo_station), "middle", "--store", "s", "--json"))
+    found = objects(
+        run_here("calibrate", str(demo_station), "middle", "--calibrations", "s", "--json")
+    )
     assert found.keys() == {"station", "store", "records", "states", "report"}
     assert (found["station"], found["store"], found["report"]) == (str(demo_station), "s", None)
     assert [record["routine"] for record in found["records"]] == ["base", "middle"]
@@ -120,9 +122,9 @@ def test_stale_measures_only_what_does_not_apply(
 ) -> None:
     station = str(demo_station)
     assert measured(run_here("calibrate", station, "base", "--json")) == ["base"]
-    assert measured(run_here("calibrate", station, "--stale", "--json")) == ["middle", "alone"]
-    assert measured(run_here("calibrate", station, "--stale", "--json")) == []
-    assert "nothing to do" in run_here("calibrate", station, "--stale").stdout
+    assert measured(run_here("calibrate", station, "--only-stale", "--json")) == ["middle", "alone"]
+    assert measured(run_here("calibrate", station, "--only-stale", "--json")) == []
+    assert "nothing to do" in run_here("calibrate", station, "--only-stale").stdout
     assert measured(run_here("calibrate", station, "--json")) == ["base", "middle", "alone"]
 
 
@@ -147,13 +149,13 @@ def test_a_failure_is_one_line_and_says_what_is_kept(
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.splitlines()[-1] == (
         "error: no light: is the fibre connected? (in middle, of which nothing was kept) "
-        "(records of base are kept; --stale goes on from there)"
+        "(records of base are kept; --only-stale continues from there)"
     )
     assert [record.routine for record in Store(tmp_path / "labctl-calibration").records()] == [
         "base"
     ]
     three[1].act = lambda bench: None
-    assert measured(run_here("calibrate", "--stale", "--json")) == ["middle", "alone"]
+    assert measured(run_here("calibrate", "--only-stale", "--json")) == ["middle", "alone"]
 
 
 def test_ctrl_c_keeps_what_was_measured_and_leaves_the_laser_off(
@@ -217,7 +219,7 @@ def test_a_damaged_store_is_refused_and_nothing_is_added(
     (tmp_path / "s").mkdir()
     path = tmp_path / "s" / "records.jsonl"
     path.write_text("{}\n")
-    line = refused("calibrate", "--store", "s", code=1)
+    line = refused("calibrate", "--calibrations", "s", code=1)
     assert "records.jsonl:1: not a calibration record" in line
     assert path.read_text() == "{}\n"
 
@@ -226,7 +228,7 @@ def test_a_store_that_is_a_file_is_refused(
     three: tuple[Toy, ...], refused: Callable[..., str], tmp_path: Path
 ) -> None:
     (tmp_path / "s").write_text("")
-    assert "no folder" in refused("calibrate", "--store", "s", code=1)
+    assert "no folder" in refused("calibrate", "--calibrations", "s", code=1)
 
 
 def test_half_wave_voltages_are_measured_by_a_process(tmp_path: Path) -> None:

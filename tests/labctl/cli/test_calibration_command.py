@@ -173,7 +173,7 @@ def test_a_report_is_written_and_its_path_printed(
         (["plot", "ID", "--out", "fit.pdf"], ".png", 2),
         (["plot", "ID", "--out", "gone/fit.png"], "a folder that exists", 2),
         (["report", "--out", "all.pdf"], ".html", 2),
-        (["report", "--store", "gone"], "no records to report in gone", 1),
+        (["report", "--calibrations", "gone"], "no records to report in gone", 1),
         (["list", "--station", "gone.toml"], "gone.toml", 2),
     ],
 )

@@ -38,7 +38,7 @@ def answer(*arguments: str) -> dict[str, Any]:
 
 def test_thieves_are_set_side_by_side_with_a_figure(model: str, tmp_path: Path) -> None:
     figure = tmp_path / "copies.png"
-    asked = ("--attack", "classes-alone", "--attack", "principal-modes", "--queries", "1,4")
+    asked = ("--attack", "classes-alone", "--attack", "principal-modes", "--query-counts", "1,4")
     found = answer("measure", *asked, "--model", model, *FEW, "--figure", str(figure))
     assert list(found["attacks"]) == ["classes-alone", "principal-modes"]
     for points in found["attacks"].values():
@@ -54,9 +54,9 @@ def test_a_measured_table_is_looked_up(
     small = copy_measure.Plan((0.5, 50.0), (1, 4), (0.5,), (1,))
     monkeypatch.setattr(copies, "Plan", lambda: small)
     file = tmp_path / "copies.toml"
-    made = answer("table", str(file), "--model", model, *FEW, "--seeds", "1")
+    made = answer("table", str(file), "--models", model, *FEW, "--seeds", "1")
     assert made["points"] == small.points
-    found = answer("show", "--model", model, "--table", str(file), "--queries", "1,4")
+    found = answer("show", "--model", model, "--table", str(file), "--query-counts", "1,4")
     assert found["refused"] is None
     honest, hidden = (
         next(row for row in found["copies"] if row["queries"] == 1 and row["noise"] == noise)
@@ -75,7 +75,7 @@ def test_a_network_that_was_not_measured_is_refused_in_words() -> None:
 
 
 def test_the_shipped_figures_are_shown_with_their_baseline() -> None:
-    found = answer("show", "--mu", "8.91", "--gain", "1.0128", "--queries", "1,30")
+    found = answer("show", "--mu", "8.91", "--gain", "1.0128", "--query-counts", "1,30")
     rows = found["copies"]
     assert [row["queries"] for row in rows] == [1, 1, 30, 30]
     assert all(row["at_most"] >= row["classes_alone"] for row in rows)

@@ -16,8 +16,8 @@ app.command()(false_alarms)
 
 
 def test_json_repeats_the_question_and_counts() -> None:
-    arguments = ["--sessions", "40", "--probability", "0.3", "--probability", "0.01"]
-    arguments += ["--inputs", "12", "--hidden", "6", "--json"]
+    arguments = ["--sessions", "40", "--false-alarm-probabilities", "0.3,0.01"]
+    arguments += ["--inputs", "12", "--hidden-neurons", "6", "--json"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     found = json.loads(result.stdout)
@@ -31,7 +31,7 @@ def test_json_repeats_the_question_and_counts() -> None:
 
 
 def test_people_get_a_table() -> None:
-    result = CliRunner().invoke(app, ["--sessions", "3", "--inputs", "6", "--hidden", "4"])
+    result = CliRunner().invoke(app, ["--sessions", "3", "--inputs", "6", "--hidden-neurons", "4"])
     assert result.exit_code == 0
     assert "3 honest sessions" in result.stdout
     assert "0.001" in result.stdout
@@ -39,7 +39,12 @@ def test_people_get_a_table() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--sessions", "0"], ["--probability", "2"], ["--hidden", "0"], ["--seed", "-1"]],
+    [
+        ["--sessions", "0"],
+        ["--false-alarm-probabilities", "2"],
+        ["--hidden-neurons", "0"],
+        ["--seed", "-1"],
+    ],
 )
 def test_numbers_out_of_range_are_refused(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, arguments)

@@ -112,7 +112,9 @@ def test_a_budget_that_ends_in_a_run_stops_it_with_a_readable_file(
 def test_a_quota_of_repeats_stops_the_run_that_would_exceed_it(
     infer: Callable[..., Result], run_here: Callable[..., Result]
 ) -> None:
-    assert run_here("ledger", "set-budget", "--ledger", "books", "--repeats", "1").returncode == 0
+    assert (
+        run_here("ledger", "set-budget", "--ledger", "books", "--max-repeats", "1").returncode == 0
+    )
     ledger_of(infer(*HONEST))
     result = infer(*HONEST)
     assert (result.returncode, result.stdout) == (2, "")

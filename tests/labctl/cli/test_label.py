@@ -42,9 +42,9 @@ def test_every_receiver_and_number_of_repeats_gets_its_share(
 
 def test_a_pruned_network_sends_its_own_rows_and_pixels(run_here: Callable[..., Result]) -> None:
     """With a mismatch the light of 229 modes is read, which all 784 pixels would not fit."""
-    for options in (("--gain-error", "0.005", "--mean-photons", "2.28"), ("--decoys", "3")):
+    for options in (("--clone-gain-error", "0.005", "--mu", "2.28"), ("--decoys", "3")):
         result = run_here(
-            "label-attack", *QUICK, "--repeats", "1", "--receiver", "photon-counting",
+            "label-attack", *QUICK, "--repeats", "1", "--detection", "photon-counting",
             "--model", "pruned", *options, "--json",
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
@@ -53,7 +53,14 @@ def test_a_pruned_network_sends_its_own_rows_and_pixels(run_here: Callable[..., 
 
 def test_people_get_a_table_and_a_figure(run_here: Callable[..., Result], tmp_path: Path) -> None:
     result = run_here(
-        "label-attack", *QUICK, "--repeats", "1", "--receiver", "homodyne", "--figure", "labels.png"
+        "label-attack",
+        *QUICK,
+        "--repeats",
+        "1",
+        "--detection",
+        "homodyne",
+        "--figure",
+        "labels.png",
     )
     assert result.returncode == 0, result.stderr
     assert "homodyne" in result.stdout
@@ -69,7 +76,7 @@ def test_a_curve_is_written(
     few = {Detection.HOMODYNE: (1.0, 100.0)}
     monkeypatch.setattr(label_curve, "EVIDENCE", few)
     monkeypatch.setattr(label, "EVIDENCE", few)
-    result = run_here("label-attack", *QUICK, "--curve", "curve.toml", "--json")
+    result = run_here("label-attack", *QUICK, "--write-curve", "curve.toml", "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == {"file": "curve.toml", "points": 2}
     written = load_curves(tmp_path / "curve.toml")
@@ -90,8 +97,8 @@ def test_a_curve_is_written(
         ("--images", "0", "images = 0: must be 1 to 9999"),
         ("--images", "10000", "images = 10000: must be 1 to 9999"),
         ("--templates", "0", "templates = 0: must be 1 to 9940"),
-        ("--loss-db", "-1", "loss_db = -1.0: must be 0 to 100 dB"),
-        ("--technical-noise", "inf", "technical_noise = inf"),
+        ("--return-loss-db", "-1", "loss_db = -1.0: must be 0 to 100 dB"),
+        ("--detected-noise", "inf", "technical_noise = inf"),
         ("--background-photons", "-1", "background_photons = -1.0"),
         ("--block-modes", "0", "block_modes = 0"),
         ("--emission-factor", "0.5", "emission_factor = 0.5"),
@@ -99,7 +106,7 @@ def test_a_curve_is_written(
         ("--seed", "-1", "seed = -1"),
         ("--data", "nowhere", "nowhere: no such folder"),
         ("--figure", "nowhere/a.png", "no such folder"),
-        ("--curve", "nowhere/a.toml", "no such folder"),
+        ("--write-curve", "nowhere/a.toml", "no such folder"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(
@@ -122,8 +129,8 @@ def test_a_folder_without_training_images_is_named(
 def test_decoys_are_read_all_together_and_the_cap_is_said(run_here: Callable[..., Result]) -> None:
     options = (
         "label-attack", "--images", "20", "--templates", "300", "--dimensions", "12", "--decoys",
-        "3", "--gain", "1.0128", "--mean-photons", "8.91", "--gain-error", "0.01", "--repeats",
-        "1", "--receiver", "homodyne", "--receiver", "photon-counting",
+        "3", "--gain", "1.0128", "--mu", "8.91", "--clone-gain-error", "0.01", "--repeats",
+        "1", "--detection", "homodyne", "--detection", "photon-counting",
     )  # fmt: skip
     result = run_here(*options, "--json")
     assert result.returncode == 0, result.stderr
@@ -148,7 +155,7 @@ def test_decoys_and_what_does_not_go_with_them(
         (("--decoys", "10"), "decoys"),
         (("--decoys", "3", "--block-modes", "28"), "block_modes"),
         (("--decoys", "3", "--background-photons", "0.1"), "background"),
-        (("--decoys", "3", "--curve", "curve.toml"), "--curve"),
+        (("--decoys", "3", "--write-curve", "curve.toml"), "--write-curve"),
     ):
         result = run_here(
             "label-attack", "--images", "20", "--rows", "50", "--templates", "50", *options
@@ -161,8 +168,8 @@ def test_the_evidence_told_is_that_of_kick_and_mismatch(run_here: Callable[..., 
     """M g^2/(1 + g) and five times delta^2 mu Q M/2, Q being 42; in blocks it is not known."""
     options = (
         "label-attack", "--images", "20", "--templates", "300", "--dimensions", "8", "--gain",
-        "1.0128", "--mean-photons", "8.91", "--gain-error", "-0.005", "--repeats", "1",
-        "--receiver", "homodyne", "--json",
+        "1.0128", "--mu", "8.91", "--clone-gain-error", "-0.005", "--repeats", "1",
+        "--detection", "homodyne", "--json",
     )  # fmt: skip
     [told] = json.loads(run_here(*options).stdout)["results"]
     # The mismatch takes 1 % of the kick's noise.

@@ -59,7 +59,7 @@ def shown(run: Run, *arguments: str) -> dict[str, Any]:
 
 
 def test_a_budget_is_set_and_shown(run: Run) -> None:
-    text = run("set-budget", *ACCOUNT, "--bits-per-weight", "0.25", "--queries", "100")
+    text = run("set-budget", *ACCOUNT, "--bits-per-weight", "0.25", "--max-queries", "100")
     assert "client alice on model 0123456789ab" in text
     assert "0.25" in text
     (account,) = shown(run)["server"]["accounts"]
@@ -68,7 +68,7 @@ def test_a_budget_is_set_and_shown(run: Run) -> None:
 
 
 def test_limits_per_input_are_the_clients_and_hold_for_any(run: Run) -> None:
-    line = ("--bits-per-symbol", "0.5", "--formula", "journal", "--repeats", "10", "--json")
+    line = ("--bits-per-symbol", "0.5", "--formula", "journal", "--max-repeats", "10", "--json")
     found = json.loads(run("set-budget", *line))
     assert "server" not in found
     assert found["client"]["account"] == "any"
@@ -80,7 +80,7 @@ def test_limits_per_input_are_the_clients_and_hold_for_any(run: Run) -> None:
 
 
 def test_a_budget_is_taken_away(run: Run) -> None:
-    run("set-budget", *ACCOUNT, "--queries", "3")
+    run("set-budget", *ACCOUNT, "--max-queries", "3")
     run("set-budget", *ACCOUNT, "--unlimited")
     (account,) = shown(run)["server"]["accounts"]
     assert account["budget"] == {}
@@ -90,15 +90,15 @@ def test_a_budget_is_taken_away(run: Run) -> None:
     ("arguments", "complaint"),
     [
         ((), "at least one limit"),
-        (("--unlimited", "--queries", "3"), "at least one limit"),
-        (("--client", "alice", "--queries", "3"), "both, or neither"),
-        (("--client", "alice", "--model", "0123", "--queries", "3"), "SHA-256"),
-        (("--client", "a/b", "--model", MODEL, "--queries", "3"), "letters"),
-        ((*ACCOUNT, "--repeats", "3"), "any input"),
+        (("--unlimited", "--max-queries", "3"), "at least one limit"),
+        (("--client", "alice", "--max-queries", "3"), "both, or neither"),
+        (("--client", "alice", "--model", "0123", "--max-queries", "3"), "SHA-256"),
+        (("--client", "a/b", "--model", MODEL, "--max-queries", "3"), "letters"),
+        ((*ACCOUNT, "--max-repeats", "3"), "any input"),
         (("--bits-per-weight", "-1"), "0 to 1e"),
         (("--bits-per-weight", "nan"), "0 to 1e"),
         (("--bits-per-symbol", "1000"), "bits_per_symbol"),
-        (("--queries", "-1"), "queries"),
+        (("--max-queries", "-1"), "queries"),
     ],
 )
 def test_a_budget_that_says_nothing_is_a_usage_error(
@@ -110,7 +110,7 @@ def test_a_budget_that_says_nothing_is_a_usage_error(
 
 
 def test_a_model_may_be_named(run: Run) -> None:
-    run("set-budget", "--client", "alice", "--model", "reference", "--queries", "3")
+    run("set-budget", "--client", "alice", "--model", "reference", "--max-queries", "3")
     (account,) = shown(run, "--model", "reference")["server"]["accounts"]
     assert account["model_sha256"] == load_network("reference").sha256
     with pytest.raises(ModelError):
@@ -208,7 +208,7 @@ def test_a_lost_head_is_made_anew(run: Run, books: Ledger) -> None:
 
 
 def test_keys_can_be_elsewhere(run: Run, tmp_path: Path) -> None:
-    run("set-budget", *ACCOUNT, "--queries", "3", "--keys", "safe")
+    run("set-budget", *ACCOUNT, "--max-queries", "3", "--keys", "safe")
     assert (tmp_path / "safe" / "server.key").exists()
     assert not (tmp_path / "labctl-ledger-keys").exists()
     with pytest.raises(RecordError, match=r"server\.key is gone"):
@@ -227,7 +227,7 @@ def test_one_ledger_has_one_key_folder_however_its_path_is_written(
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "link").symlink_to(home)
     monkeypatch.chdir(tmp_path / where)
-    run("set-budget", "--ledger", spelled, *ACCOUNT, "--queries", "3")
+    run("set-budget", "--ledger", spelled, *ACCOUNT, "--max-queries", "3")
     assert (tmp_path / "home-keys" / "server.key").exists()
     found = json.loads(run("verify", "--ledger", str(home), "--json"))
     assert found["verified"] is True
@@ -238,7 +238,7 @@ def test_keys_beside_a_link_are_still_found(run: Run, tmp_path: Path) -> None:
     (tmp_path / "deep" / "home").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "deep" / "home")
     (tmp_path / "home-keys").mkdir()
-    run("set-budget", "--ledger", "link", *ACCOUNT, "--queries", "3")
+    run("set-budget", "--ledger", "link", *ACCOUNT, "--max-queries", "3")
     assert (tmp_path / "home-keys" / "server.key").exists()
 
 

@@ -1,4 +1,4 @@
-"""`labctl plan` finds settings, or says on one line what cannot be had and what can."""
+"""`labctl plan` finds settings, or says on one line what cannot be reached and what can."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def planned(
     """Run `labctl plan --json` on the written curve and return its object."""
 
     def run(*arguments: str, code: int = 0) -> dict[str, Any]:
-        result = run_here("plan", *HONEST, "--curve", curve, "--json", *arguments)
+        result = run_here("plan", *HONEST, "--accuracy-curve", curve, "--json", *arguments)
         assert result.returncode == code, result.stderr
         assert result.stdout.count("\n") == 1
         assert result.stderr.count("\n") == code
@@ -118,7 +118,7 @@ def test_what_cannot_be_had_names_the_best_compromise(
     reach = found["reach"]
     assert reach["accuracy_within"]["all"]["F"] < reach["accuracy_within"]["weights"]["F"]
     assert reach["best_compromise"]["leakage"]["data_bits_journal"] <= 0.0025
-    result = run_here("plan", *HONEST, "--curve", curve, *wish)
+    result = run_here("plan", *HONEST, "--accuracy-curve", curve, *wish)
     assert result.returncode == 1
     assert result.stderr.startswith("error: accuracy 0.97 with weights ≤ 0.003 bit and data")
     assert "best compromise" in result.stderr
@@ -169,7 +169,7 @@ def test_label_reading_is_a_limit_too(
 
 
 def test_people_get_setting_front_and_reasons(run_here: Callable[..., Result], curve: str) -> None:
-    result = run_here("plan", *HONEST, "--accuracy", "0.96", "--curve", curve,
+    result = run_here("plan", *HONEST, "--accuracy", "0.96", "--accuracy-curve", curve,
                       "--weights-bits", "0.006", "--lo-power-dbm", "10",
                       "--figure", "front.png")  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
@@ -199,7 +199,7 @@ def test_a_curve_is_measured_once_and_kept(
 ) -> None:
     """A network of random weights: any accuracy will do, here one that it has at the least F."""
     wish = ("plan", *HONEST, "--accuracy", "0.001", "--confidence", "0.5", "--model", tiny_network,
-            "--data", pictures, "--images", "12", "--runs", "1", "--json")  # fmt: skip
+            "--data", pictures, "--images", "12", "--noise-runs", "1", "--json")  # fmt: skip
     first = run_here(*wish)
     assert (first.returncode, first.stderr) == (0, "")
     assert len(list((tmp_path / "cache" / "labctl").glob("accuracy-*-1.json"))) == 1
@@ -216,7 +216,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_no_obstacle(
     run_here: Callable[..., Result], tiny_network: str, pictures: str, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").write_text("in the way", encoding="utf-8")
-    few = ("--data", pictures, "--images", "12", "--runs", "1")
+    few = ("--data", pictures, "--images", "12", "--noise-runs", "1")
     wish = ("--accuracy", "0.001", "--confidence", "0.5", "--model", tiny_network)
     result = run_here("plan", *HONEST, *wish, *few)
     assert result.returncode == 0
@@ -225,7 +225,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_no_obstacle(
 
 def test_a_curve_of_another_network_is_refused(refused: Callable[..., str], curve: str) -> None:
     assert "another network" in refused(
-        "plan", "--accuracy", "0.9", "--model", "reference", "--curve", curve
+        "plan", "--accuracy", "0.9", "--model", "reference", "--accuracy-curve", curve
     )
 
 
@@ -252,7 +252,7 @@ def test_a_curve_of_another_network_is_refused(refused: Callable[..., str], curv
         (("--accuracy", "0.9", "--calibration-samples", "1"), "calibration_samples"),
         (("--accuracy", "0.9", "--failure-probability", "0"), "failure_probability"),
         (("--accuracy", "0.9", "--images", "0"), "images"),
-        (("--accuracy", "0.9", "--runs", "0"), "runs"),
+        (("--accuracy", "0.9", "--noise-runs", "0"), "runs"),
         (("--accuracy", "0.9", "--model", "none.npz"), "no such file"),
         (("--accuracy", "0.9", "--prefer", "luck"), "luck"),
         ((), "--accuracy"),
@@ -267,7 +267,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(
 @pytest.mark.usefixtures("short_front")
 @pytest.mark.usefixtures("short_front")
 def test_a_figure_that_cannot_be_written_is_named(refused: Callable[..., str], curve: str) -> None:
-    wish = ("plan", *HONEST, "--accuracy", "0.96", "--curve", curve)
+    wish = ("plan", *HONEST, "--accuracy", "0.96", "--accuracy-curve", curve)
     for place in ("nowhere/front.png", "front.nonsense"):
         assert place in refused(*wish, "--figure", place)
 
@@ -276,7 +276,7 @@ def test_a_figure_that_cannot_be_written_is_named(refused: Callable[..., str], c
 def test_the_bound_is_what_a_plan_goes_by_unless_told_otherwise(
     run_here: Callable[..., Result], curve: str
 ) -> None:
-    few = ("--weights-bits", "0.01", "--curve", curve, "--json")
+    few = ("--weights-bits", "0.01", "--accuracy-curve", curve, "--json")
     result = run_here("plan", "--accuracy", "0.96", *few)
     assert result.returncode == 1
     least = json.loads(result.stdout)["reach"]["least_weights_bits"]["leakage"]

@@ -63,7 +63,7 @@ def test_a_script_is_recorded_and_played_back_without_a_bench(
     tmp_path: Path,
     run_here: Callable[..., Result],
 ) -> None:
-    recorded = run_here("record", "--output", "wire.jsonl", *script())
+    recorded = run_here("record", "--out", "wire.jsonl", *script())
     assert recorded.returncode == 0, recorded.stderr
     header, *entries = lines(tmp_path / "wire.jsonl")
     assert header["command"] == list(script()[1:])
@@ -83,7 +83,7 @@ def test_inference_over_the_bench_plays_back_with_the_same_result(
     tiny_network: str, tmp_path: Path, run_here: Callable[..., Result]
 ) -> None:
     assert tiny_network in INFER
-    command = ("--output", "wire.jsonl", "--blocks", "keep", "--", *INFER, "--runs")
+    command = ("--out", "wire.jsonl", "--blocks", "keep", "--", *INFER, "--runs")
     recorded = run_here("record", *command, "first")
     assert recorded.returncode == 0, recorded.stderr
     played = run_here("replay", "wire.jsonl", "--", *INFER, "--runs", "second")
@@ -101,7 +101,7 @@ def test_the_first_difference_is_told_and_fails(
     run_here: Callable[..., Result],
     is_refusal: Callable[..., str],
 ) -> None:
-    assert run_here("record", "--output", "wire.jsonl", *script()).returncode == 0
+    assert run_here("record", "--out", "wire.jsonl", *script()).returncode == 0
     due = "SENS:CORR:WAV 1550.000000"
     number = next(i for i, entry in enumerate(lines(tmp_path / "wire.jsonl"), 1)
                   if entry.get("text") == due)  # fmt: skip
@@ -117,7 +117,7 @@ def test_a_program_that_stops_early_is_a_difference(
     run_here: Callable[..., Result],
     is_refusal: Callable[..., str],
 ) -> None:
-    assert run_here("record", "--output", "wire.jsonl", *script()).returncode == 0
+    assert run_here("record", "--out", "wire.jsonl", *script()).returncode == 0
     stops = ("--", sys.executable, "-c", "pass")
     line = is_refusal(run_here("replay", "wire.jsonl", *stops), 1)
     assert "line 2: expected server_laser opened at ASRL1::INSTR, got the end of the" in line
@@ -126,7 +126,7 @@ def test_a_program_that_stops_early_is_a_difference(
 def test_both_end_with_the_exit_code_of_the_program(
     script: Callable[..., tuple[str, ...]], run_here: Callable[..., Result]
 ) -> None:
-    assert run_here("record", "--output", "wire.jsonl", *script(code=3)).returncode == 3
+    assert run_here("record", "--out", "wire.jsonl", *script(code=3)).returncode == 3
     assert run_here("replay", "wire.jsonl", *script(code=4)).returncode == 4
 
 
@@ -134,7 +134,7 @@ def test_a_program_that_a_signal_ends_has_the_code_that_a_shell_gives(
     run_here: Callable[..., Result],
 ) -> None:
     dies = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    result = run_here("record", "--output", "wire.jsonl", "--", sys.executable, "-c", dies)
+    result = run_here("record", "--out", "wire.jsonl", "--", sys.executable, "-c", dies)
     assert result.returncode == 128 + signal.SIGKILL
 
 
@@ -149,7 +149,7 @@ def test_a_signal_to_the_recorder_lets_the_program_end_in_its_own_way(
         f"os.kill(os.getppid(), {int(number)})\n"
         f"signal.pause() if {number is signal.SIGTERM} else sys.exit(5)\n"
     )
-    result = run_here("record", "--output", "wire.jsonl", "--", sys.executable, "-c", program)
+    result = run_here("record", "--out", "wire.jsonl", "--", sys.executable, "-c", program)
     assert result.returncode == code
 
 
@@ -165,7 +165,7 @@ def test_secrets_on_the_command_line_are_masked(
     tmp_path: Path, run_here: Callable[..., Result]
 ) -> None:
     program = (sys.executable, "-c", "pass", "--password", "hunter22")
-    assert run_here("record", "--output", "wire.jsonl", "--", *program).returncode == 0
+    assert run_here("record", "--out", "wire.jsonl", "--", *program).returncode == 0
     assert "hunter22" not in (tmp_path / "wire.jsonl").read_text()
 
 
@@ -174,7 +174,7 @@ def test_secrets_on_the_command_line_are_masked(
     [
         (["record", "--"], "Missing argument"),
         (
-            ["record", "--output", "w.jsonl", "--", "no-such-program"],
+            ["record", "--out", "w.jsonl", "--", "no-such-program"],
             "'no-such-program': must be a",
         ),
         (["record", "--blocks", "melt", "--", "true"], "'hash', 'keep'"),
@@ -193,7 +193,7 @@ def test_what_cannot_be_run_is_refused_and_leaves_no_record(
 
 def test_a_record_that_exists_is_not_replaced(tmp_path: Path, refused: Callable[..., str]) -> None:
     (tmp_path / "wire.jsonl").write_text("precious")
-    line = refused("record", "--output", "wire.jsonl", "--", "true", code=1)
+    line = refused("record", "--out", "wire.jsonl", "--", "true", code=1)
     assert "wire.jsonl exists already: choose another name" in line
     assert (tmp_path / "wire.jsonl").read_text() == "precious"
 
@@ -214,4 +214,4 @@ def test_recording_is_not_nested(
     switch: str, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
 ) -> None:
     monkeypatch.setenv(switch, "other.jsonl")
-    assert f"{switch} is set" in refused("record", "--output", "wire.jsonl", "--", "true")
+    assert f"{switch} is set" in refused("record", "--out", "wire.jsonl", "--", "true")

@@ -56,7 +56,7 @@ def test_closed_forms_need_no_images(tmp_path: Path) -> None:
 def test_accuracies_are_those_of_the_images_and_networks_given(
     tmp_path: Path, tiny_network: str, pictures: str
 ) -> None:
-    options = ("--model", tiny_network, "--data", pictures, "--images", "12", "--runs", "1")
+    options = ("--models", tiny_network, "--data", pictures, "--images", "12", "--noise-runs", "1")
     printed("accuracy", "leakage-plane", "--out", "one", "--seed", "5", *options)
     with (tmp_path / "one/reproduction-accuracy.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["series"] == "ours, tiny"]
@@ -86,12 +86,12 @@ def test_people_get_the_differences_as_tables() -> None:
         (["frequency"], SettingError, "accuracy, leakage-plane, width, loss, technical-noise"),
         (["loss", "loss"], SettingError, "each once"),
         (["loss", "--vector", "gif"], SettingError, "png, pdf, svg"),
-        (["loss", "--runs", "0"], SettingError, "1 to 1000"),
+        (["loss", "--noise-runs", "0"], SettingError, "1 to 1000"),
         (["loss", "--seed", "-1"], SettingError, "0 or more"),
         (["loss", "--images", "0"], SettingError, "1 to 10000"),
-        (["loss", "--model", "reference,"], SettingError, "--model"),
-        (["loss", "--model", "reference,reference"], SettingError, "different names"),
-        (["loss", "--model", "referense"], ModelError, "did you mean 'reference'"),
+        (["loss", "--models", "reference,"], SettingError, "--models"),
+        (["loss", "--models", "reference,reference"], SettingError, "different names"),
+        (["loss", "--models", "referense"], ModelError, "did you mean 'reference'"),
         (["loss", "--data", "nowhere"], UsageError, "nowhere"),
     ],
 )

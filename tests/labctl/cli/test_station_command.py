@@ -193,7 +193,7 @@ def test_without_opening_no_visa_library_is_loaded(command: str, tmp_path: Path)
         ("[frame]", "[fram]", "unknown key 'fram'; did you mean 'frame'?"),
         ("high = 0.0225", "hihg = 0.0225", "limits.power_w.hihg'; did you mean 'high'?"),
         ('driver = "thorlabs_pm100d"', 'driver = "pm100"', "'monitor': unknown driver 'pm100'"),
-        ('monitor = "monitor"', 'monitor = "eye"', "wants instrument 'eye'; there are: "),
+        ('monitor = "monitor"', 'monitor = "eye"', "names instrument 'eye'; there are: "),
         ('name = "demo"', "name = ", "not valid TOML"),
         ("low = 0.0, high = 0.0225", "low = 1.0, high = 0.0225", "low 1.0 is above high 0.0225"),
         (

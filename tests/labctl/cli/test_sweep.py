@@ -200,7 +200,7 @@ def test_ctrl_c_says_how_to_go_on(options: tuple[str, ...], tmp_path: Path) -> N
     assert (run.returncode, out) == (130, "")
     assert 3 <= held < 40
     last = err.splitlines()[-1]
-    assert last == f"interrupted ({held} of 40 points are in r.jsonl; the same command goes on)"
+    assert last == f"interrupted ({held} of 40 points are in r.jsonl; the same command continues)"
 
 
 def test_the_example_is_a_sweep() -> None:

@@ -56,7 +56,18 @@ def own_csv(tmp_path: Path) -> str:
 def test_a_network_is_trained_written_and_described(
     lessons: str, tmp_path: Path, run_here: Callable[..., Result]
 ) -> None:
-    options = ("--data", lessons, "--hidden", "12", "-F", "2", "--epochs", "2", "--seed", "3")
+    options = (
+        "--data",
+        lessons,
+        "--hidden-widths",
+        "12",
+        "-F",
+        "2",
+        "--epochs",
+        "2",
+        "--seed",
+        "3",
+    )
     result = run_here("train", "net.safetensors", *options, "--json")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("\n") == 1
@@ -77,8 +88,19 @@ def test_own_data_are_trained_on_with_the_hardware_in_the_loop_and_reported(
     own_csv: str, tmp_path: Path, run_here: Callable[..., Result]
 ) -> None:
     """Without images to test on a share is held out; values of 0 to 9 need a scale."""
-    options = ("--data", own_csv, "--scale", "9", "--hidden", "8", "-F", "1:4", "--epochs", "40")
-    hardware = ("--technical-noise", "0.1", "--weight-bits", "6", "--value-bits", "8")
+    options = (
+        "--data",
+        own_csv,
+        "--scale",
+        "9",
+        "--hidden-widths",
+        "8",
+        "-F",
+        "1:4",
+        "--epochs",
+        "40",
+    )
+    hardware = ("--added-noise", "0.1", "--weight-bits", "6", "--value-bits", "8")
     more = ("--patience", "2", "--batch-size", "20", "--learning-rate", "0.05")
     result = run_here("train", "net.safetensors", *options, *hardware, *more, "--report", "r.json")
     assert result.returncode == 0, result.stderr
@@ -102,7 +124,7 @@ def test_own_data_are_trained_on_with_the_hardware_in_the_loop_and_reported(
 def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
     lessons: str, tmp_path: Path, run_here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("--data", lessons, "--hidden", "6", "--epochs", "4", "--seed", "2")
+    options = ("--data", lessons, "--hidden-widths", "6", "--epochs", "4", "--seed", "2")
     assert run_here("train", "through.safetensors", *options).returncode == 0
     steps = 0
 
@@ -118,11 +140,11 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
     assert result.returncode == 130
     assert result.stderr == (
         "interrupted (2 of 4 epochs done: network so far in net-partial.safetensors, "
-        "go on with --resume)\n"
+        "continue with --resume)\n"
     )
     assert load_network(tmp_path / "net-partial.safetensors").sizes == (16, 6, 10)
     again = run_here("train", "net.safetensors", *options)
-    assert "net.checkpoint is left of an interrupted run: go on with --resume" in again.stderr
+    assert "net.checkpoint is left of an interrupted run: continue with --resume" in again.stderr
     changed = run_here("train", "net.safetensors", *options, "--resume", "-F", "1")
     assert "checkpoint of other settings (signal_to_noise 0.2 there, 1.0 here)" in changed.stderr
     assert run_here("train", "net.safetensors", *options, "--resume").returncode == 0
@@ -136,7 +158,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
 def test_the_trained_network_runs(
     lessons: str, tmp_path: Path, run_here: Callable[..., Result]
 ) -> None:
-    options = ("--data", lessons, "--hidden", "", "--recipe", "reference", "--epochs", "1")
+    options = ("--data", lessons, "--hidden-widths", "", "--recipe", "reference", "--epochs", "1")
     assert run_here("train", "net.safetensors", *options).returncode == 0
     assert load_network(tmp_path / "net.safetensors").sizes == (16, 10)
     result = run_here(
@@ -154,9 +176,12 @@ def test_the_trained_network_runs(
         (["net.safetensors", "--data", "absent"], "absent: no such folder, nor a task"),
         (["net.safetensors", "--data", "pictures"], "pictures: no images file"),
         (["net.safetensors", "--recipe", "best"], "'reference', 'noise-aware', 'few-rows'"),
-        (["net.safetensors", "--data", "lessons", "--hidden", "a,b"], "whole numbers with commas"),
-        (["net.safetensors", "--data", "lessons", "--hidden", "0"], "0"),
-        (["net.safetensors", "--data", "lessons", "--hidden", "-3"], "-3"),
+        (
+            ["net.safetensors", "--data", "lessons", "--hidden-widths", "a,b"],
+            "whole numbers with commas",
+        ),
+        (["net.safetensors", "--data", "lessons", "--hidden-widths", "0"], "0"),
+        (["net.safetensors", "--data", "lessons", "--hidden-widths", "-3"], "-3"),
         (["net.safetensors", "--data", "lessons", "--epochs", "0"], "epochs = 0: must be"),
         (["net.safetensors", "--data", "lessons", "--seed", "-1"], "seed = -1: must be"),
         (["net.safetensors", "--data", "lessons", "-F", "0"], "signal_to_noise = 0.0: must be"),

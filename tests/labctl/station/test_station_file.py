@@ -61,14 +61,14 @@ def test_every_role_is_listed_with_its_instrument() -> None:
 
 def test_a_role_of_an_unknown_instrument_is_refused_with_those_there_are(tmp_path: Path) -> None:
     said = refusal(tmp_path, 'laser = "server_laser"', 'laser = "sever_laser"')
-    assert "role server.laser wants instrument 'sever_laser'; there are: server_laser" in said
+    assert "role server.laser names instrument 'sever_laser'; there are: server_laser" in said
 
 
 def test_a_channel_role_of_an_unknown_instrument_is_refused(tmp_path: Path) -> None:
     said = refusal(
         tmp_path, 'digitizer = { instrument = "client_scope"', 'digitizer = { instrument = "x"'
     )
-    assert "role client.digitizer wants instrument 'x'" in said
+    assert "role client.digitizer names instrument 'x'" in said
 
 
 def test_an_instrument_without_a_role_is_one_more_instrument(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_file_under_the_name_of_other_terms_is_refused(store: CollectiveStore)
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Write a file anew with its arrays changed, as somebody without the key can."""
+    """Write a file again with its arrays changed, as somebody without the key can."""
     with np.load(path) as file:
         arrays: dict[str, Any] = {name: file[name] for name in file.files}
     change(arrays)

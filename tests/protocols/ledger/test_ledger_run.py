@@ -85,7 +85,7 @@ def send(books: RunLedger, session: Session, images: Floats) -> None:
 
 
 def kept(queries: int) -> float:
-    """Bits per real weight of a client that keeps all light of so many queries."""
+    """Bits per real weight of a client that keeps all light of this number of queries."""
     return everything_bits(queries * MU)
 
 

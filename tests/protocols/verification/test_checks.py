@@ -107,7 +107,7 @@ def failed(checks: dict[str, CheckResult]) -> set[str]:
 
 
 def noisy_row(reading: Reading, random: np.random.Generator) -> Doubles:
-    """Row 17 read in both quadratures and sent anew: 2 SNU, 0.017 SNU of all light."""
+    """Row 17 read in both quadratures and sent again: 2 SNU, 0.017 SNU of all light."""
     read = reading.read.copy()
     read[17] += math.sqrt(2.0) * random.normal(size=MODES)
     return read

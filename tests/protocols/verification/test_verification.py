@@ -368,7 +368,7 @@ def test_honest_sessions_are_rejected_about_as_often_as_stated(
 
 @pytest.mark.usefixtures("no_leakage")
 def test_an_unsure_expectation_raises_no_alarm_by_itself() -> None:
-    """A bench whose loss and noise are known to 5 % and 0.02 SNU, drawn anew for each session."""
+    """A bench whose loss and noise are known to 5 % and 0.02 SNU, drawn again for each session."""
     random = np.random.default_rng(13)
     alarms = 0
     for _ in range(1500):
@@ -431,7 +431,7 @@ def test_more_light_than_expected_is_rejected() -> None:
     assert report.accepted is False
     assert [check.name for check in report.failed] == ["high gain"]
     assert "transmittance" in report.reason
-    assert "the most that honest use explains" in report.reason
+    assert "the maximum that honest use explains" in report.reason
 
 
 def light_verdict(read: NDArray[np.float64], light: LayerLight) -> VerificationReport:

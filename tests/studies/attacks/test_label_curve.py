@@ -144,7 +144,7 @@ def test_a_curve_is_measured_written_and_read_again(tmp_path: Path) -> None:
 
 def test_the_shipped_file_names_its_origin() -> None:
     shipped = load_curves()
-    assert "label-attack --curve" in shipped.command
+    assert "label-attack --write-curve" in shipped.command
     for receiver in Detection:
         curve = shipped.curve(receiver)
         assert np.all(np.diff(curve.evidence) > 0.0)

@@ -102,7 +102,7 @@ def classes(changed: SessionSettings, wanted_f: float) -> np.ndarray:
     ids=["gain", "loss", "noisy", "tap", "lossy rotation"],
 )
 def test_accuracy_depends_on_f_alone(changed: SessionSettings) -> None:
-    """The very same noise, scaled: the classes are the same but for rounding."""
+    """The very same noise, scaled: the classes are the same except for rounding."""
     same = classes(changed, 0.25) == classes(BASE, 0.25)
     assert np.mean(same) > 0.995
 

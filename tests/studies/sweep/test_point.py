@@ -1,4 +1,4 @@
-"""A point's key and seed hang on what it is, not on where it stands."""
+"""A point's key and seed depend on what it is, not on where it stands."""
 
 from __future__ import annotations
 
