@@ -25,7 +25,7 @@ from labctl.protocols.verification.channel import Estimate, Expectation, shot_no
 from labctl.protocols.verification.collective_noise import SumsSeen
 from labctl.protocols.verification.collective_record import CollectiveSums
 from labctl.protocols.verification.evidence import LayerEvidence, Sums
-from labctl.protocols.verification.gain_terms import beyond_terms
+from labctl.protocols.verification.gain_deviation import gain_deviations
 from labctl.protocols.verification.noise_ratio import NoiseRatio, normal_isf, normal_sf
 
 SHARES = {
@@ -381,8 +381,9 @@ def _gain(
 ) -> _Finding | None:
     """Check the row or mode whose slope deviates most from that of its layer.
 
-    What the layer's distortion explains is taken off (`gain_terms`). The deviation is a linear sum
-    of Gaussian noise, over the calibration: at most Student's t.
+    What the layer's distortion explains is taken off (`gain_terms`), off modes also gain and turn
+    of rows (`mode_gains`). The deviation is a linear sum of Gaussian noise, over the calibration:
+    at most Student's t.
     """
     worst = (0.0, 0.0, "")
     count = 0
@@ -392,14 +393,11 @@ def _gain(
         used = (sent > 0.0) & (total - sent > _LEAST_WEIGHT * total)
         if not used.any():
             continue
-        slope = float(sums.cross.sum()) / total
-        deviation = sums.cross[used] / sent[used] - slope
-        variance = scale * (honest.white + honest.clone) * (1.0 / sent[used] - 1.0 / total)
-        variance += scale * (honest.gain_doubt * honest.slope) ** 2
-        terms = part.gain_terms(by_row=name == "row")
-        if terms is not None:
-            over = terms[used] / sent[used, None]
-            deviation, variance = beyond_terms(deviation, variance, over)
+        white = scale * (honest.white + honest.clone)
+        doubt = scale * (honest.gain_doubt * honest.slope) ** 2
+        deviation, variance = gain_deviations(
+            part, sums, used, by_row=name == "row", white=white, doubt=doubt
+        )
         sigmas = deviation / np.sqrt(variance)
         each = int(np.argmax(np.abs(sigmas)))
         count += len(sigmas)

@@ -10,13 +10,14 @@ gives S the covariance v W exactly, so that S^T W^-1 S is v times chi-squared wi
 of freedom as W has rank, one or two. Where only X or only P is read, this is each weight's own sum
 squared over how often it was read. Gain and turn of each row are fitted and taken off: they
 repeat honestly (`row_fit`). So does what a bench distorts: twenty terms are fitted to each
-layer, see `_monomials`, a handful of directions among as many as there are weights.
+layer, see `monomials`, a handful of directions among as many as there are weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,9 @@ from labctl.protocols.encoding import Floats
 from labctl.protocols.verification.row_fit import RowFit, turned
 
 Doubles = npt.NDArray[np.float64]
+Reals = TypeVar("Reals", Floats, Doubles)
 
-# Terms of a bench's distortion on each quadrature: see `_monomials`.
+# Terms of a bench's distortion on each quadrature: see `monomials`.
 TERMS = 10
 # Terms of unit size that agree but for this are one, as for weights of two levels. They are summed
 # in single precision, to some 1e-6.
@@ -165,9 +167,9 @@ class WeightSums:
         sloped = np.zeros_like(overlaps)
         for first in range(0, len(pattern), _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
-            weights = _paired(pattern[part]) / scale
-            terms = _monomials(weights[:, 0::2], weights[:, 1::2])
-            shown = _paired(self.sums[part])
+            weights = paired(pattern[part]) / scale
+            terms = monomials(weights[:, 0::2], weights[:, 1::2])
+            shown = paired(self.sums[part])
             on_x, on_p, mixed = self._shares_of(part)
             flat = terms.reshape(TERMS, -1)
             seen[:TERMS] += flat @ shown[:, 0::2].ravel()
@@ -197,7 +199,7 @@ class WeightSums:
     def _shares_of(self, part: slice) -> tuple[Floats, Floats, Floats | None]:
         """Return how often X, P and both of some rows' modes were read, (rows, 1) or (rows, n)."""
         if self.entries is not None:
-            entries = _paired(self.entries[part])
+            entries = paired(self.entries[part])
             return entries[:, 0::2], entries[:, 1::2], None
         xx, xp, pp = self.shares[:, part, None].astype(np.float32)
         return xx, pp, xp if xp.any() else None
@@ -212,7 +214,7 @@ class WeightSums:
         read = entries > 0.0
         squares = np.square(self.sums, dtype=np.float64)
         each = np.divide(squares, entries, out=np.zeros(squares.shape), where=read)
-        weights, seen, often = _paired(pattern), _paired(self.sums), _paired(entries)
+        weights, seen, often = paired(pattern), paired(self.sums), paired(entries)
         across = turned(weights)
         rows = RowFit.of(
             np.stack([_products(weights, seen), _products(across, seen)]),
@@ -443,7 +445,7 @@ def _gathers(carried: npt.NDArray[np.intp], columns: int) -> list[npt.NDArray[np
     return found
 
 
-def _monomials(x: Floats, p: Floats) -> Floats:
+def monomials(x: Reals, p: Reals) -> Reals:
     """Return the terms (TERMS, rows, n) of what a bench adds to a mode alike in every query.
 
     Powers of the mode's own quadratures to third order, each on X and on P. First: residual
@@ -451,10 +453,11 @@ def _monomials(x: Floats, p: Floats) -> Floats:
     Third: curvature of modulator, drive and receivers.
     """
     xx, xp, pp = x * x, x * p, p * p
-    return np.stack([np.ones_like(x), x, p, xx, xp, pp, xx * x, xx * p, pp * x, pp * p])
+    terms: Reals = np.stack([np.ones_like(x), x, p, xx, xp, pp, xx * x, xx * p, pp * x, pp * p])
+    return terms
 
 
-def _paired(columns: Floats) -> Floats:
+def paired(columns: Floats) -> Floats:
     """Return columns of X and P in turn; where their number is odd, with one more of zeros."""
     if columns.shape[1] % 2 == 0:
         return columns.astype(np.float32, copy=False)

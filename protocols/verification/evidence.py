@@ -19,6 +19,7 @@ from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.link import LayerLight, ReturnedLight
 from labctl.protocols.verification.collective import RowSums, WeightSums
 from labctl.protocols.verification.gain_terms import gain_terms
+from labctl.protocols.verification.mode_gains import ModeGains
 
 # Few enough rows that all passes over a block stay in the cache.
 _ROWS_AT_ONCE = 112
@@ -270,6 +271,12 @@ class LayerEvidence:
         if by_row not in self._gain_terms:
             self._gain_terms[by_row] = gain_terms(self.pattern, by_row=by_row)
         return self._gain_terms[by_row]
+
+    def mode_gains(self) -> ModeGains | None:
+        """Return the sums of modes without gain and turn of rows; None as for `gain_terms`."""
+        if self.gain_terms(by_row=False) is None:
+            return None
+        return ModeGains.of(self.weight_sums(), self.pattern)
 
     @property
     def carriers(self) -> int:

@@ -57,15 +57,54 @@ def beyond_terms(deviation: Doubles, variance: Doubles, terms: Doubles) -> tuple
     Weighted least squares: a group whose leverage is h keeps 1 - h of its variance. Few groups, and
     those with much leverage, are left as they are.
     """
-    if len(deviation) < _LEAST_PER_TERM * terms.shape[1]:
+    if not enough(terms):
         return deviation, variance
+    left, leverage, _ = _without(terms, deviation, variance, np.zeros((len(deviation), 0)))
+    own = leverage > _MOST_LEVERAGE
+    return (
+        np.where(own, deviation, left),
+        np.where(own, variance, variance * (1.0 - leverage)),
+    )
+
+
+def beyond_both(
+    deviation: Doubles,
+    variance: Doubles,
+    terms: Doubles,
+    taken: Doubles,
+    alone: tuple[Doubles, Doubles],
+) -> tuple[Doubles, Doubles]:
+    """Return what `beyond_terms` does of deviations of which an earlier fit took its part.
+
+    They have the covariance diag(`variance`) - `taken` `taken`^T, `taken` (groups, any). With the
+    terms fitted, h is the leverage and the square of what is left of the group's row of `taken`.
+    Groups of which both fits take much are left with the earlier fit; those of which it takes
+    much itself as they are `alone`: deviations and variances without either.
+    """
+    held = np.einsum("ij,ij->i", taken, taken) / variance
+    left, leverage, kept = _without(terms, deviation, variance, taken)
+    both = leverage + np.einsum("ij,ij->i", kept, kept) / variance
+    cases = [both <= _MOST_LEVERAGE, held <= _MOST_LEVERAGE]
+    return (
+        np.select(cases, [left, deviation], alone[0]),
+        np.select(cases, [variance * (1.0 - both), variance * (1.0 - held)], alone[1]),
+    )
+
+
+def enough(terms: Doubles) -> bool:
+    """Return whether there are enough groups for a fit of the terms."""
+    groups, number = terms.shape
+    return bool(groups >= _LEAST_PER_TERM * number)
+
+
+def _without(
+    terms: Doubles, deviation: Doubles, variance: Doubles, taken: Doubles
+) -> tuple[Doubles, Doubles, Doubles]:
+    """Return deviations with terms taken off, the leverage of each, and `taken` treated alike."""
     weight = 1.0 / np.sqrt(variance)
     basis, strengths, _ = np.linalg.svd(terms * weight[:, None], full_matrices=False)
     basis = basis[:, strengths > 1e-9 * strengths[0]]
-    leverage = np.einsum("ij,ij->i", basis, basis)
-    fitted = basis @ (basis.T @ (deviation * weight)) / weight
-    own = leverage > _MOST_LEVERAGE
-    return (
-        np.where(own, deviation, deviation - fitted),
-        np.where(own, variance, variance * (1.0 - leverage)),
-    )
+    both = np.column_stack([deviation, taken]) * weight[:, None]
+    both -= basis @ (basis.T @ both)
+    both /= weight[:, None]
+    return both[:, 0], np.einsum("ij,ij->i", basis, basis), both[:, 1:]
