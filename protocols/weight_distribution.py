@@ -27,6 +27,7 @@ import numpy.typing as npt
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.carried import carried
+from labctl.protocols.codewords import codebook_of
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Floats, unit_rms
 from labctl.protocols.leakage import WEIGHTS_PER_MODE, thermal_entropy_bits
 from labctl.protocols.levels import MOST_LEVELS, Decision, Levels
@@ -63,6 +64,13 @@ _TOLD = 0.5
 _STEPS_PER_NOISE = 8
 
 
+# Ranks looked for, and how many numbers a layer may be to be called few. Rounding to half
+# precision leaves a mean square of 1e-7 beside the rank.
+_MOST_RANK = 64
+_RANK_CUT = 1e-6
+_FEW_NUMBERS = 0.5
+
+
 class WeightsKind(StrEnum):
     """How the weights of a layer are distributed."""
 
@@ -74,6 +82,8 @@ class WeightsKind(StrEnum):
     LEVELS_SCALED = "levels behind scales of rows and columns"
     LEVELS_BLURRED = "blurred levels"
     SPIKE = "spike"
+    CODEBOOK = "words of a codebook"
+    LOW_RANK = "rows that repeat or combine few others"
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,10 @@ class LayerDistribution:
     how many (2 for a spike and the rest, 0 for continuous ones). `error_rate`: share of
     weights that it takes for another level; `guess_error_rate`: the same without light, always the
     likeliest. `entropy_bits`: of the level of a weight, None where there are none; `exact`: whether
-    the level is all there is to a weight.
+    the level is all there is to a weight. Of a codebook, `levels` counts the words, `error_rate`
+    those mistaken, `length` the weights in each, `order` says how they lie; of a low rank, `levels`
+    is the rank. `resent`: whether either leaves at most half the noise
+    that single weights, or Gaussian ones, do.
     """
 
     kind: WeightsKind
@@ -95,11 +108,14 @@ class LayerDistribution:
     guess_error_rate: float = 0.0
     entropy_bits: float | None = None
     exact: bool = False
+    length: int = 1
+    order: str = ""
+    resent: bool = False
 
     @property
     def told_apart(self) -> bool:
-        """Whether light at least halves the errors of guessing."""
-        return self.levels > 1 and self.error_rate <= _TOLD * self.guess_error_rate
+        """Whether light at least halves the errors of guessing, or the noise of resending."""
+        return self.resent or (self.levels > 1 and self.error_rate <= _TOLD * self.guess_error_rate)
 
 
 @dataclass(frozen=True)
@@ -151,7 +167,10 @@ class WeightDistribution:
     def statement(self) -> str:
         """Say in words what was found and what follows for the figures."""
         if not self.discrete:
-            return "weights without levels or spikes: figures for continuous weights apply"
+            return (
+                "weights without levels, spikes or codewords in their own order: figures for "
+                "continuous weights apply (in another basis, or blurred words: not looked for)"
+            )
         found = "; ".join(
             f"layer {number}: {_words(layer)}"
             for number, layer in enumerate(self.layers, 1)
@@ -159,10 +178,16 @@ class WeightDistribution:
         )
         return (
             f"discrete weights ({found}): the figures for Gaussian weights DO NOT HOLD; a client "
-            f"that heterodynes one query mistakes {self.error_rate:.3g} of them (guessing: "
-            f"{self.guess_error_rate:.3g}) and leaves {self.resend_noise:.3g} SNU where it "
-            f"resends its guesses; bounded is only {self.most_bits_per_real:.3g} bit per "
+            f"that heterodynes one query {self._mistaken()}leaves "
+            f"{self.resend_noise:.3g} SNU where it resends its guesses; bounded is only {self.most_bits_per_real:.3g} bit per "
             "real weight (their entropy, or all that the light carries)"
+        )
+
+    def _mistaken(self) -> str:
+        if not any(layer.entropy_bits for layer in self.layers):
+            return ""
+        return (
+            f"mistakes {self.error_rate:.3g} of them (guessing: {self.guess_error_rate:.3g}) and "
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -179,7 +204,7 @@ class WeightDistribution:
         }
 
     def _mean(self, rates: list[float]) -> float:
-        counts = [0 if one.kind is WeightsKind.CONTINUOUS else one.weights for one in self.layers]
+        counts = [0 if one.entropy_bits is None else one.weights for one in self.layers]
         pairs = zip(rates, counts, strict=True)
         return math.fsum(rate * count for rate, count in pairs) / max(sum(counts), 1)
 
@@ -212,7 +237,11 @@ def look_at(network: Network, mean_photons: float) -> WeightDistribution:
         raise SettingError("mean_photons", mean_photons, PHOTON_RANGE)
     layers = carried(network).network.layers
     return WeightDistribution(
-        tuple(_layer(unit_rms(weights), mean_photons) for weights in layers), mean_photons
+        tuple(
+            _layer(unit_rms(weights), unit_rms(whole), mean_photons)
+            for weights, whole in zip(layers, network.layers, strict=True)
+        ),
+        mean_photons,
     )
 
 
@@ -260,8 +289,63 @@ def _clusters(rising: Doubles, tolerance: float) -> Levels | None:
     return Levels(values, counts / rising.size, spread if spread > SAME else 0.0)
 
 
-def _layer(unit: Floats, mean_photons: float) -> LayerDistribution:
+def _layer(unit: Floats, whole: Floats, mean_photons: float) -> LayerDistribution:
+    """Return what one layer looks like; `whole` with what carries nothing, where words begin."""
     noise = resend_noise(unit, mean_photons)
+    repeated = _low_rank(unit, mean_photons, noise)
+    if repeated is not None:
+        return repeated
+    found = _levelled(unit, mean_photons, noise)
+    if found.told_apart:
+        return found
+    words = codebook_of(whole * np.float32(math.sqrt(whole.size / unit.size)))
+    if words is None:
+        return found
+    mistaken, off = words.decided(mean_photons)
+    other = LayerDistribution(
+        WeightsKind.CODEBOOK,
+        unit.size,
+        min(noise, 2.0 * mean_photons * off),
+        len(words.words),
+        mistaken,
+        1.0 - float(words.shares.max()),
+        words.entropy_bits,
+        exact=words.exact,
+        length=words.length,
+        order=words.order,
+        resent=2.0 * mean_photons * off <= _TOLD * noise,
+    )
+    return other if other.told_apart or found.kind is WeightsKind.CONTINUOUS else found
+
+
+def _low_rank(unit: Floats, mean_photons: float, noise: float) -> LayerDistribution | None:
+    """Return what rows that are all combinations of few look like; None where they are many.
+
+    M rows of n weights and rank r are r(M + n - r) numbers. All M n readings together give each
+    weight to within that share of the noise of one reading, 2 SNU where it is resent.
+    """
+    rows, columns = unit.shape
+    most = min(rows, columns) // 2
+    if most < 1 or unit.max() - unit.min() <= SAME:
+        return None
+    # As many random mixtures of the columns as the rank in question, and one more.
+    mixed = unit.astype(np.float64) @ np.random.default_rng(0).standard_normal(
+        (columns, min(most, _MOST_RANK) + 1)
+    )
+    spectrum = np.linalg.eigvalsh(mixed.T @ mixed)
+    rank = int(np.count_nonzero(spectrum > _RANK_CUT * spectrum[-1]))
+    share = rank * (rows + columns - rank) / unit.size
+    if rank == len(spectrum) or share > _FEW_NUMBERS:
+        return None
+    # Resent Gaussian weights leave 2 mu/(1 + mu).
+    resent = share <= _TOLD * mean_photons / (1.0 + mean_photons)
+    return LayerDistribution(
+        WeightsKind.LOW_RANK, unit.size, min(noise, 2.0 * share), rank, resent=resent
+    )
+
+
+def _levelled(unit: Floats, mean_photons: float, noise: float) -> LayerDistribution:
+    """Return what levels or spikes single weights show."""
     levels = levels_of(unit)
     per_row = _per_row(unit, mean_photons, noise)
     # Rows scaled by themselves may make few values in all: what a client uses is the fewest.
@@ -392,6 +476,13 @@ def _density(away: npt.NDArray[np.floating[Any]], noise: float) -> Doubles:
 def _words(layer: LayerDistribution) -> str:
     if layer.kind is WeightsKind.SPIKE:
         return "one value stands out among continuous ones"
+    if layer.kind is WeightsKind.LOW_RANK:
+        return f"{layer.kind}: rank {layer.levels}, {layer.weights} weights"
+    if layer.kind is WeightsKind.CODEBOOK:
+        return (
+            f"{layer.levels} {layer.kind}, each {layer.length} weights {layer.order}, "
+            f"{layer.entropy_bits:.3g} bit per weight"
+        )
     return f"{layer.levels} {layer.kind}, {layer.entropy_bits:.3g} bit per weight"
 
 
@@ -399,7 +490,8 @@ def _layer_json(layer: LayerDistribution) -> Mapping[str, Any]:
     return {
         "kind": str(layer.kind),
         "levels": layer.levels or None,
+        "weights_per_level": layer.length,
         "entropy_bits": layer.entropy_bits,
-        "level_error_rate": layer.error_rate if layer.levels else None,
-        "guess_error_rate": layer.guess_error_rate if layer.levels else None,
+        "level_error_rate": layer.error_rate if layer.entropy_bits is not None else None,
+        "guess_error_rate": layer.guess_error_rate if layer.entropy_bits is not None else None,
     }
