@@ -179,8 +179,9 @@ class WeightDistribution:
         return (
             f"discrete weights ({found}): the figures for Gaussian weights DO NOT HOLD; a client "
             f"that heterodynes one query {self._mistaken()}leaves "
-            f"{self.resend_noise:.3g} SNU where it resends its guesses; bounded is only {self.most_bits_per_real:.3g} bit per "
-            "real weight (their entropy, or all that the light carries)"
+            f"{self.resend_noise:.3g} SNU where it resends its guesses; bounded is "
+            f"only {self.most_bits_per_real:.3g} bit per real weight (their entropy, or all that "
+            "the light carries)"
         )
 
     def _mistaken(self) -> str:
