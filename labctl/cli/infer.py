@@ -407,7 +407,8 @@ def weights_line(leakage: Mapping[str, float | None]) -> str:
     return (
         f"{output.number(leakage['weights_bits_prior_free'])} bit per real weight and query "
         f"(prior-free), {output.number(leakage['weights_bits_network'])} for this network, "
-        f"{output.number(leakage['weights_bits_per_real'])} honest"
+        f"{output.number(leakage['weights_bits_per_real'])} honest; "
+        "mean over the session; all of it may be in one query"
     )
 
 

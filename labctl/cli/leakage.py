@@ -93,7 +93,8 @@ def leakage(
             f"{found.weights_bits_per_mode:.5g} per mode: weights alike, noise spread evenly",
             **_distributed(distribution),
             "weights, per query": f"{found.weights_bits_per_query:.5g} bit; 1 bit per weight after "
-            f"{found.queries_per_bit_per_weight:.4g} queries",
+            f"{found.queries_per_bit_per_weight:.4g} queries; "
+            "mean over the session; all of it may be in one query",
             "weights, all queries": _together(together),
             "data, first version": f"{found.data_bits_first:.4g} bit per symbol, "
             f"{found.data_bits_first_per_input:.4g} per input",

@@ -176,7 +176,8 @@ def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) ->
         f"{plan.wish.confidence:.0%} confidence",
         "weights": f"{option.leakage.weights_bits_prior_free:.4g} bit per real weight and query "
         f"(prior-free), {option.leakage.weights_bits_per_real:.4g} honest; 1 bit after "
-        f"{option.leakage.queries_per_bit_per_weight:.4g} queries (prior-free)",
+        f"{option.leakage.queries_per_bit_per_weight:.4g} queries (prior-free); "
+        "mean over the session; all of it may be in one query",
         "data": f"{option.leakage.data_bits_first:.3g} (first), {option.data_bits:.4g} (journal), "
         f"{option.leakage.data_bits_quantum:.3g} (quantum limit) bit per symbol and input",
         "label reading": _labels(planner, setting),
