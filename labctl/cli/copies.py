@@ -211,6 +211,8 @@ def _points_json(points: tuple[CopyCurvePoint, ...]) -> list[dict[str, Any]]:
             "smoothed": point.smoothed,
             "best": point.best,
             "standard_error": point.standard_error,
+            "highest": point.highest,
+            "each": [max(one.worth.raw, one.worth.smoothed) for one in point.copies],
             "accepted": point.accepted,
             "sessions": len(point.copies),
         }
@@ -238,12 +240,24 @@ def table(
     public: Public = 5000,
     judged: Judged = 2000,
     join: Annotated[
-        Path | None, typer.Option(help="Earlier table whose networks are kept.")
+        Path | None, typer.Option(help="Earlier table; what is not measured again is kept.")
     ] = None,
     fresh: Annotated[
         bool,
         typer.Option(help="Also measure fresh orders of hidden neurons; takes most of the time."),
     ] = True,
+    class_queries: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers of queries of classes alone, with commas between (default: to 1000)."
+        ),
+    ] = None,
+    spends: Annotated[
+        str | None,
+        typer.Option(
+            help="Spends of one query, with commas between (default: 0.05 to 102.4, doubled)."
+        ),
+    ] = None,
     fresh_queries: Annotated[
         str | None,
         typer.Option(
@@ -276,11 +290,17 @@ def table(
     command += f" --mu {mu:g} --gain {gain:g}"
     command += " --data FOLDER" if data is not None else ""
     command += "" if fresh else " --no-fresh"
+    command += "" if class_queries is None else f" --class-queries {class_queries}"
+    command += "" if spends is None else f" --spends {spends}"
     command += "" if fresh_queries is None else f" --fresh-queries {fresh_queries}"
     command += "" if fresh_spends is None else f" --fresh-spends {fresh_spends}"
     command += "" if join is None else f" --join {join.name}"
     command += f" --public {public} --judged {judged} --seeds {seeds} --seed {seed}"
     plan = _plan(fresh, fresh_queries, fresh_spends)
+    if class_queries is not None:
+        plan = replace(plan, class_queries=ask.whole_numbers("--class-queries", class_queries))
+    if spends is not None:
+        plan = replace(plan, spends=ask.numbers("--spends", spends))
     total = plan.points * len(networks)
     with interruptible() as check, output.progress("table", total, "points") as advance:
 

@@ -19,7 +19,7 @@ from labctl.protocols.labels.figures import (
     TYPICAL_MISMATCH,
     LabelFigure,
     label_figures,
-    supported_mismatch,
+    supported_mismatches,
 )
 from labctl.protocols.leakage import Trust
 from labctl.protocols.leakage.cumulative import AssumedChannel, Cumulative, cumulative, unseen
@@ -116,11 +116,11 @@ def labels_of(request: Asked, run: OpenRun) -> tuple[LabelFigure, ...]:
     """
     if request.hiding != OPEN:
         return ()
-    mismatch = None if run.knowledge is None else supported_mismatch(run.knowledge.quantities)
-    if mismatch is None:
+    supported = () if run.knowledge is None else supported_mismatches(run.knowledge.quantities)
+    if not supported:
         stated = request.channel.mismatch if isinstance(request, ModeRun) else None
-        mismatch = TYPICAL_MISMATCH if stated is None else stated
-    return label_figures(request.network, request.images.images, run.settings, mismatch)
+        supported = (TYPICAL_MISMATCH if stated is None else stated,)
+    return label_figures(request.network, request.images.images, run.settings, *supported)
 
 
 def predicted_accuracy(request: Asked, run: OpenRun) -> float:

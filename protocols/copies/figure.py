@@ -39,7 +39,7 @@ _MOST_SPEND = 1e5
 
 ASSUMPTIONS = (
     "public images of the task in any number as in the table, none with a label; the best thief "
-    "measured, two standard errors added: another may do better",
+    "measured, two standard deviations of a single copy added: another may do better",
     "noise that is independent between queries, no quantum memory; sessions judged one by one or "
     "together, a thief that passes nine in ten",
     "exact calibration of the verifier; loss and technical noise that are not trusted are the "
@@ -89,9 +89,9 @@ def query_spend(sizes: Sequence[int], settings: SessionSettings) -> QuerySpend:
 class CopyFigure:
     """The best copy after `queries`, as shares of unseen images; `reason` says why there is none.
 
-    `accuracy`: at most, two standard errors above what was measured; `classes_alone`: what any
-    service gives away in as many queries, as measured. `attack`: the best thief; `spend`: what it
-    had in each query that it robbed.
+    `accuracy`: at most, two deviations of a single copy above the mean measured, no lower than any
+    one; `classes_alone`: what any service gives away in as many queries, the mean. `attack`: the
+    best thief; `spend`: what it had in each query that it robbed.
     """
 
     queries: int

@@ -52,8 +52,9 @@ class Order(StrEnum):
 class CopyPoint(BaseModel):
     """One attack's copy after `queries` queries of `spend` each; what classes alone do needs none.
 
-    `accuracy`: share of unseen images named rightly, the mean of `seeds` runs; `standard_error`
-    counts the spread of images and of runs.
+    `accuracy`: share of unseen images named rightly, the mean of `seeds` runs; `standard_error`: of
+    that mean, it counts the spread of images and of runs. `highest`: the best single run; None
+    where it was not kept, which tables of two runs need not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +67,7 @@ class CopyPoint(BaseModel):
     accuracy: _Share
     standard_error: float = Field(gt=0.0)
     seeds: int = Field(ge=1)
+    highest: _Share | None = None
 
 
 class ServedNetwork(BaseModel):
@@ -102,18 +104,20 @@ class CopyTable(BaseModel):
             lines += [f"queries = {point.queries}", f"spend = {point.spend!r}"]
             lines += [f"accuracy = {point.accuracy!r}"]
             lines += [f"standard_error = {point.standard_error!r}", f"seeds = {point.seeds}"]
+            lines += [] if point.highest is None else [f"highest = {point.highest!r}"]
         return "\n".join(lines) + "\n"
 
     def joined(self, other: CopyTable) -> CopyTable:
-        """Return this table with the networks of another; raises SettingError where images differ.
+        """Return this table with what another holds besides; raises SettingError for other images.
 
-        A network that both hold is taken from this one.
+        A network or a point that both hold is taken from this one.
         """
         mine = {one.sha256 for one in self.network}
+        measured = {_what(one) for one in self.point}
         if (self.public, self.judged) != (other.public, other.judged):
             raise SettingError("table", f"of {other.public}", f"a table of {self.public}")
         added = tuple(one for one in other.network if one.sha256 not in mine)
-        points = tuple(one for one in other.point if one.network_sha256 not in mine)
+        points = tuple(one for one in other.point if _what(one) not in measured)
         return CopyTable(
             command=f"{other.command}; {self.command}",
             public=self.public,
@@ -213,7 +217,7 @@ class CopyTable(BaseModel):
 
         Without standard errors, which two runs of a few answers do not tell well.
         """
-        mine = (one.accuracy for one in self.point if one.network_sha256 == served.sha256)
+        mine = (_highest(one) for one in self.point if one.network_sha256 == served.sha256)
         return max(served.accuracy, *mine)
 
     def _reached(self, sha256: str, attack: str, queries: int, spend: float) -> float:
@@ -241,7 +245,7 @@ class CopyTable(BaseModel):
 
 @dataclass(frozen=True)
 class Figure:
-    """An accuracy as measured, and what it is at most (2 standard errors more)."""
+    """An accuracy as measured, the mean of its runs, and what a single copy has at most."""
 
     accuracy: float
     upper: float
@@ -293,8 +297,21 @@ def _raised(point: CopyPoint, points: Sequence[CopyPoint], means: _Means) -> Fig
 
 
 def _upper(point: CopyPoint) -> float:
-    """Return what was measured, and two standard errors more."""
-    return min(point.accuracy + SIGMAS * point.standard_error, 1.0)
+    """Return what a single copy has at most: no lower than any that was measured.
+
+    A thief makes one copy, which may be a lucky one: two standard deviations of a single run above
+    the mean, sqrt(seeds) standard errors each (for images, which all runs share, that is more).
+    """
+    deviation = math.sqrt(point.seeds) * point.standard_error
+    return min(max(point.accuracy + SIGMAS * deviation, _highest(point)), 1.0)
+
+
+def _highest(point: CopyPoint) -> float:
+    return point.accuracy if point.highest is None else point.highest
+
+
+def _what(point: CopyPoint) -> tuple[str, Order, str, int, float]:
+    return point.network_sha256, point.order, point.attack, point.queries, point.spend
 
 
 def spend_of(network: Network, settings: SessionSettings, noise: float) -> float:

@@ -1,8 +1,9 @@
 """What the light of a session says of labels, by the shipped curve: one figure per receiver.
 
 Every figure names the mismatch of the clone that it is for: none is real at a mismatch of 0. What
-a bench's calibration supports is the far end of its 95 % interval; without one, the mismatch that
-is stated, by default that of a splice of 0.02 dB.
+a bench's calibration supports is whichever end of its 95 % interval reads more: at the same size a
+net gain above 1 does, since its amplifier adds noise twice where a loss gives back what the kick
+lost. Without a calibration, the mismatch that is stated, by default a splice of 0.02 dB.
 """
 
 from __future__ import annotations
@@ -74,11 +75,12 @@ def label_figures(
     network: Network,
     images: Floats,
     settings: SessionSettings,
-    mismatch: CloneMismatch = TYPICAL_MISMATCH,
+    *mismatches: CloneMismatch,
 ) -> tuple[LabelFigure, ...]:
     """Return the figures of one sending, for whole rows and images of the curve's size, else none.
 
-    A counter is one without background: the light is nulled and there are no dark counts.
+    Of several mismatches each receiver gets the one that it reads most by; of none, the typical. A
+    counter is one without background: the light is nulled and there are no dark counts.
     """
     light, verifier = Server(network, settings.mean_photons).light(0), settings.verifier
     if settings.block_of(light.modes) < light.modes or images.shape[1] != _PIXELS:
@@ -89,30 +91,41 @@ def label_figures(
     for kind in Detection:
         counting = kind is Detection.COUNTING
         technical = verifier.electronic_noise + verifier.efficiency * settings.technical_noise
-        reading = Reading(
-            gain=settings.receiver.gain,
-            rows=light.rows,
-            transmittance=leg * verifier.efficiency,
-            technical_noise=0.0 if counting else technical,
-            emission_factor=settings.receiver.emission_factor,
-            receiver=kind,
-            mismatch=mismatch,
-            mode_photons=photons,
-        )
+        readings = [
+            Reading(
+                gain=settings.receiver.gain,
+                rows=light.rows,
+                transmittance=leg * verifier.efficiency,
+                technical_noise=0.0 if counting else technical,
+                emission_factor=settings.receiver.emission_factor,
+                receiver=kind,
+                mismatch=mismatch,
+                mode_photons=photons,
+            )
+            for mismatch in mismatches or (TYPICAL_MISMATCH,)
+        ]
+        reading = max(readings, key=lambda one: one.evidence)
         curve = curves.curve(kind)
         found, beyond = curve.at(reading), reading.evidence > curve.evidence[-1]
-        figures.append(LabelFigure(kind, found.share, found.standard_error, mismatch, beyond))
+        figures.append(
+            LabelFigure(kind, found.share, found.standard_error, reading.mismatch, beyond)
+        )
     return tuple(figures)
 
 
-def supported_mismatch(known: Mapping[str, Quantity]) -> CloneMismatch | None:
-    """Return the largest mismatch within the 95 % intervals of a calibration, None without one."""
+def supported_mismatches(known: Mapping[str, Quantity]) -> tuple[CloneMismatch, ...]:
+    """Return both ends of the 95 % interval of a clone's net gain, at the phase farthest off.
+
+    Evidence is convex in the net gain (its kick rises with it, faster above 1; what the rows show
+    is its square), so that no value within the interval reads more than both ends do. Empty without
+    a calibration.
+    """
     gain = known.get("client.clone_gain_error")
     phase = known.get("client.clone_phase_rad")
     if gain is None or phase is None:
-        return None
-    gain_error, phase_rad = (max(one.interval(), key=abs) for one in (gain, phase))
-    return CloneMismatch(gain_error, math.remainder(phase_rad, 2.0 * math.pi))
+        return ()
+    phase_rad = math.remainder(max(phase.interval(), key=abs), 2.0 * math.pi)
+    return tuple(CloneMismatch(gain_error, phase_rad) for gain_error in gain.interval())
 
 
 def in_words(mismatch: CloneMismatch) -> str:

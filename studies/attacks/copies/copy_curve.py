@@ -54,6 +54,11 @@ class CopyCurvePoint:
         return max(self.raw, self.smoothed)
 
     @property
+    def highest(self) -> float:
+        """The best single copy, as stolen or finished."""
+        return max(max(one.worth.raw, one.worth.smoothed) for one in self.copies)
+
+    @property
     def standard_error(self) -> float:
         """Standard error of the better one: of its images, and of the spread between seeds."""
         finished = self.smoothed >= self.raw

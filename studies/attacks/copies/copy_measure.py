@@ -146,4 +146,5 @@ def _point(
         accuracy=found.best,
         standard_error=found.standard_error,
         seeds=len(found.copies),
+        highest=found.highest,
     )

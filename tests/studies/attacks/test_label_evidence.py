@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from labctl.calibration.quantity import Quantity
@@ -19,7 +21,7 @@ from labctl.protocols.labels.figures import (
     in_words,
     label_figures,
     mode_overlap,
-    supported_mismatch,
+    supported_mismatches,
 )
 from labctl.protocols.labels.reading import Detection, Reading
 from labctl.protocols.leakage import Assumptions, Trust
@@ -233,16 +235,50 @@ def test_rows_of_a_trained_network_lie_along_images(digits: LabelledImages) -> N
     assert mode_overlap(blind, digits.images[:100]) == pytest.approx(2.0, abs=0.2)
 
 
-def test_a_calibration_supports_the_far_end_of_its_interval() -> None:
+def test_a_calibration_supports_both_ends_of_its_interval() -> None:
     known = {
         "client.clone_gain_error": Quantity(-0.001, 0.0005, "1"),
         "client.clone_phase_rad": Quantity(0.002, 0.001, "rad"),
     }
-    mismatch = supported_mismatch(known)
-    assert mismatch is not None
-    assert mismatch.gain_error == pytest.approx(-0.001 - 1.96 * 0.0005, rel=1e-3)
-    assert mismatch.phase_rad == pytest.approx(0.002 + 1.96 * 0.001, rel=1e-3)
-    assert supported_mismatch({}) is None
+    low, high = supported_mismatches(known)
+    assert low.gain_error == pytest.approx(-0.001 - 1.96 * 0.0005, rel=1e-3)
+    assert high.gain_error == pytest.approx(-0.001 + 1.96 * 0.0005, rel=1e-3)
+    assert low.phase_rad == high.phase_rad == pytest.approx(0.002 + 1.96 * 0.001, rel=1e-3)
+    assert supported_mismatches({}) == ()
+
+
+def test_of_two_mismatches_each_receiver_gets_the_one_it_reads_more_by(
+    digits: LabelledImages,
+) -> None:
+    """A net gain above 1 tells more than a loss of the same size."""
+    images, below, above = digits.images[:20], CloneMismatch(-0.005), CloneMismatch(0.005)
+    both = label_figures(NETWORK, images, SETTINGS, below, above)
+    for one, low, high in zip(
+        both,
+        label_figures(NETWORK, images, SETTINGS, below),
+        label_figures(NETWORK, images, SETTINGS, above),
+        strict=True,
+    ):
+        assert one.success == high.success > low.success
+        assert one.mismatch == above
+
+
+@given(
+    low=st.floats(-0.05, 0.05),
+    high=st.floats(-0.05, 0.05),
+    share=st.floats(0.0, 1.0),
+    gain=st.floats(1.001, 3.0),
+    kind=st.sampled_from(Detection),
+)
+def test_within_an_interval_no_mismatch_tells_more_than_both_ends(
+    low: float, high: float, share: float, gain: float, kind: Detection
+) -> None:
+    def evidence(gain_error: float) -> float:
+        mismatch = CloneMismatch(gain_error, 0.002)
+        return Reading(gain, 784, receiver=kind, mismatch=mismatch, mode_photons=187.0).evidence
+
+    within = evidence(low + share * (high - low))
+    assert within <= max(evidence(low), evidence(high)) * (1.0 + 1e-9)
 
 
 def test_a_mismatch_takes_repeats_away() -> None:
