@@ -113,7 +113,7 @@ def test_lost_light_and_technical_noise_are_the_thiefs_unless_trusted() -> None:
     worse = replace(SETTINGS, loss_db=1.0, technical_noise=0.002)
     left = 10 ** (-0.1)
     at_server = 0.15 * math.sqrt(left) / ROW_MODES / 0.15
-    expected = 0.15 * ROW_MODES * ((at_server + ONE_COPY) / left + 1.0 - left)
+    expected = 0.15 * ROW_MODES * ((at_server + 0.002) / left + 1.0 - left)
     assert query_spend(SIZES, worse).steady == pytest.approx(expected)
     trusting = query_spend(SIZES, replace(worse, assumptions=TRUSTED))
     assert trusting.steady == pytest.approx(0.15 * math.sqrt(left))
