@@ -37,7 +37,6 @@ SHIPPED = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in FOLDER
 OURS = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "tests"]
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 500, 60
 # Commands that are still longer: each line here goes when its command is split.
-LONGER_FILES = {"labctl/cli/infer.py", "labctl/cli/plan_report.py"}
 LONGER_FUNCTIONS = {
     "labctl/cli/infer.py: infer",
     "labctl/cli/label.py: label_attack",
@@ -128,7 +127,7 @@ def test_every_module_starts_with_what_it_is(path: Path) -> None:
 
 def test_no_source_file_is_longer_than_a_reader_keeps_in_mind() -> None:
     long = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in OURS}
-    assert {name for name, lines in long.items() if lines > MOST_LINES} <= LONGER_FILES
+    assert {name for name, lines in long.items() if lines > MOST_LINES} == set()
 
 
 def test_no_function_is_longer_than_a_screen() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from labctl.data.mnist import LabelledImages
@@ -68,3 +69,10 @@ def names_of(option: str, text: str) -> list[str]:
     if not all(names):
         raise SettingError(option, text, "names or files with single commas between")
     return names
+
+
+def refuse_given(options: Mapping[str, object], where: str) -> None:
+    """Refuse options that would be ignored; 0 says nothing about a link."""
+    for name, value in options.items():
+        if value is not None and value != 0.0:
+            raise SettingError(name, value, f"left out for {where}")

@@ -14,6 +14,7 @@ from labctl.cli.choices import (
     assumptions,
     images_of,
     pictures_besides,
+    refuse_given,
 )
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
@@ -208,14 +209,14 @@ def infer(
         "--clone-phase-rad": clone_phase_rad,
     }
     if link is LinkLevel.BENCH:
-        _refuse_given(of_a_mode_link, "the bench link: the station and its light decide")
+        refuse_given(of_a_mode_link, "the bench link: the station and its light decide")
     else:
-        _refuse_given({"--station": station}, "the mode link: it has no instruments")
+        refuse_given({"--station": station}, "the mode link: it has no instruments")
     if decoys is None and decoy_images is not None and return_modes is None:
         decoys = DEFAULT_DECOYS
     hiding = Hiding(decoys or 0, return_modes, hidden_return_modes)
     if hiding == OPEN:
-        _refuse_given({"--decoy-images": decoy_images}, "a run without decoys")
+        refuse_given({"--decoy-images": decoy_images}, "a run without decoys")
     common = Common(
         network=load_network(model),
         images=images_of(data, images),
@@ -304,13 +305,6 @@ def _ledger(
     if client is None:
         raise SettingError("--client", None, "given with --ledger: accounts are per client")
     return LedgerRequest(folder, checked_client(client), budget_bits, Basis(reserve))
-
-
-def _refuse_given(options: Mapping[str, object], where: str) -> None:
-    """Refuse options that would be ignored; 0 says nothing about a link."""
-    for name, value in options.items():
-        if value is not None and value != 0.0:
-            raise SettingError(name, value, f"left out for {where}")
 
 
 def show(report: Report) -> None:
