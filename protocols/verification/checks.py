@@ -241,7 +241,7 @@ class _Pooled:
             return max(slope * error, 0.0) ** 2 * honest.unit
 
         light = self._estimate.transmittance
-        words = ("above", "most") if high else ("below", "least")
+        words = ("above", "maximum") if high else ("below", "minimum")
         return _Finding(
             light,
             p_value,
@@ -481,7 +481,7 @@ def _shot_noise(calibration: ReceiverCalibration, monitor: MonitorReading | None
         return float(side)
 
     def sentence(limit: float, passed: bool) -> str:
-        side, most = ("above", "most") if high < low else ("below", "least")
+        side, most = ("above", "maximum") if high < low else ("below", "minimum")
         return (
             f"shot noise during the session is {ratio:.5f} of the calibrated, "
             f"{'not ' if passed else ''}{side} {limit:.5f}, the {most} that honest use explains"
