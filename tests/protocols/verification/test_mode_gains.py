@@ -82,7 +82,7 @@ def test_white_noise_leaves_every_mode_unit_variance(rows: int, modes: int, quer
     assert stats.kstest(found.ravel(), "norm").pvalue > 0.01
     assert found.var() == pytest.approx(1.0, abs=5.0 * math.sqrt(2.0 / found.size))
     # Each mode by itself: chi-squared of 200, to one in a million of each of them.
-    low, high = stats.chi2.ppf([1e-6, 1.0 - 1e-6], 200) / 200.0
+    low, high = (float(stats.chi2.ppf(p, 200)) / 200.0 for p in (1e-6, 1.0 - 1e-6))
     by_mode = np.mean(found**2, axis=0)
     assert low < by_mode.min()
     assert by_mode.max() < high
@@ -128,8 +128,8 @@ def test_rows_in_any_order_and_sign_give_the_same() -> None:
         order = random.permutation(ROWS)
         signs = np.where(random.random(ROWS) < 0.5, -1.0, 1.0).astype(np.float32)
         cosine = (random.random((ROWS, 1)) < 0.5).astype(np.float32)
-        read = 0.9 * (cosine * light.x + (1.0 - cosine) * light.p)
-        read += random.normal(size=read.shape).astype(np.float32)
+        shown = 0.9 * (cosine * light.x + (1.0 - cosine) * light.p)
+        read = (shown + random.normal(size=light.x.shape)).astype(np.float32)
         straight.add(ReturnedLight(read, cosine, 1.0 - cosine))
         sent = LayerLight(0, light.quadratures[order] * signs[:, None])
         returned = ReturnedLight(read[order] * signs[:, None], cosine[order], 1.0 - cosine[order])
