@@ -35,6 +35,7 @@ from labctl.calibration.record import (
     record_id,
 )
 from labctl.calibration.routine import Outcome
+from labctl.drawing import new_figure
 from labctl.errors import CalibrationError, RecordError
 from labctl.safety import uninterrupted
 from labctl.version import __version__
@@ -284,11 +285,7 @@ def _write_raw(path: Path, arrays: Arrays) -> str:
 
 
 def _draw(path: Path, draw: Callable[[Figure], None]) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_FIGURE_SIZE_IN, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*_FIGURE_SIZE_IN)
     draw(figure)
     figure.savefig(path, dpi=_FIGURE_DPI, format="png")
     _sync(path)

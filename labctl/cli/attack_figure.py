@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labctl.drawing import new_figure
 from labctl.studies.attacks.detection import DetectionTheory
 from labctl.studies.attacks.detection_curve import Curve, CurvePoint
 
@@ -35,17 +36,11 @@ class Panel:
 
 def draw_curves(path: Path, panels: Sequence[Panel], note: str) -> None:
     """Write a PNG: probability of detection against pooled modes, a panel for each curve."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     across = min(len(panels), _ACROSS)
     down = math.ceil(len(panels) / across)
     size = (8.0, 5.2) if len(panels) == 1 else (4.2 * across, 3.1 * down + 0.5)
-    figure, grid = plt.subplots(
-        down, across, figsize=size, layout="constrained", squeeze=False, sharey=True
-    )
+    figure = new_figure(*size)
+    grid = figure.subplots(down, across, squeeze=False, sharey=True)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _draw(axes, panel)
     for axes in grid.flat[len(panels) :]:
@@ -56,7 +51,6 @@ def draw_curves(path: Path, panels: Sequence[Panel], note: str) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
     figure.supxlabel(note, fontsize=7, color="dimgray")
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def _draw(axes: Axes, panel: Panel) -> None:

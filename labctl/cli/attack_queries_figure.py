@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labctl.drawing import new_figure
 from labctl.studies.attacks.printed import PrintedFigures
 
 if TYPE_CHECKING:
@@ -24,12 +25,8 @@ _PRINTED = {
 
 def draw_queries(path: Path, title: str, rows: Sequence[Row]) -> None:
     """Write a PNG: bits per weight and the copy's accuracy against queries, logarithmic."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (bits, copies) = plt.subplots(1, 2, figsize=(10.0, 4.6), layout="constrained")
+    figure = new_figure(10.0, 4.6)
+    bits, copies = figure.subplots(1, 2)
     counts = [row.point.queries for row in rows]
     for field in fields(PrintedFigures):
         label, line, colour = _PRINTED[field.name]
@@ -55,7 +52,6 @@ def draw_queries(path: Path, title: str, rows: Sequence[Row]) -> None:
             axes.legend(fontsize=7)
     figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def _points(

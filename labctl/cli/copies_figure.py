@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from labctl.drawing import new_figure
 from labctl.studies.attacks.copies.classes_alone import ClassesAlone
 from labctl.studies.attacks.copies.copy_curve import CopyCurvePoint
 
@@ -13,13 +14,10 @@ _MARKERS = "osD^vPX"
 
 def draw_copies(path: Path, found: Mapping[str, tuple[CopyCurvePoint, ...]], title: str) -> None:
     """Write a PNG; open symbols are points at which the server rejected every session."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    figure = new_figure(7.5, 5.0)
     from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-    figure, axes = plt.subplots(figsize=(7.5, 5.0), layout="constrained")
+    axes = figure.subplots()
     for place, (name, points) in enumerate(found.items()):
         baseline = name == ClassesAlone.name
         queries = [point.queries for point in points]
@@ -55,4 +53,3 @@ def draw_copies(path: Path, found: Mapping[str, tuple[CopyCurvePoint, ...]], tit
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=150)
-    plt.close(figure)

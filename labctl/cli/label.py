@@ -14,6 +14,7 @@ from labctl.cli.label_decoys import HiddenImages, hidden_among
 from labctl.data.mnist import LabelledImages, fetch_training_images
 from labctl.data.models import Network, load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
+from labctl.drawing import new_figure
 from labctl.errors import SettingError
 from labctl.protocols.carried import Inputs, carried
 from labctl.protocols.encoding import modes_of
@@ -399,14 +400,12 @@ def _assumptions(templates: int, hidden: HiddenImages | None, *, candidates: boo
 
 def _draw(path: Path, results: Sequence[_Result], chance: float, spoken: Sequence[str]) -> None:
     """Write success against repeats; lines are the shipped curves, where they apply."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
     import numpy as np
-    from matplotlib import pyplot as plt
+
+    figure = new_figure(8.0, 5.0)
     from matplotlib.ticker import PercentFormatter
 
-    figure, axes = plt.subplots(figsize=(8.0, 5.0), layout="constrained")
+    axes = figure.subplots()
     kinds = list(dict.fromkeys(one.reading.receiver for one in results))
     for kind, colour in zip(kinds, ("tab:blue", "tab:green", "tab:red"), strict=False):
         own = [one for one in results if one.reading.receiver is kind]
@@ -440,4 +439,3 @@ def _draw(path: Path, results: Sequence[_Result], chance: float, spoken: Sequenc
     axes.legend(fontsize=8)
     figure.supxlabel("\n".join(spoken[:3]), fontsize=7, color="dimgray")
     figure.savefig(path, dpi=150)
-    plt.close(figure)

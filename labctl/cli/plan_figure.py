@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.cli.plan_report import setting_words
+from labctl.drawing import new_figure
 from labctl.errors import UsageError
 from labctl.protocols.leakage import Assumptions
 from labctl.studies.planner.plan import Plan
@@ -13,16 +14,14 @@ from labctl.studies.planner.plan import Plan
 
 def draw(path: Path, plan: Plan, assumptions: Assumptions) -> None:
     """Write a PNG: bits per weight against bits per datum, colour the accuracy."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    figure = new_figure(8.0, 5.8)
+    from matplotlib import colormaps
     from matplotlib.ticker import FormatStrFormatter, LogLocator
 
-    figure, axes = plt.subplots(figsize=(8.0, 5.8), layout="constrained")
+    axes = figure.subplots()
     levels = sorted({round(one.accuracy_lower, 6) for one in plan.front})
     # Dark to bright without the brightest, which paper swallows.
-    colours = mpl.colormaps["viridis"]
+    colours = colormaps["viridis"]
     sizes = {one.option.block_modes for one in plan.front}
     for index, level in enumerate(levels):
         some = [one for one in plan.front if round(one.accuracy_lower, 6) == level]
@@ -67,8 +66,6 @@ def draw(path: Path, plan: Plan, assumptions: Assumptions) -> None:
         raise UsageError(f"{path}: cannot be written ({problem.strerror})") from problem
     except ValueError as problem:
         raise UsageError(f"{path}: no figure of that kind ({problem})") from problem
-    finally:
-        plt.close(figure)
 
 
 def _draw_limits(axes: Any, plan: Plan) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.drawing import new_figure
 from labctl.protocols.ledger.accounts import Balance, named
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.entries import Committed, Entry
@@ -40,12 +41,8 @@ def draw_ledger(path: Path, curves: Sequence[Curve], note: str) -> None:
 
     At most 8 accounts, those of most bits. `note` says what the figures rest on.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8.0, 4.8), layout="constrained")
+    figure = new_figure(8.0, 4.8)
+    axes = figure.subplots()
     most = sorted(curves, key=lambda curve: -curve.bits[-1])[:_MOST_CURVES]
     for number, curve in enumerate(most):
         colour = f"C{number}"
@@ -77,4 +74,3 @@ def draw_ledger(path: Path, curves: Sequence[Curve], note: str) -> None:
         axes.legend(loc="best", fontsize=8)
     figure.supxlabel(note, fontsize=7, color="dimgray")
     figure.savefig(path, dpi=150)
-    plt.close(figure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from labctl.drawing import new_figure
 from labctl.studies.countermeasures.realignment import Repeats
 
 
@@ -15,12 +16,8 @@ def figure_of_effects(
     note: str,
 ) -> None:
     """Write a PNG. `hiding`: decoys, bits per real weight, share of labels read, by decoys."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.0, 4.2), layout="constrained")
+    figure = new_figure(10.0, 4.2)
+    left, right = figure.subplots(1, 2)
     queries = [one.queries for one in repeats]
     left.semilogx(queries, [one.plain for one in repeats], "o-", label="same order, averaged")
     left.semilogx(
@@ -48,4 +45,3 @@ def figure_of_effects(
         axes.grid(alpha=0.3)
     figure.suptitle(note, fontsize=9)
     figure.savefig(path, dpi=130)
-    plt.close(figure)

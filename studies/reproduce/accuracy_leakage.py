@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.drawing import new_figure
+
 
 @dataclass(frozen=True)
 class Point:
@@ -43,13 +45,10 @@ def accuracy_against_leakage(
 
     `curves` are drawn as lines, `marked` as labelled points, `note` says what the figures assume.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    figure = new_figure(8.0, 5.2)
     from matplotlib.ticker import PercentFormatter
 
-    figure, axes = plt.subplots(figsize=(8.0, 5.2), layout="constrained")
+    axes = figure.subplots()
     for curve, colour in zip(curves, ("tab:blue", "tab:red", "tab:green"), strict=False):
         axes.plot(
             [point.weights_bits for point in curve.points],
@@ -91,4 +90,3 @@ def accuracy_against_leakage(
     axes.legend(loc="lower right", fontsize=8)
     figure.supxlabel(note, fontsize=7, color="dimgray")
     figure.savefig(path, dpi=150)
-    plt.close(figure)

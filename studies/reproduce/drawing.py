@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from labctl.drawing import load_matplotlib, new_figure
 from labctl.studies.reproduce.figure import Axis, ColourMap, Origin, Panel, Reproduction, Series
 
 if TYPE_CHECKING:
@@ -50,22 +51,20 @@ _STYLE: Any = {
 
 def draw(reproduction: Reproduction, kind: str) -> bytes:
     """Return a figure as a file of that format (png, pdf or svg), its caption in its metadata."""
-    import matplotlib as mpl
+    load_matplotlib()
+    from matplotlib import rc_context
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    with mpl.rc_context(_STYLE):
+    with rc_context(_STYLE):
         size = (_WIDTH_IN, _HEIGHT_IN + _LEGEND_LINE_IN * _lines_above(reproduction))
         panels = len(reproduction.panels)
-        figure, grid = plt.subplots(1, panels, figsize=size, layout="constrained")
+        figure = new_figure(*size)
+        grid = figure.subplots(1, panels)
         for letter, axes, panel in zip("ab", grid, reproduction.panels, strict=True):
             _draw_panel(axes, panel, letter)
         foot = "\n".join(textwrap.wrap(reproduction.footnote, _FOOT_COLUMNS))
         figure.supxlabel(foot, fontsize=8, x=0.02, ha="left")
         written = io.BytesIO()
         figure.savefig(written, format=kind, dpi=_DPI, metadata=_metadata(reproduction, kind))
-        plt.close(figure)
     return written.getvalue()
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from labctl.drawing import new_figure
 from labctl.errors import RunFileError, SettingError
 from labctl.studies.sweep.results_file import Record
 from labctl.studies.sweep.sweep_file import Sweep
@@ -111,17 +112,13 @@ class Figure:
 
     def draw(self, sweep: Sweep, records: Mapping[str, Record]) -> None:
         """Write the figure: a curve for each setting of the other axes. Raises RunFileError."""
-        import matplotlib as mpl
-
-        mpl.use("Agg")
-        from matplotlib import pyplot as plt
-
         curves: dict[str, list[Average]] = {}
         for average in averages(sweep, records, self.y):
             curves.setdefault(self._curve(sweep, average.axes), []).append(average)
         for points in curves.values():
             points.sort(key=self._along)
-        figure, axes = plt.subplots(figsize=(8.0, 5.2), layout="constrained")
+        figure = new_figure(8.0, 5.2)
+        axes = figure.subplots()
         for label, points in curves.items():
             axes.errorbar(
                 [_drawn(point.axes[self.x]) for point in points],
@@ -146,8 +143,6 @@ class Figure:
             figure.savefig(self.path, dpi=150, format="png")
         except OSError as error:
             raise RunFileError(f"{self.path}: cannot be written ({error.strerror})") from error
-        finally:
-            plt.close(figure)
 
 
 def spoken(value: Scalar) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.data.models import Network
+from labctl.drawing import new_figure
 from labctl.errors import SettingError, UsageError
 from labctl.studies.training.evaluation import MeasuredAccuracy
 from labctl.studies.training.loop import EpochReport
@@ -112,12 +113,8 @@ def _finite(value: float) -> float | None:
 
 
 def _figure_png(report: TrainingReport) -> bytes:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(2, 2, figsize=(11.0, 8.6), layout="constrained")
+    figure = new_figure(11.0, 8.6)
+    axes = figure.subplots(2, 2)
     figure.suptitle(
         f"{report.network.name}: {' - '.join(map(str, report.network.sizes))}, "
         f"{_trained_at(report.settings)}"
@@ -128,7 +125,6 @@ def _figure_png(report: TrainingReport) -> bytes:
     _draw_confusion(figure, axes[1, 1], report)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=130, format="png")
-    plt.close(figure)
     return buffer.getvalue()
 
 

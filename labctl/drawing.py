@@ -1,0 +1,47 @@
+"""Figures that are drawn to files, whatever backend the environment names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BACKEND = "MPLBACKEND"
+
+
+def load_matplotlib() -> None:
+    """Import matplotlib, also where MPLBACKEND names a backend that is not installed here.
+
+    Notebooks set the variable for all their children, and matplotlib cannot be imported then. A
+    backend that it knows stays chosen, for whoever shows figures in this process.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    named = os.environ.pop(_BACKEND, None)
+    try:
+        import matplotlib as mpl
+    finally:
+        if named is not None:
+            os.environ[_BACKEND] = named
+    if named:
+        # What the import itself would have done; unknown names are of no use to files.
+        with suppress(ValueError):
+            mpl.rcParams["backend"] = named
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """Return an empty figure of this size in inches, drawn without a window (Agg).
+
+    It belongs to its caller alone, so that it need not be closed.
+    """
+    load_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
