@@ -92,6 +92,16 @@ def test_white_noise_leaves_every_mode_unit_variance(rows: int, modes: int, quer
     assert np.count_nonzero(tails < 0.05) <= 22
 
 
+def test_a_mode_that_rules_its_rows_keeps_unit_variance() -> None:
+    # It has a fifth of each row's power, so that the rows' fits take more than a quarter of its
+    # variance. 800 sessions, to 3.5 standard errors: what rows take, not counted, would be 5.
+    weights = layer().quadratures.copy()
+    weights[:, 60:62] *= 5.0 / np.sqrt(np.mean(weights[:, 60:62] ** 2) / np.mean(weights**2))
+    light = LayerLight(0, weights)
+    found = [sigmas(evidence_of(light, 7000 + seed, rows_off=0.3))[30] for seed in range(800)]
+    assert np.mean(np.square(found)) == pytest.approx(1.0, abs=3.5 * math.sqrt(2.0 / 800.0))
+
+
 def test_gain_and_turn_of_rows_change_nothing() -> None:
     light = layer()
     steady = sigmas(evidence_of(light, 1))
