@@ -29,6 +29,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _ctrl_c_is_not_ignored() -> None:
-    """A shell starts background jobs with SIGINT ignored, which child processes would inherit."""
+def _signals_are_not_ignored() -> None:
+    """A shell starts background jobs with SIGINT ignored, `nohup` all with SIGHUP ignored.
+
+    Child processes would inherit that.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

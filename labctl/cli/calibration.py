@@ -244,6 +244,8 @@ def bounds(
     """
     from labctl.studies.coverage.bounds import run
 
+    if sessions < 1:
+        raise SettingError("--sessions", sessions, "1 or more")
     with interruptible() as check, output.progress("bounds", sessions, "sessions") as advance:
 
         def on_session(count: int) -> None:

@@ -2,8 +2,9 @@
 
 A search by drawing is never done, so it has two ways. As a test it draws the same messages each
 time. `LABCTL_FUZZ_SEED=random` and `LABCTL_FUZZ_MESSAGES=20000` make it a search, and a failure
-says which seed repeats it. Each message goes with reads, waits, device clears and trigger pulses.
-What fails is made smaller by hypothesis, message by message and byte by byte.
+says which seed repeats it in a process that has loaded the same modules (hypothesis also draws
+constants that it finds in them). Each message goes with reads, waits, device clears and trigger
+pulses. What fails is made smaller by hypothesis, message by message and byte by byte.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ next to nothing; what the fixtures need comes when a test asks for one (docs/tes
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,7 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
         " seed for the fixtures `bench` and `station`",
     )
     file = config.getoption(OPTION)
-    if file is None or "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker of pytest-xdist has this; the process that started it has checked the file.
+    if file is None or hasattr(config, "workerinput"):
         return
     simulated = _read_station(config, file)
     if not simulated and config.getoption("tx", default=None):

@@ -83,7 +83,7 @@ SPOILT_DRIVERS = {
 SPOILT_PANELS = {
     "an error of the declaration gets out": (
         "lambda _, voltage_v: self._adopt(replace(self._settings, voltage_v=voltage_v)),",
-        "lambda _, voltage_v: self._adopt(replace(self._settings, voltage_v=1 / voltage_v)),",
+        "lambda _, voltage_v: self._adopt(replace(self._settings, voltage_v=voltage_v / 0)),",
     ),
 }
 
@@ -185,9 +185,9 @@ def test_a_panel_that_lets_an_error_out_is_caught_with_its_seed(
         panel_walk(BENCH, "spare_source", steps=300, seed=3)
     assert "with seed 3" in walked.value.__notes__[-1]
     with pytest.raises(ZeroDivisionError) as drawn:
-        panel_fuzz(BENCH, "spare_source", messages=500, seed=4)
+        panel_fuzz(BENCH, "spare_source", messages=2000, seed=4)
     assert "panel_fuzz of spare_source with seed 4" in drawn.value.__notes__
-    assert "panel_fuzz of spare_source: seed 4, 500 messages" in capsys.readouterr().out
+    assert "panel_fuzz of spare_source: seed 4, 2000 messages" in capsys.readouterr().out
 
 
 def test_a_search_draws_what_its_seed_says(
