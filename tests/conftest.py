@@ -18,7 +18,7 @@ settings.register_profile("labctl", derandomize=True, database=None, deadline=No
 settings.load_profile("labctl")
 
 # Fixtures for tests of several folders.
-pytest_plugins = ["pytester", "fixtures.command_line", "fixtures.unit_bench"]
+pytest_plugins = ["pytester", "command_line", "unit_bench"]
 
 
 def pytest_xdist_auto_num_workers() -> int:
