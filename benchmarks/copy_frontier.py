@@ -27,6 +27,7 @@ import numpy as np
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
+from labctl.drawing import new_figure
 from labctl.protocols.copies.figure import query_spend
 from labctl.protocols.copies.spend import sent_sizes
 from labctl.protocols.copies.table import Order, load_copies
@@ -278,19 +279,13 @@ def _legend(axes: Axes, colours: Mapping[int, str]) -> None:
 
 def draw(path: Path, figure_path: Path) -> None:
     """Draw what is served against the best accepted copy, a panel for each number of queries."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    figure = new_figure(12.5, 5.2)
     from matplotlib.ticker import PercentFormatter
 
     rows = [one for one in read(path) if not one.return_modes]
     served = {one.setting: one.best for one in rows if one.thief == SERVICE}
     tell(rows, served)
-    figure, panels = plt.subplots(
-        1, len(QUERIES), figsize=(12.5, 5.2), sharey=True, layout="constrained",
-        width_ratios=(2.0, 1.0, 1.0),
-    )  # fmt: skip
+    panels = figure.subplots(1, len(QUERIES), sharey=True, width_ratios=(2.0, 1.0, 1.0))
     colours = {0: "tab:blue", 3: "tab:red"}
     for axes, queries in zip(panels, QUERIES, strict=True):
         alone = classes_alone("deep", queries)
@@ -326,7 +321,6 @@ def draw(path: Path, figure_path: Path) -> None:
         fontsize=7, color="dimgray",
     )  # fmt: skip
     figure.savefig(figure_path, dpi=150)
-    plt.close(figure)
 
 
 def least() -> None:

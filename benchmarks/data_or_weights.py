@@ -17,6 +17,7 @@ import numpy as np
 
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
+from labctl.drawing import new_figure
 from labctl.protocols.client import Client
 from labctl.protocols.encoding import Floats, quadratures
 from labctl.protocols.hiding.hiding import Hiding
@@ -89,13 +90,10 @@ def accuracy(images: LabelledImages, pictures: Floats, first: int, hidden: int) 
 
 def draw(path: Path, returns: list[tuple[int, float]]) -> None:
     """Write the figure: labels that any reader may name against bits per weight."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    figure = new_figure(8.0, 5.2)
     from matplotlib.ticker import PercentFormatter
 
-    figure, axes = plt.subplots(figsize=(8.0, 5.2), layout="constrained")
+    axes = figure.subplots()
     caps = [1.0 / (decoys + 1) for decoys in DECOYS]
     for name, style in (("honest", "--"), ("prior_free", "-")):
         colour = "tab:blue" if name == "honest" else "tab:red"
@@ -131,7 +129,6 @@ def draw(path: Path, returns: list[tuple[int, float]]) -> None:
         color="dimgray",
     )
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def main() -> None:
