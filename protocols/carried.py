@@ -59,27 +59,25 @@ class Carried:
 
     `network`: without what carries nothing, the very same object if all carries something.
     `inputs`: which values of an image its first layer is fed with. `rows`: of each layer, the
-    rising indices of its rows that are sent, None for all. `heights`: rows of each layer, sent or
-    not.
+    whether each of its rows is sent.
     """
 
     network: Network
     inputs: Inputs
-    rows: tuple[Indices | None, ...]
-    heights: tuple[int, ...]
+    rows: tuple[npt.NDArray[np.bool_], ...]
 
     def spread(self, measured: Sequence[Floats]) -> tuple[Floats, ...]:
         """Return measured values (B, rows sent) as (B, rows) of the whole network, NaN elsewhere.
 
         A row that carries nothing is not sent, and nothing of it is measured.
         """
-        return tuple(map(_spread, measured, self.rows, self.heights))
+        return tuple(map(_spread, measured, self.rows))
 
 
-def _spread(values: Floats, rows: Indices | None, height: int) -> Floats:
-    if rows is None:
+def _spread(values: Floats, rows: npt.NDArray[np.bool_]) -> Floats:
+    if rows.all():
         return values
-    whole = np.full((len(values), height), np.nan, values.dtype)
+    whole = np.full((len(values), len(rows)), np.nan, values.dtype)
     whole[:, rows] = values
     return whole
 
@@ -92,9 +90,7 @@ def carried(network: Network) -> Carried:
     while _narrowed(kept, lit):
         pass
     if all(every.all() for every in kept):
-        return Carried(
-            network, Inputs(network.sizes[0]), (None,) * len(network.layers), network.sizes[1:]
-        )
+        return Carried(network, Inputs(network.sizes[0]), tuple(kept[1:]))
     if not all(every.any() for every in kept):
         raise ModelError(
             f"{network.name}: no path of weights other than 0 leads from an input to an output"
@@ -105,8 +101,7 @@ def carried(network: Network) -> Carried:
     )
     fed = None if kept[0].all() else np.flatnonzero(kept[0])
     sent = Network(layers, network.name, network.provenance)
-    rows = tuple(None if every.all() else np.flatnonzero(every) for every in kept[1:])
-    return Carried(sent, Inputs(network.sizes[0], fed), rows, network.sizes[1:])
+    return Carried(sent, Inputs(network.sizes[0], fed), tuple(kept[1:]))
 
 
 def _narrowed(kept: list[npt.NDArray[np.bool_]], lit: list[npt.NDArray[np.bool_]]) -> bool:

@@ -77,7 +77,7 @@ class Session:
         self.client_half = ClientMachine(
             block_modes=settings.block_modes, collection=collection, guard=guard
         )
-        welcome = self._told_server(self.client_half.hello())
+        welcome = self.server_half.receive(self.client_half.hello())
         assert welcome is not None
         self.client_half.receive(welcome)
 
@@ -123,7 +123,7 @@ class Session:
     def _batch(self, first: int, images: Floats) -> Batch:
         asked = self.client_half.begin(images)
         try:
-            message = self._told_server(asked)
+            message = self.server_half.receive(asked)
             while isinstance(message, LayerOpen):
                 message = self._exchanged(message)
             assert message is not None
@@ -138,7 +138,7 @@ class Session:
         """Carry the open frames to the client and back; return what the server says next."""
         armed = self.client_half.receive(opened)
         assert armed is not None
-        self._told_server(armed)
+        self.server_half.receive(armed)
         light, setting = self.server_half.light, self.client_half.setting
         if isinstance(light, Reordered):
             assert isinstance(self._link, ModeLink)
@@ -148,10 +148,7 @@ class Session:
         self.client_half.arrived(exchange.arriving)
         for returned in exchange.returned:
             self.server_half.returned(returned)
-        return self._told_server(self.client_half.measured(exchange.measured))
-
-    def _told_server(self, message: Message) -> Message | None:
-        return self.server_half.receive(message)
+        return self.server_half.receive(self.client_half.measured(exchange.measured))
 
     def _abort(self, reason: str) -> None:
         """Abort both halves, for the reason of the one that aborted first if one did."""

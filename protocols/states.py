@@ -18,12 +18,14 @@ and client have a table each; a state that both have means the same to both.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import StrEnum
 
 from labctl.errors import ProtocolError
 from labctl.protocols.messages import (
     Abort,
+    AbortCode,
     Armed,
     Close,
     Done,
@@ -117,7 +119,7 @@ CLIENT: Table = {
 }
 
 
-class Machine:
+class Machine(ABC):
     """A party's place in its table; it moves along the table or not at all."""
 
     def __init__(self, party: str, table: Table) -> None:
@@ -135,6 +137,12 @@ class Machine:
     def ended(self) -> Abort | None:
         """Why the session was aborted, by either party; None if it was not."""
         return self._ended
+
+    def abort(self, code: AbortCode, reason: str) -> Abort:
+        """End the session at once; return the message to the other party."""
+        abort = Abort(code, reason)
+        self._end(Own.ABORT, abort)
+        return abort
 
     def _require(self, event: Event) -> None:
         """Raise ProtocolError if the event may not come in this state."""
@@ -157,9 +165,9 @@ class Machine:
         self._ended = abort
         self._enter(event, PartyState.ABORTED)
 
+    @abstractmethod
     def _forget(self) -> None:
         """Drop what is held of the batch under way."""
-        raise NotImplementedError
 
     def _refused(self, problem: str) -> ProtocolError:
         return ProtocolError(self._party, str(self._state), problem)

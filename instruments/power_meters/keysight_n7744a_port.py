@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from labctl.clock import wait_until
-from labctl.errors import InstrumentTimeoutError, LimitError, ReplyError
+from labctl.errors import InstrumentTimeoutError, LimitError
 from labctl.instruments.driver_rules import require_positive, require_range
+from labctl.instruments.power_meters.watts import BEYOND_RANGE_W, power_in_watts
 from labctl.instruments.transports.opening import DriverOptions
 from labctl.instruments.transports.scpi_session import ScpiSession
 from labctl.units import w_to_dbm
-
-_BEYOND_RANGE_W = 1e9
 
 
 class N7744AOptions(DriverOptions):
@@ -75,7 +74,7 @@ class PowerMeterPort:
         if power_w is None:
             self._scpi.set(f"{self._sense}:POW:RANG:AUTO 1")
             return
-        require_positive(self.name, "power_w", power_w, _BEYOND_RANGE_W, "W")
+        require_positive(self.name, "power_w", power_w, BEYOND_RANGE_W, "W")
         self._scpi.set(f"{self._sense}:POW:RANG:AUTO 0")
         self._scpi.set(f"{self._sense}:POW:RANG {w_to_dbm(power_w):.3f}DBM")
 
@@ -118,7 +117,7 @@ class PowerMeterPort:
 
     def set_reference(self, power_w: float) -> None:
         """Set the power in W that relative readings refer to (`TOREF`); raises LimitError."""
-        require_positive(self.name, "power_w", power_w, _BEYOND_RANGE_W, "W")
+        require_positive(self.name, "power_w", power_w, BEYOND_RANGE_W, "W")
         self._scpi.set(f"{self._sense}:POW:REF TOREF,{w_to_dbm(power_w):.4f}DBM")
 
     def start_log(
@@ -158,7 +157,7 @@ class PowerMeterPort:
         query = f"{self._sense}:FUNC:RES?"
         power_w = self._scpi.array(query, "<f4", samples, "powers").astype(np.float32)
         self.stop_log()
-        power_w[~(np.abs(power_w) < _BEYOND_RANGE_W)] = np.nan
+        power_w[~(np.abs(power_w) < BEYOND_RANGE_W)] = np.nan
         return power_w
 
     def stop_log(self) -> None:
@@ -173,15 +172,10 @@ class PowerMeterPort:
             self._scpi.set(f"{self._sense}:POW:UNIT 1")
 
     def _power(self, query: str) -> float:
-        # Unit and power in one message: nobody can change the unit between the two.
-        both = f"{self._sense}:POW:UNIT?;:{query}"
-        unit, reply = self._scpi.fields(both, "unit and power")
-        if self._scpi.as_number(unit, both) != 1.0:
-            self._scpi.set(f"{self._sense}:POW:UNIT 1")
-            unit, reply = self._scpi.fields(both, "unit and power")
-            if self._scpi.as_number(unit, both) != 1.0:
-                raise ReplyError(self.name, f"unit is {unit!r} after it was set to W", both)
-        power_w = self._scpi.as_number(reply, query)
-        if abs(power_w) > _BEYOND_RANGE_W:
-            raise ReplyError(self.name, f"power is beyond the range ({power_w:g})", query)
-        return power_w
+        return power_in_watts(
+            self._scpi,
+            query,
+            unit=f"{self._sense}:POW:UNIT?",
+            is_watts=lambda shown, command: self._scpi.as_number(shown, command) == 1.0,
+            to_watts=f"{self._sense}:POW:UNIT 1",
+        )

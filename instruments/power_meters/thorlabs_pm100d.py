@@ -11,15 +11,15 @@ from typing import Self
 
 from pydantic import Field
 
-from labctl.errors import LimitError, ReplyError
+from labctl.errors import LimitError
 from labctl.instruments.capabilities import Identity
 from labctl.instruments.driver_rules import require_positive, require_range
+from labctl.instruments.power_meters.watts import BEYOND_RANGE_W, power_in_watts
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.scpi_session import ScpiSession
 from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 
-_BEYOND_RANGE_W = 1e9
 _LARGEST_LOSS_DB = 60.0
 
 
@@ -106,7 +106,7 @@ class ThorlabsPM100D:
         if power_w is None:
             self._scpi.set("SENS:POW:RANG:AUTO 1")
             return
-        require_positive(self.name, "power_w", power_w, _BEYOND_RANGE_W, "W")
+        require_positive(self.name, "power_w", power_w, BEYOND_RANGE_W, "W")
         self._use_watts()
         self._scpi.set("SENS:POW:RANG:AUTO 0")
         self._scpi.set(f"SENS:POW:RANG {power_w:.9g}")
@@ -156,15 +156,10 @@ class ThorlabsPM100D:
             self._scpi.set("SENS:POW:UNIT W")
 
     def _power(self, query: str) -> float:
-        # Unit and power in one message: nobody can change the unit between the two.
-        both = f"SENS:POW:UNIT?;:{query}"
-        unit, reply = self._scpi.fields(both, "unit and power")
-        if unit.upper() != "W":
-            self._scpi.set("SENS:POW:UNIT W")
-            unit, reply = self._scpi.fields(both, "unit and power")
-            if unit.upper() != "W":
-                raise ReplyError(self.name, f"unit is {unit!r} after it was set to W", both)
-        power_w = self._scpi.as_number(reply, query)
-        if abs(power_w) > _BEYOND_RANGE_W:
-            raise ReplyError(self.name, f"power is beyond the range ({power_w:g})", query)
-        return power_w
+        return power_in_watts(
+            self._scpi,
+            query,
+            unit="SENS:POW:UNIT?",
+            is_watts=lambda shown, _: shown.upper() == "W",
+            to_watts="SENS:POW:UNIT W",
+        )

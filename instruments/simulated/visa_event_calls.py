@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from labctl.instruments.simulated.visa_session import Session
 _PAUSE_S = 2e-3
 
 
-class EventLibrary(highlevel.VisaLibraryBase):
+class EventLibrary(highlevel.VisaLibraryBase, ABC):
     """The part of a backend that has to do with events; sessions are opened elsewhere.
 
     `_guard` protects what there is of sessions, `_calling` is held while handlers run, and
@@ -35,9 +36,9 @@ class EventLibrary(highlevel.VisaLibraryBase):
     _is_watched: bool
 
     @property
+    @abstractmethod
     def _bench_clock(self) -> Clock | None:
         """The time of the bench, None when it is closed."""
-        raise NotImplementedError
 
     def install_handler(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from labctl.instruments.codecs.ieee488 import parse_error
 from labctl.instruments.codecs.replies import number_of
 from labctl.instruments.driver_rules import wait_for
 from labctl.instruments.transports.transport import MessageTransport
+
+_Reply = TypeVar("_Reply", str, memoryview)
 
 ERROR_QUERY = "SYST:ERR?"
 _QUEUE_DEPTH = 32
@@ -74,11 +77,7 @@ class ScpiSession:
         A query that the instrument refuses has no reply: then its own error is raised
         (InstrumentReportedError), else InstrumentTimeoutError.
         """
-        try:
-            return self.transport.query(command)
-        except InstrumentTimeoutError as silence:
-            self._raise_refusal(command, silence)
-            raise
+        return self._answered(self.transport.query, command)
 
     def number(self, command: str) -> float:
         """Query a finite number; raises ReplyError on any other reply, an overload included."""
@@ -137,11 +136,7 @@ class ScpiSession:
         The array is a view of what arrived. Raises ReplyError, naming `what` the items are, on
         another number of bytes.
         """
-        try:
-            payload = self.transport.query_block(command)
-        except InstrumentTimeoutError as silence:
-            self._raise_refusal(command, silence)
-            raise
+        payload = self._answered(self.transport.query_block, command)
         item_bytes = np.dtype(dtype).itemsize
         if len(payload) != item_bytes * count:
             problem = f"expected {count} {what} of {item_bytes} bytes, got {len(payload)} bytes"
@@ -193,6 +188,14 @@ class ScpiSession:
             wanted = " or ".join(models)
             raise ReplyError(self.name, f"expected a {wanted}, got {reply!r}", query)
         return identity
+
+    def _answered(self, ask: Callable[[str], _Reply], command: str) -> _Reply:
+        """Return what `ask` returns; a query without an answer may have been refused."""
+        try:
+            return ask(command)
+        except InstrumentTimeoutError as silence:
+            self._raise_refusal(command, silence)
+            raise
 
     def _nonsense(self, problem: str, command: str) -> ReplyError:
         """Return the error for a reply that makes no sense; the session is out of step then.

@@ -1,7 +1,8 @@
 """What one run is asked to do: a `ModeRun` or a `BenchRun`, of small values; and their settings.
 
-A mode-level run is told its channel and its receivers. A run on instruments is not: its station and
-the calibration of that say what they are. So each kind has the fields that it uses, and no other.
+A mode-level run is given its channel and its receivers. A run on instruments is not: its station
+and the calibration of that say what they are. So each kind has the fields that it uses, and no
+other.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Channel:
-    """What is between the parties, as a mode-level link is told: an ideal one by default.
+    """What is between the parties, as a mode-level link is given it: an ideal one by default.
 
     loss_db: of the round trip. technical_noise: excess noise in SNU at the server. rotation: loss
     and errors of the client's elements, on top. block_modes: modes that they collect at a time,

@@ -12,7 +12,6 @@ import numpy as np
 
 from labctl.data.run_file import RunFileWriter
 from labctl.errors import BudgetError
-from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
 from labctl.protocols.probation.run import QueryKind, run_on_probation
@@ -48,7 +47,7 @@ def classify(
 
     Raises BudgetError if not even the first fits.
     """
-    done, sent = Progress(), carried(request.network)
+    done, sent = Progress(), run.session.server.carried
     try:
         for batch in _batches(request, run, books):
             count = len(batch.classes)

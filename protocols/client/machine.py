@@ -198,12 +198,6 @@ class ClientMachine(Machine):
         self._enter(Own.CLOSE, PartyState.CLOSED)
         return Close()
 
-    def abort(self, code: AbortCode, reason: str) -> Abort:
-        """End the session at once; return the message to the server."""
-        abort = Abort(code, reason)
-        self._end(Own.ABORT, abort)
-        return abort
-
     def _require_suitable(self, welcome: Welcome) -> None:
         """Refuse a network that this client's receiver cannot meet, or that contradicts itself."""
         if welcome.version != VERSION:

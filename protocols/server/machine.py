@@ -20,7 +20,6 @@ from labctl.protocols.link import LayerLight, Reordered, ReturnedLight
 from labctl.protocols.messages import (
     VERSION,
     Abort,
-    AbortCode,
     Armed,
     Close,
     Done,
@@ -108,7 +107,7 @@ class ServerMachine(Machine):
         self._enter(Own.RETURNED, PartyState.SENDING)
 
     def judge(self, report: VerificationReport | None = None) -> Verdict:
-        """Return the verdict on all light so far as the client is told; `report`: if there is one.
+        """Return the verdict on all light so far as the client gets it; `report`: if there is one.
 
         Raises ProtocolError while a batch is under way.
         """
@@ -123,12 +122,6 @@ class ServerMachine(Machine):
             found.weights_bits_per_real_upper,
             found.failure_probability,
         )
-
-    def abort(self, code: AbortCode, reason: str) -> Abort:
-        """End the session at once; return the message to the client."""
-        abort = Abort(code, reason)
-        self._end(Own.ABORT, abort)
-        return abort
 
     def _welcome(self, hello: Hello) -> Welcome:
         if VERSION not in hello.versions:

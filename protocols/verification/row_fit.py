@@ -17,7 +17,7 @@ from labctl.protocols.encoding import Floats
 
 Doubles = npt.NDArray[np.float64]
 
-# A turn that agrees with the gain but for this share is not told apart from it: sums in single
+# A turn that agrees with the gain but for this share is not separated from it: sums in single
 # precision have some 1e-6.
 _ALIKE = 1e-4
 

@@ -110,7 +110,7 @@ def _wind_down(
     collect: Callable[[Iterable[Future[Outcome]]], None],
     on_step: Callable[[str], None],
 ) -> None:
-    """Keep what is done, drop what waits, and wait for the rest unless told otherwise."""
+    """Keep what is done, drop what waits, and wait for the rest unless another is given."""
     try:
         for future in [future for future in running if future.cancel()]:
             del running[future]
