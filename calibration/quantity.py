@@ -188,6 +188,9 @@ def effective_degrees_of_freedom(
 
     Sources that `freedoms` leaves out are known well. Raises CalibrationError for a name that the
     budget has not, or degrees of freedom that are not above 0.
+
+    >>> round(effective_degrees_of_freedom({"fit": 1.0, "meter": 1.0}, {"fit": 10.0}), 3)
+    40.0
     """
     for source, freedom in freedoms.items():
         if source not in budget:
@@ -206,6 +209,11 @@ def written(value: float, uncertainty: float) -> str:
 
     A common power of ten stands behind the parentheses where plain digits would be long. At most
     16 digits of the larger are given; an uncertainty below shows as 0.
+
+    >>> written(0.98342, 0.0121)
+    '0.983 ± 0.012'
+    >>> written(1.23456e-9, 2.1e-12)
+    '(1.2346 ± 0.0021)e-9'
     """
     if uncertainty <= 0.0:
         return f"{value:.6g}"

@@ -55,7 +55,11 @@ class HannPulse:
         return _HANN_LENGTH_SLOTS - _HANN_EARLY_SLOTS
 
     def field(self, time_slots: Doubles) -> Doubles:
-        """Return sin^2 over the pulse's length, peak 1."""
+        """Return sin^2 over the pulse's length, peak 1.
+
+        >>> HANN.field(np.array([-0.125, 0.3125, 0.75])).tolist()
+        [0.0, 1.0, 0.0]
+        """
         phase = (time_slots + _HANN_EARLY_SLOTS) / _HANN_LENGTH_SLOTS
         inside = (phase > 0.0) & (phase < 1.0)
         return np.where(inside, np.sin(math.pi * phase) ** 2, 0.0)

@@ -37,6 +37,9 @@ class Blocks:
         """Return the blocks of a row of `modes` modes; None sends it whole.
 
         Raises SettingError for fewer than one mode per block.
+
+        >>> Blocks.of(392, 100).sizes
+        (100, 100, 100, 92)
         """
         if block_modes is not None and block_modes < 1:
             raise SettingError("block_modes", block_modes, "1 or more, or none for whole rows")
@@ -76,12 +79,20 @@ class Blocks:
 
 
 def modes_of(inputs: int) -> int:
-    """Return the modes that one row of `inputs` real weights needs."""
+    """Return the modes that one row of `inputs` real weights needs.
+
+    >>> modes_of(784), modes_of(5)
+    (392, 3)
+    """
     return (inputs + 1) // 2
 
 
 def unit_rms(weights: Floats) -> Floats:
-    """Return a layer's weights (m, N) scaled to unit root mean square over the layer."""
+    """Return a layer's weights (m, N) scaled to unit root mean square over the layer.
+
+    >>> unit_rms(np.array([[3.0, -3.0]], np.float32)).tolist()
+    [[1.0, -1.0]]
+    """
     rms = math.sqrt(float(np.mean(np.square(weights, dtype=np.float64))))
     if not (math.isfinite(rms) and rms > 0.0):
         raise ModelError(f"a layer's root mean square is {rms}: weights must be finite, not all 0")
@@ -93,6 +104,9 @@ def quadratures(weights: Floats, mean_photons: float) -> Floats:
     """Return mean interleaved quadratures (m, 2n) of a layer sent with `mean_photons` per mode.
 
     Each quadrature has variance 2 mu over the layer; odd N is padded with an empty quadrature.
+
+    >>> quadratures(np.array([[3.0, -3.0, 3.0]], np.float32), 8.0).tolist()
+    [[4.0, -4.0, 4.0, 0.0]]
     """
     if not 0.0 < mean_photons <= MOST_PHOTONS:
         raise SettingError("mean_photons", mean_photons, PHOTON_RANGE)
@@ -108,7 +122,11 @@ def pad_to_modes(values: Floats) -> Floats:
 
 
 def unit_norm(inputs: Floats) -> Floats:
-    """Return inputs (B, N) scaled to unit Euclidean norm; rows of zeros stay zero."""
+    """Return inputs (B, N) scaled to unit Euclidean norm; rows of zeros stay zero.
+
+    >>> unit_norm(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
     # In double precision the squares of no float32 vanish or overflow.
     norms = np.sqrt(np.einsum("ij,ij->i", inputs, inputs, dtype=np.float64))[:, None]
     unit: Floats = np.divide(inputs, norms, out=np.zeros_like(inputs), where=norms > 0.0)

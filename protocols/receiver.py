@@ -24,7 +24,11 @@ BEST_GAIN = 2.0 + math.sqrt(2.0)
 
 
 def added_noise(gain: float) -> float:
-    """Return g = 2 - 2/G, the noise that an ideal clone adds to the returned mode b."""
+    """Return g = 2 - 2/G, the noise that an ideal clone adds to the returned mode b.
+
+    >>> added_noise(2.0), round(added_noise(1.3), 4)
+    (1.0, 0.4615)
+    """
     return 2.0 - 2.0 / gain
 
 
@@ -33,6 +37,9 @@ def emission_factor_of_noise_figure(noise_figure_db: float, gain: float) -> floa
 
     Desurvire, Erbium-Doped Fiber Amplifiers (1994), section 2.4. Raises SettingError where the
     amplifier would be better than quantum mechanics allows (n_sp < 1), or does not amplify.
+
+    >>> round(emission_factor_of_noise_figure(5.0, 20.0), 3)
+    1.638
     """
     if not 1.0 < gain <= MOST_GAIN:
         raise SettingError("gain", gain, GAIN_RANGE)
@@ -98,7 +105,11 @@ class CloneReceiver:
 
     @property
     def referred_noise(self) -> float:
-        """Noise D referred to mode b; 1.828 at G = 2 + sqrt 2 when all is ideal."""
+        """Noise D referred to mode b; 1.828 at G = 2 + sqrt 2 when all is ideal.
+
+        >>> round(CloneReceiver(BEST_GAIN, 1.0, IDEAL_HOMODYNE).referred_noise, 3)
+        1.828
+        """
         return self.measured_noise / self.amplitude_gain**2
 
     def signal_to_noise(self, mean_photons: float, transmittance: float) -> float:
@@ -127,7 +138,11 @@ class TapReceiver:
 
     @classmethod
     def of_gain(cls, gain: float, homodyne: Homodyne) -> TapReceiver:
-        """Return the tap, tau = 1/(2G - 1)^2, that with ideal detectors adds what gain G adds."""
+        """Return the tap, tau = 1/(2G - 1)^2, that with ideal detectors adds what gain G adds.
+
+        >>> round(TapReceiver.of_gain(2.0, IDEAL_HOMODYNE).tap_transmittance, 4)
+        0.1111
+        """
         if not 1.0 < gain <= MOST_GAIN:
             raise SettingError("gain", gain, GAIN_RANGE)
         return cls(1.0 / (2.0 * gain - 1.0) ** 2, homodyne)

@@ -20,6 +20,9 @@ def block_header(payload_bytes: int, *, digits: int | None = None) -> bytes:
 
     `digits` forces the width of its length field. Raises BlockError unless that is 1 to 9 digits
     and the length fits in them.
+
+    >>> block_header(1200), block_header(12, digits=8)
+    (b'#41200', b'#800000012')
     """
     length = b"%d" % payload_bytes
     width = digits if digits is not None else len(length)
@@ -29,7 +32,11 @@ def block_header(payload_bytes: int, *, digits: int | None = None) -> bytes:
 
 
 def encode_block(payload: bytes, *, digits: int | None = None) -> bytes:
-    """Return a definite-length block; `digits` forces the width of its length field (1 to 9)."""
+    """Return a definite-length block; `digits` forces the width of its length field (1 to 9).
+
+    >>> encode_block(b"light")
+    b'#15light'
+    """
     return block_header(len(payload), digits=digits) + payload
 
 
@@ -38,6 +45,9 @@ def block_span(message: bytes | memoryview, start: int = 0) -> tuple[int, int] |
 
     None means that the header is not complete yet. The end may lie beyond the message: then
     more bytes must come. Raises BlockError if no definite block starts there.
+
+    >>> block_span(b"#15light"), block_span(b"#4120")
+    ((3, 8), None)
     """
     view = memoryview(message)
     if len(view) <= start:
@@ -63,6 +73,9 @@ def decode_block(message: bytes | memoryview) -> memoryview:
 
     An indefinite block runs to the end of the message less one final newline. What follows a
     definite block must be white space. Raises BlockError otherwise or when bytes are missing.
+
+    >>> bytes(decode_block(b"#15light"))
+    b'light'
     """
     view = memoryview(message)
     if bytes(view[:2]) == b"#0":
@@ -78,7 +91,11 @@ def decode_block(message: bytes | memoryview) -> memoryview:
 
 
 def parse_error(reply: str) -> tuple[int, str]:
-    """Return code and text of an error-queue reply; raises ValueError on any other reply."""
+    """Return code and text of an error-queue reply; raises ValueError on any other reply.
+
+    >>> parse_error('-113,"Undefined header"')
+    (-113, 'Undefined header')
+    """
     match = _ERROR.match(reply)
     if match is None:
         raise ValueError(f"{reply!r} is not an error-queue reply")

@@ -26,7 +26,11 @@ class ChecksumError(ValueError):
 
 
 def bip4(first: int, second: int, third: int, fourth: int) -> int:
-    """Return the 4-bit interleaved parity of a frame, bits 7:4 of the first byte left out."""
+    """Return the 4-bit interleaved parity of a frame, bits 7:4 of the first byte left out.
+
+    >>> bip4(0x00, 0x35, 0x00, 0xC1)
+    11
+    """
     folded = (first & 0x0F) ^ second ^ third ^ fourth
     return (folded >> 4) ^ (folded & 0x0F)
 
@@ -54,7 +58,11 @@ class Request:
     last_response: bool = False
 
     def encode(self) -> bytes:
-        """Return the four bytes on the wire."""
+        """Return the four bytes on the wire.
+
+        >>> Request(register=0x35, data=193, write=True).encode().hex()
+        'a13500c1'
+        """
         return _seal(self.last_response << 3 | self.write, self.register, self.data)
 
     @classmethod
@@ -95,12 +103,20 @@ class Reply:
 
 
 def to_signed(data: int) -> int:
-    """Read 16 bits as two's complement."""
+    """Read 16 bits as two's complement.
+
+    >>> to_signed(0xFFFF), to_signed(0x7FFF)
+    (-1, 32767)
+    """
     return data - 0x10000 if data & 0x8000 else data
 
 
 def to_unsigned(value: int) -> int:
-    """Write a value of -32768 to 65535 as 16 bits; raises ValueError outside."""
+    """Write a value of -32768 to 65535 as 16 bits; raises ValueError outside.
+
+    >>> hex(to_unsigned(-1))
+    '0xffff'
+    """
     if not -0x8000 <= value <= 0xFFFF:
         raise ValueError(f"{value} does not fit in 16 bits")
     return value & 0xFFFF

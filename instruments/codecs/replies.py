@@ -23,6 +23,13 @@ def number_of(reply: str) -> float:
 
     Raises ValueError if it is not written as a number, OverflowError if it stands for overload,
     infinity or "not a number".
+
+    >>> number_of(" +1.5E-3")
+    0.0015
+    >>> number_of("9.91E+37")
+    Traceback (most recent call last):
+        ...
+    OverflowError: expected a number, got '9.91E+37', which means overload or no value
     """
     text = reply.strip(" \t\r\n")
     if _NUMBER.fullmatch(text) is None:

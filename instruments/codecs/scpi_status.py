@@ -52,7 +52,11 @@ class ScpiError(Exception):
 
 
 def event_bit(code: int) -> int:
-    """Return the bit of the standard event register that an error code sets."""
+    """Return the bit of the standard event register that an error code sets.
+
+    >>> event_bit(-113), event_bit(-222)
+    (32, 16)
+    """
     classes = {1: COMMAND_ERROR, 2: EXECUTION_ERROR, 3: DEVICE_ERROR, 4: QUERY_ERROR}
     return classes.get(-code // 100, DEVICE_ERROR)
 

@@ -30,6 +30,9 @@ def header_expression(pattern: str) -> re.Pattern[str]:
 
     Capitals are the short form, brackets make a node optional, `#` admits a numeric suffix (one
     group each). A leading colon in the pattern is optional and messages come without it.
+
+    >>> bool(header_expression("[:SOURce#]:FREQuency").fullmatch(":SOUR2:FREQ"))
+    True
     """
     expression = ""
     for opening, mnemonic, suffix, _ in _NODE.findall(pattern):
@@ -52,6 +55,9 @@ def program_units(message: bytes, *, last_may_lack: bool = False) -> Iterator[Pr
 
     A header without leading colon continues the path of the one before; common commands (`*`)
     leave the path as it is. `last_may_lack` lets nothing follow the last comma of a unit.
+
+    >>> [unit.header for unit in program_units(b":CHAN1:DISP 0;SCAL 0.1;*OPC?")]
+    [':CHAN1:DISP', ':CHAN1:SCAL', ':*OPC']
     """
     path, at = "", 0
     while (at := _skip_blank(message, at, also=b";")) < len(message):

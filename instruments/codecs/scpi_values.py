@@ -69,7 +69,11 @@ class Kind(Protocol[T]):
 
 @lru_cache(maxsize=4096)
 def spellings(pattern: str) -> tuple[str, str]:
-    """Return short and long form, both upper case, of a mnemonic such as `FREQuency`."""
+    """Return short and long form, both upper case, of a mnemonic such as `FREQuency`.
+
+    >>> spellings("FREQuency")
+    ('FREQ', 'FREQUENCY')
+    """
     return re.sub("[a-z]", "", pattern), pattern.upper()
 
 
@@ -77,6 +81,9 @@ def suffix_factor(suffix: str, unit: str) -> float:
     """Return the factor of a unit suffix; raises ScpiError -131 if it does not belong to `unit`.
 
     `M` is milli, except before HZ and OHM where it is mega, as SCPI-99 has it.
+
+    >>> suffix_factor("mW", "W"), suffix_factor("MHz", "HZ")
+    (0.001, 1000000.0)
     """
     prefix = suffix.upper().removesuffix(unit) if unit else None
     if prefix is None or prefix + unit != suffix.upper() or prefix not in _MULTIPLIERS:

@@ -224,6 +224,9 @@ def leakage(
     levels (`distribution.discrete`) no figure for Gaussian weights holds.
 
     Raises SettingError, ModelError.
+
+    >>> round(leakage(0.57, 1.3, model=None).one.weights_bits_prior_free, 3)
+    0.123
     """
     shape = layer_shape(rows, modes)
     return leakage_of_setting(

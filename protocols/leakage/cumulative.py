@@ -120,7 +120,11 @@ class Cumulative:
 
 
 def everything_bits(photons: float) -> float:
-    """Return bits per real weight of a client that keeps a mode of so many photons: its entropy."""
+    """Return bits per real weight of a client that keeps a mode of so many photons: its entropy.
+
+    >>> everything_bits(1.0)
+    1.0
+    """
     return thermal_entropy_bits(2.0 * photons + 1.0) / WEIGHTS_PER_MODE
 
 
@@ -171,7 +175,11 @@ def unseen(queries: int, mean_photons: float) -> Cumulative:
 
 
 def queries_for(bits: float, leaked: Sequence[float]) -> int | None:
-    """Return after how many queries `leaked` (of 1, 2, ... queries) reaches `bits`, or None."""
+    """Return after how many queries `leaked` (of 1, 2, ... queries) reaches `bits`, or None.
+
+    >>> queries_for(0.25, [0.1, 0.2, 0.3])
+    3
+    """
     return next((index + 1 for index, value in enumerate(leaked) if value >= bits), None)
 
 

@@ -34,7 +34,11 @@ Doubles = npt.NDArray[np.float64]
 
 
 def entropy_bits(determinant: Doubles) -> Doubles:
-    """Return the entropy H in bits of modes whose covariance has this determinant, 1 or more."""
+    """Return the entropy H in bits of modes whose covariance has this determinant, 1 or more.
+
+    >>> entropy_bits(np.array([1.0, 9.0]))
+    array([0., 2.])
+    """
     photons = np.maximum(np.sqrt(determinant) - 1.0, 0.0) / 2.0
     safe = np.where(photons > 0.0, photons, 1.0)
     bits = (np.log1p(photons) + photons * np.log1p(1.0 / safe)) / np.log(2.0)

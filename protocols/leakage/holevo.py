@@ -10,6 +10,9 @@ def thermal_entropy_bits(symplectic_eigenvalue: float) -> float:
 
     Weedbrook et al., Rev. Mod. Phys. 84, 621 (2012), eq. 46. Values below 1 by rounding count
     as 1.
+
+    >>> thermal_entropy_bits(1.0), thermal_entropy_bits(3.0)
+    (0.0, 2.0)
     """
     photons = max(symplectic_eigenvalue - 1.0, 0.0) / 2.0
     if photons == 0.0:
@@ -26,6 +29,11 @@ def holevo_bits_per_mode(mean_photons: float, transmittance: float, excess_noise
     Direct reconciliation with modulation variance 2 mu per quadrature: entropy of the two-mode
     state (a = V, b = T(V - 1) + 1 + eps, c^2 = T(V^2 - 1)) less that of the mode conditioned on
     the weights. `transmittance` is 0 to 1, `excess_noise` is at the server's end, in SNU.
+
+    >>> holevo_bits_per_mode(4.0, 1.0, 0.0)
+    0.0
+    >>> round(holevo_bits_per_mode(4.0, 0.8, 0.0), 3)
+    1.784
     """
     variance = 2.0 * mean_photons + 1.0
     # b - a, a b - c^2 and b - c^2/(a + 1) with V's large powers cancelled by hand: rounding would
