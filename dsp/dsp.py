@@ -21,7 +21,10 @@ from labctl.instruments.capabilities import Trace
 
 __all__ = ["Sync", "fit_phase", "read_slots", "synchronise"]
 
+# Two samples around the correlation's peak, in steps of 1/16 sample.
 _SEARCH_STEPS = 32
+# The modulus of a correlation with noise is Rayleigh distributed: at one lag it exceeds 7 sigma with
+# probability exp(-7^2/2) = 2e-11, at one of 1e6 lags with 2e-5.
 _LEAST_PEAK = 7.0
 # The peak is judged against the background beside it, of which there must be enough.
 _LEAST_LAGS = 256
@@ -62,6 +65,7 @@ def synchronise(trace: Trace, layout: FrameLayout, longest_delay_s: float) -> Sy
         )
     correlation = np.abs(signal.correlate(record - record.mean(), reference, mode="valid"))
     best = int(np.argmax(correlation))
+    # The median of a Rayleigh distribution is sigma sqrt(2 ln 2).
     background = float(np.median(correlation)) / math.sqrt(2.0 * math.log(2.0))
     peak = float(correlation[best]) / background if background > 0.0 else 0.0
     if not peak >= _LEAST_PEAK:

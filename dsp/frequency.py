@@ -1,4 +1,15 @@
-"""The light's frequency offset from a preamble: the turning at which its symbols explain most."""
+"""The light's frequency offset from a preamble: the turning at which its symbols explain most.
+
+1. Turn the known symbols by a trial offset w (rad per slot), and fit y = a Re s + b Im s. The
+   energy that the fit explains falls as sinc^2 of the turns by which w is off over the head.
+2. Take the best w of a coarse grid, then of a fine one around it. One unit is one turn over the
+   head of L slots, 2 pi/L.
+3. Its variance is the sum of three: the phase's own random walk of variance q per slot, 6 q/(5 L);
+   the noise of n symbols, 12 r/(n L^2), r being the phase variance of one symbol; the fine grid's
+   step squared. The first two are those of a straight line fitted to a random walk and to white
+   noise.
+4. An offset below 4 of these standard errors counts as none.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +22,23 @@ from labctl.dsp.pulses import Doubles
 from labctl.dsp.symbol_sums import SymbolSums
 from labctl.errors import SignalError
 
+# The shipped preamble's symbols; a head needs no more.
 _HEAD_SYMBOLS = 257
+# Maximum offset in turns over the head. The trials reach 1.2 turns, so that a larger offset is
+# recognised and refused.
 _LARGEST_TURNS = 0.5
+# A normal error exceeds 4 standard errors with probability 6e-5.
 _SIGMAS = 4.0
-_FINE = 1.0 / 128.0
+# Steps in turns over the head. Half a coarse step off the truth, 0.075 turn, the fit still explains
+# sinc^2(0.075) = 98 % of the energy, so the coarse maximum is on the main lobe; 10 fine steps to
+# either side, 0.078 turn, cover that half step.
+_COARSE, _FINE = 0.15, 1.0 / 128.0
 # Noise explains 1 % of a head of 257 symbols; what explains less than this is no symbol.
 _LEAST_EXPLAINED = 0.15
+# Between two trials a window turns by at most this. Half of it off the truth, windows lose
+# 0.125^2/12 = 0.13 % of the energy.
 _WINDOW_TURN_RAD = 0.25
+# A limit on time alone: each trial reads through the whole frame.
 _MOST_TRIALS = 128
 
 
@@ -35,7 +56,7 @@ def frequency_offset(
         return 0.0, 0.0
     time = slots[:count] - float(slots[0])
     unit = 2.0 * math.pi / length
-    trial = np.arange(-8, 9) * 0.15 * unit
+    trial = np.arange(-8, 9) * _COARSE * unit
     head = np.asarray(read[:count], np.float64)
     best = trial[int(np.argmax(_explained(head, symbols[:count], time, trial)))]
     fine = best + np.arange(-10, 11) * _FINE * unit
@@ -44,7 +65,9 @@ def frequency_offset(
     if not float(np.max(found)) > _LEAST_EXPLAINED * float(head @ head):
         return 0.0, 0.0
     left = max(float(head @ head) - float(np.max(found)), 0.0)
+    # Noise energy over explained energy: (n N)/(n A^2/2) = 2 N/A^2, the phase variance of a symbol.
     ratio = left / max(float(np.max(found)), 1e-300)
+    # The three variances of step 3: 6/5 of the walk, the white noise, the grid.
     error = math.sqrt(
         1.2 * walk / length + 12.0 * ratio / (count * length**2) + (_FINE * unit) ** 2
     )
@@ -87,5 +110,6 @@ def _explained(read: Doubles, symbols: Complexes, time: Doubles, turning: Double
     x, p = turned.real, turned.imag
     xx, xp, pp = (x * x).sum(axis=1), (x * p).sum(axis=1), (p * p).sum(axis=1)
     xy, py = x @ read, p @ read
+    # Kept above 0 by rounding's measure, where all turned symbols lie on one axis or are zero.
     determinant = np.maximum(xx * pp - xp**2, 1e-12 * (xx + pp) ** 2 + 1e-300)
     return np.asarray((pp * xy**2 - 2.0 * xp * xy * py + xx * py**2) / determinant)

@@ -27,6 +27,8 @@ Complexes = npt.NDArray[np.complex64]
 
 Indices = npt.NDArray[np.int64]
 
+# Largest field of preamble, pilots and payload, relative to the modulator's largest: the rest is
+# room for predistortion, which adds to some drives.
 PEAK = 0.95
 
 

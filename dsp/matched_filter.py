@@ -18,12 +18,18 @@ from labctl.dsp.pulses import Doubles, PulseShape
 from labctl.errors import SynchronisationError
 from labctl.instruments.capabilities import Trace
 
+# A pulse read up to 1/128 sample beside its middle: at 4 samples per slot 0.002 slot, which costs
+# some 3e-5 of amplitude (a 7/8-slot Hann pulse loses 0.8 % at 1/32 slot, and loss goes squared).
 PHASES = 64
+# A pulse of 3.5 samples per slot reads 1 % more or less with its sampling phase
+# (docs/decisions/0015-pulses.md); with fewer it would be more.
 _LEAST_SAMPLES = 3.5
-# Samples of slip over all slots that are read at one sampling phase: 4e-5 of amplitude.
+# Samples of slip over all slots that are read at one sampling phase. The last slot is then read 1/32
+# sample off, which costs 5e-4 of amplitude at 4 samples per slot and 5e-5 at 12.5.
 _FIXED_SLIP = 1.0 / 16.0
 # Runs of equal sampling phase up to which they beat gathering each slot's samples.
 _MOST_RUNS = 64
+# Bounds the memory of the gathered windows: 4 MB of float32 for each table.
 _CHUNK_SAMPLES = 1 << 20
 
 
@@ -102,6 +108,7 @@ class FilterBank:
         phase = (np.arange(PHASES) + 0.5)[:, None] / PHASES
         samples = np.arange(taps) - lead - phase
         weights = shape.field(samples / samples_per_slot)
+        # Central difference over a tenth of a sample, small against the pulse's 3 samples or more.
         ahead = shape.field((samples - 0.05) / samples_per_slot)
         behind = shape.field((samples + 0.05) / samples_per_slot)
         norm = np.sqrt(np.sum(weights**2, axis=1, keepdims=True))

@@ -1,10 +1,17 @@
 """Phase tracking: the light's phase over a frame from known symbols, with its residual variance.
 
 One quadrature is read, y = A Re(s exp(-i phi)) + noise, and phi is a Wiener process of variance
-q = 2 pi linewidth * time. Known symbols are summed over short blocks; the most likely phase of all
-blocks at once is the fixed point of an iterated Rauch-Tung-Striebel smoother (Bell, SIAM J. Optim.
-4, 626 (1994)), in information form a chain of tridiagonal systems. With information J per slot its
-variance is sqrt(q/J)/2 per slot, for pilots D slots apart it grows by q D/6 between them.
+q = 2 pi linewidth * time. With information J per slot the best estimate has variance sqrt(q/J)/2;
+between pilots that are D slots apart it grows by q D/6.
+
+1. A constant frequency offset is found in the head and taken off the symbols (frequency.py).
+2. Symbols are summed over short pieces of slots (symbol_sums.py); all later steps use these sums.
+3. Windows, short against the walk, give each a phase by themselves; unwrapped, they are the start.
+4. The most likely phase of all blocks at once: the fixed point of an iterated Rauch-Tung-Striebel
+   smoother (Bell, SIAM J. Optim. 4, 626 (1994)), in information form a chain of tridiagonal
+   systems. Amplitude and noise are learned again after each step.
+5. The variance that is left is predicted from walk and noise, and measured from how each block
+   scatters about what all others say. Light that is worse than stated is refused.
 """
 
 from __future__ import annotations
@@ -24,25 +31,37 @@ from labctl.errors import SignalError
 
 # Beyond this residual the likelihood of a phase is no longer close to a parabola.
 LARGEST_RESIDUAL_RAD2 = 0.2
+# Over a window the phase may walk by this variance V. Around its mean it then has variance V/6, so
+# that the window's amplitude is low by V/12, 2 %.
 _WINDOW_WALK_RAD2 = 0.2
+# Over the reach of a window's symbols: 5 %. Beyond it a window shows no phase.
 _LARGEST_WALK_RAD2 = 0.6
+# Pilots alternate, so that four are two on X and two on P: two unknowns, and two values for noise.
 _WINDOW_SYMBOLS = 4
+# In slots. Fewer are mostly noise; over more than 512, two preambles, a frequency offset that the
+# head does not show may turn the phase by more than half a turn.
 _SHORTEST_WINDOW, _LONGEST_WINDOW = 16, 512
 # A block's share of the smoother's memory, sqrt(1/(q J)): what moves within a block is not seen.
 _BLOCK_SHARE = 0.3
+# In slots, where the laser is so narrow that its walk sets no limit: drifts of the paths do.
 _LONGEST_BLOCK = 256
+# Pieces are merged to blocks of whole pieces, so they are shorter than the longest block.
 _LONGEST_PIECE = 64
 # More information per symbol than this comes from pilots alone, which have a block of their own.
 _LARGEST_INFORMATION = 40.0
 # Paths drift even if the laser does not: a phase is never assumed constant over a frame.
 _LEAST_WALK_RAD2 = 0.01
+# Steps until the phases have settled; more mean that they do not.
 _ROUNDS = 30
 # A phase has settled when it moves by less than this share of its own error.
 _SETTLED_SHARE = 0.02
+# A normal error exceeds 5 standard errors with probability 6e-7.
 _SIGMAS = 5.0
 # A measured residual this many times the predicted one comes from other light than was stated.
 _LARGEST_EXCESS = 4.0
+# Below this a residual does no harm, whatever it comes from: it takes 1 % off T.
 _LEAST_EXCESS_RAD2 = 0.01
+# Four windows of the fewest symbols.
 _LEAST_SYMBOLS = 16
 # From this many slots per known symbol on, windows are long compared with a head's resolution.
 _SPARSE = 4
@@ -162,6 +181,7 @@ class _Rough:
 def _windows(pieces: SymbolSums, walk: float, reach: int) -> _Rough:
     """Fit windows that are short against the phase's walk, and long against noise and `reach`."""
     window = min(max(_WINDOW_WALK_RAD2 / walk, _SHORTEST_WINDOW), _LONGEST_WINDOW)
+    # Four symbols reach over three gaps; a window of four gaps holds them wherever it begins.
     sums = pieces.merged(max(window, 4.0 / 3.0 * reach + pieces.length))
     filled = (sums.count >= _WINDOW_SYMBOLS) & (sums.xx + sums.pp > 0.0)
     both = 4.0 * (sums.xx * sums.pp - sums.xp**2) > _LEAST_BOTH * (sums.xx + sums.pp) ** 2
@@ -175,6 +195,7 @@ def _windows(pieces: SymbolSums, walk: float, reach: int) -> _Rough:
     power, with_values = sums.projected(a, b)
     freedom = max(int(np.sum(sums.count)) - 2 * len(a), 1)
     noise = max(sums.yy - float(np.sum(2.0 * with_values - power)), 1e-9 * sums.yy) / freedom
+    # The variance of a plus that of b, the trace of the inverse information: it is in a^2 + b^2.
     spread = noise * (sums.xx + sums.pp) / np.maximum(sums.xx * sums.pp - sums.xp**2, 1e-300)
     squared = float(np.median((a**2 + b**2 - spread)[bright]))
     if not squared > 0.0 or noise == 0.0:
@@ -226,6 +247,7 @@ class _Smoother:
         """Iterate to the most likely phases; raises SignalError if they do not settle."""
         for _ in range(_ROUNDS):
             step = self._step()
+            # A longer step would leave where the likelihood is close to a parabola.
             self._phase += np.clip(step, -0.5, 0.5)
             self._learn()
             moved = float(np.mean(step**2))
@@ -242,8 +264,13 @@ class _Smoother:
         self._factorise(information)
         share = np.minimum(information * self._variance, 1.0 - 1e-9)
         gaps = self._gaps if len(self._gaps) else np.ones(1)
+        # Between middles that are D apart a Wiener process strays from the straight line by
+        # q t (D - t)/D, in the mean q D/6; each gap counts by its length.
         wander = self._walk * float(np.sum(gaps**2)) / (6.0 * float(np.sum(gaps)))
         predicted = float(np.mean(self._variance)) + wander
+        # A block's slope vanishes where its own symbols and all others balance. Over 1 - share it
+        # is the slope at the phase that the others alone give. Its variance is then that of the
+        # block's own noise, `information`, plus that of the others' error, `others`.
         others = information * share / (1.0 - share)
         scatter = (gradient / (1.0 - share)) ** 2 - information
         total = max(float(np.sum(others)), 1e-300)
@@ -328,6 +355,8 @@ class _Smoother:
         left = max(self._sums.yy - self._amplitude * total, 1e-9 * self._sums.yy)
         information = self._amplitude**2 * (self._sums.xx + self._sums.pp) / 2.0 / self._noise
         freedom = float(np.sum(np.minimum(information * self._variance, self._sums.count)))
+        # Degrees of freedom left: symbols less the amplitude less the phases. A tenth of the
+        # symbols at least, since `freedom` rests on the noise of the round before.
         self._noise = left / max(self._symbols - 1.0 - freedom, 0.1 * self._symbols)
 
 

@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 Doubles = npt.NDArray[np.floating]
 
+# The pulse ends 1/4 slot before its slot does: room for the tails of a causal receiver. It begins
+# 1/8 slot early, after the slot before has been quiet for 1/8 (docs/decisions/0015-pulses.md).
 _HANN_EARLY_SLOTS = 0.125
 _HANN_LENGTH_SLOTS = 7.0 / 8.0
 

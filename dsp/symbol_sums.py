@@ -82,6 +82,8 @@ class SymbolSums:
 
     def fit(self) -> tuple[Doubles, Doubles]:
         """Return a = A cos phi and b = A sin phi of each block on its own."""
+        # Keeps blocks solvable whose symbols lie on one axis or are dark; elsewhere it changes a
+        # and b by some 1e-6 of themselves, far below noise.
         ridge = 1e-6 * (self.xx + self.pp) + 1e-300
         xx, pp = self.xx + ridge, self.pp + ridge
         determinant = xx * pp - self.xp**2

@@ -20,14 +20,20 @@ from labctl.dsp.pulses import Doubles
 from labctl.errors import SynchronisationError
 from labctl.instruments.capabilities import Trace
 
+# Two free-running crystal clocks of 10 ppm each. A shared 10 MHz reference has 0.
 LARGEST_OFFSET_PPM = 20.0
+# Steps of the fit: over the preamble, until start and noise have settled; at each doubling of the
+# span, whose start is near; over the whole frame.
 _FIRST_ROUNDS, _ROUNDS, _LAST_ROUNDS = 4, 1, 2
 # A pulse read 1/32 slot beside its middle has lost 0.8 % of its amplitude.
 LARGEST_ERROR_SLOTS = 1.0 / 32.0
+# A normal error exceeds 4 standard errors with probability 6e-5.
 _SIGMAS = 4.0
+# What the intervals of a trace may be off by: instruments write them with few digits.
 _ROUNDING_PPM = 0.5
 # Values that are noise by more than this share carry no information on time.
 _MOST_NOISE = 0.9
+# Pilots whose mean energy is compared with the preamble's; fewer than 8 scatter too much for that.
 _LOCK_PILOTS = 32
 _LEAST_LOCK_PILOTS = 8
 # Of the energy that the preamble promises; a segment of pilots at random phases has 1.0 +- 0.13.
@@ -195,6 +201,7 @@ class _Line:
         fit, *_ = np.linalg.lstsq(design, slope, rcond=None)
         residual = slope - design @ fit
         noise = float(residual @ residual) / (len(slots) - 2) / self._sharpness
+        # Above 0 even for a record without noise, whose weights would be infinite.
         return max(noise, 1e-9 * float(np.mean(read**2)), 1e-300)
 
     def _improve(self, slots: Indices, read: Doubles, slope: Doubles) -> None:
@@ -211,6 +218,7 @@ class _Line:
         gradient[1] -= weight * self._slope * scale[1]
         inverse = np.linalg.inv(information)
         start, end = (inverse @ gradient).tolist()
+        # At most a quarter of a slot at once: the next step must still see the same pulses.
         self._start += min(max(start, -self._ratio / 4.0), self._ratio / 4.0)
         self._slope += end / scale[1]
         self._covariance = inverse @ scatter @ inverse / np.outer(scale, scale)
