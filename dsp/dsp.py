@@ -23,8 +23,8 @@ __all__ = ["Sync", "fit_phase", "read_slots", "synchronise"]
 
 # Two samples around the correlation's peak, in steps of 1/16 sample.
 _SEARCH_STEPS = 32
-# The modulus of a correlation with noise is Rayleigh distributed: at one lag it exceeds 7 sigma with
-# probability exp(-7^2/2) = 2e-11, at one of 1e6 lags with 2e-5.
+# The modulus of a correlation with noise is Rayleigh distributed: it exceeds 7 sigma at one lag
+# with probability exp(-7^2/2) = 2e-11, at one of 1e6 lags with 2e-5.
 _LEAST_PEAK = 7.0
 # The peak is judged against the background beside it, of which there must be enough.
 _LEAST_LAGS = 256

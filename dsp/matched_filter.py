@@ -24,7 +24,7 @@ PHASES = 64
 # A pulse of 3.5 samples per slot reads 1 % more or less with its sampling phase
 # (docs/decisions/0015-pulses.md); with fewer it would be more.
 _LEAST_SAMPLES = 3.5
-# Samples of slip over all slots that are read at one sampling phase. The last slot is then read 1/32
+# Samples of slip over all slots that are read at one sampling phase. The last slot is then 1/32
 # sample off, which costs 5e-4 of amplitude at 4 samples per slot and 5e-5 at 12.5.
 _FIXED_SLIP = 1.0 / 16.0
 # Runs of equal sampling phase up to which they beat gathering each slot's samples.
