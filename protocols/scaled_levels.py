@@ -123,6 +123,7 @@ def blurred_levels(unit: Floats) -> Levels | None:
     rising = np.sort(unit.astype(np.float64), axis=None)
     edges = np.arange(rising[0] - 1.0, rising[-1] + 1.0, _STEP)
     counts = np.histogram(rising, edges)[0].astype(np.float64)
+    # Four standard deviations of the smoothing to either side.
     reach = np.arange(-20, 21)
     kernel = np.exp(-0.5 * (reach / _SMOOTHED) ** 2)
     density = np.convolve(counts, kernel / kernel.sum(), mode="same")

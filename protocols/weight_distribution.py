@@ -220,6 +220,7 @@ def resend_noise(unit: Floats, mean_photons: float) -> float:
     noise = 1.0 / math.sqrt(mean_photons)
     step = noise / _STEPS_PER_NOISE
     cells = np.round(unit.astype(np.float64).ravel() / step).astype(np.int64)
+    # A normal density is 1e-14 of its peak at 8 standard deviations.
     lowest, reach = int(cells.min()), 8 * _STEPS_PER_NOISE
     shares = np.bincount(cells - lowest) / cells.size
     values = step * (lowest + np.arange(len(shares)))
@@ -461,6 +462,7 @@ def _spike_error(value: float, share: float, rest: Doubles, noise: float) -> flo
     """
     step = noise / _STEPS_PER_NOISE
     cells = np.round((rest - value) / step)
+    # Weights that are 200 standard deviations away add nothing to readings within 8 of the spike.
     places, counts = np.unique(cells[np.abs(cells) <= 200 * _STEPS_PER_NOISE], return_counts=True)
     read = step * np.arange(-8 * _STEPS_PER_NOISE, 8 * _STEPS_PER_NOISE + 1)
     spike = share * _density(read, noise)

@@ -144,6 +144,7 @@ class LabelCurve:
             return 0.0
         if not math.isfinite(high):
             return self.evidence[-1]
+        # 60 halvings reach double precision.
         for _ in range(60):
             middle = (low + high) / 2.0
             low, high = (middle, high) if within(middle) else (low, middle)

@@ -1,4 +1,12 @@
-"""One way of reading the light that returns, and how much evidence of the input it brings."""
+"""One way of reading the light that returns, and how much evidence of the input it contains.
+
+1. The client's clone adds noise g n_sp to the mode of its input alone. The server reads each row of
+   that mode as one of slightly larger variance: the "spike", g n_sp over the vacuum of the reading.
+2. M rows with the same input, in R repeats, tell the spike's direction with an evidence of
+   M R spike^2/(1 + spike) for homodyne and heterodyne, M R spike photons for counting.
+3. A clone whose net gain or phase is off also changes the mean of that mode. The nats that the mean
+   tells count as evidence by `EVIDENCE_PER_NAT`.
+"""
 
 from __future__ import annotations
 

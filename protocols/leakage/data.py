@@ -1,4 +1,12 @@
-"""What the returned light tells an honest server of the data, by the Cramer-Rao bound."""
+"""What the returned light tells an honest server of the data, by the Cramer-Rao bound.
+
+A row returns with covariance 1 + g c c^T: the clone adds noise g n_sp along the unit vector c of
+the client's coefficients, b of them in a block, and nothing else depends on the data. Each
+coefficient has prior variance 1/b. M rows with the same c give it Fisher information J, and the
+figure is (1/2) log2(1 + J/b) bits. The three figures differ in J: the authors' first version,
+homodyne of every row (their journal version), and the best measurement that quantum mechanics
+allows. All are for one symbol; none protects a label, which all symbols together tell.
+"""
 
 from __future__ import annotations
 

@@ -24,9 +24,13 @@ from labctl.protocols.leakage.direction import Doubles, entropy_bits, learned_bi
 # Logarithms of r, theta and phi stay where no value overflows.
 _LEAST = np.array([[-8.0], [-30.0], [-30.0]])
 _MOST = np.array([[3.0], [math.log(math.pi / 2.0)], [math.log(math.pi / 2.0) - 1e-6]])
+# A weak tap with little back-action: r = 1, theta = 0.14, phi = 0.03.
 _START = (0.0, -2.0, -3.5)
+# At most a factor of 4.5 in each of r, theta and phi at once: farther off the parabola says little.
 _LONGEST_STEP = 1.5
+# For second derivatives as differences of slopes: rounding costs 1e-10, curvature 1e-12.
 _DIFFERENCE = 1e-6
+# sin^2(phi). The cost goes to infinity at both ends of 0 to 1.
 _INTERCEPTIONS = np.linspace(0.02, 0.98, 49)
 
 
@@ -64,6 +68,7 @@ def best_attacks(
     """
     if start is None:
         start = np.repeat(np.array(_START)[:, None], len(variance), axis=1)
+    # Levenberg's rule: less damping by ten after a step uphill, more by ten after one downhill.
     place, damping = start.copy(), np.full(len(variance), 1e-2)
     gain = _gain(variance, place, prices)
     for _ in range(steps):
@@ -73,6 +78,7 @@ def best_attacks(
         climbed = np.where(better, reached - gain, 0.0)
         place, gain = np.where(better, tried, place), np.where(better, reached, gain)
         damping = np.where(better, 0.1 * damping, 10.0 * np.maximum(damping, 1e-2))
+        # Far below the bins' width, which the bound carries anyway.
         if better.all() and bool(np.all(climbed <= 1e-10 * np.abs(gain) + 1e-16)):
             break
     root, tap, back_action = np.exp(place)
@@ -99,6 +105,7 @@ def interception_gain(variance: Doubles, prices: Prices) -> Doubles:
     pull = (prices.amplitude * variance)[:, None]
     pooled = prices.pooled_amplitude
     log_t = np.full((len(variance), len(_INTERCEPTIONS)), math.log(pooled))
+    # Newton's steps on a convex cost: 12 reach rounding, or add up to a factor of e^12 in t.
     for _ in range(12):
         t = np.exp(log_t)
         slope = 2.0 * along * t**2 - 2.0 * across / t**2
@@ -164,6 +171,7 @@ def _step(variance: Doubles, place: Doubles, prices: Prices, damping: Doubles) -
         bends[:, :, axis] = difference.T / (2.0 * _DIFFERENCE)
     sizes, axes = np.linalg.eigh(0.5 * (bends + bends.transpose(0, 2, 1)))
     sizes = np.abs(sizes)
+    # A flat direction gets a long step, which is clipped, and no division by 0.
     sizes = np.maximum(sizes, 1e-12 * sizes.max(axis=1, keepdims=True) + 1e-300)
     along_axes = np.einsum("nij,in->nj", axes, slopes) / (sizes * (1.0 + damping[:, None]))
     step = np.einsum("nij,nj->in", axes, along_axes)

@@ -110,6 +110,7 @@ def network_bits_per_mode(
     prices = search.prices(most)
     fine, counts = spectrum.bins(_WIDTH)
     start = search.place(brightness * fine)
+    # Near the best already: from the searched bins, interpolated.
     best = best_attacks(brightness * fine, prices, start, steps=15)
     gain = np.maximum(best.gain, interception_gain(brightness * fine, prices))
     bound = (prices.along + prices.across) * excess_noise + _mean(gain, counts)
@@ -135,12 +136,15 @@ class _Search:
         """Return the best prices found from a start that knows the size of the bound, in bits."""
         from scipy.optimize import minimize
 
+        # With both prices at scale/(4 eps), (alpha + beta) eps is scale/2, the bound of a
+        # direction. Noise of 0 counts as 1e-9 here, for a finite start.
         start = math.log(0.25 * scale / max(self._noise, 1e-9))
         found = minimize(
             self._bound,
             np.array([start, start, 0.0]),
             jac=True,
             method="BFGS",
+            # The bound is 1e-4 of itself from its best at most; any prices give a bound.
             options={"maxiter": _SEARCH_STEPS, "gtol": 1e-4 * scale},
         )
         return self._prices(found.x)
@@ -149,11 +153,13 @@ class _Search:
         """Return where the best attacks of these variances may be, from those searched."""
         if self._best is None:
             raise RuntimeError("no prices were searched for yet")
+        # Dark directions, of variance 0, have a logarithm too.
         known = np.log(np.maximum(self._variances, 1e-30))
         wanted = np.log(np.maximum(variances, 1e-30))
         return np.stack([np.interp(wanted, known, axis) for axis in self._best.place])
 
     def _prices(self, logs: Doubles) -> Prices:
+        # exp(60) bits per SNU is more than any noise is worth; a search step beyond would overflow.
         return Prices(
             math.exp(min(logs[0], 60.0)), math.exp(min(logs[1], 60.0)), logs[2], self._amplitude
         )
@@ -166,6 +172,7 @@ class _Search:
             self._variances,
             prices,
             None if self._best is None else self._best.place,
+            # From the place of the prices before, few steps are left to do.
             steps=40 if first else 12,
         )
         self._best = best

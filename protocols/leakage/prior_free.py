@@ -27,8 +27,11 @@ from labctl.protocols.leakage.holevo import holevo_bits_per_mode, thermal_entrop
 _LOGITS = np.concatenate([np.linspace(-20.0, -2.0, 32), np.linspace(-1.8, 14.0, 48), [40.0]])
 _SQUEEZES = np.concatenate([[0.0], np.logspace(-9.0, -1.0, 33), np.logspace(-0.9, 1.1, 21)])
 _STEPS = np.linspace(-1.0, 1.0, 9)
+# Each round's 9 points reach 0.45 of the last round's, 1.8 of its steps, so that the top is not
+# lost. After 16 rounds they are 6e-6 wide, and the figure is off by the square of that.
 _REFINEMENTS = 16
 _SHRINK = 0.45
+# Squeezes from none to e^10 in steps of 6 %.
 _INTERCEPTED = np.concatenate([[0.0], np.logspace(-9.0, 1.0, 400)])
 
 
@@ -81,6 +84,7 @@ def _bits_of_interception(mean_photons: float, transmittance: float, excess_nois
     theta + phi >= pi/2 means A >= T + 1/B. More light in more directions is more to hold, so that
     the largest fraction is the best; it is bisected for each squeeze.
     """
+    # Logarithms of the fraction, 1e-13 to 1. 48 halvings of 30 reach 1e-13.
     low, high = np.full_like(_INTERCEPTED, -30.0), np.zeros_like(_INTERCEPTED)
     for _ in range(48):
         middle = 0.5 * (low + high)

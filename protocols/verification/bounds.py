@@ -113,8 +113,10 @@ def bounds_of(
     """Return what holds together except with `failure_probability`."""
     doubts = expectation.doubts
     exact = doubts.none
+    # Two bounds rest on the samples, noise from above and T from below: a half each of all, or of
+    # half where the constants are doubtful.
     sampled = 0.5 * failure_probability if exact else 0.25 * failure_probability
-    # Round trip and channel in the client are bounded apart: five factors in all.
+    # Round trip and channel in the client are bounded apart: five factors in all, a tenth each.
     doubted = 0.1 * failure_probability
     upper = excess_noise_upper(estimate, calibration, sampled, clones=clones.count)
     slope_noise = clones.slope_noise(upper, estimate, calibration)

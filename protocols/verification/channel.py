@@ -19,7 +19,9 @@ from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.noise_ratio import NoiseRatio, normal_isf
 
 # A clone's variance is looked for from what is seen, in doubling steps, to where nothing is known.
+# 1e-9 SNU is below what any session resolves; exp(60) SNU is above all light.
 _LEAST_CLONE, _MOST_LOG_CLONE, _CLONE_STEP = 1e-9, 60.0, 0.5
+# Relative accuracy of what is found; a probability above 0, so that its normal score is finite.
 _CLOSE, _LEAST_HEAD = 1e-9, 1e-300
 
 

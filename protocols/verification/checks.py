@@ -28,6 +28,9 @@ from labctl.protocols.verification.evidence import LayerEvidence, Sums
 from labctl.protocols.verification.gain_deviation import gain_deviations
 from labctl.protocols.verification.noise_ratio import NoiseRatio, normal_isf, normal_sf
 
+# Nearly half for pooled noise: most attacks leave their mark there. A fifth each for row noise,
+# which sees an attack of few rows, and for shot noise, which sees a dimmed oscillator. The rest as
+# small as the first lines of this file say.
 SHARES = {
     "pooled noise": 0.45,
     "collective noise": 0.1,
@@ -40,7 +43,9 @@ SHARES = {
     "mode gain": 0.002,
     "offset": 0.002,
 }
+# Of the whole: less light, or less freedom, is what rounding leaves of a difference of equal sums.
 _LEAST_WEIGHT = 1e-9
+# One query's residual is the pooled noise already.
 _LEAST_QUERIES = 2
 
 
@@ -227,6 +232,8 @@ class _Pooled:
         shown = self._estimate.slope / math.sqrt(self._scale) / error
         expected = honest.slope / error
         doubt = (expected * honest.slope_doubt) ** 2
+        # Mean of the calibration's square root over its expected value, chi over sqrt(degrees):
+        # 1 - 1/(4 degrees). Its variance is 1/(2 degrees).
         bias = 1.0 - 0.25 / honest.degrees
         spread = math.sqrt(1.0 + doubt + 0.5 * shown**2 / honest.degrees)
         p_value = normal_sf(sign * (shown * bias - expected) / spread)

@@ -17,6 +17,7 @@ from labctl.errors import SettingError, VerificationError
 from labctl.protocols.encoding import Blocks
 from labctl.protocols.verification.noise_ratio import normal_isf
 
+# The sum of 1/n^2 over all n is pi^2/6: shares of 6/(pi^2 n^2) add up to 1 however many looks come.
 _LOOKS = 6.0 / math.pi**2
 
 
@@ -24,7 +25,9 @@ _LOOKS = 6.0 / math.pi**2
 class PowerMonitor:
     """Splitter and photodetector: share of the light taken, efficiency, dark counts per mode.
 
-    `relative_uncertainty`: standard uncertainty of share times efficiency.
+    `relative_uncertainty`: standard uncertainty of share times efficiency. The defaults are those
+    of typical parts: a splitter of 1 %, which costs 0.04 dB, and a photodiode of 1.0 A/W at 1550 nm
+    (1.25 A/W would be an efficiency of 1).
     """
 
     share: float = 0.01

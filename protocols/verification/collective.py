@@ -162,6 +162,7 @@ class WeightSums:
         Weighted least squares with what is fitted to rows taken off the terms as off the sums
         (Frisch and Waugh): white noise loses one degree of freedom for each.
         """
+        # Terms of unit size; a dark layer keeps a scale above 0.
         scale = np.float32(max(float(np.sqrt(np.mean(np.square(pattern)))), 1e-30))
         seen, overlaps = np.zeros(2 * TERMS), np.zeros((2 * TERMS, 2 * TERMS))
         sloped = np.zeros_like(overlaps)

@@ -45,6 +45,7 @@ class ModeGains:
 
         `pattern` (rows, columns): the weights, on any scale.
         """
+        # Terms of unit size; a dark layer keeps a scale above 0.
         scale = max(float(np.sqrt(np.mean(np.square(pattern), dtype=np.float64))), 1e-30)
         weights, read = paired(pattern), paired(sums.sums)
         modes = weights.shape[1] // 2

@@ -13,9 +13,15 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+# A halving each, where Newton's or the secant's step leads out of the bracket: 200 are more than
+# double precision can show.
 _ROUNDS = 200
+# In standard deviations: far closer than the approximation itself.
 _CLOSE = 1e-12
+# The cumulant function has a pole at 1/(2 variance): the search ends a rounding before it.
 _INSIDE = 1.0 - 1e-14
+# In standard deviations from the mean. Closer to it r and u are equal but for rounding, which would
+# decide log(u/r)/r; what Edgeworth's first term leaves out is smaller than this.
 _NEAR_MEAN = 1e-4
 
 
@@ -108,6 +114,8 @@ class NoiseRatio:
         tilted = ratio / (1.0 + share)
         value = 0.5 * doubt * point**2 - 0.5 * self.calibration * math.log1p(share)
         first, second = doubt * point - tilted, doubt + 2.0 * tilted**2 / self.calibration
+        # A variance times chi^2 of k degrees has cumulants k v, 2 k v^2 and 8 k v^3; tilting by the
+        # point makes v the variance over 1 - 2 point v. The calibration enters with v = -ratio/k.
         third = -8.0 * tilted**3 / self.calibration**2
         for count, variance in self._parts:
             tilted = variance / (1.0 - 2.0 * point * variance)
@@ -129,6 +137,8 @@ class NoiseRatio:
             skewness = third / (second * math.sqrt(second))
             correction = skewness / (6.0 * math.sqrt(2.0 * math.pi))
             return normal_sf(sign * deviation) - sign * correction
+        # r* = r + log(u/r)/r: r the signed root of minus twice the cumulant function, u the
+        # deviation.
         root = math.copysign(math.sqrt(max(-2.0 * value, 1e-300)), point)
         return normal_sf(sign * (root + math.log(deviation / root) / root))
 

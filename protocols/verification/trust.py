@@ -1,4 +1,12 @@
-"""The same returned light under every assumption: what it proves, and what it most likely means."""
+"""The same returned light under every assumption: what it proves, and what it most likely means.
+
+Loss and technical noise may each be trusted (not in the client's hands) or untrusted (its own):
+four cases. The light that returned is the same in all of them, and so are estimates and bounds of T
+and excess noise. What differs is the channel that counts as the client's (`bounds.channel_bits`):
+trusted loss is the link's as calibrated, taken off T; trusted noise is the technical noise that was
+stated, taken off the excess noise. Each case has a figure at the estimates, which is likely, and
+one at the bounds, which holds except with the failure probability.
+"""
 
 from __future__ import annotations
 

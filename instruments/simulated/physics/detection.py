@@ -21,8 +21,10 @@ from labctl.units import (
     photon_energy_j,
 )
 
+# `SensorParameters.noise_a` is that of 1 ms; a meter averages 1 us at least.
 _NOISE_AVERAGING_S = 1e-3
 _LEAST_AVERAGING_S = 1e-6
+# Data sheets of telecom parts state responsivity there.
 _RATED_WAVELENGTH_M = 1550e-9
 # Sixth-order central difference: a sine's slope to (2 pi f / sample rate)^6 / 140.
 _SLOPE = np.array([-1.0, 9.0, -45.0, 0.0, 45.0, -9.0, 1.0], np.float32) / 60.0
@@ -140,6 +142,8 @@ class BalancedDetector:
         charge_rate = ELEMENTARY_CHARGE_C * grid_hz
         quadrature *= np.float32(charge_rate * math.sqrt(photons))
         band = grid_hz / 2.0
+        # Rejection is a ratio of currents, 20 dB per factor of ten; intensity noise is a density of
+        # power, relative to the mean, over the grid's band.
         common = charge_rate * photons * 10.0 ** (-p.common_mode_rejection_db / 20.0)
         intensity = common**2 * 10.0 ** (rin_db_hz / 10.0) * band
         electronic = p.electronic_noise_a_rthz**2 * band

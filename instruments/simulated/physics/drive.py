@@ -13,7 +13,10 @@ from scipy import ndimage, optimize
 from labctl.instruments.simulated.physics.grid import Instants, Noise, Real, Window
 from labctl.instruments.simulated.ports import Drive
 
+# Taps to either side of a long kernel: Gaussian weights at 16 places or more give its integral to
+# far less than a converter's step.
 _MOST_TAPS = 16
+# A grid sample that no run reaches, which 64 bits still hold after additions.
 _NEVER = 1 << 62
 
 
@@ -179,6 +182,7 @@ def _low_pass(bandwidth: float) -> npt.NDArray[np.float64]:
         weights = np.exp(-0.5 * (place / sigma) ** 2)
         return float(weights @ wave / weights.sum()) - math.sqrt(0.5)
 
+    # Sampling and truncation change the width by less than these factors.
     sigma = optimize.brentq(excess, 0.8 * continuous, 2.0 * continuous)
     weights: npt.NDArray[np.float64] = np.exp(-0.5 * (place / sigma) ** 2)
     weights /= weights.sum()

@@ -28,6 +28,7 @@ class Laser:
         self._per_sample = 2.0 * math.pi * parameters.linewidth_hz / grid_hz
         self._on = False
         self._power_w = 0.0
+        # In the middle of the C band, until somebody sets it.
         self._frequency_hz = 193.4e12
         self._last = Window(0, 1)
         self._last_phase = np.zeros(1, np.float32)

@@ -35,6 +35,7 @@ class ModulatorParameters:
     bias_drift_v_pi_rth: float = 0.0
 
 
+# Where data sheets of telecom modulators state half-wave voltages.
 _RATED_WAVELENGTH_M = 1550e-9
 
 
@@ -54,6 +55,7 @@ class IQModulator:
     ) -> None:
         """`drift_noise`: one source for each electrode in order, wherever there is a drift."""
         self.parameters = parameters
+        # Of fields: 20 dB per factor of ten.
         self._leak = 10.0 ** (-parameters.extinction_ratio_db / 20.0)
         self._through = 10.0 ** (-parameters.insertion_loss_db / 20.0)
         self.wavelength_m: Callable[[], float] = lambda: _RATED_WAVELENGTH_M
@@ -70,6 +72,7 @@ class IQModulator:
         for electrode in electrodes:
             electrode.wavelength_scale = self.wavelength_scale
         if parameters.bias_drift_v_pi_rth > 0.0:
+            # One half-wave voltage is pi/2 of a child's u; 3600 s are an hour.
             rad_rts = parameters.bias_drift_v_pi_rth * math.pi / 2.0 / math.sqrt(3600.0)
             for electrode, source in zip(electrodes, drift_noise, strict=True):
                 electrode.drift_rad = BiasDrift(rad_rts, now_s, source).phase_rad

@@ -43,8 +43,11 @@ from labctl.instruments.simulated.physics.drive import DriveOutput
 from labctl.instruments.simulated.physics.grid import Field, Instants, Noise, Window
 from labctl.instruments.simulated.physics.path import lose
 
+# Above a generator's output noise, below any coefficient that is played.
 _LEAST_LEVEL_V = 10e-3
+# A block's pilot and its readout.
 _BLOCK_OVERHEAD = 2
+# Grid samples: bounds the memory for a waveform that is no row.
 _LONGEST_ROW = 1 << 20
 
 
