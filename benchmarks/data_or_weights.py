@@ -4,7 +4,8 @@
 
 Prints two tables and writes the figure; one minute. Network noise-aware, mu = 8.91, G = 1.0128
 (F = 0.23), no loss, no technical noise, loss and noise untrusted. A public subspace is that of the
-complex principal components of every other shipped picture; accuracy is of the others.
+complex principal components of every other shipped picture; accuracy is of the others. The cap of
+J decoys is that of `labctl label-attack --decoys J --images 300`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from labctl.cli.label_decoys import hidden_among
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.drawing import new_figure
@@ -39,6 +41,7 @@ FIRST = (5, 10, 20, 30, 50, 100, 200, 392)
 DRAWN = (5, 10, 20, 50, 100, 392)
 HIDDEN = (20, 50, 100, 200, 392)
 DECOYS = (0, 1, 3, 9)
+ATTACKED = 300
 SETTINGS = SessionSettings(
     mean_photons=MEAN_PHOTONS,
     receiver=CloneReceiver(GAIN, 1.0, IDEAL_HOMODYNE),
@@ -88,13 +91,17 @@ def accuracy(images: LabelledImages, pictures: Floats, first: int, hidden: int) 
     return float(np.mean(np.argmax(values, axis=1) == images.labels))
 
 
-def draw(path: Path, returns: list[tuple[int, float]]) -> None:
+def cap(images: LabelledImages, decoys: int) -> float:
+    """Return the most labels that any reader names of sessions with so many decoys."""
+    return hidden_among(images, ATTACKED, decoys, seed=0).decoys.cap if decoys else 1.0
+
+
+def draw(path: Path, caps: list[float], returns: list[tuple[int, float]]) -> None:
     """Write the figure: labels that any reader may name against bits per weight."""
     figure = new_figure(8.0, 5.2)
     from matplotlib.ticker import PercentFormatter
 
     axes = figure.subplots()
-    caps = [1.0 / (decoys + 1) for decoys in DECOYS]
     for name, style in (("honest", "--"), ("prior_free", "-")):
         colour = "tab:blue" if name == "honest" else "tab:red"
         words = "honest client" if name == "honest" else "at most (prior-free)"
@@ -103,9 +110,9 @@ def draw(path: Path, returns: list[tuple[int, float]]) -> None:
         bits = [getattr(Bits.of(modes), name) for modes, _ in returns]
         axes.plot(bits, [0.1] * len(bits), f"s{style}", color=colour, markerfacecolor="white",
                   label=f"public subspace, weights: {words}")  # fmt: skip
-    for decoys, cap in zip(DECOYS, caps, strict=True):
+    for decoys, most in zip(DECOYS, caps, strict=True):
         axes.annotate(
-            f"J = {decoys}", (Bits.of(decoys + 1).prior_free, cap), xytext=(6, 5),
+            f"J = {decoys}: {most:.0%}", (Bits.of(decoys + 1).prior_free, most), xytext=(6, 5),
             textcoords="offset points", fontsize=9,
         )  # fmt: skip
     for modes, right in returns:
@@ -123,7 +130,8 @@ def draw(path: Path, returns: list[tuple[int, float]]) -> None:
     axes.legend(fontsize=8)
     figure.supxlabel(
         "noise-aware network, μ = 8.91, G = 1.0128, no loss, loss and noise untrusted; ten classes "
-        "equally frequent;\ndecoys from a store that the server does not hold; with a public "
+        "equally frequent;\ndecoys from a store that the server does not hold; cap of J decoys: "
+        "1/(J + 1) + J e/9, e the error of the client's public guess of a class;\nwith a public "
         "subspace what returns does not depend on the input (chance: 10 %)",
         fontsize=7,
         color="dimgray",
@@ -136,10 +144,11 @@ def main() -> None:
     found = load_test_images()
     pictures = found.images[1::2]
     images = LabelledImages(found.images[0::2], found.labels[0::2])
+    caps = [cap(found, decoys) for decoys in DECOYS]
     print("decoys  most labels  honest  prior-free (bit per real weight, first layer)")
-    for decoys in DECOYS:
+    for decoys, most in zip(DECOYS, caps, strict=True):
         bits = Bits.of(decoys + 1)
-        print(f"{decoys:6d}  {1 / (decoys + 1):10.1%}  {bits.honest:.4f}  {bits.prior_free:.4f}")
+        print(f"{decoys:6d}  {most:10.1%}  {bits.honest:.4f}  {bits.prior_free:.4f}")
     print("d (layer 1)  accuracy  honest  prior-free")
     returns = []
     for modes in FIRST:
@@ -151,7 +160,7 @@ def main() -> None:
         right, bits = accuracy(images, pictures, 50, modes), Bits.of(modes)
         print(f"{modes:30d}  {right:8.2%}  {bits.honest:.4f}  {bits.prior_free:.4f}", flush=True)
     if len(sys.argv) > 1:
-        draw(Path(sys.argv[1]), [each for each in returns if each[0] in DRAWN])
+        draw(Path(sys.argv[1]), caps, [each for each in returns if each[0] in DRAWN])
 
 
 if __name__ == "__main__":

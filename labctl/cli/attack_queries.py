@@ -16,7 +16,7 @@ from labctl.protocols.settings import SessionSettings
 from labctl.run.report import finite
 from labctl.safety import interruptible
 from labctl.studies.attacks.attack import Party
-from labctl.studies.attacks.catalogue import attack_of
+from labctl.studies.attacks.catalogue import ATTACKS, attack_of
 from labctl.studies.attacks.printed import PrintedFigures, printed_figures
 from labctl.studies.attacks.queries import QueryPoint, curve_over_queries
 
@@ -115,7 +115,9 @@ def queries(
         )
         for point in points
     ]
-    title = f"{name} {attack.strength:g} on {network.name}, {ask.setting_words(settings)}"
+    kind = ATTACKS[name]
+    strength_words = f"{kind.parameter} {attack.strength:g} {kind.unit}".rstrip()
+    title = f"{name} ({strength_words}) on {network.name}, {ask.setting_words(settings)}"
     if figure is not None:
         from labctl.cli.attack_queries_figure import draw_queries
 

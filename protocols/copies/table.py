@@ -54,7 +54,8 @@ class CopyPoint(BaseModel):
 
     `accuracy`: share of unseen images named rightly, the mean of `seeds` runs; `standard_error`: of
     that mean, it counts the spread of images and of runs. `highest`: the best single run; None
-    where it was not kept, which tables of two runs need not.
+    where it was not kept, which tables of two runs need not. `images`: that judged each run, the
+    same for all; None where it was not kept.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +69,23 @@ class CopyPoint(BaseModel):
     standard_error: float = Field(gt=0.0)
     seeds: int = Field(ge=1)
     highest: _Share | None = None
+    images: int | None = Field(None, ge=1)
+
+    @property
+    def image_error(self) -> float:
+        """Standard error that the choice of images leaves to all runs alike; 0 if not kept."""
+        return 0.0 if self.images is None else share_error(self.accuracy, self.images)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of a single run: of its images, and of the spread between runs.
+
+        The spread is what the error of the mean has beyond the images', sqrt(seeds) times. Where
+        the number of images was not kept all of it counts as spread, which is more.
+        """
+        shared = self.image_error**2
+        spread = self.seeds * max(self.standard_error**2 - shared, 0.0)
+        return math.sqrt(shared + spread)
 
 
 class ServedNetwork(BaseModel):
@@ -105,6 +123,7 @@ class CopyTable(BaseModel):
             lines += [f"accuracy = {point.accuracy!r}"]
             lines += [f"standard_error = {point.standard_error!r}", f"seeds = {point.seeds}"]
             lines += [] if point.highest is None else [f"highest = {point.highest!r}"]
+            lines += [] if point.images is None else [f"images = {point.images}"]
         return "\n".join(lines) + "\n"
 
     def joined(self, other: CopyTable) -> CopyTable:
@@ -270,6 +289,12 @@ class BestCopy:
         return max(self.figure.upper - self.classes_alone.accuracy, 0.0)
 
 
+def share_error(share: float, images: int) -> float:
+    """Return the standard error of a share of so many images; above 0 at 0 and 1, too."""
+    mean = (share * images + 1.0) / (images + 2.0)
+    return math.sqrt(mean * (1.0 - mean) / images)
+
+
 def _total(point: CopyPoint) -> tuple[float, float]:
     return point.queries * point.spend, math.inf
 
@@ -300,10 +325,9 @@ def _upper(point: CopyPoint) -> float:
     """Return what a single copy has at most: no lower than any that was measured.
 
     A thief makes one copy, which may be a lucky one: two standard deviations of a single run above
-    the mean, sqrt(seeds) standard errors each (for images, which all runs share, that is more).
+    the mean.
     """
-    deviation = math.sqrt(point.seeds) * point.standard_error
-    return min(max(point.accuracy + SIGMAS * deviation, _highest(point)), 1.0)
+    return min(max(point.accuracy + SIGMAS * point.deviation, _highest(point)), 1.0)
 
 
 def _highest(point: CopyPoint) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
+from labctl.protocols.copies.table import share_error
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.collection import Collection
 from labctl.protocols.session import Session
@@ -63,10 +64,13 @@ class CopyCurvePoint:
         """Standard error of the better one: of its images, and of the spread between seeds."""
         finished = self.smoothed >= self.raw
         shares = [one.worth.smoothed if finished else one.worth.raw for one in self.copies]
-        images = self.copies[0].worth.images
-        mean = (self.best * images + 1.0) / (images + 2.0)
         spread = float(np.var(shares, ddof=1)) / len(shares) if len(shares) > 1 else 0.0
-        return math.sqrt(mean * (1.0 - mean) / images + spread)
+        return math.sqrt(share_error(self.best, self.images) ** 2 + spread)
+
+    @property
+    def images(self) -> int:
+        """How many images judged each copy."""
+        return self.copies[0].worth.images
 
     @property
     def accepted(self) -> int:

@@ -147,4 +147,5 @@ def _point(
         standard_error=found.standard_error,
         seeds=len(found.copies),
         highest=found.highest,
+        images=found.images,
     )
