@@ -1,21 +1,38 @@
-"""How a run file is laid out: its header, network, and datasets that grow together."""
+"""How a run file is laid out: its header, network, and datasets that grow together, with checksums.
+
+A *stream* is a set of datasets that grow by blocks of equally many rows. Beside it stand
+`blocks/<stream>`, one row per block (rows after it, then a CRC-32 of what the block added to
+each dataset), and `committed/<stream>`, the number of blocks that were acknowledged, followed by
+its bitwise complement. A reader takes no block beyond that number, and no value whose checksum
+differs. HDF5 itself guards the tables of the file and the header's text by checksums (its version 3
+format), not the values. Files of version 1 have neither checksums nor blocks: `committed/<stream>`
+is their number of rows.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from labctl.data.hdf5_structure import first_rows
 from labctl.data.models import Network
 from labctl.errors import RunFileError
 
 FORMAT = "labctl run"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, FORMAT_VERSION)
 _DOCUMENTS = ("verification", "leakage", "ended")
+# Least and most bytes of a chunk: small streams take little room, long ones few chunks.
 _CHUNK_BYTES = (1 << 14, 1 << 20)
+# Blocks per chunk of their table: 16 KiB where a stream has a handful of datasets.
+_BLOCKS_PER_CHUNK = 256
 
 
 def lay_out(file: Any, header: Mapping[str, str], model: Network) -> None:
@@ -27,7 +44,7 @@ def lay_out(file: Any, header: Mapping[str, str], model: Network) -> None:
     _set_text(group, "name", as_json("name", model.name))
     _set_text(group, "provenance", as_json("provenance", model.provenance))
     for depth, layer in enumerate(model.layers):
-        group.create_dataset(str(depth), data=layer)
+        group.create_dataset(str(depth), data=layer).attrs["crc32"] = checksum(layer)
     results: dict[str, NDArray[Any]] = {
         "results/image": np.zeros(1, np.int64),
         "results/label": np.zeros(1, np.int32),
@@ -52,7 +69,7 @@ def text_of(where: Any, name: str) -> str:
 
 
 def add_stream(file: Any, stream: str, block: Mapping[str, NDArray[Any]]) -> None:
-    """Add datasets that grow together by blocks such as this one, and their count of rows."""
+    """Add datasets that grow together by blocks such as this one, and the table of their blocks."""
     for key, values in block.items():
         row_bytes = max(values[:1].nbytes, values.itemsize)
         low, high = (max(1, size // row_bytes) for size in _CHUNK_BYTES)
@@ -64,7 +81,26 @@ def add_stream(file: Any, stream: str, block: Mapping[str, NDArray[Any]]) -> Non
             chunks=(min(max(len(values), low), high), *row),
             dtype=values.dtype,
         )
-    file.create_dataset(f"committed/{stream}", data=np.int64(0))
+    columns = 1 + len(block)
+    table = file.create_dataset(
+        f"blocks/{stream}",
+        shape=(0, columns),
+        maxshape=(None, columns),
+        chunks=(_BLOCKS_PER_CHUNK, columns),
+        dtype=np.int64,
+    )
+    _set_text(table, "datasets", as_json("datasets", list(block)))
+    file.create_dataset(f"committed/{stream}", data=count_with_complement(0))
+
+
+def count_with_complement(count: int) -> NDArray[np.int64]:
+    """Return a count and its bitwise complement: a damaged bit of either shows."""
+    return np.array([count, ~count], np.int64)
+
+
+def checksum(values: NDArray[Any]) -> int:
+    """Return the CRC-32 of an array's bytes; it finds each damage of up to 32 bits in a row."""
+    return zlib.crc32(np.ascontiguousarray(values))
 
 
 def check_block(key: str, dataset: Any, values: NDArray[Any], rows: int) -> None:
@@ -77,26 +113,90 @@ def check_block(key: str, dataset: Any, values: NDArray[Any], rows: int) -> None
         )
 
 
-def committed_rows(file: Any, stream: str, key: str) -> int:
-    """Return how many rows of a dataset the writer had acknowledged."""
-    rows, held = int(file[f"committed/{stream}"][()]), len(file[key])
-    if not 0 <= rows <= held:
-        raise ValueError(f"{key} holds {held} rows, {rows} were acknowledged")
-    return rows
+@dataclass(frozen=True)
+class Blocks:
+    """The acknowledged blocks of a stream: rows after each, and the checksums of each dataset.
+
+    checksums has one tuple per dataset; it is None in a file of version 1, which has none.
+    """
+
+    stream: str
+    ends: tuple[int, ...]
+    checksums: Mapping[str, tuple[int, ...]] | None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows that were acknowledged."""
+        return self.ends[-1] if self.ends else 0
+
+    def values(self, file: Any, key: str) -> NDArray[Any]:
+        """Read the acknowledged rows of a dataset; raises ValueError where they are damaged."""
+        values: NDArray[Any] = first_rows(file[key], self.rows)
+        for problem in self.damage(key, values):
+            raise ValueError(problem)
+        return values
+
+    def damage(self, key: str, values: Any) -> Iterator[str]:
+        """Yield what is wrong with each block of a dataset, in words; one block at a time is read.
+
+        values: the acknowledged rows, or the dataset itself.
+        """
+        for number, (first, end) in enumerate(pairwise((0, *self.ends))):
+            if self.checksums is None or checksum(values[first:end]) == self.checksums[key][number]:
+                continue
+            yield f"{key}: rows {first} to {end - 1} are damaged, their checksum differs"
+
+
+def blocks_of(file: Any, stream: str) -> Blocks:
+    """Return the acknowledged blocks of a stream; raises ValueError where the table is damaged."""
+    if file.attrs["format_version"] == 1:
+        rows = int(file[f"committed/{stream}"][()])
+        if rows < 0:
+            raise ValueError(f"committed/{stream}: {rows} rows; must be 0 or more")
+        return Blocks(stream, (rows,), None)
+    count, complement = (int(value) for value in file[f"committed/{stream}"][:])
+    table = file[f"blocks/{stream}"]
+    if complement != ~count or not 0 <= count <= len(table):
+        raise ValueError(f"committed/{stream}: damaged, or being written just now")
+    rows = first_rows(table, count)
+    ends = tuple(rows[:, 0].tolist())
+    if any(later < earlier for earlier, later in pairwise((0, *ends))):
+        raise ValueError(f"blocks/{stream}: damaged, numbers of rows go down")
+    names = json.loads(text_of(table, "datasets"))
+    checksums = {name: tuple(rows[:, k + 1].tolist()) for k, name in enumerate(names)}
+    return Blocks(stream, ends, checksums)
+
+
+def streams_of(file: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each stream with the datasets that it holds rows of; version 2."""
+    for stream in _stream_names(file):
+        names = json.loads(text_of(file[f"blocks/{stream}"], "datasets"))
+        rows = blocks_of(file, stream).rows
+        yield stream, tuple(name for name in names if rows == 0 or len(file[name]))
+
+
+def _stream_names(file: Any) -> list[str]:
+    raw = [f"raw/{group}/{name}" for group, held in file["raw"].items() for name in held]
+    return ["results", *_DOCUMENTS, *raw]
 
 
 def last_document(file: Any, name: str) -> dict[str, Any] | None:
     """Return the last of the documents that were recorded under a name, if any."""
-    text = file[name][: committed_rows(file, name, name)].tobytes().decode()
+    text = blocks_of(file, name).values(file, name).tobytes().decode()
     return dict(json.loads(text.splitlines()[-1])) if text else None
 
 
 def network_of(file: Any) -> Network:
-    """Return the network that a run file holds."""
+    """Return the network that a run file holds; raises ValueError where a layer is damaged."""
     group = file["model"]
-    layers = tuple(group[str(depth)][()] for depth in range(len(group)))
+    layers = []
+    for depth in range(len(group)):
+        layer = group[str(depth)][()]
+        if file.attrs["format_version"] > 1 and checksum(layer) != group[str(depth)].attrs["crc32"]:
+            raise ValueError(f"model/{depth} is damaged, its checksum differs")
+        layers.append(layer)
     name, provenance = (json.loads(text_of(group, key)) for key in ("name", "provenance"))
-    return Network(layers, name, provenance)
+    return Network(tuple(layers), name, provenance)
 
 
 def whole_numbers(name: str, values: ArrayLike) -> NDArray[np.int32]:

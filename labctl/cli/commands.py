@@ -64,6 +64,7 @@ COMMANDS: Mapping[str, Entry] = {
     "plan": Entry("plan", _RUN, "Find a setting for the accuracy and leakage you want.", "plan"),
     "leakage": Entry("leakage", _RUN, "Give a setting's leakage and what it assumes.", "leakage"),
     "blocks": Entry("blocks", _RUN, "Find the block size that a rotation's loss allows.", "blocks"),
+    "runs": Entry("runs", _RUN, "List, show, verify and repair run files."),
     "station": Entry("station", _BENCH, "Check or show a station file."),
     "instruments": Entry("instruments", _BENCH, "List drivers; find instruments and query them."),
     "calibrate": Entry(

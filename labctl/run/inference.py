@@ -8,7 +8,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from labctl.data.run_file import RunFileWriter
+from labctl.data.run_writer import RunFileWriter, require_runs_folder
+from labctl.instruments.transports.masking import masked
 from labctl.protocols.hiding.decoys import Decoys
 from labctl.protocols.leakage import spectrum_of
 from labctl.protocols.verification.trust import under_every_trust
@@ -55,12 +56,14 @@ def run_inference(
     started = time.perf_counter()
     distribution = look_at(request.network, request.light.mean_photons)
     require_not_told_apart(distribution, accepted=request.accept_discrete_weights)
+    # A folder that cannot be written to is found before a bench is calibrated and light is sent.
+    require_runs_folder(request.runs)
     with interruptible() as check, opened(request, on_step, on_station) as run:
         writing = RunFileWriter.start(
             request.runs,
             f"infer-{request.link}",
             settings=_record(request, run),
-            station_text=run.station.path.read_text(encoding="utf-8") if run.station else None,
+            station_text=_station_text(run),
             model=request.network,
             versions=_versions(),
             seed=run.settings.seed,
@@ -124,6 +127,13 @@ def _record(request: Asked, run: OpenRun) -> dict[str, Any]:
     if run.knowledge is not None:
         settings["calibration"] = calibration_json(run.knowledge)
     return settings
+
+
+def _station_text(run: OpenRun) -> str | None:
+    """Return the station file as it stands, its passwords, pins and keys masked."""
+    if run.station is None:
+        return None
+    return masked(run.station.path.read_text(encoding="utf-8"))
 
 
 def _versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.data.mnist import LabelledImages
-from labctl.data.run_file import RunFileWriter
+from labctl.data.run_writer import RunFileWriter
 from labctl.errors import SettingError
 from labctl.protocols.carried import carried
 from labctl.protocols.disguise import key_of_seed

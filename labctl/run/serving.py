@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from labctl.data.run_file import RunFileWriter
+from labctl.data.run_writer import RunFileWriter
 from labctl.errors import BudgetError
 from labctl.protocols.encoding import Floats
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger

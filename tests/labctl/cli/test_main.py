@@ -34,6 +34,7 @@ COMMANDS = {
     "record",
     "replay",
     "reproduce",
+    "runs",
     "sim",
     "station",
     "sweep",
