@@ -100,7 +100,7 @@ def count_with_complement(count: int) -> NDArray[np.int64]:
 
 def checksum(values: NDArray[Any]) -> int:
     """Return the CRC-32 of an array's bytes; it finds each damage of up to 32 bits in a row."""
-    return zlib.crc32(np.ascontiguousarray(values))
+    return zlib.crc32(np.ascontiguousarray(values).data)
 
 
 def check_block(key: str, dataset: Any, values: NDArray[Any], rows: int) -> None:

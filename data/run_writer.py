@@ -315,7 +315,7 @@ class RunFileWriter:
 
     def _room_of(self, block: Mapping[str, NDArray[Any]]) -> int:
         """Return the bytes that a block may add to the file, and closing it after."""
-        begun = sum(
+        begun: int = sum(
             math.prod(self._dataset(key).chunks) * values.itemsize for key, values in block.items()
         )
         return sum(values.nbytes for values in block.values()) + begun + _SPARE_BYTES
