@@ -13,7 +13,9 @@ LabctlError
 │   ├── InstrumentTimeoutError the instrument did not answer in time
 │   ├── ReplyError            the instrument answered what no manual allows
 │   ├── InstrumentReportedError the instrument itself refused the command
-│   └── LimitError            refused here, before anything was sent
+│   ├── LimitError            refused here, before anything was sent
+│   ├── StoppedError          the station is being left, or a watched limit was crossed
+│   └── StillLitError         something may still emit light         (exit code 4)
 ├── SignalError               light or waveform is not what the protocol needs (exit code 1)
 │   ├── SynchronisationError  the preamble was not found
 │   └── CalibrationError      a routine sees light that it cannot calibrate with
@@ -120,6 +122,20 @@ class LimitError(InstrumentError):
         self.name = name
         self.value = value
         self.valid = valid
+
+
+class StoppedError(InstrumentError):
+    """An instrument may not be used any more: its station is being left, or had to be stopped."""
+
+    def __init__(self, instrument: str, reason: str) -> None:
+        super().__init__(instrument, f"may not be used any more: {reason}")
+        self.reason = reason
+
+
+class StillLitError(InstrumentError):
+    """Something may still emit light after its station was left; the last words name it."""
+
+    exit_code = 4
 
 
 class SignalError(LabctlError):

@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from labctl.errors import InstrumentError, LabctlError
-
 ENDING_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -148,17 +146,6 @@ def interruptible() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
-def run_all(steps: Sequence[tuple[str, Callable[[], None]]]) -> list[str]:
-    """Run every step without interruption; return what failed, in words, never raise for it."""
-    failures = []
-    with uninterrupted():
-        for what, step in steps:
-            try:
-                step()
-            except InstrumentError as error:
-                failures.append(str(error))
-            except LabctlError as error:
-                failures.append(f"{what}: {error}")
-            except Exception as error:  # a driver may fail in any way; the next must be reached
-                failures.append(f"{what}: unexpected {type(error).__name__}: {error}")
-    return failures
+def last_words(lit: Sequence[str]) -> str:
+    """Return what is said last of instruments that may still emit."""
+    return f"MAY STILL EMIT LIGHT: {', '.join(lit).upper()}: SWITCH IT OFF BY HAND"

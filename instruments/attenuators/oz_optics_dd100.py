@@ -15,6 +15,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from labctl.errors import InstrumentReportedError, LimitError, ReplyError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity
 from labctl.instruments.driver_rules import require_range
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
@@ -44,6 +45,9 @@ class OzOpticsDD100:
     """An Attenuator, with its motor to home and its insertion loss to set."""
 
     Options = DD100Options
+    hazard = Hazard.SHUTTER
+    # The motor answers when it has arrived, which its time-out allows 10 s for.
+    leaving_s = 15.0
 
     def __init__(self, transport: LinesTransport, options: DD100Options | None = None) -> None:
         self.name = transport.name

@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from labctl.errors import LimitError, ReplyError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity, Trace, TriggerInput
 from labctl.instruments.digitizers.red_pitaya_outputs import RedPitayaGenerator, RedPitayaPins
 from labctl.instruments.digitizers.red_pitaya_session import RedPitayaSession
@@ -71,6 +72,7 @@ class RedPitaya:
     """A Digitizer; `generator` and `pins` are its outputs."""
 
     Options = RedPitayaOptions
+    hazard = Hazard.BIAS
     generator: RedPitayaGenerator
     pins: RedPitayaPins
 

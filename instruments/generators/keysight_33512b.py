@@ -13,6 +13,7 @@ from functools import partial
 from typing import Literal, Self, TypeAlias
 
 from labctl.errors import LimitError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity, TriggerSource, VoltageSource
 from labctl.instruments.driver_rules import require_positive, require_range, try_all
 from labctl.instruments.generators.keysight_33512b_arbitrary import (
@@ -41,6 +42,7 @@ class Keysight33512B(ArbitraryWaveforms):
     """A WaveformGenerator whose channels can also be VoltageSources (`dc_output`)."""
 
     Options = Keysight33512BOptions
+    hazard = Hazard.BIAS
 
     def __init__(
         self, transport: MessageTransport, options: Keysight33512BOptions | None = None
@@ -168,7 +170,12 @@ class Keysight33512B(ArbitraryWaveforms):
 
     def safe_state(self) -> None:
         """Switch both outputs off; the second also when the first fails."""
-        try_all(*(partial(self.set_output, channel, False) for channel in CHANNELS))
+        self.safe_state_except(None)
+
+    def safe_state_except(self, kept: int | None) -> None:
+        """Switch all outputs off but one, which may hold a shutter closed."""
+        off = (channel for channel in CHANNELS if channel != kept)
+        try_all(*(partial(self.set_output, channel, False) for channel in off))
 
     def reset(self) -> None:
         """Return to the instrument's own defaults (`*RST`), outputs off."""

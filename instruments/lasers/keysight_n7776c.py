@@ -14,6 +14,7 @@ from typing import Self
 from pydantic import Field
 
 from labctl.errors import LimitError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity
 from labctl.instruments.driver_rules import require_range
 from labctl.instruments.lasers.keysight_n7776c_sweep import N7776CSweep
@@ -52,6 +53,7 @@ class KeysightN7776C(N7776CSweep):
     """A TunableLaser and a SweptLaser (a set-and-hold module refuses sweeps itself)."""
 
     Options = N7776COptions
+    hazard = Hazard.EMISSION
 
     def __init__(self, transport: MessageTransport, options: N7776COptions | None = None) -> None:
         self.name = transport.name

@@ -15,6 +15,7 @@ from typing import Self
 from pydantic import Field
 
 from labctl.errors import LimitError, ReplyError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity
 from labctl.instruments.codecs.itla import FRAME_BYTES
 from labctl.instruments.lasers.itla_monitor import ItlaMonitor
@@ -55,6 +56,7 @@ class PurePhotonicsPPCL550:
     """A TunableLaser; `monitor` reads what the module reports of itself."""
 
     Options = PPCL550Options
+    hazard = Hazard.EMISSION
 
     def __init__(self, transport: FrameTransport, options: PPCL550Options | None = None) -> None:
         self.name = transport.name

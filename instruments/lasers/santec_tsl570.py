@@ -15,6 +15,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from labctl.errors import LimitError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity
 from labctl.instruments.driver_rules import require_range
 from labctl.instruments.lasers.santec_tsl570_sweep import TSL570Sweep
@@ -58,6 +59,7 @@ class SantecTSL570(TSL570Sweep):
     """A TunableLaser and a SweptLaser."""
 
     Options = TSL570Options
+    hazard = Hazard.EMISSION
 
     def __init__(self, transport: MessageTransport, options: TSL570Options | None = None) -> None:
         self.name = transport.name

@@ -12,6 +12,7 @@ from typing import Self
 from pydantic import Field
 
 from labctl.errors import ReplyError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import BiasPoint, Identity
 from labctl.instruments.driver_rules import require_range, try_all
 from labctl.instruments.modulators.thorlabs_mx10b_line import MX10BLine
@@ -55,6 +56,7 @@ class ThorlabsMX10B:
     """A ModulatorBias and an Attenuator, with the box's own laser to switch."""
 
     Options = MX10BOptions
+    hazard = Hazard.BIAS
     laser: MX10BLaser
     bias: MX10BBias
     amplifier: MX10BAmplifier

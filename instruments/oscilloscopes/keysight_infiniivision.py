@@ -13,6 +13,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from labctl.errors import LimitError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity, Trace, TriggerInput
 from labctl.instruments.driver_rules import (
     require_channel,
@@ -50,6 +51,7 @@ class KeysightInfiniiVision:
     """A Digitizer."""
 
     Options = InfiniiVisionOptions
+    hazard = Hazard.NONE
 
     def __init__(
         self, transport: MessageTransport, options: InfiniiVisionOptions | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity
 from labctl.instruments.driver_rules import require_channel, try_all
 from labctl.instruments.power_meters.keysight_n7744a_port import N7744AOptions, PowerMeterPort
@@ -24,6 +25,7 @@ class KeysightN7744A:
     """Four or eight PowerMeters, one for each port (`channel`)."""
 
     Options = N7744AOptions
+    hazard = Hazard.NONE
 
     def __init__(self, transport: MessageTransport, options: N7744AOptions | None = None) -> None:
         self.name = transport.name

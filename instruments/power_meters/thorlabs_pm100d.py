@@ -12,6 +12,7 @@ from typing import Self
 from pydantic import Field
 
 from labctl.errors import LimitError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity
 from labctl.instruments.driver_rules import require_positive, require_range
 from labctl.instruments.power_meters.watts import BEYOND_RANGE_W, power_in_watts
@@ -38,6 +39,7 @@ class ThorlabsPM100D:
     """A PowerMeter."""
 
     Options = PM100DOptions
+    hazard = Hazard.NONE
 
     def __init__(self, transport: MessageTransport, options: PM100DOptions | None = None) -> None:
         self.name = transport.name

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from labctl.errors import LimitError, ReplyError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity
 from labctl.instruments.driver_rules import require_positive, require_range
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
@@ -48,6 +49,7 @@ class Keithley2450:
     """A SourceMeter."""
 
     Options = Keithley2450Options
+    hazard = Hazard.BIAS
 
     def __init__(
         self, transport: MessageTransport, options: Keithley2450Options | None = None

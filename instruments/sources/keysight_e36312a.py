@@ -14,6 +14,7 @@ from typing import Self
 from pydantic import Field
 
 from labctl.errors import ReplyError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity, SourceMeter
 from labctl.instruments.driver_rules import (
     require_channel,
@@ -45,6 +46,7 @@ class KeysightE36312A:
     """Three SourceMeters, one for each output (`dc_output`)."""
 
     Options = E36312AOptions
+    hazard = Hazard.BIAS
 
     def __init__(self, transport: MessageTransport, options: E36312AOptions | None = None) -> None:
         self.name = transport.name
@@ -77,7 +79,12 @@ class KeysightE36312A:
 
     def safe_state(self) -> None:
         """Switch all outputs off; each also when another fails."""
-        try_all(*(partial(self.set_output, channel, False) for channel in _CHANNELS))
+        self.safe_state_except(None)
+
+    def safe_state_except(self, kept: int | None) -> None:
+        """Switch all outputs off but one, which may hold a shutter closed."""
+        off = (channel for channel in _CHANNELS if channel != kept)
+        try_all(*(partial(self.set_output, channel, False) for channel in off))
 
     def close(self) -> None:
         """End the session."""

@@ -15,6 +15,7 @@ from typing import Self
 from pydantic import Field
 
 from labctl.errors import LimitError, ReplyError
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity, SourceMeter
 from labctl.instruments.driver_rules import require_channel, require_range, try_all
 from labctl.instruments.sources.qontrol_lines import QontrolLines
@@ -41,6 +42,7 @@ class QontrolQ8iv:
     """SourceMeters, one for each channel (`dc_output`); voltages are 0 or positive."""
 
     Options = Q8ivOptions
+    hazard = Hazard.HEATER
 
     def __init__(self, transport: LinesTransport, options: Q8ivOptions | None = None) -> None:
         self.name = transport.name
@@ -199,7 +201,11 @@ class QontrolQ8iv:
 
     def safe_state(self) -> None:
         """Put all channels to 0 V; each also when another fails."""
-        settings = (f"V{channel}=0" for channel in self._channels)
+        self.safe_state_except(None)
+
+    def safe_state_except(self, kept: int | None) -> None:
+        """Put all channels to 0 V but one, which may hold a shutter closed."""
+        settings = (f"V{channel}=0" for channel in self._channels if channel != kept)
         try_all(*(partial(self._lines.acknowledged, setting) for setting in settings))
 
     def close(self) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, LabctlError
+from labctl.haste import in_haste, patience_s
 from labctl.instruments.transports.masking import masked
 
 _T = TypeVar("_T")
@@ -42,13 +44,18 @@ class Link(ABC):
     ) -> None:
         self.name = name
         self.address = address
-        self.timeout_s = timeout_s
+        self._timeout_s = timeout_s
         self.clock = clock
         self._greet = greet
         self._lock = threading.Lock()
         self._closed = False
         self._in_step = True
         self._settled = True
+
+    @property
+    def timeout_s(self) -> float:
+        """How long an answer may take, in s; less where this thread is in haste."""
+        return patience_s(self._timeout_s)
 
     def transact(
         self, message: Sequence[bytes | memoryview], receive: Callable[[], _T], command: str
@@ -58,7 +65,7 @@ class Link(ABC):
         Raises InstrumentTimeoutError, ConnectionFailedError, and what `receive` raises; each
         names `command`.
         """
-        with self._lock:
+        with self._turn(command):
             if not self._in_step:
                 self._resynchronise(command)
             self._in_step = False
@@ -80,6 +87,21 @@ class Link(ABC):
             if logged and answer is not None:
                 _wire.debug("%s < %s", self.name, _readable(answer))
             return answer
+
+    @contextmanager
+    def _turn(self, command: str) -> Iterator[None]:
+        """Wait for the other threads' transactions; in haste no longer than for an answer."""
+        if not self._lock.acquire(timeout=self.timeout_s if in_haste() else -1):
+            problem = f"busy with another command for more than {self.timeout_s:g} s"
+            raise InstrumentTimeoutError(self.name, problem, command)
+        try:
+            self._be_patient()
+            yield
+        finally:
+            self._lock.release()
+
+    def _be_patient(self) -> None:  # noqa: B027  most wires ask `timeout_s` each time
+        """Take over `timeout_s`, which may differ from thread to thread."""
 
     @abstractmethod
     def send(self, *parts: bytes | memoryview) -> None:

@@ -112,6 +112,7 @@ class VisaLink(Link):
         self._terminator = terminator
         self._baud_rate = baud_rate
         self._resource: MessageBasedResource | None = None
+        self._given_ms = 0
         self._connect()
 
     def send(self, *parts: bytes | memoryview) -> None:
@@ -148,6 +149,12 @@ class VisaLink(Link):
         resource.read_termination = self._terminator
         return payload
 
+    def _be_patient(self) -> None:
+        """Give the session this thread's time-out, if the last one was another."""
+        if self._resource is not None and self._timeout_ms() != self._given_ms:
+            self._given_ms = self._timeout_ms()
+            self._resource.timeout = self._given_ms
+
     def _prepare(self, command: str) -> None:
         """Discard what came on a serial line since the last answer: nobody asked for it.
 
@@ -176,7 +183,8 @@ class VisaLink(Link):
 
         if not isinstance(resource, resources.MessageBasedResource):
             raise TypeError(f"a {type(resource).__name__} carries no messages")
-        resource.timeout = self._timeout_ms()
+        self._given_ms = self._timeout_ms()
+        resource.timeout = self._given_ms
         resource.read_termination = self._terminator
         if isinstance(resource, resources.SerialInstrument):
             resource.baud_rate = self._baud_rate

@@ -18,12 +18,9 @@ from pydantic import BaseModel, ValidationError
 from labctl.errors import StationFileError
 from labctl.quantities import handed_out, public_methods, quantities_of, unit_of
 from labctl.station import drivers
-from labctl.station.drivers import Driver
+from labctl.station.drivers import CHANNEL_METHODS, Driver
 from labctl.station.file import SIMULATED, StationFile, library_of
 from labctl.toml_file import place
-
-# How a driver hands out one of its channels: as a power meter's input, or as an output.
-CHANNEL_METHODS = ("channel", "dc_output")
 
 
 def check_station(station: StationFile, path: Path) -> dict[str, type[Driver]]:

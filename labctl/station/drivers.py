@@ -10,6 +10,8 @@ from typing import Protocol, Self
 from labctl.errors import StationFileError
 
 DRIVER_GROUP = "labctl.drivers"
+# How a driver hands out one of its channels: as a power meter's input, or as an output.
+CHANNEL_METHODS = ("channel", "dc_output")
 
 
 class Openable(Protocol):
@@ -32,7 +34,10 @@ class Driver(Openable, Protocol):
     """A class of instruments that can be opened.
 
     If it has an attribute `Options`, that is the pydantic model of its options, by which a file is
-    checked without opening anything.
+    checked without opening anything. An attribute `hazard` (`labctl.hazards.Hazard`) says what it
+    can do harm by, and so when it has its turn on the way out. `safe_state_except(channel)` brings
+    all channels but one to their safe state: that one may hold a shutter closed. `leaving_s`: how
+    long its safe state may take, where that is more than some seconds (a motor turns).
     """
 
     @classmethod

@@ -25,11 +25,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
-from labctl.errors import InstrumentError
-from labctl.safety import ENDING_SIGNALS, unwinding
+from labctl.errors import InstrumentError, StillLitError
+from labctl.safety import ENDING_SIGNALS, last_words, unwinding
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Leavable(Protocol):
 
 
 _open: dict[int, Leavable] = {}
+_lit: dict[int, tuple[str, ...]] = {}
 _replaced: dict[int, Any] = {}
 # How long a cell may take to end after SystemExit. Jupyter and containers kill after 2.5 to 10 s.
 _CELL_ENDS_S = 1.0
@@ -82,6 +85,24 @@ def left(station: Leavable) -> None:
     finally:
         if not _open:
             _give_signals_back()
+
+
+def may_be_lit(station: Leavable, lit: Sequence[str]) -> None:
+    """Remember what may still emit of a station that was left: the program's last words."""
+    _lit[id(station)] = tuple(lit)
+
+
+def _say_last_words() -> None:
+    """Say what may still emit, after everything else, and end with exit code 4."""
+    lit = [name for names in _lit.values() for name in names]
+    if not lit:
+        return
+    logging.shutdown()
+    with suppress(OSError, ValueError):  # nobody may be left to read it
+        print(f"labctl: {last_words(lit)}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    # Nothing but this sets the code of a program that ends in whatever other way.
+    os._exit(StillLitError.exit_code)
 
 
 def leave_all() -> None:
@@ -146,10 +167,13 @@ def _give_signals_back() -> None:
 
 def _forget() -> None:
     _open.clear()
+    _lit.clear()
     unwinding.forget()
     _give_signals_back()
 
 
+# The first to be registered is the last to run.
+atexit.register(_say_last_words)
 atexit.register(leave_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

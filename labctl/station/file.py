@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -44,11 +44,27 @@ class Limit(_Table):
     high: Bound = math.inf
 
 
+class ShutterTable(_Table):
+    """A shutter that an output drives: `closed_v` at `channel` (none: the only one) shuts it."""
+
+    channel: Channel | None = None
+    closed_v: float
+
+
+class RampTable(_Table):
+    """Voltages that may not drop at once: `channels` (none: the only one) go to 0 at `v_per_s`."""
+
+    channels: list[Channel] = []
+    v_per_s: Positive
+
+
 class InstrumentTable(_Table):
     """One instrument: its driver, its VISA address, options of the driver, limits by quantity.
 
     `options` are the driver's own, of any kind that TOML has. `library`: the instrument's own VISA
-    library, where it is not the station's.
+    library, where it is not the station's. For the way out: `hazard` where it is not the driver's
+    (it drives heaters, or an amplifier), `budget_s`: the longest that it may take, `shutter` and
+    `ramp` that its outputs drive.
     """
 
     driver: Annotated[str, Field(min_length=1)]
@@ -56,6 +72,10 @@ class InstrumentTable(_Table):
     library: str | None = None
     options: dict[str, Any] = {}
     limits: dict[str, Limit] = {}
+    hazard: Literal["emission", "shutter", "amplifier", "heater", "bias", "none"] | None = None
+    budget_s: Positive | None = None
+    shutter: ShutterTable | None = None
+    ramp: RampTable | None = None
 
 
 def split_reference(reference: str) -> tuple[str, int | None]:
@@ -355,6 +375,19 @@ def library_of(station: StationFile, path: Path, instrument: str | None = None) 
         return library
     bench = library.removesuffix(SIMULATED)
     return f"{(path.parent / bench).resolve()}{SIMULATED}"
+
+
+def transport_of(station: StationFile, path: Path, instrument: str) -> str:
+    """Return what an instrument's messages travel on, which others may have to wait for.
+
+    Instruments of one simulated bench share it, as do those on one GPIB board; all others have a
+    wire of their own.
+    """
+    library = library_of(station, path, instrument)
+    if library.endswith(SIMULATED):
+        return library
+    address = canonical(station.instruments[instrument].address)
+    return address.split("::")[0] if address.startswith("GPIB") else address
 
 
 def record_of(station: StationFile, path: Path) -> Path | None:

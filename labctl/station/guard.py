@@ -44,6 +44,7 @@ class Guard:
         return _handed_out(self, found)
 
     def __setattr__(self, name: str, value: object) -> None:
+        self._guarded_limits.check_open()
         if unit_of(name) is not None:
             self._guarded_limits.check(name, value)
         setattr(self._guarded_target, name, value)
@@ -105,6 +106,7 @@ def _checked(name: str, method: Callable[..., Any], known: Setter | None) -> Cal
     @wraps(method)
     def call(self: Guard, *arguments: Any, **named: Any) -> Any:
         target, limits = self._guarded_target, self._guarded_limits
+        limits.check_open()
         if known is not None and limits.allowed:
             for quantity, value in known.values(target, arguments, named):
                 limits.check(quantity, value)
@@ -119,6 +121,7 @@ def _passing(guard: Guard, function: Callable[..., Any]) -> Callable[..., Any]:
     known = setter(_with_self(plain) if plain is function else plain)
 
     def call(*arguments: Any, **named: Any) -> Any:
+        guard._guarded_limits.check_open()
         if known is not None:
             for quantity, value in known.values(guard._guarded_target, arguments, named):
                 guard._guarded_limits.check(quantity, value)

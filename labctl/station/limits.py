@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from labctl.errors import LimitError
 from labctl.quantities import unit_of
+from labctl.station.gate import Gate
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,15 @@ class Allowed:
 
 @dataclass(frozen=True)
 class Limits:
-    """What may be sent to the instrument of this name, by quantity."""
+    """What may be sent to the instrument of this name, by quantity, while its gate is open."""
 
     instrument: str
     allowed: Mapping[str, Allowed]
+    gate: Gate = field(default_factory=Gate)
+
+    def check_open(self) -> None:
+        """Raise UsageError or StoppedError if the instrument may not be used now."""
+        self.gate.check(self.instrument)
 
     def check(self, quantity: str, value: object) -> None:
         """Raise LimitError unless every number of `value` is allowed; a quantity may be free.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,24 +15,29 @@ from labctl.environment import RECORD, REPLAY
 from labctl.errors import (
     InstrumentError,
     StationFileError,
+    StillLitError,
     UnknownInstrumentError,
     UsageError,
 )
 from labctl.safety import unwinding
 from labctl.station.check import channel_methods, check_station
+from labctl.station.crew import Crew
 from labctl.station.drivers import Driver, Openable
-from labctl.station.exits import holds, leave_at_exit, leave_first, left
+from labctl.station.exits import holds, leave_at_exit, leave_first, left, may_be_lit
 from labctl.station.file import (
     StationFile,
     library_of,
     read_station_file,
     record_of,
     split_reference,
+    transport_of,
 )
+from labctl.station.gate import Gate
 from labctl.station.guard import guarded
+from labctl.station.leaving import leaving_of
 from labctl.station.limits import Allowed, Limits
 from labctl.station.snapshot import settings_of
-from labctl.station.teardown import leave_safe
+from labctl.station.teardown import Leaving, Left, darken, leave_safe
 from labctl.toml_file import place
 
 Capability = TypeVar("Capability")
@@ -58,6 +64,9 @@ class Station:
         self._opened: dict[str, Openable] = {}
         self._guards: dict[str, Any] = {}
         self._known_limits: dict[str, Limits] = {}
+        self._gate = Gate()
+        self._crew = Crew()
+        self._leaving = threading.RLock()
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -72,6 +81,7 @@ class Station:
         """
         if self._opened:
             raise UsageError(f"station {self.table.name!r} is open already")
+        self._gate, self._known_limits = Gate(), {}
         try:
             with self._recording():
                 self._open_all()
@@ -83,11 +93,13 @@ class Station:
     def close(self) -> None:
         """Leave every instrument safe and close it; closing twice does nothing.
 
-        Raises InstrumentError naming those that could not be made safe.
+        Raises InstrumentError naming those that could not be made safe, StillLitError where one of
+        them may still emit light.
         """
-        failures = self._leave()
-        if failures:
-            raise InstrumentError(self.table.name, "not left safe: " + "; ".join(failures))
+        found = self._leave()
+        if found:
+            kind = StillLitError if found.lit else InstrumentError
+            raise kind(self.table.name, f"not left safe: {found}")
 
     def __enter__(self) -> Self:
         # One that `open` opened may be entered for its way out.
@@ -222,7 +234,7 @@ class Station:
             for quantity, limit in self.table.instruments[name].limits.items():
                 where = place(self.path, "instruments", name, "limits", quantity)
                 allowed[quantity] = Allowed(limit.low, limit.high, where)
-            self._known_limits[name] = Limits(name, allowed)
+            self._known_limits[name] = Limits(name, allowed, self._gate)
         return self._known_limits[name]
 
     def _channel(self, name: str, channel: int, capability: type[Any] | None) -> Any:
@@ -242,6 +254,7 @@ class Station:
 
     def _open_all(self) -> None:
         leave_at_exit(self)
+        self._crew.hire({transport_of(self.table, self.path, name) for name in self.names})
         for name, table in self.table.instruments.items():
             library = library_of(self.table, self.path, name)
             opened = self._drivers[name].open(
@@ -271,21 +284,43 @@ class Station:
         finally:
             del os.environ[RECORD]
 
-    def _leave(self) -> list[str]:
-        if not holds(self):
-            return []
-        # Before this line a signal still unwinds, and the station is left at the program's exit.
-        unwinding.hold()
-        try:
-            leaving, self._opened, self._guards = self._opened, {}, {}
-            return leave_safe(leaving)
-        finally:
-            left(self)
+    def stop_emission(self, reason: str) -> None:
+        """Switch off all that emits, from any thread, and refuse all further use of the station.
+
+        Returns after half a second at most; what did not go dark by then is still worked on.
+        Whatever uses the station next raises StoppedError with the `reason`.
+        """
+        self._gate.close(reason)
+        _log.warning("%s: emission is stopped: %s", self.table.name, reason)
+        darken([self._way_out(name) for name in reversed(self._opened)], self._crew)
+
+    def _way_out(self, name: str) -> Leaving:
+        # What was opened knows best what it is.
+        leaving = leaving_of(self.table, self.path, name, type(self._opened[name]))
+        leaving.instrument = self._opened[name]
+        return leaving
+
+    def _leave(self) -> Left:
+        with self._leaving:
+            if not holds(self):
+                return Left()
+            # Before this line a signal still unwinds; the station is left at the program's exit.
+            unwinding.hold()
+            try:
+                self._gate.close("the station is being left")
+                leaving = [self._way_out(name) for name in self._opened]
+                self._opened, self._guards, self._known_limits = {}, {}, {}
+                found = leave_safe(leaving, self._crew)
+                may_be_lit(self, found.lit)
+                return found
+            finally:
+                self._crew.dismiss()
+                left(self)
 
 
-def _add_failures(error: BaseException, failures: list[str]) -> None:
-    if failures:
-        error.add_note("not left safe: " + "; ".join(failures))
+def _add_failures(error: BaseException, found: Left) -> None:
+    if found:
+        error.add_note(f"not left safe: {found}")
 
 
 def describe(identities: Mapping[str, Any]) -> dict[str, dict[str, str]]:

@@ -9,17 +9,9 @@ from contextlib import AbstractContextManager, suppress
 
 import pytest
 
-from labctl.errors import InstrumentError
-from labctl.safety import interruptible, run_all, uninterrupted
+from labctl.safety import interruptible, uninterrupted
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
-
-
-def fails(error: Exception) -> Callable[[], None]:
-    def step() -> None:
-        raise error
-
-    return step
 
 
 def test_ctrl_c_takes_effect_only_after_the_block() -> None:
@@ -91,37 +83,6 @@ def test_another_thread_may_use_it_too(
     thread.start()
     thread.join(timeout=10)
     assert reached == ["block"]
-
-
-def test_every_step_runs_and_each_failure_is_told() -> None:
-    reached: list[str] = []
-    steps = [
-        ("one", fails(InstrumentError("laser", "is deaf"))),
-        ("two", lambda: reached.append("two")),
-        ("three", fails(OSError("no such device"))),
-        ("four", lambda: reached.append("four")),
-    ]
-    failures = run_all(steps)
-    assert reached == ["two", "four"]
-    assert failures == [
-        "laser: is deaf",
-        "three: unexpected OSError: no such device",
-    ]
-
-
-def test_nothing_fails_when_nothing_is_to_do() -> None:
-    assert run_all([]) == []
-
-
-def test_ctrl_c_during_a_step_waits_for_the_last_one() -> None:
-    reached: list[str] = []
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("one", lambda: signal.raise_signal(signal.SIGINT)),
-        ("two", lambda: reached.append("two")),
-    ]
-    with pytest.raises(KeyboardInterrupt):
-        run_all(steps)
-    assert reached == ["two"]
 
 
 class Dropped:

@@ -21,7 +21,11 @@ from labctl.errors import (
 from labctl.station import Station, describe
 from labctl.station.drivers import find_driver
 
-THREE = {"one": ("fake", "A::1"), "two": ("fake", "A::2"), "three": ("fake", "A::3")}
+THREE = {
+    "one": ("fake", "GPIB0::1::INSTR"),
+    "two": ("fake", "GPIB0::2::INSTR"),
+    "three": ("fake", "GPIB0::3::INSTR"),
+}
 OPENED = ["open one", "ask one", "open two", "ask two", "open three", "ask three"]
 LEFT = [f"{step} {name}" for step in ("safe", "close") for name in ("three", "two", "one")]
 
@@ -114,7 +118,7 @@ def test_instruments_are_opened_and_asked_in_the_files_order(station: Station, l
     with station:
         assert lab.events == OPENED
         assert station.identities == {name: f"identity of {name}" for name in THREE}
-    assert lab.asked[1] == ("two", "A::2", "@py", {})
+    assert lab.asked[1] == ("two", "GPIB0::2::INSTR", "@py", {})
 
 
 def test_leaving_makes_all_safe_before_any_is_closed(station: Station, lab: Lab) -> None:
@@ -247,7 +251,7 @@ def test_a_quantity_without_limits_is_free(station: Station) -> None:
 def test_an_unknown_driver_is_refused_with_file_instrument_and_those_there_are(
     small_station: Callable[..., Path],
 ) -> None:
-    path = small_station({**THREE, "one": ("thorlabs_mx10b", "A::1")})
+    path = small_station({**THREE, "one": ("thorlabs_mx10b", "GPIB0::1::INSTR")})
     with pytest.raises(StationFileError) as caught:
         Station.read(path)
     assert str(caught.value).startswith(f"{path}:9: instrument 'two': unknown driver 'fake'")

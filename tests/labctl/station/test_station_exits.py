@@ -6,18 +6,13 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from labctl.data import shipped_bench_path
-from labctl.errors import InstrumentError
 from labctl.safety import Unwinding
-from labctl.station import teardown
-from labctl.station.teardown import leave_safe
 
 # Instruments that only say what is done to them; `lamp` is the one that emits.
 INSTRUMENTS = """
@@ -57,9 +52,13 @@ def both_at_once(first, second):
 
 station = Station.read(sys.argv[1])
 """
-LEFT = ["dark lamp", "safe meter", "safe source", "safe lamp"]
+LEFT = ["dark lamp", "safe lamp", "safe meter", "safe source"]
 LEFT += ["closed meter", "closed source", "closed lamp"]
-THREE = {"lamp": ("fake", "A::1"), "source": ("fake", "A::2"), "meter": ("fake", "A::3")}
+THREE = {
+    "lamp": ("fake", "GPIB0::1::INSTR"),
+    "source": ("fake", "GPIB0::2::INSTR"),
+    "meter": ("fake", "GPIB0::3::INSTR"),
+}
 
 PLAIN = "station.open()\n"
 ENDS: dict[str, tuple[str, int]] = {
@@ -159,77 +158,6 @@ def test_drivers_reach_their_instruments_although_pyvisa_closes_at_exit_too(
     off = max(place for place, entry in enumerate(sent) if "01320000" in entry)
     assert on < off
     assert [entry["event"] for entry in entries[-2:]] == ["close", "close"]
-
-
-@dataclass
-class Instrument:
-    """Notes what is done to it; what is in `hanging` never ends, what is in `failing` fails."""
-
-    name: str
-    events: list[str]
-    hanging: str = ""
-    failing: str = ""
-    released: threading.Event = field(default_factory=threading.Event)
-
-    def identify(self) -> str:
-        return self.name
-
-    def safe_state(self) -> None:
-        self._do("safe")
-
-    def close(self) -> None:
-        self._do("close")
-
-    def _do(self, what: str) -> None:
-        self.events.append(f"{what} {self.name}")
-        if self.hanging == what:
-            self.released.wait()
-        if self.failing == what:
-            raise InstrumentError(self.name, "is deaf")
-
-
-@dataclass
-class Lamp(Instrument):
-    """One that emits."""
-
-    def set_emission(self, on: bool) -> None:
-        self._do("light" if on else "dark")
-
-
-def test_what_emits_light_goes_dark_before_anything_else() -> None:
-    events: list[str] = []
-    assert leave_safe({"a": Lamp("a", events), "b": Instrument("b", events)}) == []
-    assert events == ["dark a", "safe b", "safe a", "close b", "close a"]
-
-
-def test_an_instrument_that_hangs_is_given_up_and_the_others_are_reached(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(teardown, "STEP_S", 0.1)
-    events: list[str] = []
-    stuck = Lamp("b", events, hanging="dark")
-    failures = leave_safe({"a": Lamp("a", events), "b": stuck, "c": Instrument("c", events)})
-    stuck.released.set()
-    assert failures == ["b: emission off did not end within 0.1 s: given up"]
-    assert events == ["dark b", "dark a", "safe c", "safe a", "close c", "close a"]
-
-
-def test_where_no_thread_starts_any_more_the_steps_run_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refused(self: threading.Thread) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
-
-    monkeypatch.setattr(threading.Thread, "start", refused)
-    events: list[str] = []
-    assert leave_safe({"a": Lamp("a", events, failing="safe")}) == ["a: is deaf"]
-    assert events == ["dark a", "safe a", "close a"]
-
-
-def test_one_failure_is_told_once() -> None:
-    events: list[str] = []
-    assert leave_safe({"a": Lamp("a", events, failing="dark")}) == ["a: is deaf"]
-    assert events == ["dark a", "safe a", "close a"]
 
 
 def test_a_signal_that_was_caught_and_passed_over_can_be_given_again(
