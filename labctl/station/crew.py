@@ -26,6 +26,7 @@ class Task:
     patience_s: float
     ended: threading.Event = field(default_factory=threading.Event)
     began_s: float | None = None
+    took_s: float = 0.0
     error: BaseException | None = None
 
     def run(self) -> None:
@@ -37,6 +38,7 @@ class Task:
         except BaseException as error:  # told by whoever asked for it
             self.error = error
         finally:
+            self.took_s = time.monotonic() - self.began_s
             self.ended.set()
 
 

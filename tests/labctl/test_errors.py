@@ -18,6 +18,7 @@ from labctl.errors import (
     SettingError,
     SignalError,
     StationFileError,
+    StillLitError,
     UsageError,
     VerificationError,
 )
@@ -42,7 +43,7 @@ def test_what_the_user_asked_wrongly_exits_with_2(kind: type[LabctlError]) -> No
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if not issubclass(kind, UsageError)])
 def test_what_failed_on_the_way_exits_with_1(kind: type[LabctlError]) -> None:
-    assert kind.exit_code == 1
+    assert kind.exit_code == (4 if kind is StillLitError else 1)
 
 
 def test_the_branches_are_what_the_tree_says() -> None:
