@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    """Make the tree anew."""
+    """Make the tree again from nothing."""
     tree = ROOT / (sys.argv[1] if len(sys.argv) > 1 else ".tree")
     shutil.rmtree(tree, ignore_errors=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

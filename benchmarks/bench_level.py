@@ -3,7 +3,7 @@
     python benchmarks/bench_level.py [--images 5]
 
 Everything passes through drivers, wire messages and front panels; the physics of the simulated
-bench, which hardware would do for nothing, is told apart from the rest by timing its captures.
+bench, which hardware would do for nothing, is separated from the rest by timing its captures.
 """
 
 from __future__ import annotations

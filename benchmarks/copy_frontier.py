@@ -4,7 +4,7 @@
     python benchmarks/copy_frontier.py draw benchmarks/copy_frontier.csv docs/copy-frontier.png
     python benchmarks/copy_frontier.py least
 
-`measure` runs what the file does not hold yet, each row a session of its own, and adds it: ten
+`measure` runs what the file does not hold yet, each row in its own session, and adds it: ten
 minutes in all on one core. FOLDER holds the MNIST training images (idx files): 5,000 of them are
 public, the first 2,000 test images judge copies and service, decoys are among the others. Hidden
 neurons come in a fresh order, no loss, no technical noise, calibration of 1e8 samples, seed 0.
@@ -230,7 +230,7 @@ def measure(path: Path, data: str) -> None:
 
 
 def classes_alone(model: str, queries: int) -> float:
-    """Return what any service of the network gives away in so many queries: the shipped table's."""
+    """Return what any service of the network gives away, by the shipped table."""
     found = load_copies().best(load_network(model), queries, 0.0)
     assert found is not None
     return found.classes_alone.accuracy
@@ -316,7 +316,7 @@ def draw(path: Path, figure_path: Path) -> None:
     _legend(panels[0], colours)
     figure.supxlabel(
         "Share of unseen images that the copy, or the service, names rightly; numbers: μ; fresh "
-        "order of hidden neurons. Thieves: QND with the noise that hides in so many queries, "
+        "order of hidden neurons. Thieves: QND with the noise that hides in these queries, "
         "spread or in the first alone. Standard error 0.4 to 1.1 %",
         fontsize=7, color="dimgray",
     )  # fmt: skip

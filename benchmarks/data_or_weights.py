@@ -64,7 +64,7 @@ class Bits:
 
     @classmethod
     def of(cls, clones: int) -> Bits:
-        """Return those of a layer of rows of 392 modes of which so many are cloned."""
+        """Return those of a layer of rows of 392 modes of which `clones` are cloned."""
         noise = clones * SETTINGS.receiver.returned_noise / MODES
         return cls(
             holevo_bits_per_mode(MEAN_PHOTONS, 1.0, noise) / 2.0,

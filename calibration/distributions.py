@@ -20,7 +20,7 @@ Cdf = Callable[[float], float]
 
 # Each source is cut into pieces of the same probability; the sum's is known on a grid.
 _PIECES, _GRID = 400, 1201
-# Beyond so many coverage factors of a limit it is not felt.
+# A limit farther away than this number of coverage factors has no effect.
 _FAR = 2.0
 
 
@@ -117,5 +117,5 @@ def _below(above: float, true: float) -> float:
 
 
 def feels_limit(distance: float, factor: float) -> bool:
-    """Tell whether a limit so many standard uncertainties away makes an interval asymmetric."""
+    """Tell whether a limit this many standard uncertainties away makes an interval asymmetric."""
     return distance < _FAR * factor

@@ -66,7 +66,7 @@ def fit_curve(
     _check_readings(x, y, errors, len(start), what)
     try:
         with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
-            # That the covariance is infinite is told below.
+            # An infinite covariance is reported below.
             warnings.simplefilter("ignore", optimize.OptimizeWarning)
             values, covariance = optimize.curve_fit(
                 model, x, y, p0=list(start), sigma=errors, absolute_sigma=True, maxfev=20_000

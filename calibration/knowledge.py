@@ -52,7 +52,7 @@ class Knowledge:
         return self.quantities[name]
 
     def applied(self, equipment: Equipment) -> Equipment:
-        """Return the equipment with measured values in the place of its nominal constants.
+        """Return the equipment with measured values instead of its nominal constants.
 
         Raises CalibrationError for a value that such a constant cannot have.
         """

@@ -61,7 +61,7 @@ def calibration_from_variances(
 ) -> ReceiverCalibration:
     """Return the calibration from the variances with light and without, in the same units.
 
-    `samples` and `electronic_samples`: those that told them; None for a noise known exactly.
+    `samples` and `electronic_samples`: how many each is estimated from; None if known exactly.
     Raises SignalError when the light on the local oscillator adds no noise.
     """
     if not blocked > electronic:

@@ -103,7 +103,7 @@ def load_table() -> Table:
 
 
 def split(number: int = 0) -> Split:
-    """Divide the patients at random: 30 % of each class to test on, in an order of their own.
+    """Divide the patients at random: 30 % of each class to test on, in an order drawn for them.
 
     number: 0 or more; each gives another division, the same on every machine. Raises
     SettingError, and UsageError where scikit-learn is not installed.

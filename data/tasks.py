@@ -99,7 +99,7 @@ def require_there(data: str | Path) -> None:
     """Raise DatasetError for what is neither there nor a task, with what it may have meant."""
     if not Path(data).exists():
         raise DatasetError(
-            f"{data}: no such folder, nor a task; must be data of your own, or "
+            f"{data}: no such folder, nor a task; must be your own data, or "
             + _suggestion(str(data))
         )
 

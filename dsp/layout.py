@@ -7,7 +7,7 @@ of its slot and leaves the rest to the tails that finite bandwidth makes.
 
 A receiver that collects several modes of a row keeps its light for as many turns, one after the
 other. The row then takes as many turns of the same slots: the first carries the modes, the others
-are dark except for their pilots, and each ends with a readout slot of its own.
+are dark except for their pilots, and each ends with its own readout slot.
 """
 
 from __future__ import annotations

@@ -47,13 +47,13 @@ _BLOCK_SHARE = 0.3
 _LONGEST_BLOCK = 256
 # Pieces are merged to blocks of whole pieces, so they are shorter than the longest block.
 _LONGEST_PIECE = 64
-# More information per symbol than this comes from pilots alone, which have a block of their own.
+# More information per symbol than this comes from pilots alone, which have their own blocks.
 _LARGEST_INFORMATION = 40.0
 # Paths drift even if the laser does not: a phase is never assumed constant over a frame.
 _LEAST_WALK_RAD2 = 0.01
 # Steps until the phases have settled; more mean that they do not.
 _ROUNDS = 30
-# A phase has settled when it moves by less than this share of its own error.
+# A phase has settled when it moves by less than this share of its error.
 _SETTLED_SHARE = 0.02
 # A normal error exceeds 5 standard errors with probability 6e-7.
 _SIGMAS = 5.0

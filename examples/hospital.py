@@ -105,7 +105,7 @@ def labels_read(patients: Split, gain: float, rows: int) -> list[Values]:
 def if_rows_are_alike(network: Network, report: Report) -> Values:
     """Return the leakage of layer 1 as if its rows were copies of as few rows as they span.
 
-    The honest figure takes weights as independent. Copies can be brought together by whoever
+    The honest figure takes weights as independent. Copies can be combined by anyone who
     knows that they are: M rows that are worth r carry M/r times the light on each, and M/r times
     the noise that an honest client may add. r is the participation ratio of the singular values.
     """
@@ -206,7 +206,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--patients", type=int, default=20, help="how many to ask about")
     parser.add_argument("--split", type=int, default=0, help="which division of the patients")
-    parser.add_argument("--splits", type=int, default=0, help="accuracy over so many divisions")
+    parser.add_argument("--splits", type=int, default=0, help="accuracy over this many divisions")
     parser.add_argument(
         "--hidden-widths", type=widths, default=(), help="hidden widths, as 32,16 (none)"
     )

@@ -40,7 +40,7 @@ class Instrument(Protocol):
         ...
 
     def safe_state(self) -> None:
-        """Bring the instrument to where it can do no harm; may be called at any time."""
+        """Put the instrument in a state where it can do no harm; may be called at any time."""
         ...
 
     def close(self) -> None:

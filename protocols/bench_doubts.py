@@ -4,7 +4,7 @@ mu rests on the monitor, on the loss from there to the fibre and on the attenuat
 shot-noise unit in front of the receiver on the efficiency, on the electronic noise and on what the
 local oscillator's intensity adds. The link's transmittance was calibrated with the same efficiency
 and the same loss: where those records are still the ones in use, their errors cancel in the
-transmittance found over that calibrated, and only what either reading adds of its own is left.
+transmittance found over that calibrated, and only what either reading itself adds is left.
 """
 
 from __future__ import annotations

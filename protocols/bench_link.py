@@ -28,7 +28,7 @@ from labctl.station.equipment import Equipment
 
 _RANGE_ROUNDS = 2
 _PHASE_ROUNDS = 8
-# Short or dim frames tell little of the clocks each: at most so many are worth it.
+# Short or dim frames each tell little about the clocks: more than this number are not worth it.
 _CLOCK_RECORDS = 16
 
 

@@ -24,7 +24,7 @@ class BenchSide:
     """Records frames and finds them; knows the public shape of each layer and no light.
 
     `layouts`: of the layers by index, once `expect` has said their shapes. To a frame each block is
-    a row of its own, with pilot and readout slot.
+    a separate row, with pilot and readout slot.
     """
 
     def __init__(self, digitizer: Digitizer, channel: int, frame: FrameTable) -> None:

@@ -7,7 +7,7 @@ continuous weights never come twice, so those that do are the words.
 
 Looked at are blocks of 2 to 8 and of 16 weights along rows and along columns, and patches of the
 pixels where the inputs are a square image; as they are, with a scale for each row or column taken
-out by the blocks' directions, and with columns or rows brought to the same largest value. Which
+out by the blocks' directions, and with columns or rows scaled to the same largest value. Which
 length it is shows by the shortest description: the entropy of the words and the words themselves
 (Rissanen, Automatica 14, 465 (1978)). Words in another basis are not looked for.
 """
@@ -36,15 +36,15 @@ _REPEATED = 0.02
 _SCREENED = 30_000
 # Of a block's direction; single precision keeps 1e-7 of a value.
 _CELL = 1e-5
-# A word is written with so many bits per value.
+# A word of the codebook is written with 32 bits per value.
 _VALUE_BITS = 32.0
 # Values below that, in RMS of the layer, carry no word.
 _FAINT = 1e-3
 _FAINT_LINE = 0.05
 _LEAST_BLOCKS = 50
-# Nothing more is looked for where so many blocks are words.
+# Where this share of the blocks are words, no further orders are tried.
 _MOST_BLOCKS = 0.9
-# Brought to the same largest value, one of so many weights at least repeats by that alone.
+# Scaling lines to the same largest value makes one weight of each line repeat: lines are this long.
 _LEAST_SHARING = 64
 _SAMPLED = 1000
 _CHUNK = 50
@@ -145,7 +145,7 @@ def _orders(unit: Floats, *, scaled: bool) -> Iterator[tuple[str, Floats]]:
 
 
 def _patches(order: str, lines: Floats) -> list[Patch | None]:
-    """Return the sizes of pixel patches that fit; None stands for neighbours along the lines."""
+    """Return the sizes of pixel patches that fit; None means neighbours along the lines."""
     side = math.isqrt(lines.shape[1])
     if order != _ALONG_ROWS or side * side != lines.shape[1]:
         return [None]

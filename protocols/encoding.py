@@ -57,7 +57,7 @@ class Blocks:
         return (self.size,) * (self.count - 1) + (last,)
 
     def collected(self, clones: int) -> int:
-        """Return how many modes of a row are collected, `clones` of each block that has so many."""
+        """Return the collected modes of a row: `clones` of each block, all of a smaller one."""
         return sum(min(clones, size) for size in self.sizes)
 
     def slices(self, per_mode: int = 1) -> tuple[slice, ...]:

@@ -1,6 +1,6 @@
 """The seam between engine and optics: light goes out, measured values and returned light come in.
 
-A link stands for everything physical between the two parties, their receivers included. It is the
+A link is everything physical between the two parties, their receivers included. It is the
 only place where the server's light and the client's rotation meet.
 """
 
@@ -71,7 +71,7 @@ class LayerLight:
 
 @dataclass(frozen=True, eq=False)
 class Reordered:
-    """One light for many images, of which each gets rows and columns in an order of its own.
+    """One light for many images, of which each gets rows and columns in its own order.
 
     `columns` (images, inputs) and `rows` (images, rows): slot i of an image carries what stands at
     that index in `light`; None: as they stand.
@@ -89,8 +89,8 @@ class ReturnedLight:
     `measured`: (rows, n), one quadrature per mode in the receiver's own units; those of
     `ReceiverCalibration.blocked_variance` are their square. `cosine` and `sine`,
     (rows, 1): the quadrature that the local oscillator chose for each row, X cos + P sin.
-    `fitted`: how many parameters were fitted to these very values, phases for one: so many degrees
-    of freedom their scatter lacks. `offset_removed`: whether their mean was taken off.
+    `fitted`: how many parameters were fitted to these very values, phases for example; their
+    scatter lacks that many degrees of freedom. `offset_removed`: whether their mean was taken off.
     """
 
     measured: Floats

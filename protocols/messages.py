@@ -82,7 +82,7 @@ class Welcome:
 
 @dataclass(frozen=True)
 class Queries:
-    """Client to server: so many queries come next, one batch."""
+    """Client to server: how many queries come next, one batch."""
 
     count: int
 

@@ -80,7 +80,7 @@ class CloneMismatch:
     def excess_noise(self, photons_of_mode: float, modes: int) -> float:
         """Return the excess noise per mode, in SNU, as which the server sees the mean alone.
 
-        2 |kappa|^2 N/n for rows that bring on average N photons to mode b, one of n modes; the
+        2 |kappa|^2 N/n for rows with on average N photons in mode b, one of n modes; the
         mean of X^2 is that of P^2 when both are read, each 2 N |kappa|^2.
         """
         return 2.0 * abs(self.kappa) ** 2 * photons_of_mode / modes

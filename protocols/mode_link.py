@@ -59,7 +59,7 @@ class ModeLink:
         )
 
     def monitor(self) -> MonitorReading | None:
-        """Draw the variance of the blocked receiver again, from samples of its own."""
+        """Draw the variance of the blocked receiver again, from its own samples."""
         samples = self._settings.verification.monitor_samples
         if not samples:
             return None
@@ -86,7 +86,7 @@ class ModeLink:
         return Exchange(measured, (), self._arriving(light))
 
     def exchange_reordered(self, reordered: Reordered, coefficients: Floats) -> Exchange:
-        """Send light to all images at once, of which each gets an order of its own.
+        """Send light to all images at once, of which each gets its own order.
 
         Exact where the returned light is not drawn and the rotation treats all modes alike.
         """

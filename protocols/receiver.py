@@ -122,7 +122,7 @@ class TapReceiver:
     """Tap of transmittance tau, two equal homodyne detectors, and displacement of what returns.
 
     With s = sqrt(tau): the value is X' = sqrt(eta (1 - tau)/2) X + noise, the displacement
-    (1 - s) sqrt(2/(eta (1 - tau))) times it. Tap and dual homodyne bring one vacuum each to the
+    (1 - s) sqrt(2/(eta (1 - tau))) times it. Tap and dual homodyne add one vacuum each to the
     returned mode, (1 - s)/(1 + s) SNU; what the detectors lose and add comes back with the
     displacement. X serves the inner product; P, which the displacement needs as well, tells the
     client a second one, that of the row with the inputs of each mode exchanged.

@@ -2,7 +2,7 @@
 
 The b modes of a block are collected by b elements. Element k turns by the angle whose sine is |c_k|
 over the norm of c_1 ... c_k, and shifts mode k's phase. Each loses a share of the light, both on
-the way in and on the way out, and is off by an angle and a phase of its own; the phases add up
+the way in and on the way out, and is off by its own angle and phase; the phases add up
 along the line. The way out undoes what the elements do, errors included, so that errors change
 which mode is collected, c', and nothing else: c' has unit norm, and the client's value is that of
 c' instead of c.
@@ -53,7 +53,7 @@ class Rotation:
     def loss_db(self, block_modes: int, clones: int = 1) -> float:
         """Return the loss in dB of a block of that many modes, each way; 1000 dB is all of it.
 
-        Each of `clones` collected modes has a line of its own, one after the other.
+        Each of `clones` collected modes has its own line, one after the other.
         """
         return min(clones * block_modes * self.loss_db_per_mode, _ALL_DB)
 
@@ -91,7 +91,7 @@ class Rotation:
     def collected(self, coefficients: Floats, blocks: Blocks, seed: int) -> Floats:
         """Return what the unit of a seed collects when set to `coefficients`.
 
-        (images, 2n), or (images, K, 2n) for K lines, each with errors of its own: a line gets what
+        (images, 2n), or (images, K, 2n) for K lines, each with its own errors: a line gets what
         those before it left, so that what it collects is orthogonal to what they did.
         """
         if self.exact:
@@ -112,7 +112,7 @@ IDEAL_ROTATION = Rotation()
 def _one_after_the_other(lines: Floats, blocks: Blocks) -> Floats:
     """Return lines (images, K, 2n) less, in each block, what those before them collect.
 
-    What is left is brought back to the norm that the line had: the light is there, in modes that
+    What is left is scaled to the norm that the line had: the light is there, in modes that
     the lines before passed on.
     """
     modes = np.array(lines, np.float32, order="C").view(np.complex64)

@@ -2,7 +2,7 @@
 
 A client that heterodynes a query estimates a scale from all readings that share it, and then tells
 the levels behind it. So weights are looked at with their scales taken out: column by column, with
-rows and columns brought to the same largest value in turn, and block by block, as quantised
+rows and columns scaled to the same largest value in turn, and block by block, as quantised
 networks are stored. Lines count one by one: levels in some of them are levels. Levels whose blur
 fills the gaps between them are seen as peaks with valleys between.
 
@@ -30,7 +30,7 @@ SAME = 1e-6
 # Lines fainter than that, in RMS of the layer, carry nothing worth a decision.
 _FAINT = 0.05
 _LEAST_LINES = 0.01
-# Levels hold so many weights each, and scales belong to so many.
+# Minimum number of weights of a level, and of those that share a scale.
 LEAST_PER_LEVEL = 8
 _BALANCING_ROUNDS = 4
 _BLOCKS = (16, 32, 64, 128, 256)
@@ -40,7 +40,7 @@ _DISTINCT = 0.5
 _MOST_BLOCKS = 256
 _QUICK_LINES = 32
 # Of a smoothed histogram in steps of the RMS: a valley is less than this share of the lower peak
-# beside it, and each peak has so many weights at least, which chance does not set apart.
+# beside it, and each peak has at least this share of the weights, more than chance sets apart.
 _STEP, _SMOOTHED, _VALLEY, _LEAST_PEAK, _LEAST_WEIGHTS = 0.02, 5.0, 0.2, 0.1, 2000
 
 
@@ -138,7 +138,7 @@ def blurred_levels(unit: Floats) -> Levels | None:
 
 
 def _valleys(density: Doubles, least: float) -> list[int]:
-    """Return the places that separate peaks of at least so many weights, deep valleys all."""
+    """Return the places that separate peaks of at least `least` weights, all with deep valleys."""
     cuts: list[int] = []
     start, peak, lowest, at = 0, 0.0, math.inf, 0
     for place, value in enumerate(density):

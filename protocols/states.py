@@ -2,8 +2,8 @@
 
 Theory of operation.
 1. A party is a machine without I/O. Messages of the other party go in by `receive`, which returns
-   the answer, if any. What a party does or sees itself (`Own`) goes in by a method of its own:
-   light that its receiver read, images that its user brings.
+   the answer, if any. What a party does or sees itself (`Own`) goes in by a separate method:
+   light that its receiver read, images that its user gives.
 2. A table says for every state which events may come, and which states may follow. What is not in
    the table is refused with ProtocolError, and nothing has changed: neither state nor secrets. A
    carrier of messages should abort then; a machine does not by itself.
@@ -63,8 +63,8 @@ class Own(StrEnum):
     ANSWERS = "a question for answers"
     RETURNED = "returned light"
     JUDGE = "a question for the verdict"
-    CLOSE = "a close of its own"
-    ABORT = "an abort of its own"
+    CLOSE = "its own close"
+    ABORT = "its own abort"
 
 
 Event = type[Message] | Own

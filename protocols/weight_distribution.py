@@ -51,15 +51,15 @@ _NARROW = 0.25
 # a row lie apart by chance: cut at their widest gaps, the rows of shipped networks have a median
 # of 1.5 times there, and no more than a tenth of a layer's rows have 3.
 _DISTINCT = 3.0
-# More levels than that many times those of a row: rows have scales of their own.
+# More levels than that many times those of a row: rows have different scales.
 _SCALED = 3
 # A spike below this share, or so few outliers beside one broad level, tell less than
 # h2(0.01) = 0.08 bit, and clipping at a peak limit makes such spikes.
 _LEAST_SPIKE = 0.01
-# A spike stands out where so many readings, averaged, spare a tenth of the errors of guessing.
+# A spike stands out where this many readings, averaged, spare a tenth of the errors of guessing.
 _READINGS = 1000
 _SEEN = 0.9
-# Told apart: light halves the errors that guessing the likeliest level makes.
+# Distinguished: light halves the errors that guessing the likeliest level makes.
 _TOLD = 0.5
 _STEPS_PER_NOISE = 8
 
@@ -248,7 +248,7 @@ def look_at(network: Network, mean_photons: float) -> WeightDistribution:
 
 
 def require_not_told_apart(found: WeightDistribution, *, accepted: bool) -> None:
-    """Raise SettingError where levels are told apart, unless that is `accepted`."""
+    """Raise SettingError where levels can be distinguished, unless that is `accepted`."""
     if found.told_apart and not accepted:
         raise SettingError(
             "weights",
@@ -413,7 +413,7 @@ def _described(
 
 
 def _per_row(unit: Floats, mean_photons: float, noise: float) -> LayerDistribution | None:
-    """Return what rows that have levels of their own look like; None unless most of them do."""
+    """Return the levels of rows that each have different ones; None unless most of them do."""
     rows = [row for row in unit if row.any()]
     found = [levels_of(row) for row in rows]
     levels = [each for each in found if each is not None]

@@ -8,7 +8,7 @@ import signal
 import pytest
 from hypothesis import settings
 
-# A worker for each processor needs no threads of its own for matrix products. NumPy, which nothing
+# A worker for each processor needs no further threads for matrix products. NumPy, which nothing
 # has imported yet, reads this once; the workers and the processes that tests start inherit it.
 for _library in ("OPENBLAS", "OMP", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")

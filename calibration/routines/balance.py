@@ -50,7 +50,7 @@ _LEAST_POINTS = 4
 _POWER_STEP = 0.01 * math.log(10.0) / 10.0
 _MOST_SATURATION = 0.03
 _SURE_SIGMA = 4.0
-# What is told only where it is large is biased towards large: far out, that matters little.
+# A value that is stated only where it is large is biased towards large: far out, by little.
 _RESOLVED_SIGMA = 5.0
 _LEAST_PROBABILITY = 1e-6
 

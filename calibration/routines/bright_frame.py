@@ -152,7 +152,7 @@ def _payload_power(
     symbols: npt.NDArray[np.complex64],
     meter: FibreMeter,
 ) -> Quantity:
-    """Return the power in W that the frame's modes bring to the client's fibre.
+    """Return the power in W of the frame's modes at the client's fibre.
 
     Steady light, which the arrival meter sees best, takes it there from the monitor.
     """

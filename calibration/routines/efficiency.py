@@ -1,6 +1,6 @@
 """Quantum efficiency of the receivers, mode matching included: photons seen over photons there.
 
-A frame lit in every slot brings N = P / (h nu f) photons per slot of rate f, P being its mean power
+A frame lit in every slot has N = P / (h nu f) photons per slot of rate f, P being its mean power
 by a reference meter beside the receiver. The receiver sees n = A^2 / (4 S) of them, A being the
 matched filter's amplitude and S the shot-noise unit: efficiency is n/N.
 

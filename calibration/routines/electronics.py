@@ -7,7 +7,7 @@ preamble seen in several ranges tells their gains relative to the first. The gen
 show on a modulator held in the middle of a slope: how much the monitor reads more at 0 V than with
 the output off, over what it reads more per volt that is set.
 
-Absolute gains cannot be told apart: the generator's is part of the half-wave voltage, which counts
+Absolute gains cannot be separated: the generator's is part of the half-wave voltage, which counts
 in its volts, and the oscilloscope's is part of the shot-noise unit, which counts in its volts.
 """
 
@@ -41,7 +41,7 @@ _DARK_RECORDS = 12
 _BLOCKS = 20
 _GAIN_ROUNDS = 16
 _CLIPPED_SHARE = 1e-3
-# Noise below so many steps leaves the mean off by more than 1e-4 of a step.
+# Noise below this number of steps leaves the mean off by more than 1e-4 of a step.
 _COARSE_STEPS = 0.7
 _LEAST_LEVELS, _LEAST_AT_LEVEL = 3, 30
 _LEVEL_NAME, _LEVEL_SAMPLES = "LEVEL0", 64
@@ -70,7 +70,7 @@ def offset_by_steps(counts: Reals, levels_v: Reals, step_v: float) -> tuple[floa
     """Return centre and standard deviation in V of normal noise that fills a converter's steps.
 
     `counts` (blocks, levels): samples of each block at each of the voltages `levels_v`, which
-    stand for what lies within half a step of `step_v` V. Maximum likelihood.
+    are those of voltages within half a step of `step_v` V. Maximum likelihood.
     Raises CalibrationError for samples at fewer than three levels, which do not tell both.
     """
     total = counts.sum(axis=0)
@@ -220,7 +220,7 @@ class Electronics:
         remarks = (
             *([f"no offset where the converter's steps hide it: {hidden}"] if hidden else []),
             "the generator's gain is part of the half-wave voltages, the oscilloscopes' of the "
-            "shot-noise units: neither can be told apart here",
+            "shot-noise units: the two cannot be separated here",
         )
         return Outcome(quantities, raw, lambda figure: _draw(figure, dark, gains), remarks=remarks)
 

@@ -19,7 +19,7 @@ from labctl.errors import CalibrationError, SynchronisationError
 from labctl.instruments.capabilities import Trace
 
 _DELAY_RECORDS = 16
-# What unequal children make of neighbouring pulses does not cancel over the phases: so much of a
+# What unequal children make of neighbouring pulses does not cancel over the phases: this share of a
 # symbol is the scatter, between simulated benches, of arrivals whose records agree.
 _DISTORTION_SYMBOLS = 4e-4
 _DELAY_GAIN = 2.0

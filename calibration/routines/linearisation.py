@@ -65,7 +65,7 @@ class WidelyLinear:
 def slopes(read: Floats, symbols: Complexes) -> tuple[Reals, Reals]:
     """Fit one record; returns coefficients and residual.
 
-    Of s_i, s_q, s_i^3, s_q^3, s_i^2, s_q^2, s_i^4, s_q^4 and 1. Even powers stand for the light
+    Of s_i, s_q, s_i^3, s_q^3, s_i^2, s_q^2, s_i^4, s_q^4 and 1. Even powers are for the light
     that leaks through a child of finite extinction, of which a driven child has less. The columns
     are of like size, so that normal equations do.
     """

@@ -50,7 +50,7 @@ def fit_ranges(
 ) -> list[dict[Party, Trace]]:
     """Fit ranges from the first one on, and return the records that this took.
 
-    rounds: how many records; each sets the range of the next. kept: of so many last rounds the
+    rounds: how many records; each sets the range of the next. kept: of the last `kept` rounds the
     largest range stays, since the phase of the moment decides how large a record is. headroom:
     factor on the range that stays.
     """

@@ -9,7 +9,7 @@ t Re<c, c'>, t being the amplitude of one way and c' the mode that is really col
 amplitude over that of the untouched rows, over t, is the fidelity, 1 for a perfect rotation.
 
 Errors of the elements, coupler angle or phase, of standard deviation sigma each leave the fidelity
-mean_k exp(-sigma^2 k/2), k = 1 ... b (as `protocols.rotation` derives): so much sigma it implies.
+mean_k exp(-sigma^2 k/2), k = 1 ... b (as `protocols.rotation` derives), which gives sigma.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ import re
 OVERFLOW = 9.9e37 * (1.0 - 1e-6)
 """Magnitude from which a reply means infinity, overload or not a number: never a value."""
 
-# NR1, NR2 and NR3 of IEEE 488.2-1992, 8.7.2 to 8.7.4. A space may stand for a plus sign.
+# NR1, NR2 and NR3 of IEEE 488.2-1992, 8.7.2 to 8.7.4. A space may replace a plus sign.
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def number_of(reply: str) -> float:
     """Return the finite number that a reply is.
 
-    Raises ValueError if it is not written as a number, OverflowError if it stands for overload,
+    Raises ValueError if it is not written as a number, OverflowError if it means overload,
     infinity or "not a number".
 
     >>> number_of(" +1.5E-3")

@@ -8,7 +8,7 @@ from labctl.errors import ReplyError
 from labctl.instruments.transports.scpi_session import ScpiSession
 
 BEYOND_RANGE_W = 1e9
-"""No meter reads that much: what is beyond stands for an overload, and no range goes that far."""
+"""No meter reads that much: a reply beyond it means overload, and no range goes that far."""
 
 
 def power_in_watts(

@@ -161,7 +161,7 @@ class Light:
         """Return a detector's voltage at single instants, and the samples of rows it has taken.
 
         With `stretch` above 1, that many samples up to each instant pass the detector's filter.
-        Otherwise each instant is a sample of its own, its noise independent of its neighbours' and
+        Otherwise each instant is one sample, its noise independent of its neighbours' and
         of what the filter leaves, its signal that of the filter's delay before. Dispersion, and
         the digitizer's jitter, are left out.
         """

@@ -200,7 +200,7 @@ class PanelBuilder:
         bench, optics = self._bench, self._bench.optics
         electrode: BiasElectrode = getattr(optics.modulator, table.bias)
         electrode.tap = bench.tapped_power_w
-        # The box has a laser and an attenuator of its own; what the bench does not use of them
+        # The box has its own laser and attenuator; what the bench does not use of them
         # is there, with nothing connected.
         attenuator = optics.attenuator if table.attenuator else VariableAttenuator(0.7, _dark)
         built_in = LaserParameters(linewidth_hz=1e6, rin_db_hz=-145.0)

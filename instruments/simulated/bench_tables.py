@@ -157,7 +157,7 @@ class ShutterTable(_Table):
 
 
 class ProbeTable(_Table):
-    """A line beside the link: a laser of its own, a fibre, a power head."""
+    """A line beside the link: its own laser, a fibre, a power head."""
 
     linewidth_hz: NotNegative
     rin_db_hz: Annotated[float, Field(lt=-100.0)]

@@ -137,7 +137,7 @@ class BenchTruth:
 def draw(table: BenchFile) -> BenchFile:
     """Return the table of a bench drawn around this one by its spread and seed.
 
-    Each value has a stream of its own: a spread that is added leaves the others' draws as they are.
+    Each value has its own stream: a spread that is added leaves the others' draws as they are.
     """
     seeds = Seeds(table.seed)
     changes: dict[str, dict[str, object]] = {}

@@ -1,6 +1,6 @@
 """Front panels of other packages: found by entry point, wired to parts of a bench by name.
 
-A package brings a panel with its bench table; `labctl.panels` is the group of entry points that
+A package has a panel with its bench table; `labctl.panels` is the group of entry points that
 name it (docs/panels.md). A bench file then has a table whose `type` is the entry point's name.
 """
 
@@ -129,7 +129,7 @@ def find(name: str) -> PanelKind | None:
 
 
 def table_of(value: Any, *, but: Collection[str]) -> InstrumentTable | None:
-    """Read a table of a bench file whose panel another package brings; None for any other.
+    """Read a table of a bench file whose panel is in another package; None for any other.
 
     `but`: types that are not looked for. Raises PydanticCustomError, naming the first key that is
     wrong.

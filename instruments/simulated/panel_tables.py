@@ -194,7 +194,7 @@ BUILT_IN: frozenset[str] = frozenset(
 
 
 def _of_any_package(value: Any, handler: ValidatorFunctionWrapHandler) -> InstrumentTable:
-    """Read the table of a panel that is here, or of one that another package brings."""
+    """Read the table of a panel that is here, or of one in another package."""
     own = table_of(value, but=BUILT_IN)
     if own is not None:
         return own

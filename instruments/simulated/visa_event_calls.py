@@ -47,7 +47,7 @@ class EventLibrary(highlevel.VisaLibraryBase, ABC):
         handler: VISAHandler,
         user_handle: Any,
     ) -> tuple[VISAHandler, Any, Any, StatusCode]:
-        """Install a handler for service requests; handlers run in a thread of their own."""
+        """Install a handler for service requests; handlers run in their own thread."""
         if not callable(handler):
             raise TypeError(f"a handler is something to call, not {handler!r}")
         with self._guard:

@@ -1,7 +1,7 @@
 """Qontrol Q8iv eight-channel voltage driver with current read-back (serial, 115200 baud).
 
 Commands: docs/wire/qontrol_q8iv.md, sections Commands and Error lines [V]. The module reports a
-load that takes more than its limits in an error line of its own: every setting is therefore
+load that takes more than its limits in a separate error line: every setting is therefore
 followed by a reading of the same channel.
 """
 

@@ -1,4 +1,4 @@
-"""A raw TCP socket of our own: blocks go from the kernel into their final place.
+"""A raw TCP socket without PyVISA: blocks go from the kernel into their final place.
 
 A raw socket marks no ends of messages, so the end of a reply is found in its text:
 

@@ -80,7 +80,7 @@ class FrameTransport(Protocol):
         ...
 
     def clear(self) -> None:
-        """Discard what has been received and bring both ends back to a frame boundary."""
+        """Discard what has been received and return both ends to a frame boundary."""
         ...
 
     def close(self) -> None:

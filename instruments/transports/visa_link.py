@@ -159,7 +159,7 @@ class VisaLink(Link):
         """Discard what came on a serial line since the last answer: nobody asked for it.
 
         A doubled reply or a stray terminator would otherwise be taken for the next answer. The
-        other wires keep one message's answer apart from the next, or have a link of their own.
+        other wires keep one message's answer apart from the next, or have their own link.
         """
         if self._is_serial and self._resource is not None:
             self._visalib.flush(self._session, self._discard)

@@ -71,7 +71,7 @@ def open_visa_frames(
     """Open a VISA address for frames of `frame_bytes` both ways; raises ConnectionFailedError.
 
     After a disturbance `filler` (one byte) is sent until a whole frame comes back, at most
-    `frame_bytes` times: so an instrument that holds part of a frame is brought to its end. Raw
+    `frame_bytes` times: so an instrument that holds part of a frame gets to its end. Raw
     sockets are opened as by `open_visa`.
     """
 
@@ -120,7 +120,7 @@ class LinkFrameTransport:
         return link.transact((frame,), lambda: link.read_exactly(self._frame_bytes), frame.hex())
 
     def clear(self) -> None:
-        """Discard what has been received and bring both ends back to a frame boundary."""
+        """Discard what has been received and return both ends to a frame boundary."""
         self._link.clear()
 
     def close(self) -> None:

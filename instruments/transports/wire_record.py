@@ -55,7 +55,7 @@ def record_messages(
 ) -> MessageTransport:
     """Open a message transport whose messages go to the record at `path` too."""
     log = InstrumentLog(_recorder(path), name, address)
-    with log.told({"event": "open"}):
+    with log.logged({"event": "open"}):
         wire = connect()
     return RecordedMessages(wire, log)
 
@@ -65,7 +65,7 @@ def record_frames(
 ) -> FrameTransport:
     """Open a frame transport whose frames go to the record at `path` too."""
     log = InstrumentLog(_recorder(path), name, address)
-    with log.told({"event": "open"}):
+    with log.logged({"event": "open"}):
         wire = connect()
     return RecordedFrames(wire, log)
 
@@ -75,7 +75,7 @@ def record_lines(
 ) -> LinesTransport:
     """Open a transport of several lines whose lines go to the record at `path` too."""
     log = InstrumentLog(_recorder(path), name, address)
-    with log.told({"event": "open"}):
+    with log.logged({"event": "open"}):
         wire = connect()
     return RecordedLines(wire, log)
 
@@ -174,7 +174,7 @@ class InstrumentLog:
         self._recorder.note({**stamps, **who, **_masked_entry(entry)})
 
     @contextmanager
-    def told(self, *asked: Mapping[str, object]) -> Iterator[None]:
+    def logged(self, *asked: Mapping[str, object]) -> Iterator[None]:
         """Write what the program asks for, then, if the block fails, how."""
         for entry in asked:
             self.note(entry)
@@ -217,13 +217,13 @@ class RecordedMessages:
 
     def write(self, command: str) -> None:
         """Send a command that has no reply."""
-        with self._lock, self._log.told(_sent(command)):
+        with self._lock, self._log.logged(_sent(command)):
             self._wire.write(command)
 
     def query(self, command: str) -> str:
         """Send a command and return its reply."""
         with self._lock:
-            with self._log.told(_sent(command)):
+            with self._log.logged(_sent(command)):
                 reply = self._wire.query(command)
             self._log.note({"event": "received", "text": reply})
         return reply
@@ -231,7 +231,7 @@ class RecordedMessages:
     def query_block(self, command: str) -> memoryview:
         """Send a command and return the payload of the block that it replies."""
         with self._lock:
-            with self._log.told(_sent(command)):
+            with self._log.logged(_sent(command)):
                 payload = self._wire.query_block(command)
             self._log.note({"event": "received", "block": self._block(payload)})
         return payload
@@ -239,13 +239,13 @@ class RecordedMessages:
     def write_block(self, prefix: str, payload: bytes | memoryview) -> None:
         """Send a prefix and a definite-length block in one message."""
         entry = {**_sent(prefix), "block": self._block(payload)}
-        with self._lock, self._log.told(entry):
+        with self._lock, self._log.logged(entry):
             self._wire.write_block(prefix, payload)
 
     def fence(self, command: str, marker: str, answer: str) -> tuple[str, ...]:
         """Send a command and the query `marker`; return the lines that come before `answer`."""
         with self._lock:
-            with self._log.told(_sent(command), _sent(marker)):
+            with self._log.logged(_sent(command), _sent(marker)):
                 lines = self._wire.fence(command, marker, answer)
             for line in (*lines, answer):
                 self._log.note({"event": "received", "text": line})
@@ -253,7 +253,7 @@ class RecordedMessages:
 
     def clear(self) -> None:
         """Abandon what is under way."""
-        with self._lock, self._log.told({"event": "clear"}):
+        with self._lock, self._log.logged({"event": "clear"}):
             self._wire.clear()
 
     def close(self) -> None:
@@ -281,14 +281,14 @@ class RecordedFrames:
     def exchange(self, frame: bytes) -> bytes:
         """Send a frame and return the one that answers it."""
         with self._lock:
-            with self._log.told({"event": "sent", "hex": frame.hex()}):
+            with self._log.logged({"event": "sent", "hex": frame.hex()}):
                 reply = self._wire.exchange(frame)
             self._log.note({"event": "received", "hex": reply.hex()})
         return reply
 
     def clear(self) -> None:
-        """Bring both ends back to a frame boundary."""
-        with self._lock, self._log.told({"event": "clear"}):
+        """Return both ends to a frame boundary."""
+        with self._lock, self._log.logged({"event": "clear"}):
             self._wire.clear()
 
     def close(self) -> None:
@@ -317,12 +317,12 @@ class RecordedLines:
             self._log.note({"event": "received", "text": lines[-1]})
             return complete(lines)
 
-        with self._lock, self._log.told(_sent(command)):
+        with self._lock, self._log.logged(_sent(command)):
             return self._wire.exchange(command, noted)
 
     def clear(self) -> None:
         """Abandon what is under way."""
-        with self._lock, self._log.told({"event": "clear"}):
+        with self._lock, self._log.logged({"event": "clear"}):
             self._wire.clear()
 
     def close(self) -> None:

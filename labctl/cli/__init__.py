@@ -1,4 +1,4 @@
-"""The command line: `labctl COMMAND`, each command in a file of its own.
+"""The command line: `labctl COMMAND`, each command in its own file.
 
 Exit codes: 0 done, 1 failure, 2 usage, 130 interrupted. Errors are one line on stderr.
 """

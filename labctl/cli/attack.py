@@ -416,8 +416,8 @@ def compare(
         ["attack", "strength", "ε, SNU", "T", "learned", "caught", "99 % at 1e-3", "at 1e-6"],
         [_row(row, modes) for row in rows if "refused" not in row],
     )
-    told = next(row["leakage"] for row in rows if "refused" not in row)
-    output.people.print(f"honest client: {weights_line(told)}")
+    honest_leakage = next(row["leakage"] for row in rows if "refused" not in row)
+    output.people.print(f"honest client: {weights_line(honest_leakage)}")
     for row in rows:
         if "refused" in row:
             output.people.print(f"{row['attack']}: {row['refused']}", style="dim")

@@ -21,7 +21,7 @@ from labctl.studies.attacks.printed import PrintedFigures, printed_figures
 from labctl.studies.attacks.queries import QueryPoint, curve_over_queries
 
 ASSUMES = (
-    "each count of queries is a session of its own; its copy of the network is judged without "
+    "each count of queries is a separate session; its copy of the network is judged without "
     "noise on the 10,000 MNIST test images",
     "bits, independent: -log2(1 - rho^2)/2 per weight, right for weights that are independent; of "
     "others the same number is counted often",
@@ -35,7 +35,7 @@ ASSUMES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One count of queries: what came of its session, and what is printed for so many."""
+    """One count of queries: the result of its session, and what is printed for that count."""
 
     point: QueryPoint
     printed: PrintedFigures

@@ -415,10 +415,10 @@ def _quantity_rows(record: Record, name: str) -> list[list[str]]:
     if quantity.span is not None:
         low, high = quantity.interval()
         expanded = f"{low:.4g} to {high:.4g}"
-    told = [name, str(quantity), f"{expanded} (k = {factor:.3g})"]
+    first_cells = [name, str(quantity), f"{expanded} (k = {factor:.3g})"]
     parts = sorted(quantity.budget.items(), key=lambda part: -part[1]) or [("–", 0.0)]
     return [
-        [*(told if index == 0 else ["", "", ""]), source, f"{part:.2g} {quantity.unit}"]
+        [*(first_cells if index == 0 else ["", "", ""]), source, f"{part:.2g} {quantity.unit}"]
         for index, (source, part) in enumerate(parts)
     ]
 

@@ -31,7 +31,7 @@ def pictures_besides(data: str | Path | None, count: int, source: str | None) ->
     source: a folder or a task's name (its pictures to classify); None for those of `data` that are
     not sent. They have to be like those that are: halves of the shipped set have other writers, so
     runs of up to a quarter of a set get the second quarter. Longer ones get the half, or all of it,
-    that they are from: there a decoy may be the input of another query, never of its own.
+    that they are from: there a decoy may be the input of another query, never of the same.
     """
     available = part_to_classify(data if source is None else source)
     total = len(available.labels)

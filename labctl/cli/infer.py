@@ -386,8 +386,8 @@ def _together(report: Report) -> dict[str, str]:
         if name in names - {found.headline} and values[name] is not None
     ]
     first = f"{found.bits:.4g} bit per real weight after {found.queries} queries"
-    told = "\n".join([f"{first}: {IN_WORDS[found.headline]}", *lines])
-    return {"weights, all queries": told}
+    cell = "\n".join([f"{first}: {IN_WORDS[found.headline]}", *lines])
+    return {"weights, all queries": cell}
 
 
 def _unless_discrete(report: Report) -> str:

@@ -1,6 +1,6 @@
 """`labctl instruments list|scan|identify|query`: which drivers there are, and who answers where.
 
-Nothing here changes the state of an instrument, apart from what `query` is told to send.
+Nothing here changes the state of an instrument, except what the message of `query` changes.
 """
 
 from __future__ import annotations

@@ -369,7 +369,7 @@ def _measure(
     total = sum(len(values) for values in EVIDENCE.values())
     with interruptible() as check, output.progress("measuring", total, "points") as step:
 
-        def told(_point: object) -> None:
+        def on_point_done(_point: object) -> None:
             step(1)
             check()
 
@@ -380,7 +380,7 @@ def _measure(
             command=f"labctl label-attack --curve {file}{source} {options}",
             described=described,
             dimensions=dimensions,
-            on_point=told,
+            on_point=on_point_done,
         )
 
 

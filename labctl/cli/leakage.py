@@ -112,8 +112,8 @@ def _distributed(found: WeightDistribution | None) -> dict[str, str]:
     """Say of discrete weights that no figure above holds, and what does."""
     if found is None or not found.discrete:
         return {}
-    told = "a client tells them apart: labctl infer refuses them; " if found.told_apart else ""
-    return {"weights, BUT": f"{told}{found.statement()}"}
+    warning = "a client tells them apart: labctl infer refuses them; " if found.told_apart else ""
+    return {"weights, BUT": f"{warning}{found.statement()}"}
 
 
 def _together(found: Cumulative) -> str:

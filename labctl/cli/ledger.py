@@ -153,9 +153,9 @@ def set_budget(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Set the budget of a client on a model, all its limits anew; without both, of any account.
+    """Replace all limits of a client on a model; without both, the limits for any account.
 
-    A limit that the account has not, but any account has, holds for it too.
+    A limit for any account also holds for an account that lacks this kind of limit.
 
     Limits per symbol and of repeats are the client's own, and hold for any input. --model may also
     be the SHA-256 of a network or its beginning. --copy-accuracy needs --client and --model, a
@@ -350,7 +350,7 @@ def _told(amounts: Amounts) -> dict[str, float]:
     for meter in amounts.units:
         if meter.is_information:
             name = str(meter).replace("information", "bits_per_symbol")
-            values[name] = meter.told(amounts.value(meter))
+            values[name] = meter.shown(amounts.value(meter))
     return values
 
 
@@ -406,8 +406,8 @@ def _show(found: Mapping[str, Any]) -> None:
         if party in found:
             output.facts(f"{party}", _book_words(found[party]))
             head = found[party]["head"]
-            told = f"head, to note down: {head['hash']} after {head['entries']} entries"
-            output.people.print(told, soft_wrap=True)
+            note = f"head, to note down: {head['hash']} after {head['entries']} entries"
+            output.people.print(note, soft_wrap=True)
     if "figure" in found:
         output.people.print(found["figure"], soft_wrap=True)
 
@@ -461,7 +461,7 @@ def _book_words(book: Mapping[str, Any]) -> dict[str, str]:
 def _words(limits: Mapping[str, float]) -> dict[str, str]:
     """Return limits for people, by unit; information as the bits that it is."""
     meters = [meter for meter in Meter if str(meter) in limits]
-    return {meter.words: f"{meter.told(limits[str(meter)]):.6g}" for meter in meters}
+    return {meter.words: f"{meter.shown(limits[str(meter)]):.6g}" for meter in meters}
 
 
 def _given(limits: Mapping[Meter, float | None]) -> dict[Meter, float]:

@@ -113,7 +113,7 @@ AcceptDiscreteWeights = Annotated[
         "--accept-discrete-weights",
         TRUST,
         "Continue although the weights take few values, or one value often, that a heterodyning "
-        "client tells apart at this light. The result then says that no figure for Gaussian "
+        "client can distinguish at this light. The result then says that no figure for Gaussian "
         "weights holds.",
     ),
 ]
@@ -188,7 +188,7 @@ Sessions = Annotated[
 NoiseRuns = Annotated[
     int,
     shared(
-        "--noise-runs", STATISTICS, "Runs for each F, each with noise of its own seed, 1 to 1000."
+        "--noise-runs", STATISTICS, "Runs for each F, each with its own seed of noise, 1 to 1000."
     ),
 ]
 _CALIBRATION_SAMPLES = shared(

@@ -227,23 +227,23 @@ def plan(
         require_not_told_apart(distribution, accepted=accept_discrete_weights)
     if figure is not None:
         plan_figure.draw(figure, found, conditions.assumptions)
-    told = plan_copies.found_copies(planner, found, copies, copy_limit, real_share)
+    copies_found = plan_copies.found_copies(planner, found, copies, copy_limit, real_share)
     if json:
         looked = None if distribution is None else distribution.as_json()
         output.print_json(
             {
                 **plan_report.as_json(planner, found),
                 "weight_distribution": looked,
-                **told.as_json(),
+                **copies_found.as_json(),
             }
         )
     else:
         plan_report.show(planner, found, model)
-        told.show()
+        copies_found.show()
         if distribution is not None and distribution.discrete:
             output.people.print(f"weights: {distribution.statement()}")
     if found.recommended is None:
-        raise LabctlError(told.refusal() or plan_report.refusal(planner, found))
+        raise LabctlError(copies_found.refusal() or plan_report.refusal(planner, found))
 
 
 def _say_to_people(step: str) -> None:

@@ -147,7 +147,7 @@ def _run(program: list[str], switches: Mapping[str, str]) -> int:
 
 @contextmanager
 def _stopping_on_sigterm() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
-    """Survive signals until the block ends; yields what is told of the child to terminate."""
+    """Survive signals until the block ends; yields what registers the child to terminate."""
     children: list[subprocess.Popen[bytes]] = []
     asked: list[int] = []
 

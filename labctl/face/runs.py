@@ -79,7 +79,7 @@ def infer(
     With a `station` (a file, or one that is not open) over its instruments, which are opened and
     left safe; without one at mode level.
 
-    images: how many of `data` (a folder, a task's name, or None for MNIST), or images of your own.
+    images: how many of `data` (a folder, a task's name, or None for MNIST), or your own images.
     model: a shipped network's name, a file, or a network. mean_photons: per mode; gain: G of the
     client's amplifier, above 1. loss, noise: what the bounds may trust; the default is the worst
     case. sample: draw all returned modes, or the measured values alone, which verifies nothing.

@@ -1,4 +1,4 @@
-"""Noise and secrets of their own for each run of an account; see `protocols.ledger.run_numbers`."""
+"""Separate noise and secrets for each run of an account; see `protocols.ledger.run_numbers`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run_number(request: Asked) -> int:
 
 
 def of_run(settings: SessionSettings, number: int) -> SessionSettings:
-    """Return the settings with noise and secrets of their own for a run of an account."""
+    """Return the settings with the noise and the secrets of one run of an account."""
     return replace(settings, seed=seed_of_run(settings.seed, number))
 
 

@@ -38,7 +38,7 @@ _PREDICTIONS = 16
 def cumulative_of(
     session: Session, settings: SessionSettings, verification: VerificationReport, queries: int
 ) -> Cumulative:
-    """Return what all queries of a run told of the weights, by the evidence that the run kept.
+    """Return what all queries of a run leaked of the weights, by the evidence that the run kept.
 
     A weight that rides on several quadratures of a query is that many queries of it.
     """
@@ -112,7 +112,7 @@ def decoys_price(run: OpenRun) -> dict[str, float] | None:
 def labels_of(request: Asked, run: OpenRun) -> tuple[LabelFigure, ...]:
     """Return how labels are read, at the mismatch that is calibrated, stated, or typical.
 
-    Of a client that clones its input alone: what hides it has a cap of its own.
+    Of a client that clones its input alone: decoys and public modes have their own cap.
     """
     if request.hiding != OPEN:
         return ()

@@ -78,7 +78,7 @@ class ProbationRequest:
 
 @dataclass(frozen=True)
 class Light:
-    """What the server sends: mu photons per mode, above 0, and what of it is drawn anew."""
+    """What the server sends: mu photons per mode, above 0, and what is drawn again per image."""
 
     mean_photons: float = MEAN_PHOTONS
     disguise: Disguise = FRESH_ORDER

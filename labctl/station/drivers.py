@@ -22,7 +22,7 @@ class Openable(Protocol):
         ...
 
     def safe_state(self) -> None:
-        """Bring the instrument to where it can do no harm."""
+        """Put the instrument in a state where it can do no harm."""
         ...
 
     def close(self) -> None:

@@ -268,7 +268,7 @@ class FrameTable(_Table):
 
 
 class _Absent:
-    """Stands for a table that a station file has not: asking it for anything says so."""
+    """Replaces a table that is not in a station file: any access raises an error that says so."""
 
     def __init__(self, table: str) -> None:
         self._table = table
@@ -322,7 +322,7 @@ class StationFile(_Table):
 def read_station_file(path: Path) -> StationFile:
     """Read and check a station file; raises StationFileError naming file, line and what is valid.
 
-    Beyond types and keys: each role's instrument exists, no two names stand for one address,
+    Beyond types and keys: each role's instrument exists, no two names have one address,
     limits limit something and are ordered.
     """
     station = read_toml(path, StationFile)

@@ -1,11 +1,11 @@
 """What a station hands out: an instrument behind its limits, as is all that it hands out in turn.
 
-A guard stands for one object. Each public method of the object is one of the guard, which looks at
-what the call would set before it passes it on; results that have setters of their own come out
+A guard replaces one object. Each public method of the object is one of the guard, which looks at
+what the call would set before it passes it on; results that have setters themselves come out
 behind guards too. So a limit binds whoever calls, through whatever channel. The driver's own calls
 of itself are not looked at: a safe state must be reached whatever the limits say.
 
-To `isinstance` a guard is what it stands for.
+To `isinstance` a guard is the object that it guards.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def guarded(target: object, limits: Limits) -> Any:
 
 
 def unguarded(guard: object) -> Any:
-    """Return what a guard stands for; anything else as it is."""
+    """Return the object that a guard guards; anything else as it is."""
     if issubclass(type(guard), Guard):
         return object.__getattribute__(guard, "_guarded_target")
     return guard

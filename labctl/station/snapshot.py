@@ -20,7 +20,7 @@ def settings_of(instrument: object) -> dict[str, Any]:
 
     Parts that are attributes of the instrument have their own settings under the part's name,
     channels under their number: `laser.channel`, `2.voltage_v`. A question that fails has its error
-    as text in the place of a value.
+    as text instead of a value.
     """
     found: dict[str, Any] = {}
     _collect(instrument, "", found)

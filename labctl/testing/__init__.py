@@ -1,6 +1,6 @@
-"""A kit for testing drivers, front panels and experiments, here and in packages of one's own.
+"""A kit for testing drivers, front panels and experiments, here and in other packages.
 
-Scripted transports stand for an instrument; `driver_checks` and `panel_fuzz` are what every driver
+Scripted transports replace an instrument; `driver_checks` and `panel_fuzz` are what every driver
 and every front panel has to pass; the pytest plugin gives each test a fresh simulated bench, or
 the same tests a station of real instruments (docs/testing.md). It needs `labctl[testing]`: pytest
 and hypothesis. Nothing of labctl imports it at run time.

@@ -1,4 +1,4 @@
-"""A simulated bench of one's own: no other test has seen it, and its noise starts at its seed."""
+"""A simulated bench for one test: no other test has seen it, and its noise starts at its seed."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _MESSAGES = "2000"
 _PER_EXAMPLE = 100
 _GENE_BYTES = 16
 _PAUSES_S = (1e-4, 0.01, 0.3, 5.0, 100.0, 0.0)
-# Hypothesis also draws genes that stand for no message, and repeats examples when it starts.
+# Hypothesis also draws genes that mean no message, and repeats examples when it starts.
 _MORE_EXAMPLES = 15
 
 
@@ -91,7 +91,7 @@ def panel_fuzz(
 
 
 def _send(host: Host, gene: bytes, grammar: Grammar) -> bool:
-    """Send one message and do what comes with it; False if the gene stands for none."""
+    """Send one message and do what comes with it; False if the gene means none."""
     genes = Genes(gene)
     what = genes.number(32)
     message = grammar.message(genes) if any(gene) else b""

@@ -84,7 +84,7 @@ class Grammar:
             self._headers = list(self._words)
 
     def message(self, genes: Genes) -> bytes:
-        """Return the message that drawn bytes stand for; empty if they stand for none."""
+        """Return the message that drawn bytes mean; empty if they mean none."""
         if self._framed:
             return self._frame(genes)
         form = genes.number(16)

@@ -1,4 +1,4 @@
-"""A host that plays with one front panel, on a bench of its own except for the trigger cable."""
+"""A host that plays with one front panel, alone on its bench except for the trigger cable."""
 
 from __future__ import annotations
 

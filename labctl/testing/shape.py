@@ -15,7 +15,7 @@ from labctl.instruments.transports.opening import DriverOptions
 
 UNITS = {"hz": "Hz", "v": "V", "w": "W", "s": "s", "m": "m", "a": "A", "db": "dB", "dbm": "dBm",
          "ohm": "ohm", "rad": "rad", "k": "K", "c": "°C"}  # fmt: skip
-"""Units by the ending that stands for them in a name."""
+"""Units by the ending that denotes them in a name."""
 
 CAPABILITIES: dict[type[Any], frozenset[str]] = {
     kind: frozenset(
@@ -72,7 +72,7 @@ def capabilities_of(kind: type[object]) -> list[type[Any]]:
 
 
 def channels_of(kind: type[object]) -> dict[str, type[object]]:
-    """Return the methods that hand out one channel as an object of its own, with its class."""
+    """Return the methods that hand out one channel as a separate object, with its class."""
     found = {}
     for name, member in public_methods(kind).items():
         parameters = list(inspect.signature(member).parameters.values())[1:]
@@ -124,7 +124,7 @@ def properties_of(part: object) -> Iterator[tuple[str, Any, Any, tuple[Any, ...]
     """Yield what `set_<noun>` sets and `<noun>` or `<noun>_<unit>` returns, with values to try.
 
     Each as (name of the setter, setter, getter, values). What belongs to a capability has a check
-    of its own and is left out.
+    itself and is left out.
     """
     covered = set().union(*(CAPABILITIES[each] for each in capabilities_of(type(part))))
     methods = public_methods(type(part))

@@ -1,4 +1,4 @@
-"""A walk of a front panel through its settings: no error in whatever state they have brought it.
+"""A walk of a front panel through its settings: no error in any state that they lead to.
 
 Drawn messages (`panel_fuzz`) are mostly refused and leave the settings alone. Here each command
 comes at values that its own declaration allows, or a message of the specification as it stands,

@@ -118,4 +118,4 @@ WITH_PANEL: tuple[Callable[[OnBench], None], ...] = (
     after_a_time_out_no_old_answer_is_taken_for_a_new_one,
     a_connection_that_is_lost_is_told_and_found_again,
 )
-"""Those that hold for every driver; each capability that it has brings another."""
+"""Those that hold for every driver; each capability that it has adds another."""

@@ -95,7 +95,7 @@ class Client:
         return values if self._collection is None else values[:, 0]
 
     def require_values(self, measured: Floats, images: int) -> None:
-        """Raise SettingError if these cannot be the values of so many images in the layer."""
+        """Raise SettingError if these cannot be the values of `images` images in the layer."""
         rows = self._sizes[self._layer + 1 :]
         if not rows:
             raise SettingError("measured values", measured.shape, "none after the last layer")

@@ -9,7 +9,7 @@ A unit of several turns collects a mode of each block in each, by one amplifier 
 then takes as many times its slots, with a readout slot in each turn. Light passes the elements in
 each turn that is used, so that what the first turn adds loses more on its way out than what the
 last one does: a server that can tell inputs apart would know the own one by its place. The client
-draws the place of each mode anew for each frame.
+draws the place of each mode again for each frame.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class BenchReceiver(BenchSide):
             self._equipment.rotation.generator.set_output(channel, False)
 
     def drawn_places(self, modes: int) -> npt.NDArray[np.intp]:
-        """Return which mode is collected in which turn, drawn anew each time."""
+        """Return which mode is collected in which turn, drawn again each time."""
         if modes == 1:
             return np.zeros(1, np.intp)
         return self._places.permutation(modes)

@@ -250,5 +250,5 @@ def most_queries(figure_after: Callable[[int], CopyFigure], most_accuracy: float
 
 
 def raised(spend: QuerySpend, noise_beyond: float, light: float) -> QuerySpend:
-    """Return a spend of which so much more noise in SNU may be hidden; light: mu times modes."""
+    """Return a spend of which this much more noise in SNU may be hidden; light: mu times modes."""
     return replace(spend, hides=max(spend.hides, min(noise_beyond * light, _MOST_SPEND)))

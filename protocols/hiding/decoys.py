@@ -4,7 +4,7 @@ Decoys come from a store of pictures that the server does not hold: it would fin
 in the span and strike them out. They are of J classes other than the own, each drawn equally often,
 and both the own class and theirs are what one public guess says: by any other rule a candidate of
 which the guess is wrong would betray itself. They are drawn with a secret key and the input's own
-values, so that a repeat of an input brings the same decoys; fresh ones would average away. They are
+values, so that a repeat of an input has the same decoys; fresh ones would average away. They are
 the same in all rows. In the next layer a decoy is what was measured of it: it travels through the
 network as the input does.
 """

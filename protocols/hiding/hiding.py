@@ -47,7 +47,7 @@ class Hiding:
             raise SettingError("decoys", self.decoys, "0 where a public subspace is returned")
 
     def clones_of(self, layer: int) -> int:
-        """Return how many modes are cloned of each block of a layer that has so many."""
+        """Return how many modes are cloned of each block of a layer; of a smaller block all are."""
         if self.return_modes is None:
             return self.decoys + 1
         if layer == 0:

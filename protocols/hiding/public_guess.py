@@ -1,6 +1,6 @@
 """A guess of an input's class from public pictures alone: Gaussians per class.
 
-The client has to keep its own class out of its decoys before the network has told it, so it guesses
+The client has to keep its own class out of its decoys before the network names it, so it guesses
 with what everybody may know. Quadratic discriminant analysis (Hastie, Tibshirani, Friedman, The
 Elements of Statistical Learning, section 4.3) in the strongest principal components, each class'
 covariance mixed with that of all.
@@ -19,7 +19,7 @@ Reals = npt.NDArray[np.float64]
 _COMPONENTS = 40
 # Enough for the strongest components; the Gaussians are learnt from all pictures.
 _MOST_FOR_COMPONENTS = 2000
-# Of all classes' covariance in each one's: classes of few pictures have no covariance of their own.
+# Of all classes' covariance in each one's: classes of few pictures show no covariance.
 _COMMON = 0.1
 _LEAST_OF_A_CLASS = 4
 _FLOOR = 1e-6

@@ -11,7 +11,7 @@ from labctl.protocols.hiding.hiding import Hiding
 
 
 def check_turns(hiding: Hiding, turns: int) -> None:
-    """Raise SettingError where a rotation unit of so many turns cannot collect what hides."""
+    """Raise SettingError where a rotation unit of `turns` turns cannot collect what hides."""
     if hiding.return_modes is not None:
         raise SettingError(
             "return_modes",

@@ -32,7 +32,7 @@ class Detection(StrEnum):
 
 
 # Evidence of a kick that reads as many labels as a nat of the mean does. A kick along a c of one
-# phase brings M spike^2/4 nats to homodyne and M spike^2/2 to heterodyne, of which some only say
+# phase gives M spike^2/4 nats to homodyne and M spike^2/2 to heterodyne, of which some only say
 # that there is a kick; measured, see tests/studies/attacks/test_label_evidence.py.
 EVIDENCE_PER_NAT = {Detection.HOMODYNE: 5.0, Detection.HETERODYNE: 2.5, Detection.COUNTING: 1.0}
 
@@ -47,7 +47,7 @@ class Reading:
     row, dark counts and light not nulled, for photon counting alone. vacuum_variance: what is left
     of a homodyne reading's vacuum noise, below 1 where the server sent squeezed light. mismatch:
     of the clone, known to the server: a constant of the hardware is learned over images.
-    mode_photons: what a row brings to mode b at the clone on average, mu Q/2 with Q the mean of
+    mode_photons: photons of a row in mode b at the clone on average, mu Q/2 with Q the mean of
     |c^dagger w|^2 for weights of unit RMS; only `evidence` asks for it. Raises SettingError.
     """
 

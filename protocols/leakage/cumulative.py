@@ -120,7 +120,7 @@ class Cumulative:
 
 
 def everything_bits(photons: float) -> float:
-    """Return bits per real weight of a client that keeps a mode of so many photons: its entropy.
+    """Return bits per real weight of a client that keeps a mode of `photons` photons: its entropy.
 
     >>> everything_bits(1.0)
     1.0
@@ -208,7 +208,7 @@ def changing_weights_bits(
 ) -> float:
     """Return bits per weight, of its whole history, that queries of changing weights leak.
 
-    Steps of a history span modes of their own: mode j carries `queries_per_step` lambda_j mu, and
+    Steps of a history span orthogonal modes: mode j carries `queries_per_step` lambda_j mu, and
     a history's Gaussian prior has independent components in them. `collective_noise` in SNU: the
     most that any of these modes shows.
     """

@@ -20,7 +20,7 @@ def data_bits_first(
 ) -> float:
     """Return bits per data symbol to an honest server, the authors' first version.
 
-    The symbol's power is 1/b; the n that stands for repetitions is that of the row.
+    The symbol's power is 1/b; the number of repetitions is the n of the row.
 
     >>> f"{data_bits_first(2.0, 392):.2e}"
     '7.25e-03'

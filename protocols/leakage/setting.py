@@ -132,7 +132,7 @@ def leakage_of(
 
     `emission_factor` n_sp (1: quantum limit) is the amplifier's spontaneous-emission factor, or
     what a tap's detectors make of it. The honest client adds n_sp g to each of the K modes that it
-    collects of each block, hence n_sp g K B/n to each of n modes in B blocks. The honest figure is
+    collects of each block, so n_sp g K B/n to each of n modes in B blocks. The honest figure is
     concave in the noise alone: at the mean noise it is no less than the mean over modes that are
     equally bright. Where brightness differs only the bounds hold; `spectrum` is that of the network
     sent, for its own. The same noise shows the server the data. It is counted undimmed by the way

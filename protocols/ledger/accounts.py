@@ -106,10 +106,10 @@ class Balance:
 
     def _refusal(self, meter: Meter, asked: Amounts) -> str:
         parts = {"spent": self.spent, "reserved": self.reserved, "asked for": asked}
-        told = [f"{meter.told(part.value(meter)):.6g} {name}" for name, part in parts.items()]
+        shown = [f"{meter.shown(part.value(meter)):.6g} {name}" for name, part in parts.items()]
         return (
-            f"budget of {named(self.account)}: {', '.join(told)}, of "
-            f"{meter.told(self.limits.value(meter)):.6g} {meter.words} allowed; "
+            f"budget of {named(self.account)}: {', '.join(shown)}, of "
+            f"{meter.shown(self.limits.value(meter)):.6g} {meter.words} allowed; "
             f"{self._fitting_queries(asked)} more such queries fit"
         )
 

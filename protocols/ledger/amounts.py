@@ -67,7 +67,7 @@ class Meter(StrEnum):
         """What its figures are, for people."""
         return _WORDS.get(self, "bit per symbol" if self.is_information else str(self))
 
-    def told(self, value: float) -> float:
+    def shown(self, value: float) -> float:
         """Return a sum as people read it: information as bits per symbol, others as they are."""
         return bits_of_information(value) if self.is_information else value
 

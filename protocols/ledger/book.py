@@ -1,6 +1,6 @@
 """A ledger on disk: entries only ever appended, one at a time among all processes.
 
-`server.jsonl` (or `client.jsonl`) holds the entries. Key and head are in a folder of their own,
+`server.jsonl` (or `client.jsonl`) holds the entries. Key and head are in a separate folder,
 which only its owner may read: whoever can change the entries but not that folder can neither
 write, change, move nor cut off an entry unnoticed. Whoever can change both can; against that the
 head's hash, noted elsewhere, helps (`verify(noted=...)`).
@@ -136,7 +136,7 @@ class Ledger:
         return self._head_path.exists()
 
     def start(self) -> None:
-        """Make the ledger where there is none; bring its head up to date where there is."""
+        """Make the ledger where there is none; update its head where there is."""
         with self._changing():
             pass
 
@@ -364,7 +364,7 @@ class Ledger:
 
     @contextmanager
     def _changing(self) -> Iterator[tuple[LedgerState, BinaryIO]]:
-        """Hold the lock, the state and the file, made where missing and brought up to date.
+        """Hold the lock, the state and the file, made where missing and updated.
 
         Interruptions wait; if it raises, the state is as before, and what was appended is found
         when the ledger is used next.

@@ -51,7 +51,7 @@ class CopyMeans:
     order: Order
 
     def values(self, queries: int) -> dict[Meter, float]:
-        """Return what so many queries add to an account."""
+        """Return what this number of queries adds to an account."""
         if self.spend is None:
             return {}
         each = min(self.spend.most, _MOST_SPEND)
@@ -148,7 +148,7 @@ class CopyBudget:
         return accuracy is not None and accuracy <= limit
 
     def refuse_beyond(self, balance: Balance, queries: int) -> None:
-        """Raise BudgetError if so many more queries do not keep the budget in accuracy."""
+        """Raise BudgetError if `queries` more queries do not keep the budget in accuracy."""
         limit = accuracy_limit(balance)
         if limit is None or self.fits(balance, queries):
             return

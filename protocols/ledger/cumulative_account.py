@@ -95,7 +95,7 @@ class CumulativeAccount:
         """Return what must be put aside for `light` more photons per mode, all of it kept.
 
         On top of what is settled, as if nothing else were open, because open queries may turn out
-        to have told little; and at least what lifts all that is taken to the bound of all light.
+        to have leaked little; and at least what lifts all that is taken to the bound of all light.
         """
         settled, taken = (
             (part.value(Meter.PHOTONS), part.value(Meter.CUMULATIVE_BITS))

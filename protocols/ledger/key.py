@@ -25,7 +25,7 @@ def read_key(path: Path, ledger: Path) -> bytes:
     if not path.exists():
         raise RecordError(f"{ledger} has entries, but its key {path} is gone")
     if os.name == "posix" and path.stat().st_mode & _OWNER_ONLY:
-        raise RecordError(f"{path}: others may read this key; chmod 600 it, or start anew")
+        raise RecordError(f"{path}: others may read this key; chmod 600 it, or start a new one")
     try:
         key = bytes.fromhex(path.read_bytes().decode("ascii"))
     except ValueError as error:

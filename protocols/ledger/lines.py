@@ -72,9 +72,9 @@ def _entry(line: bytes, head: Head, key: bytes) -> tuple[Entry, str]:
 
 
 def _check_gap(entry: Entry, gap: bytes) -> None:
-    told = (entry.bytes, entry.sha256) if isinstance(entry, Recovered) else (0, None)
+    stated = (entry.bytes, entry.sha256) if isinstance(entry, Recovered) else (0, None)
     found = (len(gap), hashlib.sha256(gap).hexdigest() if gap else None)
-    if told != found:
+    if stated != found:
         raise ValueError("bytes before it are no entry")
 
 

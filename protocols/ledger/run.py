@@ -116,7 +116,7 @@ class RunFacts:
         )
 
     def charge(self, queries: int, bits: float, failure_probability: float = 0.0) -> WeightCharge:
-        """Return the charge of `queries` queries that come to so many bits per weight together."""
+        """Return the charge of `queries` queries that leak `bits` per weight together."""
         modes = modes_of(self.shapes)
         return WeightCharge(queries, queries * self.light, bits, modes, failure_probability)
 

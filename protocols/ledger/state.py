@@ -71,7 +71,7 @@ class LedgerState:
         return Balance(account) if row is None else _balance(account, row[0])
 
     def effective(self, account: str) -> Balance:
-        """Return what stands on an account; where it has no limit of a kind, that for any holds."""
+        """Return an account's state; a limit that it lacks is the one for any account."""
         balance = self.balance(account)
         return _limited(balance, self.balance(ANY).limits)
 
@@ -171,7 +171,7 @@ def _balance(account: str, text: str) -> Balance:
 
 
 def _limited(balance: Balance, for_any: Amounts) -> Balance:
-    """Return a balance with the limits for any account where it has none of its own."""
+    """Return a balance with the limits for any account where it has none itself."""
     return replace(balance, limits=Amounts({**for_any.units, **balance.limits.units}))
 
 

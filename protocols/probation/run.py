@@ -50,7 +50,7 @@ def run_on_probation(
 ) -> Iterator[Round]:
     """Classify images (B, N), each as often as it takes until a real query has served it.
 
-    session: with `server`. practice_queries: so many queries go first, fed with flat inputs that
+    session: with `server`. practice_queries: how many queries go first, fed with flat inputs that
     say nothing of the data; if one of them is real, its answer is of no use to the client.
     around: what is done before and after each round, as to book it. fitting: how many of some
     images may be served at once, 1 or more. Images come in order. Yields every round of queries.

@@ -1,4 +1,4 @@
-"""A server that sends some queries a worthless network in the place of its own.
+"""A server that sends some queries a worthless network instead of the real one.
 
 Theory of operation.
 1. Server and client agree on the network's public shape. The server holds a second network of that

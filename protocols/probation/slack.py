@@ -5,7 +5,7 @@ samples per query, m_cal those of the shot-noise calibration and s^2 the varianc
 client that adds less than z sigma(N), z the score of the false-alarm probability, is as likely to
 pass as not: that is the slack. It adds it evenly, or N sigma(N) z all in a few queries.
 
-Even theft: the slack falls like 1/sqrt(N), and a probation of N queries brings it below the honest
+Even theft: the slack falls like 1/sqrt(N), and a probation of N queries lowers it below the honest
 client's own noise. Theft in few queries: what may be added in one query grows like sqrt(N), so that
 a client that behaves until it knows that the weights are real is not held by any probation. It is
 held by not knowing: where only a share p of the queries is real, drawn in secret, K robbed queries
@@ -55,7 +55,7 @@ class Watch:
         return normal_isf(self.false_alarm_probability)
 
     def slack(self, queries: float) -> float:
-        """Return the excess noise in SNU, the same in each of so many queries, that half hide."""
+        """Return the excess noise in SNU, the same in each of `queries` queries, that half hide."""
         if not queries > 0.0:
             raise SettingError("queries", queries, "above 0")
         spread = 2.0 / (queries * self.samples_per_query) + 2.0 / self.calibration_samples

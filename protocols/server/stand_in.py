@@ -1,4 +1,4 @@
-"""Light in the place of a layer's, to align by: as bright, as large, and without its weights."""
+"""Light instead of a layer's, to align by: as bright, as large, and without its weights."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from labctl.station.equipment import ServerEquipment
 from labctl.station.file import FrameTable
 from labctl.units import db_to_ratio, photon_energy_j, ratio_to_db
 
-# What is told as the monitor is read: first without the payload, then with it.
+# Progress messages while the monitor is read: first without the payload, then with it.
 PAYLOAD_STEP = ("monitor: at rest", "monitor: payload alone")
 _LEVEL_NAME = "LEVEL"
 _READINGS = 16
@@ -37,7 +37,7 @@ class Level:
 class Transmitter:
     """Sends one frame per trigger; knows the server's light and nothing of the client.
 
-    To a frame each block is a row of its own, with pilot and readout slot.
+    In a frame each block is a separate row, with pilot and readout slot.
 
     `scale`: field of the modulator, in units of its largest, per SNU of what is sent.
     """
@@ -83,7 +83,7 @@ class Transmitter:
     def load(self, light: LayerLight) -> None:
         """Store a layer's frame in the generator, unless this very light is stored already.
 
-        A frame in the place of another one of its layer costs the frames of all other layers: the
+        A frame instead of another one of its layer costs the frames of all other layers: the
         generator's memory is cleared as a whole.
         """
         layer = light.layer

@@ -148,7 +148,7 @@ class Verifier:
     def leakage(self, spectrum: Spectrum | None = None, *, decoys: int | None = None) -> Leakage:
         """Return the leakage of an honest client at these settings; `spectrum` as in `verdict`.
 
-        `decoys`: as if it cloned so many inputs in addition to its own, None for what it does.
+        `decoys`: as if it cloned this many inputs in addition to its own, None for what it does.
         """
         settings, shapes = self._settings, self.server.shapes
         if decoys is not None:

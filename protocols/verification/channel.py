@@ -191,7 +191,7 @@ class NoisePower:
         return min(white, clone * loud / self.degrees)
 
     def _clone(self, loud: float, probability: float, *, above: bool) -> float:
-        """Return the variance on `loud` readings that shows so little (`above`), or so much, so
+        """Return the variance on `loud` readings that shows as little (`above`), or as much, as
         rarely; infinite where none does."""
         from scipy.optimize import brentq
 

@@ -2,7 +2,7 @@
 
 An honest client puts its clone's noise on one mode of each block, or on as many as it is agreed to
 collect, and which ones is its secret: no check may alarm for any choice. The noise checks therefore
-count, for each block of each row, so many modes that are as loud as a clone can make them; the
+count, for each block of each row, the agreed number of modes with the noise of a clone; the
 checks of linear sums allow each sum that noise in full. Pooled noise, the noise of single rows and
 the shot-noise monitor come close to their share with that; the others stay below theirs, so their
 shares are small. That costs little: at 1e-6 a share of 1/500 moves a threshold from 4.8 to 5.9

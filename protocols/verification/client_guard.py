@@ -93,7 +93,7 @@ class ClientGuard:
         arriving: npt.NDArray[np.float64] | None,
         frames: int = 1,
     ) -> None:
-        """Measure `frames` frames of light that bring `arriving` photons (rows, blocks) each.
+        """Measure `frames` frames of light with `arriving` photons (rows, blocks) each.
 
         Raises VerificationError, naming the photons per mode measured and allowed, if a layer or a
         block of it is too bright, SettingError if the link measures no arriving light.
@@ -126,7 +126,7 @@ class ClientGuard:
             self._refuse(int(counts[row, block]), frames * size, peak, share / counts.size, where)
 
     def _refuse(self, counts: int, modes: int, allowed: float, share: float, where: str) -> None:
-        """Raise VerificationError if light at the limit shows so many counts too seldom.
+        """Raise VerificationError if light at the limit shows this number of counts too rarely.
 
         Half of the share goes to the monitor's own uncertainty.
         """

@@ -35,7 +35,7 @@ TERMS = 10
 # in single precision, to some 1e-6.
 _ALIKE = 1e-4
 
-# Relative to the square of the trace: below, the two quadratures of a row were not told apart.
+# Relative to the square of the trace: below, the two quadratures of a row cannot be separated.
 _SINGULAR = 1e-9
 
 
@@ -157,7 +157,7 @@ class WeightSums:
         return Power(max(left - shown, 0.0), max(read - rows.fitted - terms, 0), read, 1.0)
 
     def _distortion(self, pattern: Floats, rows: RowFit) -> tuple[float, int]:
-        """Return what the terms of a bench's distortion explain, and how many could be told.
+        """Return what the terms of a bench's distortion explain, and how many could be fitted.
 
         Weighted least squares with what is fitted to rows taken off the terms as off the sums
         (Frisch and Waugh): white noise loses one degree of freedom for each.
@@ -484,9 +484,9 @@ def _explained(seen: Doubles, overlaps: Doubles, sloped: Doubles) -> tuple[float
     before, left = np.diag(overlaps), np.diag(overlaps - sloped)
     scale = np.sqrt(np.where(left > _ALIKE * before, left, np.inf))
     values, vectors = np.linalg.eigh((overlaps - sloped) / np.outer(scale, scale))
-    told = values > _ALIKE
-    parts = (vectors.T @ (seen / scale))[told]
-    return float((parts**2 / values[told]).sum()), int(told.sum())
+    fitted_terms = values > _ALIKE
+    parts = (vectors.T @ (seen / scale))[fitted_terms]
+    return float((parts**2 / values[fitted_terms]).sum()), int(fitted_terms.sum())
 
 
 def _products(first: Floats, second: Floats) -> Doubles:

@@ -6,8 +6,8 @@ probability p needs the reach of each such error at p:
 
 - a source with hard limits (rectangular, arcsine) reaches to its limit and no further;
 - sources that are known well are normal, and add up as one: their root sum of squares times the
-  normal quantile. A stated 3 % is thus extrapolated as a normal law, to 20 % at 1e-10;
-- a source with f degrees of freedom has Student's t of its own, never one of Welch and
+  normal quantile. A stated 3 % is then extrapolated as a normal law, to 20 % at 1e-10;
+- a source with f degrees of freedom has its own Student's t, never one of Welch and
   Satterthwaite's effective number: far out the tail is that of the fewest readings alone.
 
 The probability is shared equally between these groups (the union bound), their reaches add up.

@@ -102,7 +102,7 @@ class LayerEvidence:
 
     @property
     def clones(self) -> int:
-        """Modes collected of each block that has so many."""
+        """Modes collected of each block, or all that a smaller block has."""
         return self._light.clones
 
     @property

@@ -53,9 +53,9 @@ class RowFit:
         lit = gain > 0.0
         shared = np.divide(cross, gain, out=np.zeros_like(cross), where=lit)
         apart = turn - shared * cross
-        told = apart > _ALIKE * turn
+        separate = apart > _ALIKE * turn
         first = np.divide(1.0, gain, out=np.zeros_like(gain), where=lit)
-        second = np.divide(1.0, apart, out=np.zeros_like(apart), where=told)
+        second = np.divide(1.0, apart, out=np.zeros_like(apart), where=separate)
         # Inverse of [[gain, cross], [cross, turn]] by its Schur complement.
         inverse = np.empty((2, 2, len(gain)))
         inverse[0, 0] = first + shared**2 * second
@@ -66,5 +66,5 @@ class RowFit:
             coefficients,
             inverse,
             np.einsum("kr,kr->r", coefficients, along),
-            int(lit.sum()) + int(told.sum()),
+            int(lit.sum()) + int(separate.sum()),
         )

@@ -1,7 +1,7 @@
 """The running estimate: evidence of many sessions pooled as sums, one entry per calibration.
 
 One session cannot certify: its samples are too few. Sums of sessions that share a shot-noise
-calibration add up and share its error; other calibrations have errors of their own. The pool
+calibration add up and share its error; other calibrations have separate errors. The pool
 behaves like one session whose calibration has as many samples as give the same variance.
 """
 
@@ -110,7 +110,7 @@ class PooledEvidence:
         return PooledEvidence((*self.parts, one))
 
     def calibration(self) -> ReceiverCalibration:
-        """Return one calibration that stands for all: units averaged, errors added by weight.
+        """Return one calibration in place of all: units averaged, errors added by weight.
 
         Its units are those of light in front of the receiver. Raises SettingError if nothing was
         pooled.

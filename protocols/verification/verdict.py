@@ -58,7 +58,7 @@ class VerificationReport:
     `mean_photons_upper`; `client_transmittance_lower` and `client_noise_upper`, of the channel that
     is left without `link_transmittance`, the loss that is trusted where any is.
     `weights_bits_per_real_upper` is the prior-free leakage at these bounds, and the bound that the
-    verdict goes by; `weights_bits_network_upper` that of the network sent, None where it was not
+    verdict uses; `weights_bits_network_upper` that of the network sent, None where it was not
     given; `weights_bits_honest_upper` the honest-prior figure, which bounds no trained network.
     `collective`: noise of the mode that carries a weight in all queries of this light; its own
     bound fails with `failure_probability` too.
@@ -158,7 +158,7 @@ def verify(
     weight of what this client was sent of the network before, for the checks alone: a client that
     was honest before would dilute what it does now. `spectrum`: of the network sent, for its own
     bound. `own`: the part of the evidence that figures and bounds are of, all by default; what
-    worthless queries show must not stand for what real ones do.
+    worthless queries show must not replace what real ones show.
     """
     bounded = own if own is not None and any(part.samples for part in own) else evidence
     estimate = estimate_channel(bounded, calibration)

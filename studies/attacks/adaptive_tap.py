@@ -159,7 +159,7 @@ class TappingClient(BesideHonestServer):
     notebook: Notebook
 
     def inputs(self, images: Floats) -> Floats:
-        """Return the images as they are, and plan the taps for so many."""
+        """Return the images as they are, and plan the taps for their number."""
         self.tap.plan(len(images))
         return images
 

@@ -1,6 +1,6 @@
-"""What an attack is: somebody dishonest in the place of a party or on the line, and the outcome.
+"""What an attack is: somebody dishonest, as a party or on the line, and the outcome.
 
-An attack is a value (frozen, seeded by the session's settings). Mounted for one session, it brings
+An attack is a value (frozen, seeded by the session's settings). Mounted for one session, it has
 the link, and if it is the server's, the server, that stand where the honest ones would. It works
 from what its party really has: a client knows its inputs and the light it kept, a server its
 weights and the light that returned, an outsider the light it took. The truth is used to score it,
@@ -145,7 +145,7 @@ class Attack(Protocol):
 
     @property
     def strength(self) -> float:
-        """How hard it tries, in the unit of its own parameter; larger is harder."""
+        """How hard it tries, in the unit of its parameter; larger is harder."""
         ...
 
     def mount(self, network: Network, settings: SessionSettings) -> Mounted:
@@ -162,7 +162,7 @@ class ChangingAttack(Attack, Protocol):
     """An attack whose pooled mark depends on how many queries there were."""
 
     def mark_after(self, queries: int, network: Network, settings: SessionSettings) -> Mark | None:
-        """Return the mark pooled over the first queries of a session of so many."""
+        """Return the mark pooled over a session of this number of queries."""
         ...
 
 

@@ -119,7 +119,7 @@ class DetectionTheory:
         return isinstance(self.attack, ChangingAttack)
 
     def mark(self, images: int = 1, seed: int | None = None) -> Mark:
-        """Return the mark pooled over so many images, of a session of that seed."""
+        """Return the mark pooled over this number of images, of a session of that seed."""
         own = self.settings if seed is None else replace(self.settings, seed=seed)
         if isinstance(self.attack, ChangingAttack):
             mark = self.attack.mark_after(images, self.network, own)

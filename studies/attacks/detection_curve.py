@@ -196,7 +196,7 @@ def random_network(sizes: tuple[int, ...], seed: int) -> Network:
 def attacked_session(
     attack: Attack, network: Network, settings: SessionSettings, images: int
 ) -> VerificationReport:
-    """Run one attacked session on uniform random data of its own and return the verdict."""
+    """Run one attacked session on uniform random data drawn for it and return the verdict."""
     random = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(_DATA_KEY,)))
     data = random.random((images, network.sizes[0]), dtype=np.float32)
     mounted = attack.mount(network, settings)
@@ -216,7 +216,7 @@ def detection_curve(
     *,
     on_session: Callable[[int], None] = lambda count: None,
 ) -> Curve:
-    """Count attacked sessions of about so many pooled modes each that are rejected.
+    """Count attacked sessions of about this number of pooled modes each that are rejected.
 
     Modes are rounded to whole images, one at least; each point has `sessions` sessions, their seeds
     count upwards from that of the settings. Raises SettingError for numbers out of range.

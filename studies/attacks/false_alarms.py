@@ -103,7 +103,7 @@ def count_false_alarms(
 
 
 def honest_session(network: Network, settings: SessionSettings, images: int) -> VerificationReport:
-    """Run one honest session on data of its own and return the verdict."""
+    """Run one honest session on its own random data and return the verdict."""
     random = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(23,)))
     data = random.random((images, network.sizes[0]), dtype=np.float32)
     session = Session(network, settings, ModeLink(settings))

@@ -145,7 +145,7 @@ class HomodyneJoint:
 
     For draws with one choice of quadratures: `phases` (rows,) e^(-i theta), `turned` (rows, k)
     V^* e^(-i theta), `axes` (rows, e) an orthonormal basis of its real and imaginary parts, None
-    where it takes all rows, `squares` (k, k) turned^T turned. Without `phases` each image brings
+    where it takes all rows, `squares` (k, k) turned^T turned. Without `phases` each image has
     its own, as in a session, and its squares are features.
     """
 

@@ -364,7 +364,7 @@ def arriving(light: LayerLight, transmittance: float) -> Complexes:
 
 
 def _in_session(view: View) -> HomodyneView | HomodyneJoint:
-    """Return the view of a session, where each image comes with quadratures of its own."""
+    """Return the view of a session, where each image comes with its own quadratures."""
     if isinstance(view, HomodyneJoint):
         return HomodyneJoint(view.plain, view.shown, view.repeats)
     assert isinstance(view, HomodyneView)

@@ -408,7 +408,7 @@ class PhotonSeen:
 class _Photons:
     """Candidates at the photons' modes (C, N), what they show of all rows (C, rows).
 
-    `counts` (N,): photons that are alike, None where each stands for itself.
+    `counts` (N,): photons that are alike, None where each is one by itself.
     """
 
     counted: PhotonSeen

@@ -49,7 +49,7 @@ class LayerPath:
         return self.settings.mean_photons * int(self.weights.shape[1]) / self.modes
 
     def light(self) -> LayerLight:
-        """Return the layer's weights as light, in units of its own."""
+        """Return the layer's weights as light, in its own units."""
         return LayerLight(self.index, pad_to_modes(self.weights))
 
     def power_share(self, chosen: Mask) -> float:

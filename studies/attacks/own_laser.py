@@ -45,7 +45,7 @@ class OwnLaser:
         return self.share
 
     def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
-        """Return the client with a laser of its own."""
+        """Return the client with its own laser."""
         return _mounted(self.share, BestGuess(settings.mean_photons), settings)
 
     def mark(self, network: Network, settings: SessionSettings) -> Mark:

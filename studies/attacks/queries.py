@@ -1,6 +1,6 @@
-"""Curves over queries: what an attack has learned, and whether it was caught, after so many images.
+"""Curves over queries: what an attack has learned, and whether it was caught, after some images.
 
-Each count of queries is a session of its own, of the same seed: an attacker knows how long its
+Each count of queries is a separate session, of the same seed: an attacker knows how long its
 session will be, and plans for it. The copy of the network is judged on images that nobody sent.
 """
 
@@ -45,7 +45,7 @@ def curve_over_queries(
     test: LabelledImages | None = None,
     on_queries: Callable[[int], None] = lambda count: None,
 ) -> tuple[QueryPoint, ...]:
-    """Run one attacked session for each count of `queries`, on the first so many `images`.
+    """Run one attacked session for each count of `queries`, on the first images up to that count.
 
     `test`: images that a stolen copy is judged on, None to leave copies unjudged. `on_queries` is
     called with the number of queries done since. Raises SettingError for more queries than images,

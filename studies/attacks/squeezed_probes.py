@@ -85,7 +85,7 @@ def information_gain(squeezing_db: float, kick: float, transmittance: float) -> 
 
 
 def arrived_photons(squeezing_db: float, leg_transmittance: float) -> float:
-    """Return the photons per mode that squeezing brings to the client in addition to the means."""
+    """Return the photons per mode that squeezing adds to the means at the client."""
     quiet = squeezed_variance(squeezing_db)
     return leg_transmittance * (quiet + 1.0 / quiet - 2.0) / 4.0
 

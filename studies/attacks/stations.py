@@ -81,7 +81,7 @@ def _drawn(light: LayerLight, share: float, generator: np.random.Generator) -> M
 
 
 class Refill(Protocol):
-    """What light goes on in the place of that which was read."""
+    """What light is sent on instead of the light that was read."""
 
     def mean(self, light: LayerLight, outcomes: Complex, transmittance: float) -> Complex:
         """Return its mean X + iP, given what heterodyne read of light dimmed by `transmittance`."""

@@ -31,7 +31,7 @@ _LAYER_KEY = 7
 
 @dataclass(frozen=True, eq=False)
 class Replaced:
-    """Modes `chosen` that a client read (`outcomes`) and filled with light of its own.
+    """Modes `chosen` that a client read (`outcomes`) and filled with its own light.
 
     `refill`: mean of that light; all (rows, n), in the units of the light that came.
     """

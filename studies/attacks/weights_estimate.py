@@ -221,12 +221,12 @@ def layer_bits(weights: Floats, page: LayerEstimate) -> float:
     Prior: rows independent of each other, Gaussian, with the second moments C of this very layer's
     columns: log2 det(1 + C H)/2 per row, H what the looks add to the precision (Cover and Thomas,
     Elements of Information Theory, section 9.4). Where rows were looked at differently, the mean
-    over 16 rows, evenly spaced, stands for all.
+    over 16 rows, evenly spaced, represents all.
     """
     whole = pad_to_modes(unit_rms(weights)).astype(np.float64)
     values, vectors = np.linalg.eigh(whole.T @ whole / len(whole))
-    told = values > _LEAST_VALUE * values[-1]
-    root = vectors[:, told] * np.sqrt(values[told])
+    resolved = values > _LEAST_VALUE * values[-1]
+    root = vectors[:, resolved] * np.sqrt(values[resolved])
     rows: Sequence[int] = range(1)
     if page.rows_differ:
         rows = sorted(set(np.linspace(0, len(whole) - 1, _ROWS_SAMPLED).astype(int).tolist()))

@@ -36,9 +36,9 @@ def read_mismatched_rows(
     """Return the share of labels that a homodyning server reads, rows drawn one by one.
 
     light: X + iP (rows, n) in SNU at the clone. `reading`: whole rows sent once, with the mean
-    mismatch, which the reader knows. `random_phases`: the rotation takes a phase of its own for
+    mismatch, which the reader knows. `random_phases`: the rotation takes a different phase for
     each row. `dither`: standard deviation of each row's relative gain, which the reader is not
-    told. Templates must not contain the images. Raises SettingError.
+    given. Templates must not contain the images. Raises SettingError.
     """
     whole = reading.repeats == 1 and reading.block_modes is None
     if reading.receiver is not Detection.HOMODYNE or reading.mismatch.matched or not whole:

@@ -52,7 +52,7 @@ class Kick:
 
     @property
     def evidence_with_phases(self) -> float:
-        """The same where each row has a phase of its own: the kick is spread over X and P."""
+        """The same where each row has its own phase: the kick is spread over X and P."""
         return self.total**2 / 2.0
 
 

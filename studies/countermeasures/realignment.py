@@ -1,7 +1,7 @@
 """What a client learns from values of hidden neurons whose order it does not know.
 
 One query reads one number of each of m neurons, y = (w . x) sqrt(F) + noise of unit variance, in an
-order of its own. To add up queries the client has to find out which number is whose. A number with
+different order. To add up queries the client has to find out which number is whose. A number with
 signal-to-noise F tells (1/2) log2(1 + F) bit, a neuron's name has log2 m: below F of about m^2 a
 single number does not tell the name (`least_signal_to_noise`), for any reader. Who reads K
 quadratures of each row at once needs K times less information from each. But names are not needed:

@@ -1,7 +1,7 @@
 """Splitting the light: each row sent R times with mu/R, the client averages.
 
 F stays: each send has F/R and they add up. The noise g/n that an honest client causes per mode
-comes with every send, and every send carries x once more: R times the rows for who reads labels.
+comes with every send, and every send carries x again: R times the rows for who reads labels.
 
 Weights: without noise the Holevo information is concave in mu and 0 without light, so that R sends
 at mu/R are bounded by R chi(mu/R) >= chi(mu). R copies of one Gaussian channel, each alike, are one

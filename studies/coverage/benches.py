@@ -1,6 +1,6 @@
 """One drawn bench: calibrated over drivers and wire, each interval laid beside its hidden truth.
 
-A bench of its own for each seed: a copy of the bench file with that seed, and of the station file
+A separate bench for each seed: a copy of the bench file with that seed, and of the station file
 that points to it. Truths are asked for as soon as a routine has ended, for biases drift on.
 """
 

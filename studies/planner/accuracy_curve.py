@@ -252,7 +252,7 @@ def measure_curve(
     seed: int = 0,
     on_run: Callable[[int], None] = lambda count: None,
 ) -> AccuracyCurve:
-    """Classify the images at every F of the grid, `runs` times with noise of its own each.
+    """Classify the images at every F of the grid, `runs` times with different noise each.
 
     Seeds are `seed`, `seed` + 1 and so on. `on_run` hears 1 for every pass over the images. Raises
     SettingError for other numbers of runs than 1 to 1000, and what `AccuracyCurve` raises.

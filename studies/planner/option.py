@@ -94,7 +94,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is put up with: bits per real weight and query, bits per data symbol (journal version)
+    """Maximum leakage: bits per real weight and query, bits per data symbol (journal version)
     and input, success of label reading (0 to 1); None is no limit."""
 
     weights_bits: float | None = None

@@ -77,7 +77,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting with all that it brings.
+    """A setting with all its figures.
 
     `accuracy`: best value; `accuracy_lower` holds with the wish's confidence. `pool` proves the
     bound asked for, None if no pool does; `sent_before`: what had been sent by then; `proof_s`:

@@ -75,7 +75,7 @@ class SentBefore:
     `additive`: of an honest client, query after query, as if none had to do with another.
     `honest`: the same light taken together, as much as a client could make of its clones that keeps
     them all: R copies of one state are one of R times the light. `anybody`: of a client that sends
-    back nothing of its own until the proof is asked for: all of R times the light.
+    back none of it until the proof is asked for: all of R times the light.
     """
 
     images: int

@@ -128,7 +128,7 @@ class Logistic:
 def fitted_logistic() -> Logistic:
     """Return the least-squares fit of their form to their accuracies, over x = F as they do.
 
-    They publish no parameters. The first and the last mean stand for half as many values.
+    They publish no parameters. The first and the last mean count as half as many values.
     """
     from scipy.optimize import curve_fit
 
@@ -195,7 +195,7 @@ def entropy_of_eigenvalues(setting: Setting) -> float:
 
     (x + 1) log2(x + 1) - x log2 x is the entropy of a mode with x photons. The scripts call an
     entropy function that they leave out; a co-author's fork (dirkenglund, G.m) adds this one and
-    passes it the eigenvalues nu, which stand for (nu - 1)/2 photons.
+    passes it the eigenvalues nu, which mean (nu - 1)/2 photons.
     """
     noise = added_noise(setting.gain) / MODES
     a, b = 2.0 * setting.mean_photons + 1.0, 2.0 * setting.mean_photons + 1.0 + noise

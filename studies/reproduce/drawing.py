@@ -1,4 +1,4 @@
-"""Figures for print: two panels over a page's width, told apart without colour as with it."""
+"""Figures for print: two panels over a page's width, readable without colour as with it."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def page(reproductions: Sequence[Reproduction], provenance: Mapping[str, Any]) -
 _INTRODUCTION = """\
 Weights' leakage is per real weight throughout. The scripts of the paper's first version count per
 mode, which carries two; the journal's scripts halve it. In the tables, "published way" is the
-paper's number or formula as its scripts evaluate it, "here" the same with that one thing put right,
+paper's number or formula as its scripts evaluate it, "here" the same with that one thing corrected,
 or what this package finds. Each row changes one thing unless it says otherwise. Widths, loss and
 noise are closed forms; accuracies are measured at mode level, and change with the networks: the
 command at the end writes all of this again.

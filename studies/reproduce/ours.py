@@ -110,7 +110,7 @@ def _rows_per_mode(layers: tuple[LayerShape, ...]) -> float:
 
 
 def gain_of_data_bits(bits: float, layers: tuple[LayerShape, ...] = PAPER_LAYERS) -> float:
-    """Return the gain at which a datum of the worst layer leaks so many bits (journal form).
+    """Return the gain at which a datum of the worst layer leaks `bits` bits (journal form).
 
     With k = (2^(2 I) - 1) n/M, g^2/(1 + g) = k gives g, and G = 2/(2 - g). Raises SettingError for
     bits that no gain leaks.

@@ -139,8 +139,8 @@ def _outcome(future: Future[Outcome], point: Point) -> Outcome:
             f"done, with fewer --processes if memory is short ({type(error).__name__})"
         ) from error
     except Exception as error:  # of the worker or the way there, such as a missing package
-        told = f"not evaluated, {type(error).__name__}: {error}"
-        return Outcome(point.key, None, told, 0.0, "")
+        reason = f"not evaluated, {type(error).__name__}: {error}"
+        return Outcome(point.key, None, reason, 0.0, "")
 
 
 def estimate_s(sweep: Sweep, todo: Plan, path: Path) -> float:

@@ -193,13 +193,13 @@ def _checked(source: str, data: LabelledImages) -> LabelledImages:
     if low < 0 or high > 1:
         raise DatasetError(
             f"{source}: values run from {low:g} to {high:g}; must be in [0, 1], "
-            "or be brought there by a scale that they are divided by"
+            "or a scale must divide them into it"
         )
     return data
 
 
 def _matching(source: str, data: Dataset) -> Dataset:
-    """Return the data if its parts fit each other and there is something to tell apart."""
+    """Return the data if its parts fit each other and there are classes to distinguish."""
     if data.train.labels.min() == data.train.labels.max():
         raise DatasetError(
             f"{source}: all labels are {data.train.labels.max()}; must be of two classes or more"

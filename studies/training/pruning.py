@@ -23,7 +23,7 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Pruning:
-    """Where training starts: a network, of which so many inputs are kept.
+    """Where training starts: a network, of which a number of inputs is kept.
 
     `network`: a shipped network's name, or a file's path. `inputs`: values of an image that are
     kept; hidden widths are those of the settings. The others' weights are exact zeros, which are

@@ -77,12 +77,12 @@ class TrainingSettings:
 
     def as_json(self) -> str:
         """Return all settings as one JSON object; what was added later only where it is used."""
-        told = asdict(self)
+        content = asdict(self)
         if self.pruning is None:
-            del told["pruning"]
+            del content["pruning"]
         if self.channel.weight_dither == 0:
-            del told["channel"]["weight_dither"]
-        return json.dumps(told)
+            del content["channel"]["weight_dither"]
+        return json.dumps(content)
 
     def with_short_average(self, images: int) -> TrainingSettings:
         """Return the settings with a running mean over at most a fortieth of all steps.

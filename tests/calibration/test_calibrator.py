@@ -36,7 +36,7 @@ def draw(figure: Figure) -> None:
 
 @dataclass
 class Toy:
-    """A routine that finds what it is told and remembers what it knew."""
+    """A routine that finds what it is given and remembers what it knew."""
 
     name: str
     needs: tuple[str, ...] = ()
@@ -180,7 +180,7 @@ def test_records_expire_and_stale_ones_alone_are_measured_again(make: Make, time
     time.pass_(61.0)
     assert states(calibrator) == [State.EXPIRED, State.APPLICABLE, State.UNCERTAIN]
     assert calibrator.stale() == ("base", "top")
-    # Measured anew, and as before: what rests on it is no longer in doubt.
+    # Measured again, and as before: what rests on it is no longer in doubt.
     assert [record.routine for record in calibrator.run_stale()] == ["base"]
     assert states(calibrator) == [State.APPLICABLE] * 3
 

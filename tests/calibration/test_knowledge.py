@@ -1,4 +1,4 @@
-"""Knowledge puts measured values in the place of the station file's, or refuses them."""
+"""Knowledge puts measured values instead of the station file's, or refuses them."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def announced(process: subprocess.Popen[str]) -> Iterator[Offer]:
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Offer]]:
-    """Serve the fleet in a process of its own; tells where each instrument is, by its name."""
+    """Serve the fleet in a separate process; tells where each instrument is, by its name."""
     path = bench_file(tmp_path_factory.mktemp("bench"))
     process = subprocess.Popen(
         [sys.executable, "-m", "labctl", "sim", "serve", str(path), "--json"],

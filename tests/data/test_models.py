@@ -29,7 +29,7 @@ def ones(*shape: int, kind: str = "f4") -> NDArray[np.generic]:
 
 def write(path: Path, tensors: Tensors) -> Path:
     if path.suffix == ".npz":
-        # Through a buffer: savez takes the arrays' names as keywords of its own.
+        # Through a buffer: savez takes the arrays' names as its own keywords.
         with zipfile.ZipFile(path, "w") as archive:
             for name, tensor in tensors.items():
                 buffer = io.BytesIO()

@@ -54,7 +54,7 @@ class Received:
         return self.layout.reference[0]
 
     def track(self, slots: NDArray[np.int64], linewidth: float) -> PhaseTrack:
-        """Track through `slots`, told of a linewidth times symbol time."""
+        """Track through `slots`, given a linewidth times symbol time."""
         return track_phase(
             self.read[slots],
             self.symbols[slots],
@@ -96,7 +96,7 @@ def receive(
 @pytest.mark.parametrize("photons", [4.0, 0.57])
 @pytest.mark.parametrize("linewidth", [1e-7, 5e-6, 1e-4, 1e-3])
 def test_known_data_follow_the_phase_as_well_as_predicted(linewidth: float, photons: float) -> None:
-    """39,000 symbols, seed 1; slow phases have few independent errors, hence the wide bounds."""
+    """39,000 symbols, seed 1; slow phases have few independent errors, so the bounds are wide."""
     received = receive(linewidth, photons=photons)
     track = received.track(received.known, linewidth)
     error = received.error_rad2(track, received.known)
@@ -170,9 +170,9 @@ def test_pilots_alone_follow_the_phase_where_they_are_dense_enough(
 @pytest.mark.parametrize(("linewidth", "spacing"), [(1e-3, 0), (1e-3, 64), (1e-4, 0), (1e-2, 8)])
 def test_pilots_too_far_apart_are_told_with_what_would_do(linewidth: float, spacing: int) -> None:
     received = receive(linewidth, layout=replace(LAYOUT, rows=20, pilot_spacing=spacing))
-    with pytest.raises(SignalError, match=r"pilots at most \d+ slots apart") as told:
+    with pytest.raises(SignalError, match=r"pilots at most \d+ slots apart") as expected:
         received.track(received.pilots, linewidth)
-    most = int(str(told.value).split("at most ")[-1].split(" ")[0])
+    most = int(str(expected.value).split("at most ")[-1].split(" ")[0])
     assert 2.0 * math.pi * linewidth * 3 * most <= 0.6
 
 
@@ -254,15 +254,15 @@ def test_a_large_frequency_offset_is_told(offset_hz: float) -> None:
         received.track(received.known, 1e-7)
 
 
-@pytest.mark.parametrize(("truth", "told"), [(3e-3, 1e-7), (1e-3, 1e-6), (1e-2, 1e-5)])
-def test_light_much_wider_than_told_is_told(truth: float, told: float) -> None:
+@pytest.mark.parametrize(("truth", "expected"), [(3e-3, 1e-7), (1e-3, 1e-6), (1e-2, 1e-5)])
+def test_light_much_wider_than_told_is_told(truth: float, expected: float) -> None:
     received = receive(truth)
     with pytest.raises(SignalError):
-        received.track(received.known, told)
+        received.track(received.known, expected)
 
 
 def test_light_somewhat_wider_than_told_shows_in_what_is_measured() -> None:
-    """Told 1e-6, true 1e-5: the measured residual is far above the predicted one."""
+    """Stated 1e-6, true 1e-5: the measured residual is far above the predicted one."""
     received = receive(1e-5)
     track = received.track(received.known, 1e-6)
     excess = track.measured_variance_rad2 - track.residual_variance_rad2

@@ -12,7 +12,7 @@ from labctl.instruments.capabilities import Trace, TriggerInput
 
 
 class Digitizer:
-    """Writes down what it is told; records a sine of a given peak."""
+    """Writes down how it is set; records a sine of a given peak."""
 
     def __init__(self, peak_v: float) -> None:
         self.peak_v = peak_v

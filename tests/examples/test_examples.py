@@ -1,4 +1,4 @@
-"""Bench scripts as their users run them: processes of their own, on the simulated laboratory."""
+"""Bench scripts as their users run them: separate processes, on the simulated laboratory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A driver and a panel in a package of one's own, tested by the public kit, found by labctl.
+"""A driver and a panel in another package, tested by the public kit, found by labctl.
 
 The package is examples/my_lab, a copy of it in a folder with the metadata that an installation
 leaves, used by other processes. The pages on drivers and panels show the same files; what the page
@@ -84,7 +84,7 @@ def test_its_tests_pass_which_use_the_public_kit_alone(folder: Path) -> None:
 
 
 def test_the_same_tests_run_on_a_station(folder: Path) -> None:
-    """A second bench stands for the instrument; what looks at a bench of its own is skipped."""
+    """A second bench replaces the instrument; what looks at its own bench is skipped."""
     far = folder / "far"
     far.mkdir()
     for name in ("bench.toml", "station.toml"):

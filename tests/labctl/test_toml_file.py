@@ -1,4 +1,4 @@
-"""What is wrong in a file is told with the file, the line and what would be valid there."""
+"""What is wrong in a file is reported with the file, the line and what would be valid there."""
 
 from __future__ import annotations
 
@@ -327,4 +327,4 @@ def test_any_value_at_any_key_is_taken_or_refused_at_its_line(
         read_toml(path, model)
         return
     at, _ = problem(folder, edited, model)
-    assert at == (line - 1 if key == "type" else line)  # of no known type: told at its header
+    assert at == (line - 1 if key == "type" else line)  # of no known type: reported at its header

@@ -285,7 +285,7 @@ def receive(receiver: Receiver, light: Field, vacuum: object) -> tuple[Values, F
     to_x, to_p = (tapped + other) / math.sqrt(2.0), (tapped - other) / math.sqrt(2.0)
     record = detect(to_x).real + 1j * detect(to_p).imag
     passed = math.sqrt(tau) * light + math.sqrt(1.0 - tau) * dark
-    # Whatever brings the mean back to where it was.
+    # With any change that restores the mean.
     gain = (1.0 - math.sqrt(tau)) / math.sqrt(homodyne.efficiency * (1.0 - tau) / 2.0)
     return record.real, passed + gain * record
 

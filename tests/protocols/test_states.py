@@ -1,7 +1,7 @@
 """Both parties' machines: any order of events keeps to the tables; a refusal changes nothing.
 
 Ordinary sessions are played in test_parties.py and test_session.py; here messages come in wrong
-orders, name wrong frames, and bring wrong values.
+orders, name wrong frames, and give wrong values.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def test_a_whole_session_passes_through_all_states_but_the_abort() -> None:
 
 @pytest.mark.parametrize("after", range(STEPS + 1))
 def test_a_message_out_of_place_is_refused_and_changes_nothing(after: int) -> None:
-    """Every message in every state of a session, at both parties, by name of what is due."""
+    """Every message in every state of a session, at both parties, by name of what is expected."""
     pair = played(after)
     for party, machine, table in (("server", pair.server, SERVER), ("client", pair.client, CLIENT)):
         before = seen(machine)
@@ -256,7 +256,7 @@ def test_the_refusal_names_state_message_and_what_is_due() -> None:
         played(4).server.receive(Close())
     assert str(refused.value) == (
         "server (layer opened): message Close is out of place; expected message Armed or message "
-        "Abort or an abort of its own"
+        "Abort or its own abort"
     )
     assert refused.value.party == "server"
     assert refused.value.state == "layer opened"

@@ -53,7 +53,7 @@ class KeysightN7776CPanel:
     """One swept laser; satisfies `FrontPanel`. Its frequency follows a sweep at every message.
 
     `slot` is the index of the source: 0 for an N777x and for the back slot of an 8164B, whose
-    `identity` and `slot_identity` are options. Headers without index, and index 1 that stands for
+    `identity` and `slot_identity` are options. Headers without index, and index 1 that means
     them, mean this laser. A power without suffix is in the unit of POW:UNIT, other numbers in base
     units. A sweep waits for :SWE:SOFT with trigger input SWS; :STEP:NEXT, or :SOFT with input
     NEXT, moves a sweep in MAN mode. :FLAG? is 1 from the trigger awaited until the first cycle is
@@ -410,7 +410,7 @@ class KeysightN7776CPanel:
         self._emit()
 
     def _follow(self) -> None:
-        """Bring the laser to where its sweep is, and end a sweep that is complete."""
+        """Tune the laser to where its sweep is, and end a sweep that is complete."""
         if self._sweep.complete:
             self._stop()
         self._emit()

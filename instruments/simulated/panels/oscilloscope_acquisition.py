@@ -23,7 +23,7 @@ from labctl.instruments.simulated.panels.oscilloscope_settings import (
 from labctl.instruments.simulated.ports import Capture, CaptureWindow, DigitizerPort, Volts
 
 RUN_BIT, WAIT_TRIGGER_BIT = 8, 32
-# One message may average so many samples, a record counting for at least this many.
+# Maximum number of samples that one message averages; a record counts as at least the second.
 MOST_WORK, RECORD_WORK = 1 << 25, 40_000
 MOST_FINE = 1 << 23
 

@@ -480,7 +480,7 @@ class SantecTSL570Panel:
         return self._sweep.wavelength_m(settings)
 
     def _follow(self) -> None:
-        """Bring the laser to where its sweep is, and end a sweep that is complete."""
+        """Tune the laser to where its sweep is, and end a sweep that is complete."""
         if self._sweep.complete:
             self._stop()
         self._emit()

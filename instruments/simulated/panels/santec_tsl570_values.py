@@ -63,7 +63,7 @@ class Quantity:
             raise ScpiError(-108) from error
 
     def limit_query(self, pattern: str, *, highest: bool) -> Command:
-        """Declare a query of one of the limits that has a header of its own."""
+        """Declare a query of one of the limits that has its own header."""
         return readout(pattern, lambda _: self.format(self.high if highest else self.low))
 
     def format(self, value: float) -> str:

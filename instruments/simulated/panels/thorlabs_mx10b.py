@@ -42,7 +42,7 @@ class ThorlabsMX10BPanel:
     the laser's channel grid, fixed power and lock time, -100 dBm as the reading of a
     dark tap, the defaults after switching on, and that VOA:MEAS? and VOA:ERR? follow the
     attenuation applied (in power mode, the power reached). SYS:SLEEP darkens laser, bias and
-    attenuator until SYS:WAKE; SYS:RESTART brings all defaults back.
+    attenuator until SYS:WAKE; SYS:RESTART restores all defaults.
     """
 
     def __init__(

@@ -17,11 +17,11 @@ rotation is the worse the larger the block. The way out undoes what the elements
 errors.
 
 A unit of several turns has a loop that holds a block's light. Slots of the block are played once
-for each turn, with coefficients of its own: the light that the first turn brings passes the
+for each turn, with its own coefficients: the light of the first turn passes the
 elements again in each further turn, with what the clone made of it, and the last slot of each turn
 carries a collected mode out. Each turn loses light on its way in and out; one without coefficients
 is bypassed, but for the first. What arrives meanwhile, pilots for example, passes untouched. All of
-a block's light leaves in the place of its first turn, delayed by the unit's storage.
+a block's light leaves in the slots of its first turn, delayed by the unit's storage.
 
 What the clone returns is off by a net amplitude gain 1 + delta and a phase: splices, the splitter's
 ratio, the arm's length. They walk on the bench clock. Whatever the cause, it acts like one more

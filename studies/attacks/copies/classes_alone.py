@@ -1,9 +1,9 @@
 """What any inference service gives away: the classes of some inputs that the client chose itself.
 
-The thief has public images without labels and lets the service name those that stand for most
+The thief has public images without labels and lets the service name those that represent most
 others: the centres of clusters on the neighbour graph. Each answer spreads over the graph. With
-fewer answers than classes, the clusters not asked about are given the classes not seen, in an
-order drawn by lot: of Q answers so (Q + 1)/classes are right at best. All optics is honest, nothing
+fewer answers than classes, the clusters not asked about are given the classes not seen, in
+random order: of Q answers (Q + 1)/classes are then right at best. All optics is honest, nothing
 but the class is used: every other thief is compared with this one.
 """
 

@@ -54,7 +54,7 @@ class _SingleCopy:
 
 
 class FreshOrderThief(PrincipalThief):
-    """The same against a server that sends its hidden neurons in an order of its own per query.
+    """The same against a server that sends its hidden neurons in a different order per query.
 
     Rows are matched, query by query, to the rows known so far; neurons that look alike may be taken
     for each other, which costs a copy little.

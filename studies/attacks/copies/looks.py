@@ -60,7 +60,7 @@ class Looks:
         self.seen += values @ weighed
 
     def estimate(self, prior: RowPrior, *, scaled: bool = True) -> Doubles:
-        """Return the posterior mean (rows, N); `scaled`: each row has a scale of its own."""
+        """Return the posterior mean (rows, N); `scaled`: each row has its own scale."""
         root = prior.directions * np.sqrt(prior.variances)
         inner = root.T @ self.precision @ root
         sharpness, axes = np.linalg.eigh((inner + inner.T) / 2.0)

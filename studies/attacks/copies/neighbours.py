@@ -1,4 +1,4 @@
-"""A graph of public images by likeness, on which few or doubtful labels are spread to all.
+"""A graph of public images by similarity, on which few or doubtful labels are spread to all.
 
 Each image is joined to those nearest to it, weights fall off with the squared distance over both
 images' own scale (Zelnik-Manor and Perona, NIPS 2004). Labels spread by F = a S F + (1 - a) Y with

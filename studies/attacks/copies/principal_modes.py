@@ -81,7 +81,7 @@ class PrincipalModes:
         return Mark(excess_noise=(self.noise - 1.0) * honest_noise(sent_sizes(network), settings))
 
     def mark_after(self, queries: int, network: Network, settings: SessionSettings) -> Mark:
-        """Return the noise pooled over so many queries, robbed or not."""
+        """Return the noise pooled over `queries` queries, robbed or not."""
         share = min(self.robbed or queries, queries) / queries
         noise = (self.noise * share - 1.0) * honest_noise(sent_sizes(network), settings)
         return Mark(excess_noise=noise)

@@ -79,7 +79,7 @@ def _bench_table(seed: int, spread: object, changes: Changes) -> BenchFile:
 def open_station(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., AbstractContextManager[tuple[Station, LinkBench]]]:
-    """Open the shipped station on a bench of its own: `(station, world)`."""
+    """Open the shipped station on its own bench: `(station, world)`."""
     number = count()
 
     @contextmanager
@@ -90,7 +90,7 @@ def open_station(
         bench_changes: Changes | None = None,
         station_changes: Changes | None = None,
     ) -> Iterator[tuple[Station, LinkBench]]:
-        # A path of its own is a world of its own, however long PyVISA keeps the last one.
+        # A separate path is a separate world, however long PyVISA keeps the last one.
         bench_path = tmp_path / f"bench_{next(number)}.toml"
         bench_path.touch()
         path = shipped_station_path()
@@ -147,7 +147,7 @@ def noise_truth() -> Callable[..., dict[str, float]]:
 
     `noise_truth(world, party, range_v=..., laser_power_w=...)`: "electronic" (detector, digitizer
     input, and quantisation over the range), "shot" and "rin" (residual intensity noise of the
-    local oscillator), at the laser's present power and without quantisation unless told otherwise.
+    local oscillator), at the laser's present power and not quantised unless stated otherwise.
     The digitizer samples at the grid's rate.
     """
 

@@ -153,7 +153,7 @@ def test_figure_and_remark(open_bench: OpenBench) -> None:
     figure = Figure()
     outcome.draw(figure)
     assert len(figure.axes) == 2
-    assert "neither can be told apart" in outcome.remarks[-1]
+    assert "the two cannot be separated here" in outcome.remarks[-1]
     assert outcome.raw["level_i_w"].shape[0] == 4
 
 

@@ -86,7 +86,7 @@ def test_a_walking_phase_is_put_back() -> None:
 
 
 def test_symbols_of_one_quadrature_tell_no_amplitude() -> None:
-    """What would be told of the other quadrature is noise."""
+    """Any value for the other quadrature would be noise."""
     symbols = np.ones(64, np.complex64)
     with pytest.raises(CalibrationError, match="both X and P"):
         fit_amplitude(np.ones(64, np.float32), symbols, 16)

@@ -259,7 +259,7 @@ def test_the_limits_are_themselves_allowed(accepted: Accepted) -> None:
 
 
 class Tuned(ScriptedTransport):
-    """A laser that tunes wherever it is told."""
+    """A laser that tunes to any wavelength."""
 
     wavelength = ""
 

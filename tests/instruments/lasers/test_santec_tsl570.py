@@ -146,7 +146,7 @@ def test_an_unknown_command_set_is_a_reply_error(reply: str) -> None:
 
 
 class Tuned(ScriptedTransport):
-    """A laser in the legacy set that tunes wherever it is told."""
+    """A laser in the legacy set that tunes to any wavelength."""
 
     wavelength = ""
 

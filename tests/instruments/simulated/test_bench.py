@@ -92,7 +92,7 @@ def lock(bench: LinkBench, child: BiasMode) -> None:
 
 
 def turn_oscillators(bench: LinkBench, **phases_rad: float) -> None:
-    """Bring local oscillators to a phase, whatever their paths' own (without drift) is."""
+    """Set local oscillators to a phase, for any phase of their paths (without drift)."""
     for name, phase_rad in phases_rad.items():
         receiver = bench.optics.receivers[name]
         own = float(receiver.drift.phase(Window(0, 1))[0])

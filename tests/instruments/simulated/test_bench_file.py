@@ -1,4 +1,4 @@
-"""Bench files: the shipped one stands, wrong ones are told with file and key, seeds are streams."""
+"""Bench files: the shipped one is valid, errors name file and key, seeds are streams."""
 
 import copy
 import tomllib
@@ -162,7 +162,7 @@ def test_what_does_not_fit_together_is_told_with_its_line(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "expected"),
     [
         (
             '2 = "modulator_q"',
@@ -209,12 +209,12 @@ def test_what_does_not_fit_together_is_told_with_its_line(
     ],
 )
 def test_a_wiring_mistake_is_told_with_its_line_and_the_remedy(
-    tmp_path: Path, old: str, new: str, told: str
+    tmp_path: Path, old: str, new: str, expected: str
 ) -> None:
     message = refusal(tmp_path, old, new)
     line, _, words = message[1:].partition(": ")
-    assert words == told
-    key = told.partition(":")[0].partition(" = ")[0]
+    assert words == expected
+    key = expected.partition(":")[0].partition(" = ")[0]
     table = key.rsplit(".outputs", 1)[0] if ".outputs" in key else key.rpartition(".")[0]
     assert int(line) > line_of(f"[{table}]")
 
@@ -263,9 +263,9 @@ FLEET_MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("added", "told"), FLEET_MISTAKES)
+@pytest.mark.parametrize(("added", "expected"), FLEET_MISTAKES)
 def test_what_is_added_to_a_full_bench_cannot_take_a_used_connector(
-    tmp_path: Path, added: str, told: str
+    tmp_path: Path, added: str, expected: str
 ) -> None:
     fleet = shipped_fleet_path().read_text(encoding="utf-8")
     path = tmp_path / "fleet.toml"
@@ -273,7 +273,7 @@ def test_what_is_added_to_a_full_bench_cannot_take_a_used_connector(
     with pytest.raises(StationFileError) as caught:
         load_bench(path)
     at, _, words = str(caught.value).removeprefix(f"{path}:").partition(": ")
-    assert words.startswith(told)
+    assert words.startswith(expected)
     assert int(at) > fleet.count("\n") + 1
 
 

@@ -207,19 +207,19 @@ def test_a_digitizers_gain_scales_what_it_sees() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({"taps": {}}, "no such input; there are: monitor"),
         ({"probes": {"launch": PROBE}}, "the link's launch tap"),
     ],
 )
 def test_an_input_without_a_tap_and_a_probe_with_its_name_are_refused(
-    change: dict[str, Any], told: str
+    change: dict[str, Any], expected: str
 ) -> None:
     tables = content() | change
     meter = {"type": "keysight_n7744a", "address": "GPIB0::1::INSTR", "inputs": {"1": "launch"}}
     tables["panels"] = {"meter": meter}
-    with pytest.raises(StationFileError, match=told):
+    with pytest.raises(StationFileError, match=expected):
         build_bench(BenchFile.model_validate(tables), PATH)
 
 

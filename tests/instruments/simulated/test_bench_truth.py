@@ -1,4 +1,4 @@
-"""True parameters: drawn from the seed within the file's spread, and told to tests alone."""
+"""True parameters: drawn from the seed within the file's spread, and shown to tests alone."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_every_drawn_bench_is_one_that_a_file_may_describe(seed: int, spread: fl
 
 
 @pytest.mark.parametrize(
-    ("key", "spread", "told"),
+    ("key", "spread", "expected"),
     [
         ("efficiency", 0.1, "could draw client.efficiency = 0.85 above 1; must be at most 0.0588"),
         ("splitters", 0.1, "must be at most 0.7692, all light of the laser less three spreads"),
@@ -195,7 +195,7 @@ def test_every_drawn_bench_is_one_that_a_file_may_describe(seed: int, spread: fl
     ],
 )
 def test_a_spread_that_cannot_be_is_refused_with_its_line(
-    tmp_path: Path, key: str, spread: float, told: str
+    tmp_path: Path, key: str, spread: float, expected: str
 ) -> None:
     path = tmp_path / "bench.toml"
     head = "\n[spread]"
@@ -206,7 +206,7 @@ def test_a_spread_that_cannot_be_is_refused_with_its_line(
     with pytest.raises(StationFileError) as caught:
         load_bench(path)
     message = str(caught.value)
-    assert told in message
+    assert expected in message
     in_the_file = "laser.signal_fraction" if key == "splitters" else f"spread.{key}"
     assert in_the_file in message
     assert message.startswith(f"{path}:")
@@ -242,7 +242,7 @@ def test_only_the_bench_itself_knows_of_the_truth() -> None:
 
 
 def test_another_run_of_a_bench_has_the_same_parts_and_noise_of_its_own(tmp_path: Path) -> None:
-    """A real bench never repeats its noise; a simulated one does unless it is told the run."""
+    """A real bench never repeats its noise; a simulated one does unless it is given the run."""
     benches = [build_bench(table(3, net_gain=2e-3), PATH, run=run) for run in (0, 0, 1)]
     vacua = [bench.optics.vacuum.normals(8).tolist() for bench in benches]
     assert vacua[0] == vacua[1] != vacua[2]

@@ -1,4 +1,4 @@
-"""Over a raw socket of our own: whole blocks however they come, and never a stale reply."""
+"""Over our raw socket: whole blocks however they come, and never a stale reply."""
 
 from __future__ import annotations
 

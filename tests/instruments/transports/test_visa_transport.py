@@ -134,7 +134,7 @@ def test_a_block_cut_short_times_out(socket_peer: Peers) -> None:
 
 
 def late_peer(start: Peers) -> tuple[Any, threading.Event, threading.Event]:
-    """Answer LATE? only when told to, FRESH? at once, in the order of arrival."""
+    """Answer LATE? only when the test says so, FRESH? at once, in the order of arrival."""
     release, sent = threading.Event(), threading.Event()
 
     def handle(line: bytes, send: Send) -> None:

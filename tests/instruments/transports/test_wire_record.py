@@ -301,18 +301,18 @@ def test_the_first_difference_is_told_with_its_line(bench: Bench) -> None:
     wire.query("A?")
     with pytest.raises(ConnectionFailedError) as raised:
         wire.query("C?")
-    told = "line 5: expected scripted sent 'B?', got scripted sent 'C?'"
-    assert told in str(raised.value)
+    expected = "line 5: expected scripted sent 'B?', got scripted sent 'C?'"
+    assert expected in str(raised.value)
     with pytest.raises(ConnectionFailedError, match="the replay ended at line 5"):
         wire.query("B?")
     with pytest.raises(ConnectionFailedError, match="the replay ended at line 5"):
         wire.clock.now_s()
     wire.close()
-    assert bench.difference() == told
+    assert bench.difference() == expected
 
 
 @pytest.mark.parametrize(
-    ("use", "told"),
+    ("use", "expected"),
     [
         (lambda wire: wire.write("A?"), "got the end of the program"),
         (lambda wire: wire.fence("A?", "M?", "x"), "got scripted sent 'M?'"),
@@ -327,7 +327,7 @@ def test_the_first_difference_is_told_with_its_line(bench: Bench) -> None:
         (lambda wire: wire.query("A?") and wire.query("A?"), "line 5: expected the end of the rec"),
     ],
 )
-def test_every_way_to_differ_is_found(bench: Bench, use: Use, told: str) -> None:
+def test_every_way_to_differ_is_found(bench: Bench, use: Use, expected: str) -> None:
     bench.record()
     bench.messages([("A?", "1")]).query("A?")
     bench.replay()
@@ -336,7 +336,7 @@ def test_every_way_to_differ_is_found(bench: Bench, use: Use, told: str) -> None
         use(wire)
     difference = bench.difference()
     assert difference is not None
-    assert told in difference
+    assert expected in difference
 
 
 def test_a_block_that_differs_by_one_byte_is_found(bench: Bench) -> None:
@@ -436,7 +436,7 @@ WHO = '"instrument": "a", "address": "b"'
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         ("", ":1: must be the header"),
         ("{}\n", ":1: must be the header"),
@@ -452,12 +452,12 @@ WHO = '"instrument": "a", "address": "b"'
         (HEADER + f'{{"event": "failed", "error": "E", {WHO}}}\n', ":2: problem = None"),
     ],
 )
-def test_what_is_no_record_is_refused_by_line(tmp_path: Path, content: str, told: str) -> None:
+def test_what_is_no_record_is_refused_by_line(tmp_path: Path, content: str, expected: str) -> None:
     path = tmp_path / "wire.jsonl"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(RunFileError) as raised:
         read_record(path)
-    assert f"{path}{told}" in str(raised.value)
+    assert f"{path}{expected}" in str(raised.value)
 
 
 def test_a_record_that_is_not_text_or_not_there_is_refused(tmp_path: Path) -> None:

@@ -89,8 +89,14 @@ def test_all_routines_run_on_the_shipped_station_and_a_table_tells_what_they_fou
 ) -> None:
     result = run_here("calibrate")
     assert result.returncode == 0
-    for told in ("Calibration of lab", "base_v", "1.000 ± 0.010 V", "applicable", "it was late"):
-        assert told in result.stdout
+    for expected in (
+        "Calibration of lab",
+        "base_v",
+        "1.000 ± 0.010 V",
+        "applicable",
+        "it was late",
+    ):
+        assert expected in result.stdout
     assert [record.routine for record in Store(tmp_path / "labctl-calibration").records()] == [
         "base",
         "middle",
@@ -132,8 +138,8 @@ def test_a_report_of_all_that_is_known_can_be_written(
     three: tuple[Toy, ...], run_here: Run, demo_station: Path, tmp_path: Path
 ) -> None:
     run_here("calibrate", str(demo_station), "base")
-    told = run_here("calibrate", str(demo_station), "alone", "--report", "all.html", "--json")
-    found = objects(told)
+    expected = run_here("calibrate", str(demo_station), "alone", "--report", "all.html", "--json")
+    found = objects(expected)
     assert found["report"] == "all.html"
     text = (tmp_path / "all.html").read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>")
@@ -187,7 +193,7 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_the_laser_off(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["FILE", "nope"], "routine = 'nope': must be one of base, middle, alone"),
         (["base"], "STATION = 'base': must be a station file; routines come after it"),
@@ -202,14 +208,14 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_the_laser_off(
 )
 def test_what_cannot_be_is_refused_before_anything_is_measured(
     arguments: list[str],
-    told: str,
+    expected: str,
     three: tuple[Toy, ...],
     refused: Callable[..., str],
     demo_station: Path,
     tmp_path: Path,
 ) -> None:
     given = [str(demo_station) if each == "FILE" else each for each in arguments]
-    assert told in refused("calibrate", *given)
+    assert expected in refused("calibrate", *given)
     assert not (tmp_path / "labctl-calibration").exists()
 
 

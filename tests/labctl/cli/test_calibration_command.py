@@ -69,8 +69,8 @@ def test_no_records_are_no_error(run_here: Run) -> None:
 def test_records_are_listed_with_age_and_state(store: Store, run_here: Run) -> None:
     old, new = keep(store, age_s=7200.0), keep(store, age_s=120.0)
     text = run_here("calibration", "list").stdout
-    for told in (old.id[:8], new.id[:8], "2.0 h", "expired", "applicable"):
-        assert told in text
+    for expected in (old.id[:8], new.id[:8], "2.0 h", "expired", "applicable"):
+        assert expected in text
     # A busy machine may take some seconds from the record to the list.
     assert re.search(r"2\.\d min", text)
     found = objects(run_here("calibration", "list", "--json"))
@@ -102,8 +102,8 @@ def test_with_a_station_file_what_stands_there_is_judged_too(
 
 
 def test_what_a_station_lacks_is_listed_as_missing(run_here: Run, demo_station: Path) -> None:
-    told = run_here("calibration", "list", "--station", str(demo_station), "--json")
-    assert ROUTINE in objects(told)["missing"]
+    expected = run_here("calibration", "list", "--station", str(demo_station), "--json")
+    assert ROUTINE in objects(expected)["missing"]
     text = run_here("calibration", "list", "--station", str(demo_station)).stdout
     assert "missing" in text
 
@@ -112,7 +112,7 @@ def test_a_record_is_shown_with_all_it_says(store: Store, run_here: Run) -> None
     base = keep(store)
     record = keep(store, used={ROUTINE: base.id})
     text = " ".join(run_here("calibration", "show", record.id[:9]).stdout.split())
-    for told in (
+    for expected in (
         record.id,
         "3.500 ± 0.050 V",
         "3.500 ± 0.098",
@@ -126,7 +126,7 @@ def test_a_record_is_shown_with_all_it_says(store: Store, run_here: Run) -> None
         base.id,
         "applicable",
     ):
-        assert told in text, told
+        assert expected in text, expected
     found = objects(run_here("calibration", "show", record.id, "--json"))
     assert found["state"] == "applicable"
     row = found["quantities"]["server.v_pi_i_v"]
@@ -143,8 +143,8 @@ def test_a_figure_is_copied_and_its_path_printed(
     name = f"{ROUTINE}-{record.id}.png"
     assert run_here("calibration", "plot", record.id).stdout == f"{name}\n"
     assert (tmp_path / name).read_bytes() == content
-    told = run_here("calibration", "plot", record.id, "--out", "fit.png", "--json")
-    assert objects(told) == {"figure": "fit.png"}
+    expected = run_here("calibration", "plot", record.id, "--out", "fit.png", "--json")
+    assert objects(expected) == {"figure": "fit.png"}
     assert (tmp_path / "fit.png").read_bytes() == content
 
 
@@ -165,7 +165,7 @@ def test_a_report_is_written_and_its_path_printed(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told", "code"),
+    ("arguments", "expected", "code"),
     [
         (["show", "zz"], "no record 'zz'", 1),
         (["show", ""], "no record ''", 1),
@@ -178,11 +178,11 @@ def test_a_report_is_written_and_its_path_printed(
     ],
 )
 def test_what_cannot_be_is_one_line(
-    arguments: list[str], told: str, code: int, store: Store, refused: Callable[..., str]
+    arguments: list[str], expected: str, code: int, store: Store, refused: Callable[..., str]
 ) -> None:
     record = keep(store)
     given = [record.id if each == "ID" else each for each in arguments]
-    assert told in refused("calibration", *given, code=code)
+    assert expected in refused("calibration", *given, code=code)
 
 
 def test_a_line_that_was_cut_short_is_said(store: Store, run_here: Run) -> None:
@@ -211,15 +211,15 @@ COVERAGE = ("calibration", "coverage", "half_wave_voltage", "--benches", "2", "-
 
 def test_coverage_is_counted_on_drawn_benches(tmp_path: Path, run_here: Run) -> None:
     table = tmp_path / "table.md"
-    told = objects(run_here(*COVERAGE, "--first-seed", "7", "--out", "table.md", "--json"))
-    assert (told["benches"], told["first_seed"], told["effort"]) == (2, 7, 0.05)
-    assert told["table"] == "table.md"
-    assert [row["name"] for row in told["quantities"]] == ["server.v_pi_i_v", "server.v_pi_q_v"]
-    for row in told["quantities"]:
+    expected = objects(run_here(*COVERAGE, "--first-seed", "7", "--out", "table.md", "--json"))
+    assert (expected["benches"], expected["first_seed"], expected["effort"]) == (2, 7, 0.05)
+    assert expected["table"] == "table.md"
+    assert [row["name"] for row in expected["quantities"]] == ["server.v_pi_i_v", "server.v_pi_q_v"]
+    for row in expected["quantities"]:
         assert row["cases"] == 2
         assert row["in_band"] == (0.9 <= row["share"] <= 0.98)
         assert abs(row["mean_pull"]) <= row["rms_pull"] < 5.0
-    assert (told["unjudged"], told["refused"]) == ({}, [])
+    assert (expected["unjudged"], expected["refused"]) == ({}, [])
     lines = table.read_text(encoding="utf-8").splitlines()
     assert lines[0] == (
         "`labctl calibration coverage half_wave_voltage --benches 2 --first-seed 7 --effort 0.05`"

@@ -1,4 +1,4 @@
-"""`labctl infer` refuses weights whose levels are told apart, or says what does not hold."""
+"""`labctl infer` refuses weights whose levels can be distinguished, or says what does not hold."""
 
 from __future__ import annotations
 

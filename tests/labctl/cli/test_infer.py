@@ -226,7 +226,7 @@ def test_a_models_name_is_printed_as_it_is(
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "expected"),
     [
         ("--mu", "0", "mean_photons = 0.0: must be above 0"),
         ("--mu", "-1", "mean_photons = -1.0: must be above 0"),
@@ -262,7 +262,7 @@ def test_a_models_name_is_printed_as_it_is(
 def test_what_cannot_be_is_refused_by_name_before_anything_is_written(
     option: str,
     value: str,
-    told: str,
+    expected: str,
     refused: Callable[..., str],
     tiny_network: str,
     pictures: str,
@@ -270,7 +270,7 @@ def test_what_cannot_be_is_refused_by_name_before_anything_is_written(
 ) -> None:
     options = {"--model": tiny_network, "--data": pictures, "--images": "12", option: value}
     line = refused("infer", *(part for pair in options.items() for part in pair), "--json")
-    assert told in line
+    assert expected in line
     assert not list(tmp_path.glob("labctl-runs/*"))
 
 
@@ -303,7 +303,7 @@ def write_truncated(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "told"),
+    ("write", "expected"),
     [
         (lambda path: save_file(layers((8, 784), (8,)), path), "a bias; only bias-free dense"),
         (lambda path: save_file(layers((8, 784), (10, 7)), path), "must be (outputs, 8)"),
@@ -321,12 +321,12 @@ def write_truncated(path: Path) -> None:
     ],
 )
 def test_a_model_that_cannot_run_on_light_is_refused_by_its_file(
-    write: Callable[[Path], None], told: str, tmp_path: Path, refused: Callable[..., str]
+    write: Callable[[Path], None], expected: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     write(tmp_path / "bad.safetensors")
     line = refused("infer", "--model", "bad.safetensors", "--images", "1")
     assert line.startswith("error: bad.safetensors: ")
-    assert told in line
+    assert expected in line
 
 
 def test_a_network_for_other_pictures_is_refused_with_both_sizes(
@@ -339,7 +339,7 @@ def test_a_network_for_other_pictures_is_refused_with_both_sizes(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "expected"),
     [
         ("t10k-images-idx3-ubyte", b"\x00\x00\x08\x03\x00\x00", "truncated in its header"),
         ("t10k-images-idx3-ubyte", b"\x00\x00\x08\x01" + bytes(100), "magic number 0x00000801"),
@@ -352,7 +352,7 @@ def test_a_network_for_other_pictures_is_refused_with_both_sizes(
 def test_damaged_pictures_are_refused_by_their_file(
     name: str,
     content: bytes | None,
-    told: str,
+    expected: str,
     tmp_path: Path,
     tiny_network: str,
     pictures: str,
@@ -362,7 +362,7 @@ def test_damaged_pictures_are_refused_by_their_file(
     path.write_bytes(path.read_bytes()[:-10] if content is None else content)
     line = refused("infer", "--model", tiny_network, "--data", pictures, "--images", "1")
     assert line.startswith(f"error: {pictures}/{name}")
-    assert told in line
+    assert expected in line
 
 
 @pytest.mark.parametrize("missing", ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte.gz"])
@@ -385,7 +385,7 @@ def test_a_folder_for_run_files_that_cannot_be_is_a_failure(
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "expected"),
     [
         (("--loss-db", "1"), "left out for the bench link"),
         (("--loss-db", "-1"), "left out for the bench link"),
@@ -400,7 +400,7 @@ def test_a_folder_for_run_files_that_cannot_be_is_a_failure(
 )
 def test_what_a_bench_cannot_do_is_refused_before_it_is_opened(
     option: tuple[str, str],
-    told: str,
+    expected: str,
     tmp_path: Path,
     tiny_network: str,
     pictures: str,
@@ -408,7 +408,7 @@ def test_what_a_bench_cannot_do_is_refused_before_it_is_opened(
 ) -> None:
     (tmp_path / "wrong.toml").write_text('nam = "x"\n')
     options = ("--model", tiny_network, "--data", pictures, "--images", "1")
-    assert told in refused("infer", "--link", "bench", *options, *option)
+    assert expected in refused("infer", "--link", "bench", *options, *option)
     assert not (tmp_path / "labctl-runs").exists()
 
 

@@ -1,4 +1,4 @@
-"""`labctl infer` says what decoys bring beside their price, and takes three where asked to hide."""
+"""`labctl infer` says what decoys protect and cost, and takes three where asked to hide."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_plain_run_says_what_three_decoys_would_bring_and_cost(
         assert offer[name] == price[name] == hidden["leakage"][name]
         assert offer[name] > plain["leakage"][name]
     assert offer["weights_bits_per_real"] == pytest.approx(0.0126, abs=5e-5)
-    # The cap that is offered is no better than the one that is had.
+    # The cap that is offered is no better than the one in force.
     assert hidden["label_cap"] == price["label_cap"]
     assert 0.25 < price["label_cap"] <= offer["label_cap"] < 0.28
 

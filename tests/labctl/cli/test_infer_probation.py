@@ -35,10 +35,10 @@ def test_images_are_served_in_order_and_the_rest_is_counted(
     found = json.loads(run_here("infer", *plain, *watched, "--json").stdout)
     # Light so bright that classes are those of the exact network, whatever else was sent.
     assert found["accuracy"] == own["accuracy"]
-    told = found["probation"]
-    assert (told["practice_queries"], told["served_queries"]) == (5, 12)
-    assert told["worthless_queries"] > 0
-    queries = 5 + 12 + told["worthless_queries"]
+    shown = found["probation"]
+    assert (shown["practice_queries"], shown["served_queries"]) == (5, 12)
+    assert shown["worthless_queries"] > 0
+    queries = 5 + 12 + shown["worthless_queries"]
     # Bounds rest on the network's own light; checks judge that of all queries.
     assert found["verification"]["samples"] == 12 * (8 * 392 + 10 * 4)
     run = read_run(tmp_path / found["run_file"])
@@ -61,7 +61,7 @@ def test_the_ledger_charges_the_server_for_real_queries_and_the_client_for_every
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         (("--probation", "5"), "--stand-in = None: must be a network"),
         (("--stand-in", "reference"), "given with --probation or --real-share"),
@@ -74,10 +74,10 @@ def test_the_ledger_charges_the_server_for_real_queries_and_the_client_for_every
 )
 def test_what_is_no_probation_is_refused(
     options: tuple[str, ...],
-    told: str,
+    expected: str,
     tiny_network: str,
     pictures: str,
     refused: Callable[..., str],
 ) -> None:
     given = ("--model", tiny_network, "--data", pictures, "--images", "1")
-    assert told in refused("infer", *given, *options)
+    assert expected in refused("infer", *given, *options)

@@ -141,7 +141,7 @@ def test_failed_points_are_counted_and_the_exit_code_is_1(
 
 
 def started(folder: Path, *options: str) -> subprocess.Popen[str]:
-    """Start the long sweep as a process of its own."""
+    """Start the long sweep as a separate process."""
     (folder / "long.toml").write_text(LONG, encoding="utf-8")
     return subprocess.Popen(
         [sys.executable, "-m", "labctl", "sweep", "long.toml", "--out", "r.jsonl", *options],

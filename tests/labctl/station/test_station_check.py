@@ -1,4 +1,4 @@
-"""What is wrong with a station file is told before anything is opened, with file and line."""
+"""What is wrong with a station file is reported before anything is opened, with file and line."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ Spoil = Callable[[str, str, str], Any]
 
 @pytest.fixture
 def spoil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spoil:
-    """`spoil(name, old, new)`: the example's module `name` with `new` in the place of `old`."""
+    """`spoil(name, old, new)`: the example's module `name` with `new` instead of `old`."""
 
     def make(name: str, old: str, new: str) -> Any:
         source = (PACKAGE / "my_lab" / f"{name}.py").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The pytest plugin: a bench of its own for each test, or a station; nothing unless asked for."""
+"""The pytest plugin: a separate bench for each test, or a station; nothing unless asked for."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_seed_for_each_test_comes_from_its_name(pytester: pytest.Pytester) -> 
 def test_the_same_tests_run_on_a_station_and_leave_it_dark(
     pytester: pytest.Pytester, tmp_path: Path
 ) -> None:
-    """A bench that goes on between tests, as instruments do, stands for them."""
+    """A bench that goes on between tests, as instruments do, replaces them."""
     shutil.copy(shipped_bench_path(), pytester.path)
     shutil.copy(shipped_station_path(), pytester.path / "mine.toml")
     pytester.makepyfile(STATION_TEST)
@@ -170,5 +170,5 @@ def test_a_marker_that_says_nothing_known_is_refused(pytester: pytest.Pytester) 
 def test_a_project_that_does_not_use_it_does_not_notice_it(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(UNUSED)
     pytester.makeini("[pytest]\naddopts = --strict-markers -W error\n")
-    # hypothesis has a plugin of its own, which is not ours to count.
+    # hypothesis has its own plugin, which is not ours to count.
     run(pytester, "-p", "no:hypothesispytest").assert_outcomes(passed=1)

@@ -46,7 +46,7 @@ def network() -> Network:
 
 
 def pictures(count: int, seed: int) -> LabelledImages:
-    """Return pictures of six classes, each around one of its own, not negative."""
+    """Return pictures of six classes, each around a different one, not negative."""
     own = np.random.default_rng(1).random((CLASSES, INPUTS), dtype=np.float32)
     draw = np.random.default_rng(seed)
     # In pairs: of a store every other one teaches, the rest serve.
@@ -106,7 +106,7 @@ def test_mode_level_predicts_decoys_over_instruments(
             unit_settings(station, 1.0, 2.0, rotation), block_modes=block, hiding=Hiding(decoys)
         )
         measured, report = run_on_unit(station, network(), settings, images, collection=collection)
-    # Both layers of each image: a place that is drawn anew each time misses none of 40 frames.
+    # Both layers of each image: a place that is drawn again each time misses none of 40 frames.
     assert len(places) == 2 * IMAGES
     assert set(places) == set(range(decoys + 1))
     by_modes = Session(network(), settings, ModeLink(settings), collection=collection)

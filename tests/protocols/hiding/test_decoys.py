@@ -67,7 +67,7 @@ def test_the_guess_is_public_and_good_enough(decoys: Decoys) -> None:
 
 
 def best_of_looks(hidden: Decoys, images: Floats, labels: Labels) -> dict[str, float]:
-    """Return how often a reader names the label that knows all candidates, by what it goes by.
+    """Return how often a reader that knows all candidates names the label, by rule.
 
     It has the J + 1 inputs in the clear, their true labels and how decoys are drawn; they come in
     no order, so ties are broken at random.

@@ -39,7 +39,7 @@ def network(*sizes: int, seed: int = 3) -> Network:
 
 
 class Disturbed(ModeLink):
-    """A client that disturbs slot or weight of every query by an amount of its own choice.
+    """A client that disturbs slot or weight of every query by an amount that it chooses.
 
     `kick(light)` returns what it adds to X and P, (2, rows, modes), in receiver units.
     """
@@ -191,7 +191,7 @@ def test_what_repeats_in_every_query_is_found_and_what_is_fresh_is_not() -> None
     # Read in half the queries, what adds up over all shows half; the estimate makes up for it.
     expected = honest + queries * variance * unit
     assert found.collective.seen < 0.6 * expected
-    # 3,000 sums: 2.6 % of their own variance, seed 11.
+    # 3,000 sums: 2.6 % of their variance, seed 11.
     assert found.collective.estimate == pytest.approx(expected, rel=0.12)
     assert found.collective.upper > expected
 

@@ -296,7 +296,7 @@ def test_bounds_cover_the_truth_as_often_as_stated(channel: BoundedChannel) -> N
 def no_leakage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let verdicts state the closed formula as prior-free leakage too: nine tenths of their time.
 
-    Neither checks nor bounds hang on it; what it is at the bounds has tests of its own.
+    Neither checks nor bounds hang on it; what it is at the bounds has separate tests.
     """
     monkeypatch.setattr(verdict, "prior_free_bits_per_mode", holevo_bits_per_mode)
 
@@ -424,7 +424,7 @@ def test_less_noise_than_expected_is_no_alarm() -> None:
 
 
 def test_more_light_than_expected_is_rejected() -> None:
-    """Somebody amplified, or sent light of its own in the pattern that it learned."""
+    """Somebody amplified, or sent their own light in the pattern that it learned."""
     random = np.random.default_rng(16)
     bright = replace(REGIMES[4], transmittance=0.9)
     report = bright.verdict(random, expectation=REGIMES[4].expectation)

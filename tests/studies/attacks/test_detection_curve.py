@@ -148,7 +148,7 @@ def curve_of(*counts: tuple[float, float, int]) -> Curve:
 
 
 def test_agreement_by_hand() -> None:
-    """Of 100 sessions 60 at 0.5: chi-square 4. Of these 60, 30 where 0.25/0.5 = 1/2 is due: 0."""
+    """Of 100 sessions 60 at 0.5: chi-square 4. Of these 60, 30 with 0.25/0.5 = 1/2 expected: 0."""
     found = agreement_of([curve_of((1e-6, 0.25, 30), (1e-3, 0.5, 60))])
     assert found.chi_square == pytest.approx(4.0)
     assert (found.degrees, found.counts) == (2, 2)

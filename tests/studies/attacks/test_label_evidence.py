@@ -116,7 +116,7 @@ def test_what_a_mismatch_alone_shows_is_read_as_a_power_of_its_nats(digits: Labe
     """p = 0.10 + 0.13 E^0.56 within 2.5 points, and sampling: 4 times 400 images, seed 1.
 
     Hardly a kick. A point alone within three of its standard errors besides, 2.5 points at most,
-    the mean of all four within three of its own, 1 point.
+    the mean of all four within three of its errors, 1 point.
     """
     overlap, rows, off = mode_overlap(NETWORK, digits.images), 784, []
     light = arriving(Server(NETWORK, 8.91).light(0), 1.0)

@@ -134,7 +134,7 @@ def test_photons_are_scored_by_the_rate_of_their_row_and_mode(matched: bool) -> 
 
     single = seen.alone()
     assert single[0] - single[3] == pytest.approx(alone(0) - alone(3), abs=1e-2)
-    # As many photons as kicks and means bring: 5 standard deviations of thermal light, seed 0.
+    # As many photons as kicks and means give: 5 standard deviations of thermal light, seed 0.
     many = [len(view.observe(np.random.default_rng(seed), modes).columns) for seed in range(20)]
     expected = 3 * ROWS * reading.spike + np.sum(np.abs(view.light @ modes.conj().T) ** 2)
     assert np.mean(many) == pytest.approx(expected, rel=0.15)

@@ -53,7 +53,7 @@ def some(count: int) -> LabelledImages:
 
 
 def test_in_bright_light_every_weight_is_read_and_nothing_shows() -> None:
-    """One query of 9,000 modes, seed 2: the levels are not told to the client."""
+    """One query of 9,000 modes, seed 2: the client does not know the levels."""
     due = max(decision_error_probability(layer, mean_photons=21.0) for layer in NETWORK.layers)
     assert due < 1e-4
     outcome = carry_out(LevelDecision(1.0), NETWORK, SETTINGS, some(1))

@@ -85,7 +85,7 @@ def test_the_coupling_is_symplectic_and_exact() -> None:
     assert np.all(np.abs(np.cov(drawn) - covariance) < 5.0 * error)
     assert pair.noise == pytest.approx(covariance[-1, -1]) == pytest.approx(covariance[-2, -2])
     assert mean[-2] == pytest.approx(QUERIES * kappa * 1.7)
-    # Once more: a single query shows kappa^2, the sum of all R of them R kappa^2.
+    # Again: a single query shows kappa^2, the sum of all R of them R kappa^2.
     residual = drawn[: 2 * QUERIES : 2] - mean[: 2 * QUERIES : 2, None]
     summed = residual.sum(axis=0) / math.sqrt(QUERIES)
     assert residual.var() == pytest.approx(1.0 + 0.8, rel=0.02)

@@ -1,4 +1,4 @@
-"""Squeezed light shows the clone's noise sooner, as far as loss lets it, and brings photons."""
+"""Squeezed light shows the clone's noise sooner, as far as loss lets it, and adds photons."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_light_of_one_quadrature_is_tapped_far_beyond_the_honest_figure_and_belo
     bits = learned.weights_bits_holevo
     assert bits is not None
     share = Squeezing.spending(leakage.excess_noise, 16.0, 0.0).share
-    # Principal directions of X are modes of their own: H(1 + share lambda) of each.
+    # Principal directions of X are separate modes: H(1 + share lambda) of each.
     on_x = first[:, 0::2].astype(np.float64)
     values = np.linalg.eigvalsh(on_x.T @ on_x) * 16.0 * 392 / np.square(on_x).sum()
     own = sum(holevo_of_x(share * max(value, 0.0)) for value in values) / 784.0

@@ -60,7 +60,7 @@ def test_r_noisy_copies_hold_what_one_bright_copy_holds() -> None:
 
 
 def _holevo_of_copies(photons: float, noise: float, copies: int) -> float:
-    """Return S(E) - S(E|w): each copy passes a two-mode squeezer with an environment of its own.
+    """Return S(E) - S(E|w): each copy passes a two-mode squeezer with its own environment.
 
     Unit transmittance with noise: amplifier of gain g after a loss 1/g; the client holds both
     environments. Copies share their mean, of variance 2 mu per quadrature each.

@@ -1,4 +1,4 @@
-"""Drawn benches: their own seeds and truths, refusals told, and nothing that processes change."""
+"""Drawn benches: their own seeds and truths, refusals named, and nothing that processes change."""
 
 from __future__ import annotations
 

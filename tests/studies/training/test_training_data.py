@@ -91,7 +91,7 @@ def test_a_csv_file_has_a_label_and_values_in_each_line(tmp_path: Path) -> None:
         ("0\n1\n", "one column"),
         ("0,1\n1,0,1\n", "line 2 has 3 columns; must have 2"),
         ("0,1\n1,x\n", "line 2: could not convert"),
-        ("0,1\n1,2\n", r"values run from 1 to 2; must be in \[0, 1\], or be brought"),
+        ("0,1\n1,2\n", r"values run from 1 to 2; must be in \[0, 1\], or a scale"),
         ("0,1\n1,nan\n", "image 1 holds NaN or infinity"),
         ("0,1\n1,inf\n", "image 1 holds NaN or infinity"),
         ("0,1\n1,-0.5\n", "values run from -0.5 to 1"),

@@ -330,7 +330,7 @@ def test_remote_and_local_and_triggers_are_taken(offers: Offers) -> None:
 
 
 class RawSession:
-    """A HiSLIP client that says what it is told to."""
+    """A HiSLIP client that sends what the test gives it."""
 
     def __init__(self, port: int) -> None:
         self.synchronous = socket.create_connection(("127.0.0.1", port), timeout=20.0)

@@ -54,7 +54,7 @@ Complexes = npt.NDArray[np.complex128]
 
 @dataclass(frozen=True)
 class Setting:
-    """What both sides are told."""
+    """The parameters of both sides."""
 
     gain: float
     emission_factor: float

@@ -33,7 +33,7 @@ def held_exactly(
     """Return what an ideal hold gives, and where no step is within five grid samples.
 
     Written with exact integers for a start on the grid: sample k of the drive holds from
-    k / rate to (k + 1) / rate; a grid sample stands for the interval around its middle.
+    k / rate to (k + 1) / rate; a grid sample covers the interval around its middle.
     """
     rate, grid = int(drive.sample_rate_hz), int(GRID_HZ)
     begin = round(drive.start_s * GRID_HZ)

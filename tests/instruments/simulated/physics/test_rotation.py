@@ -8,7 +8,7 @@ With G the gain, s^2 = 2 n_sp - 1 the amplifier's noise, b the collected mode, v
     returned    r = sqrt(1/G) a + sqrt(1 - 1/G) v2
                   = b + sqrt((G - 1)/G) (s v1 + v2)
 
-hence per quadrature, with var b = 1,
+so per quadrature, with var b = 1,
 
     var r          = 1 + (G - 1)/G (s^2 + 1) = 1 + 2 n_sp (1 - 1/G)
     var m          = (G - 1) + s^2 (G - 1)^2/G + 1/G       (n_sp = 1: (2 G^2 - 3 G + 2)/G)
@@ -400,7 +400,7 @@ def test_phase_errors_add_up_along_the_block(modes: int, error_rad: float) -> No
 
 @pytest.mark.parametrize(("modes", "error_rad"), [(2, 0.1), (8, 0.1), (64, 0.05)])
 def test_coupler_errors_add_up_along_the_block(modes: int, error_rad: float) -> None:
-    """300 units: b E S_b = E[b - 1] g + g with g = exp(-s^2/2), hence (g^(b-1) + sum g^j)/b.
+    """300 units: b E S_b = E[b - 1] g + g with g = exp(-s^2/2), so (g^(b-1) + sum g^j)/b.
 
     S_k = cos t cos(t + d) S_{k-1} + sin t sin(t + d), sin^2 t = 1/k, averaged over normal d.
     """

@@ -247,7 +247,7 @@ def test_tables_of_the_same_images_join_and_the_newer_network_counts() -> None:
     assert TABLE.joined(TABLE).point == TABLE.point
     anew = TABLE.model_copy(update={"point": (point("principal-modes", 1, 0.5, 0.7),)})
     again = anew.joined(TABLE)
-    assert len(again.point) == len(TABLE.point), "a point measured anew replaces its like"
+    assert len(again.point) == len(TABLE.point), "a point measured again replaces the old one"
     found = again.best(NETWORK, 1, 0.5)
     assert found is not None
     assert found.figure.accuracy == 0.7

@@ -1,4 +1,4 @@
-"""A graph of unlabelled images: few labels spread to all, clusters stand for what is alike."""
+"""A graph of unlabelled images: few labels spread to all, clusters represent what is alike."""
 
 from __future__ import annotations
 
