@@ -92,7 +92,7 @@ def accuracy(images: LabelledImages, pictures: Floats, first: int, hidden: int) 
 
 
 def cap(images: LabelledImages, decoys: int) -> float:
-    """Return the most labels that any reader names of sessions with so many decoys."""
+    """Return the most labels that any reader names of sessions with `decoys` decoys."""
     return hidden_among(images, ATTACKED, decoys, seed=0).decoys.cap if decoys else 1.0
 
 

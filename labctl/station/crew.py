@@ -35,7 +35,7 @@ class Task:
         try:
             with at_most(self.patience_s):
                 self.step()
-        except BaseException as error:  # told by whoever asked for it
+        except BaseException as error:  # raised where it was asked for
             self.error = error
         finally:
             self.took_s = time.monotonic() - self.began_s
@@ -57,7 +57,7 @@ class Crew:
             name = f"labctl safety: {transport}"
             try:
                 threading.Thread(target=_work, args=(tasks,), name=name, daemon=True).start()
-            except RuntimeError:  # no thread can be had: see above
+            except RuntimeError:  # no thread can be started: see above
                 continue
             self._queues[transport] = tasks
 

@@ -35,7 +35,7 @@ class Driver(Openable, Protocol):
 
     If it has an attribute `Options`, that is the pydantic model of its options, by which a file is
     checked without opening anything. An attribute `hazard` (`labctl.hazards.Hazard`) says what it
-    can do harm by, and so when it has its turn on the way out. `safe_state_except(channel)` brings
+    can do harm by, and so when it has its turn on the way out. `safe_state_except(channel)` sets
     all channels but one to their safe state: that one may hold a shutter closed. `leaving_s`: how
     long its safe state may take, where that is more than some seconds (a motor turns).
     """

@@ -381,7 +381,7 @@ def transport_of(station: StationFile, path: Path, instrument: str) -> str:
     """Return what an instrument's messages travel on, which others may have to wait for.
 
     Instruments of one simulated bench share it, as do those on one GPIB board; all others have a
-    wire of their own.
+    separate wire.
     """
     library = library_of(station, path, instrument)
     if library.endswith(SIMULATED):

@@ -6,7 +6,7 @@ and waits for the slow ones `ROUND_S` at most, so that an instrument that is sil
 wire and, by that time, the others' next rounds, but never the emission of another transport.
 
 Emission off is asked for again when a frame was lost, each time with more patience, and read back.
-What was not read back as dark is asked once more at the end, and counts as lit if it does not
+What was not read back as dark is asked again at the end, and counts as lit if it does not
 answer: nobody knows better. A shutter that is closed stays closed: the other outputs of what drives
 it go to their safe state around it, and where a driver cannot do that, only once all is dark. One
 that is open is closed if something may still emit.
@@ -31,7 +31,7 @@ from labctl.station.drivers import CHANNEL_METHODS, Openable
 
 BUDGET_S = 6.0
 """How long one instrument may take in s, unless its driver or the station file says another:
-twice the sum of `PATIENCE_S`, for after a lost frame its wire has to be brought in step as well."""
+twice the sum of `PATIENCE_S`, for after a lost frame its wire has to be put in step as well."""
 PATIENCE_S = (0.4, 0.8, 1.6)
 """How long an answer is waited for at each attempt to switch light off, in s. A serial laser
 answers within 0.05 s, a LAN instrument within 0.2 s; the last is for one that is busy."""
@@ -55,7 +55,7 @@ class Shutter:
 
 @dataclass(frozen=True)
 class Ramp:
-    """How voltages are brought to zero: `channels` (none: the instrument itself) at `v_per_s`."""
+    """How voltages are lowered to zero: `channels` (none: the instrument itself) at `v_per_s`."""
 
     channels: tuple[int, ...]
     v_per_s: float
@@ -225,7 +225,7 @@ def _go_dark(each: Leaving) -> None:
             with at_most(patience_s):
                 _switch_off(each)
             return
-        except Exception as error:  # a driver may fail in any way; it is told if all attempts do
+        except Exception as error:  # a driver may fail in any way; reported if all attempts do
             _log.info("%s: emission off is tried again: %s", each.name, error)
     with at_most(PATIENCE_S[-1]):
         _switch_off(each)
@@ -255,7 +255,7 @@ def _make_safe(each: Leaving, all_dark: Callable[[], bool]) -> None:
         instrument.safe_state_except(each.shutter.channel or 1)
     elif _has_channels(instrument):
         if not all_dark():
-            problem = "holds a shutter closed, and so is not brought to its safe state"
+            problem = "holds a shutter closed, and so is not put in its safe state"
             raise InstrumentError(each.name, problem)
         instrument.safe_state()
 
@@ -267,7 +267,7 @@ def _is_closed(instrument: Any, shutter: Shutter) -> bool:
 
 
 def _ramp_down(instrument: Any, ramp: Ramp) -> None:
-    """Bring voltages to zero in steps of 20 ms, no faster than the ramp."""
+    """Lower voltages to zero in steps of 20 ms, no faster than the ramp."""
     step_s = 0.02
     for channel in ramp.channels or (None,):
         output = _output(instrument, channel)

@@ -290,7 +290,7 @@ class BestCopy:
 
 
 def share_error(share: float, images: int) -> float:
-    """Return the standard error of a share of so many images; above 0 at 0 and 1, too."""
+    """Return the standard error of a share of `images` images; above 0 at 0 and 1, too."""
     mean = (share * images + 1.0) / (images + 2.0)
     return math.sqrt(mean * (1.0 - mean) / images)
 

@@ -1,4 +1,4 @@
-"""The way out by hazard: light first, each wire on its own, retried, read back, told last."""
+"""The way out by hazard: light first, each wire on its own, retried, read back, reported last."""
 
 from __future__ import annotations
 
