@@ -19,9 +19,11 @@ from labctl.station.equipment import Equipment
 
 Party = Literal["server", "client"]
 
+# Of a record beyond frame and delay: forty slots at 20 MBd.
 _RECORD_MARGIN_S = 2e-6
 _LEAST_READINGS = 4
 _STEADY_NAME = "STEADY"
+# A waveform of one level; its length only has to be one that every generator takes.
 _STEADY_SAMPLES = 2**14
 
 

@@ -9,6 +9,7 @@ from labctl.calibration.quantity import Quantity
 from labctl.errors import SettingError, SignalError
 from labctl.units import ratio_to_db
 
+# A 95 % interval: below shot noise by less is scatter, not a detector that saturates.
 _SATURATION_SIGMA = 2.0
 
 

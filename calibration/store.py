@@ -48,6 +48,7 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 _RECORDS = "records.jsonl"
 _FIGURE_SIZE_IN = (7.0, 4.2)
 _FIGURE_DPI = 110
+# A writer holds the lock for the time of one record and its arrays, far less than this.
 _LOCK_TIMEOUT_S = 30.0
 _NO_ID = "0" * 16
 

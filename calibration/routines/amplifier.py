@@ -46,7 +46,9 @@ from labctl.errors import CalibrationError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# n_sp below 1 by more than 4 standard errors (probability 3e-5) is refused; by less it counts as 1.
 _LIMIT_SIGMA = 4.0
+# Of the gain per volt: its interval stays above 0, where the amplifier would have no gain.
 _LARGEST_REACH = 0.9
 
 

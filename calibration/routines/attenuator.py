@@ -27,11 +27,16 @@ from labctl.station.equipment import FibreMeter
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Settings to try, the first that the attenuator takes: parts differ in where their scale begins
+# and ends.
 _LEAST_DB = (0.0, 0.5, 1.0, 2.0, 3.0)
 _MOST_DB = (30.0, 25.0, 20.0, 15.0, 10.0)
+# A straight line in dB has two parameters; eleven points more show whether it is one.
 _POINTS = 13
 _READINGS = 24
+# A power that is known worse than to 5 % says little of a slope.
 _LEAST_SIGNAL_SIGMA = 20.0
+# Chance below which scatter about the line is not taken for chance.
 _LEAST_PROBABILITY = 1e-3
 
 

@@ -45,13 +45,17 @@ if TYPE_CHECKING:
 # the curve is one.
 _POINTS = ((1.0, 40e-3), (0.8, 6e-3), (0.65, 6e-3), (0.5, 6e-3), (0.35, 6e-3), (0.2, 30e-3))
 _DARK_S = 10e-3
+# Three parameters, a, b and c, and one to show that they are enough.
 _LEAST_POINTS = 4
 # A laser tells its power in steps of 0.01 dB.
 _POWER_STEP = 0.01 * math.log(10.0) / 10.0
+# Of shot noise at full power: beyond it the second power of P no longer describes saturation.
 _MOST_SATURATION = 0.03
+# Chance 3e-5, one-sided: certain enough to refuse the bench.
 _SURE_SIGMA = 4.0
 # A value that is stated only where it is large is biased towards large: far out, by little.
 _RESOLVED_SIGMA = 5.0
+# Chance of so bad a fit by scatter alone: below, the curve is not a + bP + cP^2.
 _LEAST_PROBABILITY = 1e-6
 
 
@@ -107,6 +111,7 @@ def fit_linearity(
     variance = np.array([noise.variance for noise in noises])
     share, scale = power_w / power_w[0], float(variance[0])
     error = np.array([noise.standard_uncertainty for noise in noises])
+    # A step of the power is a rectangular error: its standard deviation is the step/sqrt(12).
     error = np.hypot(error, variance * share * power_steps / math.sqrt(12.0))
     fit = _fit_parabola(share, variance / scale, error / scale)
     fit = replace(fit, values=fit.values * scale, covariance=fit.covariance * scale**2)
@@ -241,6 +246,7 @@ def _reject(
             },
         )
         return
+    # 1.645 standard deviations: the upper end of a one-sided 95 % interval.
     highest = max(excess, 0.0) + 1.645 * uncertainty
     lowest_db = common_mode_rejection_db(highest, current_a, laser.rin_db_hz)
     remarks.append(

@@ -28,10 +28,13 @@ from labctl.station.equipment import FibreMeter
 from labctl.units import photon_energy_j
 
 _FRAME = "AMPLIFIER"
+# 2,048 symbols near the modulator's largest field; in windows of 32 the phase keeps still.
 _ROWS, _MODES, _FIELD, _WINDOW = 8, 256, 0.9, 32
 _BRIGHT_RECORDS = 16
 _METER_READINGS = 100
+# Range over largest voltage seen: noise of the next record may be larger.
 HEADROOM = 1.6
+# A quantity that is known worse than to 10 % is not used.
 LEAST_SIGMA = 10.0
 # What a receiver's noise, not quite white, makes of the pulse's overlap.
 _MATCHING_UNCERTAINTY = 0.003

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FRAME = "CHANNEL"
+# 2,048 symbols at a field where the arcsine drive and the detector are linear; in windows of 32 the
+# phase keeps still.
 _ROWS, _MODES = 8, 256
 _BRIGHT_FIELD = 0.3
 _BRIGHT_PAIRS = 12
@@ -64,12 +66,17 @@ _MONITOR_READINGS = 64
 # A session's payload: RMS field, photons per mode, modes per row.
 _QUIET_FIELD, _QUIET_PHOTONS, _QUIET_MODES, _QUIET_ROWS = 0.1, 5.0, 392, 64
 _QUIET_RECORDS = 12
+# Dimmer light needs longer windows: a window's amplitude is known to one over its signal-to-noise.
 _QUIET_WINDOW = 256
+# The scatter between fewer records does not tell an uncertainty.
 _LEAST_RECORDS = 4
 # Of the payload's own variance: a receiver that follows its light leaves less.
 _LARGEST_RESIDUAL = 0.02
+# Times the blocked noise: what a bright frame's residual may have besides.
 _NOISY = 5.0
+# A power that is known worse than to 5 % is refused.
 _LEAST_SIGNAL_SIGMA = 20.0
+# In standard deviations of the difference of two ways to the same quantity.
 _DISAGREEMENT = 3.0
 
 

@@ -36,8 +36,10 @@ from labctl.units import db_to_ratio
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# At 20 MBd 400,000 slots each: the variance to 0.22 %, 0.01 dB.
 _LIT_S = 20e-3
 _DARK_S = 20e-3
+# Wide enough that a band is known to 0.02 dB, narrow enough to show where the receiver rolls off.
 _BANDS = 8
 # The first zero of a Hann pulse's spectrum, in symbol rates.
 _BAND_EDGE = 2.0

@@ -48,11 +48,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FRAME = "CLONE"
+# A gain like those that sessions use against label reading.
 GAIN = 1.02
+# Small blocks: the clone's share of a row is 1/4, and errors of the rotation stay small.
 _MODES, _ROWS = 4, 2048
+# Rows that pass without rotation, before those that are rotated.
 _UNTOUCHED = 8
+# Near the modulator's largest field: the error of kappa falls as one over the field.
 _FIELD = 0.9
 _WINDOW_ROWS = 32
+# Records, each with its own coefficients.
 _DRAWS = 24
 # Fewer than these and the scatter of products of random coefficients tells its error badly.
 _LEAST_DRAWS = 16

@@ -37,7 +37,9 @@ _FRAME = "LIT"
 _MODES = 1000
 _RECORDS = 24
 _READINGS = 300
+# Light that does not stand out of the meter's noise by this is no light.
 _LEAST_SIGMA = 5.0
+# An efficiency above 1 by more than 4 standard errors is refused; by less it counts as 1.
 _LIMIT_SIGMA = 4.0
 _UNIT = "shot-noise unit"
 # Of the amplifier's control: the measured arm then has about as much light as comes in.

@@ -28,7 +28,9 @@ from labctl.calibration.routines.records import PARTIES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# At 20 MBd 500,000 slots: the variance to 0.2 %.
 _DARK_S = 25e-3
+# Only to compare with, and to fit the range.
 _LIT_S = 5e-3
 _BINS = 81
 

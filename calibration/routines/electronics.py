@@ -35,20 +35,26 @@ from labctl.instruments.capabilities import BiasPoint, Trace
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Ranges in use: dark noise at the bottom, a bright preamble at the top.
 _RANGES_V = (0.1, 0.2, 0.5, 1.0, 2.0)
 _DARK_DURATION_S = 100e-6
 _DARK_RECORDS = 12
+# The scatter of 20 blocks gives the error of a mean to 16 %, noise of any colour included.
 _BLOCKS = 20
 _GAIN_ROUNDS = 16
+# More samples than this at the ends of the range: the record is cut off.
 _CLIPPED_SHARE = 1e-3
 # Noise below this number of steps leaves the mean off by more than 1e-4 of a step.
 _COARSE_STEPS = 0.7
 _LEAST_LEVELS, _LEAST_AT_LEVEL = 3, 30
 _LEVEL_NAME, _LEVEL_SAMPLES = "LEVEL0", 64
+# Around the middle of the modulator's slope: a thirtieth of a half-wave voltage of some 3 V, over
+# which the slope is a straight line to 0.2 %.
 _OFFSET_STEP_V = 0.1
 _OFFSET_ROUNDS = 24
 _READINGS = 4
 _PARTIES: tuple[Party, ...] = ("server", "client")
+# A slope that is known worse than to 5 % is refused.
 _LEAST_SLOPE_SIGMA = 20.0
 _NAME = "PREAMBLE"
 
@@ -138,6 +144,7 @@ def converter_step_v(voltage_v: Floats) -> float:
 def clipped_share(trace: Trace, range_v: float) -> float:
     """Return the share of samples at an end of the range."""
     voltage_v = np.abs(trace.voltage_v)
+    # A converter's last step of 8 bits is 0.4 % of its range: at 99 % of either half it is cut off.
     edge_v = 0.495 * range_v
     return float(np.mean(voltage_v >= edge_v))
 
@@ -306,6 +313,7 @@ def _by_steps(traces: list[Trace], step_v: float) -> tuple[float, float, float, 
 
 def _analogue_v(noise_v: float, step_v: float) -> float:
     """Return the noise before the converter (Sheppard's correction), 0 where steps hide it."""
+    # Rounding to steps adds their square over 12.
     return math.sqrt(max(noise_v**2 - step_v**2 / 12.0, 0.0))
 
 

@@ -18,6 +18,7 @@ from labctl.dsp.timing import SampleClock, recover_clock
 from labctl.errors import CalibrationError, SynchronisationError
 from labctl.instruments.capabilities import Trace
 
+# Half of them at each of two phases of the local oscillator.
 _DELAY_RECORDS = 16
 # What unequal children make of neighbouring pulses does not cancel over the phases: this share of a
 # symbol is the scatter, between simulated benches, of arrivals whose records agree.

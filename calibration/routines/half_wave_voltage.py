@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 _WAVE_NAME = "SQUARE"
 # Long against the edges that a 40 MHz output stage makes: they cost 5e-5 of the power.
 _HALF_PERIOD_SAMPLES = 2**15
+# Four parameters; the points beyond the maximum at V_pi tell V_pi best.
 _POINTS = 25
 _READINGS = 12
 _REACH_V_PI = 1.4
+# Of the spacing: points at random places, so that steps of the converter do not line up with them.
 _DITHER = 0.2
+# A swing that is known worse than to 5 % is refused.
 _LEAST_SWING_SIGMA = 20.0
+# Chance that residuals of one sign come in so long runs: below, the curve is not the model's.
 _LEAST_RUNS_PROBABILITY = 1e-3
 
 

@@ -19,10 +19,13 @@ from labctl.dsp.matched_filter import read_slots
 from labctl.errors import CalibrationError
 from labctl.instruments.capabilities import Trace
 
+# Of a window: a, b and the offset.
 _PARAMETERS = 3
+# Below, three parameters take too much of what a window's scatter shows.
 _LEAST_PER_WINDOW = 8
 # A cubic part of the receiver's response beyond which it is not taken for linear.
 _LARGEST_COMPRESSION = 0.03
+# A normal error exceeds 5 standard errors with probability 6e-7.
 _SIGMAS = 5.0
 
 

@@ -32,14 +32,21 @@ if TYPE_CHECKING:
 
 _NAME = "SYMBOLS"
 _ROWS, _MODES = 8, 256
+# Both axes at once stay within the modulator's unit circle.
 _LARGEST_FIELD = 0.7
+# Share of the slots that are lit: dark ones tell the carrier from the offset.
 _LIT = 0.6
+# Phases of the local oscillator, each a point of an ellipse, which five points determine.
 _PHASES = 64
 _LEAST_PHASES = 9
+# A known carrier, 34 dB below the largest field: of the size of what leaks.
 _PROBE = 0.02
+# Settings to try, the first that the attenuator takes.
 _LEAST_DB = (0.0, 0.5, 1.0, 2.0, 3.0)
+# Residual and cubic part over the linear one: beyond, the model is not that of this modulator.
 _LARGEST_MISFIT = 0.15
 _LARGEST_CUBIC = 0.15
+# The terms that `_design` lists.
 _COLUMNS = 9
 _NONE = Predistortion()
 

@@ -15,7 +15,9 @@ from labctl.errors import CalibrationError
 from labctl.station.equipment import FibreMeter
 
 _METER_READINGS = 400
+# A power that is known worse than to 10 % is not used.
 _LEAST_METER_SIGMA = 10.0
+# A transmittance above 1 by more than 4 standard errors is refused; by less it counts as 1.
 _LIMIT_SIGMA = 4.0
 
 

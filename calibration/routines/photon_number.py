@@ -37,15 +37,20 @@ from labctl.units import photon_energy_j
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Settings to try, the first that the attenuator takes.
 _LEAST_DB = (0.0, 0.5, 1.0, 2.0, 3.0)
 _REPEATS = 6
 _READINGS = 48
+# A payload like a session's: normal fields of this RMS, peaks well below the modulator's largest.
 _ROWS, _MODES = 8, 256
 _RMS_FIELD = 0.1
 _PAYLOAD, _PREAMBLE = "PAYLOAD", "PREAMBLE"
+# A factor of 8 in power for the homodyne check, by which the preamble still stands out of noise.
 _STEPS_DB = (0.0, 3.0, 6.0, 9.0)
 _RECORDS = 16
+# Chance 6e-5: two slopes that differ by more are two slopes.
 _DISAGREEMENT_SIGMA = 4.0
+# A power that is known worse than to 10 % is refused.
 _LEAST_SIGNAL_SIGMA = 10.0
 
 

@@ -41,14 +41,18 @@ ROLES = (
     "client.digitizer",
 )
 
+# One record: a million samples at 200 MSa/s. Two show whether noise drifts.
 _RECORD_S = 5e-3
 _LEAST_RECORDS = 2
 _LEAST_RECORD_S = 0.25e-3
+# Settings to try, the first that the attenuator takes.
 _DARKEST_DB = (60.0, 50.0, 40.0, 30.0, 20.0, 10.0)
 _BRIGHTEST_DB = (0.0, 0.5, 1.0, 2.0, 3.0)
+# At G = 2 the client's measured arm has as much light as comes in.
 _CHECK_GAIN = 2.0
 # A frame of data reaches further than noise, and its record's range is the wider for it.
 _HEADROOM = 2.0
+# Of the difference between light and dark: a normal error exceeds it with probability 3e-7.
 _LEAST_SIGMA = 5.0
 _FRAME = "CHECK"
 

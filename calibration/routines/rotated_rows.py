@@ -20,6 +20,7 @@ from labctl.dsp.layout import FrameLayout
 from labctl.errors import CalibrationError
 
 _ROTATION = "COEFFICIENTS"
+# An amplitude below 8 standard errors counts as none; chance never makes one that large.
 _LEAST_SIGMA = 8.0
 
 

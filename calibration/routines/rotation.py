@@ -51,17 +51,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FRAME = "ROTATION"
+# At G = 2 the readout has as much light as comes in.
 _GAIN = 2.0
+# Where the arcsine drive and the detector are linear.
 _FIELD = 0.3
 _WINDOW = 256
+# Modes of a row of 784 pixels.
 FULL_BLOCK = 392
+# Sizes of blocks, of the full one: loss per mode is the slope over three of them.
 _SHARES = (1.0 / 8.0, 1.0 / 2.0, 1.0)
 # Slots that are rotated per record, whatever the block; a quarter of that stays as it is.
 _ROTATED_SLOTS = 32 * FULL_BLOCK
 _LEAST_ROTATED_ROWS, _MOST_ROTATED_ROWS = 16, 256
+# Records, each with its own coefficients.
 _DRAWS = 16
+# Of the expected amplitude: less means that the rotation does not collect.
 _LEAST_COLLECTED = 0.1
+# An interval of this confidence beyond a physical limit is refused.
 _CERTAIN = 0.9999
+# Chance below which scatter is not taken for chance.
 _UNLIKELY = 1e-3
 _LEAST_FIDELITY = 1e-3
 

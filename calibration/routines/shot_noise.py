@@ -35,6 +35,7 @@ from labctl.calibration.spectrum import NoiseVariance
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# At 20 MBd 1.6 million slots: the variance to 0.11 %, an error of 0.001 SNU of every later session.
 _BLOCKED_S = 80e-3
 
 
@@ -101,6 +102,7 @@ def _draw(figure: Figure, records: Mapping[Party, NoiseRecords]) -> None:
         errors = variances * np.sqrt(2.0 / raw["each_samples"].astype(np.float64))
         number = np.arange(1, len(variances) + 1)
         axes.errorbar(number, variances, errors, fmt="o", ms=4, label="records")
+        # The shaded band is the 95 % interval, 1.96 standard uncertainties.
         mean, width = 1e6 * noise.variance, 1.96e6 * noise.standard_uncertainty
         axes.axhline(mean, color="C1", label="all, with 95 % interval")
         axes.axhspan(mean - width, mean + width, color="C1", alpha=0.2)
