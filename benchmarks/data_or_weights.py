@@ -57,7 +57,7 @@ SETTINGS = SessionSettings(
 
 @dataclass(frozen=True)
 class Bits:
-    """Bits per real weight and query: of an honest client, and whatever the Gaussian prior."""
+    """Bits per real weight and query: of an honest client, and for any Gaussian prior."""
 
     honest: float
     prior_free: float

@@ -114,7 +114,7 @@ class CalibrationBench:
         self.sender.select(name)
 
     def duration_s(self, layout: FrameLayout) -> float:
-        """Return how long a record must be that holds a frame, whatever its delay."""
+        """Return how long a record must be that holds a frame with any delay."""
         return layout.duration_s + self.equipment.frame.longest_delay_s + _RECORD_MARGIN_S
 
     def record(self, parties: Collection[Party], duration_s: float) -> dict[Party, Trace]:

@@ -107,7 +107,7 @@ class Calibrator:
         """Return what is known if these routines (all) have usable records; else RecordError.
 
         With `anyway`, expired and mismatched records are used nevertheless, and the station file's
-        values where there is none. Whatever is not applicable stands in the knowledge's `doubts`.
+        values where there is none. All that is not applicable is in the knowledge's `doubts`.
         """
         standing = self.standing()
         asked = self._checked(self.names if names is None else names)
@@ -121,7 +121,7 @@ class Calibrator:
         return _known(standing, tuple(State) if anyway else _USABLE, asked)
 
     def planned(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return `names` in order, with whatever they need and is not applicable before them."""
+        """Return `names` in order, with all that they need and is not applicable before them."""
         asked = self._checked(names)
         needed = set().union(*(self._all_needs(name) for name in asked))
         wanted = asked | (needed & set(self.stale()))

@@ -79,7 +79,7 @@ def interval_above(
     `found`: the reading, of either sign; `cdf`: of its symmetric error, `factor` its k. The
     classical interval with the likelihood-ratio ordering of Feldman and Cousins (Phys. Rev. D 57,
     3873 (1998), section IV.B, theirs for a normal error): it holds the truth with `confidence`
-    wherever that is, the limit itself included, and is never empty.
+    for any true value, the limit itself included, and is never empty.
     """
     reach, one_sided = factor(confidence), factor(2.0 * confidence - 1.0)
 

@@ -68,7 +68,7 @@ class About:
 class Store:
     """Calibration records in a folder; the folder is made with the first record.
 
-    Several processes may read and append at a time. Whatever the disk refuses is a RecordError.
+    Several processes may read and append at a time. What the disk refuses is a RecordError.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -49,7 +49,7 @@ class Sync:
 def synchronise(trace: Trace, layout: FrameLayout, longest_delay_s: float) -> Sync:
     """Find the frame in a record; raises SynchronisationError when no preamble stands out.
 
-    The preamble's complex correlation has a peak whatever the phase; around it, the pulse offset
+    The preamble's complex correlation has a peak at any phase; around it, the pulse offset
     of the largest fitted amplitude gives the start to 1/16 of a sample.
     """
     ratio = samples_per_symbol(trace, layout)

@@ -1,4 +1,4 @@
-"""Matched filter: one value per slot of a record, whatever the pulse and the two clocks.
+"""Matched filter: one value per slot of a record, for any pulse and any two clocks.
 
 The pulse is sampled where the record's samples fall in it, to 1/64 of a sample. Weights have unit
 norm: white noise keeps its variance.

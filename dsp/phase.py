@@ -59,7 +59,7 @@ _SETTLED_SHARE = 0.02
 _SIGMAS = 5.0
 # A measured residual this many times the predicted one comes from other light than was stated.
 _LARGEST_EXCESS = 4.0
-# Below this a residual does no harm, whatever it comes from: it takes 1 % off T.
+# Below this a residual of any cause does no harm: it takes 1 % off T.
 _LEAST_EXCESS_RAD2 = 0.01
 # Four windows of the fewest symbols.
 _LEAST_SYMBOLS = 16
@@ -181,7 +181,7 @@ class _Rough:
 def _windows(pieces: SymbolSums, walk: float, reach: int) -> _Rough:
     """Fit windows that are short against the phase's walk, and long against noise and `reach`."""
     window = min(max(_WINDOW_WALK_RAD2 / walk, _SHORTEST_WINDOW), _LONGEST_WINDOW)
-    # Four symbols reach over three gaps; a window of four gaps holds them wherever it begins.
+    # Four symbols reach over three gaps; a window of four gaps holds them at any start.
     sums = pieces.merged(max(window, 4.0 / 3.0 * reach + pieces.length))
     filled = (sums.count >= _WINDOW_SYMBOLS) & (sums.xx + sums.pp > 0.0)
     both = 4.0 * (sums.xx * sums.pp - sums.xp**2) > _LEAST_BOTH * (sums.xx + sums.pp) ** 2

@@ -1,7 +1,7 @@
 """Timing recovery: the generator's clock as a record sees it, from preamble and pilots.
 
 The derivative of the matched filter over the matched filter gives how late each known pulse is,
-whatever the light's phase. A line through these, extended over twice the frame each time, follows
+at any phase of the light. A line through these, extended over twice the frame each time, follows
 a slip of many slots by the frame's end; between two steps it never leaves the pulse.
 """
 

@@ -28,7 +28,7 @@ class Identity:
 
 @runtime_checkable
 class Instrument(Protocol):
-    """What every driver offers, whatever the instrument is for."""
+    """What every driver offers, for an instrument of any kind."""
 
     @property
     def name(self) -> str:

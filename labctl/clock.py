@@ -1,4 +1,4 @@
-"""Time as instruments see it: whoever waits asks a clock, so that a bench can own its time."""
+"""Time as instruments see it: all waiting is done by a clock, so that a bench has its own time."""
 
 from __future__ import annotations
 

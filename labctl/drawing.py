@@ -1,4 +1,4 @@
-"""Figures that are drawn to files, whatever backend the environment names."""
+"""Figures that are drawn to files, under any backend that the environment names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def load_matplotlib() -> None:
     """Import matplotlib, also where MPLBACKEND names a backend that is not installed here.
 
     Notebooks set the variable for all their children, and matplotlib cannot be imported then. A
-    backend that it knows stays chosen, for whoever shows figures in this process.
+    backend that it knows stays chosen, for code that shows figures in this process.
     """
     if "matplotlib" in sys.modules:
         return

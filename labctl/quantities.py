@@ -3,7 +3,7 @@
 A quantity is a parameter's name with its unit, as in `set_power(power_w)`. Some setters say one
 quantity by others: `play(amplitude_v, offset_v)` puts offset - amplitude to offset + amplitude on
 the output, so a limit of `voltage_v` must bind it too. `RULES` has these by the names of the
-parameters, whoever wrote the driver; `sets` declares what only the driver itself can know.
+parameters, in any driver; `sets` declares what only the driver itself can know.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ RULES = (
     # A current source goes up to its voltage limit in either direction.
     Rule("voltage_v", ("voltage_limit_v",), lambda limit: (-limit, limit)),
     Rule("current_a", ("current_limit_a",), lambda limit: (-limit, limit)),
-    # Light has one colour, whichever way it is said. (`set_wavelength` is a power meter's: it tunes
-    # nothing.)
+    # Light has one colour, given as a wavelength or as a frequency. (`set_wavelength` is a power
+    # meter's: it tunes nothing.)
     Rule("wavelength_m", ("frequency_hz",), lambda f: (_colour(f),), "set_frequency"),
     Rule("wavelength_m", ("start_m", "stop_m"), lambda start, stop: (start, stop)),
     Rule("frequency_hz", ("start_m", "stop_m"), lambda a, b: (_colour(a), _colour(b))),

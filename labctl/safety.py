@@ -1,4 +1,4 @@
-"""The way out: every instrument reaches its safe state, whatever happens on the way.
+"""The way out: every instrument reaches its safe state, in spite of errors on the way.
 
 Teardown runs to its end also under a second Ctrl-C, which then takes effect. A signal that arrives
 on the way from a first one to the teardown is only noted: two that are pending together would

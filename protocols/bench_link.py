@@ -182,7 +182,7 @@ class BenchLink:
                 return
 
     def _noise(self, layer: int, records: int) -> tuple[float, int]:
-        """Return variance in V^2 and sample count of the server's slots, whatever is in them."""
+        """Return variance in V^2 and sample count of the server's slots, with any content."""
         total, samples = 0.0, 0
         self.receiver.rest()
         for _ in range(records):

@@ -167,7 +167,7 @@ def _named(order: str, patch: Patch | None, *, scaled: bool) -> str:
 
 
 def _repeats(lines: Floats, patch: Patch | None, *, scaled: bool) -> bool:
-    """Say whether neighbours come again: pairs, or directions of three, wherever a word begins."""
+    """Say whether neighbours come again: pairs, or directions of three, at any start of a word."""
     length = 3 if scaled else 2
     if lines.shape[1] < length:
         return False

@@ -4,8 +4,8 @@ A splice, a coupler's ratio, an amplifier's gain or an arm's length that is not 
 the returned mode b with mean (1 + delta) e^(i phi) b. The measured arm is as planned. It is
 modelled as one more element behind an ideal clone: a loss for delta < 0, for delta > 0 an amplifier
 at the quantum limit (Caves, PRD 26, 1817 (1982)); either adds |(1 + delta)^2 - 1| of vacuum noise.
-Excess gain of the clone's own amplifier adds the same to first order in delta. Whoever knows the
-light b sees kappa b = ((1 + delta) e^(i phi) - 1) b left along the client's direction c.
+Excess gain of the clone's own amplifier adds the same to first order in delta. Someone who knows
+the light b sees kappa b = ((1 + delta) e^(i phi) - 1) b left along the client's direction c.
 """
 
 from __future__ import annotations

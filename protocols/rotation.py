@@ -65,7 +65,7 @@ class Rotation:
         """Return the mean of Re <c, c'>, which scales the signal, for modes of equal weight.
 
         With E cos = exp(-sigma^2/2) for each error: mode k passes the b - k + 1 elements from its
-        own on (the first mode, whose element turns by 90 degrees whatever happens, the b - 1
+        own on (the first mode, whose element turns by 90 degrees in any case, the b - 1
         others) and the phases of elements 1 to k.
         """
         place = np.arange(1, block_modes + 1)

@@ -193,7 +193,7 @@ class Session:
 
 
 def _in_one(link: Link, settings: SessionSettings) -> bool:
-    """Tell whether light may go out for all images of a batch at once, whatever its order.
+    """Tell whether light may go out for all images of a batch at once, in any order.
 
     A mode-level link with an exact rotation treats all rows and modes alike: values measured of
     reordered light are those of plain light in another order, noise included. Nobody looks at the

@@ -1,4 +1,4 @@
-"""Streams of random numbers by key: each runs on by itself, whatever is drawn from the others."""
+"""Streams of random numbers by key: each runs on by itself, without regard to the others."""
 
 from __future__ import annotations
 

@@ -40,6 +40,7 @@ UNPLAIN = {
     r"so many": "this many, the number of, or the parameter's name",
     r"told": "given, stated, reported, known",
     r"put up with": "maximum",
+    r"whatever|whoever|wherever|whichever": "any, for any, the one that, someone who",
     r"lest|thereby|hence|thus|therein|thereof": "so, then",
     r"anew|once more": "again",
     r"by lot": "at random",

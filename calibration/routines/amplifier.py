@@ -3,7 +3,7 @@
 In the dark the amplifier's own noise is measured on both sides. With x = G - 1 = k V it adds
 2 n_sp eta_c x^2/(1 + x) to the client's measured arm and 2 n_sp tau x/(1 + x) to what the server
 sees, in shot-noise units, tau being transmittance and efficiency on the way back. Both curves bend
-where x is of order 1, whatever their scale: the bend tells k. Noise is white before the detector,
+where x is of order 1, at any scale: the bend tells k. Noise is white before the detector,
 so that all samples of a record count, not only one per slot; the scale k tau n_sp is that of the
 matched filter's values.
 

@@ -3,7 +3,7 @@
 Known random symbols s_i + i s_q come out as s_i + i g exp(i psi) s_q + c, bent by even and cubic
 terms. A homodyne record at the phase theta reads y = A cos(theta) s_i + A g sin(theta - psi) s_q +
 A kappa Re(c exp(-i theta)) + v_0. Both slopes of many phases lie on an ellipse, which tells g and
-psi whatever the phases were; these then tell the carrier c apart from the oscilloscope's offset
+psi for any phases; these then tell the carrier c apart from the oscilloscope's offset
 v_0. kappa, by which the matched filter answers steady light otherwise than a pulse, comes from a
 known carrier sent on top. The inverse map corrects the drive; the same again says what is left.
 """

@@ -205,7 +205,7 @@ def take_noise(
 
 
 def timing(bench: CalibrationBench) -> dict[str, SettingValue]:
-    """Return the settings on which a slot's noise depends whatever the light."""
+    """Return the settings on which a slot's noise depends under any light."""
     frame = bench.equipment.frame
     return {
         "frame.symbol_rate_hz": frame.symbol_rate_hz,

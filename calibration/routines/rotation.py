@@ -60,7 +60,7 @@ _WINDOW = 256
 FULL_BLOCK = 392
 # Sizes of blocks, of the full one: loss per mode is the slope over three of them.
 _SHARES = (1.0 / 8.0, 1.0 / 2.0, 1.0)
-# Slots that are rotated per record, whatever the block; a quarter of that stays as it is.
+# Slots that are rotated per record, for any block; a quarter of that stays as it is.
 _ROTATED_SLOTS = 32 * FULL_BLOCK
 _LEAST_ROTATED_ROWS, _MOST_ROTATED_ROWS = 16, 256
 # Records, each with its own coefficients.
@@ -289,11 +289,11 @@ def _loss(blocks: list[_Block]) -> Quantity:
     """Return the slope of -10 log10(returned) over the block's size in dB per mode.
 
     Not from 0: untouched rows pass the idle clone with its net gain 1 + delta, rotated ones but for
-    one mode do not, which adds 10 log10(1 + delta) whatever the size.
+    one mode do not, which adds 10 log10(1 + delta) at any size.
     """
     modes = np.concatenate([np.full(len(each.returned), each.modes) for each in blocks])
     loss_db = np.concatenate([-10.0 * np.log10(each.returned) for each in blocks])
-    # As many slots are rotated whatever the block: all records scatter alike.
+    # The same number of slots is rotated for any block: all records scatter alike.
     away = modes - np.mean(modes)
     squares, common = float(np.sum(away**2)), float(np.mean(loss_db))
     slope = float(np.sum(away * loss_db)) / squares

@@ -23,7 +23,7 @@ class EventLibrary(highlevel.VisaLibraryBase, ABC):
     """The part of a backend that has to do with events; sessions are opened elsewhere.
 
     `_guard` protects what there is of sessions, `_calling` is held while handlers run, and
-    `_happened` is notified of whatever happens on the bench.
+    `_happened` is notified of all that happens on the bench.
     """
 
     _guard: threading.RLock

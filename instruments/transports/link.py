@@ -1,4 +1,4 @@
-"""A session that stays in step, whatever wire carries it: one lock, whole transactions, our errors.
+"""A session that stays in step on any wire: one lock, whole transactions, our errors.
 
 Until an answer is complete a session counts as out of step, so that an error or an interrupt
 anywhere in between cannot leave half a reply for the next query. How it gets back in step is the
@@ -117,7 +117,7 @@ class Link(ABC):
 
     @abstractmethod
     def read_exactly(self, count: int) -> bytes:
-        """Read a number of bytes, whatever their values."""
+        """Read a number of bytes of any values."""
 
     def read_if_any(self, count: int) -> bytes:
         """Read a number of bytes, or return none when they do not come in time."""
@@ -135,7 +135,7 @@ class Link(ABC):
             self._resynchronise(None)
 
     def close(self) -> None:
-        """End the session; whatever the wire thinks of it, it counts as closed."""
+        """End the session; it counts as closed even if the wire raises."""
         with self._lock:
             self._closed = True
             self._in_step = False

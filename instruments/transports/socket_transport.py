@@ -145,7 +145,7 @@ class SocketLink(Link):
         return line.strip()
 
     def read_exactly(self, count: int) -> bytes:
-        """Read a number of bytes, whatever their values."""
+        """Read a number of bytes of any values."""
         self._start_waiting(self.timeout_s)
         while len(self._pending) < count:
             self._receive()

@@ -130,7 +130,7 @@ class VisaLink(Link):
         raise ReplyError(self.name, f"sent {len(line)} bytes without ending the line", command)
 
     def read_exactly(self, count: int) -> bytes:
-        """Read a number of bytes, whatever their values."""
+        """Read a number of bytes of any values."""
         chunks = []
         while count > 0:
             chunk, _ = self._read(min(count, _CHUNK_BYTES))

@@ -40,7 +40,7 @@ class Entry:
         for each in found.registered_commands:
             each.cls = Sections
             each.context_settings = {**(each.context_settings or {}), **_WIDTH}
-        # Whatever a group of commands says for itself, all help looks alike.
+        # All help looks alike, for groups of commands too.
         found.rich_markup_mode = None
         found.info.cls = WholeSentences
         command: Any = typer.main.get_command(found)

@@ -134,7 +134,7 @@ def infer(
     return_modes: Annotated[
         int | None,
         typer.Option(
-            help="Number of public modes to clone whatever the input is, so that the returned "
+            help="Number of public modes to clone for any input, so that the returned "
             "light does not depend on it (MNIST: 50). Leaks much more of the weights.",
             rich_help_panel=options.CLIENT,
         ),
@@ -354,7 +354,7 @@ def _hidden(report: Report) -> dict[str, str]:
     """Say how the input is hidden, and what that is worth."""
     hiding = report.settings.hiding
     if hiding.return_modes is not None:
-        return {"label": "what returns does not depend on the input, whatever is sent and read"}
+        return {"label": "what returns does not depend on the input, for any light and any reading"}
     price = report.decoys_price
     if price is None:
         return {}

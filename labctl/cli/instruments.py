@@ -334,7 +334,7 @@ def _refuse_beside(options: Mapping[str, object], beside: str) -> None:
 
 @contextmanager
 def _opened(target: _Target) -> Iterator[Openable]:
-    """Open an instrument and close it again, whatever happens; its state stays as it is."""
+    """Open an instrument and close it in any case; its state stays as it is."""
     with interruptible():
         opened = target.opener(
             target.name, target.address, library=target.library, options=target.options

@@ -37,7 +37,7 @@ class PlanCopies:
     """The best copies at the recommended setting, or at the closest one where there is none.
 
     `limited`: after as many queries as the limit names, at the setting that leaks least of the
-    weights at that accuracy, whatever a copy is worth there.
+    weights at that accuracy, without regard to copies.
     """
 
     at: Option | None

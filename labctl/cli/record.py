@@ -118,7 +118,7 @@ def _refuse_nested(*switches: str) -> None:
 
 
 def _program(command: list[str]) -> list[str]:
-    """Return what to start; `labctl` is the one that runs now, wherever the shell would look."""
+    """Return what to start; `labctl` is the one that runs now, not the shell's."""
     program = command[1:] if command[0] == "--" else command
     if not program:
         raise SettingError("COMMAND", "", "the program to run and its options, after --")

@@ -19,7 +19,7 @@ _SHIPPED = {
 def open_station(path: str | Path) -> Station:
     """Open all instruments of a station file and return them by name.
 
-    It is left safe by `close`, by `with`, or when the program ends in whatever way. Raises
+    It is left safe by `close`, by `with`, or when the program ends in any way. Raises
     StationFileError for a wrong file, InstrumentError if an instrument does not answer.
     """
     return Station.read(path).open()

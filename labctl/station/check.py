@@ -2,7 +2,7 @@
 
 The driver tells which options it takes (`Options`) and which quantities its setters set, and so
 which limits can bind; a limit that nothing would ever look at is no limit, and refused. What roles
-need of an instrument is checked by whoever owns the experiment.
+need of an instrument is checked by the code that owns the experiment.
 """
 
 from __future__ import annotations

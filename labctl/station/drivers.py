@@ -15,7 +15,7 @@ CHANNEL_METHODS = ("channel", "dc_output")
 
 
 class Openable(Protocol):
-    """What a station needs of an instrument, whatever it is for."""
+    """What a station needs of an instrument of any kind."""
 
     def identify(self) -> object:
         """Ask who is there."""

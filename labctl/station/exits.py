@@ -1,10 +1,10 @@
 """No program ends with a station's light on: what a plain script needs no `with` for.
 
 1. `open` puts the station on a list, before its first instrument. The first one on it installs
-   handlers for SIGINT, SIGTERM and SIGHUP wherever nobody else has: they raise KeyboardInterrupt or
+   handlers for SIGINT, SIGTERM and SIGHUP where nobody else has: they raise KeyboardInterrupt or
    SystemExit, which unwinds the program. A signal that is ignored stays ignored, and a handler of
    the program's own stays in place.
-2. Whatever is still on the list when the interpreter ends (the last line of a script, an error
+2. All that is still on the list when the interpreter ends (the last line of a script, an error
    that nobody caught, `sys.exit`, a notebook's shutdown) is left safe by an `atexit` function. It
    must run before PyVISA's own, which closes all sessions: the last to be registered is the first
    to run, and so it is registered again after each instrument that was opened.
@@ -101,7 +101,7 @@ def _say_last_words() -> None:
     with suppress(OSError, ValueError):  # nobody may be left to read it
         print(f"labctl: {last_words(lit)}", file=sys.stderr, flush=True)
         sys.stdout.flush()
-    # Nothing but this sets the code of a program that ends in whatever other way.
+    # Nothing but this sets the code of a program that ends in any other way.
     os._exit(StillLitError.exit_code)
 
 

@@ -1,7 +1,7 @@
 """Station files: which instruments stand in the lab, within which limits, and who uses them.
 
 `[instruments.NAME]` tables alone are a station. The tables of an experiment ([frame], [server] and
-[client] of this one) say which instrument plays which role; whoever runs the experiment reads
+[client] of this one) say which instrument plays which role; the code that runs the experiment reads
 them. Reading a file opens nothing.
 """
 

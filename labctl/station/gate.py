@@ -1,6 +1,6 @@
 """Whether a station's instruments may be used: not in a forked child, not once it is being left.
 
-Whatever a station hands out asks its gate before each call. Another thread that is in the middle of
+All that a station hands out asks its gate before each call. Another thread that is in the middle of
 its work would otherwise switch on again what the way out has just switched off.
 """
 

@@ -2,8 +2,8 @@
 
 A guard replaces one object. Each public method of the object is one of the guard, which looks at
 what the call would set before it passes it on; results that have setters themselves come out
-behind guards too. So a limit binds whoever calls, through whatever channel. The driver's own calls
-of itself are not looked at: a safe state must be reached whatever the limits say.
+behind guards too. So a limit binds any caller, through any channel. The driver's own calls
+of itself are not looked at: a safe state must be reached under any limits.
 
 To `isinstance` a guard is the object that it guards.
 """
@@ -198,9 +198,9 @@ def _may_set(value: object, package: str) -> bool:
 def _has_setters(kind: type, package: str) -> bool:
     """Tell whether something could be set through an object of a class.
 
-    In the driver's own package that is whatever has a method with an argument, for a value's have
-    none. A class of another package (a path, a table, a fraction) is a value unless some method
-    of it takes a quantity.
+    In the driver's own package that is any class with a method that takes an argument: methods of a
+    value take none. A class of another package (a path, a table, a fraction) is a value unless some
+    method of it takes a quantity.
     """
     if (kind, package) not in _with_setters:
         methods = [method for _, method in public_methods(kind)]

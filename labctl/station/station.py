@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 class Station:
     """Instruments by name: `station["laser"]`, `station.laser`, a channel as `station["meter/3"]`.
 
-    Everything that comes out is within the limits of the station file, whoever calls it. Open it
+    Everything that comes out is within the limits of the station file, for any caller. Open it
     with `open` or as a context manager. Leaving, `close`, a signal or the end of the program puts
     every instrument into its safe state, what emits light first, then the last opened first, and
     closes it. If the file asks for a wire record, `record` is where it goes, unless the process is
@@ -288,7 +288,7 @@ class Station:
         """Switch off all that emits, from any thread, and refuse all further use of the station.
 
         Returns after half a second at most; what did not go dark by then is still worked on.
-        Whatever uses the station next raises StoppedError with the `reason`.
+        The next use of the station raises StoppedError with the `reason`.
         """
         self._gate.close(reason)
         _log.warning("%s: emission is stopped: %s", self.table.name, reason)

@@ -203,7 +203,7 @@ def an_absent_address_is_named(driver: _Driver) -> None:
 
 
 def what_a_visa_library_raises_never_gets_out(driver: _Driver) -> None:
-    """ConnectionFailedError with the address, whatever kind of error a library raises."""
+    """ConnectionFailedError with the address, for any kind of error that a library raises."""
     for failure in _failures():
         library = BrokenLibrary("broken")
         library.failure = failure

@@ -20,7 +20,7 @@ from labctl.instruments.transports.transport import FrameTransport
 from labctl.instruments.transports.visa_link import close_library, resource_manager
 from labctl.testing.shape import channels_of
 
-# A number that is out of range for every quantity, whatever power of ten its unit is.
+# A number that is out of range for every quantity, in any power of ten of its unit.
 _NO_VALUE = b"987654321"
 _MOST_FRAME_DATA = 0x7FFF
 _MOST_READS = 100
@@ -150,7 +150,7 @@ def out_of_range(bench: OnBench, value: float) -> bytes:
 
 
 def _span_of(value: float, line: bytes) -> tuple[int, int] | None:
-    """Return where in a line a value stands, whatever power of ten its unit is."""
+    """Return where in a line a value is, in any power of ten of its unit."""
     for found in re.finditer(rb"(?<!\d)\d+(?:\.\d*)?(?:E[-+]?\d+)?", line, re.IGNORECASE):
         number = float(found.group())
         digits = math.log10(number / value) if number else 0.5

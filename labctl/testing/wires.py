@@ -119,7 +119,7 @@ class BrokenLibrary(LabctlVisaLibrary):
 
     @staticmethod
     def load_world(path: Path) -> _DeadWorld:
-        """Return a world of one dead panel, whatever the path."""
+        """Return a world of one dead panel, for any path."""
         return _DeadWorld({DEAD_ADDRESS: DeadPanel()}, BenchClock())
 
     def read(self, session: Any, count: int) -> Any:

@@ -2,8 +2,8 @@
 
 Rules of this file. The machine holds the client's secrets (images, activations, what hides them)
 and is given what its own receiver measures. It never sees a weight or light that was sent: only
-what is public of the network, by `Welcome`. It does no I/O: whoever carries messages and sets the
-receiver calls it. States: `protocols.states`, table CLIENT.
+what is public of the network, by `Welcome`. It does no I/O: the code that carries messages and
+sets the receiver calls it. States: `protocols.states`, table CLIENT.
 
 1. `hello` greets; `Welcome` says what is public of the network.
 2. `begin` takes a batch of images and asks for `Queries`.

@@ -34,7 +34,7 @@ from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import Trust
 from labctl.protocols.settings import Sampling, SessionSettings
 
-# Beyond any spend that was measured a copy is as good as the network, whatever the number.
+# Beyond any spend that was measured a copy is as good as the network, by any amount.
 _MOST_SPEND = 1e5
 
 ASSUMPTIONS = (

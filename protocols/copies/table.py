@@ -3,10 +3,10 @@
 What thieves were measured to reach ships as `copy_table.toml`; `labctl copies --table FILE` makes
 it again. A thief's means are two numbers. Queries; and its spend per query, photons times noise:
 mu per mode times the excess noise that it may make at the server, times modes per row, so that an
-honest clone spends mu n_sp g. For weak couplings nothing else matters, whatever mu, G and loss;
+honest clone spends mu n_sp g. For weak couplings nothing else matters, at any mu, G and loss;
 stronger ones read less for the same spend, which errs on the safe side. With one order of neurons
 for all queries the spends of the QND attack add up, so its curve is one over the total; with fresh
-orders a thief has no more than that, whatever was measured of it.
+orders a thief has no more than that, even if more was measured.
 
 A figure between measured points is that of the next point where the thief has more of everything,
 after successes were made monotone: on the safe side. No copy is taken to be better than the network

@@ -1,1 +1,1 @@
-"""What hides the client's input from whoever reads the returned light."""
+"""What hides the client's input from a reader of the returned light."""

@@ -3,7 +3,7 @@
 The server has to accept the noise of every clone, so it knows how many there are; which modes they
 are stays the client's. Decoys: J more inputs of other classes share the clone's hardware, the
 returned light depends on the span of all alone, and any reader names the right one of J + 1. Public
-subspace: all its modes are cloned whatever the input is, and the returned light depends on nothing
+subspace: all its modes are cloned for any input, and the returned light depends on nothing
 of it.
 """
 

@@ -1,4 +1,4 @@
-"""A data-independent return: all modes of a public subspace are cloned, whatever the input is.
+"""A data-independent return: all modes of a public subspace are cloned, for any input.
 
 The amplifier is phase-insensitive: noise and mismatch of a clone of all modes of a subspace depend
 on its projector alone, which is public. What returns is one channel for all inputs, so no state

@@ -1,7 +1,7 @@
 """What the light of a session says of labels, by the shipped curve: one figure per receiver.
 
 Every figure names the mismatch of the clone that it is for: none is real at a mismatch of 0. What
-a bench's calibration supports is whichever end of its 95 % interval reads more: at the same size a
+a bench's calibration supports is that end of its 95 % interval which reads more: at the same size a
 net gain above 1 does, since its amplifier adds noise twice where a loss gives back what the kick
 lost. Without a calibration, the mismatch that is stated, by default a splice of 0.02 dB.
 """

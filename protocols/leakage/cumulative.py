@@ -46,7 +46,7 @@ class AssumedChannel:
     """What came back of the light, pooled: transmittance and excess noise in SNU at the server.
 
     `client_transmittance`: the client's own rotation's share of the transmittance, never trusted.
-    `prior_free`: whatever Gaussian prior the weights have; otherwise as of independent weights of
+    `prior_free`: for any Gaussian prior of the weights; otherwise as of independent weights of
     one variance.
     """
 

@@ -4,8 +4,8 @@ Theory of operation. The server sends real vectors w of 2n quadratures on vacuum
 numbers over all of them: the amplitude s = sqrt(T) of the returned light and the mean excess noise.
 A Gaussian prior of covariance C has orthonormal principal directions u_j, w = sum_j a_j u_j with
 independent a_j of variance lambda_j. By the chain rule what the client learns is at most
-sum_j I(a_j; E | all other a). A passive change of modes turns u_j into the X of one mode; whatever
-else returns is given to the client, which leaves it a channel of one mode whose X alone is
+sum_j I(a_j; E | all other a). A passive change of modes turns u_j into the X of one mode; all
+else that returns is given to the client, which leaves it a channel of one mode whose X alone is
 modulated. For known second moments Gaussian attacks are the best (Garcia-Patron and Cerf, PRL 97,
 190503 (2006)), so that the channel has four numbers: amplitude t along u_j, returned variance A
 along u_j and B across it (given a_j), and the amplitude of P, which nobody checks. The best choice

@@ -7,7 +7,7 @@ all in bits per SNU, the best attack of a direction of variance lambda (`directi
         - gamma lambda (t - s).
 
 What all directions learn under the constraints is at most the sum of the largest J plus
-(alpha + beta) eps for each direction, whatever the prices are: a bad choice of prices, or a search
+(alpha + beta) eps for each direction, at any prices: a bad choice of prices, or a search
 for them that stops early, makes that bound higher and never wrong. The largest J of each direction
 is found by damped Newton steps in the logarithms of r = sqrt(A), theta and phi.
 """

@@ -39,7 +39,7 @@ _INTERCEPTED = np.concatenate([[0.0], np.logspace(-9.0, 1.0, 400)])
 def prior_free_bits_per_mode(
     mean_photons: float, transmittance: float, excess_noise: float
 ) -> float:
-    """Return the maximum that a client learns per mode, whatever Gaussian prior the weights have.
+    """Return the maximum that a client learns per mode, for any Gaussian prior of the weights.
 
     `mean_photons`, `transmittance` (0 to 1) and `excess_noise` (SNU, 0 or more, at the server) are
     pooled over all that was sent. Never below the honest figure at the same values, never above

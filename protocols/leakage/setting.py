@@ -79,7 +79,7 @@ class Leakage:
 
     @property
     def weights_bits_prior_free(self) -> float:
-        """Bits per real weight of the worst layer, whatever its Gaussian prior is."""
+        """Bits per real weight of the worst layer, for any Gaussian prior."""
         return max(prior_free_bits_per_mode(*each) for each in self.channels) / WEIGHTS_PER_MODE
 
     @property

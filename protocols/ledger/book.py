@@ -1,8 +1,8 @@
 """A ledger on disk: entries only ever appended, one at a time among all processes.
 
 `server.jsonl` (or `client.jsonl`) holds the entries. Key and head are in a separate folder,
-which only its owner may read: whoever can change the entries but not that folder can neither
-write, change, move nor cut off an entry unnoticed. Whoever can change both can; against that the
+which only its owner may read: someone who can change the entries but not that folder can neither
+write, change, move nor cut off an entry unnoticed. One who can change both can; against that the
 head's hash, noted elsewhere, helps (`verify(noted=...)`).
 
 An entry is on disk before the head is, and the head before a query may send light. What a killed

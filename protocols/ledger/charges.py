@@ -2,8 +2,8 @@
 
 Weights, worst first. *Everything*: nobody looked at the light, and the client may have kept all of
 it; it then holds at most the entropy of what was sent, because no state of that variance has more
-(Holevo, Sohma and Hirota, Phys. Rev. A 59, 1820 (1999)), whatever it does and however the weights
-are distributed. *Collective*: the bound of all light of the account, at the confidence bounds on
+(Holevo, Sohma and Hirota, Phys. Rev. A 59, 1820 (1999)), for any attack and any distribution of the
+weights. *Collective*: the bound of all light of the account, at the confidence bounds on
 transmittance and collective noise of what came back. *Honest*: the closed form of the settings,
 which takes the client's word.
 """

@@ -2,8 +2,8 @@
 
 One file per client, model and terms of the light: a header in JSON and the layers' arrays, as an
 .npz. The header has the SHA-256 of every array and is sealed with the ledger's key. A file is
-replaced as a whole, under a lock; whoever puts back an older one has less light that was looked at,
-and is charged more.
+replaced as a whole, under a lock; someone who puts back an older one has less light that was
+verified, and is charged more.
 
 Light of other terms is kept apart because what half of the queries show of a weight says what all
 do only where all carry it with the same light (`collective_noise`), and because what one run may

@@ -1,6 +1,6 @@
 """What the best copy of an account is worth: all queries of a client on a model, counted together.
 
-Kept are sums that add over queries, whoever reserves, books or releases in whatever order: how many
+Kept are sums that add over queries, for any order of reserving, booking and releasing: how many
 queries a spend is known of, the spends, their squares, and how many came with one fixed order of
 hidden neurons. The largest of Q numbers of mean m and variance v is at most m + sqrt((Q - 1) v)
 (Samuelson), which is that number itself where all queries had the same settings: this is taken as

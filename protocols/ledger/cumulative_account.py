@@ -1,4 +1,4 @@
-"""What all light of one account tells of each weight, whoever looked at how much of it.
+"""What all light of one account tells of each weight, of which some was verified and some not.
 
 The light that was looked at came back with a transmittance and a noise of the mode that carries a
 weight in all queries; light that nobody looked at, or that is only reserved, may have been kept.

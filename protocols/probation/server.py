@@ -67,7 +67,7 @@ class ProbationServer(Server):
     def next_of_a_kind(self, most: int) -> tuple[int, bool]:
         """Return how many of the next queries, up to `most`, are of one kind, and if they are real.
 
-        For whoever makes up batches; between two parties only a finished query is announced.
+        For code that makes up batches; between two parties only a finished query is announced.
         """
         real = self._schedule.real(self._next)
         count = 1

@@ -127,9 +127,9 @@ class BenchSender(BenchSide):
         return min(max(wanted, _BLOCKED_RECORDS), _MOST_RECORDS)
 
     def noise(self, layer: int, trace: Trace) -> tuple[float, int]:
-        """Return the sum of squares in V^2, and its degrees of freedom, of whatever is in a record.
+        """Return the sum of squares in V^2, and its degrees of freedom, of all that is in a record.
 
-        Of the slots of the layer's frame, wherever it is, less their mean.
+        Of the slots of the layer's frame, at any place of it, less their mean.
         """
         layout = self.layouts[layer]
         slots = read_slots(trace, layout, trace.start_s, 0, layout.slots)

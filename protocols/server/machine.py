@@ -2,8 +2,8 @@
 
 Rules of this file. The machine holds the server's secrets (network, disguise, what it expects) and
 is given what its own receiver reads. It never sees an image, a direction of the client's receiver
-or a measured value: no message has them. It does no I/O: whoever carries messages and light calls
-it. States: `protocols.states`, table SERVER.
+or a measured value: no message has them. It does no I/O: the code that carries messages and light
+calls it. States: `protocols.states`, table SERVER.
 
 1. `Hello` is answered by `Welcome`: what is public of the network.
 2. `Queries` opens a batch: the first frames are made ready and announced by `LayerOpen`.

@@ -17,7 +17,7 @@ def stand_in(light: LayerLight, seed: int) -> LayerLight:
 
     Power and largest value are those of the layer, so that levels, scales and ranges found with it
     hold for the layer. What it tells is how often each magnitude occurs, and nothing of where:
-    whoever keeps it learns the histogram of the layer's weights. In simulated runs the places
+    someone who keeps it learns the histogram of the layer's weights. In simulated runs the places
     follow from the seed.
     """
     generator = stream(seed, _STAND_IN_KEY, light.layer)

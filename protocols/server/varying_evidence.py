@@ -1,7 +1,7 @@
 """Evidence of a layer whose light is another one for each query.
 
 Groups are slots of the light, not neurons: a client that treats some slots differently does so by
-their place. Sums by weight follow the weight instead, wherever it rides: what a client learns of it
+their place. Sums by weight follow the weight instead, on any mode: what a client learns of it
 over many queries stays with it. What was sent is summed query by query, where fixed light needs it
 only once.
 """
@@ -52,7 +52,7 @@ class VaryingEvidence(LayerEvidence):
     def gain_terms(self, *, by_row: bool) -> Doubles | None:
         """Return them where slots carry the same weights in all queries; see `LayerEvidence`.
 
-        A mode sums over its rows, in whatever order these come.
+        A mode sums over its rows, in any order.
         """
         moves = self._columns_move or (by_row and self._rows_move)
         return None if moves else super().gain_terms(by_row=by_row)

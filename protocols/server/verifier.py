@@ -164,5 +164,5 @@ class Verifier:
             rotation=settings.rotation,
             spectrum=spectrum,
         )
-        # What returns has the same law whatever the input: nothing of the data is in it.
+        # What returns has the same law for any input: nothing of the data is in it.
         return found if settings.hiding.return_modes is None else found.without_data()

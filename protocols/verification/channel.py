@@ -167,7 +167,7 @@ class NoisePower:
     def upper(self, probability: float, clones: float) -> float:
         """Return the excess, over the blocked variance, that the truth rarely exceeds.
 
-        White, or all of it on `clones` of the readings, whichever allows more; see
+        White, or all of it on `clones` of the readings, the one that allows more; see
         `excess_noise_upper`.
         """
         from scipy.stats import f as fisher

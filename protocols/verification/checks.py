@@ -142,7 +142,7 @@ def run_checks(
 
     `collective`: the sums by weight, of this session and of those before it with the same client.
 
-    An honest session fails any of them with at most `false_alarm_probability`, whatever the
+    An honest session fails any of them with at most `false_alarm_probability`, for any
     client's data and however many samples were pooled.
     """
     honest = Honest.of(evidence, calibration, expectation)

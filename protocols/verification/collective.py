@@ -235,7 +235,7 @@ class WeightSums:
 class RowSums:
     """Collects sums of a layer whose weights keep their columns, and may change rows.
 
-    Block by block of rows, as whoever computes the residuals has them in the cache.
+    Block by block of rows, as they are in the cache when the residuals are computed.
     """
 
     def __init__(self, rows: int, modes: int) -> None:

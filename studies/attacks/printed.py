@@ -18,7 +18,7 @@ class PrintedFigures:
     """Leakage after some queries in bits per real weight.
 
     `honest_additive`: the closed form for weights that are alike and independent, times the
-    queries. All others hold whatever Gaussian prior the weights have. `additive`: of one query,
+    queries. All others hold for any Gaussian prior of the weights. `additive`: of one query,
     times the queries. `memory_unchecked`: of a client with a memory, where single queries alone
     are looked at. `collective_upper`: the same where residuals are summed by weight, at the bound
     that this session's light gives; None where no light was read.

@@ -314,7 +314,7 @@ def photons_within(
     """Return the photons per mode that the client may let in at most.
 
     They keep the cosine between image and estimate at or below `correlation` (above 0, below 1),
-    whatever the probe's shape: `overlap` rho is 1 for a server that knows the image beforehand.
+    for any shape of the probe: `overlap` rho is 1 for a server that knows the image beforehand.
     `rows` counts those of all repeats. Infinite for a matched clone.
     """
     if not 0.0 < correlation < 1.0:

@@ -3,7 +3,7 @@
 Light is Gaussian and all that happens to it is linear, so a number drawn for each quadrature at
 each open port (the Wigner function, positive here) gives the exact joint statistics of everything
 that anybody reads by homodyne or heterodyne. The honest link draws fewer numbers for the same
-distribution; here whoever stands on the path has to find the whole mode.
+distribution; here an attacker on the path has to find the whole mode.
 """
 
 from __future__ import annotations

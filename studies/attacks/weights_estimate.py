@@ -1,7 +1,7 @@
 """What an attacker can say about the weights from linear, noisy looks at the light that was sent.
 
 Every look is y = A (q . d) + noise, with q the interleaved quadratures of a row, d a direction and
-A and the noise's variance known to whoever looks. With weights of unit variance and no other prior
+A and the noise's variance known to the attacker. With weights of unit variance and no other prior
 knowledge the best linear estimate w solves (1 + sum h h^T/s) w = sum h y/s, h = sqrt(2 mu) A d;
 looks of any number of queries simply add up. Rows looked at alike share one matrix; otherwise each
 has its own, never written down, and conjugate gradients solve them side by side.

@@ -1,7 +1,7 @@
 """A mismatched clone and what does not help: phases per row, and a gain that is dithered.
 
 The client's rotation collects b = d^dagger w of a row w and returns w + kappa b d, kick apart. With
-d = c exp(i p) that is kappa (c^dagger w) c whatever the phase p. A dither gives each row a kappa of
+d = c exp(i p) that is kappa (c^dagger w) c for any phase p. A dither gives each row a kappa of
 its own. Its mean stays, so that the rows add up to the same mean; what is left of it is one more
 noise along c, which the scatter shows. Rows are drawn one by one, as a session has them.
 """

@@ -230,7 +230,7 @@ class _Witness:
         )
 
     def run(self) -> BenchResult:
-        """Run all routines, whatever becomes of others."""
+        """Run all routines, even if others fail."""
         for name, routine in self.routines.items():
             lost = [need for need in routine.needs if need in self.refused]
             if lost:

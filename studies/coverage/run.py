@@ -1,4 +1,4 @@
-"""Many drawn benches, in several processes; the same outcome whatever their number.
+"""Many drawn benches, in several processes; the same outcome with any number of them.
 
 Each bench depends on its seed alone, and results are handed back in the order of seeds.
 """
@@ -68,7 +68,7 @@ def _as_done(
 
 @contextmanager
 def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield worker processes; whatever ends the block ends their benches at the next step."""
+    """Yield worker processes; the end of the block, also by an error, ends their benches."""
     context = get_context("spawn")
     stop = context.Event()
     pool = ProcessPoolExecutor(processes, context, _begin, (stop,))

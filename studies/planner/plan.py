@@ -113,8 +113,8 @@ class Reach:
     """What can be reached at best; None where nothing can, or there is no such limit.
 
     `accuracy_at_best`: the network's own. The options are at the F needed: with the least bits per
-    weight whatever the data leak; the same within the limits on the data; with the least bits per
-    data symbol within the limit on the weights. `f_...`: greatest F within the limit on the
+    weight without regard to the data; the same within the limits on the data; with the least bits
+    per data symbol within the limit on the weights. `f_...`: greatest F within the limit on the
     weights, within all limits.
     """
 

@@ -29,7 +29,7 @@ INPUTS, MODES, ROWS = 784, 392, 784
 LOSS_INPUTS, LOSS_GAIN, LOSS_PHOTONS = 748, 1.2, 2.0
 JOURNAL_ROWS = 794
 # The journal's width, loss and noise figures: light of mu = 6/eta, times 1 + the noise; 784 rows
-# held whatever the width, over N neurons instead of N/2 modes.
+# held at any width, over N neurons instead of N/2 modes.
 JOURNAL_GAIN, JOURNAL_PHOTONS = 1.3, 6.0
 JOURNAL_NOISES_SNU, JOURNAL_LOSSES_DB, REALISTIC_NOISE_SNU = (0.0, 0.2), (0.0, 3.0), 0.02
 

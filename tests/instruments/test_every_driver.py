@@ -1,4 +1,4 @@
-"""What every driver owes its callers, whoever wrote it: found by entry point, none exempt.
+"""What every driver owes its callers, from any author: found by entry point, none exempt.
 
 A driver that a shipped station file opens on a simulated bench is checked against its panel too.
 """

@@ -1,4 +1,4 @@
-"""Whoever waits asks a clock; a wait ends when its condition holds, or on time."""
+"""All waiting asks a clock; a wait ends when its condition holds, or on time."""
 
 from __future__ import annotations
 

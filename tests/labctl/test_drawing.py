@@ -1,4 +1,4 @@
-"""Figures are drawn to files whatever MPLBACKEND says, and the variable is left as it was."""
+"""Figures are drawn to files under any MPLBACKEND, and the variable is left as it was."""
 
 from __future__ import annotations
 

@@ -571,7 +571,7 @@ def test_loss_in_the_rotation_is_the_client_s_however_much_is_trusted() -> None:
 
 
 def noise_of_returned_rows(directions: Floats, rows: int, gain: float) -> Values:
-    """What the server reads of dark rows, whatever it read them on."""
+    """What the server reads of dark rows, in any quadrature."""
     settings = replace(IDEAL, receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE), block_modes=8)
     light = LayerLight(0, np.zeros((rows, directions.shape[1]), np.float32), 8)
     exchange = ModeLink(settings).exchange(light, directions)

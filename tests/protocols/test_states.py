@@ -75,7 +75,7 @@ def images(count: int = QUERIES) -> Floats:
 
 
 class Pair:
-    """Both machines, the link, and the message that waits for whoever is to take it."""
+    """Both machines, the link, and the message that waits for its receiver."""
 
     def __init__(self, wanted: SessionSettings = SETTINGS) -> None:
         self.server = ServerMachine(honest_server(network(), wanted), wanted)

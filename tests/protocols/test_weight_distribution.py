@@ -1,4 +1,4 @@
-"""Networks of few levels are found whatever rounded them, and refused where light tells levels."""
+"""Networks of few levels are found after any rounding, and refused where light tells levels."""
 
 from __future__ import annotations
 

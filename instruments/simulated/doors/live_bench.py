@@ -110,7 +110,7 @@ class LivePanel:
         try:
             for number, piece in enumerate(pieces, start=1):
                 self._panel.write(piece, end=end and number == len(pieces))
-        except Exception as error:  # whatever is wrong with a panel, the bench must stand
+        except Exception as error:  # an error of a panel must not end the bench
             self._fail(error)
         self._bench.written()
 
@@ -141,7 +141,7 @@ class LivePanel:
             return
         try:
             self._deliver(self._talker)
-        except Exception as error:  # whatever is wrong with a panel, the bench must stand
+        except Exception as error:  # an error of a panel must not end the bench
             self._fail(error)
 
     def _deliver(self, client: Client) -> None:

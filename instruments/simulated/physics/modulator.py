@@ -53,7 +53,7 @@ class IQModulator:
         now_s: Callable[[], float] = lambda: 0.0,
         drift_noise: Sequence[Noise] = (),
     ) -> None:
-        """`drift_noise`: one source for each electrode in order, wherever there is a drift."""
+        """`drift_noise`: one source for each electrode in order, if there is a drift."""
         self.parameters = parameters
         # Of fields: 20 dB per factor of ten.
         self._leak = 10.0 ** (-parameters.extinction_ratio_db / 20.0)

@@ -24,7 +24,7 @@ is bypassed, but for the first. What arrives meanwhile, pilots for example, pass
 a block's light leaves in the slots of its first turn, delayed by the unit's storage.
 
 What the clone returns is off by a net amplitude gain 1 + delta and a phase: splices, the splitter's
-ratio, the arm's length. They walk on the bench clock. Whatever the cause, it acts like one more
+ratio, the arm's length. They walk on the bench clock. From any cause, it acts like one more
 element behind an exact clone, a loss for delta < 0, else an amplifier at the quantum limit (Caves,
 PRD 26, 1817 (1982)); the measured arm is as it would be.
 """

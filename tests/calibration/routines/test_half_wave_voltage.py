@@ -27,7 +27,7 @@ def true_v_pi_v(world: LinkBench, place: int) -> float:
 
 
 def test_model_is_that_of_a_modulator_under_a_square_wave(open_bench: OpenBench) -> None:
-    """The modulator's own transfer at +A and -A: V_pi to 1e-4, whatever leaks and is off."""
+    """The modulator's own transfer at +A and -A: V_pi to 1e-4, with any leakage and error."""
     with open_bench(seed=9) as (bench, world):
         bench.light_on()
         modulator, true_v = world.optics.modulator, world.truth().v_pi_v[0]

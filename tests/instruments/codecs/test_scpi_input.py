@@ -1,4 +1,4 @@
-"""SCPI input: wherever a stream is cut, the same messages come out."""
+"""SCPI input: a stream that is cut anywhere gives the same messages."""
 
 import itertools
 

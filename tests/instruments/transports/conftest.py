@@ -65,7 +65,7 @@ class SocketPeer:
 
 
 class TerminalPeer:
-    """The far end of a pseudo-terminal; gives whatever arrives to the handler."""
+    """The far end of a pseudo-terminal; gives all that arrives to the handler."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler

@@ -33,7 +33,7 @@ def test_images_are_served_in_order_and_the_rest_is_counted(
     watched = ("--probation", "5", "--real-share", "0.4", "--stand-in", stand_in)
     own = json.loads(run_here("infer", *plain, "--json").stdout)
     found = json.loads(run_here("infer", *plain, *watched, "--json").stdout)
-    # Light so bright that classes are those of the exact network, whatever else was sent.
+    # Light so bright that classes are those of the exact network, in any order of queries.
     assert found["accuracy"] == own["accuracy"]
     shown = found["probation"]
     assert (shown["practice_queries"], shown["served_queries"]) == (5, 12)

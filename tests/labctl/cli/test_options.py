@@ -27,7 +27,7 @@ class Declared:
 
     @property
     def meaning(self) -> tuple[object, ...]:
-        """What must be the same wherever the name is used."""
+        """What must be the same in all uses of the name."""
         return self.kind, self.info.help, self.info.min, self.info.max
 
 

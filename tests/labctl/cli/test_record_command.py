@@ -49,7 +49,7 @@ def script(demo_station: Path) -> Callable[..., tuple[str, ...]]:
 
 @pytest.fixture
 def without_bench(demo_station: Path) -> Callable[[], None]:
-    """Take the simulated bench away: whoever opens an instrument now fails."""
+    """Take the simulated bench away: opening an instrument now fails."""
     return demo_station.with_name("demo_bench.toml").unlink
 
 

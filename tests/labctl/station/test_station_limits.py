@@ -1,4 +1,4 @@
-"""The limits of a station file hold for everything that the station hands out, whoever calls."""
+"""The limits of a station file hold for everything that the station hands out, for any caller."""
 
 from __future__ import annotations
 

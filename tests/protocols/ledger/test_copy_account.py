@@ -152,7 +152,7 @@ def test_several_at_a_time_never_send_more_than_fits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["killed", "interrupted", "rejected", "unverified"])
 def test_light_that_passed_no_verdict_ends_a_budget_in_accuracy(tmp_path: Path, how: str) -> None:
-    """A client may have kept all of it, whatever the settings let an accepted one spend."""
+    """A client may have kept all of it, even if the settings let an accepted one spend."""
     books = limited(books_of(tmp_path / "ledger", WEAK), 0.71)
     send(books, IMAGES[:1])
     if how == "killed":

@@ -198,7 +198,7 @@ def test_a_local_oscillator_turned_after_the_calibration_is_found(ratio: float) 
     assert f"{ratio:.5f}" in found["shot noise"].sentence
 
 
-# Honest light, whatever the client's data.
+# Honest light, for any data of the client.
 
 
 def one_mode() -> Doubles:

@@ -207,7 +207,7 @@ def test_in_disguise_a_memory_of_the_weight_is_found_and_one_of_the_slot_average
     found = verdict_of(by_slot, net, queries, disguise)
     assert "collective noise" not in {check.name for check in found.failed}
 
-    # A thief that recognises each weight by its size, wherever it rides.
+    # A thief that recognises each weight by its size, on any mode.
     values = {round(abs(float(v)), 4): i for i, v in enumerate(net.layers[0].ravel())}
     assert len(values) > 0.9 * net.layers[0].size
     random = np.random.default_rng(9)

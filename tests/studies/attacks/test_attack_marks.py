@@ -289,7 +289,7 @@ def test_a_block_of_few_modes_is_cloned_wholly(block_modes: int | None) -> None:
     mark = most.mark(NETWORK, settings)
     assert mark.excess_noise == pytest.approx(1.0 - blocks / modes)
     seen: NDArray[np.float64] = np.array(outcome.verification.excess_noise)
-    # Every mode cloned: 1 SNU whatever the blocks; 3 queries, standard error 0.05 SNU.
+    # Every mode cloned: 1 SNU for any blocks; 3 queries, standard error 0.05 SNU.
     assert float(seen) == pytest.approx(1.0, abs=0.25)
 
 

@@ -51,7 +51,7 @@ def test_the_pool_shows_a_slope_of_one_and_the_noise_that_was_to_be_spent(
     stretch = np.exp([chosen.log_gain, -chosen.log_gain])
     slopes = math.sqrt(1.0 - chosen.share) * stretch
     assert power @ slopes / power.sum() == pytest.approx(1.0, rel=1e-9)
-    # Behind the tap each quadrature is vacuum again, whatever was tapped; then it is stretched.
+    # Behind the tap each quadrature is vacuum again, after any tap; then it is stretched.
     seen = np.mean(stretch**2 - 1.0 + power * (slopes - 1.0) ** 2)
     assert seen == pytest.approx(noise, rel=1e-6)
 

@@ -77,7 +77,7 @@ def true_f(accuracy: float) -> float:
 
 
 def classes(changed: SessionSettings, wanted_f: float) -> np.ndarray:
-    """Classify at that F, whatever the setting is otherwise."""
+    """Classify at that F, in any setting."""
     photons = wanted_f / changed.signal_to_noise_of(392)
     if not changed.rotation.exact:
         kept = changed.rotation.overlap(changed.block_of(392)) ** 2

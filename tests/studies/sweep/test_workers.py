@@ -1,4 +1,4 @@
-"""The same bits wherever points are evaluated."""
+"""The same bits in any process that evaluates points."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def test_random_lines_never_stop_it(words: list[bytes]) -> None:
 def test_every_setting_has_a_vector(
     host: Host, command: str, query: str, replies: list[str]
 ) -> None:
-    """The vendor's library sends `<parameter>VEC` for whichever is set for all channels."""
+    """The vendor's library sends `<parameter>VEC` for the one that is set for all channels."""
     assert host.ask(command) == ["OK"]
     assert host.ask(query) == replies
 
