@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from labctl.calibration.knowledge import NOTHING, Knowledge
+from labctl.calibration.names import Party
 from labctl.dsp.dsp import read_slots
 from labctl.dsp.layout import Complexes, Floats, FrameLayout
 from labctl.dsp.recorder import Recorder
 from labctl.dsp.sender import FrameSender, Predistortion
 from labctl.instruments.capabilities import PowerMeter, Trace
 from labctl.station.equipment import Equipment
-
-Party = Literal["server", "client"]
 
 # Of a record beyond frame and delay: forty slots at 20 MBd.
 _RECORD_MARGIN_S = 2e-6

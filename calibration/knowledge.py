@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from labctl.calibration.names import Name, Party, constant
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import Record, first_complaint
 from labctl.errors import CalibrationError
@@ -25,14 +26,14 @@ class Knowledge:
     `foundations`: by routine, the ids of the records by routine that its own record rests on.
     """
 
-    quantities: Mapping[str, Quantity] = field(default_factory=dict)
+    quantities: Mapping[Name, Quantity] = field(default_factory=dict)
     records: Mapping[str, str] = field(default_factory=dict)
     doubts: Mapping[str, str] = field(default_factory=dict)
     foundations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def with_record(self, record: Record) -> Knowledge:
         """Return the knowledge with one more record, which overrides what it names."""
-        found = {name: row.quantity() for name, row in record.quantities.items()}
+        found = {Name(name): row.quantity() for name, row in record.quantities.items()}
         doubts = {name: why for name, why in self.doubts.items() if name != record.routine}
         return Knowledge(
             {**self.quantities, **found},
@@ -45,7 +46,7 @@ class Knowledge:
         """Return the knowledge with a doubt about a routine's record, or about its absence."""
         return replace(self, doubts={**self.doubts, routine: why})
 
-    def quantity(self, name: str) -> Quantity:
+    def quantity(self, name: Name) -> Quantity:
         """Return a measured quantity; raises CalibrationError if no record tells it."""
         if name not in self.quantities:
             raise CalibrationError(f"{name} has not been measured: run the routine that finds it")
@@ -63,19 +64,19 @@ class Knowledge:
             client=replace(client, constants=self._updated("client", client.constants)),
         )
 
-    def _updated(self, party: str, constants: Constants) -> Constants:
+    def _updated(self, party: Party, constants: Constants) -> Constants:
+        measured = {field: constant(party, field) for field in type(constants).model_fields}
         found = {
-            name: self.quantities[f"{party}.{name}"].value
-            for name in type(constants).model_fields
-            if f"{party}.{name}" in self.quantities
+            field: self.quantities[name].value
+            for field, name in measured.items()
+            if name in self.quantities
         }
         try:
             return type(constants).model_validate({**constants.model_dump(), **found})
         except ValidationError as error:
-            name = str(error.errors()[0]["loc"][0])
+            name = measured[str(error.errors()[0]["loc"][0])]
             raise CalibrationError(
-                f"{party}.{name} = {self.quantities[f'{party}.{name}']} cannot be right: "
-                f"{first_complaint(error)}"
+                f"{name} = {self.quantities[name]} cannot be right: {first_complaint(error)}"
             ) from error
 
 

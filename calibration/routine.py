@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 
@@ -38,7 +39,7 @@ class Outcome:
     quantities follow. `draw` fills a figure that shows data and fit.
     """
 
-    quantities: Mapping[str, Quantity]
+    quantities: Mapping[Name, Quantity]
     raw: Mapping[str, npt.NDArray[np.generic]]
     draw: Callable[[Figure], None]
     conditions: Mapping[str, Condition] = field(default_factory=dict)

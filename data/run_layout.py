@@ -114,7 +114,7 @@ def check_block(key: str, dataset: Any, values: NDArray[Any], rows: int) -> None
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockTable:
     """The acknowledged blocks of a stream: rows after each, and the checksums of each dataset.
 
     checksums has one tuple per dataset; it is None in a file of version 1, which has none.
@@ -147,13 +147,13 @@ class Blocks:
             yield f"{key}: rows {first} to {end - 1} are damaged, their checksum differs"
 
 
-def blocks_of(file: Any, stream: str) -> Blocks:
+def blocks_of(file: Any, stream: str) -> BlockTable:
     """Return the acknowledged blocks of a stream; raises ValueError where the table is damaged."""
     if file.attrs["format_version"] == 1:
         rows = int(file[f"committed/{stream}"][()])
         if rows < 0:
             raise ValueError(f"committed/{stream}: {rows} rows; must be 0 or more")
-        return Blocks(stream, (rows,), None)
+        return BlockTable(stream, (rows,), None)
     count, complement = (int(value) for value in file[f"committed/{stream}"][:])
     table = file[f"blocks/{stream}"]
     if complement != ~count or not 0 <= count <= len(table):
@@ -164,7 +164,7 @@ def blocks_of(file: Any, stream: str) -> Blocks:
         raise ValueError(f"blocks/{stream}: damaged, numbers of rows go down")
     names = json.loads(text_of(table, "datasets"))
     checksums = {name: tuple(rows[:, k + 1].tolist()) for k, name in enumerate(names)}
-    return Blocks(stream, ends, checksums)
+    return BlockTable(stream, ends, checksums)
 
 
 def streams_of(file: Any) -> Iterator[tuple[str, tuple[str, ...]]]:

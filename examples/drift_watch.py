@@ -35,9 +35,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration import names
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.calibrator import Calibrator
 from labctl.calibration.catalogue import ROUTINES
+from labctl.calibration.names import Party
 from labctl.calibration.spectrum import pooled_variance
 from labctl.calibration.store import Store
 from labctl.data import shipped_lab_path
@@ -78,9 +80,9 @@ class LeakedLight:
         """Hold the biases where the newest record wants them and take the reference there."""
         server = self._bench.equipment.server
         self._bench.light_on()
-        for part, bias in (("q", server.bias_q), ("parent", server.bias_parent)):
-            bias.hold_voltage(self._wanted_v(part))
-        dark_v, half_wave_v = self._wanted_v("i"), self._known("bias_v_pi_i_v")
+        server.bias_q.hold_voltage(self._wanted_v("q"))
+        server.bias_parent.hold_voltage(self._wanted_v("parent"))
+        dark_v, half_wave_v = self._wanted_v("i"), self._known(names.BIAS_V_PI_V.of("i"))
         server.bias_i.hold_voltage(dark_v - math.copysign(half_wave_v, dark_v))
         open_w = self._bench.mean_power(server.monitor, READINGS).power_w
         server.bias_i.hold_voltage(dark_v)
@@ -98,16 +100,14 @@ class LeakedLight:
         power_w = self._bench.mean_power(self._bench.equipment.server.monitor, READINGS).power_w
         return power_w, -math.inf, self._high_w
 
-    def _wanted_v(self, part: str) -> float:
+    def _wanted_v(self, part: names.Electrode) -> float:
         """Return the voltage at which a lock would settle, by the record."""
-        point = "quadrature" if part == "parent" else "null"
-        v_rad = 2.0 * self._known(f"bias_v_pi_{part}_v") / math.pi
-        return self._known(f"bias_{point}_{part}_v") + v_rad * self._known(
-            f"lock_offset_{part}_rad"
-        )
+        point = names.BIAS_QUADRATURE_V if part == "parent" else names.BIAS_NULL_V
+        v_rad = 2.0 * self._known(names.BIAS_V_PI_V.of(part)) / math.pi
+        return self._known(point.of(part)) + v_rad * self._known(names.LOCK_OFFSET_RAD.of(part))
 
-    def _known(self, name: str) -> float:
-        return self._bench.knowledge.quantity(f"server.{name}").value
+    def _known(self, name: names.Name) -> float:
+        return self._bench.knowledge.quantity(name).value
 
 
 class ShotNoise:
@@ -121,9 +121,9 @@ class ShotNoise:
     def calibrated(self) -> None:
         """Take the record's variance as reference."""
         known = self._bench.knowledge.quantity
-        self._variance_v2 = known("server.blocked_variance_v2").value
-        self._samples = known("server.blocked_samples").value
-        self._range_v = known("server.noise_range_v").value
+        self._variance_v2 = known(names.BLOCKED_VARIANCE_V2.of("server")).value
+        self._samples = known(names.BLOCKED_SAMPLES.of("server")).value
+        self._range_v = known(names.NOISE_RANGE_V.of("server")).value
 
     def look(self) -> tuple[float, float, float]:
         """Return value and band, both variances being known from finite samples."""

@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from labctl.calibration import names
 from labctl.data import shipped_lab_path
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
@@ -49,7 +50,7 @@ def show(report: Report) -> None:
     accepted = {True: "accepted", False: "REJECTED", None: "not verified"}[verdict.accepted]
     print(f"verdict       {accepted}: {verdict.reason}")
     known = report.calibration or {"records": {}, "doubts": {}, "values": {}}
-    for name in ("server.transmittance", "server.excess_noise", "server.efficiency"):
+    for name in (names.TRANSMITTANCE, names.EXCESS_NOISE, names.EFFICIENCY.of("server")):
         if name in known["values"]:
             value, error = (known["values"][name][key] for key in ("value", "standard_uncertainty"))
             print(f"calibrated    {name} = {value:.4f} ± {error:.4f}")

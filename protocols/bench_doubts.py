@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from labctl.calibration import names
 from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.shot_noise import ReceiverCalibration
@@ -41,17 +42,25 @@ def bench_doubts(
     slope = _slope(level, knowledge)
     loss = _loss(knowledge, constants)
     electronic = _electronic(calibration, knowledge)
-    efficiency = _of(knowledge, "server.efficiency", constants.efficiency_uncertainty, constants)
+    efficiency = _of(
+        knowledge,
+        names.EFFICIENCY.of("server"),
+        "efficiency",
+        constants.efficiency_uncertainty / constants.efficiency,
+    )
     light = (readings, *slope, *loss)
     unit = (*efficiency, *electronic)
     if not _shared(knowledge):
         expected = _of(
-            knowledge, "server.transmittance", constants.transmittance_uncertainty, constants
+            knowledge,
+            names.TRANSMITTANCE,
+            "transmittance",
+            constants.transmittance_uncertainty / constants.transmittance,
         )
         both = (*unit, *light, *expected)
         return Doubts(light=light, unit=unit, share=both, client_noise=(*unit, *expected))
     own = sources_of(
-        knowledge.quantity("server.transmittance"),
+        knowledge.quantity(names.TRANSMITTANCE),
         "calibrated transmittance",
         without=(_EFFICIENCY, _PHOTONS),
     )
@@ -60,20 +69,16 @@ def bench_doubts(
     return Doubts(light=light, unit=unit, share=apart, client_noise=(*apart, *loss))
 
 
-def _of(
-    knowledge: Knowledge, name: str, nominal: float, constants: ServerConstants
-) -> tuple[Source, ...]:
+def _of(knowledge: Knowledge, name: names.Name, what: str, nominal: float) -> tuple[Source, ...]:
     """Return the sources of a measured constant, or the station file's one uncertainty of it."""
-    short = name.removeprefix("server.")
     if name in knowledge.quantities:
-        return sources_of(knowledge.quantities[name], short)
-    value: float = getattr(constants, short)
-    return (Source(f"{short} by the station file", nominal / value),)
+        return sources_of(knowledge.quantities[name], what)
+    return (Source(f"{what} by the station file", nominal),)
 
 
 def _loss(knowledge: Knowledge, constants: ServerConstants) -> tuple[Source, ...]:
     name = "loss from monitor to fibre"
-    found = knowledge.quantities.get("server.fixed_attenuation_db")
+    found = knowledge.quantities.get(names.FIXED_ATTENUATION_DB)
     if found is None:
         return (Source(name, _PER_DB * constants.fixed_attenuation_uncertainty_db),)
     budget = found.budget or {name: found.standard_uncertainty}
@@ -89,7 +94,7 @@ def _loss(knowledge: Knowledge, constants: ServerConstants) -> tuple[Source, ...
 
 
 def _slope(level: Level, knowledge: Knowledge) -> tuple[Source, ...]:
-    found = knowledge.quantities.get("server.attenuator_slope")
+    found = knowledge.quantities.get(names.ATTENUATOR_SLOPE)
     if found is None:
         return ()
     relative = _PER_DB * level.attenuation_db * found.standard_uncertainty
@@ -103,7 +108,7 @@ def _electronic(calibration: ReceiverCalibration, knowledge: Knowledge) -> tuple
         degrees = calibration.electronic_samples - 1.0
         relative = calibration.electronic_noise * math.sqrt(2.0 / degrees)
         found.append(Source("electronic noise", relative))
-    excess = knowledge.quantities.get("server.lo_excess_noise")
+    excess = knowledge.quantities.get(names.LO_EXCESS_NOISE.of("server"))
     if excess is not None:
         # The unit of a session is stated without it: all that may be there counts as error.
         most = math.hypot(excess.value, excess.standard_uncertainty)
@@ -113,7 +118,7 @@ def _electronic(calibration: ReceiverCalibration, knowledge: Knowledge) -> tuple
 
 def _shared(knowledge: Knowledge) -> bool:
     """Tell whether the calibrated transmittance rests on the very records that a session uses."""
-    if "server.transmittance" not in knowledge.quantities or "channel" in knowledge.doubts:
+    if names.TRANSMITTANCE not in knowledge.quantities or "channel" in knowledge.doubts:
         return False
     channel = knowledge.foundations.get("channel", {})
     return all(

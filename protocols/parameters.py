@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from labctl.calibration import names
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.protocols.receiver import CloneReceiver, Receiver
 from labctl.protocols.verification.verdict import Estimate
@@ -48,7 +50,7 @@ def session_parameters(
     level: Level,
     receiver: Receiver,
     estimate: Estimate | None,
-    measured: Mapping[str, Quantity],
+    measured: Mapping[Name, Quantity],
 ) -> SessionParameters:
     """Return what a session was run at.
 
@@ -56,7 +58,7 @@ def session_parameters(
     `measured`: the calibration's quantities by name.
     """
     mean_photons = _mean_photons(level, measured)
-    efficiency = measured.get("server.efficiency")
+    efficiency = measured.get(names.EFFICIENCY.of("server"))
     return SessionParameters(
         mean_photons=mean_photons,
         gain=_gain(receiver, measured),
@@ -69,9 +71,9 @@ def _relative(quantity: Quantity) -> float:
     return quantity.standard_uncertainty / abs(quantity.value)
 
 
-def _mean_photons(level: Level, measured: Mapping[str, Quantity]) -> Quantity | None:
-    fixed = measured.get("server.fixed_attenuation_db")
-    slope = measured.get("server.attenuator_slope")
+def _mean_photons(level: Level, measured: Mapping[Name, Quantity]) -> Quantity | None:
+    fixed = measured.get(names.FIXED_ATTENUATION_DB)
+    slope = measured.get(names.ATTENUATOR_SLOPE)
     if fixed is None or slope is None:
         return None
     mu = level.mean_photons
@@ -91,8 +93,8 @@ def _mean_photons(level: Level, measured: Mapping[str, Quantity]) -> Quantity | 
     )
 
 
-def _gain(receiver: Receiver, measured: Mapping[str, Quantity]) -> Quantity | None:
-    per_volt = measured.get("client.gain_per_v")
+def _gain(receiver: Receiver, measured: Mapping[Name, Quantity]) -> Quantity | None:
+    per_volt = measured.get(names.GAIN_PER_V)
     if per_volt is None or not isinstance(receiver, CloneReceiver):
         return None
     relative = per_volt.standard_uncertainty / per_volt.value

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Fit
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
@@ -103,14 +105,14 @@ class Amplifier:
                 f"noise against control voltage does not bend like a gain that is linear in it "
                 f"(chance {fit.chi_square_probability:.1g}); the uncertainties are widened"
             )
-        if quantities["client.emission_factor"].value == 1.0:
+        if quantities[names.EMISSION_FACTOR].value == 1.0:
             remarks.append("emission factor measured below 1, the quantum limit: 1 is kept")
         return Outcome(
             quantities, raw, lambda figure: _draw(figure, noise, fit), remarks=tuple(remarks)
         )
 
 
-def _quantities(fit: Fit, noise: Noise, bright: Bright) -> dict[str, Quantity]:
+def _quantities(fit: Fit, noise: Noise, bright: Bright) -> dict[Name, Quantity]:
     gain_per_v = float(fit.values[0])
     gain = _gain(gain_per_v, fit.standard_uncertainty(0), _freedom(fit))
     scale_v2, scale_error = _slots_scale(noise)
@@ -129,8 +131,8 @@ def _quantities(fit: Fit, noise: Noise, bright: Bright) -> dict[str, Quantity]:
         },
     }
     return {
-        "client.gain_per_v": gain,
-        "client.emission_factor": _physical(Quantity.of(factor, "1", budget)),
+        names.GAIN_PER_V: gain,
+        names.EMISSION_FACTOR: _physical(Quantity.of(factor, "1", budget)),
     }
 
 

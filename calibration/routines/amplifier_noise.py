@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Fit, Reals, fit_curve
+from labctl.calibration.names import Party
 from labctl.calibration.routines.bright_frame import (
     HEADROOM,
     LEAST_SIGMA,

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Fit, Reals, fit_curve
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
@@ -206,7 +208,7 @@ def _fitted(attenuation_db: Reals, ratios: Reals, errors: Reals) -> Fit:
     return fit
 
 
-def _quantities(fit: Fit, meter: FibreMeter) -> dict[str, Quantity]:
+def _quantities(fit: Fit, meter: FibreMeter) -> dict[Name, Quantity]:
     ratio, slope = (float(value) for value in fit.values)
     freedom = fit.degrees_of_freedom
     budget = {
@@ -214,10 +216,10 @@ def _quantities(fit: Fit, meter: FibreMeter) -> dict[str, Quantity]:
         "launch meter": ratio * meter.ratio_uncertainty,
     }
     return {
-        "server.attenuator_slope": Quantity.of(
+        names.ATTENUATOR_SLOPE: Quantity.of(
             slope, "1", {"readings": fit.standard_uncertainty(1)}, degrees_of_freedom=freedom
         ),
-        "server.launch_over_monitor": Quantity.of(
+        names.LAUNCH_OVER_MONITOR: Quantity.of(
             ratio, "1", budget, degrees_of_freedom={"readings": freedom}
         ),
     }

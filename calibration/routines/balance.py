@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration import names
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Fit, Reals, runs_probability
+from labctl.calibration.names import Name, Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
@@ -201,7 +203,7 @@ class BalanceRoutine:
         with blocked(bench):
             use_ranges(bench)
             power_w, records = _sweep(bench)
-        quantities: dict[str, Quantity] = {}
+        quantities: dict[Name, Quantity] = {}
         raw: dict[str, np.ndarray] = {"power_w": power_w}
         remarks: list[str] = []
         fits: dict[Party, LinearityFit] = {}
@@ -224,7 +226,7 @@ def _reject(
     laser: IntensityNoise,
     party: Party,
     found: LinearityFit,
-    quantities: dict[str, Quantity],
+    quantities: dict[Name, Quantity],
     remarks: list[str],
 ) -> None:
     """Add the common-mode rejection, or a remark with its lower bound."""
@@ -236,7 +238,7 @@ def _reject(
     excess, uncertainty = found.excess
     decibel = 10.0 / math.log(10.0)
     if excess > _RESOLVED_SIGMA * uncertainty:
-        quantities[f"{party}.common_mode_rejection_db"] = Quantity.of(
+        quantities[names.COMMON_MODE_REJECTION_DB.of(party)] = Quantity.of(
             common_mode_rejection_db(excess, current_a, laser.rin_db_hz),
             "dB",
             {
@@ -278,19 +280,19 @@ def _sweep(bench: CalibrationBench) -> tuple[Reals, list[dict[Party, NoiseRecord
     return np.array([*power_w, 0.0]), records
 
 
-def _quantities(party: Party, found: LinearityFit) -> dict[str, Quantity]:
+def _quantities(party: Party, found: LinearityFit) -> dict[Name, Quantity]:
     excess, uncertainty = found.excess
     fit, top_w = found.fit, found.top_w
     return {
-        f"{party}.lo_linear_v2_w": Quantity.of(
+        names.LO_LINEAR_V2_W.of(party): Quantity.of(
             float(fit.values[1]) / top_w, "V^2/W", {"fit": fit.standard_uncertainty(1) / top_w}
         ),
-        f"{party}.lo_quadratic_v2_w2": Quantity.of(
+        names.LO_QUADRATIC_V2_W2.of(party): Quantity.of(
             float(fit.values[2]) / top_w**2,
             "V^2/W^2",
             {"fit": fit.standard_uncertainty(2) / top_w**2},
         ),
-        f"{party}.lo_excess_noise": Quantity.of(excess, "SNU", {"fit": uncertainty}),
+        names.LO_EXCESS_NOISE.of(party): Quantity.of(excess, "SNU", {"fit": uncertainty}),
     }
 
 

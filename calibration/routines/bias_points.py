@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
+from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Reals, fit_curve
+from labctl.calibration.names import Electrode, Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import HOUR_S, Outcome
@@ -110,7 +112,7 @@ class _Electrode:
     `point_v` is the null of a child, the quadrature of the parent.
     """
 
-    part: str
+    part: Electrode
     bias: ModulatorBias
     beats: int
     locked_v: float = 0.0
@@ -192,7 +194,7 @@ class BiasPoints:
         finally:
             for each in electrodes:
                 each.bias.lock(BiasPoint.QUADRATURE_PLUS if each.is_parent else BiasPoint.NULL)
-        quantities: dict[str, Quantity] = {}
+        quantities: dict[Name, Quantity] = {}
         for each in electrodes:
             quantities |= _quantities(each, ended_s)
         raw = {name: values for each in electrodes for name, values in _raw(each).items()}
@@ -383,7 +385,7 @@ def _lock_offset_rad(electrode: _Electrode) -> float:
     return math.pi / period_v * math.remainder(locked_v - electrode.point_v, period_v)
 
 
-def _quantities(electrode: _Electrode, ended_s: float) -> dict[str, Quantity]:
+def _quantities(electrode: _Electrode, ended_s: float) -> dict[Name, Quantity]:
     part, fits = electrode.part, np.array(electrode.fits)
     sweeps, rounds = len(fits), len(electrode.found_v)
     v_pi = Quantity.of(
@@ -410,13 +412,13 @@ def _quantities(electrode: _Electrode, ended_s: float) -> dict[str, Quantity]:
         "curve": math.pi / (2.0 * v_pi.value) * _curve_error_v(electrode),
     }
     return {
-        f"server.bias_v_pi_{part}_v": v_pi,
-        f"server.bias_null_{part}_v": null,
-        f"server.bias_quadrature_{part}_v": quadrature,
-        f"server.lock_offset_{part}_rad": Quantity.of(
+        names.BIAS_V_PI_V.of(part): v_pi,
+        names.BIAS_NULL_V.of(part): null,
+        names.BIAS_QUADRATURE_V.of(part): quadrature,
+        names.LOCK_OFFSET_RAD.of(part): Quantity.of(
             float(offsets.mean()), "rad", scatter, degrees_of_freedom=rounds - 1
         ),
-        f"server.bias_drift_{part}_v_rth": walk(*found),
+        names.BIAS_DRIFT_V_RTH.of(part): walk(*found),
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Reals
 from labctl.calibration.quantity import Quantity
@@ -188,8 +189,12 @@ def _payload_power(
 
 def _unit_by_channel(bench: CalibrationBench) -> Quantity:
     shot, efficiency, round_trip = (
-        bench.knowledge.quantity(f"server.{name}")
-        for name in ("shot_noise_v2", "efficiency", "transmittance")
+        bench.knowledge.quantity(name)
+        for name in (
+            names.SHOT_NOISE_V2.of("server"),
+            names.EFFICIENCY.of("server"),
+            names.TRANSMITTANCE,
+        )
     )
     # The way back is anything from all of the loss to none of it.
     back = 0.5 * (1.0 + round_trip.value)

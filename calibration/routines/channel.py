@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration import names
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Reals
+from labctl.calibration.names import Name, Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
@@ -177,8 +179,8 @@ class ChannelRoutine:
             bench.light_on()
             bench.sender.forget()
         quantities = delay_quantities(arrivals, bench.equipment.frame.symbol_rate_hz)
-        quantities["server.transmittance"] = _transmittance(bench, powers_v2, sent)
-        quantities["server.excess_noise"] = _excess_noise(bench, excess)
+        quantities[names.TRANSMITTANCE] = _transmittance(bench, powers_v2, sent)
+        quantities[names.EXCESS_NOISE] = _excess_noise(bench, excess)
         quantities |= meter_quantities(meters)
         return Outcome(
             quantities,
@@ -191,10 +193,10 @@ class ChannelRoutine:
 def _constants(bench: CalibrationBench) -> None:
     """Raise CalibrationError before anything is sent where a needed quantity is missing."""
     for name in (
-        "server.attenuator_slope",
-        "server.fixed_attenuation_db",
-        "server.shot_noise_v2",
-        "server.efficiency",
+        names.ATTENUATOR_SLOPE,
+        names.FIXED_ATTENUATION_DB,
+        names.SHOT_NOISE_V2.of("server"),
+        names.EFFICIENCY.of("server"),
     ):
         bench.knowledge.quantity(name)
 
@@ -238,8 +240,8 @@ def _sent(bench: CalibrationBench) -> _Sent:
 
 def _loss_db(bench: CalibrationBench, setting_db: float) -> tuple[float, float]:
     """Return the loss in dB from monitor to fibre at a setting, and its standard uncertainty."""
-    fixed = bench.knowledge.quantity("server.fixed_attenuation_db")
-    slope = bench.knowledge.quantity("server.attenuator_slope")
+    fixed = bench.knowledge.quantity(names.FIXED_ATTENUATION_DB)
+    slope = bench.knowledge.quantity(names.ATTENUATOR_SLOPE)
     error_db = math.hypot(fixed.standard_uncertainty, setting_db * slope.standard_uncertainty)
     return fixed.value + slope.value * setting_db, error_db
 
@@ -269,7 +271,7 @@ def _power(bench: CalibrationBench, sent: _Sent, duration_s: float) -> float:
     found = fit_amplitude(read, sent.symbols.ravel(), _WINDOW)
     check_linear(found, "server")
     explained = found.power * _BRIGHT_FIELD**2 / 2.0
-    blocked_v2 = bench.knowledge.quantity("server.shot_noise_v2").value
+    blocked_v2 = bench.knowledge.quantity(names.SHOT_NOISE_V2.of("server")).value
     if found.residual_v2 > _LARGEST_RESIDUAL * explained + _NOISY * blocked_v2:
         raise CalibrationError(
             f"server: record does not follow the known symbols (residual {found.residual_v2:.2g} "
@@ -338,8 +340,8 @@ def _refuse_light(bench: CalibrationBench, trace: Trace, layout: FrameLayout) ->
 
 
 def _transmittance(bench: CalibrationBench, powers_v2: Reals, sent: _Sent) -> Quantity:
-    shot = bench.knowledge.quantity("server.shot_noise_v2")
-    efficiency = bench.knowledge.quantity("server.efficiency")
+    shot = bench.knowledge.quantity(names.SHOT_NOISE_V2.of("server"))
+    efficiency = bench.knowledge.quantity(names.EFFICIENCY.of("server"))
     pairs = powers_v2.mean(axis=1)
     mean = float(pairs.mean())
     value = transmittance_of(mean, shot.value, sent.photons, efficiency.value)
@@ -359,8 +361,8 @@ def _transmittance(bench: CalibrationBench, powers_v2: Reals, sent: _Sent) -> Qu
 
 
 def _excess_noise(bench: CalibrationBench, excess: Residual) -> Quantity:
-    shot = bench.knowledge.quantity("server.shot_noise_v2")
-    efficiency = bench.knowledge.quantity("server.efficiency")
+    shot = bench.knowledge.quantity(names.SHOT_NOISE_V2.of("server"))
+    efficiency = bench.knowledge.quantity(names.EFFICIENCY.of("server"))
     value, error = excess_noise_of(excess, shot.value, efficiency.value)
     unit = math.hypot(
         shot.standard_uncertainty / shot.value, efficiency.standard_uncertainty / efficiency.value
@@ -368,9 +370,9 @@ def _excess_noise(bench: CalibrationBench, excess: Residual) -> Quantity:
     return Quantity.of(value, "SNU", {"samples": error, "unit and efficiency": abs(value) * unit})
 
 
-def _remarks(quantities: Mapping[str, Quantity]) -> tuple[str, ...]:
-    homodyne = quantities["server.transmittance"]
-    meter = quantities.get("server.meter_transmittance")
+def _remarks(quantities: Mapping[Name, Quantity]) -> tuple[str, ...]:
+    homodyne = quantities[names.TRANSMITTANCE]
+    meter = quantities.get(names.LEG_TRANSMITTANCE.of("meter"))
     if meter is None or homodyne.agrees_with(meter, _DISAGREEMENT):
         return ()
     return (
@@ -400,7 +402,7 @@ def _draw(
     figure: Figure,
     arrivals: Mapping[Party, Reals],
     powers_v2: Reals,
-    found: Mapping[str, Quantity],
+    found: Mapping[Name, Quantity],
 ) -> None:
     delays, light = figure.subplots(2, 1)
     for party, starts in arrivals.items():
@@ -412,7 +414,7 @@ def _draw(
     delays.set_ylabel("arrival less mean / ps")
     delays.set_title("Delay of the preamble")
     delays.legend(fontsize="small")
-    transmittance = found["server.transmittance"]
+    transmittance = found[names.TRANSMITTANCE]
     scale = transmittance.value / float(powers_v2.mean())
     number = np.arange(1, len(powers_v2) + 1)
     for place, label in enumerate(("local oscillator at 0", "turned by a quarter")):
@@ -422,5 +424,5 @@ def _draw(
     light.axhspan(low, high, alpha=0.2, label="95 % interval")
     light.set_xlabel("pair of records")
     light.set_ylabel("transmittance")
-    light.set_title(f"Round trip {transmittance}; excess noise {found['server.excess_noise']}")
+    light.set_title(f"Round trip {transmittance}; excess noise {found[names.EXCESS_NOISE]}")
     light.legend(fontsize="small")

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration import names
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Reals
+from labctl.calibration.names import Name, Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
@@ -85,16 +87,16 @@ class Clearance:
             lit = take_noise(bench, _LIT_S, keep_traces=True)
             bench.equipment.server.laser.set_emission(False)
             dark = take_noise(bench, _DARK_S, keep_traces=True)
-        quantities: dict[str, Quantity] = {}
+        quantities: dict[Name, Quantity] = {}
         raw: dict[str, np.ndarray] = {}
         spectra: dict[Party, _Spectra] = {}
         for party in PARTIES:
             require_light(party, lit[party].noise, dark[party].noise)
-            excess = bench.knowledge.quantity(f"{party}.lo_excess_noise")
-            quantities[f"{party}.clearance_db"] = _in_the_mode(lit[party], dark[party], excess)
+            excess = bench.knowledge.quantity(names.LO_EXCESS_NOISE.of(party))
+            quantities[names.CLEARANCE_DB.of(party)] = _in_the_mode(lit[party], dark[party], excess)
             found = _by_frequency(bench, lit[party], dark[party], excess.value)
             edge_db = float(found.clearance_db[-1])
-            quantities[f"{party}.band_edge_clearance_db"] = Quantity.of(
+            quantities[names.BAND_EDGE_CLEARANCE_DB.of(party)] = Quantity.of(
                 edge_db,
                 "dB",
                 {

@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import HOUR_S, Outcome
@@ -110,8 +112,8 @@ class CloneNetGain:
         net = 1.0 + kappa
         overlap = _lost_overlap(bench)
         quantities = {
-            "client.clone_gain_error": _quantity(np.abs(net) - 1.0, overlap, "1"),
-            "client.clone_phase_rad": _quantity(np.angle(net), overlap, "rad"),
+            names.CLONE_GAIN_ERROR: _quantity(np.abs(net) - 1.0, overlap, "1"),
+            names.CLONE_PHASE_RAD: _quantity(np.angle(net), overlap, "rad"),
         }
         raw = {
             "kappa": kappa,
@@ -186,7 +188,7 @@ def _one(
 
 def _lost_overlap(bench: CalibrationBench) -> float:
     """Return 1 - f^2 that the rotation's elements may take of kappa, from what is known of them."""
-    known = bench.knowledge.quantities.get("client.rotation_error_rad")
+    known = bench.knowledge.quantities.get(names.ROTATION_ERROR_RAD)
     if known is None:
         error_rad = bench.equipment.client.constants.rotation_error_rad
     else:
@@ -203,11 +205,13 @@ def _quantity(values: npt.NDArray[np.float64], lost: float, unit: str) -> Quanti
     )
 
 
-def _draw(figure: Figure, kappa: npt.NDArray[np.complex128], found: Mapping[str, Quantity]) -> None:
+def _draw(
+    figure: Figure, kappa: npt.NDArray[np.complex128], found: Mapping[Name, Quantity]
+) -> None:
     axes = figure.subplots()
     net = 1.0 + kappa
     axes.plot(100.0 * (np.abs(net) - 1.0), 1e3 * np.angle(net), ".", color="C0", label="records")
-    gain, phase = found["client.clone_gain_error"], found["client.clone_phase_rad"]
+    gain, phase = found[names.CLONE_GAIN_ERROR], found[names.CLONE_PHASE_RAD]
     axes.errorbar(
         100.0 * gain.value,
         1e3 * phase.value,

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labctl.calibration.bench import CalibrationBench, MeanPower, Party
+from labctl.calibration import names
+from labctl.calibration.bench import CalibrationBench, MeanPower
 from labctl.calibration.fits import Reals
+from labctl.calibration.names import Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
@@ -47,7 +49,7 @@ _CONTROL_V = 4.0
 
 
 @dataclass(frozen=True)
-class Seen:
+class LightSeen:
     """Photons per slot that a receiver sees in each record, and that arrive by its meter."""
 
     photons: Reals
@@ -113,7 +115,7 @@ class ClientEfficiency:
     def run(self, bench: CalibrationBench) -> Outcome:
         """Send lit frames and read the meter; raises CalibrationError where none is fitted."""
         meter = _fitted(bench.equipment.client.arrival_meter, "client.arrival_meter")
-        gain_per_v = bench.knowledge.quantity("client.gain_per_v")
+        gain_per_v = bench.knowledge.quantity(names.GAIN_PER_V)
         found = _measure(bench, "client", meter, _CONTROL_V)
         ratio = ratio_of_photons(_mean_seen(bench, "client", found.photons), found.arriving)
         return _outcome("client", found, behind_amplifier(ratio, gain_per_v, _CONTROL_V))
@@ -128,7 +130,9 @@ def _fitted(meter: FibreMeter | None, role: str) -> FibreMeter:
     return meter
 
 
-def _measure(bench: CalibrationBench, party: Party, meter: FibreMeter, control_v: float) -> Seen:
+def _measure(
+    bench: CalibrationBench, party: Party, meter: FibreMeter, control_v: float
+) -> LightSeen:
     """Return photons seen and arriving, with the amplifier's control at a voltage in V."""
     bench.light_on()
     try:
@@ -136,21 +140,21 @@ def _measure(bench: CalibrationBench, party: Party, meter: FibreMeter, control_v
         layout, symbols = _load(bench)
         bench.equipment.client.gain.set(control_v)
         arriving = _arriving(bench, party, meter)
-        return Seen(_seen(bench, party, layout, symbols), arriving)
+        return LightSeen(_seen(bench, party, layout, symbols), arriving)
     finally:
         bench.equipment.client.gain.set(0.0)
         bench.light_on()
         bench.sender.forget()
 
 
-def _outcome(party: Party, found: Seen, efficiency: Quantity) -> Outcome:
+def _outcome(party: Party, found: LightSeen, efficiency: Quantity) -> Outcome:
     _refuse_above_1(party, efficiency)
     remarks = []
     if efficiency.value > 1.0:
         remarks.append(f"measured as {efficiency}, above 1 by chance: 1 is kept")
     efficiency = efficiency.within(most=1.0)
     return Outcome(
-        {f"{party}.efficiency": efficiency},
+        {names.EFFICIENCY.of(party): efficiency},
         {
             f"{party}_photons_seen": found.photons,
             f"{party}_photons_arriving": np.array([found.arriving.value]),
@@ -209,7 +213,7 @@ def _seen(bench: CalibrationBench, party: Party, layout: FrameLayout, symbols: C
     """Return photons per slot that the receiver sees in each of several records."""
     duration_s = bench.duration_s(layout)
     fit_ranges(bench, (party,), duration_s, rounds=3, kept=3)
-    shot_v2 = bench.knowledge.quantity(f"{party}.shot_noise_v2").value
+    shot_v2 = bench.knowledge.quantity(names.SHOT_NOISE_V2.of(party)).value
     records = bench.count(_RECORDS, 6)
     amplitude_v = np.empty(records)
     for number in range(records):
@@ -233,7 +237,7 @@ def _amplitude(read: Reals, symbols: Complexes) -> float:
 
 
 def _mean_seen(bench: CalibrationBench, party: Party, photons: Reals) -> Quantity:
-    shot = bench.knowledge.quantity(f"{party}.shot_noise_v2")
+    shot = bench.knowledge.quantity(names.SHOT_NOISE_V2.of(party))
     mean = float(photons.mean())
     return Quantity.of(
         mean,
@@ -255,7 +259,7 @@ def _refuse_above_1(party: Party, efficiency: Quantity) -> None:
     )
 
 
-def _draw(figure: Figure, party: Party, found: Seen, efficiency: Quantity) -> None:
+def _draw(figure: Figure, party: Party, found: LightSeen, efficiency: Quantity) -> None:
     axes = figure.subplots()
     each = found.photons / found.photons.mean() * efficiency.value
     number = np.arange(1, len(each) + 1)

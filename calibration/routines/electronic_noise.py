@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration import names
+from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
@@ -63,11 +65,11 @@ class ElectronicNoise:
         for party in PARTIES:
             noise = dark[party].noise
             require_light(party, lit[party].noise, noise)
-            quantities[f"{party}.electronic_noise_v2"] = Quantity.of(
+            quantities[names.ELECTRONIC_NOISE_V2.of(party)] = Quantity.of(
                 noise.variance, "V^2", {"samples": noise.standard_uncertainty}
             )
             range_v = bench.recorders[party].range_v
-            quantities[f"{party}.noise_range_v"] = Quantity(range_v, 0.0, "V")
+            quantities[names.NOISE_RANGE_V.of(party)] = Quantity(range_v, 0.0, "V")
             raw |= dark[party].raw(f"{party}_dark")
             raw |= lit[party].raw(f"{party}_lit")
         return Outcome(quantities, raw, lambda figure: _draw(figure, dark, lit))

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import optimize, special
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration import names
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.distributions import Shape
 from labctl.calibration.fits import Reals
+from labctl.calibration.names import CHILDREN, PARTIES, Name, Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Ranges in use: dark noise at the bottom, a bright preamble at the top.
-_RANGES_V = (0.1, 0.2, 0.5, 1.0, 2.0)
+_RANGES_V = tuple(range_mv / 1e3 for range_mv in names.SCOPE_RANGES_MV)
 _DARK_DURATION_S = 100e-6
 _DARK_RECORDS = 12
 # The scatter of 20 blocks gives the error of a mean to 16 %, noise of any colour included.
@@ -53,7 +55,6 @@ _LEVEL_NAME, _LEVEL_SAMPLES = "LEVEL0", 64
 _OFFSET_STEP_V = 0.1
 _OFFSET_ROUNDS = 24
 _READINGS = 4
-_PARTIES: tuple[Party, ...] = ("server", "client")
 # A slope that is known worse than to 5 % is refused.
 _LEAST_SLOPE_SIGMA = 20.0
 _NAME = "PREAMBLE"
@@ -207,14 +208,14 @@ class Electronics:
         bench.light_on()
         bench.equipment.server.laser.set_emission(False)
         bench.light_changed()
-        dark = {party: _dark(bench, party) for party in _PARTIES}
+        dark = {party: _dark(bench, party) for party in PARTIES}
         bench.light_on()
         bench.on_step("one preamble in every range")
         gains = _gains(bench)
-        levels = {part: _level(bench, index) for index, part in enumerate("iq")}
+        levels = {part: _level(bench, index) for index, part in enumerate(CHILDREN)}
         quantities = _scope_quantities(dark, gains)
         for part, level in levels.items():
-            quantities[f"server.generator_offset_{part}_v"] = level.offset_v()
+            quantities[names.GENERATOR_OFFSET_V.of(part)] = level.offset_v()
         raw: dict[str, Reals] = {"range_v": np.array(_RANGES_V), "amplitude_v": gains}
         for party, found in dark.items():
             raw[f"{party}_offset_v"] = found.offset_v
@@ -391,14 +392,14 @@ def _power_at_w(bench: CalibrationBench, channel: int, offset_v: float | None) -
     return bench.mean_power(bench.equipment.server.monitor, _READINGS).power_w
 
 
-def _scope_quantities(dark: Mapping[Party, _Dark], amplitudes: Reals) -> dict[str, Quantity]:
+def _scope_quantities(dark: Mapping[Party, _Dark], amplitudes: Reals) -> dict[Name, Quantity]:
     found = {}
     for party, each in dark.items():
-        for index, range_v in enumerate(_RANGES_V):
+        for index, name in enumerate(names.SCOPE_OFFSET_V[party]):
             if math.isnan(each.offset_v[index]):
                 continue
             budget = {"noise": float(each.error_v[index]), "steps": float(each.bias_v[index])}
-            found[f"{party}.scope_offset_{1e3 * range_v:g}mv_v"] = Quantity.of(
+            found[name] = Quantity.of(
                 float(each.offset_v[index]),
                 "V",
                 budget,
@@ -416,8 +417,7 @@ def _scope_quantities(dark: Mapping[Party, _Dark], amplitudes: Reals) -> dict[st
     for index in usable[:-1]:
         ratios = amplitudes[:, index] / amplitudes[:, reference]
         error = float(np.std(ratios, ddof=1)) / math.sqrt(rounds)
-        name = f"server.scope_gain_{1e3 * _RANGES_V[index]:g}mv"
-        found[name] = Quantity.of(
+        found[names.SCOPE_GAIN.of(names.SCOPE_RANGES_MV[index])] = Quantity.of(
             float(ratios.mean()), "1", {"records": error}, degrees_of_freedom=rounds - 1
         )
     return found

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration import names
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Reals
+from labctl.calibration.names import Name, Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routines.receiver_noise import brightest, load_frame, set_client_gain
 from labctl.calibration.routines.records import PARTIES, fit_ranges, record, sync_of
@@ -99,10 +101,12 @@ def between_steps_s(trace: Trace, layout: FrameLayout, clock: SampleClock) -> tu
     return clock.start_s + ahead * trace.interval_s, energy
 
 
-def delay_quantities(arrivals: Mapping[Party, Reals], symbol_rate_hz: float) -> dict[str, Quantity]:
+def delay_quantities(
+    arrivals: Mapping[Party, Reals], symbol_rate_hz: float
+) -> dict[Name, Quantity]:
     """Return the mean arrival at each party, with what pulses' distortion adds to its error."""
     return {
-        f"{party}.arrival_s": Quantity.of(
+        names.ARRIVAL_S.of(party): Quantity.of(
             float(starts.mean()),
             "s",
             {

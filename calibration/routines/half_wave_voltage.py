@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import optimize
 
+from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Fit, Reals, fit_curve
 from labctl.calibration.quantity import Quantity
@@ -74,12 +75,12 @@ class HalfWaveVoltage:
     def run(self, bench: CalibrationBench) -> Outcome:
         """Sweep each child's square wave; the other child rests at its null."""
         bench.light_on()
-        sweeps = {part: self._sweep(bench, index) for index, part in enumerate("iq")}
+        sweeps = {part: self._sweep(bench, index) for index, part in enumerate(names.CHILDREN)}
         bench.sender.forget()
         quantities = {}
         raw = {}
         for part, sweep in sweeps.items():
-            quantities[f"server.v_pi_{part}_v"] = Quantity.of(
+            quantities[names.V_PI_V.of(part)] = Quantity.of(
                 abs(float(sweep.fit.values[2])),
                 "V",
                 {"readings": sweep.fit.standard_uncertainty(2)},
@@ -173,7 +174,7 @@ def _with_amplitude_errors(amplitude_v: Reals, power_w: Reals, error_w: Reals, f
     return np.hypot(error_w, off_v * slope)
 
 
-def _remarks(sweeps: Mapping[str, _Sweep]) -> tuple[str, ...]:
+def _remarks(sweeps: Mapping[names.Child, _Sweep]) -> tuple[str, ...]:
     return tuple(
         f"child {part}: readings are not scattered about the curve as noise would be: did light or "
         "bias drift?"
@@ -182,7 +183,7 @@ def _remarks(sweeps: Mapping[str, _Sweep]) -> tuple[str, ...]:
     )
 
 
-def _draw(figure: Figure, sweeps: Mapping[str, _Sweep]) -> None:
+def _draw(figure: Figure, sweeps: Mapping[names.Child, _Sweep]) -> None:
     axes = figure.subplots()
     for part, sweep in sweeps.items():
         fine = np.linspace(0.0, sweep.amplitude_v[-1], 300)

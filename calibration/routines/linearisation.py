@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Reals
+from labctl.calibration.names import Child, Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import HOUR_S, Outcome
@@ -229,7 +231,9 @@ class Linearisation:
             "probed": probed,
             "corrected": left,
         }
-        quantities = _quantities(before, kappa, "") | _quantities(after, kappa, "_left")
+        quantities = _quantities(before, kappa, names.DRIVE) | _quantities(
+            after, kappa, names.DRIVE_LEFT
+        )
         return Outcome(
             quantities,
             raw,
@@ -320,26 +324,31 @@ def _corrections(plain: Reals, probed: Reals) -> tuple[Predistortion, Quantity]:
     return found, kappa
 
 
-def _quantities(found: WidelyLinear, kappa: Quantity, suffix: str) -> dict[str, Quantity]:
+def _quantities(
+    found: WidelyLinear, kappa: Quantity, drive: names.DriveNames
+) -> dict[Name, Quantity]:
     freedom = found.phases - 3
     shape = np.sqrt(np.diagonal(found.shape_covariance))
     carrier_error = np.sqrt(np.diagonal(found.carrier_covariance)) / kappa.value
     relative = kappa.standard_uncertainty / kappa.value
-    parts = {"i": found.carrier.real / kappa.value, "q": found.carrier.imag / kappa.value}
+    parts: dict[Child, float] = {
+        "i": found.carrier.real / kappa.value,
+        "q": found.carrier.imag / kappa.value,
+    }
     quantities = {
-        f"server.iq_gain{suffix}": Quantity.of(
+        drive.gain: Quantity.of(
             found.gain, "1", {"records": float(shape[0])}, degrees_of_freedom=freedom
         ),
-        f"server.iq_quadrature{suffix}_rad": Quantity.of(
+        drive.quadrature_rad: Quantity.of(
             found.quadrature_rad, "rad", {"records": float(shape[1])}, degrees_of_freedom=freedom
         ),
     }
     for index, (part, value) in enumerate(parts.items()):
         budget = {"records": float(carrier_error[index]), "kappa": abs(value) * relative}
-        quantities[f"server.carrier_{part}{suffix}"] = Quantity.of(
+        quantities[drive.carrier.of(part)] = Quantity.of(
             value, "1", budget, degrees_of_freedom=freedom
         )
-        quantities[f"server.drive_cubic_{part}{suffix}"] = Quantity.of(
+        quantities[drive.cubic.of(part)] = Quantity.of(
             found.cubic[index],
             "1",
             {"records": found.cubic_error[index]},

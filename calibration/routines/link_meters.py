@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from labctl.calibration.bench import CalibrationBench, MeanPower
+from labctl.calibration.names import LEG_TRANSMITTANCE, Leg, Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routines.receiver_noise import (
     brightest,
@@ -81,14 +82,15 @@ def at_most_one(found: Quantity, what: str) -> Quantity:
     return found.within(most=1.0)
 
 
-def meter_quantities(meters: Meters) -> dict[str, Quantity]:
+def meter_quantities(meters: Meters) -> dict[Name, Quantity]:
     """Return transmittances between each two meters that are fitted; raises CalibrationError."""
     quantities = {}
-    for name, first, last in (
+    ways: tuple[tuple[Leg, str, str], ...] = (
         ("forward", "launch", "arrival"),
         ("back", "arrival", "return"),
         ("meter", "launch", "return"),
-    ):
+    )
+    for leg, first, last in ways:
         if first in meters.power_w and last in meters.power_w:
             share = meters.power_w[last] / meters.power_w[first]
             budget = {}
@@ -97,6 +99,6 @@ def meter_quantities(meters: Meters) -> dict[str, Quantity]:
                 budget[f"{meter} meter's readings"] = share * reading
                 budget[f"{meter} meter's ratio"] = share * meters.ratio_uncertainty[meter]
             found = Quantity.of(share, "1", budget)
-            what = "round trip" if name == "meter" else f"{name} leg"
-            quantities[f"server.{name}_transmittance"] = at_most_one(found, f"{what} by its meters")
+            what = "round trip" if leg == "meter" else f"{leg} leg"
+            quantities[LEG_TRANSMITTANCE.of(leg)] = at_most_one(found, f"{what} by its meters")
     return quantities

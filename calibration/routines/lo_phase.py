@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration import names
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Reals
+from labctl.calibration.names import Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
@@ -121,7 +123,9 @@ class LoPhase:
             party: _checked(party, step_v[party], difference[party], nominal_v)
             for party, nominal_v in _nominal(bench).items()
         }
-        quantities = {f"{party}.phase_shifter_v_pi_v": _v_pi(fit) for party, fit in fits.items()}
+        quantities = {
+            names.PHASE_SHIFTER_V_PI_V.of(party): _v_pi(fit) for party, fit in fits.items()
+        }
         raw = {f"{party}_step_v": step_v[party] for party in PARTIES}
         raw |= {f"{party}_difference_rad": difference[party] for party in PARTIES}
         return Outcome(quantities, raw, lambda figure: _draw(figure, step_v, fits))

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Reals
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
@@ -134,7 +136,7 @@ class PhotonNumber:
     def run(self, bench: CalibrationBench) -> Outcome:
         """Compare the meters, level a payload, check by homodyne; leaves the least attenuation."""
         meter = demanded_launch_meter(bench)
-        slope = bench.knowledge.quantity("server.attenuator_slope")
+        slope = bench.knowledge.quantity(names.ATTENUATOR_SLOPE)
         bench.light_on()
         least_db = _least_db(bench)
         bench.on_step("launch meter against monitor")
@@ -150,7 +152,7 @@ class PhotonNumber:
         bench.sender.forget()
         ratio = _at_zero_db(found, least_db, slope, meter)
         quantities = _quantities(bench, ratio, payload, check)
-        mean_photons = quantities["server.mean_photons_0_db"]
+        mean_photons = quantities[names.MEAN_PHOTONS_0_DB]
         return Outcome(
             quantities,
             _raw(found, payload, check),
@@ -256,7 +258,7 @@ def _amplitude_v(bench: CalibrationBench, layout: FrameLayout) -> float:
 
 def _quantities(
     bench: CalibrationBench, ratio: Quantity, payload: _Payload, check: _Check | None
-) -> dict[str, Quantity]:
+) -> dict[Name, Quantity]:
     server = bench.equipment.server
     fixed_db = 10.0 * math.log10(server.constants.monitor_ratio / ratio.value)
     in_db = 10.0 / math.log(10.0) / ratio.value
@@ -266,16 +268,16 @@ def _quantities(
     relative = {source: part / ratio.value for source, part in ratio.budget.items()}
     relative["monitor"] = payload.error_w / payload.monitor_w
     found = {
-        "server.fixed_attenuation_db": Quantity.of(
+        names.FIXED_ATTENUATION_DB: Quantity.of(
             fixed_db, "dB", {source: in_db * part for source, part in ratio.budget.items()}
         ),
-        "server.mean_photons_0_db": Quantity.of(
+        names.MEAN_PHOTONS_0_DB: Quantity.of(
             mean_photons, "1", {source: mean_photons * part for source, part in relative.items()}
         ),
     }
     if check is not None:
         slope, error = check.slope()
-        found["server.attenuator_slope_homodyne"] = Quantity.of(
+        found[names.ATTENUATOR_SLOPE_HOMODYNE] = Quantity.of(
             slope, "1", {"records": error}, degrees_of_freedom=check.degrees_of_freedom
         )
     return found

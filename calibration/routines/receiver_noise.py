@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration import names
+from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Party
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routines.records import PARTIES, fit_ranges, record, reset_ranges, sync_of
 from labctl.calibration.spectrum import (
@@ -225,7 +227,7 @@ def light_settings(bench: CalibrationBench) -> dict[str, SettingValue]:
 def use_ranges(bench: CalibrationBench) -> None:
     """Set the digitizers to the ranges at which electronic noise was measured."""
     for party in PARTIES:
-        range_v = bench.knowledge.quantity(f"{party}.noise_range_v").value
+        range_v = bench.knowledge.quantity(names.NOISE_RANGE_V.of(party)).value
         bench.recorders[party].range_v = range_v
 
 

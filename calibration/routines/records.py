@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Party
 from labctl.dsp.dsp import Sync, synchronise
 from labctl.dsp.layout import FrameLayout
 from labctl.dsp.recorder import FIRST_RANGE_V

@@ -23,8 +23,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
+from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import Reals
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import DAY_S, Outcome
@@ -201,9 +203,9 @@ class RotationFidelity:
         loss = _loss(blocks)
         fidelity = _fidelity(blocks[-1])
         quantities = {
-            "client.rotation_loss_db_per_mode": _at_least_zero(loss),
-            "client.rotation_fidelity": _at_most_one(fidelity),
-            "client.rotation_error_rad": _error(_at_most_one(fidelity), self._full_block),
+            names.ROTATION_LOSS_DB_PER_MODE: _at_least_zero(loss),
+            names.ROTATION_FIDELITY: _at_most_one(fidelity),
+            names.ROTATION_ERROR_RAD: _error(_at_most_one(fidelity), self._full_block),
         }
         return Outcome(
             quantities,
@@ -376,11 +378,11 @@ def _raw(blocks: list[_Block]) -> dict[str, np.ndarray]:
     return raw
 
 
-def _draw(figure: Figure, blocks: list[_Block], found: Mapping[str, Quantity]) -> None:
+def _draw(figure: Figure, blocks: list[_Block], found: Mapping[Name, Quantity]) -> None:
     light, mode = figure.subplots(2, 1, sharex=True)
     largest = blocks[-1].modes
     fine = np.linspace(0.0, 1.05 * largest, 200)
-    slope = found["client.rotation_loss_db_per_mode"]
+    slope = found[names.ROTATION_LOSS_DB_PER_MODE]
     every = np.concatenate([np.full(len(each.returned), each.modes) for each in blocks])
     lost_db = np.concatenate([-10.0 * np.log10(each.returned) for each in blocks])
     start_db = float(np.mean(lost_db - slope.value * every))
@@ -392,7 +394,7 @@ def _draw(figure: Figure, blocks: list[_Block], found: Mapping[str, Quantity]) -
         mode.plot(np.full(len(fidelity), each.modes), fidelity, ".", color="C0", alpha=0.4)
         mean = _fidelity(each)
         mode.errorbar(each.modes, mean.value, mean.standard_uncertainty, fmt="o", color="C1")
-    error_rad = found["client.rotation_error_rad"]
+    error_rad = found[names.ROTATION_ERROR_RAD]
     curve = [fidelity_of(error_rad.value, max(round(size), 1)) for size in fine]
     mode.plot(fine, curve, color="C2", label=f"elements off by {error_rad}")
     light.set_ylabel("loss one way / dB")

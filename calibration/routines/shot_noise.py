@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration import names
+from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Name, Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import HOUR_S, Outcome
@@ -61,19 +63,19 @@ class ShotNoise:
         with blocked(bench):
             use_ranges(bench)
             records = take_noise(bench, _BLOCKED_S)
-        quantities: dict[str, Quantity] = {}
+        quantities: dict[Name, Quantity] = {}
         raw: dict[str, np.ndarray] = {}
         remarks: list[str] = []
         for party in PARTIES:
             noise = records[party].noise
-            electronic = bench.knowledge.quantity(f"{party}.electronic_noise_v2")
-            excess = bench.knowledge.quantity(f"{party}.lo_excess_noise")
+            electronic = bench.knowledge.quantity(names.ELECTRONIC_NOISE_V2.of(party))
+            excess = bench.knowledge.quantity(names.LO_EXCESS_NOISE.of(party))
             require_light(party, noise, _as_noise(electronic))
             shot, electronic_snu = shot_noise_unit(_as_quantity(noise), electronic, excess)
-            quantities[f"{party}.shot_noise_v2"] = shot
-            quantities[f"{party}.electronic_noise"] = electronic_snu
-            quantities[f"{party}.blocked_variance_v2"] = _as_quantity(noise)
-            quantities[f"{party}.blocked_samples"] = Quantity(noise.samples, 0.0, "1")
+            quantities[names.SHOT_NOISE_V2.of(party)] = shot
+            quantities[names.ELECTRONIC_NOISE.of(party)] = electronic_snu
+            quantities[names.BLOCKED_VARIANCE_V2.of(party)] = _as_quantity(noise)
+            quantities[names.BLOCKED_SAMPLES.of(party)] = Quantity(noise.samples, 0.0, "1")
             raw |= records[party].raw(f"{party}_blocked")
             if noise.steady_probability < 1e-3:
                 remarks.append(

@@ -27,7 +27,7 @@ BLOCK_END_S = 0.1
 """How long to wait for the terminator behind a block, which some instruments do not send."""
 
 
-class Link(ABC):
+class WireLink(ABC):
     """Bytes out and in under a lock; `timeout_s` is how long an answer may take.
 
     `greet` runs after a disturbance, once old bytes are gone.
@@ -40,7 +40,7 @@ class Link(ABC):
         *,
         timeout_s: float,
         clock: Clock,
-        greet: Callable[[Link], None] | None = None,
+        greet: Callable[[WireLink], None] | None = None,
     ) -> None:
         self.name = name
         self.address = address

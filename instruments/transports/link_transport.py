@@ -5,7 +5,7 @@ from __future__ import annotations
 from labctl.clock import Clock
 from labctl.errors import ReplyError, SettingError
 from labctl.instruments.codecs.ieee488 import MOST_BLOCK_BYTES, BlockError, block_header
-from labctl.instruments.transports.link import Link
+from labctl.instruments.transports.link import WireLink
 
 _FENCE_LINES = 32
 
@@ -16,7 +16,7 @@ class LinkTransport:
     Raises SettingError for a command that is not ASCII or a payload of 1 GB or more.
     """
 
-    def __init__(self, link: Link, terminator: str) -> None:
+    def __init__(self, link: WireLink, terminator: str) -> None:
         self.name = link.name
         self.clock: Clock = link.clock
         self._link = link

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from labctl.clock import SystemClock
 from labctl.errors import ConnectionFailedError, ReplyError, SettingError
 from labctl.instruments.codecs.ieee488 import MOST_BLOCK_BYTES, BlockError, block_span
-from labctl.instruments.transports.link import BLOCK_END_S, Link
+from labctl.instruments.transports.link import BLOCK_END_S, WireLink
 from labctl.instruments.transports.link_transport import LinkTransport
 
 _RESOURCE = re.compile(
@@ -90,7 +90,7 @@ class SocketTransport(LinkTransport):
         super().__init__(link, terminator)
 
 
-class SocketLink(Link):
+class SocketLink(WireLink):
     """A TCP connection; opens at construction, raises ConnectionFailedError.
 
     `drops_unasked` is off for instruments that speak unasked: what arrived before a command was
@@ -105,7 +105,7 @@ class SocketLink(Link):
         timeout_s: float,
         line_end: str,
         drops_unasked: bool = True,
-        greet: Callable[[Link], None] | None = None,
+        greet: Callable[[WireLink], None] | None = None,
     ) -> None:
         super().__init__(
             name, address, timeout_s=max(timeout_s, 1e-3), clock=SystemClock(), greet=greet

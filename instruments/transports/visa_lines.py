@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.clock import Clock
 from labctl.errors import ReplyError
-from labctl.instruments.transports.link import Link
+from labctl.instruments.transports.link import WireLink
 from labctl.instruments.transports.socket_transport import SocketLink, opens_own_socket
 from labctl.instruments.transports.taps import tapped_lines
 from labctl.instruments.transports.transport import Complete, LinesTransport
@@ -16,7 +16,7 @@ _MOST_LINES = 256
 class LinkLinesTransport:
     """A LinesTransport over a link; `end` is put behind every command."""
 
-    def __init__(self, link: Link, end: str) -> None:
+    def __init__(self, link: WireLink, end: str) -> None:
         self.name = link.name
         self.clock: Clock = link.clock
         self._link = link
@@ -63,7 +63,7 @@ def open_visa_lines(
 
     def connect() -> LinkLinesTransport:
         if opens_own_socket(address, library):
-            link: Link = SocketLink(
+            link: WireLink = SocketLink(
                 name, address, timeout_s=timeout_s, line_end="\n", drops_unasked=False
             )
         else:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.clock import Clock, SystemClock
 from labctl.errors import ConnectionFailedError, ReplyError
 from labctl.instruments.codecs.ieee488 import BlockError, block_span
-from labctl.instruments.transports.link import BLOCK_END_S, Link
+from labctl.instruments.transports.link import BLOCK_END_S, WireLink
 
 if TYPE_CHECKING:
     import pyvisa
@@ -81,7 +81,7 @@ def _is_open(manager: pyvisa.ResourceManager) -> bool:
     return True
 
 
-class VisaLink(Link):
+class VisaLink(WireLink):
     """A VISA session; opens at construction, raises ConnectionFailedError.
 
     `terminator` ends a line read (None: there are no lines). `baud_rate` is set on serial lines
@@ -97,7 +97,7 @@ class VisaLink(Link):
         timeout_s: float,
         terminator: str | None,
         baud_rate: int,
-        greet: Callable[[Link], None] | None = None,
+        greet: Callable[[WireLink], None] | None = None,
     ) -> None:
         self._manager = resource_manager(library)
         clock: Clock | None = getattr(self._manager.visalib, "clock", None)

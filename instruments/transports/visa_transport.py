@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError
-from labctl.instruments.transports.link import Link
+from labctl.instruments.transports.link import WireLink
 from labctl.instruments.transports.link_transport import LinkTransport
 from labctl.instruments.transports.socket_transport import (
     SocketLink,
@@ -75,7 +75,7 @@ def open_visa_frames(
     sockets are opened as by `open_visa`.
     """
 
-    def greet(link: Link) -> None:
+    def greet(link: WireLink) -> None:
         for _ in range(frame_bytes):
             link.send(filler)
             if link.read_if_any(frame_bytes):
@@ -85,7 +85,9 @@ def open_visa_frames(
 
     def connect() -> LinkFrameTransport:
         if opens_own_socket(address, library):
-            link: Link = SocketLink(name, address, timeout_s=timeout_s, line_end="\n", greet=greet)
+            link: WireLink = SocketLink(
+                name, address, timeout_s=timeout_s, line_end="\n", greet=greet
+            )
         else:
             link = VisaLink(
                 name,
@@ -108,7 +110,7 @@ class VisaTransport(LinkTransport):
 class LinkFrameTransport:
     """A FrameTransport over a link."""
 
-    def __init__(self, link: Link, frame_bytes: int) -> None:
+    def __init__(self, link: WireLink, frame_bytes: int) -> None:
         self.name = link.name
         self.clock: Clock = link.clock
         self._link = link

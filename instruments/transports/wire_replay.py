@@ -48,7 +48,7 @@ Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Difference:
+class ReplayDifference:
     """Where a program left its record: the line, what it expects, what the program did."""
 
     line: int
@@ -64,7 +64,7 @@ class ReplayState:
     """How far a replay has come: the index of the next entry, and the first difference."""
 
     position: int = 0
-    difference: Difference | None = None
+    difference: ReplayDifference | None = None
 
 
 def read_record(path: Path) -> list[Entry]:
@@ -91,10 +91,10 @@ def read_state(path: Path) -> ReplayState:
         return ReplayState()
     values = json.loads(path.read_text(encoding="utf-8"))
     difference = values["difference"]
-    return ReplayState(values["position"], Difference(**difference) if difference else None)
+    return ReplayState(values["position"], ReplayDifference(**difference) if difference else None)
 
 
-def unplayed(entries: list[Entry], state: ReplayState) -> Difference | None:
+def unplayed(entries: list[Entry], state: ReplayState) -> ReplayDifference | None:
     """Return the difference of a program that ended: its first one, or the line it never reached.
 
     Sessions that are only left to be closed are no difference.
@@ -103,7 +103,7 @@ def unplayed(entries: list[Entry], state: ReplayState) -> Difference | None:
         return state.difference
     for index in range(state.position, len(entries)):
         if entries[index]["event"] != "close":
-            return Difference(index + 2, _told(entries[index]), "the end of the program")
+            return ReplayDifference(index + 2, _told(entries[index]), "the end of the program")
     return None
 
 
@@ -213,7 +213,7 @@ class WireReplay:
         position = self._state.position
         ended = position == len(self._entries)
         expected = "the end of the record" if ended else _told(self._entries[position])
-        difference = Difference(position + 2, expected, _told(asked))
+        difference = ReplayDifference(position + 2, expected, _told(asked))
         self._keep(ReplayState(position, difference))
         problem = f"differs from {self.path}, {difference}"
         raise ConnectionFailedError(asked["instrument"], problem, _command(asked))

@@ -25,7 +25,7 @@ from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.run.report import finite, leakage_json, verification_json
 from labctl.safety import interruptible
-from labctl.studies.attacks.attack import Attack, Learned, Mark, Outcome, Party
+from labctl.studies.attacks.attack import Attack, Attacker, AttackOutcome, Learned, Mark
 from labctl.studies.attacks.catalogue import ATTACKS, attack_of
 from labctl.studies.attacks.detection import DetectionTheory, honesty_of
 from labctl.studies.attacks.quantum_memory import QuantumMemory
@@ -40,10 +40,10 @@ _POWER = 0.99
 _ALARMS = (1e-3, 1e-6)
 _READS_LABELS = ("label-reading", "squeezed-probes")
 _ATTACKER = {
-    Party.CLIENT: "client: linear optics, homodyne and heterodyne",
-    Party.OUTSIDER: "outsider: linear optics, heterodyne; neither weights nor inputs known",
-    Party.SERVER: "server: its own receiver, and public images of known label; the verdict is its "
-    "own and says nothing about itself",
+    Attacker.CLIENT: "client: linear optics, homodyne and heterodyne",
+    Attacker.OUTSIDER: "outsider: linear optics, heterodyne; neither weights nor inputs known",
+    Attacker.SERVER: "server: its own receiver, and public images of known label; the verdict is "
+    "its own and says nothing about itself",
 }
 
 
@@ -92,7 +92,7 @@ class _Found:
     network: Network
     settings: SessionSettings
     images: int
-    outcome: Outcome
+    outcome: AttackOutcome
     mark: Mark | None
     theory: DetectionTheory | None
     leakage: Leakage
@@ -179,7 +179,7 @@ def _attacked(attack: Attack, network: Network, settings: SessionSettings, image
     """Run the session with progress; images are the shipped test images."""
     given = _images_for(attack, network, images)
     theory = None
-    if attack.party is not Party.SERVER and attack.mark(network, settings) is not None:
+    if attack.party is not Attacker.SERVER and attack.mark(network, settings) is not None:
         theory = DetectionTheory(attack, network, settings)
     mounted = attack.mount(network, settings)
     fed = mounted.inputs(given.images)
@@ -189,7 +189,7 @@ def _attacked(attack: Attack, network: Network, settings: SessionSettings, image
             advance(len(batch.classes))
             check()
     spectrum = spectrum_of(network)
-    outcome = Outcome(mounted.learned(network, given), session.verdict(spectrum=spectrum))
+    outcome = AttackOutcome(mounted.learned(network, given), session.verdict(spectrum=spectrum))
     mark = attack.mark(network, settings) if theory is None else theory.mark(len(fed))
     honest = Session(network, settings, ModeLink(settings)).leakage(spectrum)
     return _Found(attack, network, settings, images, outcome, mark, theory, honest)
@@ -246,7 +246,7 @@ def _assumptions(attack: Attack, settings: SessionSettings) -> list[str]:
     ideal = "; an ideal quantum memory for all modes of a session"
     memory = ideal if isinstance(attack, QuantumMemory) else "; no quantum memory"
     return [
-        _ATTACKER[attack.party] + (memory if attack.party is Party.CLIENT else ""),
+        _ATTACKER[attack.party] + (memory if attack.party is Attacker.CLIENT else ""),
         "bits per weight that count weights as independent count the same number often where they "
         "are not; those under the network's own Gaussian prior count each once, and are those to "
         "set beside a bound",
@@ -397,7 +397,7 @@ def compare(
     network = load_network(model)
     rows: list[dict[str, Any]] = []
     for kind in ATTACKS.values():
-        count = labels if kind.party is Party.SERVER else images
+        count = labels if kind.party is Attacker.SERVER else images
         try:
             found = _attacked(attack_of(kind.name), network, settings, count)
         except SettingError as error:

@@ -23,8 +23,8 @@ from labctl.studies.attacks.detection_cases import SEED, Case, cases_of
 from labctl.studies.attacks.detection_curve import (
     CONFIDENCE,
     Agreement,
-    Curve,
-    CurvePoint,
+    DetectionCurve,
+    DetectionPoint,
     Rate,
     agreement_of,
     detection_curve,
@@ -114,11 +114,11 @@ def curve(
             theory.attack, network, settings, pools, sessions, alarms, on_session=step
         )
     if figure is not None:
-        from labctl.cli.attack_figure import Panel, draw_curves
+        from labctl.cli.attack_figure import PlotPanel, draw_curves
 
         title = f"{name} {found.strength:g}, {'-'.join(map(str, found.sizes))}"
         note = f"{ask.setting_words(settings)}; {sessions} sessions per point.\n{_NOTE}"
-        draw_curves(figure, [Panel(title, found, theory)], note)
+        draw_curves(figure, [PlotPanel(title, found, theory)], note)
     if json:
         output.print_json(_curve_json(found, theory, agreement_of([found])))
     else:
@@ -145,7 +145,7 @@ def _rate_json(rate: Rate) -> dict[str, Any]:
     }
 
 
-def _point_json(point: CurvePoint) -> dict[str, Any]:
+def _point_json(point: DetectionPoint) -> dict[str, Any]:
     return {
         "images": point.images,
         "modes": point.modes,
@@ -168,7 +168,7 @@ def _agreement_json(found: Agreement) -> dict[str, Any]:
     }
 
 
-def _needed(curve: Curve, theory: DetectionTheory) -> list[dict[str, Any]]:
+def _needed(curve: DetectionCurve, theory: DetectionTheory) -> list[dict[str, Any]]:
     alarms = dict.fromkeys(point.false_alarm_probability for point in curve.points)
     return [
         {
@@ -182,7 +182,9 @@ def _needed(curve: Curve, theory: DetectionTheory) -> list[dict[str, Any]]:
     ]
 
 
-def _curve_json(curve: Curve, theory: DetectionTheory, agrees: Agreement) -> dict[str, Any]:
+def _curve_json(
+    curve: DetectionCurve, theory: DetectionTheory, agrees: Agreement
+) -> dict[str, Any]:
     return {
         "attack": curve.attack,
         "strength": curve.strength,
@@ -200,7 +202,7 @@ def _curve_json(curve: Curve, theory: DetectionTheory, agrees: Agreement) -> dic
     }
 
 
-def _show(curve: Curve, theory: DetectionTheory) -> None:
+def _show(curve: DetectionCurve, theory: DetectionTheory) -> None:
     output.table(
         f"{curve.attack} {curve.strength:g} on a network {'-'.join(map(str, curve.sizes))}, "
         f"{ask.setting_words(curve.settings)}",
@@ -217,7 +219,7 @@ def _show(curve: Curve, theory: DetectionTheory) -> None:
     output.people.print(_agreement_words(agreement_of([curve])))
 
 
-def _row(point: CurvePoint) -> list[str]:
+def _row(point: DetectionPoint) -> list[str]:
     failed = [f"{name} {count}" for name, count in point.by_check.items() if count]
     pooled = point.pooled
     return [
@@ -299,7 +301,7 @@ def agreement(
 @dataclass(frozen=True)
 class _Result:
     case: Case
-    curve: Curve
+    curve: DetectionCurve
     theory: DetectionTheory
 
     def as_json(self) -> dict[str, Any]:
@@ -312,9 +314,9 @@ class _Result:
 
 
 def _draw(path: Path, results: Sequence[_Result], seed: int) -> None:
-    from labctl.cli.attack_figure import Panel, draw_curves
+    from labctl.cli.attack_figure import PlotPanel, draw_curves
 
-    panels = [Panel(one.case.heading, one.curve, one.theory) for one in results]
+    panels = [PlotPanel(one.case.heading, one.curve, one.theory) for one in results]
     draw_curves(path, panels, f"Seeds from {seed}. {_NOTE}")
 
 

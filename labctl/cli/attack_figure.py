@@ -12,7 +12,7 @@ import numpy as np
 
 from labctl.drawing import new_figure
 from labctl.studies.attacks.detection import DetectionTheory
-from labctl.studies.attacks.detection_curve import Curve, CurvePoint
+from labctl.studies.attacks.detection_curve import DetectionCurve, DetectionPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,15 +26,15 @@ _ACROSS = 3
 
 
 @dataclass(frozen=True)
-class Panel:
+class PlotPanel:
     """One curve with the theory that it is compared with."""
 
     title: str
-    curve: Curve
+    curve: DetectionCurve
     theory: DetectionTheory
 
 
-def draw_curves(path: Path, panels: Sequence[Panel], note: str) -> None:
+def draw_curves(path: Path, panels: Sequence[PlotPanel], note: str) -> None:
     """Write a PNG: probability of detection against pooled modes, a panel for each curve."""
     across = min(len(panels), _ACROSS)
     down = math.ceil(len(panels) / across)
@@ -53,7 +53,7 @@ def draw_curves(path: Path, panels: Sequence[Panel], note: str) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def _draw(axes: Axes, panel: PlotPanel) -> None:
     from matplotlib.ticker import PercentFormatter
 
     points = panel.curve.points
@@ -95,7 +95,9 @@ def _pools(theory: DetectionTheory, least: float, most: float) -> list[int]:
     return sorted({p if p < per_image else round(p / per_image) * per_image for p in pools})
 
 
-def _bars(axes: Axes, points: Sequence[CurvePoint], colour: str, marker: str, label: str) -> None:
+def _bars(
+    axes: Axes, points: Sequence[DetectionPoint], colour: str, marker: str, label: str
+) -> None:
     rates = [point.pooled for point in points]
     axes.errorbar(
         [point.modes for point in points],

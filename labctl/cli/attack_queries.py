@@ -15,7 +15,7 @@ from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
 from labctl.run.report import finite
 from labctl.safety import interruptible
-from labctl.studies.attacks.attack import Party
+from labctl.studies.attacks.attack import Attacker
 from labctl.studies.attacks.catalogue import ATTACKS, attack_of
 from labctl.studies.attacks.printed import PrintedFigures, printed_figures
 from labctl.studies.attacks.queries import QueryPoint, curve_over_queries
@@ -34,7 +34,7 @@ ASSUMES = (
 
 
 @dataclass(frozen=True)
-class Row:
+class QueriesRow:
     """One count of queries: the result of its session, and what is printed for that count."""
 
     point: QueryPoint
@@ -92,7 +92,7 @@ def queries(
     )
     counts = sorted(set(ask.whole_numbers("--query-counts", queries)))
     attack, network = attack_of(name, strength), load_network(model)
-    if attack.party is Party.SERVER:
+    if attack.party is Attacker.SERVER:
         raise SettingError("attack", name, "one of a client or an outsider: they steal weights")
     output.require_folder(figure)
     test = load_test_images()
@@ -109,7 +109,7 @@ def queries(
             attack, network, settings, given, counts, test=test, on_queries=step
         )
     rows = [
-        Row(
+        QueriesRow(
             point,
             printed_figures(network, settings, point.queries, point.outcome.verification),
         )
@@ -139,7 +139,9 @@ def queries(
     _show(title, rows, network, settings)
 
 
-def _show(title: str, rows: Sequence[Row], network: Network, settings: SessionSettings) -> None:
+def _show(
+    title: str, rows: Sequence[QueriesRow], network: Network, settings: SessionSettings
+) -> None:
     output.table(
         title,
         [
@@ -165,7 +167,7 @@ def _show(title: str, rows: Sequence[Row], network: Network, settings: SessionSe
         output.people.print(sentence, style="dim")
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: QueriesRow) -> list[str]:
     learned, verdict = row.point.outcome.learned, row.point.outcome.verification
     noise, honest = verdict.excess_noise, verdict.excess_noise_expected
     copy = learned.copy_accuracy

@@ -13,7 +13,7 @@ from labctl.studies.attacks.printed import PrintedFigures
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from labctl.cli.attack_queries import Row
+    from labctl.cli.attack_queries import QueriesRow
 
 _PRINTED = {
     "honest_additive": ("printed: honest closed form, adding up", ":", "tab:gray"),
@@ -23,7 +23,7 @@ _PRINTED = {
 }
 
 
-def draw_queries(path: Path, title: str, rows: Sequence[Row]) -> None:
+def draw_queries(path: Path, title: str, rows: Sequence[QueriesRow]) -> None:
     """Write a PNG: bits per weight and the copy's accuracy against queries, logarithmic."""
     figure = new_figure(10.0, 4.6)
     bits, copies = figure.subplots(1, 2)
@@ -56,10 +56,10 @@ def draw_queries(path: Path, title: str, rows: Sequence[Row]) -> None:
 
 def _points(
     axes: Axes,
-    rows: Sequence[Row],
+    rows: Sequence[QueriesRow],
     label: str,
     colour: str,
-    value: Callable[[Row], float | None],
+    value: Callable[[QueriesRow], float | None],
 ) -> None:
     """Draw a value against queries: dots where the session was accepted, crosses where not."""
     found = [(row, drawn) for row in rows if (drawn := value(row)) is not None]
@@ -78,13 +78,13 @@ def _points(
         )
 
 
-def _network_bits(row: Row) -> float | None:
+def _network_bits(row: QueriesRow) -> float | None:
     return row.point.outcome.learned.weights_bits_network
 
 
-def _independent_bits(row: Row) -> float | None:
+def _independent_bits(row: QueriesRow) -> float | None:
     return row.point.outcome.learned.weights_bits_per_real
 
 
-def _accuracy(row: Row) -> float | None:
+def _accuracy(row: QueriesRow) -> float | None:
     return row.point.outcome.learned.copy_accuracy

@@ -19,7 +19,7 @@ from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import IDEAL_HOMODYNE, ReceiverKind, receiver_of
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.safety import interruptible
-from labctl.studies.countermeasures.decoys import HiddenReading, Hiding, weights_bits
+from labctl.studies.countermeasures.decoys import DecoyHiding, HiddenReading, weights_bits
 from labctl.studies.countermeasures.quota import Quota, quota
 from labctl.studies.countermeasures.survey import Effect, Survey
 
@@ -120,7 +120,7 @@ def _settings(mu: float, gain: float, receiver: ReceiverKind, seed: int) -> Sess
 def _quota(survey: Survey, bits_limit: float, correlation_limit: float) -> Quota:
     settings = survey.settings
     per_query = weights_bits(
-        Hiding(),
+        DecoyHiding(),
         mean_photons=settings.mean_photons,
         receiver=settings.receiver,
         modes=survey.modes,
@@ -148,7 +148,7 @@ def _draw(survey: Survey, path: Path) -> None:
     server = HiddenReading(survey.templates, reading)
     points = []
     for decoys in _FIGURE_DECOYS:
-        hiding = Hiding(decoys=decoys)
+        hiding = DecoyHiding(decoys=decoys)
         bits = weights_bits(
             hiding,
             mean_photons=settings.mean_photons,

@@ -43,7 +43,7 @@ from labctl.studies.planner.curve_file import (
     known_curve,
     save_curve,
 )
-from labctl.studies.planner.option import Conditions, Limits, Option
+from labctl.studies.planner.option import Conditions, Option, PlanLimits
 from labctl.studies.planner.plan import Planner, Preference, Proof, Wish
 from labctl.studies.planner.search import Search
 from labctl.studies.planner.throughput import Transmission
@@ -164,7 +164,7 @@ def plan(
 ) -> None:
     """Find light, gain, block size and images to pool; or say what cannot be reached, and why."""
     network = load_network(model)
-    limits = Limits(weights_bits, data_bits, label_attack)
+    limits = PlanLimits(weights_bits, data_bits, label_attack)
     copy_limit = CopyLimit(copy_accuracy, copy_distance, copy_queries)
     Probation(0, real_share)
     wish = Wish(accuracy, limits, confidence, prefer)

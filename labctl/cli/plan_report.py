@@ -13,7 +13,7 @@ from labctl.protocols.labels.figures import in_words
 from labctl.protocols.labels.reading import Detection
 from labctl.run.report import finite, leakage_json
 from labctl.studies.planner.accuracy_curve import NeededF
-from labctl.studies.planner.option import Limits, Option
+from labctl.studies.planner.option import Option, PlanLimits
 from labctl.studies.planner.plan import Plan, Planner, Setting
 from labctl.studies.planner.pooling import ASSURANCE, Pool, SentBefore
 from labctl.studies.planner.throughput import Throughput
@@ -96,9 +96,9 @@ def reasons(planner: Planner, plan: Plan) -> Iterator[str]:
     if limits.weights_bits is not None:
         wanted = f"weights ≤ {limits.weights_bits:g} bit alone"
         yield f"{wanted}: {_accuracy_up_to(planner, plan, reach.f_within_weights)}"
-    if limits.on_data != Limits():
+    if limits.on_data != PlanLimits():
         yield f"{_data_limits(limits)} alone: {_data_reach(planner, plan)}"
-    if limits.weights_bits is not None and limits.on_data != Limits():
+    if limits.weights_bits is not None and limits.on_data != PlanLimits():
         if reach.weights_within_data is not None:
             yield (
                 f"that accuracy with {_data_limits(limits)}: "
@@ -124,7 +124,7 @@ def refusal(planner: Planner, plan: Plan) -> str:
         )
     asked = [
         *([f"weights ≤ {limits.weights_bits:g} bit"] if limits.weights_bits is not None else []),
-        *([_data_limits(limits)] if limits.on_data != Limits() else []),
+        *([_data_limits(limits)] if limits.on_data != PlanLimits() else []),
     ]
     parts = []
     if reach.compromise is not None:
@@ -358,7 +358,7 @@ def _accuracy(planner: Planner, plan: Plan, signal_to_noise: float) -> dict[str,
     }
 
 
-def _data_limits(limits: Limits) -> str:
+def _data_limits(limits: PlanLimits) -> str:
     parts = []
     if limits.data_bits is not None:
         parts.append(f"data ≤ {limits.data_bits:g} bit")

@@ -26,7 +26,7 @@ from labctl.errors import LabctlError, SettingError, UsageError
 _COMMAND = typer.Argument(metavar="-- COMMAND...", help="The program to run, with its options.")
 
 
-class Blocks(StrEnum):
+class BinaryBlocks(StrEnum):
     """How binary blocks stand in a record: as their SHA-256 and length alone, or in full."""
 
     HASH = "hash"
@@ -37,11 +37,11 @@ def record(
     command: Annotated[list[str], _COMMAND],
     output_: options.OptionalOut = None,
     blocks: Annotated[
-        Blocks,
+        BinaryBlocks,
         typer.Option(
             help="How to record binary blocks: their hash alone, or in full for a replay."
         ),
-    ] = Blocks.HASH,
+    ] = BinaryBlocks.HASH,
 ) -> None:
     """Run a program and write down every wire message of its instruments, one JSON line each.
 

@@ -10,9 +10,9 @@ import typer
 
 from labctl.cli import options, output
 from labctl.errors import LabctlError, SettingError
-from labctl.studies.sweep.results_file import Record, read_results
+from labctl.studies.sweep.results_file import ResultRecord, read_results
 from labctl.studies.sweep.run import Plan, estimate_s, plan, run_sweep
-from labctl.studies.sweep.summary import Average, Figure, averages, spoken, write_csv
+from labctl.studies.sweep.summary import Average, SummaryFigure, averages, spoken, write_csv
 from labctl.studies.sweep.sweep_file import Sweep, read_sweep
 from labctl.studies.sweep.workers import OpenWorkers, cluster, here, processes
 
@@ -81,13 +81,13 @@ def _workers(count: int | None, scheduler: str | None) -> OpenWorkers:
     return here if count is None else processes(count)
 
 
-def _figure(sweep: Sweep, path: Path | None, x: str | None, y: str | None) -> Figure | None:
+def _figure(sweep: Sweep, path: Path | None, x: str | None, y: str | None) -> SummaryFigure | None:
     if path is None:
         for name, given in (("--x", x), ("--y", y)):
             if given is not None:
                 raise SettingError(name, given, "left out without --figure")
         return None
-    figure = Figure(path, x or next(iter(sweep.axes), ""), y or sweep.task.headline[0])
+    figure = SummaryFigure(path, x or next(iter(sweep.axes), ""), y or sweep.task.headline[0])
     figure.check(sweep)
     return figure
 
@@ -153,7 +153,9 @@ def _counts(sweep: Sweep, done: int, failed: int, path: Path) -> dict[str, Any]:
     }
 
 
-def _tell(sweep: Sweep, records: Mapping[str, Record], todo: Plan, path: Path, json: bool) -> None:
+def _tell(
+    sweep: Sweep, records: Mapping[str, ResultRecord], todo: Plan, path: Path, json: bool
+) -> None:
     """Tell what the results file holds."""
     failures = [record.error for record in records.values() if record.error is not None]
     done = len(records) - len(failures)
@@ -196,7 +198,7 @@ def _rows(sweep: Sweep, columns: Mapping[str, list[Average]]) -> list[list[str]]
     ]
 
 
-def _require_success(sweep: Sweep, records: Mapping[str, Record], no_run: bool) -> None:
+def _require_success(sweep: Sweep, records: Mapping[str, ResultRecord], no_run: bool) -> None:
     failures = [record.error for record in records.values() if record.error is not None]
     if failures and not no_run:
         raise LabctlError(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from labctl.calibration import names
 from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.data.mnist import LabelledImages
 from labctl.data.run_writer import RunFileWriter
@@ -94,8 +95,12 @@ class OpenRun:
         return replace(
             honest,
             doubts=self._doubts(),
-            transmittance_uncertainty=self._uncertainty("server.transmittance"),
-            excess_noise_uncertainty=self._uncertainty("server.excess_noise"),
+            transmittance_uncertainty=self._uncertainty(
+                names.TRANSMITTANCE, self.constants.transmittance_uncertainty
+            ),
+            excess_noise_uncertainty=self._uncertainty(
+                names.EXCESS_NOISE, self.constants.excess_noise_uncertainty
+            ),
         )
 
     def _doubts(self) -> Doubts:
@@ -113,12 +118,10 @@ class OpenRun:
         shapes = self.session.server.shapes
         return min(self.settings.signal_to_noise_of(shape.modes) for shape in shapes)
 
-    def _uncertainty(self, name: str) -> float:
+    def _uncertainty(self, name: names.Name, nominal: float) -> float:
         """Return a measured value's uncertainty, the station file's where it was not measured."""
-        assert self.constants is not None
         if self.knowledge is not None and name in self.knowledge.quantities:
             return self.knowledge.quantities[name].standard_uncertainty
-        nominal: float = getattr(self.constants, name.removeprefix("server.") + "_uncertainty")
         return nominal
 
 

@@ -18,14 +18,14 @@ from pydantic import BaseModel, ValidationError
 from labctl.errors import StationFileError
 from labctl.quantities import handed_out, public_methods, quantities_of, unit_of
 from labctl.station import drivers
-from labctl.station.drivers import CHANNEL_METHODS, Driver
+from labctl.station.drivers import CHANNEL_METHODS, DriverClass
 from labctl.station.file import SIMULATED, StationFile, library_of
 from labctl.toml_file import place
 
 
-def check_station(station: StationFile, path: Path) -> dict[str, type[Driver]]:
+def check_station(station: StationFile, path: Path) -> dict[str, type[DriverClass]]:
     """Return each instrument's driver; raises StationFileError with a line for every fault."""
-    found: dict[str, type[Driver]] = {}
+    found: dict[str, type[DriverClass]] = {}
     faults: list[str] = []
     for name, table in station.instruments.items():
         try:
@@ -64,7 +64,9 @@ def can_serve(driver: type, channel: int | None, capability: type[Any]) -> bool:
     return any(part is None or issubclass(part, capability) for part in parts)
 
 
-def _options(station: StationFile, path: Path, name: str, driver: type[Driver]) -> Iterator[str]:
+def _options(
+    station: StationFile, path: Path, name: str, driver: type[DriverClass]
+) -> Iterator[str]:
     """Yield what is wrong with an instrument's options; a driver need not say what it takes."""
     model = getattr(driver, "Options", None)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
@@ -81,7 +83,9 @@ def _options(station: StationFile, path: Path, name: str, driver: type[Driver]) 
                 yield f"{where}: {name} option {key} = {fault['input']!r}: {fault['msg']}"
 
 
-def _limits(station: StationFile, path: Path, name: str, driver: type[Driver]) -> Iterator[str]:
+def _limits(
+    station: StationFile, path: Path, name: str, driver: type[DriverClass]
+) -> Iterator[str]:
     """Yield the limits that no setter of an instrument would ever be checked by."""
     limits = station.instruments[name].limits
     known = sorted(quantities_of(driver)) if limits else []

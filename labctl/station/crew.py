@@ -18,7 +18,7 @@ from labctl.haste import at_most
 
 
 @dataclass
-class Task:
+class CrewTask:
     """A step that was given to a crew: whether it has ended, and how."""
 
     what: str
@@ -46,14 +46,14 @@ class Crew:
     """One thread for each transport of a station."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, queue.SimpleQueue[Task | None]] = {}
+        self._queues: dict[str, queue.SimpleQueue[CrewTask | None]] = {}
 
     def hire(self, transports: Iterable[str]) -> None:
         """Start a thread for each transport that has none yet."""
         for transport in transports:
             if transport in self._queues:
                 continue
-            tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+            tasks: queue.SimpleQueue[CrewTask | None] = queue.SimpleQueue()
             name = f"labctl safety: {transport}"
             try:
                 threading.Thread(target=_work, args=(tasks,), name=name, daemon=True).start()
@@ -61,7 +61,7 @@ class Crew:
                 continue
             self._queues[transport] = tasks
 
-    def submit(self, transport: str, task: Task) -> Task:
+    def submit(self, transport: str, task: CrewTask) -> CrewTask:
         """Have a step done after those that the transport was given before."""
         if transport in self._queues:
             self._queues[transport].put(task)
@@ -76,12 +76,12 @@ class Crew:
         self._queues = {}
 
 
-def await_all(tasks: Iterable[Task], until_s: float) -> None:
+def await_all(tasks: Iterable[CrewTask], until_s: float) -> None:
     """Wait until all have ended, or until the monotonic clock says `until_s`."""
     for task in tasks:
         task.ended.wait(max(until_s - time.monotonic(), 0.0))
 
 
-def _work(tasks: queue.SimpleQueue[Task | None]) -> None:
+def _work(tasks: queue.SimpleQueue[CrewTask | None]) -> None:
     while (task := tasks.get()) is not None:
         task.run()

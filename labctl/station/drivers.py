@@ -30,7 +30,7 @@ class Openable(Protocol):
         ...
 
 
-class Driver(Openable, Protocol):
+class DriverClass(Openable, Protocol):
     """A class of instruments that can be opened.
 
     If it has an attribute `Options`, that is the pydantic model of its options, by which a file is
@@ -46,7 +46,7 @@ class Driver(Openable, Protocol):
         ...
 
 
-def find_driver(name: str) -> type[Driver]:
+def find_driver(name: str) -> type[DriverClass]:
     """Return a driver's class by its entry-point name.
 
     Raises StationFileError if there is none of that name, or if it cannot be imported.
@@ -59,7 +59,7 @@ def find_driver(name: str) -> type[Driver]:
             f"unknown driver {name!r}; {hint}there are: {', '.join(sorted(found))}"
         )
     try:
-        driver: type[Driver] = found[name].load()
+        driver: type[DriverClass] = found[name].load()
     except Exception as error:  # another package's driver may fail in any way while importing
         raise StationFileError(
             f"driver {name!r} ({found[name].value}) cannot be imported: {error!r}"

@@ -22,7 +22,7 @@ from labctl.errors import (
 from labctl.safety import unwinding
 from labctl.station.check import channel_methods, check_station
 from labctl.station.crew import Crew
-from labctl.station.drivers import Driver, Openable
+from labctl.station.drivers import DriverClass, Openable
 from labctl.station.exits import holds, leave_at_exit, leave_first, left, may_be_lit
 from labctl.station.file import (
     StationFile,
@@ -180,7 +180,7 @@ class Station:
             f"cannot serve as {kind.__name__}{advice}"
         )
 
-    def driver(self, name: str) -> type[Driver]:
+    def driver(self, name: str) -> type[DriverClass]:
         """Return an instrument's driver; nothing needs to be open."""
         return self._drivers[name]
 

@@ -26,7 +26,7 @@ from labctl.errors import InstrumentError, LabctlError, ReplyError
 from labctl.haste import at_most
 from labctl.hazards import Hazard
 from labctl.safety import last_words, uninterrupted
-from labctl.station.crew import Crew, Task, await_all
+from labctl.station.crew import Crew, CrewTask, await_all
 from labctl.station.drivers import CHANNEL_METHODS, Openable
 
 BUDGET_S = 6.0
@@ -76,7 +76,7 @@ class Leaving:
     ramp: Ramp | None = None
     emits: bool = False
     dark: bool = False
-    tasks: list[Task] = field(default_factory=list)
+    tasks: list[CrewTask] = field(default_factory=list)
 
     def get(self) -> Openable:
         """Return the instrument; raises InstrumentError where it cannot be opened."""
@@ -169,7 +169,9 @@ def _round(
     tasks = []
     for each in leaving:
         if concerns(each):
-            task = Task(what, partial(_within_budget, each, step), _SHARE_OF_BUDGET * each.budget_s)
+            task = CrewTask(
+                what, partial(_within_budget, each, step), _SHARE_OF_BUDGET * each.budget_s
+            )
             each.tasks.append(task)
             tasks.append(crew.submit(each.transport, task))
     await_all(tasks, time.monotonic() + ROUND_S)
@@ -205,7 +207,7 @@ def _left(leaving: Sequence[Leaving]) -> Left:
     return Left(tuple(dict.fromkeys(failures)), tuple(lit))
 
 
-def _of_light(task: Task) -> bool:
+def _of_light(task: CrewTask) -> bool:
     """Tell whether a failure was only on the way to a darkness that was reached later."""
     return task.what.startswith("emission")
 

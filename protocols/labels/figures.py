@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from labctl.calibration import names
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.data.models import Network
 from labctl.protocols.client import directions_of
@@ -113,15 +115,15 @@ def label_figures(
     return tuple(figures)
 
 
-def supported_mismatches(known: Mapping[str, Quantity]) -> tuple[CloneMismatch, ...]:
+def supported_mismatches(known: Mapping[Name, Quantity]) -> tuple[CloneMismatch, ...]:
     """Return both ends of the 95 % interval of a clone's net gain, at the phase farthest off.
 
     Evidence is convex in the net gain (its kick rises with it, faster above 1; what the rows show
     is its square), so that no value within the interval reads more than both ends do. Empty without
     a calibration.
     """
-    gain = known.get("client.clone_gain_error")
-    phase = known.get("client.clone_phase_rad")
+    gain = known.get(names.CLONE_GAIN_ERROR)
+    phase = known.get(names.CLONE_PHASE_RAD)
     if gain is None or phase is None:
         return ()
     phase_rad = math.remainder(max(phase.interval(), key=abs), 2.0 * math.pi)

@@ -15,7 +15,7 @@ _MOST_CURVES = 8
 
 
 @dataclass(frozen=True)
-class Curve:
+class LedgerCurve:
     """An account's sum of bits per real weight after its sum of queries, and what stands on it."""
 
     balance: Balance
@@ -23,7 +23,7 @@ class Curve:
     bits: Sequence[float]
 
 
-def curves_of(entries: Iterable[Entry], balances: Iterable[Balance]) -> list[Curve]:
+def curves_of(entries: Iterable[Entry], balances: Iterable[Balance]) -> list[LedgerCurve]:
     """Return the history of each account, from 0 on, in the order given."""
     kept = list(balances)
     points: dict[str, list[tuple[float, float]]] = {each.account: [(0.0, 0.0)] for each in kept}
@@ -33,10 +33,10 @@ def curves_of(entries: Iterable[Entry], balances: Iterable[Balance]) -> list[Cur
                 queries, bits = points[account][-1]
                 more = (values.get(Meter.QUERIES, 0.0), values.get(Meter.WEIGHT_BITS, 0.0))
                 points[account].append((queries + more[0], bits + more[1]))
-    return [Curve(each, *map(list, zip(*points[each.account], strict=True))) for each in kept]
+    return [LedgerCurve(each, *map(list, zip(*points[each.account], strict=True))) for each in kept]
 
 
-def draw_ledger(path: Path, curves: Sequence[Curve], note: str) -> None:
+def draw_ledger(path: Path, curves: Sequence[LedgerCurve], note: str) -> None:
     """Write a PNG: a curve per account, its budget as a dashed line, open reservations as bars.
 
     At most 8 accounts, those of most bits. `note` says what the figures rest on.

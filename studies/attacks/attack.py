@@ -24,7 +24,7 @@ from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 
 
-class Party(StrEnum):
+class Attacker(StrEnum):
     """Who attacks."""
 
     CLIENT = "client"
@@ -139,7 +139,7 @@ class Attack(Protocol):
         ...
 
     @property
-    def party(self) -> Party:
+    def party(self) -> Attacker:
         """Who attacks."""
         ...
 
@@ -167,7 +167,7 @@ class ChangingAttack(Attack, Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AttackOutcome:
     """What came of an attacked session: what was learned, and whether the server caught it."""
 
     learned: Learned
@@ -186,10 +186,10 @@ def carry_out(
     images: LabelledImages,
     *,
     batch_images: int = BATCH_IMAGES,
-) -> Outcome:
+) -> AttackOutcome:
     """Run one session with the attack in place; the verdict expects what honest use shows."""
     mounted = attack.mount(network, settings)
     session = Session(network, settings, mounted.link, server=mounted.server)
     for _ in session.run(mounted.inputs(images.images), batch_images=batch_images):
         pass
-    return Outcome(mounted.learned(network, images), session.verdict())
+    return AttackOutcome(mounted.learned(network, images), session.verdict())

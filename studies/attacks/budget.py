@@ -15,9 +15,9 @@ from labctl.errors import SettingError
 from labctl.protocols.link import LayerLight
 from labctl.protocols.receiver import CloneReceiver, Receiver
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Party
+from labctl.studies.attacks.attack import Attacker
 from labctl.studies.attacks.marks import Change, LayerPath
-from labctl.studies.attacks.tampered_link import Path, Station
+from labctl.studies.attacks.tampered_link import Path, Waypoint
 
 MOST_BUDGET = 100.0
 
@@ -31,7 +31,7 @@ class NoiseSpender:
 
     budget: float
     name: ClassVar[str]
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         require_budget(self.name, self.budget)
@@ -56,7 +56,7 @@ def noise_per_mode(settings: SessionSettings, light: LayerLight) -> float:
     return settings.receiver.returned_noise * light.blocks.count / light.modes
 
 
-def path_with(settings: SessionSettings, station: Station, budget: float) -> Path:
+def path_with(settings: SessionSettings, station: Waypoint, budget: float) -> Path:
     """Return the path of a client with the station, its clone being what the budget leaves."""
     left, honest = 1.0 - budget, Path.honest(settings)
     if left < _LEAST_CLONE:

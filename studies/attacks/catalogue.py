@@ -12,7 +12,7 @@ from types import MappingProxyType
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.errors import SettingError
 from labctl.studies.attacks.adaptive_tap import AdaptiveTap
-from labctl.studies.attacks.attack import Attack, Party
+from labctl.studies.attacks.attack import Attack, Attacker
 from labctl.studies.attacks.chosen_inputs import ChosenInputs
 from labctl.studies.attacks.copies.classes_alone import ClassesAlone
 from labctl.studies.attacks.copies.honest_optics import ChosenPrincipalInputs, ModelCopy
@@ -48,7 +48,7 @@ class AttackKind:
     """
 
     name: str
-    party: Party
+    party: Attacker
     summary: str
     parameter: str
     unit: str
@@ -60,7 +60,7 @@ class AttackKind:
 _CLIENT = (
     AttackKind(
         "over-gain",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "amplifies mode b more than agreed",
         "gain",
         "",
@@ -70,7 +70,7 @@ _CLIENT = (
     ),
     AttackKind(
         "clone-more-modes",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "clones further modes in addition to that of its input",
         "modes",
         "modes per block",
@@ -80,7 +80,7 @@ _CLIENT = (
     ),
     AttackKind(
         "heterodyne-resend",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "reads X and P of some modes and sends coherent light on",
         "share",
         "of the modes",
@@ -90,7 +90,7 @@ _CLIENT = (
     ),
     AttackKind(
         "hidden-tap",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "taps what the server believes lost; leaves no trace",
         "share",
         "of the loss in dB",
@@ -100,7 +100,7 @@ _CLIENT = (
     ),
     AttackKind(
         "own-laser",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "keeps the light of some modes and returns its best guess",
         "share",
         "of the modes",
@@ -110,7 +110,7 @@ _CLIENT = (
     ),
     AttackKind(
         "nothing-returned",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "keeps the light of some modes and returns none",
         "share",
         "of the modes",
@@ -120,7 +120,7 @@ _CLIENT = (
     ),
     AttackKind(
         "chosen-inputs",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "feeds in basis vectors to read single weights; honest optics",
         "share",
         "of the queries",
@@ -130,7 +130,7 @@ _CLIENT = (
     ),
     AttackKind(
         "local-oscillator",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "dims the server's local oscillator after its calibration, resends modes behind it",
         "dimming",
         "of the power",
@@ -143,7 +143,7 @@ _CLIENT = (
 _OVER_QUERIES = (
     AttackKind(
         "quantum-memory",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "couples ancillas to the same weights in every query, reads them at the end",
         "budget",
         "of an honest clone's noise",
@@ -153,7 +153,7 @@ _OVER_QUERIES = (
     ),
     AttackKind(
         "adaptive-tap",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "taps in every query and refills from what it has read before",
         "budget",
         "of an honest clone's noise",
@@ -163,7 +163,7 @@ _OVER_QUERIES = (
     ),
     AttackKind(
         "tap-and-squeeze",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "taps, and squeezes the rest back to full amplitude where light is on one quadrature",
         "budget",
         "of an honest clone's noise",
@@ -173,7 +173,7 @@ _OVER_QUERIES = (
     ),
     AttackKind(
         "level-decision",
-        Party.CLIENT,
+        Attacker.CLIENT,
         "reads modes of a network with few levels, decides, resends what it decided",
         "share",
         "of the modes",
@@ -201,7 +201,7 @@ def _whole(name: str, strength: float) -> int:
 _COPIES = (
     AttackKind(
         ClassesAlone.name,
-        Party.CLIENT,
+        Attacker.CLIENT,
         "copies from the classes of chosen public images alone, as from any service",
         "queries",
         "chosen",
@@ -211,7 +211,7 @@ _COPIES = (
     ),
     AttackKind(
         ModelCopy.name,
-        Party.CLIENT,
+        Attacker.CLIENT,
         "copies by regression of the values that an honest client measures",
         "directions",
         "of the prior",
@@ -223,7 +223,7 @@ _COPIES = (
     ),
     AttackKind(
         ChosenPrincipalInputs.name,
-        Party.CLIENT,
+        Attacker.CLIENT,
         "the same with principal directions of public images in place of images",
         "directions",
         "to choose from",
@@ -235,7 +235,7 @@ _COPIES = (
     ),
     AttackKind(
         PrincipalModes.name,
-        Party.CLIENT,
+        Attacker.CLIENT,
         "reads principal directions of the light by QND, layer after layer",
         "noise",
         "of an honest clone",
@@ -248,7 +248,7 @@ _COPIES = (
 _OUTSIDER = (
     AttackKind(
         "tap",
-        Party.OUTSIDER,
+        Attacker.OUTSIDER,
         "takes light off the fibre on the way to the client",
         "share",
         "of the power",
@@ -258,7 +258,7 @@ _OUTSIDER = (
     ),
     AttackKind(
         "tap-return",
-        Party.OUTSIDER,
+        Attacker.OUTSIDER,
         "takes light off the fibre on the way back",
         "share",
         "of the power",
@@ -268,7 +268,7 @@ _OUTSIDER = (
     ),
     AttackKind(
         "intercept-resend",
-        Party.OUTSIDER,
+        Attacker.OUTSIDER,
         "reads modes on the way to the client and sends coherent light on",
         "share",
         "of the modes",
@@ -278,7 +278,7 @@ _OUTSIDER = (
     ),
     AttackKind(
         "intercept-resend-return",
-        Party.OUTSIDER,
+        Attacker.OUTSIDER,
         "reads modes on the way back and sends coherent light on",
         "share",
         "of the modes",
@@ -305,7 +305,7 @@ def _label_reading(strength: float) -> Attack:
 _SERVER = (
     AttackKind(
         "label-reading",
-        Party.SERVER,
+        Attacker.SERVER,
         "reads the class from the noise of honest returned light; leaves no trace",
         "repeats",
         "queries per image",
@@ -315,7 +315,7 @@ _SERVER = (
     ),
     AttackKind(
         "bright-probes",
-        Party.SERVER,
+        Attacker.SERVER,
         "sends brighter rows than agreed to a client whose clone is off by 1 % in amplitude",
         "brightness",
         "of the agreed photons",
@@ -325,7 +325,7 @@ _SERVER = (
     ),
     AttackKind(
         "structured-probes",
-        Party.SERVER,
+        Attacker.SERVER,
         "sends rows with all light on one mode each to a client whose clone is off by 1 %",
         "brightness",
         "of the agreed photons",
@@ -335,7 +335,7 @@ _SERVER = (
     ),
     AttackKind(
         "squeezed-probes",
-        Party.SERVER,
+        Attacker.SERVER,
         "sends squeezed light to read the class from less noise",
         "squeezing",
         "dB",

@@ -18,7 +18,7 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.protocols.encoding import Floats
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Learned, Mark, Party
+from labctl.studies.attacks.attack import Attacker, Learned, Mark
 from labctl.studies.attacks.checks import require_share
 from labctl.studies.attacks.mounted import BesideHonestServer
 from labctl.studies.attacks.tampered_link import Path, TamperedLink
@@ -36,7 +36,7 @@ class ChosenInputs:
 
     share: float
     name: ClassVar[str] = "chosen-inputs"
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         require_share(self.name, "share", self.share)

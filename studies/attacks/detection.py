@@ -21,11 +21,11 @@ from labctl.protocols.link import LayerLight
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.checks import SHARES
 from labctl.protocols.verification.evidence import LayerEvidence
-from labctl.studies.attacks.attack import Attack, ChangingAttack, Mark, Party
+from labctl.studies.attacks.attack import Attack, Attacker, ChangingAttack, Mark
 from labctl.studies.attacks.marks import LayerPath, layer_paths
 from labctl.studies.attacks.power import (
     MOST_MODES,
-    Detection,
+    Detectability,
     HonestLight,
     gain_detection,
     noise_detection,
@@ -104,7 +104,7 @@ class DetectionTheory:
     settings: SessionSettings
 
     def __post_init__(self) -> None:
-        if self.attack.party is Party.SERVER:
+        if self.attack.party is Attacker.SERVER:
             valid = "one of a client or an outsider: the verdict is the server's own"
             raise SettingError("attack", self.attack.name, valid)
 
@@ -129,7 +129,7 @@ class DetectionTheory:
             raise SettingError("attack", self.attack.name, "one that leaves a known mark")
         return mark
 
-    def power(self, mark: Mark, modes: int, false_alarm_probability: float) -> Detection:
+    def power(self, mark: Mark, modes: int, false_alarm_probability: float) -> Detectability:
         """Return how surely `modes` pooled modes with this mark are caught."""
         honest = self.honesty
         verification = self.settings.verification
@@ -144,7 +144,7 @@ class DetectionTheory:
             modes >= 2 * honest.modes,
         )
 
-    def after(self, images: int, false_alarm_probability: float) -> Detection:
+    def after(self, images: int, false_alarm_probability: float) -> Detectability:
         """Return how surely a session of this number of images is caught, at the settings' seed."""
         modes = images * self.honesty.modes
         return self.power(self.mark(images), modes, false_alarm_probability)
@@ -225,7 +225,7 @@ def _power(
     probability: float,
     monitored: bool,
     repeated: bool,
-) -> Detection:
+) -> Detectability:
     if modes < 2:
         raise SettingError("modes", modes, "2 or more")
     if not 0.0 < probability < 1.0:
@@ -239,4 +239,4 @@ def _power(
     wider = replace(light, excess_noise=gain_variance - light.shot_noise)
     moved = Mark(mark.excess_noise + light.variance - wider.variance, mark.transmittance_ratio)
     gain = gain_detection(moved, wider, modes, calibration_samples, low, high)
-    return Detection(noise, gain, 1.0 - (1.0 - noise) * (1.0 - gain))
+    return Detectability(noise, gain, 1.0 - (1.0 - noise) * (1.0 - gain))

@@ -17,7 +17,7 @@ from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.studies.attacks.catalogue import attack_of
 from labctl.studies.attacks.detection import DetectionTheory
-from labctl.studies.attacks.detection_curve import Curve, detection_curve, random_network
+from labctl.studies.attacks.detection_curve import DetectionCurve, detection_curve, random_network
 
 SEED = 2026
 ALARMS = (1e-3, 1e-6)
@@ -92,7 +92,7 @@ class Case:
         *,
         scale: float = 1.0,
         on_session: Callable[[int], None] = lambda count: None,
-    ) -> Curve:
+    ) -> DetectionCurve:
         """Count attacked sessions; no two cases share a seed."""
         theory = self.theory(seed)
         return detection_curve(

@@ -69,7 +69,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class CurvePoint:
+class DetectionPoint:
     """Sessions of this number of images, and pooled modes, judged at one false-alarm probability.
 
     `theory`: power of the pooled checks, averaged over the sessions' own marks. `pooled` counts
@@ -86,7 +86,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Curve:
+class DetectionCurve:
     """A detection curve. `mark` is that of the first seed, after one image."""
 
     attack: str
@@ -94,9 +94,9 @@ class Curve:
     mark: Mark
     sizes: tuple[int, ...]
     settings: SessionSettings
-    points: tuple[CurvePoint, ...]
+    points: tuple[DetectionPoint, ...]
 
-    def at(self, false_alarm_probability: float) -> tuple[CurvePoint, ...]:
+    def at(self, false_alarm_probability: float) -> tuple[DetectionPoint, ...]:
         """Return the points of one false-alarm probability."""
         return tuple(p for p in self.points if p.false_alarm_probability == false_alarm_probability)
 
@@ -141,7 +141,7 @@ class _Trials:
         return (self.rate.caught - self.rate.sessions * self.probability) ** 2 / self.variance
 
 
-def agreement_of(curves: Sequence[Curve]) -> Agreement:
+def agreement_of(curves: Sequence[DetectionCurve]) -> Agreement:
     """Compare the counts of the pooled checks with the theory.
 
     Sessions caught at one false-alarm probability are among those caught at a larger one: given
@@ -159,7 +159,7 @@ def agreement_of(curves: Sequence[Curve]) -> Agreement:
     return Agreement(square, len(telling), tail, len(trials), min(least * len(trials), 1.0))
 
 
-def _independent(curve: Curve) -> Iterator[_Trials]:
+def _independent(curve: DetectionCurve) -> Iterator[_Trials]:
     for images in dict.fromkeys(point.images for point in curve.points):
         points = [point for point in curve.points if point.images == images]
         among, share = points[0].pooled.sessions, 1.0
@@ -215,7 +215,7 @@ def detection_curve(
     false_alarm_probabilities: Sequence[float],
     *,
     on_session: Callable[[int], None] = lambda count: None,
-) -> Curve:
+) -> DetectionCurve:
     """Count attacked sessions of about this number of pooled modes each that are rejected.
 
     Modes are rounded to whole images, one at least; each point has `sessions` sessions, their seeds
@@ -226,7 +226,7 @@ def detection_curve(
     theory = DetectionTheory(attack, network, own)
     per_image = theory.honesty.modes
     counts = sorted({max(round(each / per_image), 1) for each in modes})
-    points: list[CurvePoint] = []
+    points: list[DetectionPoint] = []
     for index, images in enumerate(counts):
         first = settings.seed + index * sessions
         reports, marks = [], []
@@ -237,7 +237,9 @@ def detection_curve(
         points += [
             _point(theory, images, reports, marks, each) for each in false_alarm_probabilities
         ]
-    return Curve(attack.name, attack.strength, theory.mark(), network.sizes, own, tuple(points))
+    return DetectionCurve(
+        attack.name, attack.strength, theory.mark(), network.sizes, own, tuple(points)
+    )
 
 
 def sessions_needed(network_modes: int, modes: Sequence[int], sessions: int) -> int:
@@ -251,12 +253,12 @@ def _point(
     reports: Sequence[VerificationReport],
     marks: Sequence[Mark],
     probability: float,
-) -> CurvePoint:
+) -> DetectionPoint:
     modes = images * theory.honesty.modes
     failed = [frozenset(failed_at(report, probability)) for report in reports]
     powers = [theory.power(mark, modes, probability).either for mark in marks]
     names = [check.name for check in reports[0].checks]
-    return CurvePoint(
+    return DetectionPoint(
         images=images,
         modes=modes,
         false_alarm_probability=probability,

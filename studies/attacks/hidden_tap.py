@@ -13,7 +13,7 @@ from typing import ClassVar
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Mark, Party
+from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.checks import require_share
 from labctl.studies.attacks.marks import layer_paths
 from labctl.studies.attacks.mounted import WeightThief
@@ -31,7 +31,7 @@ class HiddenTap:
 
     share: float
     name: ClassVar[str] = "hidden-tap"
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         require_share(self.name, "share", self.share)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from labctl.data.models import Network
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Mark, Party
+from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.checks import require_share
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.studies.attacks.mounted import WeightThief
@@ -22,7 +22,7 @@ class InterceptResend:
 
     share: float
     leg: Leg = Leg.OUT
-    party: ClassVar[Party] = Party.OUTSIDER
+    party: ClassVar[Attacker] = Attacker.OUTSIDER
 
     def __post_init__(self) -> None:
         require_share(self.name, "share", self.share)

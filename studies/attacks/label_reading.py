@@ -38,7 +38,7 @@ from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.server import Server
 from labctl.protocols.settings import Sampling, SessionSettings
-from labctl.studies.attacks.attack import Learned, Mark, Party
+from labctl.studies.attacks.attack import Attacker, Learned, Mark
 from labctl.studies.attacks.label_joint import HomodyneJoint, joint_view
 from labctl.studies.attacks.label_views import CountingView, HeterodyneView, HomodyneView, View
 from labctl.studies.attacks.wishart import Complexes, Reals
@@ -239,7 +239,7 @@ class LabelReading:
     dimensions: int = DIMENSIONS
 
     name = "label-reading"
-    party = Party.SERVER
+    party = Attacker.SERVER
 
     def __post_init__(self) -> None:
         if self.repeats < 1:

@@ -25,7 +25,7 @@ from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats, unit_rms
 from labctl.protocols.levels import MOST_LEVELS, Decision, Doubles, Levels
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Learned, Mark, Party
+from labctl.studies.attacks.attack import Attacker, Learned, Mark
 from labctl.studies.attacks.checks import require_share
 from labctl.studies.attacks.level_fit import fitted_levels
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
@@ -45,7 +45,7 @@ class LevelDecision:
 
     share: float
     name: ClassVar[str] = "level-decision"
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         require_share(self.name, "share", self.share)

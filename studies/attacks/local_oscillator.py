@@ -18,7 +18,7 @@ from typing import ClassVar
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Mark, Party
+from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.checks import require_share
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.studies.attacks.mounted import WeightThief
@@ -39,7 +39,7 @@ class LocalOscillator:
     dimming: float
     share: float | None = None
     name: ClassVar[str] = "local-oscillator"
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         if not -MOST_BRIGHTENING <= self.dimming < 1.0:

@@ -12,7 +12,7 @@ from typing import ClassVar
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Mark, Party
+from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.studies.attacks.mounted import WeightThief
 from labctl.studies.attacks.tampered_link import Path
@@ -27,7 +27,7 @@ class CloneMoreModes:
 
     modes: float
     name: ClassVar[str] = "clone-more-modes"
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         if not (1 <= self.modes <= MOST_CLONES and float(self.modes).is_integer()):

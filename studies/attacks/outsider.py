@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from labctl.protocols.settings import SessionSettings
 from labctl.studies.attacks.mounted import WeightThief
-from labctl.studies.attacks.tampered_link import Path, Station
+from labctl.studies.attacks.tampered_link import Path, Waypoint
 from labctl.studies.attacks.weights_estimate import Notebook
 
 
@@ -23,7 +23,7 @@ def name_on(leg: Leg, attack: str) -> str:
 
 
 def mounted_on(
-    leg: Leg, settings: SessionSettings, station: Station, notebook: Notebook
+    leg: Leg, settings: SessionSettings, station: Waypoint, notebook: Notebook
 ) -> WeightThief:
     """Return a station mounted at the start of a leg; the client is honest and keeps nothing."""
     honest = Path.honest(settings)

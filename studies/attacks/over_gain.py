@@ -13,7 +13,7 @@ from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.receiver import GAIN_RANGE, MOST_GAIN, CloneReceiver, Receiver, TapReceiver
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Mark, Party
+from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.studies.attacks.mounted import WeightThief
 from labctl.studies.attacks.tampered_link import Path
@@ -26,7 +26,7 @@ class OverGain:
 
     gain: float
     name: ClassVar[str] = "over-gain"
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         if not 1.0 < self.gain <= MOST_GAIN:

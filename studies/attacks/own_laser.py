@@ -12,7 +12,7 @@ from typing import ClassVar
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Mark, Party
+from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.checks import require_share
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.studies.attacks.mounted import WeightThief
@@ -34,7 +34,7 @@ class OwnLaser:
 
     share: float
     name: ClassVar[str] = "own-laser"
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         require_share(self.name, "share", self.share)
@@ -76,7 +76,7 @@ class NothingReturned:
 
     share: float
     name: ClassVar[str] = "nothing-returned"
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         require_share(self.name, "share", self.share)

@@ -50,7 +50,7 @@ class HonestLight:
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detectability:
     """Probabilities that the pooled noise, the pooled gain (low or high), or either alarms."""
 
     noise: float
@@ -67,7 +67,7 @@ def detection(
     *,
     monitored: bool = True,
     repeated: bool = True,
-) -> Detection:
+) -> Detectability:
     """Return how surely a session of `modes` pooled modes catches an attack of this mark.
 
     With the thresholds of a session of that false-alarm probability, of which each check has its
@@ -90,7 +90,7 @@ def detection(
         false_alarm_probability * SHARES[name] / of_all for name in ("low gain", "high gain")
     )
     gain = gain_detection(mark, honest, modes, calibration_samples, low, high)
-    return Detection(noise, gain, 1.0 - (1.0 - noise) * (1.0 - gain))
+    return Detectability(noise, gain, 1.0 - (1.0 - noise) * (1.0 - gain))
 
 
 def shares_in_use(*, monitored: bool, repeated: bool) -> float:

@@ -38,7 +38,7 @@ from labctl.protocols.server import Server
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.streams import Streams
 from labctl.protocols.verification.verdict import LayerEvidence
-from labctl.studies.attacks.attack import Learned, Mark, Party
+from labctl.studies.attacks.attack import Attacker, Learned, Mark
 
 Complexes = npt.NDArray[np.complex64]
 
@@ -162,7 +162,7 @@ class BrightProbes:
     gain_error: float
     shape: ProbeShape = ProbeShape.FLAT
 
-    party = Party.SERVER
+    party = Attacker.SERVER
 
     @property
     def name(self) -> str:

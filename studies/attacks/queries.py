@@ -19,7 +19,7 @@ from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats
 from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Attack, Outcome, StealsNetwork
+from labctl.studies.attacks.attack import Attack, AttackOutcome, StealsNetwork
 from labctl.studies.attacks.copies.stolen import worth_of
 from labctl.studies.attacks.copies.thief import CopyThief
 from labctl.studies.training.evaluation import noisy_accuracy
@@ -32,7 +32,7 @@ class QueryPoint:
     """What came of a session of `queries` images."""
 
     queries: int
-    outcome: Outcome
+    outcome: AttackOutcome
 
 
 def curve_over_queries(
@@ -70,7 +70,7 @@ def _outcome(
     images: LabelledImages,
     test: LabelledImages | None,
     on_queries: Callable[[int], None],
-) -> Outcome:
+) -> AttackOutcome:
     mounted = attack.mount(network, settings)
     session = Session(network, settings, mounted.link, server=mounted.server)
     for batch in session.run(mounted.inputs(images.images), batch_images=BATCH_IMAGES):
@@ -86,7 +86,7 @@ def _outcome(
     elif test is not None and isinstance(mounted, CopyThief):
         worth = worth_of(mounted.copy(), mounted.public, test)
         learned = replace(learned, copy_accuracy=worth.best)
-    return Outcome(learned, session.verdict())
+    return AttackOutcome(learned, session.verdict())
 
 
 def copy_accuracy(layers: Sequence[Floats], test: LabelledImages) -> float:

@@ -25,7 +25,7 @@ from labctl.errors import SettingError
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.settings import Sampling, SessionSettings
-from labctl.studies.attacks.attack import Mark, Party
+from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.label_reading import (
     DIMENSIONS,
     CuriousServer,
@@ -115,7 +115,7 @@ class SqueezedProbes:
     dimensions: int = DIMENSIONS
 
     name = "squeezed-probes"
-    party = Party.SERVER
+    party = Attacker.SERVER
 
     def __post_init__(self) -> None:
         squeezed_variance(self.squeezing_db)

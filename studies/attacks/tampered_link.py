@@ -78,7 +78,7 @@ class Beam:
             self.split(kept)
 
 
-class Station(Protocol):
+class Waypoint(Protocol):
     """Somebody at some place of the path."""
 
     def meet(self, beam: Beam) -> None:
@@ -100,9 +100,9 @@ class Path:
 
     receiver: Receiver
     leg_transmittance: Callable[[int], float]
-    departing: tuple[Station, ...] = ()
-    entering: tuple[Station, ...] = ()
-    returning: tuple[Station, ...] = ()
+    departing: tuple[Waypoint, ...] = ()
+    entering: tuple[Waypoint, ...] = ()
+    returning: tuple[Waypoint, ...] = ()
     modes_cloned: int = 1
     oscillator_factor: float = 1.0
     notebook: Notebook | None = None

@@ -13,7 +13,7 @@ from typing import ClassVar
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Mark, Party
+from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.studies.attacks.mounted import WeightThief
 from labctl.studies.attacks.outsider import Leg, mounted_on, name_on
@@ -27,7 +27,7 @@ class Tap:
 
     share: float
     leg: Leg = Leg.OUT
-    party: ClassVar[Party] = Party.OUTSIDER
+    party: ClassVar[Attacker] = Attacker.OUTSIDER
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.share < 1.0:

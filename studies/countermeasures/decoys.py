@@ -25,7 +25,7 @@ from labctl.studies.countermeasures.drawn_rows import circular, features_of_rows
 
 
 @dataclass(frozen=True)
-class Hiding:
+class DecoyHiding:
     """Directions cloned per row, `decoys` besides the input's; white noise on all modes in SNU."""
 
     decoys: int = 0
@@ -44,7 +44,12 @@ class Hiding:
 
 
 def weights_bits(
-    hiding: Hiding, *, mean_photons: float, receiver: Receiver, modes: int, assumptions: Assumptions
+    hiding: DecoyHiding,
+    *,
+    mean_photons: float,
+    receiver: Receiver,
+    modes: int,
+    assumptions: Assumptions,
 ) -> float:
     """Return bits per real weight and query where this excess noise is accepted, without loss."""
     return 0.5 * weights_bits_per_mode(
@@ -68,7 +73,7 @@ class HiddenReading:
         self._reader = LabelReader(templates.images, templates.labels, reading, dimensions)
 
     def success(
-        self, images: LabelledImages, decoys_from: LabelledImages, hiding: Hiding, seed: int
+        self, images: LabelledImages, decoys_from: LabelledImages, hiding: DecoyHiding, seed: int
     ) -> float:
         """Return the share of labels read.
 

@@ -26,7 +26,7 @@ from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.studies.attacks.label_reading import arriving
 from labctl.studies.countermeasures.blocks_and_labels import block_effects
-from labctl.studies.countermeasures.decoys import HiddenReading, Hiding, weights_bits
+from labctl.studies.countermeasures.decoys import DecoyHiding, HiddenReading, weights_bits
 from labctl.studies.countermeasures.mismatched_rows import read_mismatched_rows
 from labctl.studies.countermeasures.phases import kick_of, phase_sensitive_kick, read_with_phases
 from labctl.studies.countermeasures.quota import queries_for_correlation
@@ -271,7 +271,7 @@ class Survey:
 
     def _decoys(self) -> Iterator[Effect]:
         settings, receiver = self.settings, self.settings.receiver
-        hiding = Hiding(decoys=_DECOYS)
+        hiding = DecoyHiding(decoys=_DECOYS)
         reading = Reading(
             gain=receiver.gain,
             rows=self.rows,
@@ -280,7 +280,8 @@ class Survey:
         )
         server = HiddenReading(self.templates, reading)
         open_, hidden = (
-            server.success(self.images, self.pool, one, settings.seed) for one in (Hiding(), hiding)
+            server.success(self.images, self.pool, one, settings.seed)
+            for one in (DecoyHiding(), hiding)
         )
         name = f"{_DECOYS} decoy"
         yield Effect(name, "labels read (heterodyne)", open_, hidden, "")
@@ -292,6 +293,6 @@ class Survey:
                 modes=self.modes,
                 assumptions=settings.assumptions,
             )
-            for one in (Hiding(), hiding)
+            for one in (DecoyHiding(), hiding)
         )
         yield Effect(name, "bit per weight", before, after, "the server accepts twice the noise")

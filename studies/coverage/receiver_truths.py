@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal
 
+from labctl.calibration.names import NOISE_RANGE_V, Name
 from labctl.instruments.simulated.physics.drive import DriveOutput, DriveParameters
 from labctl.instruments.simulated.physics.grid import Seeds, Window
 from labctl.instruments.simulated.ports import Drive
@@ -18,13 +19,13 @@ Reals = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 _PULSE_SAMPLES, _PULSE_START = 256, 100
 
 
-def scope_offset_v(seen: Seen, name: str) -> float:
+def scope_offset_v(seen: Seen, name: Name) -> float:
     """Return the offset of the digitizer's channel, the same in all ranges."""
     truth = seen.truth.server if party_of(name) == "server" else seen.truth.client
     return truth.digitizer_offset_v[0]
 
 
-def scope_gain(seen: Seen, name: str) -> float:
+def scope_gain(seen: Seen, name: Name) -> float:
     """Return 1: a channel has one gain in all ranges."""
     return 1.0
 
@@ -39,7 +40,7 @@ class _Noise:
     white: float
 
 
-def _noise(seen: Seen, name: str) -> _Noise:
+def _noise(seen: Seen, name: Name) -> _Noise:
     """Return a receiver's noise: shot 2eI, the laser's that is not rejected, and electronic.
 
     White is what the digitizer adds: its own, and a step's square over 12.
@@ -53,7 +54,7 @@ def _noise(seen: Seen, name: str) -> _Noise:
     unbalanced_a = current_a * 10.0 ** (-p.common_mode_rejection_db / 20.0)
     band_hz = grid_hz / 2.0
     scale = (p.transimpedance_v_a * digitizer.error(1)[0]) ** 2 * band_hz
-    step_v = seen.found(f"{party_of(name)}.noise_range_v") / 2**digitizer.bits
+    step_v = seen.found(NOISE_RANGE_V.of(party_of(name))) / 2**digitizer.bits
     return _Noise(
         shot=scale * 2.0 * ELEMENTARY_CHARGE_C * current_a,
         intensity=scale * unbalanced_a**2 * db_to_ratio(seen.world.optics.rin_db_hz),
@@ -62,13 +63,13 @@ def _noise(seen: Seen, name: str) -> _Noise:
     )
 
 
-def _sections(seen: Seen, name: str) -> Reals:
+def _sections(seen: Seen, name: Name) -> Reals:
     """Return the detector's second-order Butterworth filter."""
     bandwidth_hz = seen.receiver(name).detector.parameters.bandwidth_hz
     return np.asarray(signal.butter(2, bandwidth_hz, fs=seen.world.grid_hz, output="sos"))
 
 
-def _in_the_mode(seen: Seen, name: str) -> _Noise:
+def _in_the_mode(seen: Seen, name: Name) -> _Noise:
     """Return a receiver's noise in the matched filter: |sum of pulse times response|^2 of it."""
     layout = seen.layout()
     pulse = layout.pulses(np.ones(1, np.float32)).astype(np.float64)
@@ -79,51 +80,51 @@ def _in_the_mode(seen: Seen, name: str) -> _Noise:
     return _Noise(n.shot * through, n.intensity * through, n.electronic * through, n.white)
 
 
-def electronic_noise_v2(seen: Seen, name: str) -> float:
+def electronic_noise_v2(seen: Seen, name: Name) -> float:
     """Return the variance without light in the matched filter."""
     noise = _in_the_mode(seen, name)
     return noise.electronic + noise.white
 
 
-def shot_noise_v2(seen: Seen, name: str) -> float:
+def shot_noise_v2(seen: Seen, name: Name) -> float:
     """Return the shot noise's variance in the matched filter, at the station's laser power."""
     return _in_the_mode(seen, name).shot
 
 
-def electronic_noise(seen: Seen, name: str) -> float:
+def electronic_noise(seen: Seen, name: Name) -> float:
     """Return electronic over shot noise."""
     return electronic_noise_v2(seen, name) / shot_noise_v2(seen, name)
 
 
-def blocked_variance_v2(seen: Seen, name: str) -> float:
+def blocked_variance_v2(seen: Seen, name: Name) -> float:
     """Return the variance with local oscillator and vacuum: all noise there is."""
     noise = _in_the_mode(seen, name)
     return noise.shot + noise.intensity + noise.electronic + noise.white
 
 
-def lo_linear_v2_w(seen: Seen, name: str) -> float:
+def lo_linear_v2_w(seen: Seen, name: Name) -> float:
     """Return shot noise per watt of the laser."""
     return shot_noise_v2(seen, name) / seen.bench.equipment.server.laser_power_w
 
 
-def lo_quadratic_v2_w2(seen: Seen, name: str) -> float:
+def lo_quadratic_v2_w2(seen: Seen, name: Name) -> float:
     """Return intensity noise per square of the laser's power."""
     power_w = seen.bench.equipment.server.laser_power_w
     return _in_the_mode(seen, name).intensity / power_w**2
 
 
-def lo_excess_noise(seen: Seen, name: str) -> float:
+def lo_excess_noise(seen: Seen, name: Name) -> float:
     """Return intensity over shot noise at the station's laser power."""
     noise = _noise(seen, name)
     return noise.intensity / noise.shot
 
 
-def clearance_db(seen: Seen, name: str) -> float:
+def clearance_db(seen: Seen, name: Name) -> float:
     """Return shot plus electronic over electronic noise in the matched filter."""
     return ratio_to_db(1.0 + shot_noise_v2(seen, name) / electronic_noise_v2(seen, name))
 
 
-def band_edge_clearance_db(seen: Seen, name: str) -> float:
+def band_edge_clearance_db(seen: Seen, name: Name) -> float:
     """Return the same between 7/4 and twice the symbol rate, by what the filter leaves there."""
     edge_hz = 2.0 * seen.bench.equipment.frame.symbol_rate_hz
     band_hz = np.linspace(0.875 * edge_hz, edge_hz, 65)
@@ -132,7 +133,7 @@ def band_edge_clearance_db(seen: Seen, name: str) -> float:
     return ratio_to_db(1.0 + noise.shot * passed / (noise.electronic * passed + noise.white))
 
 
-def _pulse(seen: Seen, name: str) -> tuple[float, float]:
+def _pulse(seen: Seen, name: Name) -> tuple[float, float]:
     """Return the share of a pulse's energy that the matched filter takes, and its delay in s.
 
     The generator's stage and the detector smear the pulse that the filter expects; the filter
@@ -167,14 +168,14 @@ def _smeared(seen: Seen, samples_v: np.ndarray[tuple[int, ...], np.dtype[np.floa
     return stage.voltage(Window(0, len(samples_v))).astype(np.float64)
 
 
-def efficiency(seen: Seen, name: str) -> float:
+def efficiency(seen: Seen, name: Name) -> float:
     """Return the detector's efficiency times the share of a pulse in the matched filter's mode."""
     receiver = seen.receiver(name)
     lo_w = seen.bench.equipment.server.laser_power_w * receiver.lo_fraction
     return receiver.detector.parameters.efficiency_at(lo_w) * _pulse(seen, name)[0]
 
 
-def arrival_s(seen: Seen, name: str) -> float:
+def arrival_s(seen: Seen, name: Name) -> float:
     """Return delays of fibres and storage on the bench's time grid, and of pulse and detector."""
     truth, storage = seen.truth, seen.world.optics.rotation.parameters.storage_samples
     way_s = truth.forward_delay_s
@@ -183,7 +184,7 @@ def arrival_s(seen: Seen, name: str) -> float:
     return way_s + _pulse(seen, name)[1]
 
 
-def common_mode_rejection_db(seen: Seen, name: str) -> float:
+def common_mode_rejection_db(seen: Seen, name: Name) -> float:
     """Return the detector's own rejection."""
     truth = seen.truth.server if party_of(name) == "server" else seen.truth.client
     return truth.common_mode_rejection_db

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Name, Party
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import Outcome
 from labctl.dsp.layout import FrameLayout
@@ -30,13 +31,13 @@ class Seen:
         """The drawn parameters."""
         return self.world.truth()
 
-    def found(self, name: str) -> float:
+    def found(self, name: Name) -> float:
         """Return a value of this routine, or of one that it rests on."""
         quantities = self.outcome.quantities
         known = quantities if name in quantities else self.bench.knowledge.quantities
         return known[name].value
 
-    def receiver(self, name: str) -> Receiver:
+    def receiver(self, name: Name) -> Receiver:
         """Return the receiver of the party that a quantity is of."""
         return self.world.optics.receivers[party_of(name)]
 
@@ -45,9 +46,9 @@ class Seen:
         return self.bench.sender.layout(rows=rows, modes=modes)
 
 
-Truth = Callable[[Seen, str], float]
+Truth = Callable[[Seen, Name], float]
 
 
-def party_of(name: str) -> str:
+def party_of(name: Name) -> Party:
     """Return the party that a quantity is of."""
-    return name.partition(".")[0]
+    return "client" if name.startswith("client.") else "server"

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from labctl.calibration import names
 from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
 from labctl.data.models import Network
@@ -151,7 +152,7 @@ def _truths(world: LinkBench, settings: SessionSettings, knowledge: Knowledge) -
     through = db_to_ratio(-truth.loss_db_per_mode * block)
     forward = truth.forward_transmittance * optics.past_tap("arrival")
     back = truth.back_transmittance * optics.past_tap("return")
-    control_v = (_GAIN - 1.0) / knowledge.quantity("client.gain_per_v").value
+    control_v = (_GAIN - 1.0) / knowledge.quantity(names.GAIN_PER_V).value
     gain = 1.0 + truth.gain_per_v * truth.generator_gain["client_gain"] * control_v
     clone = truth.emission_factor * added_noise(gain) * math.ceil(modes / block) / modes
     return {

@@ -93,7 +93,7 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Limits:
+class PlanLimits:
     """Maximum leakage: bits per real weight and query, bits per data symbol (journal version)
     and input, success of label reading (0 to 1); None is no limit."""
 
@@ -111,12 +111,12 @@ class Limits:
             raise SettingError("limit of label_success", share, "above 0, at most 1, or none")
 
     @property
-    def on_weights(self) -> Limits:
+    def on_weights(self) -> PlanLimits:
         """The limit on the weights alone."""
-        return Limits(weights_bits=self.weights_bits)
+        return PlanLimits(weights_bits=self.weights_bits)
 
     @property
-    def on_data(self) -> Limits:
+    def on_data(self) -> PlanLimits:
         """The limits on what the server learns alone."""
         return replace(self, weights_bits=None)
 

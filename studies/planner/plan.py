@@ -16,7 +16,7 @@ from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.rotation import IDEAL_ROTATION
 from labctl.protocols.settings import VerificationSettings
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, NeededF
-from labctl.studies.planner.option import Conditions, Limits, Option
+from labctl.studies.planner.option import Conditions, Option, PlanLimits
 from labctl.studies.planner.pareto import pareto_front
 from labctl.studies.planner.pooling import Pool, SentBefore, pool_for, sent_before
 from labctl.studies.planner.search import Search
@@ -41,7 +41,7 @@ class Wish:
     the curve's best value."""
 
     accuracy: float
-    limits: Limits
+    limits: PlanLimits
     confidence: float = 0.95
     prefer: Preference = Preference.WEIGHTS
 
@@ -222,7 +222,7 @@ class Planner:
             return reach
         return replace(
             reach,
-            weights=replace(search, spares_copies=None).least_weights(needed.upper, Limits()),
+            weights=replace(search, spares_copies=None).least_weights(needed.upper, PlanLimits()),
             weights_within_data=search.least_weights(needed.upper, limits),
             data_within_weights=search.least_data(needed.upper, limits),
         )
@@ -273,7 +273,7 @@ class Planner:
         found = [
             self.setting(option, wish)
             for level in levels
-            for option in anything.options(level, Limits())
+            for option in anything.options(level, PlanLimits())
         ]
         known = () if further is None else (further,)
         front = pareto_front([*known, *found], lambda one: one.costs)
@@ -307,7 +307,7 @@ class Planner:
             return min(allowed, key=lambda one: (one.data_bits, one.weights_bits))
         return min(allowed, key=lambda one: (self.setting(one, wish).proof_s, one.weights_bits))
 
-    def _greatest_f(self, limits: Limits) -> float | None:
+    def _greatest_f(self, limits: PlanLimits) -> float | None:
         return self.search.greatest_f(limits, self.curve.least_f, self.curve.most_f)
 
     def _pool(self, option: Option, bound: float) -> Pool | None:
@@ -319,7 +319,7 @@ class Planner:
             calibration_samples=proof.calibration_samples,
         )
 
-    def _pool_to_limit(self, option: Option | None, limits: Limits) -> Pool | None:
+    def _pool_to_limit(self, option: Option | None, limits: PlanLimits) -> Pool | None:
         if option is None or limits.weights_bits is None:
             return None
         return self._pool(option, limits.weights_bits)

@@ -26,7 +26,7 @@ from labctl.protocols.leakage import (
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.rotation import IDEAL_ROTATION
 from labctl.protocols.verification.verdict import Expectation
-from labctl.studies.planner.option import Conditions, Limits, Option
+from labctl.studies.planner.option import Conditions, Option, PlanLimits
 from labctl.studies.planner.pareto import pareto_front
 from labctl.studies.planner.pooling import Evidence
 from labctl.units import db_to_ratio
@@ -151,7 +151,7 @@ class Search:
         return min(most, reading_cap(decoys, _CLASSES, ASSUMED_GUESS_ERROR)) if decoys else most
 
     def greatest_gain(
-        self, block_modes: int, limits: Limits, signal_to_noise: float
+        self, block_modes: int, limits: PlanLimits, signal_to_noise: float
     ) -> float | None:
         """Return the greatest gain within the limits on the data; None if the least is too much."""
         least = _log(self.least_gain(signal_to_noise))
@@ -165,7 +165,7 @@ class Search:
             return None
         return _gain(_border(within, least, _LOG_MOST, _HALVINGS)[0])
 
-    def least_weights(self, signal_to_noise: float, limits: Limits) -> Option | None:
+    def least_weights(self, signal_to_noise: float, limits: PlanLimits) -> Option | None:
         """Return the setting that leaks least of the weights within the limits on the data.
 
         The limit on the weights is not looked at. None where there is no such setting.
@@ -173,7 +173,7 @@ class Search:
         found = [self._least_weights(signal_to_noise, size, limits) for size in self.block_sizes]
         return min((one for one in found if one is not None), key=_weights, default=None)
 
-    def least_data(self, signal_to_noise: float, limits: Limits) -> Option | None:
+    def least_data(self, signal_to_noise: float, limits: PlanLimits) -> Option | None:
         """Return the setting that leaks least of the data within the limit on the weights.
 
         The limits on the data are not looked at. None where there is no such setting.
@@ -184,7 +184,7 @@ class Search:
         ]
         return min((one for one in found if one is not None), key=_data, default=None)
 
-    def greatest_f(self, limits: Limits, least: float, most: float) -> float | None:
+    def greatest_f(self, limits: PlanLimits, least: float, most: float) -> float | None:
         """Return the greatest F from `least` to `most` within all limits; None if not the least."""
 
         def within(log_f: float) -> bool:
@@ -196,7 +196,7 @@ class Search:
             return None
         return math.exp(_border(within, math.log(least), math.log(most), _F_HALVINGS)[0])
 
-    def within(self, option: Option | None, limits: Limits) -> bool:
+    def within(self, option: Option | None, limits: PlanLimits) -> bool:
         """Return whether a setting keeps all limits."""
         if option is None:
             return False
@@ -207,7 +207,7 @@ class Search:
             option.gain, option.block_modes, limits, option.signal_to_noise
         )
 
-    def options(self, signal_to_noise: float, limits: Limits) -> Iterator[Option]:
+    def options(self, signal_to_noise: float, limits: PlanLimits) -> Iterator[Option]:
         """Yield settings within all limits: those that leak least and, at gains up to the most
         there is, those block sizes that are not worse than another in both leakages."""
         least = (
@@ -231,7 +231,7 @@ class Search:
                 pareto_front(allowed, lambda one: (one.weights_bits, one.data_bits))
             )
 
-    def repeats(self, option: Option, limits: Limits) -> int | None:
+    def repeats(self, option: Option, limits: PlanLimits) -> int | None:
         """Return how often the same input may be sent within the limits on the data; None: any.
 
         What M rows tell adds up over repeats: R of them count as M R rows.
@@ -276,7 +276,7 @@ class Search:
         )
 
     def _spares_data(
-        self, gain: float, block_modes: int, limits: Limits, signal_to_noise: float
+        self, gain: float, block_modes: int, limits: PlanLimits, signal_to_noise: float
     ) -> bool:
         most = limits.data_bits
         if most is not None and self._data_bits(gain, block_modes) > most:
@@ -300,7 +300,9 @@ class Search:
             for size in layer.inputs_by_block_size
         )
 
-    def _least_weights(self, signal_to_noise: float, size: int, limits: Limits) -> Option | None:
+    def _least_weights(
+        self, signal_to_noise: float, size: int, limits: PlanLimits
+    ) -> Option | None:
         from scipy.optimize import minimize_scalar
 
         most = self.greatest_gain(size, limits, signal_to_noise)
@@ -336,7 +338,7 @@ class Search:
         least = self.least_gain(signal_to_noise)
         if weights_bits is None:
             return self.option(signal_to_noise, least, size)
-        best = self._least_weights(signal_to_noise, size, Limits())
+        best = self._least_weights(signal_to_noise, size, PlanLimits())
         if best is None or best.weights_bits > weights_bits:
             return None
 

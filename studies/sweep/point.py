@@ -19,7 +19,7 @@ import numpy as np
 from labctl.errors import LabctlError, UsageError
 from labctl.studies.sweep.code_version import code_version
 from labctl.studies.sweep.single_thread import blas_kernels, keep_single_threaded
-from labctl.studies.sweep.task import Scalar, Settings, Task
+from labctl.studies.sweep.task import Scalar, Settings, SweepTask
 from labctl.studies.sweep.tasks import TASKS
 
 _KEY_BYTES = 16
@@ -46,7 +46,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PointOutcome:
     """What came of a point: its values, or None and why; how long it took and on what."""
 
     key: str
@@ -56,7 +56,7 @@ class Outcome:
     blas: str
 
 
-def point_of(task: Task, settings: Settings, repeat: int, sweep_seed: int) -> Point:
+def point_of(task: SweepTask, settings: Settings, repeat: int, sweep_seed: int) -> Point:
     """Return the point of checked settings; reads the files they name (once per process)."""
     content = {
         "task": task.name,
@@ -69,7 +69,7 @@ def point_of(task: Task, settings: Settings, repeat: int, sweep_seed: int) -> Po
     return Point(task.name, settings.model_dump(), repeat, sweep_seed, key)
 
 
-def evaluate(point: Point, code: str, prepare: Callable[[], None] = lambda: None) -> Outcome:
+def evaluate(point: Point, code: str, prepare: Callable[[], None] = lambda: None) -> PointOutcome:
     """Return the point's values, or what went wrong; `code` is the version that it must run on."""
     started = time.perf_counter()
     values, error = None, None
@@ -80,10 +80,10 @@ def evaluate(point: Point, code: str, prepare: Callable[[], None] = lambda: None
         error = str(problem)
     except Exception as problem:  # one point's failure must not end the others
         error = f"unexpected {type(problem).__name__}: {problem}"
-    return Outcome(point.key, values, error, time.perf_counter() - started, blas_kernels())
+    return PointOutcome(point.key, values, error, time.perf_counter() - started, blas_kernels())
 
 
-def evaluate_elsewhere(point: Point, code: str) -> Outcome:
+def evaluate_elsewhere(point: Point, code: str) -> PointOutcome:
     """Evaluate a point in a process that is there for it, whose BLAS keeps to one thread."""
     return evaluate(point, code, keep_single_threaded)
 

@@ -21,7 +21,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from labctl.errors import RunFileError, UsageError
-from labctl.studies.sweep.point import Outcome, Point
+from labctl.studies.sweep.point import Point, PointOutcome
 from labctl.studies.sweep.sweep_file import Sweep
 from labctl.studies.sweep.task import Scalar
 
@@ -31,7 +31,7 @@ _START = json.dumps({"format": FORMAT})[:-1].encode()
 
 
 @dataclass(frozen=True)
-class Record:
+class ResultRecord:
     """What the file holds of a point, and the code that computed it."""
 
     seed: int
@@ -48,10 +48,10 @@ class Results:
 
     name: str | None = None
     task: str | None = None
-    records: Mapping[str, Record] = field(default_factory=dict)
+    records: Mapping[str, ResultRecord] = field(default_factory=dict)
     whole_bytes: int = 0
 
-    def of(self, sweep: Sweep) -> dict[str, Record]:
+    def of(self, sweep: Sweep) -> dict[str, ResultRecord]:
         """Return the records of the sweep's points by key, in the sweep's order."""
         keys = (point.key for point in sweep.points)
         return {key: self.records[key] for key in keys if key in self.records}
@@ -82,7 +82,7 @@ def read_results(path: Path) -> Results:
         raise RunFileError(f"{path}: damaged, a line lacks {error}") from error
 
 
-def _records(path: Path, lines: list[bytes]) -> Iterator[tuple[str, Record]]:
+def _records(path: Path, lines: list[bytes]) -> Iterator[tuple[str, ResultRecord]]:
     code = ""
     for number, line in enumerate(lines[1:], start=2):
         entry = _parsed(path, number, line)
@@ -91,7 +91,7 @@ def _records(path: Path, lines: list[bytes]) -> Iterator[tuple[str, Record]]:
             continue
         yield (
             entry["point"],
-            Record(
+            ResultRecord(
                 seed=entry["seed"],
                 values=entry.get("values"),
                 error=entry.get("error"),
@@ -151,7 +151,7 @@ class ResultsWriter:
         finally:
             lock.release()
 
-    def append(self, point: Point, outcome: Outcome) -> None:
+    def append(self, point: Point, outcome: PointOutcome) -> None:
         """Append a point."""
         result = {"error": outcome.error} if outcome.values is None else {"values": outcome.values}
         self._write(

@@ -12,7 +12,7 @@ from pathlib import Path
 from labctl.errors import LabctlError, UsageError
 from labctl.safety import interruptible
 from labctl.studies.sweep.code_version import code_version
-from labctl.studies.sweep.point import Outcome, Point
+from labctl.studies.sweep.point import Point, PointOutcome
 from labctl.studies.sweep.results_file import ResultsWriter, read_results, require_same_sweep
 from labctl.studies.sweep.single_thread import single_threaded
 from labctl.studies.sweep.sweep_file import Sweep
@@ -77,9 +77,9 @@ def run_sweep(
         ResultsWriter.open(path, sweep, code) as writer,
         open_workers(len(left)) as workers,
     ):
-        running: dict[Future[Outcome], Point] = {}
+        running: dict[Future[PointOutcome], Point] = {}
 
-        def collect(ready: Iterable[Future[Outcome]]) -> None:
+        def collect(ready: Iterable[Future[PointOutcome]]) -> None:
             for future in ready:
                 point = running[future]
                 writer.append(point, _outcome(future, point))
@@ -106,8 +106,8 @@ def run_sweep(
 
 def _wind_down(
     workers: Workers,
-    running: dict[Future[Outcome], Point],
-    collect: Callable[[Iterable[Future[Outcome]]], None],
+    running: dict[Future[PointOutcome], Point],
+    collect: Callable[[Iterable[Future[PointOutcome]]], None],
     on_step: Callable[[str], None],
 ) -> None:
     """Keep what is done, drop what waits, and wait for the rest unless another is given."""
@@ -129,7 +129,7 @@ def _require_alive(workers: Workers) -> None:
         raise LabctlError("the scheduler is gone; the same command continues from what is done")
 
 
-def _outcome(future: Future[Outcome], point: Point) -> Outcome:
+def _outcome(future: Future[PointOutcome], point: Point) -> PointOutcome:
     """Return what came of a point; what went wrong on the way to it is the point's failure."""
     try:
         return future.result()
@@ -140,7 +140,7 @@ def _outcome(future: Future[Outcome], point: Point) -> Outcome:
         ) from error
     except Exception as error:  # of the worker or the way there, such as a missing package
         reason = f"not evaluated, {type(error).__name__}: {error}"
-        return Outcome(point.key, None, reason, 0.0, "")
+        return PointOutcome(point.key, None, reason, 0.0, "")
 
 
 def estimate_s(sweep: Sweep, todo: Plan, path: Path) -> float:

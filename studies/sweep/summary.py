@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 
 from labctl.drawing import new_figure
 from labctl.errors import RunFileError, SettingError
-from labctl.studies.sweep.results_file import Record
+from labctl.studies.sweep.results_file import ResultRecord
 from labctl.studies.sweep.sweep_file import Sweep
 from labctl.studies.sweep.task import Scalar
 
@@ -34,7 +34,7 @@ class Average:
     standard_error: float | None
 
 
-def averages(sweep: Sweep, records: Mapping[str, Record], value: str) -> list[Average]:
+def averages(sweep: Sweep, records: Mapping[str, ResultRecord], value: str) -> list[Average]:
     """Return a value's average at each setting that has numbers, in the sweep's order."""
     _require("value", value, sweep.task.values)
     groups: dict[tuple[Scalar, ...], list[Mapping[str, Scalar]]] = {}
@@ -60,7 +60,7 @@ def _average(axes: Mapping[str, Scalar], value: str, found: list[Mapping[str, Sc
     return Average(axes, 1, numbers[0], known)
 
 
-def write_csv(path: Path, sweep: Sweep, records: Mapping[str, Record]) -> None:
+def write_csv(path: Path, sweep: Sweep, records: Mapping[str, ResultRecord]) -> None:
     """Write a row for each point that was run: axes, repeat, seed, values, error, fixed settings.
 
     Raises RunFileError.
@@ -86,7 +86,7 @@ def write_csv(path: Path, sweep: Sweep, records: Mapping[str, Record]) -> None:
 
 
 @dataclass(frozen=True)
-class Figure:
+class SummaryFigure:
     """A figure to draw: PNG file, the axis along it, the value that it shows."""
 
     path: Path
@@ -110,7 +110,7 @@ class Figure:
         value = average.axes[self.x]
         return float(value) if isinstance(value, int | float) else 0.0
 
-    def draw(self, sweep: Sweep, records: Mapping[str, Record]) -> None:
+    def draw(self, sweep: Sweep, records: Mapping[str, ResultRecord]) -> None:
         """Write the figure: a curve for each setting of the other axes. Raises RunFileError."""
         curves: dict[str, list[Average]] = {}
         for average in averages(sweep, records, self.y):

@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from labctl.errors import LabctlError, SettingError, StationFileError
 from labctl.studies.sweep.point import Point, point_of
-from labctl.studies.sweep.task import Scalar, Task
+from labctl.studies.sweep.task import Scalar, SweepTask
 from labctl.studies.sweep.tasks import TASKS
 from labctl.toml_file import ENCODING, place, read_toml
 
@@ -111,7 +111,7 @@ class Sweep:
     """
 
     name: str
-    task: Task
+    task: SweepTask
     axes: tuple[str, ...]
     repeats: int
     points: tuple[Point, ...]
@@ -160,7 +160,7 @@ def read_sweep(path: Path) -> Sweep:
     )
 
 
-def _axes(path: Path, table: SweepFile, task: Task) -> dict[str, list[_Value]]:
+def _axes(path: Path, table: SweepFile, task: SweepTask) -> dict[str, list[_Value]]:
     """Return each axis' values, its name checked against the task's settings."""
     for part in ("settings", "axes"):
         for name in getattr(table, part):
@@ -211,7 +211,7 @@ def _zipped(
     return [dict(zip(table.zip, row, strict=True)) for row in rows]
 
 
-def _checked(path: Path, table: SweepFile, task: Task, settings: Mapping[str, Scalar]) -> Any:
+def _checked(path: Path, table: SweepFile, task: SweepTask, settings: Mapping[str, Scalar]) -> Any:
     """Return one point's settings as the task's own, or say which line they fail at."""
     try:
         checked = task.resolved(task.settings.model_validate(dict(settings)), path.parent)

@@ -23,7 +23,7 @@ class Settings(BaseModel):
     )
 
 
-class Task(Protocol):
+class SweepTask(Protocol):
     """One kind of point.
 
     All of it must hold in any process: a point is sent as the task's name and plain settings.

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from labctl.studies.sweep.infer_task import InferTask
 from labctl.studies.sweep.leakage_task import LeakageTask
-from labctl.studies.sweep.task import Task
+from labctl.studies.sweep.task import SweepTask
 
-TASKS: dict[str, Task] = {task.name: task for task in (InferTask(), LeakageTask())}
+TASKS: dict[str, SweepTask] = {task.name: task for task in (InferTask(), LeakageTask())}

@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
 from labctl.errors import SettingError, UsageError
-from labctl.studies.sweep.point import Outcome, Point, evaluate, evaluate_elsewhere
+from labctl.studies.sweep.point import Point, PointOutcome, evaluate, evaluate_elsewhere
 from labctl.studies.sweep.single_thread import single_threaded
 
 MOST_PROCESSES = 256
@@ -40,11 +40,11 @@ class Workers:
 
     executor: Executor
     at_once: int
-    evaluate: Callable[[Point, str], Outcome]
+    evaluate: Callable[[Point, str], PointOutcome]
     alive: Callable[[], bool] = lambda: True
     abandon: Callable[[], None] = lambda: None
 
-    def submit(self, point: Point, code: str) -> Future[Outcome]:
+    def submit(self, point: Point, code: str) -> Future[PointOutcome]:
         """Hand over a point."""
         return self.executor.submit(self.evaluate, point, code)
 

@@ -18,7 +18,7 @@ _MOST_BITS = 32
 
 
 @dataclass(frozen=True)
-class Channel:
+class TrainingChannel:
     """What the hardware adds to a layer beyond the noise that F counts; the default is nothing.
 
     technical_noise: extra variance of every measured value at the client, in units of the noise
@@ -55,10 +55,10 @@ class Channel:
             raise SettingError("weight_dither", self.weight_dither, valid)
 
 
-IDEAL_CHANNEL = Channel()
+IDEAL_CHANNEL = TrainingChannel()
 
 
-def levels(xp: Any, channel: Channel, unit: Any) -> Any:
+def levels(xp: Any, channel: TrainingChannel, unit: Any) -> Any:
     """Return a layer at the levels that the modulator's bits allow; xp: numpy or jax.numpy."""
     if channel.weight_bits is None:
         return unit
@@ -66,7 +66,7 @@ def levels(xp: Any, channel: Channel, unit: Any) -> Any:
     return xp.round(unit / step) * step
 
 
-def dithered(xp: Any, channel: Channel, unit: Any, uniform: Any) -> Any:
+def dithered(xp: Any, channel: TrainingChannel, unit: Any, uniform: Any) -> Any:
     """Return a layer of unit RMS at its levels, moved within their cells where that is asked for.
 
     uniform: as many numbers as weights, even over 0 to 1. With dither the RMS is 1 again: what it
@@ -84,7 +84,7 @@ def _step(xp: Any, bits: int, unit: Any) -> Any:
     return xp.max(xp.abs(unit)) / (2 ** (bits - 1) - 1)
 
 
-def value_limits(xp: Any, channel: Channel, signal_to_noise: Any) -> tuple[Any, Any, Any]:
+def value_limits(xp: Any, channel: TrainingChannel, signal_to_noise: Any) -> tuple[Any, Any, Any]:
     """Return the digitizer's step and its lowest and highest value, in RMS of F's noise.
 
     signal_to_noise: F, one or an array. Without noise (math.inf) values are in units of what

@@ -9,7 +9,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from labctl.studies.training.channel import TINY, Channel, dithered, value_limits
+from labctl.studies.training.channel import TINY, TrainingChannel, dithered, value_limits
 from labctl.studies.training.extra import optional
 from labctl.studies.training.pictures import moved_pictures
 from labctl.studies.training.settings import TrainingSettings
@@ -116,7 +116,7 @@ def noisy_loss(
     return -jnp.mean(jnp.take_along_axis(logs, labels[:, None], axis=1)), hits
 
 
-def _measured(channel: Channel, ratio: Any, layer: Array, inputs: Array, key: Array) -> Any:
+def _measured(channel: TrainingChannel, ratio: Any, layer: Array, inputs: Array, key: Array) -> Any:
     """Return one layer's measured values, in RMS of the noise that F counts."""
     jax = optional("jax")
     jnp = jax.numpy

@@ -15,7 +15,7 @@ from labctl.protocols.carried import carried
 from labctl.studies.training.channel import (
     IDEAL_CHANNEL,
     TINY,
-    Channel,
+    TrainingChannel,
     levels,
     value_limits,
 )
@@ -48,7 +48,7 @@ def noisy_accuracy(
     labels: NDArray[np.uint8],
     signal_to_noise: float,
     seed: int,
-    channel: Channel = IDEAL_CHANNEL,
+    channel: TrainingChannel = IDEAL_CHANNEL,
 ) -> float:
     """Fraction of images classified correctly when every inner product has signal-to-noise F.
 
@@ -63,7 +63,7 @@ def noisy_classes(
     images: NDArray[np.float32],
     signal_to_noise: float,
     seed: int,
-    channel: Channel = IDEAL_CHANNEL,
+    channel: TrainingChannel = IDEAL_CHANNEL,
 ) -> NDArray[np.intp]:
     """Classes (n,) that the client reads when every inner product has signal-to-noise F."""
     if not signal_to_noise > 0:
@@ -85,7 +85,7 @@ def measured_accuracies(
     labels: NDArray[np.uint8],
     signal_to_noise: Sequence[float] = SIGNAL_TO_NOISE,
     seeds: int = 5,
-    channel: Channel = IDEAL_CHANNEL,
+    channel: TrainingChannel = IDEAL_CHANNEL,
 ) -> tuple[MeasuredAccuracy, ...]:
     """Measure at every F with noise seeds 0, 1, …, then once without noise (F = math.inf)."""
     return tuple(
@@ -100,7 +100,7 @@ def confusion(
     labels: NDArray[np.uint8],
     signal_to_noise: float,
     seed: int,
-    channel: Channel = IDEAL_CHANNEL,
+    channel: TrainingChannel = IDEAL_CHANNEL,
 ) -> NDArray[np.int64]:
     """Count images by true class (row) and class read by the client (column)."""
     found = noisy_classes(network, images, signal_to_noise, seed, channel)
@@ -151,7 +151,7 @@ def _measured(
     labels: NDArray[np.uint8],
     signal_to_noise: float,
     seeds: int,
-    channel: Channel,
+    channel: TrainingChannel,
 ) -> MeasuredAccuracy:
     runs = [
         noisy_accuracy(network, images, labels, signal_to_noise, seed, channel)
@@ -171,7 +171,7 @@ def _classes(
     layers: Sequence[NDArray[np.float32]],
     images: NDArray[np.float32],
     signal_to_noise: float,
-    channel: Channel,
+    channel: TrainingChannel,
     random: np.random.Generator,
 ) -> NDArray[np.intp]:
     noise_rms = np.float32(math.sqrt((1 + channel.technical_noise) / signal_to_noise))
@@ -189,7 +189,7 @@ def _classes(
 
 
 def _digitized(
-    values: NDArray[np.float32], channel: Channel, signal_to_noise: float
+    values: NDArray[np.float32], channel: TrainingChannel, signal_to_noise: float
 ) -> NDArray[np.float32]:
     """Return values, in units of what F = 1 measures, as the digitizer gives them."""
     if channel.value_bits is None:

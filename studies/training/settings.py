@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
 from labctl.errors import SettingError
-from labctl.studies.training.channel import IDEAL_CHANNEL, Channel
+from labctl.studies.training.channel import IDEAL_CHANNEL, TrainingChannel
 from labctl.studies.training.pruning import Pruning
 
 
@@ -44,7 +44,7 @@ class TrainingSettings:
     averaging: float = 0.0
     held_out: float = 0.0
     patience: int | None = None
-    channel: Channel = IDEAL_CHANNEL
+    channel: TrainingChannel = IDEAL_CHANNEL
     pruning: Pruning | None = None
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from labctl.calibration.applicability import State
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.calibrator import Calibrator, subject, utc_now
 from labctl.calibration.catalogue import ROUTINES
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import Condition, Outcome, Routine
@@ -56,7 +57,9 @@ class Toy:
     def run(self, bench: CalibrationBench) -> Outcome:
         self.knew.append(dict(bench.knowledge.records))
         self.act()
-        found = {self.quantity or f"{self.name}_v": Quantity.of(self.value, "V", {"noise": 0.01})}
+        found = {
+            Name(self.quantity or f"{self.name}_v"): Quantity.of(self.value, "V", {"noise": 0.01})
+        }
         conditions = {} if self.room_c is None else {"room_c": Condition(self.room_c, 1.0, "degC")}
         return Outcome(found, {"x": np.arange(3.0)}, draw, conditions)
 
@@ -207,10 +210,10 @@ def test_other_settings_are_a_mismatch_until_they_are_back(make: Make) -> None:
     assert states(other) == [State.MISMATCH]
     assert other.knowledge().quantities == {}
     other.run(["base"])
-    assert other.knowledge().quantity("base_v").value == 5.0
+    assert other.knowledge().quantity(Name("base_v")).value == 5.0
     back = make(Toy("base", set_to=1.0))
     assert states(back) == [State.APPLICABLE]
-    assert back.knowledge().quantity("base_v").value == 1.0
+    assert back.knowledge().quantity(Name("base_v")).value == 1.0
 
 
 def test_measured_constants_do_not_make_the_routine_s_own_record_a_mismatch(make: Make) -> None:
@@ -302,7 +305,7 @@ def test_who_insists_gets_stale_records_and_is_told_so(make: Make, time: Time) -
     calibrator = make(Toy("base"), Toy("middle", ("base",), set_to=7.0), Toy("top"))
     told = calibrator.demand(anyway=True)
     assert set(told.records) == {"base", "middle"}
-    assert told.quantity("middle_v").value == 1.0
+    assert told.quantity(Name("middle_v")).value == 1.0
     assert {name: why.split()[0] for name, why in told.doubts.items()} == {
         "base": "expired",
         "middle": "mismatch",
@@ -382,6 +385,6 @@ def test_half_wave_voltages_of_the_shipped_bench(make: Make, store: Store) -> No
     (record,) = calibrator.run(["half_wave_voltage"])
     for name in ("server.v_pi_i_v", "server.v_pi_q_v"):
         assert record.quantity(name).value == pytest.approx(3.5, abs=5e-4)
-        assert calibrator.knowledge().quantity(name) == record.quantity(name)
+        assert calibrator.knowledge().quantity(Name(name)) == record.quantity(name)
     assert states(calibrator) == [State.APPLICABLE]
     assert len(store.raw(record)["power_i_w"]) == 25

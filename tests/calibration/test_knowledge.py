@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from labctl.calibration.knowledge import NOTHING, Knowledge
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import QuantityRow, Record
 from labctl.data import shipped_station_path
@@ -23,7 +24,7 @@ def equipment() -> Iterator[Equipment]:
 
 
 def known(**quantities: Quantity) -> Knowledge:
-    return Knowledge({name.replace("__", "."): each for name, each in quantities.items()})
+    return Knowledge({Name(name.replace("__", ".")): each for name, each in quantities.items()})
 
 
 def record(routine: str, identifier: str, name: str, value: float) -> Record:
@@ -56,7 +57,7 @@ def test_a_measured_value_takes_the_place_of_the_nominal_one(equipment: Equipmen
     assert applied.server.constants.v_pi_i_v == 3.6
     assert applied.server.constants.v_pi_q_v == equipment.server.constants.v_pi_q_v
     assert applied.client == equipment.client
-    assert told.quantity("own").value == 1.0
+    assert told.quantity(Name("own")).value == 1.0
 
 
 @pytest.mark.parametrize("value", [1.02, 0.0, -0.1])
@@ -70,14 +71,14 @@ def test_a_value_that_the_hardware_cannot_have_is_refused(
 
 def test_what_was_not_measured_is_said() -> None:
     with pytest.raises(CalibrationError, match=r"server\.v_pi_i_v has not been measured"):
-        NOTHING.quantity("server.v_pi_i_v")
+        NOTHING.quantity(Name("server.v_pi_i_v"))
 
 
 def test_a_later_record_overrides_and_the_knowledge_names_both() -> None:
     first = record("a", "a" * 16, "x", 1.0)
     second = record("b", "b" * 16, "x", 2.0)
     told = NOTHING.with_record(first).with_record(second)
-    assert told.quantity("x").value == 2.0
+    assert told.quantity(Name("x")).value == 2.0
     assert told.records == {"a": "a" * 16, "b": "b" * 16}
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from labctl import __version__
 from labctl.calibration.applicability import Judgement, State
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import Record
 from labctl.calibration.report import ReportEntry, report_html
@@ -62,7 +63,8 @@ def draw(figure: Figure) -> None:
 
 def outcome(**quantities: Quantity) -> Outcome:
     return Outcome(
-        quantities or {"gain": Quantity.of(2.0, "1", {"meter": 0.03, "noise": 0.04})},
+        {Name(name): each for name, each in quantities.items()}
+        or {Name("gain"): Quantity.of(2.0, "1", {"meter": 0.03, "noise": 0.04})},
         {"x": np.arange(4.0)},
         draw,
         {"room_c": Condition(21.0, 2.0, "degC")},
@@ -151,7 +153,7 @@ def test_the_figure_is_in_the_file_and_nothing_else_is_needed(store: Store) -> N
 
 def test_whatever_a_record_quotes_is_escaped(store: Store) -> None:
     measured = Outcome(
-        {EVIL: Quantity.of(1.0, EVIL, {EVIL: 0.1})},
+        {Name(EVIL): Quantity.of(1.0, EVIL, {EVIL: 0.1})},
         {"x": np.arange(2.0)},
         draw,
         {EVIL: Condition(1.0, 1.0, EVIL)},
@@ -191,7 +193,7 @@ def test_changed_raw_data_and_a_lost_figure_are_said(store: Store) -> None:
 
 
 def test_a_record_without_raw_data_or_uncertainty_is_told_as_such(store: Store) -> None:
-    exact = Outcome({"count": Quantity.of(3.0, "1", {"none": 0.0})}, {}, draw)
+    exact = Outcome({Name("count"): Quantity.of(3.0, "1", {"none": 0.0})}, {}, draw)
     found = page(store, kept(store, exact))
     assert "none" in found.cells
     assert "–" in found.cells

@@ -21,6 +21,7 @@ import pytest
 
 from labctl.calibration.calibrator import Calibrator
 from labctl.calibration.catalogue import ROUTINES
+from labctl.calibration.names import Name
 from labctl.calibration.store import Store
 from labctl.data import shipped_lab_path
 from labctl.data.run_file import read_run
@@ -260,7 +261,7 @@ def test_leaked_light_leaves_its_band_where_a_child_has_drifted_too_far(
     leaked.calibrated()
     bias = calibrator.bench.equipment.server.bias_q
     held_v = bias.bias_voltage_v()
-    v_pi_v = calibrator.bench.knowledge.quantity("server.bias_v_pi_q_v").value
+    v_pi_v = calibrator.bench.knowledge.quantity(Name("server.bias_v_pi_q_v")).value
     for drift_rad, within in ((0.0, True), (0.08, True), (-0.08, True), (0.13, False)):
         bias.hold_voltage(held_v + drift_rad * 2.0 * v_pi_v / math.pi)
         value, low, high = leaked.look()

@@ -9,6 +9,7 @@ import pytest
 
 from labctl.calibration.distributions import Shape
 from labctl.calibration.knowledge import NOTHING, Knowledge
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data import shipped_station_path
@@ -23,16 +24,18 @@ CALIBRATION = ReceiverCalibration(0.83, 0.06, 2.0, 100_000, electronic_samples=5
 RECORDS = {"efficiency": "e1", "photon_number": "p1", "attenuator": "a1", "channel": "c1"}
 KNOWLEDGE = Knowledge(
     {
-        "server.efficiency": Quantity.of(0.83, "1", {"reference meter": 0.0249, "records": 0.002}),
-        "server.fixed_attenuation_db": Quantity.of(41.0, "dB", {"launch meter": 0.13}),
-        "server.attenuator_slope": Quantity.of(1.0, "1", {"readings": 2e-4}),
-        "server.transmittance": Quantity.of(
+        Name("server.efficiency"): Quantity.of(
+            0.83, "1", {"reference meter": 0.0249, "records": 0.002}
+        ),
+        Name("server.fixed_attenuation_db"): Quantity.of(41.0, "dB", {"launch meter": 0.13}),
+        Name("server.attenuator_slope"): Quantity.of(1.0, "1", {"readings": 2e-4}),
+        Name("server.transmittance"): Quantity.of(
             0.9,
             "1",
             {"records": 0.002, "photon number": 0.027, "efficiency": 0.027},
             degrees_of_freedom={"records": 11},
         ),
-        "server.lo_excess_noise": Quantity.of(0.0004, "SNU", {"fit": 0.0003}),
+        Name("server.lo_excess_noise"): Quantity.of(0.0004, "SNU", {"fit": 0.0003}),
     },
     RECORDS,
     foundations={"channel": {name: each for name, each in RECORDS.items() if name != "channel"}},
@@ -108,7 +111,7 @@ def test_a_certificate_with_hard_limits_keeps_them() -> None:
     limited = Quantity.of(
         41.0, "dB", {"launch meter": 0.13}, shapes={"launch meter": Shape.RECTANGULAR}
     )
-    known = {**KNOWLEDGE.quantities, "server.fixed_attenuation_db": limited}
+    known = {**KNOWLEDGE.quantities, Name("server.fixed_attenuation_db"): limited}
     found = doubts(replace(KNOWLEDGE, quantities=known))
     reach = math.sqrt(3.0) * math.log(10.0) / 10.0 * 0.13
     assert found.light_factor(1e-11) < 1.0 / (1.0 - reach - 0.002 * 30.0)

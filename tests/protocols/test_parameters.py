@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.protocols.parameters import session_parameters
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, TapReceiver
@@ -25,10 +26,10 @@ ESTIMATE = Estimate(
     samples=100_000,
 )
 MEASURED = {
-    "server.fixed_attenuation_db": Quantity(20.0, 0.1, "dB"),
-    "server.attenuator_slope": Quantity(1.01, 0.002, "1"),
-    "server.efficiency": Quantity(0.8, 0.04, "1"),
-    "client.gain_per_v": Quantity(0.5, 0.01, "1/V"),
+    Name("server.fixed_attenuation_db"): Quantity(20.0, 0.1, "dB"),
+    Name("server.attenuator_slope"): Quantity(1.01, 0.002, "1"),
+    Name("server.efficiency"): Quantity(0.8, 0.04, "1"),
+    Name("client.gain_per_v"): Quantity(0.5, 0.01, "1/V"),
 }
 
 

@@ -21,7 +21,7 @@ from labctl.protocols.weight_distribution import (
     resend_noise,
 )
 from labctl.studies.attacks.false_alarms import HONEST
-from labctl.studies.training.channel import Channel, levels
+from labctl.studies.training.channel import TrainingChannel, levels
 
 
 def normal(rows: int = 60, columns: int = 120, seed: int = 3) -> Floats:
@@ -29,7 +29,7 @@ def normal(rows: int = 60, columns: int = 120, seed: int = 3) -> Floats:
 
 
 def rounded(weights: Floats, bits: int) -> Floats:
-    return np.asarray(levels(np, Channel(weight_bits=bits), weights), np.float32)
+    return np.asarray(levels(np, TrainingChannel(weight_bits=bits), weights), np.float32)
 
 
 def of(*layers: Floats) -> Network:

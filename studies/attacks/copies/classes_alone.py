@@ -20,7 +20,7 @@ from labctl.errors import SettingError
 from labctl.protocols.encoding import Floats
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.streams import stream
-from labctl.studies.attacks.attack import Learned, Mark, Party
+from labctl.studies.attacks.attack import Attacker, Learned, Mark
 from labctl.studies.attacks.copies.neighbours import Doubles, Indices
 from labctl.studies.attacks.copies.recording import RecordingLink
 from labctl.studies.attacks.copies.stolen import Copy, PublicImages, named
@@ -36,7 +36,7 @@ class ClassesAlone:
     public: PublicImages
     queries: int
     name: ClassVar[str] = "classes-alone"
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         most = len(self.public.images) // 4

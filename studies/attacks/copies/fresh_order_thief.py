@@ -22,8 +22,8 @@ from labctl.studies.attacks.copies.principal_thief import (
     DIRECTIONS,
     LATER_DIRECTIONS,
     PICTURES,
+    LightReading,
     PrincipalThief,
-    Reading,
 )
 from labctl.studies.attacks.copies.stolen import (
     PublicImages,
@@ -130,7 +130,7 @@ def _placed(directions: Doubles, order: Indices) -> Doubles:
     return placed
 
 
-def _matching(reading: Reading, known: Doubles) -> Indices:
+def _matching(reading: LightReading, known: Doubles) -> Indices:
     """Return for each slot the row that explains its values best, each row taken once."""
     expected = reading.amplitude * (known @ reading.directions.T)
     weighed = expected / reading.noise

@@ -20,7 +20,7 @@ from labctl.errors import SettingError
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats, modes_of, pad_to_modes
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Learned, Mark, Party
+from labctl.studies.attacks.attack import Attacker, Learned, Mark
 from labctl.studies.attacks.copies.looks import Looks, RowPrior
 from labctl.studies.attacks.copies.neighbours import Doubles
 from labctl.studies.attacks.copies.recording import RecordingLink
@@ -52,7 +52,7 @@ class HonestOptics:
     public: PublicImages
     directions: int = field(default=DIRECTIONS, kw_only=True)
     name: ClassVar[str]
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         if not 1 <= self.directions <= MOST_DIRECTIONS:

@@ -22,7 +22,7 @@ from labctl.protocols.copies.spend import (
 )
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Mark, Party
+from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.copies.fresh_order_thief import FreshOrderThief
 from labctl.studies.attacks.copies.principal_thief import PrincipalThief
 from labctl.studies.attacks.copies.stolen import PublicImages
@@ -48,7 +48,7 @@ class PrincipalModes:
     last_share: float | None = None
     robbed: int | None = None
     name: ClassVar[str] = "principal-modes"
-    party: ClassVar[Party] = Party.CLIENT
+    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
         if not 0.0 < self.noise < math.inf:

@@ -45,7 +45,7 @@ _IDLE_GAIN = 1.0 + 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class LightReading:
     """What one query showed of one layer: values (rows, K) along directions (K, N)."""
 
     directions: Doubles
@@ -79,7 +79,7 @@ class PrincipalThief(BesideHonestServer):
         self._first = public.principal_of(sent.inputs)
         self._budget = budgets
         self._robbed = robbed
-        self._readings: list[list[Reading]] = [[] for _ in self._sizes[1:]]
+        self._readings: list[list[LightReading]] = [[] for _ in self._sizes[1:]]
         self._known: dict[int, tuple[int, RowPrior]] = {}
         self._scale = math.sqrt(2.0 * settings.mean_photons)
         idle = CloneReceiver(_IDLE_GAIN, 1.0, IDEAL_HOMODYNE)
@@ -109,7 +109,7 @@ class PrincipalThief(BesideHonestServer):
         directions = np.ascontiguousarray(prior.directions[:, chosen].T)
         values = _couple(beam, directions, strengths[chosen])
         noise = 1.0 + 1.0 / strengths[chosen]
-        self._readings[layer].append(Reading(directions[:, :inputs], values, amplitude, noise))
+        self._readings[layer].append(LightReading(directions[:, :inputs], values, amplitude, noise))
 
     def _strengths(self, layer: int, query: int, prior: RowPrior, amplitude: float) -> Doubles:
         """Return this query's couplings: what the best sum over all queries so far still lacks."""

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import fit_curve
 from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Outcome
 from labctl.calibration.routines.amplifier import Amplifier
@@ -46,12 +47,12 @@ def learn(bench: CalibrationBench, world: LinkBench, noise_truth: NoiseTruth) ->
     # 2.2 % of a pulse's energy is outside the matched filter's mode, as the station file says.
     efficiency = 0.978 * optics.receivers["server"].detector.parameters.efficiency
     known = {
-        "server.shot_noise_v2": Quantity(shot, 0.002 * shot, "V^2"),
-        "server.efficiency": Quantity(efficiency, 0.01 * efficiency, "1"),
-        "server.transmittance": Quantity(round_trip, 0.01 * round_trip, "1"),
+        Name("server.shot_noise_v2"): Quantity(shot, 0.002 * shot, "V^2"),
+        Name("server.efficiency"): Quantity(efficiency, 0.01 * efficiency, "1"),
+        Name("server.transmittance"): Quantity(round_trip, 0.01 * round_trip, "1"),
     }
     for name, place in (("i", 0), ("q", 1)):
-        known[f"server.v_pi_{name}_v"] = Quantity(truth.v_pi_v[place], 1e-3, "V")
+        known[Name(f"server.v_pi_{name}_v")] = Quantity(truth.v_pi_v[place], 1e-3, "V")
     bench.learn(Knowledge(known))
 
 
@@ -143,7 +144,7 @@ def test_what_is_found_is_what_the_bench_has(
     assert set(outcome.quantities) == set(truth)
     for name, found in outcome.quantities.items():
         assert abs(found.value - truth[name]) < 4.0 * found.standard_uncertainty, name
-    assert outcome.quantities["client.gain_per_v"].standard_uncertainty < 0.04 * 0.25
+    assert outcome.quantities[Name("client.gain_per_v")].standard_uncertainty < 0.04 * 0.25
     figure = Figure()
     outcome.draw(figure)
     assert len(figure.axes) == 4
@@ -154,7 +155,7 @@ def test_a_noisy_amplifier_is_told_from_the_best_there_is(
 ) -> None:
     """An emission factor of 1.6 is beyond 1 by more than chance."""
     outcome, _ = measured(open_bench, noise_truth, 5, 0.2, {"rotation.emission_factor": 1.6})
-    low, _ = outcome.quantities["client.emission_factor"].interval(0.999)
+    low, _ = outcome.quantities[Name("client.emission_factor")].interval(0.999)
     assert low > 1.2
 
 
@@ -165,7 +166,7 @@ def test_without_a_meter_the_way_back_is_less_certain(
     outcome, truth = measured(
         open_bench, noise_truth, 6, 0.2, NOISY, {"client.arrival_meter": None}
     )
-    found = outcome.quantities["client.emission_factor"]
+    found = outcome.quantities[Name("client.emission_factor")]
     assert found.budget["where the loss is"] > 0.01 * found.value
     assert abs(found.value - truth["client.emission_factor"]) < 4.0 * found.standard_uncertainty
 

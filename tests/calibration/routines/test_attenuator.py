@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Name
 from labctl.calibration.routines.attenuator import (
     AttenuatorCurve,
     MeterRatio,
@@ -54,7 +55,10 @@ def test_points_share_the_typical_noise_of_both_meters() -> None:
 def test_finds_the_hidden_curve(open_bench: OpenBench, seed: int) -> None:
     with open_bench(seed=seed, spread=SPREAD) as (bench, world):
         found = AttenuatorCurve().run(bench).quantities
-        slope, ratio = found["server.attenuator_slope"], found["server.launch_over_monitor"]
+        slope, ratio = (
+            found[Name("server.attenuator_slope")],
+            found[Name("server.launch_over_monitor")],
+        )
         scale = world.truth().attenuator_scale
         assert abs(slope.value - scale) < 4.0 * slope.standard_uncertainty
         assert slope.standard_uncertainty < 5e-3
@@ -69,9 +73,9 @@ def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
     for seed in range(100, 105):
         with open_bench(seed=seed, effort=0.1, spread=SPREAD) as (bench, world):
             found = AttenuatorCurve().run(bench).quantities
-            low, high = found["server.attenuator_slope"].interval()
+            low, high = found[Name("server.attenuator_slope")].interval()
             slopes += low <= world.truth().attenuator_scale <= high
-            low, high = found["server.launch_over_monitor"].interval()
+            low, high = found[Name("server.launch_over_monitor")].interval()
             ratios += low <= launch_over_monitor(world) <= high
     assert slopes >= 4
     assert ratios >= 4

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.names import Name, Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routines.balance import (
     BalanceRoutine,
@@ -32,7 +33,7 @@ PARTIES: tuple[Party, Party] = ("server", "client")
 POWERS_W = 0.02 * np.array([1.0, 0.8, 0.65, 0.5, 0.35, 0.2, 0.0])
 SHARES: dict[Party, float] = {"server": 0.35, "client": 0.35}
 LASER = IntensityNoise(-150.0, 0.5, SHARES, 0.05)
-RANGES = Knowledge({f"{party}.noise_range_v": Quantity(0.2, 0.0, "V") for party in PARTIES})
+RANGES = Knowledge({Name(f"{party}.noise_range_v"): Quantity(0.2, 0.0, "V") for party in PARTIES})
 QUIET = {"laser.rin_db_hz": -200.0}
 
 
@@ -99,7 +100,7 @@ def test_finds_the_hidden_coefficients(
                 "lo_excess_noise": true["rin"] / true["shot"],
             }
             for name, value in expected.items():
-                found = outcome.quantities[f"{party}.{name}"]
+                found = outcome.quantities[Name(f"{party}.{name}")]
                 assert abs(found.value - value) < 4.0 * found.standard_uncertainty, name
 
 
@@ -108,7 +109,7 @@ def test_a_poor_balance_is_resolved_and_told(open_bench: OpenBench) -> None:
     poor = {"server.common_mode_rejection_db": 15.0}
     with open_bench(seed=2, effort=0.05, knowledge=RANGES, bench_changes=poor) as (bench, world):
         outcome = BalanceRoutine(LASER).run(bench)
-        found = outcome.quantities["server.common_mode_rejection_db"]
+        found = outcome.quantities[Name("server.common_mode_rejection_db")]
         true = world.truth().server.common_mode_rejection_db
         assert abs(found.value - true) < 4.0 * found.standard_uncertainty
     assert any(remark.startswith("server: c = 0 is rejected") for remark in outcome.remarks)

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Outcome
 from labctl.calibration.routines.bias_points import BiasPoints, child_power, walk, walk_rate
@@ -43,14 +44,18 @@ def errors_of(outcome: Outcome, world: LinkBench) -> dict[str, tuple[float, Quan
             f"server.bias_drift_{part}_v_rth": DRIFT_V_PI_RTH * v_pi_v,
         }
         found |= {
-            name: (quantities[name].value - value, quantities[name]) for name, value in true.items()
+            name: (quantities[Name(name)].value - value, quantities[Name(name)])
+            for name, value in true.items()
         }
         # The null of a child recurs with 2 V_pi; of quadratures there are two in that.
         period_v = 2.0 * v_pi_v if part != "parent" else v_pi_v
-        away_v = math.remainder(quantities[point].value - point_v, period_v)
-        found[point] = (away_v, quantities[point])
+        away_v = math.remainder(quantities[Name(point)].value - point_v, period_v)
+        found[point] = (away_v, quantities[Name(point)])
         half_v = point_v + v_pi_v / 2.0
-        found[other] = (math.remainder(quantities[other].value - half_v, v_pi_v), quantities[other])
+        found[other] = (
+            math.remainder(quantities[Name(other)].value - half_v, v_pi_v),
+            quantities[Name(other)],
+        )
     return found
 
 

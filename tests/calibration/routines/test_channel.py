@@ -15,6 +15,7 @@ from scipy import signal
 
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Outcome
 from labctl.calibration.routines.channel import (
@@ -101,13 +102,15 @@ def learn(bench: CalibrationBench, world: LinkBench, noise_truth: NoiseTruth, se
     shot = noise_truth(world, "server", laser_power_w=dbm_to_w(13.0))["shot"]
     off = np.random.default_rng(seed + 10_000).standard_normal(3)
     known = {
-        "server.attenuator_slope": Quantity(1.0, 1e-4, "1"),
-        "server.fixed_attenuation_db": Quantity(fixed_db + 0.05 * off[0], 0.05, "dB"),
-        "server.shot_noise_v2": Quantity(shot * (1.0 + 0.005 * off[1]), 0.005 * shot, "V^2"),
-        "server.efficiency": Quantity(efficiency * (1.0 + 0.01 * off[2]), 0.01 * efficiency, "1"),
+        Name("server.attenuator_slope"): Quantity(1.0, 1e-4, "1"),
+        Name("server.fixed_attenuation_db"): Quantity(fixed_db + 0.05 * off[0], 0.05, "dB"),
+        Name("server.shot_noise_v2"): Quantity(shot * (1.0 + 0.005 * off[1]), 0.005 * shot, "V^2"),
+        Name("server.efficiency"): Quantity(
+            efficiency * (1.0 + 0.01 * off[2]), 0.01 * efficiency, "1"
+        ),
     }
     for name, place in (("i", 0), ("q", 1)):
-        known[f"server.v_pi_{name}_v"] = Quantity(truth.v_pi_v[place], 1e-3, "V")
+        known[Name(f"server.v_pi_{name}_v")] = Quantity(truth.v_pi_v[place], 1e-3, "V")
     bench.learn(Knowledge(known))
 
 
@@ -174,7 +177,7 @@ def test_what_is_found_is_what_the_bench_is(
     assert set(outcome.quantities) == set(truth)
     for name, found in outcome.quantities.items():
         assert abs(found.value - truth[name]) < 4.0 * found.standard_uncertainty, name
-    assert outcome.quantities["server.arrival_s"].standard_uncertainty < 0.1e-9
+    assert outcome.quantities[Name("server.arrival_s")].standard_uncertainty < 0.1e-9
     figure = Figure()
     outcome.draw(figure)
     assert len(figure.axes) == 2
@@ -197,7 +200,7 @@ def test_meters_are_not_needed(open_bench: OpenBench, noise_truth: NoiseTruth) -
         learn(bench, world, noise_truth, 4)
         outcome = ChannelRoutine().run(bench)
         truth = truth_of(world)
-    found = outcome.quantities["server.transmittance"]
+    found = outcome.quantities[Name("server.transmittance")]
     assert abs(found.value - truth["server.transmittance"]) < 4.0 * found.standard_uncertainty
     assert "server.forward_transmittance" not in outcome.quantities
 

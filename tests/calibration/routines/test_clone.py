@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Outcome
 from labctl.calibration.routines.clone import CloneNetGain, kappa_of
@@ -34,7 +35,7 @@ def measured(
     with open_bench(seed=seed, effort=effort, bench_changes=changes) as (bench, world):
         truth = world.truth()
         known = {
-            f"server.v_pi_{name}_v": Quantity(truth.v_pi_v[place], 1e-3, "V")
+            Name(f"server.v_pi_{name}_v"): Quantity(truth.v_pi_v[place], 1e-3, "V")
             for place, name in enumerate("iq")
         }
         bench.learn(Knowledge(known))

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.names import Name, Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Routine
 from labctl.calibration.routines.efficiency import (
@@ -42,12 +43,12 @@ NO_METER = {"client.arrival_meter": None, "server.return_meter": None}
 
 def learn_noise(bench: CalibrationBench, world: LinkBench, noise_truth: NoiseTruth) -> None:
     """Have the bench know the shot-noise units to 1 permille, the amplifier to 1 percent."""
-    found: dict[str, Quantity] = {}
+    found: dict[Name, Quantity] = {}
     for party in PARTIES:
         shot = noise_truth(world, party, laser_power_w=10.0**1.3 * 1e-3)["shot"]
-        found[f"{party}.shot_noise_v2"] = Quantity(shot, 1e-3 * shot, "V^2")
+        found[Name(f"{party}.shot_noise_v2")] = Quantity(shot, 1e-3 * shot, "V^2")
     gain_per_v = world.truth().gain_per_v
-    found["client.gain_per_v"] = Quantity(gain_per_v, 0.01 * gain_per_v, "1/V")
+    found[Name("client.gain_per_v")] = Quantity(gain_per_v, 0.01 * gain_per_v, "1/V")
     bench.learn(Knowledge(found))
 
 
@@ -78,11 +79,11 @@ def test_finds_the_hidden_efficiencies(
     """Four standard uncertainties, and half a percent for the station file's matching."""
     with open_bench(seed=seed, effort=0.1, bench_changes=QUIET) as (bench, world):
         learn_noise(bench, world, noise_truth)
-        found: dict[str, Quantity] = {}
+        found: dict[Name, Quantity] = {}
         for routine in (Efficiency(), ClientEfficiency()):
             found |= routine.run(bench).quantities
         for party in PARTIES:
-            efficiency = found[f"{party}.efficiency"]
+            efficiency = found[Name(f"{party}.efficiency")]
             true = getattr(world.truth(), party).efficiency * MATCHING[party]
             reach = math.hypot(efficiency.standard_uncertainty, 0.005 * true)
             assert abs(efficiency.value - true) < 4.0 * reach
@@ -98,7 +99,7 @@ def test_an_exact_meter_tells_the_efficiency_to_half_a_percent(
         seed=4, effort=0.5, bench_changes=QUIET, spread=False, station_changes=SERVER_ALONE
     ) as (bench, world):
         learn_noise(bench, world, noise_truth)
-        found = Efficiency().run(bench).quantities["server.efficiency"]
+        found = Efficiency().run(bench).quantities[Name("server.efficiency")]
     assert found.value == pytest.approx(0.85 * MATCHING["server"], rel=0.01)
     assert found.budget["records"] < 0.002
 
@@ -163,7 +164,7 @@ def test_an_efficiency_above_1_by_chance_is_1_with_an_interval_below(
     ):
         learn_noise(bench, world, noise_truth)
         outcome = Efficiency().run(bench)
-    found = outcome.quantities["server.efficiency"]
+    found = outcome.quantities[Name("server.efficiency")]
     low, high = found.interval()
     assert (found.value, high) == (1.0, 1.0)
     assert 0.2 < low < 0.9

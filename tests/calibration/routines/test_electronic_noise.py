@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.calibrator import Calibrator
+from labctl.calibration.names import Name
 from labctl.calibration.routines import receiver_noise
 from labctl.calibration.routines.electronic_noise import ElectronicNoise
 from labctl.calibration.store import Store
@@ -62,9 +63,9 @@ def test_finds_the_hidden_noise(
     with open_bench(seed=seed) as (bench, world):
         found = ElectronicNoise().run(bench).quantities
         for party in PARTIES:
-            range_v = found[f"{party}.noise_range_v"].value
+            range_v = found[Name(f"{party}.noise_range_v")].value
             true = noise_truth(world, party, range_v=range_v)["electronic"]
-            noise = found[f"{party}.electronic_noise_v2"]
+            noise = found[Name(f"{party}.electronic_noise_v2")]
             assert abs(noise.value - true) < 4.0 * noise.standard_uncertainty
             assert noise.standard_uncertainty < 0.01 * true
             assert noise.unit == "V^2"
@@ -77,7 +78,7 @@ def test_raw_data_tell_the_result_and_the_figure_shows_it(open_bench: OpenBench)
         variances = outcome.raw[f"{party}_dark_variances_v2"].astype(np.float64)
         samples = outcome.raw[f"{party}_dark_samples"].astype(np.float64)
         variance = float(variances @ samples / samples.sum())
-        noise = outcome.quantities[f"{party}.electronic_noise_v2"]
+        noise = outcome.quantities[Name(f"{party}.electronic_noise_v2")]
         assert noise.value == pytest.approx(variance, rel=1e-5)
     figure = Figure()
     outcome.draw(figure)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Outcome
 from labctl.calibration.routines.electronics import (
@@ -128,7 +129,7 @@ def test_finds_the_hidden_offsets(open_bench: OpenBench, seed: int) -> None:
         for name, (error, quantity) in away(outcome, world).items():
             assert abs(error) < 4.5 * quantity.standard_uncertainty, name
         for part in "iq":
-            offset = outcome.quantities[f"server.generator_offset_{part}_v"]
+            offset = outcome.quantities[Name(f"server.generator_offset_{part}_v")]
             assert offset.standard_uncertainty < 0.5e-3
 
 

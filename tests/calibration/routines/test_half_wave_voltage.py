@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.fits import fit_curve
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routines.half_wave_voltage import HalfWaveVoltage, mean_power
 from labctl.errors import CalibrationError
@@ -46,7 +47,7 @@ def test_finds_the_hidden_voltages(open_bench: OpenBench, seed: int) -> None:
     with open_bench(seed=seed, spread=SPREAD) as (bench, world):
         found = HalfWaveVoltage().run(bench).quantities
         for place, part in enumerate("iq"):
-            v_pi = found[f"server.v_pi_{part}_v"]
+            v_pi = found[Name(f"server.v_pi_{part}_v")]
             assert abs(v_pi.value - true_v_pi_v(world, place)) < 4.0 * v_pi.standard_uncertainty
             assert v_pi.standard_uncertainty < 1e-3
 
@@ -59,7 +60,7 @@ def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
         with open_bench(seed=seed, effort=0.1, spread=SPREAD) as (bench, world):
             found = HalfWaveVoltage().run(bench).quantities
             for place, part in enumerate("iq"):
-                low_v, high_v = found[f"server.v_pi_{part}_v"].interval()
+                low_v, high_v = found[Name(f"server.v_pi_{part}_v")].interval()
                 hits[part] += low_v <= true_v_pi_v(world, place) <= high_v
     assert min(hits.values()) >= 10, hits
 
@@ -83,7 +84,7 @@ def test_figure_shows_both_children(open_bench: OpenBench) -> None:
     _, labels = figure.axes[0].get_legend_handles_labels()
     assert labels == ["child i", "child q"]
     assert outcome.raw["power_i_w"].shape == (25,)
-    assert isinstance(outcome.quantities["server.v_pi_i_v"], Quantity)
+    assert isinstance(outcome.quantities[Name("server.v_pi_i_v")], Quantity)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Outcome
 from labctl.calibration.routines.linearisation import (
@@ -43,7 +44,7 @@ def knowledge_of(world: LinkBench) -> Knowledge:
     known = (v_pi_v[0], v_pi_v[1] * (1.0 + ERROR_Q))
     return Knowledge(
         {
-            f"server.v_pi_{part}_v": Quantity.of(value, "V", {"sweep": 1e-4})
+            Name(f"server.v_pi_{part}_v"): Quantity.of(value, "V", {"sweep": 1e-4})
             for part, value in zip("iq", known, strict=True)
         }
     )
@@ -67,10 +68,11 @@ def truths(world: LinkBench, outcome: Outcome) -> dict[str, float]:
         "server.iq_quadrature_rad": quadrature_rad,
         "server.carrier_i": carrier.real,
         "server.carrier_q": carrier.imag,
-        "server.iq_gain_left": gain / found["server.iq_gain"],
-        "server.iq_quadrature_left_rad": quadrature_rad - found["server.iq_quadrature_rad"],
-        "server.carrier_i_left": carrier.real - found["server.carrier_i"],
-        "server.carrier_q_left": carrier.imag - found["server.carrier_q"],
+        Name("server.iq_gain_left"): gain / found[Name("server.iq_gain")],
+        Name("server.iq_quadrature_left_rad"): quadrature_rad
+        - found[Name("server.iq_quadrature_rad")],
+        Name("server.carrier_i_left"): carrier.real - found[Name("server.carrier_i")],
+        Name("server.carrier_q_left"): carrier.imag - found[Name("server.carrier_q")],
     }
 
 
@@ -148,7 +150,7 @@ def test_finds_the_modulators_map(open_bench: OpenBench, seed: int) -> None:
         bench.learn(knowledge_of(world))
         outcome = Linearisation().run(bench)
         for name, true in truths(world, outcome).items():
-            quantity = outcome.quantities[name]
+            quantity = outcome.quantities[Name(name)]
             assert abs(quantity.value - true) < 5.0 * quantity.standard_uncertainty, name
             assert quantity.standard_uncertainty < 4e-3, name
 
@@ -162,7 +164,7 @@ def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
             bench.learn(knowledge_of(world))
             outcome = Linearisation().run(bench)
             for name, true in truths(world, outcome).items():
-                low, high = outcome.quantities[name].interval()
+                low, high = outcome.quantities[Name(name)].interval()
                 hits[name] = hits.get(name, 0) + (low <= true <= high)
     assert min(hits.values()) >= 4, hits
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Name
 from labctl.calibration.routines.lo_phase import LoPhase, fit_phase_slope
 from labctl.errors import CalibrationError
 from labctl.instruments.simulated.bench import LinkBench
@@ -77,7 +78,7 @@ def test_finds_the_hidden_half_wave_voltages(open_bench: OpenBench, seed: int) -
     with open_bench(seed=seed, effort=0.3) as (bench, world):
         found = LoPhase().run(bench).quantities
         for party in PARTIES:
-            v_pi = found[f"{party}.phase_shifter_v_pi_v"]
+            v_pi = found[Name(f"{party}.phase_shifter_v_pi_v")]
             low, high = v_pi.interval(0.9999)
             assert low < getattr(world.truth(), party).phase_shifter_v_pi_v < high
             assert v_pi.standard_uncertainty < 0.02 * v_pi.value

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Outcome
 from labctl.calibration.routines.attenuator import AttenuatorCurve
@@ -34,8 +35,8 @@ FREQUENCY_HZ = 193.4e12
 
 
 def measured(bench: CalibrationBench) -> Outcome:
-    slope = AttenuatorCurve().run(bench).quantities["server.attenuator_slope"]
-    bench.learn(Knowledge({"server.attenuator_slope": slope}))
+    slope = AttenuatorCurve().run(bench).quantities[Name("server.attenuator_slope")]
+    bench.learn(Knowledge({Name("server.attenuator_slope"): slope}))
     return PhotonNumber().run(bench)
 
 
@@ -71,9 +72,9 @@ def test_finds_the_photons_in_the_fibre(open_bench: OpenBench, seed: int) -> Non
     with open_bench(seed=seed, spread=SPREAD) as (bench, world):
         outcome = measured(bench)
         for name, true in truths(bench, world, outcome).items():
-            quantity = outcome.quantities[name]
+            quantity = outcome.quantities[Name(name)]
             assert abs(quantity.value - true) < 4.0 * quantity.standard_uncertainty, name
-        mean_photons = outcome.quantities["server.mean_photons_0_db"]
+        mean_photons = outcome.quantities[Name("server.mean_photons_0_db")]
         assert mean_photons.budget.keys() == {"readings", "launch meter", "attenuator", "monitor"}
         assert mean_photons.budget["launch meter"] == pytest.approx(0.03 * mean_photons.value)
         assert mean_photons.standard_uncertainty < 0.032 * mean_photons.value
@@ -87,7 +88,7 @@ def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
         with open_bench(seed=seed, effort=0.05, spread=SPREAD) as (bench, world):
             outcome = measured(bench)
             for name, true in truths(bench, world, outcome).items():
-                low, high = outcome.quantities[name].interval()
+                low, high = outcome.quantities[Name(name)].interval()
                 hits[name] = hits.get(name, 0) + (low <= true <= high)
     assert min(hits.values()) >= 4, hits
 
@@ -102,7 +103,7 @@ def test_blocked_return_leaves_out_the_homodyne_check(open_bench: OpenBench) -> 
 
 def test_slope_that_homodyne_contradicts_is_remarked(open_bench: OpenBench) -> None:
     with open_bench(seed=6, spread=False) as (bench, _):
-        bench.learn(Knowledge({"server.attenuator_slope": Quantity(1.05, 1e-4, "1")}))
+        bench.learn(Knowledge({Name("server.attenuator_slope"): Quantity(1.05, 1e-4, "1")}))
         outcome = PhotonNumber().run(bench)
     assert "homodyne amplitude falls by" in outcome.remarks[-1]
 
@@ -137,7 +138,7 @@ def test_bad_benches_are_named(
     open_bench: OpenBench, changes: dict[str, object], complaint: str
 ) -> None:
     with open_bench(seed=9, bench_changes=changes) as (bench, _):
-        bench.learn(Knowledge({"server.attenuator_slope": Quantity(1.0, 1e-3, "1")}))
+        bench.learn(Knowledge({Name("server.attenuator_slope"): Quantity(1.0, 1e-3, "1")}))
         with pytest.raises(CalibrationError, match=complaint):
             PhotonNumber().run(bench)
 

@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.names import Name, Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Routine
 from labctl.calibration.routines.balance import BalanceRoutine
@@ -38,11 +39,11 @@ ROUTINES: tuple[Routine, ...] = (
 
 
 def truths(
-    world: LinkBench, found: dict[str, Quantity], noise_truth: Callable[..., dict[str, float]]
+    world: LinkBench, found: dict[Name, Quantity], noise_truth: Callable[..., dict[str, float]]
 ) -> dict[str, float]:
     true: dict[str, float] = {}
     for party in PARTIES:
-        noise = noise_truth(world, party, range_v=found[f"{party}.noise_range_v"].value)
+        noise = noise_truth(world, party, range_v=found[Name(f"{party}.noise_range_v")].value)
         electronic, shot, power_w = noise["electronic"], noise["shot"], 10.0**1.3 * 1e-3
         true |= {
             f"{party}.electronic_noise_v2": electronic,
@@ -64,16 +65,16 @@ def test_intervals_hold_the_truth_on_drawn_benches(
 ) -> None:
     inside: Counter[str] = Counter()
     for seed in range(SEEDS):
-        found: dict[str, Quantity] = {}
+        found: dict[Name, Quantity] = {}
         with open_bench(seed=seed, effort=0.01) as (bench, world):
             for routine in ROUTINES:
                 found |= routine.run(bench).quantities
                 bench.learn(Knowledge(found))
             true = truths(world, found, noise_truth)
         for name, value in true.items():
-            low, high = found[name].interval()
+            low, high = found[Name(name)].interval()
             inside[name.partition(".")[2]] += low <= value <= high
-            error = (found[name].value - value) / found[name].standard_uncertainty
+            error = (found[Name(name)].value - value) / found[Name(name)].standard_uncertainty
             assert abs(error) < 5.0, f"{name} on seed {seed}: {error:.1f} sigma from the truth"
     print({name: f"{count}/{2 * SEEDS}" for name, count in inside.items()})
     assert min(inside.values()) >= LEAST, inside

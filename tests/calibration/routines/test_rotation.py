@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Outcome
 from labctl.calibration.routines.rotation import (
@@ -46,7 +47,7 @@ def learn(bench: CalibrationBench, world: LinkBench) -> None:
     bench.learn(
         Knowledge(
             {
-                f"server.v_pi_{name}_v": Quantity(truth.v_pi_v[place], 1e-3, "V")
+                Name(f"server.v_pi_{name}_v"): Quantity(truth.v_pi_v[place], 1e-3, "V")
                 for place, name in enumerate("iq")
             }
         )
@@ -127,7 +128,7 @@ def test_what_is_found_is_what_the_bench_is(
     assert set(outcome.quantities) == set(truth)
     for name, found in outcome.quantities.items():
         assert abs(found.value - truth[name]) < 4.0 * found.standard_uncertainty, name
-    assert outcome.quantities["client.rotation_fidelity"].standard_uncertainty < 0.03
+    assert outcome.quantities[Name("client.rotation_fidelity")].standard_uncertainty < 0.03
     figure = Figure()
     outcome.draw(figure)
     assert len(figure.axes) == 2
@@ -136,8 +137,8 @@ def test_what_is_found_is_what_the_bench_is(
 def test_a_bad_unit_is_told_from_an_exact_one(open_bench: OpenBench) -> None:
     """0.4 dB of loss and some 20 % of fidelity do not hide in the uncertainties."""
     outcome, _ = measured(open_bench, 5, 0.5, {**IMPERFECT, "rotation.phase_error_rad": 0.1})
-    loss = outcome.quantities["client.rotation_loss_db_per_mode"]
-    fidelity = outcome.quantities["client.rotation_fidelity"]
+    loss = outcome.quantities[Name("client.rotation_loss_db_per_mode")]
+    fidelity = outcome.quantities[Name("client.rotation_fidelity")]
     assert loss.value > 20.0 * loss.standard_uncertainty
     assert fidelity.value < 1.0 - 3.0 * fidelity.standard_uncertainty
 

@@ -10,8 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import signal
 
-from labctl.calibration.bench import CalibrationBench, Party
+from labctl.calibration.bench import CalibrationBench
 from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.names import Name, Party
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.routine import Routine
 from labctl.calibration.routines.clearance import Clearance, clearance_db
@@ -33,14 +34,14 @@ BAD_BENCHES = {
 
 def known(world: LinkBench, noise_truth: NoiseTruth) -> Knowledge:
     """Return what earlier routines would have found, were they perfect."""
-    found: dict[str, Quantity] = {}
+    found: dict[Name, Quantity] = {}
     for party in PARTIES:
         true = noise_truth(world, party, range_v=RANGE_V, laser_power_w=10.0**1.3 * 1e-3)
         electronic, excess = true["electronic"], true["rin"] / true["shot"]
         found |= {
-            f"{party}.noise_range_v": Quantity(RANGE_V, 0.0, "V"),
-            f"{party}.electronic_noise_v2": Quantity(electronic, 1e-6 * electronic, "V^2"),
-            f"{party}.lo_excess_noise": Quantity(excess, 1e-6, "SNU"),
+            Name(f"{party}.noise_range_v"): Quantity(RANGE_V, 0.0, "V"),
+            Name(f"{party}.electronic_noise_v2"): Quantity(electronic, 1e-6 * electronic, "V^2"),
+            Name(f"{party}.lo_excess_noise"): Quantity(excess, 1e-6, "SNU"),
         }
     return Knowledge(found)
 
@@ -59,7 +60,7 @@ def test_finds_the_hidden_unit(open_bench: OpenBench, noise_truth: NoiseTruth, s
                 "blocked_variance_v2": sum(true.values()),
             }
             for name, value in expected.items():
-                each = found[f"{party}.{name}"]
+                each = found[Name(f"{party}.{name}")]
                 assert abs(each.value - value) < 4.0 * each.standard_uncertainty, name
 
 
@@ -71,9 +72,9 @@ def test_samples_are_those_that_the_uncertainty_is_of(
         bench.learn(known(world, noise_truth))
         found = ShotNoise().run(bench).quantities
     for party in PARTIES:
-        samples = found[f"{party}.blocked_samples"].value
+        samples = found[Name(f"{party}.blocked_samples")].value
         assert samples == pytest.approx(80_000, rel=0.01)
-        blocked = found[f"{party}.blocked_variance_v2"]
+        blocked = found[Name(f"{party}.blocked_variance_v2")]
         relative = blocked.standard_uncertainty / blocked.value
         assert relative == pytest.approx((2.0 / samples) ** 0.5)
 
@@ -87,9 +88,9 @@ def test_a_slow_detector_leaves_fewer_samples_and_the_truth(
         bench.learn(known(world, noise_truth))
         found = ShotNoise().run(bench).quantities
         for party in PARTIES:
-            assert found[f"{party}.blocked_samples"].value < 40_000
+            assert found[Name(f"{party}.blocked_samples")].value < 40_000
             true = noise_truth(world, party, range_v=RANGE_V)["shot"]
-            shot = found[f"{party}.shot_noise_v2"]
+            shot = found[Name(f"{party}.shot_noise_v2")]
             assert abs(shot.value - true) < 4.0 * shot.standard_uncertainty
 
 
@@ -110,7 +111,7 @@ def test_a_range_that_became_too_small_is_told(
 ) -> None:
     """The electronic noise was taken at 20 mV; the light's noise needs more."""
     with open_bench(seed=7, effort=0.02) as (bench, world):
-        small = {f"{party}.noise_range_v": Quantity(0.02, 0.0, "V") for party in PARTIES}
+        small = {Name(f"{party}.noise_range_v"): Quantity(0.02, 0.0, "V") for party in PARTIES}
         bench.learn(Knowledge({**known(world, noise_truth).quantities, **small}))
         with pytest.raises(CalibrationError, match="oscilloscope's range"):
             ShotNoise().run(bench)
@@ -145,9 +146,9 @@ def test_finds_the_hidden_clearances(
         for party in PARTIES:
             true = noise_truth(world, party, range_v=RANGE_V)
             in_mode = ratio_to_db(1.0 + true["shot"] / true["electronic"])
-            each = found[f"{party}.clearance_db"]
+            each = found[Name(f"{party}.clearance_db")]
             assert abs(each.value - in_mode) < 4.0 * each.standard_uncertainty
-            edge = found[f"{party}.band_edge_clearance_db"]
+            edge = found[Name(f"{party}.band_edge_clearance_db")]
             expected = edge_clearance_db(world, party, noise_truth)
             assert abs(edge.value - expected) < 4.0 * edge.standard_uncertainty
 

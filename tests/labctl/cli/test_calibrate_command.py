@@ -16,6 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import SettingValue
 from labctl.calibration.routine import Outcome
@@ -46,7 +47,7 @@ class Toy:
 
     def run(self, bench: CalibrationBench) -> Outcome:
         self.act(bench)
-        found = {f"{self.name}_v": Quantity.of(1.0, "V", {"noise": 0.01})}
+        found = {Name(f"{self.name}_v"): Quantity.of(1.0, "V", {"noise": 0.01})}
         return Outcome(found, {"x": np.arange(3.0)}, _draw, remarks=self.remarks)
 
 

@@ -16,6 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from labctl.calibration.calibrator import utc_now
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.calibration.record import Record
 from labctl.calibration.routine import Condition, Outcome
@@ -46,7 +47,7 @@ def keep(
 ) -> Record:
     about = About(ROUTINE, station, {"server.laser": LASER}, {"f_hz": 1.9e14}, 3600.0, used or {})
     measured = Outcome(
-        {"server.v_pi_i_v": Quantity.of(3.5, "V", {"meter": 0.03, "noise": 0.04})},
+        {Name("server.v_pi_i_v"): Quantity.of(3.5, "V", {"meter": 0.03, "noise": 0.04})},
         {"x": np.arange(3.0)},
         _draw,
         {"room_c": Condition(21.0, 2.0, "degC")},

@@ -9,13 +9,13 @@ import pytest
 
 from labctl.data.mnist import load_test_images
 from labctl.errors import SettingError
-from labctl.studies.attacks.attack import Party
+from labctl.studies.attacks.attack import Attacker
 from labctl.studies.attacks.catalogue import ATTACKS, attack_of
 from labctl.studies.attacks.heterodyne_resend import HeterodyneResend
 from labctl.studies.attacks.label_reading import LabelReading
 from labctl.studies.attacks.local_oscillator import LocalOscillator
 
-THIEVES = [name for name, kind in ATTACKS.items() if kind.party is not Party.SERVER]
+THIEVES = [name for name, kind in ATTACKS.items() if kind.party is not Attacker.SERVER]
 
 
 @pytest.mark.parametrize("name", list(ATTACKS))

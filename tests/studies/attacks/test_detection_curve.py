@@ -15,8 +15,8 @@ from labctl.studies.attacks.catalogue import attack_of
 from labctl.studies.attacks.chosen_inputs import ChosenInputs
 from labctl.studies.attacks.detection_cases import CASES, IDEAL, SEED, cases_of
 from labctl.studies.attacks.detection_curve import (
-    Curve,
-    CurvePoint,
+    DetectionCurve,
+    DetectionPoint,
     Rate,
     agreement_of,
     attacked_session,
@@ -46,7 +46,7 @@ def test_counts_agree_with_theory() -> None:
     assert not agreement_of(fewer).holds
 
 
-def _with_theory_of_fewer_modes(curve: Curve, name: str) -> Curve:
+def _with_theory_of_fewer_modes(curve: DetectionCurve, name: str) -> DetectionCurve:
     theory = CASES[name].theory(SEED)
     points = tuple(
         replace(p, theory=theory.power(curve.mark, p.modes // 10, p.false_alarm_probability).either)
@@ -58,7 +58,7 @@ def _with_theory_of_fewer_modes(curve: Curve, name: str) -> Curve:
 def test_a_curve_repeats_itself_and_its_points_share_no_session() -> None:
     network = random_network(SMALL, 1)
 
-    def once(seed: int) -> Curve:
+    def once(seed: int) -> DetectionCurve:
         asked = replace(IDEAL, seed=seed)
         return detection_curve(HeterodyneResend(0.5), network, asked, (120, 240), 12, (0.1, 1e-3))
 
@@ -138,13 +138,13 @@ def test_intervals_by_hand() -> None:
     assert Rate(10, 10).lower == pytest.approx(0.025**0.1)
 
 
-def curve_of(*counts: tuple[float, float, int]) -> Curve:
+def curve_of(*counts: tuple[float, float, int]) -> DetectionCurve:
     """Return a curve of 100 sessions per point: alarms, theory, caught; images count upwards."""
     points = tuple(
-        CurvePoint(1, 10, alarm, theory, Rate(caught, 100), Rate(caught, 100), {})
+        DetectionPoint(1, 10, alarm, theory, Rate(caught, 100), Rate(caught, 100), {})
         for alarm, theory, caught in counts
     )
-    return Curve("x", 1.0, Mark(), (2, 2), IDEAL, points)
+    return DetectionCurve("x", 1.0, Mark(), (2, 2), IDEAL, points)
 
 
 def test_agreement_by_hand() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
@@ -237,8 +238,8 @@ def test_rows_of_a_trained_network_lie_along_images(digits: LabelledImages) -> N
 
 def test_a_calibration_supports_both_ends_of_its_interval() -> None:
     known = {
-        "client.clone_gain_error": Quantity(-0.001, 0.0005, "1"),
-        "client.clone_phase_rad": Quantity(0.002, 0.001, "rad"),
+        Name("client.clone_gain_error"): Quantity(-0.001, 0.0005, "1"),
+        Name("client.clone_phase_rad"): Quantity(0.002, 0.001, "rad"),
     }
     low, high = supported_mismatches(known)
     assert low.gain_error == pytest.approx(-0.001 - 1.96 * 0.0005, rel=1e-3)

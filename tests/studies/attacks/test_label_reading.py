@@ -28,7 +28,7 @@ from labctl.protocols.receiver import (
     added_noise,
 )
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.studies.attacks.attack import Mark, Party, carry_out
+from labctl.studies.attacks.attack import Attacker, Mark, carry_out
 from labctl.studies.attacks.label_reading import LabelReader, LabelReading, chance_of, label_success
 
 Floats = NDArray[np.float32]
@@ -305,7 +305,7 @@ def test_in_a_session_it_reads_what_the_drawn_scatter_predicts(
 def test_the_attack_says_who_it_is_and_shows_nothing(digits: LabelledImages) -> None:
     attack = LabelReading(part(digits, 0, 50), repeats=3)
     network = Network((np.ones((10, 784), np.float32),), "flat", {})
-    assert (attack.name, attack.party, attack.strength) == ("label-reading", Party.SERVER, 3.0)
+    assert (attack.name, attack.party, attack.strength) == ("label-reading", Attacker.SERVER, 3.0)
     assert attack.mark(network, SETTINGS) == Mark()
 
 

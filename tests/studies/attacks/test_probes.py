@@ -20,7 +20,7 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, TapReceiver
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.studies.attacks.attack import Party, carry_out
+from labctl.studies.attacks.attack import Attacker, carry_out
 from labctl.studies.attacks.probes import (
     BrightProbes,
     ProbedLink,
@@ -187,7 +187,7 @@ def test_the_photons_that_a_limit_lets_in_keep_the_correlation(digits: LabelledI
 
 def test_the_attack_says_who_it_is() -> None:
     attack = BrightProbes(3.0, 0.01)
-    assert (attack.name, attack.party, attack.strength) == ("bright-probes", Party.SERVER, 3.0)
+    assert (attack.name, attack.party, attack.strength) == ("bright-probes", Attacker.SERVER, 3.0)
     assert attack.mark(network(10), SETTINGS) is None
 
 

@@ -16,7 +16,7 @@ from labctl.protocols.leakage import Assumptions, Trust, data_bits_journal
 from labctl.protocols.link import LayerLight
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, added_noise
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.studies.attacks.attack import Party, carry_out
+from labctl.studies.attacks.attack import Attacker, carry_out
 from labctl.studies.attacks.label_reading import LabelReading, label_success
 from labctl.studies.attacks.probes import ProbedLink
 from labctl.studies.attacks.squeezed_probes import (
@@ -155,7 +155,7 @@ def test_the_attack_says_who_it_is_and_refuses_what_cannot_be() -> None:
     public = LabelledImages(digits.images[:50], digits.labels[:50])
     attack = SqueezedProbes(6.0, public)
     network = Network((np.ones((10, 784), np.float32),), "flat", {})
-    assert (attack.name, attack.party, attack.strength) == ("squeezed-probes", Party.SERVER, 6.0)
+    assert (attack.name, attack.party, attack.strength) == ("squeezed-probes", Attacker.SERVER, 6.0)
     assert attack.mark(network, SETTINGS) is None
     with pytest.raises(SettingError, match="sampling"):
         attack.mount(network, replace(SETTINGS, sampling=Sampling.MEASURED))

@@ -15,7 +15,7 @@ from labctl.protocols.leakage import Leakage, holevo_bits_per_mode, spectrum_of
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Outcome
+from labctl.studies.attacks.attack import AttackOutcome
 from labctl.studies.attacks.false_alarms import HONEST
 from labctl.studies.attacks.tap_and_squeeze import Squeezing, TapAndSqueeze, tapped_bits
 
@@ -28,14 +28,16 @@ SETTINGS: SessionSettings = replace(
 )
 
 
-def attacked(network: Network, settings: SessionSettings, queries: int) -> tuple[Outcome, Leakage]:
+def attacked(
+    network: Network, settings: SessionSettings, queries: int
+) -> tuple[AttackOutcome, Leakage]:
     """Run the attack at the honest client's noise; return what came of it and what may leak."""
     mounted = TapAndSqueeze(1.0).mount(network, settings)
     session = Session(network, settings, mounted.link)
     images = load_test_images().images[:queries, : network.sizes[0]]
     list(session.run(images + np.float32(0.01)))
     spectrum = spectrum_of(network)
-    outcome = Outcome(
+    outcome = AttackOutcome(
         mounted.learned(network, load_test_images()), session.verdict(spectrum=spectrum)
     )
     return outcome, session.leakage(spectrum)

@@ -25,7 +25,7 @@ from labctl.protocols.rotation import IDEAL_ROTATION
 from labctl.protocols.server import Server
 from labctl.studies.attacks.label_reading import arriving, label_success
 from labctl.studies.countermeasures.blocks_and_labels import block_effects
-from labctl.studies.countermeasures.decoys import HiddenReading, Hiding, weights_bits
+from labctl.studies.countermeasures.decoys import DecoyHiding, HiddenReading, weights_bits
 from labctl.studies.countermeasures.mismatched_rows import read_mismatched_rows
 from labctl.studies.countermeasures.phases import (
     Kick,
@@ -113,7 +113,12 @@ def test_decoys_divide_success_and_white_noise_costs_more(
     images, templates, pool = parts
     reading = Reading(gain=1.3, rows=784, receiver=Detection.HETERODYNE)
     server = HiddenReading(templates, reading, dimensions=24)
-    hidings = (Hiding(), Hiding(decoys=1), Hiding(decoys=4), Hiding(white_noise=0.1))
+    hidings = (
+        DecoyHiding(),
+        DecoyHiding(decoys=1),
+        DecoyHiding(decoys=4),
+        DecoyHiding(white_noise=0.1),
+    )
     seen = [server.success(images, pool, hiding, seed=2) for hiding in hidings]
     bits = [
         weights_bits(hiding, mean_photons=0.57, receiver=AMPLIFIER, modes=392, assumptions=WORST)
@@ -135,12 +140,12 @@ def test_hiding_that_makes_no_sense(
     images, templates, pool = parts
     for decoys, noise in ((-1, 0.0), (0, -0.1), (0, float("nan"))):
         with pytest.raises(SettingError):
-            Hiding(decoys, noise)
+            DecoyHiding(decoys, noise)
     with pytest.raises(SettingError, match="heterodyne"):
         HiddenReading(templates, Reading(gain=1.3, rows=9))
     server = HiddenReading(templates, Reading(gain=1.3, rows=9, receiver=Detection.HETERODYNE), 4)
     with pytest.raises(DatasetError, match="at most 9"):
-        server.success(images, pool, Hiding(decoys=10), seed=1)
+        server.success(images, pool, DecoyHiding(decoys=10), seed=1)
     with pytest.raises(SettingError, match="phases"):
         read_with_phases(
             images,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from labctl.calibration.names import V_PI_V, Name
 from labctl.data import shipped_station_path
 from labctl.errors import SettingError, StationFileError
 from labctl.instruments.simulated.bench_tables import BenchFile
@@ -23,7 +24,7 @@ from labctl.studies.coverage.benches import (
 )
 from labctl.studies.coverage.count import counted
 from labctl.studies.coverage.run import run
-from labctl.studies.coverage.seen import Seen
+from labctl.studies.coverage.seen import Seen, Truth
 from labctl.toml_file import read_toml
 
 FOLDER = shipped_station_path().parent
@@ -96,10 +97,10 @@ def test_a_wrong_truth_shows(quick: Setup, monkeypatch: pytest.MonkeyPatch) -> N
     """1 % more than V_pi is 300 standard uncertainties; 0 of 3 exclude 90 % (70.8 % at most)."""
     true = modulator_truths.half_wave_voltage_v
 
-    def off(seen: Seen, name: str) -> float:
+    def off(seen: Seen, name: Name) -> float:
         return 1.01 * true(seen, name)
 
-    wrong = {"server.v_pi_?_v": off}
+    wrong: dict[truths.Kind, Truth] = {V_PI_V: off}
     monkeypatch.setattr(truths, "TRUTHS", {**truths.TRUTHS, **wrong})
     found = counted([calibrated(quick, seed) for seed in SEEDS])
     verdicts = {row.name: row.verdict for row in found.rows}

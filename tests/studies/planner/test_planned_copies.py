@@ -15,7 +15,7 @@ from labctl.protocols.leakage.setting import WeightsFigure
 from labctl.protocols.probation.slack import Watch
 from labctl.protocols.receiver import IDEAL_HOMODYNE
 from labctl.studies.planner.copies import CopyLimit, PlannedCopies, watching
-from labctl.studies.planner.option import Conditions, Limits, Option
+from labctl.studies.planner.option import Conditions, Option, PlanLimits
 from labctl.studies.planner.search import Search
 
 UNTRUSTED = Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED)
@@ -45,20 +45,22 @@ def test_bright_light_at_small_gain_hides_more_and_decoys_leave_more() -> None:
 
 
 def test_a_limit_on_copies_excludes_settings_and_keeps_the_best_of_the_others() -> None:
-    free = Search(LOSSLESS).least_weights(0.3, Limits())
+    free = Search(LOSSLESS).least_weights(0.3, PlanLimits())
     assert free is not None
 
     def bright_enough(option: Option) -> bool:
         return option.mean_photons <= 0.8 * free.mean_photons
 
     limited = replace(Search(LOSSLESS), spares_copies=bright_enough)
-    found = limited.least_weights(0.3, Limits())
+    found = limited.least_weights(0.3, PlanLimits())
     assert found is not None
     assert bright_enough(found)
     assert found.weights_bits > free.weights_bits
-    assert limited.within(found, Limits())
-    assert not limited.within(free, Limits())
-    assert replace(limited, spares_copies=lambda one: False).least_weights(0.3, Limits()) is None
+    assert limited.within(found, PlanLimits())
+    assert not limited.within(free, PlanLimits())
+    assert (
+        replace(limited, spares_copies=lambda one: False).least_weights(0.3, PlanLimits()) is None
+    )
 
 
 def test_limits_of_copies_keep_figures_and_never_the_lack_of_one() -> None:

@@ -31,7 +31,7 @@ from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, AccuracyPoint
-from labctl.studies.planner.option import Conditions, Limits
+from labctl.studies.planner.option import Conditions, PlanLimits
 from labctl.studies.planner.plan import Planner, Preference, Proof, Wish
 from labctl.studies.planner.pooling import pool_for
 from labctl.studies.planner.search import LEAST_GAIN, MOST_GAIN, Search
@@ -85,7 +85,7 @@ def test_the_known_settings_at_f_of_0_3(
 
 
 def test_the_least_leakage_of_weights_is_the_least_over_all_gains() -> None:
-    best = SEARCH.least_weights(0.3, Limits())
+    best = SEARCH.least_weights(0.3, PlanLimits())
     assert best is not None
     tried = [SEARCH.option(0.3, float(gain), 392) for gain in 1.0 + np.geomspace(1e-3, 3.4, 400)]
     assert best.weights_bits <= min(one.weights_bits for one in tried if one is not None) * (
@@ -95,7 +95,7 @@ def test_the_least_leakage_of_weights_is_the_least_over_all_gains() -> None:
 
 
 def test_a_limit_on_the_data_is_a_limit_on_the_gain() -> None:
-    limits = Limits(data_bits=0.0025)
+    limits = PlanLimits(data_bits=0.0025)
     best = SEARCH.least_weights(0.3, limits)
     assert best is not None
     assert best.data_bits <= 0.0025
@@ -104,14 +104,14 @@ def test_a_limit_on_the_data_is_a_limit_on_the_gain() -> None:
 
 
 def test_a_limit_on_the_weights_leaves_the_least_gain_that_keeps_it() -> None:
-    found = SEARCH.least_data(0.3, Limits(weights_bits=0.0045))
+    found = SEARCH.least_data(0.3, PlanLimits(weights_bits=0.0045))
     assert found is not None
     assert found.weights_bits <= 0.0045
     assert found.weights_bits == pytest.approx(0.0045, rel=1e-6)
     less = SEARCH.option(0.3, 1.0 + 0.99 * (found.gain - 1.0), 392)
     assert less is not None
     assert less.weights_bits > 0.0045
-    assert SEARCH.least_data(0.3, Limits(weights_bits=0.001)) is None
+    assert SEARCH.least_data(0.3, PlanLimits(weights_bits=0.001)) is None
 
 
 def test_every_layer_gets_the_f_that_it_needs() -> None:
@@ -179,7 +179,7 @@ def test_what_comes_back_is_what_a_session_expects(conditions: Conditions) -> No
 
 
 def test_the_plan_keeps_its_promises() -> None:
-    wish = Wish(0.965, Limits(weights_bits=0.006, data_bits=0.0025))
+    wish = Wish(0.965, PlanLimits(weights_bits=0.006, data_bits=0.0025))
     plan = planner().plan(wish, front=False)
     found = plan.recommended
     assert found is not None
@@ -198,7 +198,7 @@ def test_the_plan_keeps_its_promises() -> None:
 
 
 def test_the_front_holds_the_recommendation_and_nothing_better() -> None:
-    plan = planner().plan(Wish(0.965, Limits(data_bits=0.0025)))
+    plan = planner().plan(Wish(0.965, PlanLimits(data_bits=0.0025)))
     assert plan.recommended in plan.front
     for one in plan.front:
         for other in plan.front:
@@ -208,7 +208,7 @@ def test_the_front_holds_the_recommendation_and_nothing_better() -> None:
 
 
 def test_what_is_preferred_is_least() -> None:
-    limits = Limits(weights_bits=0.006, data_bits=0.6)
+    limits = PlanLimits(weights_bits=0.006, data_bits=0.6)
     found = [
         planner().plan(Wish(0.965, limits, prefer=which), front=False).recommended
         for which in Preference
@@ -223,7 +223,7 @@ def test_what_is_preferred_is_least() -> None:
 
 
 def test_what_cannot_be_had_says_what_can() -> None:
-    wish = Wish(0.965, Limits(weights_bits=0.003, data_bits=0.0025))
+    wish = Wish(0.965, PlanLimits(weights_bits=0.003, data_bits=0.0025))
     plan = planner().plan(wish, front=False)
     reach = plan.reach
     assert plan.recommended is None
@@ -242,7 +242,7 @@ def test_what_cannot_be_had_says_what_can() -> None:
 
 
 def test_an_accuracy_beyond_the_network_needs_an_f_that_there_is_not() -> None:
-    plan = planner().plan(Wish(0.99, Limits()), front=False)
+    plan = planner().plan(Wish(0.99, PlanLimits()), front=False)
     assert plan.recommended is None
     assert plan.reach.needed.upper == math.inf
     assert plan.reach.accuracy_at_best == pytest.approx(0.983, abs=0.002)
@@ -286,7 +286,7 @@ def test_the_published_setting_leaks_1_832_bit_at_1_db() -> None:
 
 def test_a_limit_on_label_reading_is_a_limit_on_the_gain_and_on_repeats() -> None:
     search = Search(LOSSLESS, LABELS)
-    limits = Limits(label_success=0.3)
+    limits = PlanLimits(label_success=0.3)
     best = search.least_weights(0.3, limits)
     assert best is not None
     noise = 2.0 - 2.0 / best.gain
@@ -319,23 +319,23 @@ def test_a_mismatch_of_the_clone_has_a_gain_of_least_evidence(
 def test_no_gain_below_that_of_the_least_evidence_is_taken() -> None:
     search = Search(LOSSLESS, LABELS, CloneMismatch(0.005), 42.0)
     least = search.least_gain(0.3)
-    light = search.least_data(0.3, Limits())
+    light = search.least_data(0.3, PlanLimits())
     assert light is not None
     assert light.gain == pytest.approx(least)
     share = search.label_success(search.label_evidence(least, 0.3))
-    assert search.least_weights(0.3, Limits(label_success=share - 0.01)) is None
-    within = search.least_weights(0.3, Limits(label_success=share + 0.05))
+    assert search.least_weights(0.3, PlanLimits(label_success=share - 0.01)) is None
+    within = search.least_weights(0.3, PlanLimits(label_success=share + 0.05))
     assert within is not None
     assert within.gain >= least
     assert search.label_success(within.label_evidence) <= share + 0.05
-    matched = Search(LOSSLESS, LABELS).least_data(0.3, Limits())
+    matched = Search(LOSSLESS, LABELS).least_data(0.3, PlanLimits())
     assert matched is not None
     assert matched.gain == LEAST_GAIN
 
 
 def test_repeats_within_a_label_limit_are_those_of_the_mismatched_clone() -> None:
     """By the curve's own account of the same reading; 0.1 % takes most of them away."""
-    limits, counts = Limits(label_success=0.3), []
+    limits, counts = PlanLimits(label_success=0.3), []
     for mismatch in (CloneMismatch(), CloneMismatch(0.001)):
         search = Search(LOSSLESS, LABELS, mismatch, 42.0)
         option = search.option(0.3, 1.005, 392)
@@ -351,7 +351,7 @@ def test_repeats_within_a_label_limit_are_those_of_the_mismatched_clone() -> Non
 
 def test_beyond_the_measured_curve_no_share_below_all_is_promised() -> None:
     """At most 95 %, above the last point's 90 %: as much evidence as was measured, no more."""
-    search, limits = Search(LOSSLESS, LABELS), Limits(label_success=0.95)
+    search, limits = Search(LOSSLESS, LABELS), PlanLimits(label_success=0.95)
     last = LABELS.evidence[-1]
     assert search.label_success(last) < 0.95
     assert search.label_success(1.01 * last) == 1.0
@@ -359,12 +359,12 @@ def test_beyond_the_measured_curve_no_share_below_all_is_promised() -> None:
     assert best is not None
     assert best.label_evidence <= last * (1.0 + 1e-6)
     assert search.repeats(best, limits) == int(last * (1.0 + 1e-6) / best.label_evidence)
-    assert search.repeats(best, Limits(label_success=1.0)) is None
+    assert search.repeats(best, PlanLimits(label_success=1.0)) is None
 
 
 def test_without_a_label_curve_a_limit_on_it_is_refused() -> None:
     with pytest.raises(SettingError, match="label curve"):
-        SEARCH.least_weights(0.3, Limits(label_success=0.5))
+        SEARCH.least_weights(0.3, PlanLimits(label_success=0.5))
 
 
 def test_labels_are_known_for_whole_rows_alone() -> None:
@@ -378,9 +378,9 @@ def test_repeats_add_up_to_the_limit_on_the_data(repeats: int) -> None:
     option = SEARCH.option(0.3, 1.02, 392)
     assert option is not None
     most = data_bits_journal(1.02, 392, repeats * 784)
-    assert SEARCH.repeats(option, Limits(data_bits=most)) == repeats
-    assert SEARCH.repeats(option, Limits(data_bits=0.999 * most)) == repeats - 1
-    assert SEARCH.repeats(option, Limits()) is None
+    assert SEARCH.repeats(option, PlanLimits(data_bits=most)) == repeats
+    assert SEARCH.repeats(option, PlanLimits(data_bits=0.999 * most)) == repeats - 1
+    assert SEARCH.repeats(option, PlanLimits()) is None
 
 
 BITS = st.floats(1e-4, 1.0)
@@ -391,10 +391,10 @@ BITS = st.floats(1e-4, 1.0)
 def test_more_leakage_allowed_is_never_less_accuracy(
     weights: float, more_weights: float, data: float, more_data: float
 ) -> None:
-    def reached(limits: Limits) -> float:
+    def reached(limits: PlanLimits) -> float:
         return SEARCH.greatest_f(limits, CURVE.least_f, CURVE.most_f) or 0.0
 
-    tight = Limits(min(weights, more_weights), min(data, more_data))
+    tight = PlanLimits(min(weights, more_weights), min(data, more_data))
     for wide in (
         replace(tight, weights_bits=max(weights, more_weights)),
         replace(tight, data_bits=max(data, more_data)),
@@ -407,7 +407,7 @@ def test_more_leakage_allowed_is_never_less_accuracy(
 def test_more_f_never_leaks_less_of_the_weights(
     one: float, other: float, data: float | None
 ) -> None:
-    limits = Limits(data_bits=data)
+    limits = PlanLimits(data_bits=data)
     low, high = (SEARCH.least_weights(f, limits) for f in sorted((one, other)))
     assert (low is None) == (high is None)
     if low is not None and high is not None:
@@ -428,7 +428,7 @@ def test_a_setting_found_is_within_its_limits(
             rotation=Rotation(1e-3),
         )
     )
-    limits = Limits(data_bits=0.05)
+    limits = PlanLimits(data_bits=0.05)
     option = search.least_weights(signal_to_noise, limits)
     assert option is not None
     assert search.within(option, limits)
@@ -441,7 +441,7 @@ def test_a_setting_found_is_within_its_limits(
 
 @pytest.mark.parametrize("loss_db", [300.0, 1000.0])
 def test_a_link_that_passes_nothing_leaves_no_setting(loss_db: float) -> None:
-    plan = planner(replace(LOSSLESS, loss_db=loss_db)).plan(Wish(0.965, Limits()))
+    plan = planner(replace(LOSSLESS, loss_db=loss_db)).plan(Wish(0.965, PlanLimits()))
     assert plan.recommended is None
     assert plan.front == ()
     assert plan.reach.f_within_all is None
@@ -450,12 +450,12 @@ def test_a_link_that_passes_nothing_leaves_no_setting(loss_db: float) -> None:
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("accuracy", lambda: Wish(1.0, Limits())),
-        ("accuracy", lambda: Wish(math.nan, Limits())),
-        ("confidence", lambda: Wish(0.9, Limits(), 0.3)),
-        ("weights_bits", lambda: Limits(weights_bits=0.0)),
-        ("data_bits", lambda: Limits(data_bits=math.nan)),
-        ("label_success", lambda: Limits(label_success=1.5)),
+        ("accuracy", lambda: Wish(1.0, PlanLimits())),
+        ("accuracy", lambda: Wish(math.nan, PlanLimits())),
+        ("confidence", lambda: Wish(0.9, PlanLimits(), 0.3)),
+        ("weights_bits", lambda: PlanLimits(weights_bits=0.0)),
+        ("data_bits", lambda: PlanLimits(data_bits=math.nan)),
+        ("label_success", lambda: PlanLimits(label_success=1.5)),
         ("factor", lambda: Proof(factor=1.0)),
         ("weights_bits", lambda: Proof(weights_bits=-1.0)),
         ("calibration_samples", lambda: Proof(calibration_samples=1)),

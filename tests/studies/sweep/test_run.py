@@ -13,7 +13,7 @@ import pytest
 
 from labctl.errors import LabctlError, UsageError
 from labctl.studies.sweep import run as running
-from labctl.studies.sweep.point import Outcome, evaluate
+from labctl.studies.sweep.point import PointOutcome, evaluate
 from labctl.studies.sweep.results_file import read_results
 from labctl.studies.sweep.run import estimate_s, plan, run_sweep
 from labctl.studies.sweep.sweep_file import Sweep
@@ -165,7 +165,7 @@ class _Broken(Executor):
     """Cannot even start a point, as where a package is missing."""
 
     def submit(self, *arguments: Any, **options: Any) -> Future[Any]:
-        future: Future[Outcome] = Future()
+        future: Future[PointOutcome] = Future()
         future.set_exception(ModuleNotFoundError("No module named 'labctl'"))
         return future
 

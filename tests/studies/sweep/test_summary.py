@@ -11,7 +11,7 @@ import pytest
 
 from labctl.errors import RunFileError, SettingError
 from labctl.studies.sweep.results_file import read_results
-from labctl.studies.sweep.summary import Figure, averages, write_csv
+from labctl.studies.sweep.summary import SummaryFigure, averages, write_csv
 from labctl.studies.sweep.sweep_file import Sweep
 
 Read = Callable[[str], Sweep]
@@ -51,9 +51,9 @@ def test_points_that_are_missing_leave_their_setting_out(swept: Read, coin: Any)
 def test_a_figure_of_too_many_curves_is_refused(swept: Read, coin: Any, tmp_path: Path) -> None:
     weights = [float(weight) for weight in range(13)]
     text = COINS.format(repeats=1, weights=weights) + 'side = ["head", "tail"]\n'
-    Figure(tmp_path / "f.png", "weight", "toss").check(swept(text))
+    SummaryFigure(tmp_path / "f.png", "weight", "toss").check(swept(text))
     with pytest.raises(SettingError, match="leaves at most 12 curves"):
-        Figure(tmp_path / "f.png", "side", "toss").check(swept(text))
+        SummaryFigure(tmp_path / "f.png", "side", "toss").check(swept(text))
 
 
 def test_a_figure_has_words_along_its_axis_too(
@@ -62,7 +62,7 @@ def test_a_figure_has_words_along_its_axis_too(
     text = COINS.format(repeats=2, weights=[1.0]) + 'side = ["head", "tail"]\n'
     sweep, path = swept(text), tmp_path / "r.jsonl"
     run_all(sweep, path)
-    Figure(tmp_path / "f.png", "side", "toss").draw(sweep, read_results(path).of(sweep))
+    SummaryFigure(tmp_path / "f.png", "side", "toss").draw(sweep, read_results(path).of(sweep))
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -72,4 +72,4 @@ def test_where_nothing_can_be_written_is_told(swept: Read, coin: Any, tmp_path: 
     with pytest.raises(RunFileError, match="cannot be written"):
         write_csv(lost, sweep, {})
     with pytest.raises(RunFileError, match="cannot be written"):
-        Figure(lost, "weight", "toss").draw(sweep, {})
+        SummaryFigure(lost, "weight", "toss").draw(sweep, {})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.studies.training.channel import IDEAL_CHANNEL, Channel, levels, value_limits
+from labctl.studies.training.channel import IDEAL_CHANNEL, TrainingChannel, levels, value_limits
 from labctl.studies.training.evaluation import (
     confusion,
     measured_accuracies,
@@ -49,7 +49,7 @@ def test_technical_noise_is_a_lower_signal_to_noise() -> None:
     images, labels = one_hot(20_000)
     plain = noisy_accuracy(IDENTITY, images, labels, 0.4, 0)
     # Twice the variance at twice the F: the very same noise.
-    technical = Channel(technical_noise=1.0)
+    technical = TrainingChannel(technical_noise=1.0)
     assert noisy_accuracy(IDENTITY, images, labels, 0.8, 0, technical) == pytest.approx(
         plain, abs=1e-3
     )
@@ -58,7 +58,7 @@ def test_technical_noise_is_a_lower_signal_to_noise() -> None:
 def test_without_noise_the_seed_does_not_matter() -> None:
     images, labels = one_hot(40)
     assert noisy_accuracy(IDENTITY, images, labels, math.inf, 0) == 1.0
-    coarse = Channel(technical_noise=5.0, weight_bits=2, value_bits=2)
+    coarse = TrainingChannel(technical_noise=5.0, weight_bits=2, value_bits=2)
     assert noisy_accuracy(IDENTITY, images, labels, math.inf, 1, coarse) == 1.0
 
 
@@ -97,7 +97,7 @@ def test_a_ratio_that_cannot_be_is_refused(ratio: float) -> None:
 @given(st.integers(2, 16), st.integers(0, 2**32 - 1))
 def test_a_modulator_has_as_many_levels_as_its_bits_allow(bits: int, seed: int) -> None:
     unit = np.random.default_rng(seed).standard_normal((5, 7)).astype(np.float32)
-    sent = levels(np, Channel(weight_bits=bits), unit)
+    sent = levels(np, TrainingChannel(weight_bits=bits), unit)
     largest = np.abs(unit).max()
     step = largest / (2 ** (bits - 1) - 1)
     assert np.abs(sent).max() == pytest.approx(largest, rel=1e-5)
@@ -109,7 +109,7 @@ def test_a_modulator_has_as_many_levels_as_its_bits_allow(bits: int, seed: int) 
 @settings(deadline=None)
 @given(st.integers(2, 20), st.floats(0.01, 100.0), st.floats(0.0, 10.0))
 def test_a_digitizer_covers_its_range_in_steps(bits: int, ratio: float, extra: float) -> None:
-    channel = Channel(technical_noise=extra, value_bits=bits, value_range=3.0)
+    channel = TrainingChannel(technical_noise=extra, value_bits=bits, value_range=3.0)
     step, low, high = value_limits(np, channel, ratio)
     assert low == pytest.approx(-3.0 * math.sqrt(1 + extra + ratio))
     assert (high - low) / step == pytest.approx(2**bits - 1)

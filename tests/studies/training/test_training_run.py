@@ -12,7 +12,7 @@ import pytest
 
 from labctl.data.mnist import LabelledImages
 from labctl.errors import SettingError, UsageError
-from labctl.studies.training.channel import Channel
+from labctl.studies.training.channel import TrainingChannel
 from labctl.studies.training.dataset import held_out_split
 from labctl.studies.training.evaluation import noisy_accuracy
 from labctl.studies.training.loop import EpochReport, Training, TrainingSettings
@@ -51,7 +51,7 @@ def finished(settings: TrainingSettings, data: LabelledImages) -> Training:
 
 
 def share_correct(
-    training: Training, data: LabelledImages, channel: Channel, ratio: float
+    training: Training, data: LabelledImages, channel: TrainingChannel, ratio: float
 ) -> float:
     found = [
         noisy_accuracy(training.network("n"), data.images, data.labels, ratio, seed, channel)
@@ -70,7 +70,7 @@ VARIANTS = {
         held_out=0.25,
         patience=5,
         max_shift_px=0.5,
-        channel=Channel(technical_noise=0.5, weight_bits=4, value_bits=5),
+        channel=TrainingChannel(technical_noise=0.5, weight_bits=4, value_bits=5),
     ),
 }
 
@@ -207,7 +207,7 @@ def test_reports_say_whether_a_network_is_the_best_so_far(stripes: LabelledImage
 def test_training_with_the_hardware_in_the_loop_pays_on_that_hardware(
     stripes: LabelledImages,
 ) -> None:
-    coarse = Channel(technical_noise=1.0, weight_bits=2, value_bits=3, value_range=2.0)
+    coarse = TrainingChannel(technical_noise=1.0, weight_bits=2, value_bits=3, value_range=2.0)
     long = replace(SETTINGS, epochs=30, signal_to_noise=2.0)
     aware, unaware = finished(replace(long, channel=coarse), stripes), finished(long, stripes)
     # 400 images and 5 noise seeds: the standard error of either is below 0.012.

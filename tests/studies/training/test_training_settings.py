@@ -11,7 +11,7 @@ import pytest
 
 from labctl.data.models import SHIPPED_NETWORKS
 from labctl.errors import SettingError
-from labctl.studies.training.channel import Channel
+from labctl.studies.training.channel import TrainingChannel
 from labctl.studies.training.pruning import Pruning
 from labctl.studies.training.settings import RECIPES, TrainingSettings
 
@@ -85,7 +85,7 @@ def test_patience_is_a_number_of_epochs(patience: Any) -> None:
 def test_a_channel_out_of_range_is_refused(name: str, value: Any) -> None:
     change: dict[str, Any] = {name: value}
     with pytest.raises(SettingError, match=f"{name} = "):
-        Channel(**change)
+        TrainingChannel(**change)
 
 
 def test_pictures_that_are_not_square_cannot_be_moved() -> None:
@@ -108,7 +108,7 @@ def test_few_steps_shorten_the_running_mean() -> None:
 
 
 def test_settings_are_told_as_json() -> None:
-    told = json.loads(replace(SMALL, channel=Channel(weight_bits=6)).as_json())
+    told = json.loads(replace(SMALL, channel=TrainingChannel(weight_bits=6)).as_json())
     assert told["sizes"] == [784, 32, 10]
     assert told["channel"]["weight_bits"] == 6
 

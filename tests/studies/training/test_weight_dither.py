@@ -14,7 +14,7 @@ from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.encoding import unit_rms
 from labctl.protocols.weight_distribution import WeightsKind, look_at
-from labctl.studies.training.channel import Channel, dithered, levels
+from labctl.studies.training.channel import TrainingChannel, dithered, levels
 from labctl.studies.training.evaluation import noisy_accuracy
 from labctl.studies.training.loop import train
 from labctl.studies.training.settings import TrainingSettings
@@ -37,24 +37,26 @@ def lessons(count: int = 400) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     return images, np.argmax(parts, axis=0).astype(np.uint8)
 
 
-def trained(channel: Channel) -> Network:
+def trained(channel: TrainingChannel) -> Network:
     return train(replace(SMALL, channel=channel), *lessons(), lambda report: None)
 
 
 @needs_training
 def test_a_network_trained_for_few_bits_has_these_levels() -> None:
-    network = trained(Channel(weight_bits=3))
+    network = trained(TrainingChannel(weight_bits=3))
     for found in look_at(network, 50.0).layers:
         assert found.kind is WeightsKind.LEVELS
         assert found.levels <= 7
     # Rounding what is rounded changes nothing.
     for layer in network.layers:
-        np.testing.assert_allclose(levels(np, Channel(weight_bits=3), layer), layer, atol=1e-6)
+        np.testing.assert_allclose(
+            levels(np, TrainingChannel(weight_bits=3), layer), layer, atol=1e-6
+        )
 
 
 @needs_training
 def test_dither_over_the_whole_cell_leaves_no_levels_and_the_same_seed_the_same_network() -> None:
-    channel = Channel(weight_bits=3, weight_dither=1.0)
+    channel = TrainingChannel(weight_bits=3, weight_dither=1.0)
     network = trained(channel)
     assert look_at(network, 50.0).layers[0].kind is WeightsKind.CONTINUOUS
     assert trained(channel).sha256 == network.sha256
@@ -68,7 +70,7 @@ def test_dither_over_the_whole_cell_leaves_no_levels_and_the_same_seed_the_same_
 def test_dither_stays_within_its_share_of_the_cell_and_keeps_the_power() -> None:
     random = np.random.default_rng(2)
     unit = unit_rms(random.standard_normal((50, 60)).astype(np.float32))
-    channel = Channel(weight_bits=3, weight_dither=0.5)
+    channel = TrainingChannel(weight_bits=3, weight_dither=0.5)
     rounded = levels(np, channel, unit)
     step = float(np.abs(unit).max()) / 3.0
     moved = dithered(np, channel, unit, random.random(unit.shape))
@@ -83,10 +85,10 @@ def test_dither_stays_within_its_share_of_the_cell_and_keeps_the_power() -> None
 @pytest.mark.parametrize(("bits", "dither"), [(None, 0.5), (3, 1.5), (3, -0.1)])
 def test_dither_needs_levels_and_stays_in_the_cell(bits: int | None, dither: float) -> None:
     with pytest.raises(SettingError, match="weight_dither"):
-        Channel(weight_bits=bits, weight_dither=dither)
+        TrainingChannel(weight_bits=bits, weight_dither=dither)
 
 
 def test_dither_is_told_only_where_it_is_used() -> None:
     assert "weight_dither" not in json.loads(SMALL.as_json())["channel"]
-    blurred = replace(SMALL, channel=Channel(weight_bits=3, weight_dither=1.0))
+    blurred = replace(SMALL, channel=TrainingChannel(weight_bits=3, weight_dither=1.0))
     assert json.loads(blurred.as_json())["channel"]["weight_dither"] == 1.0
