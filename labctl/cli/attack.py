@@ -49,7 +49,7 @@ _ATTACKER = {
 
 @app.command("list")
 def list_attacks(json: options.Json = False) -> None:
-    """List all attacks: who, what, and how hard each can try."""
+    """List all attacks: who attacks, what it does, and its range of strength."""
     if json:
         output.print_json(
             {

@@ -50,7 +50,7 @@ def settings_of(
 ) -> SessionSettings:
     """Return the settings of an attacked session, all returned light read.
 
-    What is left out is ideal, and nothing is trusted.
+    All else is ideal, and nothing is trusted.
     """
     homodyne = Homodyne(efficiency, electronic_noise)
     factor = 1.0

@@ -79,7 +79,7 @@ def queries(
     figure: options.OptionalFigure = None,
     json: options.Json = False,
 ) -> None:
-    """Run an attack over more and more queries: verdict, bits learned, and the copy's accuracy."""
+    """Run an attack for several numbers of queries: verdict, bits learned, the copy's accuracy."""
     settings = ask.settings_of(
         mu=mu,
         gain=gain,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from labctl.studies.coverage.count import Coverage
 
 app = typer.Typer(
-    help="List, show, plot and report calibration records; count how true their intervals are.",
+    help="List, show, plot and report calibration records; count how often intervals hold.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -276,7 +276,7 @@ def table(
 ) -> None:
     """Measure the table that `labctl copies show` looks things up in; minutes a network.
 
-    At mu and gain the service answers those who ask for classes alone: as the network is served.
+    Thieves that ask for classes alone get them from the service at --mu and --gain.
     """
     output.require_folder(file)
     before = None if join is None else load_copies(join)

@@ -95,9 +95,9 @@ def scan(
     """Show the VISA resources that can be seen. Sends nothing to them without --identify.
 
     *IDN? is harmless where every instrument is message-based and knows IEEE 488.2: USB and LAN
-    (VXI-11, HiSLIP). What hangs on a serial line may take it for something else and is asked with
-    --serial only; a GPIB instrument may be older than IEEE 488.2 and is asked with --gpib only.
-    Raw sockets and register-based resources are never asked.
+    (VXI-11, HiSLIP). A device on a serial line may misread it and is asked only with --serial; a
+    GPIB instrument may be older than IEEE 488.2 and is asked only with --gpib. Raw sockets and
+    register-based resources are never asked.
     """
     if not 0 < timeout_s <= 600:
         raise SettingError("--timeout-s", timeout_s, "above 0, at most 600")
@@ -124,7 +124,7 @@ def scan(
 def identify_(
     instrument: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME|ADDRESS]", help="An instrument of the station."),
+        typer.Argument(metavar="[NAME|ADDRESS]", help="Name or address in the station."),
     ] = None,
     station: options.OptionalStation = None,
     driver: Annotated[

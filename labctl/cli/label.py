@@ -89,7 +89,7 @@ def label_attack(
     ] = 0.0,
     background_photons: Annotated[
         float,
-        typer.Option(help="Photons per mode and row that a counter detects without a kick."),
+        typer.Option(help="Photons per mode and row that a counter detects without clone noise."),
     ] = 0.0,
     block_modes: options.OptionalBlockModes = None,
     emission_factor: options.EmissionFactor = 1.0,

@@ -162,7 +162,10 @@ def plan(
     figure: options.OptionalFigure = None,
     json: options.Json = False,
 ) -> None:
-    """Find light, gain, block size and images to pool; or say what cannot be reached, and why."""
+    """Find light, gain, block size and images to pool; or say what cannot be reached, and why.
+
+    --images is all test images unless given; --calibration-samples is as many as are pooled.
+    """
     network = load_network(model)
     limits = PlanLimits(weights_bits, data_bits, label_attack)
     copy_limit = CopyLimit(copy_accuracy, copy_distance, copy_queries)

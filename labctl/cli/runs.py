@@ -93,7 +93,7 @@ def repair(paths: _PATHS = None, json: options.Json = False) -> None:
     """Make runs that were killed readable for every HDF5 tool; remove what killed writers left.
 
     What was acknowledged before the kill is untouched. A run that is still written is left alone, a
-    damaged one is named: damaged values cannot be had back.
+    damaged one is named: damaged values cannot be restored.
     """
     repaired, problems = [], []
     folders = [path for path in paths or [options.DEFAULT_RUNS] if path.is_dir()]

@@ -125,8 +125,8 @@ def train(
 ) -> None:
     """Train a network (extra `train`); the recipes reproduce the shipped ones from their seed.
 
-    What is left out is the recipe's. --data may also be a .npz or .csv file; MNIST is downloaded.
-    The report's name ends in .html, .png or .json.
+    An option that is not given has the recipe's value. --data may also be a .npz or .csv file;
+    MNIST is downloaded. The report's name ends in .html, .png or .json.
     """
     _check_output(output_file)
     if report is not None:
