@@ -95,15 +95,19 @@ def save_network(network: Network, path: Path, overwrite: bool = False) -> None:
     tensors = {f"layers.{k}.weight": layer for k, layer in enumerate(network.layers)}
     content = save(tensors, metadata=dict(network.provenance))
     part = path.with_name(f"{path.name}.part")
+    begun = False
     try:
         if not overwrite:
             path.open("xb").close()
+            begun = True
         part.write_bytes(content)
         part.replace(path)
     except FileExistsError:
         raise ModelError(f"{path}: exists already; choose another name") from None
     except OSError as problem:
         part.unlink(missing_ok=True)
+        if begun:
+            path.unlink(missing_ok=True)
         raise ModelError(f"{path}: cannot be written ({problem.strerror})") from problem
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +18,7 @@ from labctl.cli import options, output
 from labctl.cli.choices import dataset_of
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, save_network
-from labctl.errors import SettingError, UsageError
+from labctl.errors import ModelError, SettingError, UsageError
 from labctl.safety import interruptible, uninterrupted
 from labctl.studies.training.dataset import Dataset, held_out_split
 from labctl.studies.training.evaluation import (
@@ -152,20 +154,8 @@ def train(
     }
     settings = _settings(RECIPES[recipe], dataset, hidden, signal_to_noise, changes, channel)
     what, images = _to_measure(dataset, settings)
-    started = time.perf_counter()
-    training = Training(settings, dataset.train.images, dataset.train.labels)
-    _run(training, output_file, resume)
-    done = _report(
-        training.network(output_file.stem),
-        training,
-        dataset.class_names,
-        what,
-        images,
-        time.perf_counter() - started,
-    )
-    save_network(done.network, output_file)
-    _checkpoint_of(output_file).unlink(missing_ok=True)
-    _partial_of(output_file).unlink(missing_ok=True)
+    done = _trained(output_file, settings, dataset, what, images, resume=resume)
+    _save(done.network, output_file)
     if report is not None:
         write_report(report, done)
     if json:
@@ -181,6 +171,10 @@ def _check_output(path: Path) -> None:
         raise UsageError(f"{path} exists already: choose another name")
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent}: no such folder; must be there to write into")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{path.parent}: cannot be written to; must be a folder that you may write to"
+        )
 
 
 def _settings(
@@ -245,8 +239,35 @@ def _partial_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}-partial.safetensors")
 
 
-def _run(training: Training, path: Path, resume: bool) -> None:
-    """Train to the end; every minute and on Ctrl-C keep what is done."""
+def _trained(
+    path: Path,
+    settings: TrainingSettings,
+    dataset: Dataset,
+    what: str,
+    images: LabelledImages,
+    *,
+    resume: bool,
+) -> TrainingReport:
+    """Train to the end and measure; what is done by then is kept when it is interrupted."""
+    started = time.perf_counter()
+    with interruptible() as check:
+        # JAX ends the process where an exception strikes its own threads or its import: a signal is
+        # held back until it has returned.
+        with uninterrupted():
+            training = Training(settings, dataset.train.images, dataset.train.labels)
+        try:
+            _run(training, path, check, resume=resume)
+            network, seconds = training.network(path.stem), time.perf_counter() - started
+            done = _report(network, training, dataset.class_names, what, images, seconds)
+        except KeyboardInterrupt as interruption:
+            with uninterrupted():
+                interruption.add_note(_keep(training, path))
+            raise
+    return done
+
+
+def _run(training: Training, path: Path, check: Callable[[], None], *, resume: bool) -> None:
+    """Train what is left to be trained; every minute keep what is done."""
     checkpoint = _checkpoint_of(path)
     if resume:
         training.resume(checkpoint)
@@ -255,21 +276,31 @@ def _run(training: Training, path: Path, resume: bool) -> None:
             f"{checkpoint} is left of an interrupted run: continue with --resume, or remove it"
         )
     saved = time.monotonic()
-    epochs = training.settings.epochs
-    with interruptible() as check, output.progress("training", epochs, "epochs") as advance:
+    epochs = training.run()
+    with output.progress("training", training.settings.epochs, "epochs") as advance:
         advance(len(training.reports))
-        try:
-            for report in training.run():
-                advance(1)
-                output.say_step(_spoken(report))
-                check()
-                if time.monotonic() - saved > _CHECKPOINT_EVERY_S:
-                    training.save(checkpoint)
-                    saved = time.monotonic()
-        except KeyboardInterrupt as interruption:
+        while not training.finished:
             with uninterrupted():
-                interruption.add_note(_keep(training, path))
-            raise
+                report = next(epochs)
+            advance(1)
+            output.say_step(_spoken(report))
+            check()
+            if time.monotonic() - saved > _CHECKPOINT_EVERY_S:
+                training.save(checkpoint)
+                saved = time.monotonic()
+
+
+def _save(network: Network, path: Path) -> None:
+    """Write the network, elsewhere if it cannot be written there; then remove the checkpoint."""
+    with interruptible(), uninterrupted():
+        try:
+            save_network(network, path)
+        except ModelError as problem:
+            kept = Path(tempfile.mkdtemp(prefix="labctl-")) / path.name
+            save_network(network, kept)
+            raise ModelError(f"{problem}; the trained network is kept in {kept}") from problem
+        _checkpoint_of(path).unlink(missing_ok=True)
+        _partial_of(path).unlink(missing_ok=True)
 
 
 def _keep(training: Training, path: Path) -> str:

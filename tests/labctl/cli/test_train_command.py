@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import struct
 import subprocess
+import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labctl.cli import output
-from labctl.data.models import load_network
+from labctl.cli import output, train
+from labctl.data.models import Network, load_network, save_network
+from labctl.errors import ModelError
+from labctl.studies.training.loop import EpochReport, Training
 
 Result = subprocess.CompletedProcess[str]
 needs_training = pytest.mark.skipif(
@@ -152,6 +156,71 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
     assert found == load_network(tmp_path / "through.safetensors").sha256
     left = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
     assert left == ["net.safetensors", "through.safetensors"]
+
+
+@needs_training
+def test_a_network_is_not_lost_when_measuring_it_is_interrupted(
+    lessons: str, tmp_path: Path, run_here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--data", lessons, "--hidden-widths", "6", "--epochs", "1", "--seed", "2")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            train, "measured_accuracies", lambda *_, **__: signal.raise_signal(signal.SIGTERM)
+        )
+        result = run_here("train", "net.safetensors", *options)
+    assert result.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    assert "1 of 1 epochs done: network so far in net-partial.safetensors" in result.stderr
+    assert run_here("train", "net.safetensors", *options, "--resume").returncode == 0
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["net.safetensors"]
+
+
+@needs_training
+def test_a_signal_waits_until_the_training_library_has_returned(
+    lessons: str, tmp_path: Path, run_here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception in its midst ended the process with a segmentation fault."""
+    returned = []
+    original = Training._next_epoch
+
+    def struck(self: Training) -> EpochReport:
+        signal.raise_signal(signal.SIGINT)
+        report = original(self)
+        returned.append(report.epoch)
+        return report
+
+    monkeypatch.setattr(Training, "_next_epoch", struck)
+    options = ("--data", lessons, "--hidden-widths", "6", "--epochs", "4")
+    result = run_here("train", "net.safetensors", *options)
+    assert result.returncode == 130
+    assert returned == [1]
+    assert "1 of 4 epochs done" in result.stderr
+    assert load_network(tmp_path / "net-partial.safetensors").sizes == (16, 6, 10)
+
+
+@needs_training
+def test_a_network_that_cannot_be_written_is_kept_elsewhere(
+    lessons: str, tmp_path: Path, run_here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that filled while hours of training ran."""
+
+    def full(network: Network, path: Path, overwrite: bool = False) -> None:
+        if path.parent == Path():
+            raise ModelError(f"{path}: cannot be written (No space left on device)")
+        save_network(network, path, overwrite)
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(train, "save_network", full)
+    options = ("--data", lessons, "--hidden-widths", "6", "--epochs", "1")
+    result = run_here("train", "net.safetensors", *options)
+    assert result.returncode == ModelError.exit_code
+    found = re.fullmatch(
+        r"error: net.safetensors: cannot be written .No space left on device.; the trained network "
+        r"is kept in (.*)\n",
+        result.stderr.splitlines(keepends=True)[-1],
+    )
+    assert found
+    assert load_network(found[1]).sizes == (16, 6, 10)
 
 
 @needs_training
