@@ -222,6 +222,7 @@ def written(value: float, uncertainty: float) -> str:
     last = error.adjusted() - 1
     first = max(exact.adjusted() if exact else last, error.adjusted())
     last = max(last, first - _MOST_PLACES)
+    # Plain digits where they are short: below a million, and to eight places behind the point.
     if 0 <= first < 6 or (-4 <= first < 0 and last > -9):
         return f"{_plain(exact, last)} ± {_plain(error, last)}"
     shifted = (_plain(part.scaleb(-first), last - first) for part in (exact, error))

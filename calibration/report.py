@@ -36,6 +36,7 @@ section, figure, tr { break-inside: avoid } h2, h3 { break-after: avoid }
 @media print { body { max-width: none; margin: 0; padding: 0; font-size: 10pt }
   section { break-inside: auto } }
 """
+# Of the intervals that a report states: the usual level (GUM, 6.3).
 _CONFIDENCE = 0.95
 
 

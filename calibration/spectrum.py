@@ -20,14 +20,23 @@ from labctl.errors import CalibrationError
 Values = npt.NDArray[np.floating]
 Reals = npt.NDArray[np.float64]
 
+# Samples over which correlations are counted: a receiver's band of a tenth of the sampling rate
+# makes correlations over some 10.
 _LAGS = 24
+# A variance of fewer is known worse than to 14 %.
 _LEAST_SAMPLES = 100
+# Samples that Gaussian noise should have beyond the largest that was seen. Chance leaves out so
+# many with probability exp(-30).
 _MISSING_SAMPLES = 30.0
+# Standard deviations per step of the converter: below, most samples have one value.
 _LEAST_STEPS = 0.5
+# Enough to see every value that a converter takes often; all of a long record would cost sorting.
 _STEP_SAMPLES = 20_000
+# Of half the range: a record that ends there was cut off by the oscilloscope, not by the detector.
 _EDGE = 0.98
 # Chance of scatter between records below which it is taken to be real.
 _UNSTEADY = 1e-3
+# Samples of a segment: 128 frequencies up to half the sampling rate.
 _SEGMENT = 256
 
 
@@ -115,6 +124,7 @@ def check_noise(voltage_v: Values, range_v: float, who: str) -> None:
 
 
 def _refuse_cut(extreme_v: float, range_v: float, who: str) -> None:
+    # Less two steps of a converter of 8 bits.
     if extreme_v >= _EDGE * range_v / 2.0 - range_v / 128.0:
         raise CalibrationError(
             f"{who}: record is cut off at {extreme_v:.3g} V: the oscilloscope's range "

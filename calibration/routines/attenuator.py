@@ -110,6 +110,7 @@ def shared_errors(found: Sequence[MeterRatio]) -> Reals:
     fibre = math.sqrt(sum(each.fibre_error**2 for each in found) / len(found))
     monitor = math.sqrt(sum(each.monitor_error**2 for each in found) / len(found))
     ratios = np.array([each.ratio for each in found])
+    # Above 0, for meters without noise: the fit divides by it.
     return np.maximum(np.hypot(fibre, ratios * monitor), 1e-30)
 
 
@@ -229,6 +230,7 @@ def _remarks(fit: Fit, attenuation_db: Reals, ratios: Reals) -> tuple[str, ...]:
     if min(fit.chi_square_probability, fit.runs_probability) > _LEAST_PROBABILITY:
         return ()
     worst = np.max(np.abs(ratios / power_ratio(attenuation_db, *fit.values) - 1.0))
+    # 10/ln(10) = 4.34 dB for a relative error of 1.
     return (f"not a straight line in dB: off by up to {4.34 * worst:.2g} dB",)
 
 

@@ -292,6 +292,7 @@ def _check_swing(power_w: Reals, electrode: _Electrode) -> None:
 def _start(bias_v: Reals, power_w: Reals, reach_v: float, electrode: _Electrode) -> list[float]:
     """Return first parameters: the period whose sinusoid leaves the least residual."""
     best: tuple[float, Reals, float] | None = None
+    # From eight half-wave voltages within the reach to less than one, in steps of 1.1 %.
     for v_pi_v in np.geomspace(reach_v / 8.0, 1.2 * reach_v, 200):
         phase = np.pi * bias_v / v_pi_v
         design = np.stack([np.ones_like(phase), np.cos(phase), np.sin(phase)], axis=1)

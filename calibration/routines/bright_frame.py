@@ -93,6 +93,8 @@ def weigh_bright_frame(bench: CalibrationBench) -> Bright:
         )
     bench.equipment.server.lo_phase.set(0.0)
     match = 1.0 / float(energies.mean())
+    # A filter that takes less than half of the energy is not the pulse's; one that takes more than
+    # all of it, by five standard uncertainties, does not exist.
     if not 0.5 < match < 1.0 + 5.0 * _MATCHING_UNCERTAINTY:
         raise CalibrationError(
             f"matched filter takes {match:.3g} of the pulses' energy: is the receiver's bandwidth "
@@ -206,6 +208,7 @@ def _unit_by_channel(bench: CalibrationBench) -> Quantity:
             "shot-noise unit": value * shot.standard_uncertainty / shot.value,
             "efficiency": value * efficiency.standard_uncertainty / efficiency.value,
             "transmittance": value * 0.5 * round_trip.standard_uncertainty / back,
+            # Anywhere from all of it on one leg to all on the other: rectangular.
             "where the loss is": value * (1.0 - round_trip.value) / math.sqrt(12.0) / back,
         },
     )

@@ -96,6 +96,7 @@ def offset_by_steps(counts: Reals, levels_v: Reals, step_v: float) -> tuple[floa
     centre, log_noise = optimize.fmin(
         unlikely,
         start,
+        # Steps of the converter, far below what noise leaves unknown.
         xtol=1e-5,
         ftol=1e-10,
         disp=False,
@@ -121,6 +122,7 @@ def offset_error_v(
     Neighbouring samples hang together, so that the likelihood alone would tell too little.
     """
     centre = np.array([found[0] / step_v, math.log(found[1] / step_v)])
+    # Central differences over 2e-4 steps: rounding costs 1e-12, curvature 1e-8.
     slopes = np.stack(
         [
             _log_shares(levels_v, step_v, centre + 1e-4 * ahead)

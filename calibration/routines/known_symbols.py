@@ -82,6 +82,7 @@ def normal_symbols(
     parts = draw.standard_normal((2, rows, modes)) * field / math.sqrt(2.0)
     symbols = parts[0] + 1j * parts[1]
     modulus = np.abs(symbols)
+    # One symbol in 8,000 (exp(-9)) is cut off, so that none overdrives the modulator.
     symbols *= np.minimum(1.0, 3.0 * field / np.maximum(modulus, 1e-30))
     found: npt.NDArray[np.complex64] = symbols.astype(np.complex64)
     return found

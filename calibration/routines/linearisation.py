@@ -144,6 +144,7 @@ def widely_linear(coefficients: Reals) -> WidelyLinear:
     cosine = first / amplitude
     sine = (second / (amplitude * gain) + cosine * math.sin(psi)) / math.cos(psi)
     design = np.stack([amplitude * cosine, amplitude * sine, np.ones_like(cosine)], axis=1)
+    # Column 8 is the constant: the carrier's part turns with the phase, the offset does not.
     steady, *_ = np.linalg.lstsq(design, coefficients[:, 8], rcond=None)
     residual = coefficients[:, 8] - design @ steady
     variance = float(residual @ residual) / (len(first) - 3)

@@ -175,6 +175,7 @@ def _checked(party: Party, step_v: Reals, difference_rad: Reals, nominal_v: floa
     """Return the fit; raises CalibrationError where it is no phase shifter's."""
     fit = fit_phase_slope(step_v, difference_rad, nominal_v)
     ratio = fit.slope_rad_v * nominal_v / math.pi
+    # Less than a tenth of the nominal turn per volt is a shifter that is not connected.
     if abs(ratio) < 0.1 or fit.coherence < _LEAST_COHERENCE:
         raise CalibrationError(
             f"{party}: the phase does not follow its shifter's voltage ({fit.slope_rad_v:.2g} "
