@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ Indices = npt.NDArray[np.intp]
 
 LENGTHS = (2, 3, 4, 5, 6, 7, 8, 16)
 Patch = tuple[int, int]
+_Real = TypeVar("_Real", np.float32, np.float64)
 _ALONG_ROWS = "along rows"
 _PATCHES: tuple[Patch, ...] = ((2, 2), (4, 4), (2, 4), (4, 2))
 # Blocks that come again by chance: of 30,000 pairs in half precision 0.2 %, in single none.
@@ -39,7 +41,7 @@ _CELL = 1e-5
 # A word of the codebook is written with 32 bits per value.
 _VALUE_BITS = 32.0
 # Values below that, in RMS of the layer, carry no word.
-_FAINT = 1e-3
+FAINT = 1e-3
 _FAINT_LINE = 0.05
 _LEAST_BLOCKS = 50
 # Where this share of the blocks are words, no further orders are tried.
@@ -99,18 +101,39 @@ class Codebook:
         read = self.words[true] * scales[:, None] + noise * random.standard_normal(
             (_SAMPLED, self.length)
         )
-        squares, logs = np.square(self.words).sum(axis=1), np.log(self.shares)
-        wrong, off = 0, 0.0
-        for at in range(0, _SAMPLED, _CHUNK):
-            part = slice(at, at + _CHUNK)
-            scale = scales[part, None]
-            scores = scale * (read[part] @ self.words.T) - 0.5 * scale**2 * squares
-            scores = logs + mean_photons * scores
-            wrong += int(np.count_nonzero(np.argmax(scores, axis=1) != true[part]))
-            chances = np.exp(scores - scores.max(axis=1, keepdims=True))
-            mean = chances @ self.words / chances.sum(axis=1, keepdims=True)
-            off += float(np.sum(np.square((mean - self.words[true[part]]) * scale)))
+        taken, mean = self.guessed(read, mean_photons, scales)
+        off = float(np.sum(np.square((mean - self.words[true]) * scales[:, None])))
+        wrong = int(np.count_nonzero(taken != true))
         return wrong / _SAMPLED, off / (_SAMPLED * self.length)
+
+    def guessed(
+        self, read: npt.NDArray[_Real], mean_photons: float, scales: Doubles | None = None
+    ) -> tuple[Indices, npt.NDArray[_Real]]:
+        """Return the likeliest word of each block read, by number, and the mean word given it.
+
+        read: (blocks, length) in RMS of the layer, each value with variance 1/mu; `scales` of the
+        blocks, 1 unless given, are taken out of the mean. Single precision is faster.
+        """
+        words = self.words.astype(read.dtype)
+        squares = np.square(words).sum(axis=1)
+        logs = np.log(self.shares).astype(read.dtype)
+        factors = np.ones(len(read)) if scales is None else scales
+        factors = factors.astype(read.dtype)
+        likeliest, mean = np.empty(len(read), np.intp), np.empty_like(read)
+        for at in range(0, len(read), _CHUNK):
+            part = slice(at, at + _CHUNK)
+            scale = factors[part, None]
+            scores = scale * (read[part] @ words.T) - 0.5 * scale**2 * squares
+            scores = logs + mean_photons * scores
+            likeliest[part] = np.argmax(scores, axis=1)
+            chances = np.exp(scores - scores.max(axis=1, keepdims=True))
+            mean[part] = chances @ words / chances.sum(axis=1, keepdims=True)
+        return likeliest, mean
+
+
+def along_rows(found: Codebook | None) -> Codebook | None:
+    """Return a codebook if its words are whole blocks along the rows, as they are; else None."""
+    return found if found is not None and found.order == _ALONG_ROWS else None
 
 
 def codebook_of(unit: Floats) -> Codebook | None:
@@ -183,7 +206,7 @@ def _repeats(lines: Floats, patch: Patch | None, *, scaled: bool) -> bool:
 def _keys(blocks: Floats, *, scaled: bool) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
     """Return a number for each block, alike for like ones, and which blocks carry anything."""
     # One value beside zeros has the direction of any other.
-    bright = np.count_nonzero(np.abs(blocks) > _FAINT, axis=1) >= (2 if scaled else 1)
+    bright = np.count_nonzero(np.abs(blocks) > FAINT, axis=1) >= (2 if scaled else 1)
     if scaled:
         norms = np.linalg.norm(blocks, axis=1, keepdims=True)
         cells = np.round(blocks / np.where(norms > 0.0, norms, 1.0) / _CELL).astype(np.int64)

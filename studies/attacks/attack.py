@@ -55,7 +55,8 @@ class Learned:
     `label_success`: share of `samples` images whose label was named. `weights_bits_network`: bits
     per real weight that the looks tell under the network's own Gaussian prior, each number counted
     once. `weights_wrong`: share of all weights taken for another level than theirs;
-    `weights_bits_discrete`: information between true and decided levels, in bits per weight.
+    `weights_bits_discrete`: information between true and decided levels, in bits per weight; of
+    words at least, and `weights_wrong` are weights in words taken for others.
     `weights_bits_holevo`: most that any reading of the light taken from one query tells, in bits
     per real weight of the worst layer. `copy_accuracy`: share of test images that the stolen
     network classifies correctly, without noise.

@@ -13,6 +13,7 @@ from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.errors import SettingError
 from labctl.studies.attacks.adaptive_tap import AdaptiveTap
 from labctl.studies.attacks.attack import Attack, Attacker
+from labctl.studies.attacks.block_decision import BlockDecision
 from labctl.studies.attacks.chosen_inputs import ChosenInputs
 from labctl.studies.attacks.copies.classes_alone import ClassesAlone
 from labctl.studies.attacks.copies.honest_optics import ChosenPrincipalInputs, ModelCopy
@@ -180,6 +181,16 @@ _OVER_QUERIES = (
         _SHARE,
         1.0,
         LevelDecision,
+    ),
+    AttackKind(
+        "block-decision",
+        Attacker.CLIENT,
+        "reads rows made of known codewords, decides on words, resends what it decided",
+        "share",
+        "of the rows",
+        _SHARE,
+        1.0,
+        BlockDecision,
     ),
 )
 

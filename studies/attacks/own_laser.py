@@ -25,7 +25,7 @@ from labctl.studies.attacks.stations import (
     Replacement,
 )
 from labctl.studies.attacks.tampered_link import Path
-from labctl.studies.attacks.weights_estimate import Notebook
+from labctl.studies.attacks.weights_estimate import Mask, Notebook
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,15 @@ def _mounted(share: float, refill: Refill, settings: SessionSettings) -> WeightT
     return WeightThief.on(settings, path.with_notes(notebook), notebook)
 
 
-def of_these_modes(share: float, slopes: list[float], path: LayerPath, noise: float) -> Change:
-    """Return the change of a share of the modes that come back with these slopes in turn."""
-    chosen = FixedModes(share, path.settings.seed).of(path.light())
+def of_these_modes(
+    share: float, slopes: list[float], path: LayerPath, noise: float, chosen: Mask | None = None
+) -> Change:
+    """Return the change of a share of the modes that come back with these slopes in turn.
+
+    `chosen`: those modes (rows, n), drawn one by one unless given.
+    """
+    if chosen is None:
+        chosen = FixedModes(share, path.settings.seed).of(path.light())
     power = path.power_share(chosen)
     mean = 1.0 - power * (1.0 - sum(slopes) / len(slopes))
     square = 1.0 - power * (1.0 - sum(r**2 for r in slopes) / len(slopes))

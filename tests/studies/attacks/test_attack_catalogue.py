@@ -62,6 +62,7 @@ def test_clients_and_outsiders_are_all_there() -> None:
         "model-copy",
         "chosen-principal-inputs",
         "principal-modes",
+        "block-decision",
         "level-decision",
         "tap",
         "tap-return",

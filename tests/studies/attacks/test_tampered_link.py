@@ -17,6 +17,7 @@ from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.studies.attacks.adaptive_tap import AdaptiveTap
 from labctl.studies.attacks.attack import Attack
+from labctl.studies.attacks.block_decision import BlockDecision
 from labctl.studies.attacks.chosen_inputs import ChosenInputs
 from labctl.studies.attacks.heterodyne_resend import HeterodyneResend
 from labctl.studies.attacks.hidden_tap import HiddenTap
@@ -62,6 +63,7 @@ HONEST: tuple[Attack, ...] = (
     ChosenInputs(0.0),
     LocalOscillator(0.0),
     LevelDecision(0.0),
+    BlockDecision(0.0),
     QuantumMemory(0.0),
     AdaptiveTap(0.0),
     Tap(0.0),
