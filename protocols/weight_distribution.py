@@ -27,6 +27,7 @@ import numpy.typing as npt
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.carried import carried
+from labctl.protocols.clumped_blocks import clumps_of
 from labctl.protocols.codewords import codebook_of
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Floats, unit_rms
 from labctl.protocols.leakage import WEIGHTS_PER_MODE, thermal_entropy_bits
@@ -83,6 +84,7 @@ class WeightsKind(StrEnum):
     LEVELS_BLURRED = "blurred levels"
     SPIKE = "spike"
     CODEBOOK = "words of a codebook"
+    CLUMPS = "blocks in clumps"
     LOW_RANK = "rows that repeat or combine few others"
 
 
@@ -95,9 +97,9 @@ class LayerDistribution:
     weights that it takes for another level; `guess_error_rate`: the same without light, always the
     likeliest. `entropy_bits`: of the level of a weight, None where there are none; `exact`: whether
     the level is all there is to a weight. Of a codebook, `levels` counts the words, `error_rate`
-    those mistaken, `length` the weights in each, `order` says how they lie; of a low rank, `levels`
-    is the rank. `resent`: whether either leaves at most half the noise
-    that single weights, or Gaussian ones, do.
+    those mistaken, `length` the weights in each, `order` says how they lie, as of clumps; of a low
+    rank, `levels` is the rank. `resent`: whether these leave at most half the noise that single
+    weights, or Gaussian ones, do.
     """
 
     kind: WeightsKind
@@ -169,7 +171,8 @@ class WeightDistribution:
         if not self.discrete:
             return (
                 "weights without levels, spikes or codewords in their own order: figures for "
-                "continuous weights apply (in another basis, or blurred words: not looked for)"
+                "continuous weights apply (not looked for: in another basis, or words that this "
+                "light tells apart no better than half)"
             )
         found = "; ".join(
             f"layer {number}: {_words(layer)}"
@@ -300,11 +303,32 @@ def _layer(unit: Floats, whole: Floats, mean_photons: float) -> LayerDistributio
     found = _levelled(unit, mean_photons, noise)
     if found.told_apart:
         return found
-    words = codebook_of(whole * np.float32(math.sqrt(whole.size / unit.size)))
+    whole = whole * np.float32(math.sqrt(whole.size / unit.size))
+    worded = _worded(unit, whole, mean_photons, noise)
+    if worded is not None and worded.told_apart:
+        return worded
+    clumps = clumps_of(whole, mean_photons, _TOLD)
+    if clumps is not None:
+        return LayerDistribution(
+            WeightsKind.CLUMPS,
+            unit.size,
+            min(noise, clumps.noise),
+            length=clumps.length,
+            order=clumps.order,
+            resent=True,
+        )
+    return worded if worded is not None and found.kind is WeightsKind.CONTINUOUS else found
+
+
+def _worded(
+    unit: Floats, whole: Floats, mean_photons: float, noise: float
+) -> LayerDistribution | None:
+    """Return what exact words of a codebook look like; None where there are none."""
+    words = codebook_of(whole)
     if words is None:
-        return found
+        return None
     mistaken, off = words.decided(mean_photons)
-    other = LayerDistribution(
+    return LayerDistribution(
         WeightsKind.CODEBOOK,
         unit.size,
         min(noise, 2.0 * mean_photons * off),
@@ -317,7 +341,6 @@ def _layer(unit: Floats, whole: Floats, mean_photons: float) -> LayerDistributio
         order=words.order,
         resent=2.0 * mean_photons * off <= _TOLD * noise,
     )
-    return other if other.told_apart or found.kind is WeightsKind.CONTINUOUS else found
 
 
 def _low_rank(unit: Floats, mean_photons: float, noise: float) -> LayerDistribution | None:
@@ -481,6 +504,8 @@ def _words(layer: LayerDistribution) -> str:
         return "one value stands out among continuous ones"
     if layer.kind is WeightsKind.LOW_RANK:
         return f"{layer.kind}: rank {layer.levels}, {layer.weights} weights"
+    if layer.kind is WeightsKind.CLUMPS:
+        return f"{layer.kind} of {layer.length} weights {layer.order}, as words with noise on them"
     if layer.kind is WeightsKind.CODEBOOK:
         return (
             f"{layer.levels} {layer.kind}, each {layer.length} weights {layer.order}, "
