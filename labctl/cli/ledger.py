@@ -26,7 +26,11 @@ from labctl.protocols.ledger.accounts import (
 from labctl.protocols.ledger.amounts import Amounts, Meter, information_of_bits
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import COMPOSITION_OF_DATA, COMPOSITION_OF_WEIGHTS
-from labctl.protocols.ledger.copy_account import CopyAccount
+from labctl.protocols.ledger.collective_store import CollectiveStore
+from labctl.protocols.ledger.copy_account import CopyAccount, CopyBudget
+from labctl.protocols.ledger.cumulative_account import CumulativeAccount
+from labctl.protocols.ledger.entries import Reserved
+from labctl.protocols.ledger.further import COUNTLESS, QueryTerms
 from labctl.protocols.ledger.run import additive_bits, composition
 
 app = typer.Typer(
@@ -293,7 +297,9 @@ def _book_json(book: Ledger, balances: list[Balance]) -> dict[str, Any]:
     }
     composition = COMPOSITION_OF_WEIGHTS if book.party is Party.SERVER else COMPOSITION_OF_DATA
     return {
-        "accounts": [_account_json(balance) for balance in balances],
+        "accounts": [_account_json(balance) for balance in balances]
+        if book.party is Party.CLIENT
+        else _weights_json(book, balances),
         "by_model": _by_model(balances) if book.party is Party.SERVER else [],
         "any_account": _told(book.balance(ANY).limits),
         "open": opened,
@@ -313,8 +319,20 @@ def _account_json(balance: Balance) -> dict[str, Any]:
         "overdrawn": balance.overdrawn,
         **({"counted_by": _counted_by(balance)} if slash else {}),
         **({"best_copy": CopyAccount.of(balance).figure(model).as_json()} if slash else {}),
-        "queries_left_at_mean_charge": _left_at_mean(balance),
     }
+
+
+def _weights_json(book: Ledger, balances: list[Balance]) -> list[dict[str, Any]]:
+    """Return server accounts with how many queries like those of each one's last run fit."""
+    terms = _terms(book, {balance.account for balance in balances})
+    return [
+        {
+            **_account_json(balance),
+            "queries_left": _queries_left(book, balance, terms.get(balance.account)),
+            "queries_left_known": not balance.limits.units or balance.account in terms,
+        }
+        for balance in balances
+    ]
 
 
 def _counted_by(balance: Balance) -> dict[str, Any]:
@@ -322,13 +340,28 @@ def _counted_by(balance: Balance) -> dict[str, Any]:
     return {"additive": additive_bits(balance), "in_words": composition(balance)}
 
 
-def _left_at_mean(balance: Balance) -> int | None:
-    """Return how many queries fit that are charged as the mean of those so far; None: no limit."""
-    queries = round(balance.taken.value(Meter.QUERIES))
-    if not queries:
+def _terms(book: Ledger, accounts: set[str]) -> dict[str, QueryTerms]:
+    """Return the terms of the last run of each account that noted any."""
+    found: dict[str, QueryTerms] = {}
+    for entry in book.latest():
+        if not accounts - set(found):
+            break
+        if isinstance(entry, Reserved) and "query_terms" in entry.about:
+            terms = QueryTerms.of_json(entry.about["query_terms"])
+            for account in accounts & set(entry.postings):
+                found.setdefault(account, terms)
+    return found
+
+
+def _queries_left(book: Ledger, balance: Balance, terms: QueryTerms | None) -> int | None:
+    """Return how many queries like those of the last run still fit; None: any, or not known."""
+    if terms is None:
         return None
-    mean = {meter: -(-units // queries) for meter, units in balance.taken.units.items()}
-    return balance.fitting(Amounts(mean))
+    store = CollectiveStore(book.folder, book.secret())
+    bound = CumulativeAccount(store.kept(balance.account), terms.failure_probability)
+    copies = CopyBudget(balance.account.partition("/")[2], terms.copies)
+    left = terms.fitting(balance, bound, copies)
+    return None if left == COUNTLESS else left
 
 
 def _by_model(balances: Iterable[Balance]) -> list[dict[str, Any]]:
@@ -377,7 +410,15 @@ def _show(found: Mapping[str, Any]) -> None:
     if server is not None:
         output.table(
             "Weights, leaked to clients, in bit per real weight",
-            ["client", "model", "queries", "spent", "reserved", "budget", "queries left at mean"],
+            [
+                "client",
+                "model",
+                "queries",
+                "spent",
+                "reserved",
+                "budget",
+                "queries left, as last run",
+            ],
             [_weights_row(each) for each in server["accounts"]],
         )
         for each in server["accounts"]:
@@ -418,7 +459,8 @@ def _copy_words(copy: Mapping[str, Any]) -> str:
 
 def _weights_row(account: Mapping[str, Any]) -> list[str]:
     spent, reserved, budget = account["spent"], account["reserved"], account["budget"]
-    left = account["queries_left_at_mean_charge"]
+    left = account["queries_left"]
+    more = "–" if account["queries_left_known"] else "not known"
     limits = ", ".join(f"{value} {name}" for name, value in _words(budget).items())
     return [
         account["client"],
@@ -427,7 +469,7 @@ def _weights_row(account: Mapping[str, Any]) -> list[str]:
         f"{spent.get('bits_per_weight', 0.0):.6g}",
         f"{reserved.get('bits_per_weight', 0.0):.6g}",
         limits or "none",
-        "overdrawn" if account["overdrawn"] else "–" if left is None else str(left),
+        "overdrawn" if account["overdrawn"] else more if left is None else str(left),
     ]
 
 

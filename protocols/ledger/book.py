@@ -16,7 +16,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from labctl.protocols.ledger.accounts import Balance, Balances, Party
 from labctl.protocols.ledger.amounts import Amounts, Values
 from labctl.protocols.ledger.chain import seal, unseal
 from labctl.protocols.ledger.entries import (
+    ENTRIES,
     BudgetSet,
     Committed,
     Entry,
@@ -269,6 +270,18 @@ class Ledger:
                 self._tolerated(line, head)
                 return
             yield line.entry
+
+    def latest(self) -> Iterator[Entry]:
+        """Yield entries from the last one back, each held to its own code, not to the chain."""
+        end, key = self.head().size, self._key()
+        with self._disk():
+            content = self.path.read_bytes()[:end]
+        while end > 0:
+            start = content.rfind(b"\n", 0, end - 1) + 1
+            # Bytes that a killed process left are no entry; `entries` and `verify` say so.
+            with suppress(ValueError):
+                yield ENTRIES.validate_python(unseal(content[start:end], key).content)
+            end = start
 
     def verify(
         self, noted: str | None = None, on_entries: Callable[[int], None] = lambda count: None

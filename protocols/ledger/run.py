@@ -39,6 +39,7 @@ from labctl.protocols.ledger.charges import (
 from labctl.protocols.ledger.collective_store import CollectiveStore, LightTerms
 from labctl.protocols.ledger.copy_account import CopyBudget, CopyMeans, with_copies
 from labctl.protocols.ledger.cumulative_account import CumulativeAccount
+from labctl.protocols.ledger.further import COUNTLESS, QueryTerms
 from labctl.protocols.verification.collective_record import CollectiveRecord
 from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.verdict import VerificationReport
@@ -115,6 +116,18 @@ class RunFacts:
             client_transmittance=self.client_transmittance,
         )
 
+    @property
+    def query_terms(self) -> QueryTerms:
+        """What decides how much each query of the run reserves."""
+        return QueryTerms(
+            light=self.light,
+            modes=modes_of(self.shapes),
+            worst_case=self.worst_case,
+            honest_bits=self.leakage.weights_bits_per_real,
+            failure_probability=self.failure_probability,
+            copies=self.copies or CopyMeans(None, Order.FIXED),
+        )
+
     def charge(self, queries: int, bits: float, failure_probability: float = 0.0) -> WeightCharge:
         """Return the charge of `queries` queries that leak `bits` per weight together."""
         modes = modes_of(self.shapes)
@@ -132,6 +145,7 @@ class RunFacts:
                 "in_words": [*assumed.sentences(), basis.words, COMPOSITION_OF_WEIGHTS],
             },
             "run_file": self.run_file,
+            "query_terms": self.query_terms.as_json(),
         }
 
 
@@ -152,8 +166,7 @@ class RunLedger:
         self._kept = CollectiveRecord()
         self._secret = self.ledgers.client.secret()
         self._data = data_charge(self.facts.leakage, self.facts.rows)
-        means = self.facts.copies or CopyMeans(None, Order.FIXED)
-        self.copies = CopyBudget(self.facts.model_sha256, means)
+        self.copies = CopyBudget(self.facts.model_sha256, self.facts.query_terms.copies)
 
     def allow(self, bits_per_weight: float) -> None:
         """Set the account's budget in bits per real weight; its other limits stay."""
@@ -180,12 +193,7 @@ class RunLedger:
 
     def worst(self, balance: Balance, queries: int) -> WeightCharge:
         """Return what `queries` more queries have to reserve, given what stands on the account."""
-        facts = self.facts
-        if facts.worst_case is Basis.HONEST:
-            honest = queries * facts.leakage.weights_bits_per_real
-            return facts.charge(queries, honest + self.cumulative().owed(balance))
-        bits = self.cumulative().reservation(balance, queries * facts.light)
-        return facts.charge(queries, bits)
+        return self.facts.query_terms.worst(balance, self.cumulative(), queries)
 
     def fitting(self, images: Floats) -> int:
         """Return how many of the images, from the first on, fit all budgets now."""
@@ -203,18 +211,7 @@ class RunLedger:
     def _queries_left(self, most: int) -> int:
         """Return how many queries fit the account's budget if they are reserved together."""
         balance = self.ledgers.server.balance(self.account)
-
-        def fits(queries: int) -> bool:
-            asked = Amounts.of(self.worst(balance, queries).values())
-            lefts = ((balance.left(meter), asked.unit(meter)) for meter in balance.limits.units)
-            within = all(left is None or asked_for <= left >= 0 for left, asked_for in lefts)
-            return within and self.copies.fits(balance, queries)
-
-        low, high = 0, most + 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        return low
+        return self.facts.query_terms.fitting(balance, self.cumulative(), self.copies, most)
 
     @contextmanager
     def sending(self, images: Floats, *, or_fewer: bool = False) -> Iterator[SentBatch]:
@@ -320,7 +317,7 @@ class RunLedger:
         """Return what a report says of the ledger: this run's charge, and the account's balance."""
         balance = self.ledgers.server.balance(self.account)
         each = self.worst(balance, 1).values()
-        left = self._queries_left(_COUNTLESS)
+        left = self._queries_left(COUNTLESS)
         head = self.ledgers.server.head()
         return {
             "folder": str(self.ledgers.server.folder),
@@ -336,14 +333,13 @@ class RunLedger:
             "reserved": balance.reserved.values(),
             "budget": balance.limits.values(),
             "overdrawn": balance.overdrawn,
-            "queries_left": None if left == _COUNTLESS else left,
+            "queries_left": None if left == COUNTLESS else left,
             "counted_additively": additive_bits(balance),
             "composition": [*composition(balance), COMPOSITION_OF_DATA],
             "head": {"entries": head.count, "hash": head.hash},
         }
 
 
-_COUNTLESS = 10**9
 # Balances are kept in units of 1e-12, each charge rounded up.
 _ROUNDING_BITS = 1e-9
 

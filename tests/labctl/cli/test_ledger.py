@@ -122,9 +122,9 @@ def test_what_is_spent_reserved_and_left_is_shown(run: Run, books: Ledger) -> No
     alice, bob = found["server"]["accounts"]
     assert alice["spent"] == {"bits_per_weight": 0.16, "queries": 8.0}
     assert alice["reserved"] == {"bits_per_weight": 0.08, "queries": 2.0}
-    # 0.24 bit for 10 queries so far, 0.26 bit left.
-    assert alice["queries_left_at_mean_charge"] == 10
-    assert (bob["queries_left_at_mean_charge"], bob["overdrawn"]) == (None, False)
+    # No run has noted its terms: charges so far do not say what the next query reserves.
+    assert (alice["queries_left"], alice["queries_left_known"]) == (None, False)
+    assert (bob["queries_left"], bob["queries_left_known"], bob["overdrawn"]) == (None, True, False)
     (together,) = found["server"]["by_model"]
     assert together["clients"] == 2
     assert together["taken"]["bits_per_weight"] == pytest.approx(0.29)
