@@ -26,7 +26,7 @@ from labctl.protocols.carried import carried
 from labctl.protocols.codewords import FAINT, Codebook, along_rows, codebook_of
 from labctl.protocols.encoding import Floats, unit_rms
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Learned, Mark, Attacker
+from labctl.studies.attacks.attack import Attacker, Learned, Mark
 from labctl.studies.attacks.checks import require_share
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.studies.attacks.mounted import BesideHonestServer
