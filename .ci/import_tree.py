@@ -1,7 +1,7 @@
 """Lay the import tree out as links, so that tools that read folders see what is imported.
 
 Usage: python .ci/import_tree.py [FOLDER] (default .tree). The repository's folders are imported
-under other names than they stand in (see package-dir in pyproject.toml).
+under other names than those of their folders (see package-dir in pyproject.toml).
 """
 
 from __future__ import annotations

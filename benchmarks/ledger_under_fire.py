@@ -1,8 +1,8 @@
-"""Real `labctl infer --ledger` processes, killed, interrupted and many at a time, and what stands.
+"""Real `labctl infer --ledger` processes, killed, interrupted and many at once: the ledger holds.
 
     python benchmarks/ledger_under_fire.py [--kills 60] [--interruptions 20] [--at-once 8]
 
-After each process the account must stand at no less than the bound of all its light, within its
+After each process the account must hold no less than the bound of all its light, within its
 budget, and every entry must hold. Prints how the processes ended; fails at the first that does not.
 """
 

@@ -41,7 +41,7 @@ def entropy(symplectic: Reals) -> Reals:
 
 
 def eigenvalues(covariance: Reals) -> Reals:
-    """Return the symplectic eigenvalues of a covariance; all X stand before all P."""
+    """Return the symplectic eigenvalues of a covariance; all X before all P."""
     half = len(covariance) // 2
     values, vectors = np.linalg.eigh(covariance)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T

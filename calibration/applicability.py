@@ -60,7 +60,7 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Standing:
-    """The record of each routine that is about what stands there now, and every routine's state.
+    """The record of each routine that is about the present hardware, and every routine's state.
 
     A routine without a record of this hardware has its newest one, as a mismatch; a routine
     without any has none.
@@ -91,7 +91,7 @@ def judge(
 def standing_of(
     history: Sequence[Record], now: datetime, here: Mapping[str, Circumstances] | None
 ) -> Standing:
-    """Return where the routines stand; `history` is all records of one station, oldest first.
+    """Return the state of the routines; `history` is all records of one station, oldest first.
 
     `here`: the present state by routine, each after those that it needs. Without it the routines
     are those of the records, and age and foundations alone are judged.

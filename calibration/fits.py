@@ -62,7 +62,7 @@ def fit_curve(
 
     `x` (its last axis), `y`, `errors`: as long as each other and longer than `start`; finite,
     errors above 0.
-    Levenberg-Marquardt by scipy.optimize.curve_fit. A parameter that stands in the model other
+    Levenberg-Marquardt by scipy.optimize.curve_fit. A parameter that is in the model other
     than linearly must not start at 0, where its step has no scale.
     """
     _check_readings(x, y, errors, len(start), what)

@@ -15,7 +15,7 @@ from typing import Generic, Literal, NewType, TypeVar
 from labctl.errors import SettingError
 
 Name = NewType("Name", str)
-"""The name of a measured quantity, as a record has it. A routine of one's own makes its own."""
+"""The name of a measured quantity, as a record has it. Another package's routine makes its own."""
 
 Party = Literal["server", "client"]
 Child = Literal["i", "q"]
@@ -62,7 +62,7 @@ class Family(Generic[Member]):
 
 
 def constant(party: Party, field: str) -> Name:
-    """Return the name of what stands as `field` in a party's constants in the station file."""
+    """Return the name of the quantity that is `field` in a party's constants."""
     return Name(f"{party}.{field}")
 
 

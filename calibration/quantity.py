@@ -207,7 +207,7 @@ def effective_degrees_of_freedom(
 def written(value: float, uncertainty: float) -> str:
     """Return value and uncertainty, both to two significant digits of the uncertainty.
 
-    A common power of ten stands behind the parentheses where plain digits would be long. At most
+    A common power of ten follows the parentheses where plain digits would be long. At most
     16 digits of the larger are given; an uncertainty below shows as 0.
 
     >>> written(0.98342, 0.0121)

@@ -149,7 +149,7 @@ class Store:
         return path
 
     def _lines(self) -> list[bytes]:
-        """Return the file's lines; the last one is what stands behind the last newline."""
+        """Return the file's lines; the last one is what follows the last newline."""
         with self._disk("read"):
             if self.folder.exists() and not self.folder.is_dir():
                 raise RecordError(f"{self.folder} is no folder of calibration records")
@@ -264,7 +264,7 @@ def _is_record(line: bytes) -> bool:
 
 
 def _mend_end(file: BinaryIO) -> None:
-    """Take off what a power cut left of a line, so that what is appended stands alone."""
+    """Take off what a power cut left of a line, so that what is appended is a line by itself."""
     file.seek(0)
     complete, newline, torn = file.read().rpartition(b"\n")
     if not torn:

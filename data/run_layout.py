@@ -1,6 +1,6 @@
 """How a run file is laid out: its header, network, and datasets that grow together, with checksums.
 
-A *stream* is a set of datasets that grow by blocks of equally many rows. Beside it stand
+A *stream* is a set of datasets that grow by blocks of equally many rows. Beside it are
 `blocks/<stream>`, one row per block (rows after it, then a CRC-32 of what the block added to
 each dataset), and `committed/<stream>`, the number of blocks that were acknowledged, followed by
 its bitwise complement. A reader takes no block beyond that number, and no value whose checksum

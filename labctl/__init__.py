@@ -6,7 +6,7 @@
         bench.laser.set_power_dbm(3.0)
         print(bench["meter/2"].power_dbm())
 
-What stands here loads when it is first used: importing labctl itself loads next to nothing.
+All that is here loads when it is first used: importing labctl itself loads next to nothing.
 """
 
 from __future__ import annotations

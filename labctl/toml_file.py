@@ -70,7 +70,7 @@ def _hint(key: str, valid: list[str]) -> str:
 
 
 def _keys(content: Any, location: tuple[int | str, ...], kind: str) -> list[str]:
-    """Return the keys of a fault's location as written: tags of unions stand in no file."""
+    """Return the keys of a fault's location as written: tags of unions are in no file."""
     keys = []
     for place, part in enumerate(location):
         known = _holds(content, part)
@@ -119,7 +119,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def _line_of(text: str, keys: list[str]) -> int:
-    """Return the line where `keys` stand, or the nearest table that holds them; 1 if none does."""
+    """Return the line of `keys`, or the nearest table that holds them; 1 if none does."""
     table: list[str] = []
     best, depth = 1, 0
     for number, line in enumerate(text.splitlines(), start=1):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PER_DB = math.log(10.0) / 10.0
 _EFFICIENCY, _PHOTONS = "efficiency", "photon number"
-# Routines whose results stand in the calibrated transmittance and in a session's alike.
+# Routines whose results are part of the calibrated transmittance and of a session's alike.
 _IN_COMMON = ("efficiency", "photon_number", "attenuator")
 
 

@@ -73,8 +73,8 @@ class LayerLight:
 class Reordered:
     """One light for many images, of which each gets rows and columns in its own order.
 
-    `columns` (images, inputs) and `rows` (images, rows): slot i of an image carries what stands at
-    that index in `light`; None: as they stand.
+    `columns` (images, inputs) and `rows` (images, rows): slot i of an image carries what is at
+    that index in `light`; None: as they are.
     """
 
     light: LayerLight

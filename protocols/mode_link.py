@@ -109,7 +109,7 @@ class ModeLink:
     def _arriving(self, light: LayerLight) -> npt.NDArray[np.float64]:
         """Return the mean photons of each block of each row behind the first leg's loss.
 
-        The client's monitor stands in front of its rotation.
+        The client's monitor is in front of its rotation.
         """
         return self._settings.leg_transmittance * light.photons
 

@@ -40,7 +40,7 @@ from labctl.protocols.messages import (
 
 
 class PartyState(StrEnum):
-    """Where a party stands."""
+    """The state of a party."""
 
     NEW = "new"
     GREETED = "greeted"
@@ -130,7 +130,7 @@ class Machine(ABC):
 
     @property
     def state(self) -> PartyState:
-        """Where the party stands."""
+        """The party's state."""
         return self._state
 
     @property

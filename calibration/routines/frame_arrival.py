@@ -85,8 +85,8 @@ def between_steps_s(trace: Trace, layout: FrameLayout, clock: SampleClock) -> tu
 
     With it comes the energy of the known pulses in V^2, which is its weight.
 
-    The filter stands within half of a step of 1/64 sample of where the clock puts it. From where it
-    stands, derivative over value of the known pulses leads to where they are.
+    The filter is within half of a step of 1/64 sample of where the clock puts it. From where it
+    is, derivative over value of the known pulses leads to where they are.
     """
     ratio = samples_per_symbol(trace, layout)
     bank, slots = FilterBank.of(layout.pulse_shape, ratio), layout.reference[0]

@@ -16,7 +16,7 @@ class BlockError(ValueError):
 
 
 def block_header(payload_bytes: int, *, digits: int | None = None) -> bytes:
-    """Return what stands before the payload of a definite-length block of that many bytes.
+    """Return the header of a definite-length block of that many bytes.
 
     `digits` forces the width of its length field. Raises BlockError unless that is 1 to 9 digits
     and the length fits in them.

@@ -1,4 +1,4 @@
-"""The tables of a bench file: what stands on the bench, with every physical parameter and unit."""
+"""The tables of a bench file: what is on the bench, with every physical parameter and unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot stand on a bench is refused before it is built: file, line, key and remedy."""
+"""What cannot be on a bench is refused before it is built: file, line, key and remedy."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ class QontrolQ8iv:
         return tuple(self._lines.lines("nupall?", math.ceil(self._options.channels / 8)))
 
     def chain_position(self) -> str:
-        """Return where in the chain the first module stands, as it spells it."""
+        """Return where in the chain the first module is, as it spells it."""
         return self._lines.query("nup?")
 
     def channel_count(self) -> int:

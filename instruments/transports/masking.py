@@ -27,8 +27,8 @@ def conceal(options: Mapping[str, object]) -> None:
 def masked(text: str) -> str:
     """Return text with each known secret replaced.
 
-    One of digits alone, or of under four characters, is replaced where it stands alone: it may be
-    part of a number.
+    One of digits alone, or of under four characters, is replaced where it is a word by itself: it
+    may be part of a number.
     """
     for secret in sorted(_known, key=len, reverse=True):
         if secret.isdigit() or len(secret) < _SHORT:

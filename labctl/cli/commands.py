@@ -1,4 +1,4 @@
-"""The commands by name: where each is, what it does, and the group of the help it stands in.
+"""The commands by name: where each is, what it does, and its group in the help.
 
 A command's module is imported when the command runs, so that help, completion and a wrong name cost
 no numerical library.

@@ -217,7 +217,7 @@ def _driver_row(name: str) -> dict[str, object]:
 
 
 def _kind(driver: type[object]) -> str:
-    """Return the folder that a driver's module stands in, as words."""
+    """Return the folder of a driver's module, as words."""
     folders = driver.__module__.split(".")[:-1]
     return folders[-1].replace("_", " ") if folders else ""
 

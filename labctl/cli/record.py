@@ -27,7 +27,7 @@ _COMMAND = typer.Argument(metavar="-- COMMAND...", help="The program to run, wit
 
 
 class BinaryBlocks(StrEnum):
-    """How binary blocks stand in a record: as their SHA-256 and length alone, or in full."""
+    """How binary blocks are recorded: as their SHA-256 and length alone, or in full."""
 
     HASH = "hash"
     KEEP = "keep"

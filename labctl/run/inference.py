@@ -130,7 +130,7 @@ def _record(request: Asked, run: OpenRun) -> dict[str, Any]:
 
 
 def _station_text(run: OpenRun) -> str | None:
-    """Return the station file as it stands, its passwords, pins and keys masked."""
+    """Return the station file as it is, its passwords, pins and keys masked."""
     if run.station is None:
         return None
     return masked(run.station.path.read_text(encoding="utf-8"))

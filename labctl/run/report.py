@@ -38,7 +38,7 @@ class Report:
     parameters finds on the same images, on average. `parameters`: mu, G, T and excess noise with
     their uncertainty. All None for a mode-level link. `weights_under_trust`: what the returned
     light says of the weights under each assumption. `ledger`: what the run was charged and what
-    stands on its account, None without a ledger. `cumulative`: what all queries leaked of
+    its account holds, None without a ledger. `cumulative`: what all queries leaked of
     the weights together. `stopped`: why it ended before the last image.
     `probation`: worthless queries asked for and sent, None where there were none to be.
     `label_cap`: with decoys, the most labels that any reader of the returned light names.

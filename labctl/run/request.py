@@ -55,7 +55,7 @@ class LinkLevel(StrEnum):
 class LedgerRequest:
     """Where to book a run: the ledger's folder, who the client is, and what it may leak.
 
-    `budget_bits`: the account's budget in bits per real weight from now on, None: as it stands.
+    `budget_bits`: the account's budget in bits per real weight from now on, None: as before.
     `worst_case`: what is reserved before light is sent, everything or an honest client's share.
     """
 

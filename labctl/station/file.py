@@ -1,4 +1,4 @@
-"""Station files: which instruments stand in the lab, within which limits, and who uses them.
+"""Station files: which instruments are in the lab, within which limits, and who uses them.
 
 `[instruments.NAME]` tables alone are a station. The tables of an experiment ([frame], [server] and
 [client] of this one) say which instrument plays which role; the code that runs the experiment reads
@@ -339,7 +339,7 @@ def read_station_file(path: Path) -> StationFile:
     for name, table in station.instruments.items():
         if "/" in name:
             where = place(path, "instruments", name)
-            raise StationFileError(f"{where}: {name!r}: a / in a name stands before a channel")
+            raise StationFileError(f"{where}: {name!r}: a / in a name comes before a channel")
         one = library_of(station, path, name), canonical(table.address)
         if one in addresses:
             where = place(path, "instruments", name, "address")

@@ -263,7 +263,7 @@ def _make_safe(each: Leaving, all_dark: Callable[[], bool]) -> None:
 
 
 def _is_closed(instrument: Any, shutter: Shutter) -> bool:
-    """Tell whether a shutter's output stands at the voltage that shuts it, to 1 %."""
+    """Tell whether a shutter's output is at the voltage that shuts it, to 1 %."""
     ask = getattr(_output(instrument, shutter.channel), "voltage_v", None)
     return callable(ask) and math.isclose(ask(), shutter.closed_v, rel_tol=0.01, abs_tol=1e-3)
 

@@ -124,7 +124,7 @@ def refused_by_panel(
 ) -> None:
     """Check that the panel itself keeps its value when a number far out of range is sent raw.
 
-    The message is the driver's own for `value`, which stands there as `written`, with the number
+    The message is the driver's own for `value`, which is there as `written`, with the number
     replaced; the driver's declared transport tells what a message is.
     """
     bench.sent.clear()

@@ -1,7 +1,7 @@
 """A walk of a front panel through its settings: no error in any state that they lead to.
 
 Drawn messages (`panel_fuzz`) are mostly refused and leave the settings alone. Here each command
-comes at values that its own declaration allows, or a message of the specification as it stands,
+comes at values that its own declaration allows, or a message of the specification as it is,
 while triggers come, time passes and replies are read.
 """
 

@@ -67,7 +67,7 @@ class QuerySpend:
 def query_spend(sizes: Sequence[int], settings: SessionSettings) -> QuerySpend:
     """Return what the settings let a thief spend, for a network of these layer sizes.
 
-    Lost light that is not trusted counts as if the client stood before the loss: its noise is then
+    Lost light that is not trusted counts as if the client were before the loss: its noise is then
     weakened on the way to the server, 1/T of what is seen there, and the lost share 1 - T is its
     own. The client's rotation is never trusted.
     """

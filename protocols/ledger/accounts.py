@@ -1,4 +1,4 @@
-"""Accounts: who leaks to whom, what stands on each, and when the next query is refused."""
+"""Accounts: who leaks to whom, what each holds, and when the next query is refused."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def input_account(image: Floats, secret: bytes) -> str:
 
 @dataclass(frozen=True)
 class Balance:
-    """What stands on one account: spent, reserved, and the limits that its budget sets.
+    """The state of one account: spent, reserved, and the limits that its budget sets.
 
     What is reserved counts as spent until it is known to be less: a process that died between
     sending light and booking it may have leaked all that it had reserved.

@@ -110,7 +110,7 @@ def units_of(name: str, value: float) -> int:
 
 @dataclass(frozen=True)
 class Amounts:
-    """Quantities by meter, in whole units; a meter that is missing stands at 0."""
+    """Quantities by meter, in whole units; a meter that is missing is 0."""
 
     units: Mapping[Meter, int] = field(default_factory=dict)
 

@@ -46,7 +46,7 @@ from labctl.protocols.ledger.state import Head, LedgerState, passing_state, stor
 from labctl.safety import uninterrupted
 
 Worst = Mapping[str, Values]
-# Amounts that depend on what stands on the accounts, worked out while nobody else changes it.
+# Amounts that depend on the state of the accounts, worked out while nobody else changes it.
 Charge = Worst | Callable[[Callable[[str], Balance]], Worst]
 Limits = Values | Callable[[Balance], Values]
 
@@ -94,7 +94,7 @@ class OpenQuery:
     def release(self, reason: str, owed: Charge | None = None) -> None:
         """Free everything; only for a query of which no light was sent.
 
-        `owed`: what was booked too little because it stood there, if anything.
+        `owed`: what was booked too little because of it, if anything.
         """
         with uninterrupted():
             self._ledger.release(self.id, reason, owed)
@@ -147,16 +147,16 @@ class Ledger:
         return self._key()
 
     def head(self) -> Head:
-        """Return the last entry's place and hash: note it elsewhere, it proves what stood there."""
+        """Return the last entry's place and hash: note it elsewhere, it proves what was there."""
         with self._reading() as state:
             return state.head
 
     def balance(self, account: str) -> Balance:
-        """Return what stands on an account, under the limits that hold for it."""
+        """Return the state of an account, under the limits that hold for it."""
         return self.balances_of([account])[account]
 
     def balances_of(self, accounts: Iterable[str]) -> Balances:
-        """Return what stands on some accounts at one time."""
+        """Return the states of some accounts at one time."""
         with self._reading() as state:
             return {account: state.effective(account) for account in accounts}
 
@@ -501,7 +501,7 @@ class Ledger:
 
 
 def _settled(charge: Charge, state: LedgerState) -> Worst:
-    """Return the amounts of a charge, given what stands on the accounts now."""
+    """Return the amounts of a charge, given the states of the accounts now."""
     return charge(state.effective) if callable(charge) else charge
 
 

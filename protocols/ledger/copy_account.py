@@ -79,7 +79,7 @@ class CopyAccount:
 
     @classmethod
     def of(cls, balance: Balance) -> CopyAccount:
-        """Return what stands on an account; of what is reserved nothing is known yet."""
+        """Return the state of an account; of what is reserved nothing is known yet."""
         spent = balance.spent
         counted = round(spent.value(Meter.COPY_QUERIES))
         worst = 0.0

@@ -116,7 +116,7 @@ class CumulativeAccount:
     def charge(self, balance: Balance, reserved: float) -> float:
         """Return what to book of a query, `reserved` of it standing in `balance`.
 
-        What then stands on the account is no less than the bound of all its light, open queries
+        The sum of the account is then no less than the bound of all its light, open queries
         counted as kept.
         """
         others = balance.taken.value(Meter.CUMULATIVE_BITS) - reserved

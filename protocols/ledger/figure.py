@@ -16,7 +16,7 @@ _MOST_CURVES = 8
 
 @dataclass(frozen=True)
 class LedgerCurve:
-    """An account's sum of bits per real weight after its sum of queries, and what stands on it."""
+    """An account's sum of bits per real weight after its sum of queries, and its state."""
 
     balance: Balance
     queries: Sequence[float]

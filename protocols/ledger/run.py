@@ -6,7 +6,7 @@ known what came back, and never more than was reserved, because both bounds hold
 
 Where a reservation takes the client at its word, only the light of its own queries does: what
 light before it is owed counts at the bound, also that of runs which were killed. A query that
-never happened may have stood in place of what others were charged less; it leaves that behind.
+never happened may have replaced what others were charged less; it leaves that behind.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class RunLedger:
         return CumulativeAccount(kept, self.facts.failure_probability)
 
     def worst(self, balance: Balance, queries: int) -> WeightCharge:
-        """Return what `queries` more queries have to reserve, given what stands on the account."""
+        """Return what `queries` more queries have to reserve, given the state of the account."""
         return self.facts.query_terms.worst(balance, self.cumulative(), queries)
 
     def fitting(self, images: Floats) -> int:

@@ -1,4 +1,4 @@
-"""Where a ledger stands: its head, balances and open reservations, in a small database.
+"""The state of a ledger: its head, balances and open reservations, in a small database.
 
 Everything in it follows from the entries; it is kept so that a query need not read them all, and
 kept apart from them, with the key, so that a ledger that was cut short does not pass for a whole.
@@ -64,7 +64,7 @@ class LedgerState:
         return Head() if row is None else Head(*row)
 
     def balance(self, account: str) -> Balance:
-        """Return what stands on an account; the limits set for any account are not its own."""
+        """Return the state of an account; the limits set for any account are not its own."""
         row = self._connection.execute(
             "SELECT balance FROM accounts WHERE name = ?", (account,)
         ).fetchone()

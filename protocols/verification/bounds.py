@@ -6,7 +6,7 @@ other half, else the samples take it all. Each half is shared again, by the unio
 Trusted loss is that of the link as calibrated, and no more: what is lost beyond it, a client may
 hold. Taken off the round trip, the channel in the client's hands is left: its transmittance is
 T over the expected one of the link, its noise that at the server over the same. The same efficiency
-and the same meters stand in T as found and as expected, so their errors cancel in the ratio.
+and the same meters enter T as found and as expected, so their errors cancel in the ratio.
 """
 
 from __future__ import annotations

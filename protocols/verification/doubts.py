@@ -96,7 +96,7 @@ class Doubts:
     `light`: mu. `unit`: the shot-noise unit in front of the server's receiver, of which excess
     noise and, over mu, transmittance are multiples. `share`: transmittance found over that of the
     link as calibrated. `client_noise`: excess noise behind the client, before the link's loss. The
-    last two are less than their parts where the same constants stand in both.
+    last two are less than their parts where the same constants enter both.
     """
 
     light: tuple[Source, ...] = ()

@@ -1,7 +1,7 @@
 """What an attack is: somebody dishonest, as a party or on the line, and the outcome.
 
 An attack is a value (frozen, seeded by the session's settings). Mounted for one session, it has
-the link, and if it is the server's, the server, that stand where the honest ones would. It works
+the link, and if it is the server's, the server, in place of the honest ones. It works
 from what its party really has: a client knows its inputs and the light it kept, a server its
 weights and the light that returned, an outsider the light it took. The truth is used to score it,
 after the session, and for nothing else.

@@ -1,8 +1,8 @@
 """A client that swaps lossy fibres and couplers for lossless ones and taps what counts as lost.
 
-The server sees exactly what it expects: nothing in the returned light tells this from honest loss,
-so that there is no mark, and only the assumption that loss is trusted stands against it. What can
-be learned is bounded by the leakage with untrusted loss.
+The server sees exactly what it expects: nothing in the returned light distinguishes this from
+honest loss, so there is no mark, and no check detects it. What can be learned is bounded by the
+leakage with untrusted loss; the figure with trusted loss assumes that nobody does this.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from labctl.studies.attacks.weights_estimate import Notebook
 
 
 class Leg(StrEnum):
-    """Which way the light goes; the outsider stands where it sets out and is brightest."""
+    """Which way the light goes; the outsider is where it sets out and is brightest."""
 
     OUT = "out"
     RETURN = "return"

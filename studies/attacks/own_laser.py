@@ -1,7 +1,7 @@
 """A client that keeps the server's light and returns its own: its best guess, or none.
 
-It keeps the light of some modes, drawn once for the session, reads it, and lets its own laser stand
-in for it. From query to query its guess gets better, as the server sends the same light again.
+It keeps the light of some modes, drawn once for the session, reads it, and returns its own laser's
+light instead. From query to query its guess gets better, as the server sends the same light again.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class BrightProbes:
         return self.brightness
 
     def mount(self, network: Network, settings: SessionSettings) -> MountedProbes:
-        """Return the attack in place; raises SettingError where it cannot stand."""
+        """Return the attack in place; raises SettingError where it cannot be mounted."""
         if settings.sampling is not Sampling.ALL:
             raise SettingError("sampling", str(settings.sampling), "all: light must return")
         if settings.block_modes is not None:

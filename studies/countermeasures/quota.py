@@ -3,7 +3,7 @@
 A client with honest optics that feeds in basis vectors knows, after Q queries, the first layer's
 weights with correlation sqrt(Q/N F/(1 + F)) up to Q = N, and in all rounds sqrt(mean of
 q F/(1 + q F)), q being how often each weight was read (`ChosenInputs.correlation`). Nothing shows
-in the light; the count of queries is what stands against it.
+in the light; only the count of queries limits it.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def _pulse(seen: Seen, name: Name) -> tuple[float, float]:
     """Return the share of a pulse's energy that the matched filter takes, and its delay in s.
 
     The generator's stage and the detector smear the pulse that the filter expects; the filter
-    stands where it takes most. Its share counts what it lets through of the noise.
+    is where it takes most. Its share counts what it lets through of the noise.
     """
     layout, grid_hz = seen.layout(), seen.world.grid_hz
     step, place = layout.samples_per_symbol, np.arange(_PULSE_SAMPLES, dtype=np.float64)

@@ -106,7 +106,7 @@ class SummaryFigure:
         return ", ".join(f"{name} = {spoken(settings[name])}" for name in others)
 
     def _along(self, average: Average) -> float:
-        """Return where a point stands; names stay in the sweep's order."""
+        """Return a point's place; names stay in the sweep's order."""
         value = average.axes[self.x]
         return float(value) if isinstance(value, int | float) else 0.0
 

@@ -73,7 +73,7 @@ def _setting(value: Any) -> _Value:
 
 
 def _axis(given: Any) -> list[_Value]:
-    """Return the values of an axis, which stand in a list or make up a range."""
+    """Return the values of an axis, which are a list or a range."""
     if isinstance(given, list) and given:
         return [_setting(value) for value in given]
     if not isinstance(given, dict):
@@ -183,7 +183,7 @@ def _combinations(
     """Yield the settings of every point, the last axis running fastest."""
     together = _zipped(path, table, axes)
     free = [[{name: value} for value in axes[name]] for name in axes if name not in table.zip]
-    # The zipped axes stand where the first of them does.
+    # The zipped axes have the place of the first of them.
     place_of_zip = next((k for k, name in enumerate(axes) if name in table.zip), None)
     if place_of_zip is not None:
         free.insert(place_of_zip, together)

@@ -1,7 +1,7 @@
 """The screen of an oscilloscope as a picture: graticule and traces, as PNG or bitmap.
 
 Source: docs/wire/keysight_infiniivision.md, section Screen: a 24-bit PNG or BMP in an IEEE 488.2
-block; 800 by 480 pixels. What stands around the graticule is not drawn.
+block; 800 by 480 pixels. Nothing around the graticule is drawn.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class OzOpticsDD100Panel:
     """One attenuator on its serial line; satisfies `FrontPanel`.
 
     A reply is lines that end with CR NL, the last of them `Done`, then an empty line; it comes
-    when the motor stands. Commands that arrive meanwhile wait. The light follows the motor at every
+    when the motor rests. Commands that arrive meanwhile wait. The light follows the motor at every
     message and read. Assumed, not confirmed by a source: an empty line after `Error!` too, motor
     positions proportional to the attenuation (`steps_per_db`), the motor's speed, home at no
     attenuation and always found (`Diff=0`), `Error!` for a position beyond, RST going home, the
