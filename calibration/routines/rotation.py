@@ -6,7 +6,9 @@ by random unit coefficients c. At the server all of the rotated rows' light come
 net gain, which only untouched rows have in all slots: errors of the
 rotation are undone on the way out. At the client the readout slots hold z = sum conj(c_k) s_k times
 t Re<c, c'>, t being the amplitude of one way and c' the mode that is really collected; its
-amplitude over that of the untouched rows, over t, is the fidelity, 1 for a perfect rotation.
+amplitude over that of the untouched rows, over t, is the fidelity, 1 for a perfect rotation. So t
+is 10^(-b l/20) by the loss per mode that all blocks show: what returns of one block alone has the
+net gain in it as well, and would make the fidelity wrong by half of its error.
 
 Errors of the elements, coupler angle or phase, of standard deviation sigma each leave the fidelity
 mean_k exp(-sigma^2 k/2), k = 1 ... b (as `protocols.rotation` derives), which gives sigma.
@@ -201,7 +203,7 @@ class RotationFidelity:
         with amplifying(bench, _GAIN):
             blocks = [_measured(bench, modes) for modes in sizes]
         loss = _loss(blocks)
-        fidelity = _fidelity(blocks[-1])
+        fidelity = _fidelity(blocks[-1], loss)
         quantities = {
             names.ROTATION_LOSS_DB_PER_MODE: _at_least_zero(loss),
             names.ROTATION_FIDELITY: _at_most_one(fidelity),
@@ -305,18 +307,17 @@ def _loss(blocks: list[_Block]) -> Quantity:
     return Quantity.of(slope, "dB", {"records": error}, degrees_of_freedom=freedom)
 
 
-def _fidelity(block: _Block) -> Quantity:
-    """Return Re<c, c'> of a block, averaged over coefficients."""
-    draws = len(block.collected)
-    returned = float(block.returned.mean())
+def _fidelity(block: _Block, loss: Quantity) -> Quantity:
+    """Return Re<c, c'> of a block, averaged over coefficients; `loss` per mode in dB."""
+    through = 10.0 ** (-block.modes * loss.value / 20.0)
     collected, error, freedom = block.mean_collected()
-    mean, scatter = collected / math.sqrt(returned), error / math.sqrt(returned)
-    through = float(block.returned.std(ddof=1)) / math.sqrt(draws) / returned / 2.0
+    mean, scatter = collected / through, error / through
+    doubt = math.log(10.0) / 20.0 * block.modes * loss.standard_uncertainty
     return Quantity.of(
         mean,
         "1",
-        {"readouts": scatter, "loss": mean * through},
-        degrees_of_freedom={"readouts": freedom, "loss": draws - 1},
+        {"readouts": scatter, "loss": mean * doubt},
+        degrees_of_freedom={"readouts": freedom, "loss": loss.degrees_of_freedom},
     )
 
 
@@ -364,7 +365,7 @@ def _remarks(loss: Quantity, fidelity: Quantity, blocks: list[_Block]) -> tuple[
         remarks.append("fidelity measured above 1 by chance: 1 is kept")
     remarks.append(
         "fidelity of smaller blocks: "
-        + ", ".join(f"{each.modes} modes {_fidelity(each)}" for each in blocks[:-1])
+        + ", ".join(f"{each.modes} modes {_fidelity(each, loss)}" for each in blocks[:-1])
     )
     return tuple(remarks)
 
@@ -390,9 +391,9 @@ def _draw(figure: Figure, blocks: list[_Block], found: Mapping[Name, Quantity]) 
     for each in blocks:
         loss_db = -10.0 * np.log10(each.returned)
         light.errorbar(each.modes, loss_db.mean(), np.std(loss_db, ddof=1), fmt="o", color="C1")
-        fidelity = each.collected / np.sqrt(each.returned)
+        fidelity = each.collected * 10.0 ** (each.modes * slope.value / 20.0)
         mode.plot(np.full(len(fidelity), each.modes), fidelity, ".", color="C0", alpha=0.4)
-        mean = _fidelity(each)
+        mean = _fidelity(each, slope)
         mode.errorbar(each.modes, mean.value, mean.standard_uncertainty, fmt="o", color="C1")
     error_rad = found[names.ROTATION_ERROR_RAD]
     curve = [fidelity_of(error_rad.value, max(round(size), 1)) for size in fine]

@@ -19,6 +19,8 @@ from labctl.protocols.verification.collective import (
     WeightSums,
 )
 from labctl.protocols.verification.evidence import LayerEvidence, Sums
+from labctl.protocols.verification.row_gains import RowGains, SlotTerms
+from labctl.protocols.verification.row_moments import unit_scale
 
 
 class VaryingEvidence(LayerEvidence):
@@ -30,6 +32,8 @@ class VaryingEvidence(LayerEvidence):
         self._pattern = pattern
         self._carriers = carriers
         self._placed_sums = PlacedSums(*pattern.shape)
+        self._slot_terms = SlotTerms(light.rows)
+        self._unit = unit_scale(pattern)
         self._placed: Placement | None = None
         self._sent_rows = np.zeros(light.rows)
         self._sent_modes = np.zeros(light.modes)
@@ -49,13 +53,20 @@ class VaryingEvidence(LayerEvidence):
         """Return the sums of each weight, in the weights' own order."""
         return self._placed_sums.sums()
 
-    def gain_terms(self, *, by_row: bool) -> Doubles | None:
-        """Return them where slots carry the same weights in all queries; see `LayerEvidence`.
+    def mode_terms(self) -> Doubles | None:
+        """Return them where modes carry the same columns in all queries; see `LayerEvidence`.
 
         A mode sums over its rows, in any order.
         """
-        moves = self._columns_move or (by_row and self._rows_move)
-        return None if moves else super().gain_terms(by_row=by_row)
+        return None if self._columns_move else super().mode_terms()
+
+    def row_gains(self) -> RowGains | None:
+        """Return them where slots carry the same rows in all queries; see `LayerEvidence`."""
+        return None if self._columns_move or self._rows_move else super().row_gains()
+
+    def slot_terms(self) -> Doubles:
+        """Return what a bench's distortion may add to each slot's sum of sent times read."""
+        return self._slot_terms.sums
 
     def add_query(self, light: LayerLight, placed: Placement, returned: ReturnedLight) -> None:
         """Add one image, for which `light` was sent; raises as `LayerEvidence.add` does.
@@ -67,11 +78,23 @@ class VaryingEvidence(LayerEvidence):
         self._rows_move |= not np.array_equal(placed.rows, np.arange(len(placed.rows)))
         self._columns_move |= not placed.keeps_columns
         self.add(returned)
+        self._add_slot_terms(placed, returned)
         expected = returned.cosine * light.x
         expected += returned.sine * light.p
         np.multiply(expected, expected, out=expected)
         self._sent_rows += expected @ np.ones(light.modes, np.float32)
         self._sent_modes += np.ones(light.rows, np.float32) @ expected
+
+    def _add_slot_terms(self, placed: Placement, returned: ReturnedLight) -> None:
+        cosine, sine = (
+            np.asarray(part, np.float64)[:, 0] for part in (returned.cosine, returned.sine)
+        )
+        shares = np.stack([cosine**2, cosine * sine, sine**2])
+        if placed.keeps_columns:
+            self._slot_terms.add_rows(self._pattern, placed.rows, placed.changed_signs, shares)
+            return
+        xx, twice, pp = self._row_powers / self._unit**2
+        self._slot_terms.add_powers(np.stack([xx, 0.5 * twice, pp]), shares)
 
     def row_sums(self) -> Sums:
         """Return the sums of each row slot, over its modes and all images."""

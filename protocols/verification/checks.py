@@ -388,9 +388,9 @@ def _gain(
 ) -> _Finding | None:
     """Check the row or mode whose slope deviates most from that of its layer.
 
-    What the layer's distortion explains is taken off (`gain_terms`), off modes also gain and turn
-    of rows (`mode_gains`). The deviation is a linear sum of Gaussian noise, over the calibration:
-    at most Student's t.
+    What the layer's distortion explains is taken off, off rows also their turn (`row_gains`), off
+    modes gain and turn of rows (`mode_gains`). The deviation is a linear sum of Gaussian noise,
+    over the calibration: at most Student's t.
     """
     worst = (0.0, 0.0, "")
     count = 0

@@ -10,29 +10,25 @@ gives S the covariance v W exactly, so that S^T W^-1 S is v times chi-squared wi
 of freedom as W has rank, one or two. Where only X or only P is read, this is each weight's own sum
 squared over how often it was read. Gain and turn of each row are fitted and taken off: they
 repeat honestly (`row_fit`). So does what a bench distorts: twenty terms are fitted to each
-layer, see `monomials`, a handful of directions among as many as there are weights.
+layer, see `row_moments.monomials`, a handful of directions among as many as there are weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import SettingError
 from labctl.protocols.encoding import Floats
-from labctl.protocols.verification.row_fit import RowFit, turned
+from labctl.protocols.verification.row_fit import RowFit
+from labctl.protocols.verification.row_moments import RowMoments
 
 Doubles = npt.NDArray[np.float64]
-Reals = TypeVar("Reals", Floats, Doubles)
 
-# Terms of a bench's distortion on each quadrature: see `monomials`.
-TERMS = 10
-# Terms of unit size that agree but for this are one, as for weights of two levels. They are summed
-# in single precision, to some 1e-6.
+# Terms of unit size that agree but for this are one, as for weights of two levels.
 _ALIKE = 1e-4
 
 # Relative to the square of the trace: below, the two quadratures of a row cannot be separated.
@@ -127,86 +123,27 @@ class WeightSums:
 
     def power(self, pattern: Floats) -> Power:
         """Return what the sums come to; `pattern` (rows, columns): the weights, on any scale."""
-        return self._row_power(pattern) if self.entries is None else self._entry_power(pattern)
+        moments = RowMoments.of(pattern, self.sums, self.shares, self.entries)
+        power, read, scatter = self._row_powers(moments) if self.entries is None else self._each()
+        rows = moments.row_fit()
+        left = float(np.maximum(power - rows.explained, 0.0).sum())
+        shown, terms = _distortion(moments, rows)
+        return Power(max(left - shown, 0.0), max(read - rows.fitted - terms, 0), read, scatter)
 
-    def _row_power(self, pattern: Floats) -> Power:
-        (xx, xp, pp), (wx, wp) = self.shares, (pattern[:, 0::2], pattern[:, 1::2])
-        x, p = self.sums[:, 0::2], self.sums[:, 1::2]
-        sxx, sxp, spp = (_products(a, b) for a, b in ((x, x), (x, p), (p, p)))
+    def _row_powers(self, moments: RowMoments) -> tuple[Doubles, int, float]:
+        """Return the power of each row, how many weights were read, and the scatter."""
+        (xx, xp, pp), (sxx, sxp, spp) = self.shares, moments.squares
         trace = xx + pp
         full = xx * pp - xp**2 > _SINGULAR * trace**2
         single = (trace > 0.0) & ~full
         determinant = np.where(full, xx * pp - xp**2, 1.0)
         power = np.where(full, (pp * sxx - 2.0 * xp * sxp + xx * spp) / determinant, 0.0)
         power += np.divide(sxx + spp, trace, out=np.zeros_like(trace), where=single)
-        wxx, wxp, wpp = (_products(a, b) for a, b in ((wx, wx), (wx, wp), (wp, wp)))
-        rows = RowFit.of(
-            np.stack(
-                [
-                    _products(wx, x) + _products(wp, p),
-                    _products(wp, x) - _products(wx, p),
-                ]
-            ),
-            xx * wxx + 2.0 * xp * wxp + pp * wpp,
-            (xx - pp) * wxp + xp * (wpp - wxx),
-            xx * wpp - 2.0 * xp * wxp + pp * wxx,
-        )
-        left = float(np.maximum(power - rows.explained, 0.0).sum())
-        shown, terms = self._distortion(pattern, rows)
         read = self.sums.shape[1] // 2 * int(2 * full.sum() + single.sum())
-        return Power(max(left - shown, 0.0), max(read - rows.fitted - terms, 0), read, 1.0)
+        return power, read, 1.0
 
-    def _distortion(self, pattern: Floats, rows: RowFit) -> tuple[float, int]:
-        """Return what the terms of a bench's distortion explain, and how many could be fitted.
-
-        Weighted least squares with what is fitted to rows taken off the terms as off the sums
-        (Frisch and Waugh): white noise loses one degree of freedom for each.
-        """
-        # Terms of unit size; a dark layer keeps a scale above 0.
-        scale = np.float32(max(float(np.sqrt(np.mean(np.square(pattern)))), 1e-30))
-        seen, overlaps = np.zeros(2 * TERMS), np.zeros((2 * TERMS, 2 * TERMS))
-        sloped = np.zeros_like(overlaps)
-        for first in range(0, len(pattern), _ROWS_AT_ONCE):
-            part = slice(first, first + _ROWS_AT_ONCE)
-            weights = paired(pattern[part]) / scale
-            terms = monomials(weights[:, 0::2], weights[:, 1::2])
-            shown = paired(self.sums[part])
-            on_x, on_p, mixed = self._shares_of(part)
-            flat = terms.reshape(TERMS, -1)
-            seen[:TERMS] += flat @ shown[:, 0::2].ravel()
-            seen[TERMS:] += flat @ shown[:, 1::2].ravel()
-            read_x, read_p = terms * on_x, terms * on_p
-            overlaps[:TERMS, :TERMS] += read_x.reshape(TERMS, -1) @ flat.T
-            overlaps[TERMS:, TERMS:] += read_p.reshape(TERMS, -1) @ flat.T
-            # Of each term by row, with the row's own weights and with these turned.
-            x, p = weights[:, 0::2], weights[:, 1::2]
-            by_row = np.stack([_by_rows(read_x, x, read_p, p), _by_rows(read_x, p, read_p, -x)])
-            if mixed is not None:
-                read_both = terms * mixed
-                overlaps[:TERMS, TERMS:] += read_both.reshape(TERMS, -1) @ flat.T
-                by_row[0] += _by_rows(read_both, p, read_both, x)
-                by_row[1] += _by_rows(read_both, -x, read_both, p)
-            products = by_row.astype(np.float64) * float(scale)
-            seen -= np.einsum("kir,kr->i", products, rows.coefficients[:, part])
-            inverse = rows.inverse[:, :, part]
-            sloped += sum(
-                (products[one] * inverse[one, two]) @ products[two].T
-                for one in (0, 1)
-                for two in (0, 1)
-            )
-        overlaps[TERMS:, :TERMS] = overlaps[:TERMS, TERMS:].T
-        return _explained(seen, overlaps, sloped)
-
-    def _shares_of(self, part: slice) -> tuple[Floats, Floats, Floats | None]:
-        """Return how often X, P and both of some rows' modes were read, (rows, 1) or (rows, n)."""
-        if self.entries is not None:
-            entries = paired(self.entries[part])
-            return entries[:, 0::2], entries[:, 1::2], None
-        xx, xp, pp = self.shares[:, part, None].astype(np.float32)
-        return xx, pp, xp if xp.any() else None
-
-    def _entry_power(self, pattern: Floats) -> Power:
-        """Return the power weight by weight, as if no two were read together.
+    def _each(self) -> tuple[Doubles, int, float]:
+        """Return the same weight by weight, as if no two were read together.
 
         Neighbours on one mode correlate with r = xp/sqrt(xx pp) at most, which leaves the mean and
         adds r^2 to the variance.
@@ -215,21 +152,9 @@ class WeightSums:
         read = entries > 0.0
         squares = np.square(self.sums, dtype=np.float64)
         each = np.divide(squares, entries, out=np.zeros(squares.shape), where=read)
-        weights, seen, often = paired(pattern), paired(self.sums), paired(entries)
-        across = turned(weights)
-        rows = RowFit.of(
-            np.stack([_products(weights, seen), _products(across, seen)]),
-            _products(weights * weights, often),
-            _products(weights * across, often),
-            _products(across * across, often),
-        )
-        left = float(np.maximum(each.sum(axis=1) - rows.explained, 0.0).sum())
-        shown, terms = self._distortion(pattern, rows)
-        left = max(left - shown, 0.0)
-        count = int(np.count_nonzero(read))
         xx, xp, pp = self.shares
         alike = np.divide(xp**2, xx * pp, out=np.zeros_like(xx), where=xx * pp > 0.0)
-        return Power(left, max(count - rows.fitted - terms, 0), count, 1.0 + float(np.mean(alike)))
+        return each.sum(axis=1), int(np.count_nonzero(read)), 1.0 + float(np.mean(alike))
 
 
 class RowSums:
@@ -250,16 +175,13 @@ class RowSums:
 
     def begin(self, cosine: Doubles, sine: Doubles, placed: Placement | None = None) -> None:
         """Begin a query whose rows are read as X cos + P sin; `placed` None: each in its place."""
-        shares = np.stack([cosine**2, cosine * sine, sine**2])
-        if placed is None:
-            rows, signs = self._own_rows, None
-            self._shares += shares
-        else:
+        rows, signs = self._own_rows, None
+        if placed is not None:
             rows, signs = placed.rows, placed.changed_signs
-            self._shares[:, rows] += shares
+        self._shares[:, rows] += np.stack([cosine**2, cosine * sine, sine**2])
         self._query = query = _Query(cosine, sine, rows, signs)
         alone = query.single is not None and query.signs is None
-        self._places = 2 * rows + (query.single == 0) if alone else None
+        self._places = 2 * rows + ~query.single if alone else None
 
     def add(self, first: int, left: Floats) -> None:
         """Add residuals of slot rows from `first` on, (at most 112, modes), of the query begun."""
@@ -304,9 +226,9 @@ class _Query:
         signs: Floats | None,
     ) -> None:
         self.rows, self.signs = rows, signs
-        on_x, on_p = cosine == 1.0, sine == 1.0
-        alone = (on_x & (sine == 0.0)) | (on_p & (cosine == 0.0))
-        self.single = on_x if bool(alone.all()) else None
+        on_x = cosine == 1.0
+        alone = np.array_equal(cosine, on_x) and np.array_equal(sine, ~on_x)
+        self.single = on_x if alone else None
         self._cosine, self._sine = cosine, sine
 
     @cached_property
@@ -350,6 +272,8 @@ class PlacedSums:
 
     def sums(self) -> WeightSums:
         """Return a copy of what was collected, in the order of the weights."""
+        if self._straight is not None and self._moved is None:
+            return self._straight.sums()
         whole = WeightSums(
             np.zeros(self._shape, np.float32),
             np.zeros((3, self._shape[0])),
@@ -446,34 +370,20 @@ def _gathers(carried: npt.NDArray[np.intp], columns: int) -> list[npt.NDArray[np
     return found
 
 
-def monomials(x: Reals, p: Reals) -> Reals:
-    """Return the terms (TERMS, rows, n) of what a bench adds to a mode alike in every query.
+def _distortion(moments: RowMoments, rows: RowFit) -> tuple[float, int]:
+    """Return what the terms of a bench's distortion explain, and how many could be fitted.
 
-    Powers of the mode's own quadratures to third order, each on X and on P. First: residual
-    carrier, a turn, quadratures of different gain. Second: modulator's children off their null.
-    Third: curvature of modulator, drive and receivers.
+    Weighted least squares with what is fitted to rows taken off the terms as off the sums
+    (Frisch and Waugh): white noise loses one degree of freedom for each.
     """
-    xx, xp, pp = x * x, x * p, p * p
-    terms: Reals = np.stack([np.ones_like(x), x, p, xx, xp, pp, xx * x, xx * p, pp * x, pp * p])
-    return terms
-
-
-def paired(columns: Floats) -> Floats:
-    """Return columns of X and P in turn; where their number is odd, with one more of zeros."""
-    if columns.shape[1] % 2 == 0:
-        return columns.astype(np.float32, copy=False)
-    return np.pad(columns.astype(np.float32, copy=False), ((0, 0), (0, 1)))
-
-
-def _by_rows(on_x: Floats, x: Floats, on_p: Floats, p: Floats) -> Floats:
-    """Return the products (2 TERMS, rows) of terms on X and on P with what rows have there."""
-    return np.concatenate([_by_row(on_x, x), _by_row(on_p, p)])
-
-
-def _by_row(terms: Floats, weights: Floats) -> Floats:
-    """Return the products (TERMS, rows) of terms with the rows' weights."""
-    found: Floats = np.matmul(terms.swapaxes(0, 1), weights[:, :, None])[:, :, 0].T
-    return found
+    products = moments.by_row()
+    seen = moments.seen.sum(axis=0).T.ravel() - np.einsum("kir,kr->i", products, rows.coefficients)
+    sloped = sum(
+        (products[one] * rows.inverse[one, two]) @ products[two].T
+        for one in (0, 1)
+        for two in (0, 1)
+    )
+    return _explained(seen, moments.overlaps(), np.asarray(sloped))
 
 
 def _explained(seen: Doubles, overlaps: Doubles, sloped: Doubles) -> tuple[float, int]:
@@ -487,8 +397,3 @@ def _explained(seen: Doubles, overlaps: Doubles, sloped: Doubles) -> tuple[float
     fitted_terms = values > _ALIKE
     parts = (vectors.T @ (seen / scale))[fitted_terms]
     return float((parts**2 / values[fitted_terms]).sum()), int(fitted_terms.sum())
-
-
-def _products(first: Floats, second: Floats) -> Doubles:
-    products: Doubles = np.einsum("ij,ij->i", first, second, dtype=np.float64)
-    return products

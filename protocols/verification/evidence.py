@@ -20,6 +20,8 @@ from labctl.protocols.link import LayerLight, ReturnedLight
 from labctl.protocols.verification.collective import RowSums, WeightSums
 from labctl.protocols.verification.gain_terms import gain_terms
 from labctl.protocols.verification.mode_gains import ModeGains
+from labctl.protocols.verification.row_gains import RowGains
+from labctl.protocols.verification.row_moments import TERMS, RowMoments
 
 # Few enough rows that all passes over a block stay in the cache.
 _ROWS_AT_ONCE = 112
@@ -70,7 +72,8 @@ class LayerEvidence:
         self._fresh: list[tuple[float, float, float, float]] = []
         self._scratch = np.zeros((3, _ROWS_AT_ONCE, light.modes), np.float32)
         self._by_weight = RowSums(light.rows, light.modes)
-        self._gain_terms: dict[bool, Doubles] = {}
+        self._mode_terms: Doubles | None = None
+        self._kept: RowMoments | None = None
         self._ones = np.ones(max(light.modes, _ROWS_AT_ONCE), np.float32)
         self._reference: float | None = None
         self._shares = np.zeros((3, light.rows))
@@ -129,6 +132,7 @@ class LayerEvidence:
             slope = self._first_slope(returned, sent)
         self._require_finite(read, sent, slope)
         self._begin_weights(cosine, sine)
+        self._kept = None
         rows, modes = self._passes(returned, np.float32(slope))
         self._reference = slope
         self._keep_offsets(cosine, sine, rows[2], slope)
@@ -263,20 +267,35 @@ class LayerEvidence:
         """The weights as `weight_sums` has them (rows, 2n), on any scale."""
         return self._light.quadratures
 
-    def gain_terms(self, *, by_row: bool) -> Doubles | None:
-        """Return what a bench's distortion may add to the gain of each row or mode; see there.
+    def mode_terms(self) -> Doubles | None:
+        """Return what a bench's distortion may add to the gain of each mode; see `gain_terms`.
 
         None where their weights change from query to query: nothing then repeats.
         """
-        if by_row not in self._gain_terms:
-            self._gain_terms[by_row] = gain_terms(self.pattern, by_row=by_row)
-        return self._gain_terms[by_row]
+        if self._mode_terms is None:
+            self._mode_terms = gain_terms(self.pattern)
+        return self._mode_terms
 
     def mode_gains(self) -> ModeGains | None:
-        """Return the sums of modes without gain and turn of rows; None as for `gain_terms`."""
-        if self.gain_terms(by_row=False) is None:
+        """Return the sums of modes without gain and turn of rows; None as for `mode_terms`."""
+        if self.mode_terms() is None:
             return None
-        return ModeGains.of(self.weight_sums(), self.pattern)
+        return ModeGains.of(self.weight_sums(), self.pattern, self._moments())
+
+    def row_gains(self) -> RowGains | None:
+        """Return the gain of each row with its turn taken off; None where rows change places."""
+        return RowGains.of(self._moments())
+
+    def slot_terms(self) -> Doubles:
+        """Return what a bench's distortion may add to rows that change places; see `SlotTerms`."""
+        return np.zeros((self.row_count, 2 * TERMS))
+
+    def _moments(self) -> RowMoments:
+        """Return what fits to the sums by weight need; kept until light is added."""
+        if self._kept is None:
+            sums = self.weight_sums()
+            self._kept = RowMoments.of(self.pattern, sums.sums, sums.shares, sums.entries)
+        return self._kept
 
     @property
     def carriers(self) -> int:

@@ -1,4 +1,4 @@
-"""What distortion that all light has in common does to the gain of single rows and modes.
+"""What distortion that all light has in common does to the gain of single modes.
 
 Driven to u, a modulator's child passes sin((1 + e) u + b) + i r cos((1 + e) u + b): e the error of
 its half-wave voltage, b how far it is off its null, r its leakage. Drives are arcsines of what is
@@ -9,8 +9,8 @@ of higher order is a hundredth of them (0.0002 SNU in the sums of 100 queries at
 The slope that is found of one mode then differs from its layer's: by sums over the mode's rows of
 x and p times these powers, over what was sent. That is the same in every query, so that enough
 queries show it (`docs/cumulative-leakage.md`, On the bench). Its form is known and only its few
-coefficients are not: they are fitted to all modes of a layer, or all rows, and what a mode deviates
-by beyond them is judged.
+coefficients are not: they are fitted to all modes of a layer, and what a mode deviates by beyond
+them is judged. Rows are treated alike, with terms of their own (`row_gains`).
 """
 
 from __future__ import annotations
@@ -26,44 +26,49 @@ Doubles = npt.NDArray[np.float64]
 _LEAST_PER_TERM = 4
 # A group that the fit follows by more than this is judged by itself.
 _MOST_LEVERAGE = 0.5
-_ROWS, _MODES = 1, 0
 # A slope is a product of what was sent with third powers of it, at most.
 _HIGHEST = 4
 
 
-def gain_terms(pattern: Floats, *, by_row: bool) -> Doubles:
-    """Return what each term adds to the products of sent and read of each row or mode.
+def gain_terms(pattern: Floats) -> Doubles:
+    """Return what each term adds to the products of sent and read of each mode.
 
     `pattern`: weights (rows, 2n or one less), X and P of a mode side by side, on any scale. Returns
-    (groups, 14): sums over the group of every x^a p^b of degree 1 to 4, which are x and p times the
-    powers to the third order. Over what was sent to the group they are what its slope differs by.
+    (modes, 14): sums over the mode's rows of every x^a p^b of degree 1 to 4, which are x and p
+    times the powers to the third order. Over what was sent they are what its slope differs by.
     """
     scale = np.float32(np.sqrt(np.mean(np.square(pattern), dtype=np.float64))) or np.float32(1.0)
     # Weights that fill no last mode leave its P without light.
     whole = np.pad(pattern, ((0, 0), (0, pattern.shape[1] % 2)))
     x, p = (np.ascontiguousarray(whole[:, part::2]) / scale for part in (0, 1))
-    axis = _ROWS if by_row else _MODES
     terms, order = [], [np.ones_like(x)]
     for _ in range(_HIGHEST):
         order = [x * order[0], *(p * one for one in order)]
-        terms += [one.sum(axis=axis, dtype=np.float64) for one in order]
+        terms += [one.sum(axis=0, dtype=np.float64) for one in order]
     return np.stack(terms, axis=1)
 
 
-def beyond_terms(deviation: Doubles, variance: Doubles, terms: Doubles) -> tuple[Doubles, Doubles]:
+def beyond_terms(
+    deviation: Doubles,
+    variance: Doubles,
+    terms: Doubles,
+    alone: tuple[Doubles, Doubles] | None = None,
+) -> tuple[Doubles, Doubles]:
     """Return what is left of deviations (groups) when terms (groups, terms) are fitted, and its
     variance.
 
     Weighted least squares: a group whose leverage is h keeps 1 - h of its variance. Few groups, and
-    those with much leverage, are left as they are.
+    those with much leverage, are left as they are `alone`: deviations and variances without a fit,
+    the same ones by default.
     """
+    own_deviation, own_variance = alone or (deviation, variance)
     if not enough(terms):
-        return deviation, variance
+        return own_deviation, own_variance
     left, leverage, _ = _without(terms, deviation, variance, np.zeros((len(deviation), 0)))
     own = leverage > _MOST_LEVERAGE
     return (
-        np.where(own, deviation, left),
-        np.where(own, variance, variance * (1.0 - leverage)),
+        np.where(own, own_deviation, left),
+        np.where(own, own_variance, variance * (1.0 - leverage)),
     )
 
 

@@ -15,8 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.protocols.encoding import Floats
-from labctl.protocols.verification.collective import TERMS, WeightSums, monomials, paired
-from labctl.protocols.verification.row_fit import RowFit
+from labctl.protocols.verification.collective import WeightSums
+from labctl.protocols.verification.row_moments import (
+    TERMS,
+    RowMoments,
+    monomials,
+    paired,
+    unit_scale,
+)
 
 Doubles = npt.NDArray[np.float64]
 
@@ -40,68 +46,51 @@ class ModeGains:
     taken: Doubles
 
     @classmethod
-    def of(cls, sums: WeightSums, pattern: Floats) -> ModeGains:
+    def of(cls, sums: WeightSums, pattern: Floats, moments: RowMoments) -> ModeGains:
         """Return what sums by weight come to whose columns keep their places in all queries.
 
-        `pattern` (rows, columns): the weights, on any scale.
+        `pattern` (rows, columns): the weights, on any scale; `moments`: of both.
         """
-        # Terms of unit size; a dark layer keeps a scale above 0.
-        scale = max(float(np.sqrt(np.mean(np.square(pattern), dtype=np.float64))), 1e-30)
-        weights, read = paired(pattern), paired(sums.sums)
-        modes = weights.shape[1] // 2
+        rows, by_row = moments.row_fit(), moments.by_row()
+        solved = np.einsum("klr,ltr->ktr", rows.inverse, by_row)
+        factor = _factors(rows.inverse)
+        weights, read, scale = paired(pattern), paired(sums.sums), unit_scale(pattern)
+        count, modes = len(weights), weights.shape[1] // 2
         along, sent, terms = np.zeros(modes), np.zeros(modes), np.zeros((2 * TERMS, modes))
-        taken = []
-        for first in range(0, len(weights), _ROWS_AT_ONCE):
+        taken = np.empty((2, count, modes))
+        for first in range(0, count, _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
             block = _Block(weights[part] / scale, read[part], sums.shares[:, part, None])
-            rows = block.rows
-            along += block.products.sum(axis=0)
-            along -= np.einsum("kr,krn->n", rows.coefficients, block.reach)
-            sent += block.reach[0].sum(axis=0)
-            by_mode, by_row = block.terms()
-            solved = np.einsum("klr,ltr->ktr", rows.inverse, by_row)
-            terms += by_mode - np.einsum("ktr,krn->tn", solved, block.reach)
-            factor = _factors(rows.inverse)
-            taken.append(np.einsum("klr,krn->nlr", factor, block.reach).reshape(modes, -1))
-        return cls(along, sent, terms.T, np.concatenate(taken, axis=1))
+            reach = block.reach
+            along += block.products - np.einsum("kr,krn->n", rows.coefficients[:, part], reach)
+            sent += reach[0].sum(axis=0)
+            terms += block.terms
+            for one in (0, 1):
+                terms -= solved[one, :, part] @ reach[one]
+                np.multiply(factor[0, one, part, None], reach[0], out=taken[one, part])
+                taken[one, part] += factor[1, one, part, None] * reach[1]
+        return cls(along, sent, terms.T, taken.reshape(2 * count, modes).T)
 
 
 class _Block:
-    """Some rows: weights and sums (rows, 2n), `shares` (3, rows, 1) of cos^2, cos sin, sin^2."""
+    """Some rows: weights and sums (rows, 2n), `shares` (3, rows, 1) of cos^2, cos sin, sin^2.
+
+    `reach` (2, rows, n): what gain and turn of each row add to each mode's sum. `products` (n,): of
+    weights and sums; `terms` (20, n): what each term on X, then on P, adds to the modes' sums.
+    """
 
     def __init__(self, weights: Floats, read: Floats, shares: Doubles) -> None:
-        self._x, self._p = (weights[:, part::2].astype(np.float64) for part in (0, 1))
-        x, p, (xx, xp, pp) = self._x, self._p, shares
-        on_x, on_p = (read[:, part::2].astype(np.float64) for part in (0, 1))
+        x, p = (weights[:, part::2].astype(np.float64) for part in (0, 1))
+        xx, xp, pp = shares
         # W (x, p) and W (p, -x): what a reading shows of a row's gain and of its turn.
-        self._gain = xx * x + xp * p, xp * x + pp * p
-        self._turn = xx * p - xp * x, xp * p - pp * x
-        # Of gain and turn of each row: what they add to each mode's sum.
-        self.reach = np.stack(
-            [self._gain[0] * x + self._gain[1] * p, self._turn[0] * x + self._turn[1] * p]
+        gain = xx * x + xp * p, xp * x + pp * p
+        turn = xx * p - xp * x, xp * p - pp * x
+        self.reach = np.stack([gain[0] * x + gain[1] * p, turn[0] * x + turn[1] * p])
+        self.products = np.einsum("rn,rn->n", x, read[:, 0::2]) + np.einsum(
+            "rn,rn->n", p, read[:, 1::2]
         )
-        self.products = x * on_x + p * on_p
-        self.rows = RowFit.of(
-            np.stack([self.products.sum(axis=1), (p * on_x - x * on_p).sum(axis=1)]),
-            self.reach[0].sum(axis=1),
-            self.reach[1].sum(axis=1),
-            (self._turn[0] * p - self._turn[1] * x).sum(axis=1),
-        )
-
-    def terms(self) -> tuple[Doubles, Doubles]:
-        """Return what each term on X, then on P, adds to the sums of modes, and of rows.
-
-        By mode (20, n); by row, to the products with weights and turned weights, (2, 20, rows).
-        """
-        powers = monomials(self._x, self._p)
-        by_mode = np.concatenate([np.einsum("trn,rn->tn", powers, each) for each in self._gain])
-        by_row = np.stack(
-            [
-                np.concatenate([np.einsum("trn,rn->tr", powers, each) for each in seen])
-                for seen in (self._gain, self._turn)
-            ]
-        )
-        return by_mode, by_row
+        powers = monomials(x, p)
+        self.terms = np.concatenate([np.einsum("rtn,rn->tn", powers, each) for each in gain])
 
 
 def _factors(inverse: Doubles) -> Doubles:

@@ -283,14 +283,19 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
     assert beaten <= 0.2 * 300
 
 
-def test_weights_in_disguise_read_between_x_and_p_scatter_as_the_record_says() -> None:
-    """400 times 3 queries of 200 weights at one angle; seed 13."""
+@pytest.mark.parametrize(("moved", "expected"), [(False, 1.0), (True, 2.0)])
+def test_weights_in_disguise_read_between_x_and_p_scatter_as_the_record_says(
+    moved: bool, expected: float
+) -> None:
+    """400 times 3 queries of 200 weights at one angle; seed 13.
+
+    Where columns keep their places, both weights of a mode are judged together, exactly.
+    """
     random = np.random.default_rng(13)
     rows, columns, turn = 10, 20, 0.6
     cosine, sine = np.full(rows, math.cos(turn)), np.full(rows, math.sin(turn))
-    placed = Placement(
-        np.arange(rows), np.ones(rows, np.float32), np.arange(columns), np.ones(20, np.float32)
-    )
+    order = np.arange(columns)[:: -1 if moved else 1]
+    placed = Placement(np.arange(rows), np.ones(rows, np.float32), order, np.ones(20, np.float32))
     pattern = random.normal(size=(rows, columns)).astype(np.float32)
     found = []
     for _ in range(400):
@@ -302,7 +307,7 @@ def test_weights_in_disguise_read_between_x_and_p_scatter_as_the_record_says() -
         found.append(sums.sums().power(pattern))
     powers = np.array([each.value for each in found])
     degrees, scatter = found[0].degrees, found[0].scatter
-    assert scatter == pytest.approx(2.0)
+    assert scatter == pytest.approx(expected)
     assert float(powers.mean()) == pytest.approx(degrees, rel=0.03)
     # Standard error of a variance from 400: 7 %.
     assert float(powers.var()) == pytest.approx(2.0 * scatter * degrees, rel=0.25)

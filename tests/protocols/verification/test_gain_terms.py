@@ -22,7 +22,7 @@ def weights() -> Doubles:
 
 def over_sent(weights: Doubles) -> Doubles:
     """The terms of each mode over what was sent in it."""
-    terms = gain_terms(weights.astype(np.float32), by_row=False)
+    terms = gain_terms(weights.astype(np.float32))
     found: Doubles = terms / (weights**2).sum(axis=0).reshape(-1, 2).sum(axis=1)[:, None]
     return found
 
@@ -80,11 +80,10 @@ def test_few_groups_are_left_as_they_are() -> None:
     np.testing.assert_array_equal(kept, variance)
 
 
-def test_rows_and_modes_without_light_have_no_terms() -> None:
+def test_modes_without_light_have_no_terms() -> None:
     weights = np.zeros((3, 4), np.float32)
     weights[0, 0] = 2.0
-    for by_row in (False, True):
-        terms = gain_terms(weights, by_row=by_row)
-        # x to x^4 of the only weight.
-        assert np.count_nonzero(terms[0]) == 4
-        assert not terms[1:].any()
+    terms = gain_terms(weights)
+    # x to x^4 of the only weight.
+    assert np.count_nonzero(terms[0]) == 4
+    assert not terms[1:].any()
