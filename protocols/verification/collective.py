@@ -180,8 +180,8 @@ class RowSums:
             rows, signs = placed.rows, placed.changed_signs
         self._shares[:, rows] += np.stack([cosine**2, cosine * sine, sine**2])
         self._query = query = _Query(cosine, sine, rows, signs)
-        alone = query.single is not None and query.signs is None
-        self._places = 2 * rows + ~query.single if alone else None
+        single = query.single if query.signs is None else None
+        self._places = None if single is None else 2 * rows + ~single
 
     def add(self, first: int, left: Floats) -> None:
         """Add residuals of slot rows from `first` on, (at most 112, modes), of the query begun."""

@@ -30,7 +30,7 @@ LINEAR = [_X, _P, TERMS + _X, TERMS + _P]
 _ROWS_AT_ONCE = 28
 
 
-def monomials(x: Floats, p: Floats) -> Doubles:
+def monomials(x: Floats | Doubles, p: Floats | Doubles) -> Doubles:
     """Return the terms (rows, TERMS, n) of what a bench adds to a mode alike in every query.
 
     Powers of the mode's own quadratures to third order, each on X and on P. First: residual
