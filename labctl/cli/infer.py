@@ -387,6 +387,8 @@ def _together(report: Report) -> dict[str, str]:
     ]
     first = f"{found.bits:.4g} bit per real weight after {found.queries} queries"
     cell = "\n".join([f"{first}: {IN_WORDS[found.headline]}", *lines])
+    if found.slack is not None and found.collective_upper is not None:
+        cell += f"\ncollective_upper: {found.slack.in_words(found.collective_upper)}"
     return {"weights, all queries": cell}
 
 

@@ -22,7 +22,13 @@ from labctl.protocols.labels.figures import (
     supported_mismatches,
 )
 from labctl.protocols.leakage import Trust
-from labctl.protocols.leakage.cumulative import AssumedChannel, Cumulative, cumulative, unseen
+from labctl.protocols.leakage.cumulative import (
+    AssumedChannel,
+    Cumulative,
+    Likely,
+    cumulative,
+    unseen,
+)
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.probation.run import QueryKind
 from labctl.protocols.session import Session
@@ -54,7 +60,7 @@ def cumulative_of(
         client_transmittance=session.expectation().client_transmittance,
     )
     at_bound = replace(at_estimate, transmittance=bounds.round_trip.transmittance)
-    noise, upper = bounds.round_trip.excess_noise, found.upper
+    noise, upper, likely = bounds.round_trip.excess_noise, found.upper, Likely(at_estimate)
     if settings.assumptions.loss is Trust.TRUSTED:
         # Trusted is the loss of the link as calibrated and no more; see `verification.bounds`.
         noise, link = bounds.in_client.excess_noise, bounds.link_transmittance
@@ -64,6 +70,8 @@ def cumulative_of(
             technical_noise=settings.technical_noise / link,
             assumptions=replace(settings.assumptions, loss=Trust.UNTRUSTED),
         )
+        share = min(at_estimate.transmittance / link, 1.0)
+        likely = Likely(replace(at_bound, transmittance=share), 1.0 / link)
     together = cumulative(
         at_estimate,
         queries=queries * carriers,
@@ -73,6 +81,7 @@ def cumulative_of(
         collective_noise=max(found.estimate, 0.0),
         collective_noise_upper=upper,
         confident=at_bound,
+        likely=likely,
     )
     return replace(together, queries=queries)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,13 @@ IN_WORDS = {
     "carries a weight in all queries at its confidence bound, from residuals summed by weight",
     "everything": "the client may keep all light that nobody looked at: entropy of what was sent",
 }
+_SLACK_WORDS = {
+    "transmittance": "the transmittance",
+    "mean_photons": "the light sent",
+    "collective_noise": "the collective noise",
+}
+# Closer to the entropy of all light than this share, a bound says no more than that.
+_SATURATED = 1e-3
 # Eigenvalues below this share of the largest are rounding.
 _ROUNDING = 1e-9
 
@@ -85,11 +92,63 @@ class AssumedChannel:
 
 
 @dataclass(frozen=True)
+class Likely:
+    """The channel at its estimate, as its bound has it: without the loss that is trusted.
+
+    `noise_factor`: what noise at the server is multiplied by to be noise of that channel.
+    """
+
+    channel: AssumedChannel
+    noise_factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Slack:
+    """What the confidence of `collective_upper` costs, in bits per real weight.
+
+    `estimate`: the same figure with nothing at its bound, under the same trust; then with
+    `transmittance`, `mean_photons` or `collective_noise` alone at its bound. `everything`: the
+    entropy of all that was sent, which no figure exceeds.
+    """
+
+    estimate: float
+    transmittance: float
+    mean_photons: float
+    collective_noise: float
+    everything: float
+
+    @property
+    def ruled_by(self) -> str:
+        """The bound that costs most by itself."""
+        names = ("transmittance", "mean_photons", "collective_noise")
+        return max(names, key=lambda name: float(getattr(self, name)))
+
+    def as_json(self) -> dict[str, float | str]:
+        """Return the figures as plain values."""
+        return {**asdict(self), "ruled_by": self.ruled_by}
+
+    def in_words(self, upper: float) -> str:
+        """Say what `upper`, the figure with all three at their bounds, rests on."""
+        alone = ", ".join(
+            f"{getattr(self, name):.4g} with {words} at its bound"
+            for name, words in _SLACK_WORDS.items()
+        )
+        said = (
+            f"{self.estimate:.4g} at the estimates, {alone}, {self.everything:.4g} for all light "
+            f"kept: {_SLACK_WORDS[self.ruled_by]} costs most"
+        )
+        if upper < (1.0 - _SATURATED) * self.everything:
+            return said
+        return f"{said}. The evidence does not lower this bound"
+
+
+@dataclass(frozen=True)
 class Cumulative:
     """Bits per real weight of all queries together; see `IN_WORDS` for what each figure assumes.
 
     None: a figure that there is no evidence for. `headline`: the name of the one that holds under
-    the evidence that there is, against a client with a memory.
+    the evidence that there is, against a client with a memory. `slack`: what the confidence of
+    `collective_upper` costs, None where it was not worked out.
     """
 
     queries: int
@@ -98,6 +157,7 @@ class Cumulative:
     memory_unchecked: float
     collective: float | None
     collective_upper: float | None
+    slack: Slack | None = None
 
     @property
     def bits(self) -> float:
@@ -116,6 +176,7 @@ class Cumulative:
             "headline": self.headline,
             "bits_per_real_weight": self.bits,
             "assumptions": {name: IN_WORDS[name] for name in {*names, self.headline}},
+            "slack": None if self.slack is None else self.slack.as_json(),
         }
 
 
@@ -138,13 +199,15 @@ def cumulative(
     collective_noise_upper: float | None,
     confident: AssumedChannel | None = None,
     mean_photons_upper: float | None = None,
+    likely: Likely | None = None,
 ) -> Cumulative:
     """Return what `queries` queries of `mean_photons` per mode leak together.
 
     `excess_noise` of the single queries, at its bound if there is one; `collective_noise` of the
     mode that carries a weight in all of them, and its upper bound, None where nobody looked.
     `confident`: the channel at its confidence bound, where that is another; `mean_photons_upper`:
-    those that were sent at most, where the light is not known exactly.
+    those that were sent at most, where the light is not known exactly. `likely`: what `confident`
+    is the bound of, for the figure's slack.
     """
     if queries < 1:
         raise SettingError("queries", queries, "1 or more")
@@ -152,9 +215,18 @@ def cumulative(
     worst = confident or channel
     single = worst.bits(most, excess_noise)
     unchecked = worst.bits(queries * most, queries * excess_noise)
-    upper = None
+    upper = slack = None
     if collective_noise_upper is not None:
         upper = worst.bits(queries * most, collective_noise_upper)
+    if collective_noise_upper is not None and collective_noise is not None and likely is not None:
+        light, noise = queries * mean_photons, collective_noise * likely.noise_factor
+        slack = Slack(
+            estimate=likely.channel.bits(light, noise),
+            transmittance=worst.bits(light, noise),
+            mean_photons=likely.channel.bits(queries * most, noise),
+            collective_noise=likely.channel.bits(light, collective_noise_upper),
+            everything=everything_bits(queries * most),
+        )
     return Cumulative(
         queries=queries,
         headline="memory_unchecked" if upper is None else "collective_upper",
@@ -164,6 +236,7 @@ def cumulative(
         if collective_noise is None
         else channel.bits(queries * mean_photons, collective_noise),
         collective_upper=upper,
+        slack=slack,
     )
 
 

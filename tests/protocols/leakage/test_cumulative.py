@@ -13,6 +13,8 @@ from labctl.errors import SettingError
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.leakage.cumulative import (
     AssumedChannel,
+    Cumulative,
+    Likely,
     changing_weights_bits,
     cumulative,
     everything_bits,
@@ -211,3 +213,53 @@ def test_one_ancilla_for_all_queries_beats_the_sum_and_shows_in_the_collective_n
     assert learned <= WHITE.bits(queries * photons, noise)
     # Half of the queries are read: the sums show half of that noise, too little for a bound.
     assert learned > WHITE.bits(queries * photons, (noise + each) / 2.0)
+
+
+UNTRUSTED = Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED)
+
+
+def held_to(transmittance: float, light: float, noise: float) -> Cumulative:
+    """100 queries of 8.91 photons of which 0.8526 came back with 0.0021 SNU, at these bounds."""
+    found = AssumedChannel(0.8526, 0.0, UNTRUSTED)
+    return cumulative(
+        found,
+        queries=100,
+        mean_photons=8.91,
+        excess_noise=noise,
+        collective_noise=0.0021,
+        collective_noise_upper=noise,
+        confident=AssumedChannel(transmittance, 0.0, UNTRUSTED),
+        mean_photons_upper=light,
+        likely=Likely(found),
+    )
+
+
+@pytest.mark.parametrize(
+    ("bounds", "ruling"),
+    [
+        ((0.4, 8.92, 0.0022), "transmittance"),
+        ((0.85, 12.0, 0.0022), "mean_photons"),
+        ((0.85, 8.92, 0.1), "collective_noise"),
+    ],
+)
+def test_slack_names_the_bound_that_costs_most(
+    bounds: tuple[float, float, float], ruling: str
+) -> None:
+    found = held_to(*bounds)
+    assert found.slack is not None
+    assert found.collective_upper is not None
+    assert found.slack.ruled_by == ruling
+    assert found.slack.estimate == pytest.approx(found.collective)
+    alone = found.slack.as_json()[ruling]
+    assert isinstance(alone, float)
+    assert found.slack.estimate < alone <= found.collective_upper + 1e-12
+
+
+def test_slack_says_where_the_evidence_lowers_nothing() -> None:
+    doubtful, good = held_to(0.383, 11.87, 0.101), held_to(0.85, 8.92, 0.0022)
+    for found, saturated in ((doubtful, True), (good, False)):
+        assert found.slack is not None
+        assert found.collective_upper is not None
+        said = found.slack.in_words(found.collective_upper)
+        assert said.endswith("does not lower this bound") is saturated
+        assert (found.collective_upper == pytest.approx(found.slack.everything)) is saturated
