@@ -144,7 +144,7 @@ def main() -> None:
     for kind in ("e8", "k-means"):
         for name, each in variants(network, kind):
             found = look_at(each, asked.mu)
-            print(f"{kind}, {name}: told apart {found.told_apart}; {found.statement()}")
+            print(f"{kind}, {name}: distinguished {found.told_apart}; {found.statement()}")
 
 
 if __name__ == "__main__":

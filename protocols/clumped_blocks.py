@@ -12,7 +12,7 @@ words. So the same is done with each weight changed by a random factor, which ke
 words, and with each principal component of a block changed so, which keeps smooth rows smooth.
 Blocks lie in clumps where the change, and Gaussian blocks, make resending much worse.
 
-Rows and columns are first brought to the same power in turn (as Sinkhorn and Knopp, Pac. J. Math.
+Rows and columns are first scaled to the same power in turn (as Sinkhorn and Knopp, Pac. J. Math.
 21, 343 (1967), do with sums), since a client takes scales from all readings that share them; noise
 then differs from weight to weight, which is counted. Looked at are blocks of 2, 3, 4 and 8 weights
 along rows and columns, beginning anywhere, and patches of pixels; other words show as their parts.
@@ -40,7 +40,7 @@ _LAST = (300, 30_000)
 # Standard deviation of the logarithm of the factors: more than light leaves of a weight of the RMS
 # from mu = 10 on, and little beside how weights of trained layers differ.
 _CHANGE = 0.3
-# Scales come from at least so many weights each; fewer leave more error than blur.
+# Scales come from at least this many weights each; fewer leave more error than blur.
 _LEAST_SHARING = 64
 _ROUNDS = 2
 # Scales below that, in RMS of the layer, carry no light worth a decision.

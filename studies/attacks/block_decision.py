@@ -249,10 +249,10 @@ class BlockClient(BesideHonestServer):
     reader: BlockReader
 
     def learned(self, network: Network, images: LabelledImages) -> Learned:
-        """Score the decisions: how many weights lie in words taken for others, and the bits told.
+        """Score the decisions: how many weights lie in words taken for others, and bits learned.
 
-        Words told at least, by Fano's inequality: their entropy less h2(p) + p log2(words - 1), at
-        a share p of blocks mistaken. Counting pairs of words would count chance as well.
+        At least, by Fano's inequality: the words' entropy less h2(p) + p log2(words - 1), at a
+        share p of blocks mistaken. Counting pairs of words would count chance as well.
         """
         layers = carried(network).network.layers
         truth = [unit_rms(weights) for weights in layers]
