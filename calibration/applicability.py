@@ -195,7 +195,7 @@ def _doubt(
         return f"taken {duration(-record.age_s(now))} from now: is the clock right?"
     for role, who in sorted(record.subject.items()):
         if NO_SERIAL in who:
-            return f"{role} tells {NO_SERIAL}: it may be another {who}"
+            return f"{role} reports {NO_SERIAL}: it may be another {who}"
     for name, condition in sorted(record.conditions.items()):
         value = None if here is None else here.conditions.get(name)
         # Not "above": what is not a number is no proof that the condition holds.

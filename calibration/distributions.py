@@ -27,7 +27,7 @@ _FAR = 2.0
 class Shape(StrEnum):
     """How a source's error is distributed (JCGM 101:2008, section 6.4).
 
-    normal: a scatter, by Student's t if few readings tell it. rectangular: anywhere between two
+    normal: a scatter, by Student's t if it is from few readings. rectangular: anywhere between two
     bounds, with equal chance. arcsine: a sine of unknown phase.
     """
 

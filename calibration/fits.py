@@ -25,7 +25,7 @@ class Fit:
     """Parameters with their covariance, and how well the model describes the data.
 
     The covariance is that of the stated errors, widened by chi-square per degree of freedom where
-    that is above 1 and its chance below what the caller said: a model that does not fit tells less.
+    that is above 1 and its chance below what the caller said: a poor fit is less certain.
     """
 
     values: Reals
@@ -88,8 +88,8 @@ def fit_curve(
 def _is_fixed(covariance: Reals) -> bool:
     """Tell whether every parameter and every combination of them has a finite uncertainty.
 
-    A combination that no reading tells has a correlation of 1, but for what numerical derivatives
-    leave: 1e-8, squared.
+    A combination that no reading determines has a correlation of 1, but for what numerical
+    derivatives leave: 1e-8, squared.
     """
     spread = np.diagonal(covariance)
     if not np.all(np.isfinite(covariance)) or not np.all(spread > 0.0):

@@ -47,7 +47,7 @@ class Knowledge:
         return replace(self, doubts={**self.doubts, routine: why})
 
     def quantity(self, name: Name) -> Quantity:
-        """Return a measured quantity; raises CalibrationError if no record tells it."""
+        """Return a measured quantity; raises CalibrationError if no record has it."""
         if name not in self.quantities:
             raise CalibrationError(f"{name} has not been measured: run the routine that finds it")
         return self.quantities[name]

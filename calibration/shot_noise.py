@@ -20,7 +20,7 @@ class ReceiverCalibration:
     `efficiency`: of detector and mode matching, above 0, at most 1. `electronic_noise`: in SNU.
     `blocked_variance`: variance with the local oscillator on and the signal blocked (shot plus
     electronic noise) in the receiver's own units, from `samples` samples. `electronic_samples`:
-    those that tell the electronic noise, None where it is known exactly.
+    those of the electronic noise, None where it is known exactly.
     """
 
     efficiency: float

@@ -58,7 +58,7 @@ class NoiseVariance:
 
 
 def effective_samples(values: Values) -> float:
-    """Return how many independent samples tell the variance as well as these do (100 or more).
+    """Return how many independent samples would give the variance as well as these (100 or more).
 
     Correlations over up to 24 samples are counted; what chance adds to their squares, 1/m each, is
     taken off.
@@ -100,7 +100,7 @@ def check_noise(voltage_v: Values, range_v: float, who: str) -> None:
     """Refuse a record of noise that is cut off, too coarse, or not there; `who` begins the message.
 
     Gaussian noise that never goes beyond its largest value, where 30 samples should, is cut off.
-    Raises CalibrationError that tells detector from digitizer by the full scale (V, peak to peak).
+    Raises CalibrationError; it names detector or digitizer by the full scale (V, peak to peak).
     """
     centred = voltage_v - np.mean(voltage_v, dtype=np.float64)
     deviation = float(np.std(centred, dtype=np.float64))

@@ -157,7 +157,7 @@ def setter(function: Callable[..., object]) -> Setter | None:
     """Return what an unbound method sets, None if it takes no quantity."""
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a method written in C may tell nothing of itself
+    except (TypeError, ValueError):  # a method written in C may have no signature
         return None
     parameters = list(signature.parameters.values())[1:]
     named = {each.name: _named(each.name, str(each.annotation)) for each in parameters}

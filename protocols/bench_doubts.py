@@ -36,7 +36,7 @@ def bench_doubts(
 ) -> Doubts:
     """Return the doubts of a session whose light was set like this.
 
-    What no record tells has the uncertainty of the station file's `constants`.
+    A value without a record has the uncertainty of the station file's `constants`.
     """
     readings = Source("monitor's readings", level.relative_error, max(level.readings - 1.0, 1.0))
     slope = _slope(level, knowledge)

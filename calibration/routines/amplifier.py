@@ -3,11 +3,11 @@
 In the dark the amplifier's own noise is measured on both sides. With x = G - 1 = k V it adds
 2 n_sp eta_c x^2/(1 + x) to the client's measured arm and 2 n_sp tau x/(1 + x) to what the server
 sees, in shot-noise units, tau being transmittance and efficiency on the way back. Both curves bend
-where x is of order 1, at any scale: the bend tells k. Noise is white before the detector,
+where x is of order 1, at any scale: the bend gives k. Noise is white before the detector,
 so that all samples of a record count, not only one per slot; the scale k tau n_sp is that of the
 matched filter's values.
 
-A bright frame tells tau: A^2 = 4 S N tau in V^2, N being its photons at the client by the arrival
+A bright frame gives tau: A^2 = 4 S N tau in V^2, N being its photons at the client by the arrival
 meter; without one, from the channel's transmittance, half of whose loss is on either leg give or
 take the other half. The matched filter misses 1 - m of a pulse's energy but none of the noise's:
 with the pulse p(t) per unit value, m = 1/sum p^2, and noise sees tau/m.
@@ -137,7 +137,7 @@ def _quantities(fit: Fit, noise: Noise, bright: Bright) -> dict[Name, Quantity]:
 
 
 def _gain(gain_per_v: float, error: float, freedom: float) -> Quantity:
-    """Return k; 1/k is what errs alike to both sides, and tells the interval."""
+    """Return k; 1/k errs alike to both sides, and gives the interval."""
     found = Quantity.of(gain_per_v, "1/V", {"noise records": error}, degrees_of_freedom=freedom)
     reach = min(found.coverage_factor() * error / gain_per_v, _LARGEST_REACH)
     return replace(found, span=(gain_per_v / (1.0 + reach), gain_per_v / (1.0 - reach)))
@@ -155,7 +155,7 @@ def _widened(fit: Fit) -> bool:
 def _slots_scale(noise: Noise) -> tuple[float, float]:
     """Return V^2 of the server's slots per unit of its relative sample variance, and its error.
 
-    The error is relative. The noise that the amplifier adds tells, at the largest gain.
+    The error is relative. It is from the noise that the amplifier adds at the largest gain.
     """
     samples, slots = noise.samples["server"], noise.slots["server"]
     more, by_slots = _growth(slots)

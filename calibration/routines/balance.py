@@ -4,7 +4,7 @@ a is electronic noise, b the shot noise per watt, c the laser's intensity noise 
 common-mode rejection leaves: c P/b = I R 10^(-CMRR/10) / (2e) shot-noise units, with I the local
 oscillator's photocurrent and R the laser's relative intensity noise per Hz (Pereira et al., EPJ
 Quantum Technol. 8 (2021)). A c below 0 is a detector that saturates. P is the power of the laser,
-of which the local oscillators are fixed shares. The records tell I R 10^(-CMRR/10) alone: the
+of which the local oscillators are fixed shares. The records give I R 10^(-CMRR/10) alone: the
 rejection itself needs I and R from elsewhere.
 """
 
@@ -43,13 +43,13 @@ from labctl.units import ELEMENTARY_CHARGE_C, photon_energy_j
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Shares of the station's power and seconds of record at each: the ends tell c, the others that
+# Shares of the station's power and seconds of record at each: the ends give c, the others show that
 # the curve is one.
 _POINTS = ((1.0, 40e-3), (0.8, 6e-3), (0.65, 6e-3), (0.5, 6e-3), (0.35, 6e-3), (0.2, 30e-3))
 _DARK_S = 10e-3
 # Three parameters, a, b and c, and one to show that they are enough.
 _LEAST_POINTS = 4
-# A laser tells its power in steps of 0.01 dB.
+# A laser states its power in steps of 0.01 dB.
 _POWER_STEP = 0.01 * math.log(10.0) / 10.0
 # Of shot noise at full power: beyond it the second power of P no longer describes saturation.
 _MOST_SATURATION = 0.03
@@ -164,7 +164,7 @@ class BalanceRoutine:
 
     `server.lo_linear_v2_w`, `server.lo_quadratic_v2_w2`, `server.lo_excess_noise` (SNU at the
     station's power), and the client's; where `laser`, or the station file by `rin_db_hz` and
-    `lo_share`, tells the laser's noise also `server.common_mode_rejection_db` if the excess is
+    `lo_share`, states the laser's noise also `server.common_mode_rejection_db` if the excess is
     resolved, a lower bound as a remark if it is not.
     """
 

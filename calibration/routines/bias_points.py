@@ -2,10 +2,10 @@
 
 A child's power over its bias V is P = a - b cos 2x + c sin x + d cos x, x = pi (V - V_null)/(2
 V_pi): the first two terms are the child's own, the others its beat with what leaks through both.
-The parent, between two bright children, has a and b alone. Fast sweeps tell V_pi: the walk of the
+The parent, between two bright children, has a and b alone. Fast sweeps give V_pi: the walk of the
 bias differs from one to the next, so their scatter is the uncertainty. Then two points half a
 period apart on opposite slopes find the null again and again; the mean square of its steps over
-the elapsed time is the rate of a random walk, and a lock after each tells where the lock settles.
+the elapsed time is the rate of a random walk, and a lock after each shows where the lock settles.
 """
 
 from __future__ import annotations

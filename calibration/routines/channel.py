@@ -7,7 +7,7 @@ efficiency: T = A^2 / (4 S n_1 eta). Two settings of the local oscillator's phas
 apart, see the payload's X and P in turn, so that unequal children of the modulator average out.
 
 At a session's brightness the residual's variance s^2, over that of the same frames with the shutter
-closed, B, tells the excess noise (s^2 - B)/(S eta), of which the calibration's own samples are a
+closed, B, gives the excess noise (s^2 - B)/(S eta), of which the calibration's own samples are a
 part: sigma = s^2 sqrt(2/m + 2/m_cal) / (S eta).
 
 Where meters are fitted, forward is arrival over launch power and back return over arrival power.
@@ -70,7 +70,7 @@ _QUIET_FIELD, _QUIET_PHOTONS, _QUIET_MODES, _QUIET_ROWS = 0.1, 5.0, 392, 64
 _QUIET_RECORDS = 12
 # Dimmer light needs longer windows: a window's amplitude is known to one over its signal-to-noise.
 _QUIET_WINDOW = 256
-# The scatter between fewer records does not tell an uncertainty.
+# The scatter between fewer records does not give an uncertainty.
 _LEAST_RECORDS = 4
 # Of the payload's own variance: a receiver that follows its light leaves less.
 _LARGEST_RESIDUAL = 0.02
@@ -376,7 +376,7 @@ def _remarks(quantities: Mapping[Name, Quantity]) -> tuple[str, ...]:
     if meter is None or homodyne.agrees_with(meter, _DISAGREEMENT):
         return ()
     return (
-        f"homodyne tells a transmittance of {homodyne}, the power meters {meter}: is a meter's "
+        f"homodyne gives a transmittance of {homodyne}, the power meters {meter}: is a meter's "
         "ratio, the efficiency or the photon number off?",
     )
 

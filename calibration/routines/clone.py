@@ -61,7 +61,7 @@ _FIELD = 0.9
 _WINDOW_ROWS = 32
 # Records, each with its own coefficients.
 _DRAWS = 24
-# Fewer than these and the scatter of products of random coefficients tells its error badly.
+# Fewer than these and the scatter of products of random coefficients gives a poor error.
 _LEAST_DRAWS = 16
 # A drift of 0.02 % per square root of an hour has moved by half of what is measured in a quarter.
 _VALID_S = 0.25 * HOUR_S

@@ -3,7 +3,7 @@
 With the laser off the mean of a record is the oscilloscope's offset in that range, dithered by its
 own noise. Where noise is less than the converter's steps the mean is off, towards the middle of a
 step: then offset and noise are those of the normal distribution that fills the steps as seen. One
-preamble seen in several ranges tells their gains relative to the first. The generator's offsets
+preamble seen in several ranges gives their gains relative to the first. The generator's offsets
 show on a modulator held in the middle of a slope: how much the monitor reads more at 0 V than with
 the output off, over what it reads more per volt that is set.
 
@@ -78,7 +78,7 @@ def offset_by_steps(counts: Reals, levels_v: Reals, step_v: float) -> tuple[floa
 
     `counts` (blocks, levels): samples of each block at each of the voltages `levels_v`, which
     are those of voltages within half a step of `step_v` V. Maximum likelihood.
-    Raises CalibrationError for samples at fewer than three levels, which do not tell both.
+    Raises CalibrationError for samples at fewer than three levels, which do not determine both.
     """
     total = counts.sum(axis=0)
     if np.count_nonzero(total) < _LEAST_LEVELS:
@@ -119,7 +119,7 @@ def offset_error_v(
 ) -> float:
     """Return the standard error in V of the centre, from the scatter of the blocks' likelihoods.
 
-    Neighbouring samples hang together, so that the likelihood alone would tell too little.
+    Neighbouring samples are correlated, so that the likelihood alone would give too small an error.
     """
     centre = np.array([found[0] / step_v, math.log(found[1] / step_v)])
     # Central differences over 2e-4 steps: rounding costs 1e-12, curvature 1e-8.
@@ -308,7 +308,7 @@ def _by_steps(traces: list[Trace], step_v: float) -> tuple[float, float, float, 
         return math.nan, math.nan, 0.0, math.nan
     found = offset_by_steps(counts, levels_v, step_v)
     error_v = offset_error_v(counts, levels_v, step_v, found)
-    # The rarest of the levels that are needed tells the least, in the few blocks that reach it.
+    # The rarest of the levels that are needed is the least certain: few blocks reach it.
     third = np.argsort(counts.sum(axis=0))[-_LEAST_LEVELS]
     freedom = max(int(np.count_nonzero(counts[:, third])) - 1, 1)
     return found[0], error_v, 0.0, float(freedom)

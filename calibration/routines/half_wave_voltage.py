@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _WAVE_NAME = "SQUARE"
 # Long against the edges that a 40 MHz output stage makes: they cost 5e-5 of the power.
 _HALF_PERIOD_SAMPLES = 2**15
-# Four parameters; the points beyond the maximum at V_pi tell V_pi best.
+# Four parameters; the points beyond the maximum at V_pi determine V_pi best.
 _POINTS = 25
 _READINGS = 12
 _REACH_V_PI = 1.4

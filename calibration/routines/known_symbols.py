@@ -108,7 +108,7 @@ def check_linear(found: Amplitude, who: str) -> None:
     """Refuse bright light that a receiver compresses; raises CalibrationError, first `who`.
 
     Symbols of one modulus fit a limited receiver nearly as well as a linear one, with less
-    amplitude; the cubic part of its response tells.
+    amplitude; the cubic part of its response shows it.
     """
     compressed = -found.cubic
     if compressed > max(_LARGEST_COMPRESSION, _SIGMAS * found.cubic_error):

@@ -2,8 +2,8 @@
 
 Known random symbols s_i + i s_q come out as s_i + i g exp(i psi) s_q + c, bent by even and cubic
 terms. A homodyne record at the phase theta reads y = A cos(theta) s_i + A g sin(theta - psi) s_q +
-A kappa Re(c exp(-i theta)) + v_0. Both slopes of many phases lie on an ellipse, which tells g and
-psi for any phases; these then tell the carrier c apart from the oscilloscope's offset
+A kappa Re(c exp(-i theta)) + v_0. Both slopes of many phases lie on an ellipse, which gives g and
+psi for any phases; these then separate the carrier c from the oscilloscope's offset
 v_0. kappa, by which the matched filter answers steady light otherwise than a pulse, comes from a
 known carrier sent on top. The inverse map corrects the drive; the same again says what is left.
 """
@@ -36,7 +36,7 @@ _NAME = "SYMBOLS"
 _ROWS, _MODES = 8, 256
 # Both axes at once stay within the modulator's unit circle.
 _LARGEST_FIELD = 0.7
-# Share of the slots that are lit: dark ones tell the carrier from the offset.
+# Share of the slots that are lit: dark ones separate the carrier from the offset.
 _LIT = 0.6
 # Phases of the local oscillator, each a point of an ellipse, which five points determine.
 _PHASES = 64
@@ -118,7 +118,7 @@ def shared_cubic(coefficients: Reals, symbols: Complexes) -> Reals:
     """Return the coefficients as if fitted with one cubic part, common to I, Q and all records.
 
     Its ratio to the slopes is the mean of all, which makes the slopes several times more certain.
-    The records share one design D, so what was fitted with D tells what a fit with D B gives:
+    The records share one design D, so the fit with D determines what a fit with D B gives:
     (B' D'D B)^-1 B' D'D times the old solution. Cubic coefficients stay as they were.
     """
     both = [np.concatenate([coefficients[:, part], coefficients[:, part + 1]]) for part in (0, 2)]
@@ -254,7 +254,7 @@ def _brightest(bench: CalibrationBench) -> float:
 
 
 def _random_symbols(bench: CalibrationBench, layout: FrameLayout) -> Complexes:
-    """Return a frame of random symbols, of which some are dark: these tell the carrier."""
+    """Return a frame of random symbols, of which some are dark: these show the carrier."""
     shape = (_ROWS, 2 * _MODES)
     fields = bench.draw.uniform(-_LARGEST_FIELD, _LARGEST_FIELD, shape)
     fields *= np.repeat(bench.draw.random((_ROWS, _MODES)) < _LIT, 2, axis=1)

@@ -1,6 +1,6 @@
 """Half-wave voltages of both local oscillators' phase shifters, from the phase of a frame.
 
-The preamble tells the phase between local oscillator and light; a voltage V on the local
+The preamble gives the phase between local oscillator and light; a voltage V on the local
 oscillator's shifter turns it by pi V / V_pi. Phases wander between records, so each voltage comes
 with its opposite right after it: the difference of both is free of what came before, and the
 scatter of the differences is what wandering and noise together are worth.

@@ -1,6 +1,6 @@
 """Mean photon number per mode in the fibre, from the monitor's reading and the attenuation.
 
-At the least attenuation A_0 the launch meter tells fibre over monitor power; the attenuator's slope
+At the least attenuation A_0 the launch meter gives fibre over monitor power; the attenuator's slope
 s takes it to 0 dB: r_0 = r 10^(s A_0 / 10). Of monitor_ratio and fixed_attenuation_db only the
 product r_0 = monitor_ratio 10^(-fixed_attenuation_db / 10) can be measured: the station file's
 monitor_ratio stays, fixed_attenuation_db is what is left. A payload that adds P to the monitor then
@@ -89,7 +89,7 @@ class _Check:
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Of the error, which the scatter at all settings tells."""
+        """Of the error, which is from the scatter at all settings."""
         return len(self.attenuation_db) * (self.records - 1)
 
     def slope(self) -> tuple[float, float]:

@@ -80,7 +80,7 @@ _LEAST_FIDELITY = 1e-3
 
 @dataclass(frozen=True)
 class Share:
-    """What one record's readouts tell of the collected light.
+    """What one record's readouts show of the collected light.
 
     `weight`: 1 over the variance of `value` for readouts with a noise of 1 V^2: a few of them show
     more or less, as random coefficients will have it. `square`: what the fit leaves, in V^2, with
@@ -97,7 +97,7 @@ class Share:
 class _Block:
     """What several random coefficients show for blocks of `modes`.
 
-    `collected`: t Re<c, c'> of each, with what tells it; `returned`: amplitude ratio of the light
+    `collected`: t Re<c, c'> of each, with its data; `returned`: amplitude ratio of the light
     that comes back.
     """
 
@@ -118,7 +118,7 @@ class _Block:
     def mean_collected(self) -> tuple[float, float, int]:
         """Return the weighted mean, its standard error, and the degrees of freedom of that.
 
-        Readouts tell their noise by what a draw's fit leaves and by the draws' scatter, which both
+        Readouts show their noise by what a draw's fit leaves and by the draws' scatter, which both
         count, unless draws scatter by more than noise makes likely: then that alone.
         """
         mean = float(np.average(self.collected, weights=self.weights))
@@ -342,8 +342,8 @@ def _at_most_one(fidelity: Quantity) -> Quantity:
 def _error(fidelity: Quantity, modes: int) -> Quantity:
     """Return what each element is off by, with the ends of the fidelity's interval as its own.
 
-    Near a fidelity of 1 the error is a square root, of which no slope tells the uncertainty; the
-    standard one that is stated makes an interval as long.
+    Near a fidelity of 1 the error is a square root, whose slope is infinite: the standard
+    uncertainty that is stated makes an interval as long as that between the two ends.
     """
     worst, best = fidelity.interval()
     low, high = (error_of(max(end, _LEAST_FIDELITY), modes) for end in (best, worst))

@@ -2,7 +2,7 @@
 
 The noise with the signal blocked, less the electronic noise, is shot noise and what intensity
 noise finite balance leaves: S = (B - E) / (1 + x), with x from the linearity in power. A record
-tells S no better than B, E and x are known, and later intervals have to count that: protocol,
+gives S no better than B, E and x are known, and later intervals have to count that: protocol,
 "finite size and calibration".
 """
 

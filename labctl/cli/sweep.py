@@ -112,7 +112,7 @@ def _run(sweep: Sweep, todo: Plan, path: Path, workers: OpenWorkers) -> None:
 
 
 def _announce(sweep: Sweep, todo: Plan, path: Path, workers: int, json: bool) -> None:
-    """Tell what a run would do."""
+    """Show what a run would do."""
     alone_s = estimate_s(sweep, todo, path)
     values = {
         **_counts(sweep, todo.done, todo.failed, path),
@@ -156,7 +156,7 @@ def _counts(sweep: Sweep, done: int, failed: int, path: Path) -> dict[str, Any]:
 def _tell(
     sweep: Sweep, records: Mapping[str, ResultRecord], todo: Plan, path: Path, json: bool
 ) -> None:
-    """Tell what the results file holds."""
+    """Show what the results file holds."""
     failures = [record.error for record in records.values() if record.error is not None]
     done = len(records) - len(failures)
     kernels = sorted({record.blas for record in records.values() if record.blas})

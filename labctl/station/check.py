@@ -1,6 +1,6 @@
 """What can be known to be wrong with a station file before anything is opened, all of it at once.
 
-The driver tells which options it takes (`Options`) and which quantities its setters set, and so
+The driver states which options it takes (`Options`) and which quantities its setters set, and so
 which limits can bind; a limit that nothing would ever look at is no limit, and refused. What roles
 need of an instrument is checked by the code that owns the experiment.
 """

@@ -106,7 +106,7 @@ def _say_last_words() -> None:
 
 
 def leave_all() -> None:
-    """Leave all open stations safe, the last opened first; tell on stderr what could not be."""
+    """Leave all open stations safe, the last opened first; name on stderr what could not be."""
     for station in reversed(list(_open.values())):
         try:
             station.close()

@@ -68,7 +68,7 @@ class Host:
         self.panel: FrontPanel = self.bench.panels[self.address]
 
     def time_out(self) -> None:
-        """Give a read up, as a door tells a panel that wants to know."""
+        """Give a read up; the door reports it to a panel that listens for it."""
         if isinstance(self.panel, TimeoutWitness):
             self.panel.read_timed_out()
 

@@ -234,7 +234,7 @@ class CopyTable(BaseModel):
     def _most(self, served: ServedNetwork) -> float:
         """Return the maximum that any copy is taken to be worth: the network, or the best measured.
 
-        Without standard errors, which two runs of a few answers do not tell well.
+        Without standard errors, which two runs of a few answers do not give well.
         """
         mine = (_highest(one) for one in self.point if one.network_sha256 == served.sha256)
         return max(served.accuracy, *mine)

@@ -432,7 +432,7 @@ class Ledger:
             raise RecordError(f"{self.path}: entry {head.count} is not the one the head knows")
 
     def _vouch(self, state: LedgerState, file: BinaryIO, torn: bytes) -> None:
-        """Tell, in an entry, of bytes that are none."""
+        """Record, in an entry, bytes that are none."""
         ending = b"" if torn.endswith(b"\n") else b"\n"
         left = torn + ending
         digest = hashlib.sha256(left).hexdigest()

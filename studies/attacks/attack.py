@@ -77,7 +77,7 @@ class Learned:
         """Bits per real weight that an estimate of this correlation tells of Gaussian weights.
 
         Of weights that are independent, as leakage bounds take them. Those of a trained network
-        hang together: one number then tells of many of them, and this figure counts it each time.
+        are correlated: one number determines many of them, and this figure counts it each time.
         """
         return _gaussian_bits(self.weights_correlation)
 

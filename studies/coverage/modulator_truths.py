@@ -15,7 +15,7 @@ _PARTS = ("i", "q", "parent")
 
 
 def _part_of(name: Name) -> int:
-    """Return the place of the electrode that a quantity's name tells."""
+    """Return the place of the electrode that a quantity's name names."""
     words = name.replace(".", "_").split("_")
     return next(place for place, part in enumerate(_PARTS) if part in words)
 

@@ -18,7 +18,7 @@ class Origin(StrEnum):
 class Series:
     """Values along one line, or points if `points`.
 
-    `variant` tells series of one origin apart by colour, line and marker. `tag` is written at the
+    `variant` distinguishes series of one origin by colour, line and marker. `tag` is written at the
     line's upper end, or its lower one if `tag_below`. A series without a label is of the family of
     the one before it in the legend.
     """

@@ -57,7 +57,7 @@ class EpochReport:
     """Mean loss (nats) and accuracy over one pass, as trained: with noise and moved images.
 
     The held-out figures are of the network so far on the images that are not learned from, at the
-    settings' working point, None where there are none; `best` tells the lowest loss on them so far.
+    settings' working point, None where there are none; `best` has the lowest loss on them so far.
     """
 
     epoch: int

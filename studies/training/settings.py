@@ -141,7 +141,7 @@ def _require_positive(name: str, value: float) -> None:
 
 
 # Accuracy depends on rows times F, the light of the whole layer, nearly alone. So fewer rows need
-# a higher F, which is faster on a bench, and more rows a lower one, which tells less per weight.
+# a higher F, which is faster on a bench, and more rows a lower one, which leaks less per weight.
 # Two hidden layers need less light than one: the second averages the noise of the first.
 _NOISE_AWARE = TrainingSettings(
     signal_to_noise=0.2,

@@ -120,7 +120,7 @@ def test_hardware_that_tells_no_serial_number_is_uncertain() -> None:
     unknown = {**SUBJECT, "server.laser": f"Maker L1 {NO_SERIAL}"}
     judgement = judged(record(subject=unknown), replace(HERE, subject=unknown))
     assert judgement.state is State.UNCERTAIN
-    assert "server.laser tells no serial number" in judgement.reason
+    assert "server.laser reports no serial number" in judgement.reason
     assert judgement.usable
 
 
