@@ -1,4 +1,14 @@
-"""The amplifier's noise in the dark, at several control voltages, and the curve through it."""
+"""The amplifier's noise in the dark, at several control voltages, and the curve through it.
+
+With x = G - 1 = k V the amplifier's own noise has the variance 2 n_sp tau x/(1 + x) at the server
+and 2 n_sp eta_c x^2/(1 + x) at the client, in shot-noise units, above the dark (`amplifier`).
+
+1. Both parties record at five control voltages, for shares of the time that make k most certain.
+2. Each party's variances, over its own at G = 1, are fitted together with one k: where the curves
+   bend gives k, how much they rise gives the two factors.
+3. Both parties see the noise of one amplifier, so that their errors are correlated. The covariance
+   depends on phases that nobody keeps; half of its largest value is counted.
+"""
 
 from __future__ import annotations
 

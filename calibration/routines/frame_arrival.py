@@ -1,4 +1,13 @@
-"""When a frame arrives: delay of the preamble at both parties, finer than a sample."""
+"""When a frame arrives: delay of the preamble at both parties, finer than a sample.
+
+1. The client's amplifier is set to a gain at which its receiver sees the light.
+2. Records come in pairs, a quarter turn of the local oscillator apart: what unequal children of
+   the modulator do to a pulse's place has opposite signs in the two. Each pair is one reading, its
+   starts weighted by the pulses' energies.
+3. A start is that of the clock (dsp/timing.py), moved from the matched filter's place on its grid
+   of 1/64 sample to where the derivative over the value of the known pulses puts them.
+4. The mean of all pairs is the arrival; their scatter is its uncertainty.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +29,7 @@ from labctl.dsp.timing import SampleClock, recover_clock
 from labctl.errors import CalibrationError, SynchronisationError
 from labctl.instruments.capabilities import Trace
 
-# Half of them at each of two phases of the local oscillator.
+# Eight pairs, at two phases of the local oscillator in turn.
 _DELAY_RECORDS = 16
 # What unequal children make of neighbouring pulses does not cancel over the phases: this share of a
 # symbol is the scatter, between simulated benches, of arrivals whose records agree.

@@ -1,4 +1,11 @@
-"""Power meters along the link: transmittance of each leg, from steady light."""
+"""Power meters along the link: transmittance of each leg, from steady light.
+
+Meters may be fitted at launch, arrival and return. Each is read with steady light and at rest; the
+difference, times the meter's ratio to the power in the fibre, is free of offsets and of light that
+leaks. The transmittance of a leg is the power at its end over that at its beginning. Its
+uncertainty has four sources: the readings of both meters, and the ratios of both. A share above 1
+by chance counts as 1.
+"""
 
 from __future__ import annotations
 

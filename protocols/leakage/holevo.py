@@ -1,4 +1,12 @@
-"""Entropy of a thermal mode, and the Holevo bound of one mode with a Gaussian prior."""
+"""Entropy of a thermal mode, and the Holevo bound of one mode with a Gaussian prior.
+
+The server sends coherent states whose quadratures are normal with variance 2 mu each: on average a
+thermal state of variance V = 2 mu + 1. An adversary that holds all lost light, and makes all excess
+noise, holds the purification of what returns. What it learns is at most the entropy of its state
+less that of its state given the weights. All of it together is pure, so these are the entropies of
+the modes that are left: of the two-mode state (purification of the prior, returned light), and of
+the returned light given the weights (Weedbrook et al., Rev. Mod. Phys. 84, 621 (2012), section IV).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""The server's verdict on the light that came back: the checks, and the leakage at the bounds."""
+"""The server's verdict on the light that came back: the checks, and the leakage at the bounds.
+
+1. T and excess noise of the channel are estimated from sums of what was sent and read (`channel`).
+2. Both are bounded at the failure probability, with the calibration's own uncertainty (`bounds`).
+3. The leakage of the weights at these bounds is the prior-free figure; that of the network and the
+   honest one are given beside it.
+4. Sums by weight give the noise that repeats from query to query (`collective_noise`). Its bound is
+   stated with a failure probability of its part.
+5. All checks share the false-alarm probability (`checks`). One that fails rejects, and so does a
+   leakage above the limit that was set. The reasons are whole sentences.
+"""
 
 from __future__ import annotations
 

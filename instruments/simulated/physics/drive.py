@@ -1,4 +1,15 @@
-"""A generator's output stage: converter steps, resolution, analogue bandwidth, output noise."""
+"""A generator's output stage: converter steps, resolution, analogue bandwidth, output noise.
+
+In the order of the signal:
+
+1. The converter holds each sample until the next (zero-order hold), on the bench's grid of time.
+2. Voltages are rounded to steps of full scale over 2^bits.
+3. A Gaussian low-pass passes 1/sqrt(2) of a sine at the stage's bandwidth.
+4. White noise is added; gain and offset of the stage act on all of it.
+
+`voltage` computes a window sample by sample, `voltage_at` the same at chosen instants, by weights
+of the low-pass at a few dozen places.
+"""
 
 from __future__ import annotations
 

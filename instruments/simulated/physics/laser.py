@@ -1,4 +1,10 @@
-"""A continuous-wave laser: power, Lorentzian linewidth as a Wiener phase, white intensity noise."""
+"""A continuous-wave laser: power, Lorentzian linewidth as a Wiener phase, white intensity noise.
+
+The phase is a Wiener process: between two times its variance is 2 pi times the linewidth times the
+time between them. A field with such a phase has a Lorentzian spectrum of that full width. Phases
+are drawn as they are asked for: steps within a window, one jump over the time since the last
+window, and again the same values where windows overlap.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""Passive optics: attenuators, fibres, shutters, phase shifters, and slow drifts on the way."""
+"""Passive optics: attenuators, fibres, shutters, phase shifters, and slow drifts on the way.
+
+A component of power transmittance T multiplies the field by sqrt(T) and adds vacuum times
+sqrt(1 - T), so that vacuum stays vacuum (`lose`). Drifts walk at random on the bench clock: phases
+on a line, polarisation on the Poincare sphere, each with a variance that grows by its rate times
+the time. They are drawn at a few places of a window and taken as straight lines between, since they
+move little in a window.
+"""
 
 from __future__ import annotations
 
