@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
+from labctl import checks
 from labctl.calibration.applicability import (
     NO_SERIAL,
     Circumstances,
@@ -57,10 +57,8 @@ class Calibrator:
         seed: int = 0,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
-        if not 0.0 < effort <= _MOST_EFFORT:
-            raise SettingError("effort", effort, f"above 0, at most {_MOST_EFFORT:g}")
-        if seed < 0:
-            raise SettingError("seed", seed, "0 or more")
+        checks.above("effort", effort, 0.0, _MOST_EFFORT)
+        checks.at_least("seed", seed, 0)
         self._station = station
         self._equipment = equipment
         self._store = store
@@ -160,8 +158,7 @@ class Calibrator:
 
     def _checked(self, names: Sequence[str]) -> set[str]:
         for name in names:
-            if name not in self._routines:
-                raise SettingError("routine", name, f"one of {', '.join(self._routines)}")
+            checks.one_of("routine", name, self._routines)
         return set(names)
 
     def _run(self, routine: Routine) -> Record:
@@ -210,8 +207,7 @@ def _in_order(routines: Sequence[Routine]) -> dict[str, Routine]:
             if need not in found:
                 valid = f"before it ({', '.join(found) or 'none'})"
                 raise SettingError(f"what {routine.name} needs", need, valid)
-        if not 0.0 < routine.valid_for_s < math.inf:
-            raise SettingError(f"{routine.name}.valid_for_s", routine.valid_for_s, "above 0")
+        checks.positive(f"{routine.name}.valid_for_s", routine.valid_for_s)
         found[routine.name] = routine
     return found
 

@@ -9,8 +9,9 @@ from decimal import Decimal
 
 from scipy import special, stats
 
+from labctl import checks
 from labctl.calibration.distributions import Shape, factor_of_sum, feels_limit, interval_above
-from labctl.errors import CalibrationError, SettingError
+from labctl.errors import CalibrationError
 
 # A budget and its root sum of squares agree except for rounding.
 _ROUNDING = 1e-9
@@ -125,8 +126,7 @@ class Quantity:
 
         Of Student's t (GUM, G.3); with `shapes`, of the sum of all sources (JCGM 101:2008).
         """
-        if not 0.0 < confidence < 1.0:
-            raise SettingError("confidence", confidence, "above 0 and below 1")
+        checks.inside("confidence", confidence, 0.0, 1.0)
         if not self.shapes or self.standard_uncertainty == 0.0:
             return float(stats.t.ppf(0.5 + confidence / 2.0, self.degrees_of_freedom))
         bounded = {name for name, shape in self.shapes.items() if shape is not Shape.NORMAL}

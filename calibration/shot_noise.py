@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.calibration.quantity import Quantity
-from labctl.errors import SettingError, SignalError
+from labctl.errors import SignalError
 from labctl.units import ratio_to_db
 
 # A 95 % interval: below shot noise by less is scatter, not a detector that saturates.
@@ -30,16 +31,12 @@ class ReceiverCalibration:
     electronic_samples: int | None = None
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise SettingError("calibration samples", self.samples, "2 or more")
-        if self.electronic_samples is not None and self.electronic_samples < 2:
-            raise SettingError("electronic samples", self.electronic_samples, "2 or more")
-        if not 0.0 < self.efficiency <= 1.0:
-            raise SettingError("efficiency", self.efficiency, "above 0, at most 1")
-        if not 0.0 <= self.electronic_noise < math.inf:
-            raise SettingError("electronic_noise", self.electronic_noise, "0 or more, in SNU")
-        if not 0.0 < self.blocked_variance < math.inf:
-            raise SettingError("blocked_variance", self.blocked_variance, "above 0")
+        checks.at_least("calibration samples", self.samples, 2)
+        if self.electronic_samples is not None:
+            checks.at_least("electronic samples", self.electronic_samples, 2)
+        checks.above("efficiency", self.efficiency, 0.0, 1.0)
+        checks.not_negative("electronic_noise", self.electronic_noise, ", in SNU")
+        checks.positive("blocked_variance", self.blocked_variance)
 
     @property
     def clearance_db(self) -> float:

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
-from labctl.errors import DatasetError, SettingError, UsageError
+from labctl.errors import DatasetError, UsageError
 
 CLASS_NAMES = ("malignant", "benign")
 TEST_SHARE = 0.3
@@ -108,8 +109,7 @@ def split(number: int = 0) -> Split:
     number: 0 or more; each gives another division, the same on every machine. Raises
     SettingError, and UsageError where scikit-learn is not installed.
     """
-    if number < 0:
-        raise SettingError("split", number, "0 or more")
+    checks.at_least("split", number, 0)
     table = load_table()
     random = np.random.default_rng([number, _PATIENTS])
     test = random.permutation(np.concatenate(list(_drawn(table.labels, random))))

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages, fetch_files, load_images
-from labctl.errors import SettingError
 
 CLASS_NAMES = (
     "T-shirt/top",
@@ -63,6 +63,5 @@ def fetch_fashion_mnist(
     in turn; one may speak plain HTTP, because what differs from the checksums is refused. Raises
     UsageError when pooch is not installed, DatasetError when no mirror delivers.
     """
-    if part not in FILES_SHA256:
-        raise SettingError("part", part, "one of " + ", ".join(FILES_SHA256))
+    checks.one_of("part", part, FILES_SHA256)
     return load_images(fetch_files("fashion-mnist", FILES_SHA256[part], mirrors, folder), part)

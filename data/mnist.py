@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.errors import DatasetError, SettingError, UsageError
+from labctl import checks
+from labctl.errors import DatasetError, UsageError
 
 _SHIPPED = Path(__file__).parent / "mnist"
 _STEMS = {"test": "t10k", "train": "train"}
@@ -61,8 +62,7 @@ def load_images(folder: Path, part: Literal["test", "train"]) -> LabelledImages:
     Any count and picture size is valid; names are those of MNIST, `<part>-images-idx3-ubyte` or
     `<part>-images.idx3-ubyte`. Raises DatasetError when a file is missing or damaged.
     """
-    if part not in _STEMS:
-        raise SettingError("part", part, "one of " + ", ".join(_STEMS))
+    checks.one_of("part", part, _STEMS)
     image_path = _find(folder, _STEMS[part], _IMAGES)
     label_path = _find(folder, _STEMS[part], _LABELS)
     pixels = _read_idx(image_path, _RANKS[_IMAGES])

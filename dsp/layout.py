@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
+from labctl import checks
 from labctl.dsp.pulses import HANN, PulseShape
 from labctl.errors import SettingError
 
@@ -72,15 +73,10 @@ class FrameLayout:
                 self.sample_rate_hz,
                 "a whole multiple (4 or more) of the symbol rate",
             )
-        if self.pilot_spacing < 0:
-            raise SettingError("pilot_spacing", self.pilot_spacing, "0 or more")
-        if self.turns < 1:
-            raise SettingError("turns", self.turns, "1 or more")
+        checks.at_least("pilot_spacing", self.pilot_spacing, 0)
+        checks.at_least("turns", self.turns, 1)
         reach = math.ceil(max(self.pulse_shape.early_slots, self.pulse_shape.late_slots - 1.0))
-        if self.guard_symbols < reach:
-            raise SettingError(
-                "guard_symbols", self.guard_symbols, f"{reach} or more, the reach of the pulse"
-            )
+        checks.at_least("guard_symbols", self.guard_symbols, reach, note=", the reach of the pulse")
 
     @property
     def samples_per_symbol(self) -> int:

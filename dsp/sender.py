@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labctl import checks
 from labctl.dsp.layout import Complexes, Floats, FrameLayout, modulator_drive
 from labctl.errors import SettingError
 from labctl.instruments.capabilities import BiasPoint, TriggerSource
@@ -31,8 +32,7 @@ class Predistortion:
     carrier_q: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.gain < math.inf:
-            raise SettingError("gain", self.gain, "above 0")
+        checks.positive("gain", self.gain)
         if not abs(self.quadrature_rad) < math.pi / 2.0:
             raise SettingError("quadrature_rad", self.quadrature_rad, "between -pi/2 and pi/2")
         for name in ("carrier_i", "carrier_q"):
@@ -122,8 +122,9 @@ class FrameSender:
         )
         fields = self._predistortion.driven(in_phase, quadrature)
         largest = max(float(np.max(np.abs(field), initial=0.0)) for field in fields)
-        if not largest <= 1.0:
-            raise SettingError("symbols", largest, "at most 1, the modulator's largest field")
+        checks.require(
+            largest <= 1.0, "symbols", largest, "at most 1, the modulator's largest field"
+        )
         for channel, field in zip(drive.channels, fields, strict=True):
             drive.generator.upload(channel, name, modulator_drive(field))
 

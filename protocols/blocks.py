@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.leakage import Assumptions, LayerShape, leakage_of
@@ -44,12 +45,9 @@ class BlockQuestion:
 
     def __post_init__(self) -> None:
         for name in ("modes", "rows"):
-            if not 1 <= getattr(self, name) <= _MOST_MODES:
-                raise SettingError(name, getattr(self, name), f"1 to {_MOST_MODES}")
-        if not 0.0 <= self.loss_db <= _MOST_LOSS_DB:
-            raise SettingError("loss_db", self.loss_db, f"0 to {_MOST_LOSS_DB:g} dB")
-        if not 0.0 <= self.technical_noise < math.inf:
-            raise SettingError("technical_noise", self.technical_noise, "0 or more, in SNU")
+            checks.within(name, getattr(self, name), 1, _MOST_MODES)
+        checks.within("loss_db", self.loss_db, 0.0, _MOST_LOSS_DB, note=" dB")
+        checks.not_negative("technical_noise", self.technical_noise, ", in SNU")
         if (self.mean_photons is None) == (self.signal_to_noise is None):
             raise SettingError(
                 "mean_photons and signal_to_noise",
@@ -58,8 +56,8 @@ class BlockQuestion:
             )
         if self.mean_photons is not None and not 0.0 < self.mean_photons <= MOST_PHOTONS:
             raise SettingError("mean_photons", self.mean_photons, PHOTON_RANGE)
-        if self.signal_to_noise is not None and not 0.0 < self.signal_to_noise < math.inf:
-            raise SettingError("signal_to_noise", self.signal_to_noise, "above 0 (F)")
+        if self.signal_to_noise is not None:
+            checks.positive("signal_to_noise", self.signal_to_noise, " (F)")
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,8 @@ class BlockLimits:
     def __post_init__(self) -> None:
         for name in ("weights_bits_per_real", "data_bits_journal", "signal_to_noise"):
             value = getattr(self, name)
-            if value is not None and not 0.0 < value < math.inf:
-                raise SettingError(f"limit of {name}", value, "above 0, or none")
+            if value is not None:
+                checks.positive(f"limit of {name}", value, ", or none")
 
     def broken_by(self, option: BlockOption) -> tuple[str, ...]:
         """Return in words which limits an option breaks; none if it is allowed."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.encoding import Floats
 
 _LEAST_KEY_BYTES = 16
@@ -80,8 +80,12 @@ class OrderSource:
     """
 
     def __init__(self, disguise: Disguise, key: bytes) -> None:
-        if len(key) < _LEAST_KEY_BYTES:
-            raise SettingError("key", f"{len(key)} bytes", f"{_LEAST_KEY_BYTES} bytes or more")
+        checks.require(
+            len(key) >= _LEAST_KEY_BYTES,
+            "key",
+            f"{len(key)} bytes",
+            f"{_LEAST_KEY_BYTES} bytes or more",
+        )
         self._disguise = disguise
         self._key = key
 

@@ -14,7 +14,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from labctl.errors import ModelError, SettingError
+from labctl import checks
+from labctl.errors import ModelError
 
 Floats = npt.NDArray[np.float32]
 
@@ -41,8 +42,8 @@ class Blocks:
         >>> Blocks.of(392, 100).sizes
         (100, 100, 100, 92)
         """
-        if block_modes is not None and block_modes < 1:
-            raise SettingError("block_modes", block_modes, "1 or more, or none for whole rows")
+        if block_modes is not None:
+            checks.at_least("block_modes", block_modes, 1, note=", or none for whole rows")
         return cls(modes, modes if block_modes is None else min(block_modes, modes))
 
     @property
@@ -108,8 +109,7 @@ def quadratures(weights: Floats, mean_photons: float) -> Floats:
     >>> quadratures(np.array([[3.0, -3.0, 3.0]], np.float32), 8.0).tolist()
     [[4.0, -4.0, 4.0, 0.0]]
     """
-    if not 0.0 < mean_photons <= MOST_PHOTONS:
-        raise SettingError("mean_photons", mean_photons, PHOTON_RANGE)
+    checks.require(0.0 < mean_photons <= MOST_PHOTONS, "mean_photons", mean_photons, PHOTON_RANGE)
     amplitude = np.float32(math.sqrt(2.0 * mean_photons))
     return pad_to_modes(unit_rms(weights) * amplitude)
 

@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.protocols.encoding import Floats, unit_rms
 
@@ -51,8 +52,7 @@ class Levels:
         whole = math.isclose(float(shares.sum()), 1.0, abs_tol=1e-6)
         if shares.shape != values.shape or not ((shares > 0.0).all() and whole):
             raise SettingError("shares of levels", shares, "one above 0 per level, adding up to 1")
-        if not 0.0 <= self.spread < math.inf:
-            raise SettingError("spread of levels", self.spread, "0 or more, finite")
+        checks.not_negative("spread of levels", self.spread, ", finite")
 
     @classmethod
     def of(cls, weights: Floats) -> Levels:
@@ -97,8 +97,7 @@ class Decision:
         Raises SettingError for light that carries nothing.
         """
         signal = mean_photons * transmittance * readings
-        if not 0.0 < signal < math.inf:
-            raise SettingError("photons read", signal, "above 0, finite (R mu T)")
+        checks.positive("photons read", signal, ", finite (R mu T)")
         noise = math.hypot(math.sqrt(1.0 / signal), levels.spread)
         chosen, limits = _envelope(levels, noise)
         return cls(levels, chosen, limits, noise)

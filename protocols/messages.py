@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.carried import Inputs
 from labctl.protocols.leakage import LayerShape
 
@@ -41,8 +41,7 @@ class Frames:
 
     def __post_init__(self) -> None:
         for name, least in (("layer", 0), ("first", 0), ("count", 1)):
-            if getattr(self, name) < least:
-                raise SettingError(name, getattr(self, name), f"{least} or more")
+            checks.at_least(name, getattr(self, name), least)
 
     @property
     def part(self) -> slice:
@@ -87,8 +86,7 @@ class Queries:
     count: int
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise SettingError("count", self.count, "1 or more")
+        checks.at_least("count", self.count, 1)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from labctl.errors import SettingError
+from labctl import checks
 
 _MOST_GAIN_ERROR = 1.0
 
@@ -34,10 +34,15 @@ class CloneMismatch:
     phase_rad: float = 0.0
 
     def __post_init__(self) -> None:
-        if not -1.0 < self.gain_error <= _MOST_GAIN_ERROR:
-            raise SettingError("gain_error", self.gain_error, "above -1, at most 1")
-        if not -math.pi <= self.phase_rad <= math.pi:
-            raise SettingError("phase_rad", self.phase_rad, "-pi to pi")
+        checks.require(
+            -1.0 < self.gain_error <= _MOST_GAIN_ERROR,
+            "gain_error",
+            self.gain_error,
+            "above -1, at most 1",
+        )
+        checks.require(
+            -math.pi <= self.phase_rad <= math.pi, "phase_rad", self.phase_rad, "-pi to pi"
+        )
 
     @property
     def matched(self) -> bool:

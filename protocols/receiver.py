@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.units import db_to_ratio
 
@@ -41,8 +42,7 @@ def emission_factor_of_noise_figure(noise_figure_db: float, gain: float) -> floa
     >>> round(emission_factor_of_noise_figure(5.0, 20.0), 3)
     1.638
     """
-    if not 1.0 < gain <= MOST_GAIN:
-        raise SettingError("gain", gain, GAIN_RANGE)
+    checks.require(1.0 < gain <= MOST_GAIN, "gain", gain, GAIN_RANGE)
     limit_db = 10.0 * math.log10((2.0 * (gain - 1.0) + 1.0) / gain)
     if not limit_db - 1e-9 <= noise_figure_db <= _MOST_NOISE_FIGURE_DB:
         valid = f"at least {limit_db:.3f} dB (quantum limit), at most {_MOST_NOISE_FIGURE_DB:g} dB"
@@ -59,10 +59,8 @@ class Homodyne:
     electronic_noise: float
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.efficiency <= 1.0:
-            raise SettingError("efficiency", self.efficiency, "above 0, at most 1")
-        if not 0.0 <= self.electronic_noise < math.inf:
-            raise SettingError("electronic_noise", self.electronic_noise, "0 or more, in SNU")
+        checks.above("efficiency", self.efficiency, 0.0, 1.0)
+        checks.not_negative("electronic_noise", self.electronic_noise, ", in SNU")
 
 
 IDEAL_HOMODYNE = Homodyne(efficiency=1.0, electronic_noise=0.0)
@@ -77,10 +75,13 @@ class CloneReceiver:
     homodyne: Homodyne
 
     def __post_init__(self) -> None:
-        if not 1.0 < self.gain <= MOST_GAIN:
-            raise SettingError("gain", self.gain, GAIN_RANGE)
-        if not 1.0 <= self.emission_factor < math.inf:
-            raise SettingError("emission_factor", self.emission_factor, "1 (quantum limit) or more")
+        checks.require(1.0 < self.gain <= MOST_GAIN, "gain", self.gain, GAIN_RANGE)
+        checks.require(
+            1.0 <= self.emission_factor < math.inf,
+            "emission_factor",
+            self.emission_factor,
+            "1 (quantum limit) or more",
+        )
 
     @property
     def returned_noise(self) -> float:
@@ -143,8 +144,7 @@ class TapReceiver:
         >>> round(TapReceiver.of_gain(2.0, IDEAL_HOMODYNE).tap_transmittance, 4)
         0.1111
         """
-        if not 1.0 < gain <= MOST_GAIN:
-            raise SettingError("gain", gain, GAIN_RANGE)
+        checks.require(1.0 < gain <= MOST_GAIN, "gain", gain, GAIN_RANGE)
         return cls(1.0 / (2.0 * gain - 1.0) ** 2, homodyne)
 
     @property

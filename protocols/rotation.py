@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.streams import stream
 from labctl.units import db_to_ratio
@@ -42,8 +42,7 @@ class Rotation:
             ("phase_error_rad", _MOST_ERROR_RAD, "rad"),
         ):
             value = getattr(self, name)
-            if not 0.0 <= value <= most:
-                raise SettingError(f"rotation {name}", value, f"0 to {most:.4g} {unit}")
+            checks.within(f"rotation {name}", value, 0.0, most, note=f" {unit}")
 
     @property
     def exact(self) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.models import Network
 from labctl.errors import SettingError
@@ -98,8 +99,7 @@ class Session:
 
         Raises ProtocolError after a batch that failed.
         """
-        if batch_images < 1:
-            raise SettingError("batch_images", batch_images, "1 or more")
+        checks.at_least("batch_images", batch_images, 1)
         self.calibrate()
         # A value per mode collected: batches shrink as these multiply, their memory stays.
         values = max(

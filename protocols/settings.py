@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.protocols.disguise import PLAIN, Disguise
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
@@ -18,7 +18,6 @@ from labctl.units import db_to_ratio
 
 _MOST_NOISE = 1e6
 _MOST_LOSS_DB = 1000.0
-_LOSS_RANGE = f"0 to {_MOST_LOSS_DB:g} dB"
 
 
 class Sampling(StrEnum):
@@ -48,15 +47,13 @@ class VerificationSettings:
 
     def __post_init__(self) -> None:
         for name in ("failure_probability", "false_alarm_probability"):
-            if not 0.0 < getattr(self, name) < 1.0:
-                raise SettingError(name, getattr(self, name), "above 0 and below 1")
-        if self.calibration_samples < 2:
-            raise SettingError("calibration_samples", self.calibration_samples, "2 or more")
+            checks.inside(name, getattr(self, name), 0.0, 1.0)
+        checks.at_least("calibration_samples", self.calibration_samples, 2)
         if self.monitor_samples < 0 or self.monitor_samples == 1:
             raise SettingError("monitor_samples", self.monitor_samples, "0, or 2 or more")
         limit = self.weights_bits_limit
-        if limit is not None and not 0.0 < limit < math.inf:
-            raise SettingError("weights_bits_limit", limit, "above 0 bits and finite, or none")
+        if limit is not None:
+            checks.positive("weights_bits_limit", limit, " bits and finite, or none")
 
 
 @dataclass(frozen=True)
@@ -88,25 +85,11 @@ class SessionSettings:
 
     def __post_init__(self) -> None:
         Blocks.of(1, self.block_modes)
-        checks = (
-            (
-                "mean_photons",
-                self.mean_photons,
-                0.0 < self.mean_photons <= MOST_PHOTONS,
-                PHOTON_RANGE,
-            ),
-            ("loss_db", self.loss_db, 0.0 <= self.loss_db <= _MOST_LOSS_DB, _LOSS_RANGE),
-            (
-                "technical_noise",
-                self.technical_noise,
-                0.0 <= self.technical_noise <= _MOST_NOISE,
-                f"0 to {_MOST_NOISE:g}, in SNU",
-            ),
-            ("seed", self.seed, self.seed >= 0, "0 or more"),
-        )
-        for name, value, holds, valid in checks:
-            if not holds:
-                raise SettingError(name, value, valid)
+        holds = 0.0 < self.mean_photons <= MOST_PHOTONS
+        checks.require(holds, "mean_photons", self.mean_photons, PHOTON_RANGE)
+        checks.within("loss_db", self.loss_db, 0.0, _MOST_LOSS_DB, note=" dB")
+        checks.within("technical_noise", self.technical_noise, 0.0, _MOST_NOISE, note=", in SNU")
+        checks.at_least("seed", self.seed, 0)
         if self.hiding.return_modes is not None and self.rotation != IDEAL_ROTATION:
             raise SettingError(
                 "rotation", self.rotation, "ideal where a public subspace is returned: not modelled"

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.carried import carried
@@ -238,8 +239,7 @@ def look_at(network: Network, mean_photons: float) -> WeightDistribution:
 
     Raises SettingError for light outside the range of mu.
     """
-    if not 0.0 < mean_photons <= MOST_PHOTONS:
-        raise SettingError("mean_photons", mean_photons, PHOTON_RANGE)
+    checks.require(0.0 < mean_photons <= MOST_PHOTONS, "mean_photons", mean_photons, PHOTON_RANGE)
     layers = carried(network).network.layers
     return WeightDistribution(
         tuple(

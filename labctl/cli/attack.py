@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from labctl import checks
 from labctl.cli import attack_options as ask
 from labctl.cli import link_options, options, output
 from labctl.cli.attack_curve import agreement, curve
@@ -208,8 +209,7 @@ def _unknown(count: int) -> LabelledImages:
     from labctl.data.mnist import load_test_images
 
     most = len(load_test_images().labels) // 2
-    if not 1 <= count <= most:
-        raise SettingError("images", count, f"1 to {most}: the server knows the others")
+    checks.within("images", count, 1, most, note=": the server knows the others")
     return images_of(None, count)
 
 

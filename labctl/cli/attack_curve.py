@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from labctl import checks
 from labctl.cli import attack_options as ask
 from labctl.cli import link_options, options, output
 from labctl.data.models import Network, load_network
@@ -259,8 +260,7 @@ def agreement(
     output.require_folder(figure)
     if not sessions > 0.0 or sessions > 1000.0:
         raise SettingError("--sessions-factor", sessions, "above 0, at most 1000")
-    if seed < 0:
-        raise SettingError("seed", seed, "0 or more")
+    checks.at_least("seed", seed, 0)
     chosen = cases_of(case or [])
     total = sum(each.sessions_at(sessions) * len(each.modes) for each in chosen)
     results: list[_Result] = []

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from labctl import checks
 from labctl.calibration.applicability import Judgement
 from labctl.calibration.calibrator import Calibrator
 from labctl.calibration.catalogue import ROUTINES
@@ -76,8 +77,7 @@ def _station_path(station: Path | None, routines: Sequence[str]) -> Path:
     """Return the station file; raises SettingError for routines that there are none of."""
     known = [routine.name for routine in ROUTINES]
     for name in routines:
-        if name not in known:
-            raise SettingError("routine", name, f"one of {', '.join(known)}")
+        checks.one_of("routine", name, known)
     if station is not None and str(station) in known and not station.exists():
         raise SettingError("STATION", str(station), "a station file; routines come after it")
     return station or shipped_lab_path()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from labctl import checks
 from labctl.calibration.applicability import (
     Judgement,
     Standing,
@@ -196,8 +197,8 @@ def coverage(
 
     if out is not None:
         check_output(out, ".md")
-    if processes is not None and not 1 <= processes <= _MOST_PROCESSES:
-        raise SettingError("--processes", processes, f"1 to {_MOST_PROCESSES}")
+    if processes is not None:
+        checks.within("--processes", processes, 1, _MOST_PROCESSES)
     folder = shipped_station_path().parent
     setup = drawn.setup(
         bench or folder / "lab_bench.toml", station or folder / "lab.toml", routines or (), effort
@@ -244,8 +245,7 @@ def bounds(
     """
     from labctl.studies.coverage.bounds import run
 
-    if sessions < 1:
-        raise SettingError("--sessions", sessions, "1 or more")
+    checks.at_least("--sessions", sessions, 1)
     with interruptible() as check, output.progress("bounds", sessions, "sessions") as advance:
 
         def on_session(count: int) -> None:

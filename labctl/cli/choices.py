@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.data.tasks import is_task, part_to_classify, require_there, task_of
 from labctl.errors import SettingError
@@ -20,8 +21,7 @@ def images_of(data: str | Path | None, count: int | None) -> LabelledImages:
     available = part_to_classify(data)
     if count is None:
         return available
-    if not 1 <= count <= len(available.labels):
-        raise SettingError("images", count, f"1 to {len(available.labels)}")
+    checks.within("images", count, 1, len(available.labels))
     return LabelledImages(available.images[:count], available.labels[:count])
 
 

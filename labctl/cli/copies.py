@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from labctl import checks
 from labctl.cli import attack_options as ask
 from labctl.cli import options, output
 from labctl.cli.choices import names_of
@@ -102,8 +103,7 @@ def _images(data: Path | None, public: int, judged: int, features: Features) -> 
         ("--public", public, len(pool)),
         ("--judged", judged, len(test.labels)),
     ):
-        if not 1 <= asked <= most:
-            raise SettingError(name, asked, f"1 to {most}")
+        checks.within(name, asked, 1, most)
     # Files may be sorted by class: any part of them must show all.
     drawn = np.random.default_rng(0).permutation(len(pool))[:public]
     words = f"{public} of the {where}, drawn with seed 0", f"first {judged} test images"
@@ -143,8 +143,7 @@ def measure(
     The noise of decoys is accepted.
     """
     output.require_folder(figure)
-    if seeds < 1:
-        raise SettingError("--seeds", seeds, "1 or more")
+    checks.at_least("--seeds", seeds, 1)
     counts = ask.whole_numbers("--query-counts", queries)
     network, settings = load_network(model), _settings(mu, gain, seed, fresh_order, decoys)
     thieves = [_thief(name) for name in dict.fromkeys(attack or THIEVES)]
@@ -225,8 +224,7 @@ def _cell(point: CopyCurvePoint) -> str:
 
 
 def _thief(name: str) -> Thief:
-    if name not in THIEVES:
-        raise SettingError("--attack", name, f"one of {', '.join(THIEVES)}")
+    checks.one_of("--attack", name, THIEVES)
     return THIEVES[name]
 
 
@@ -280,8 +278,7 @@ def table(
     """
     output.require_folder(file)
     before = None if join is None else load_copies(join)
-    if seeds < 1:
-        raise SettingError("--seeds", seeds, "1 or more")
+    checks.at_least("--seeds", seeds, 1)
     names = names_of("--models", models)
     networks = [load_network(name) for name in names]
     images = _images(data, public, judged, Features.GRADIENTS)

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
+from labctl import checks
 from labctl.cli import link_options, options, output
 from labctl.cli.choices import assumptions
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
-from labctl.errors import SettingError
 from labctl.protocols.carried import carried
 from labctl.protocols.labels.reading import Detection, Reading
 from labctl.protocols.leakage import Trust
@@ -90,8 +90,7 @@ def countermeasures(
 
 
 def _survey(model: str, images: int, settings: SessionSettings) -> Survey:
-    if not 1 <= images <= _MOST_IMAGES:
-        raise SettingError("images", images, f"1 to {_MOST_IMAGES}")
+    checks.within("images", images, 1, _MOST_IMAGES)
     found, sent = load_test_images(), carried(load_network(model))
     fed = sent.inputs.taken(found.images)
     return Survey(

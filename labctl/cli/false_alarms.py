@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from labctl import checks
 from labctl.cli import attack_options as ask
 from labctl.cli import options, output
-from labctl.errors import SettingError
 from labctl.safety import interruptible
 from labctl.studies.attacks.false_alarms import (
     CONFIDENCE,
@@ -32,8 +32,7 @@ def false_alarms(
 ) -> None:
     """Run honest sessions from light to verdict and count those that are rejected."""
     stated = ask.numbers("--false-alarm-probabilities", probabilities)
-    if seed < 0:
-        raise SettingError("--seed", seed, "0 or more")
+    checks.at_least("--seed", seed, 0)
     settings = replace(HONEST, seed=seed)
     with interruptible() as check, output.progress("honest", sessions, "sessions") as advance:
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl import checks
 from labctl.addresses import canonical
 from labctl.cli import options, output
 from labctl.data import shipped_station_path
@@ -99,8 +100,7 @@ def scan(
     GPIB instrument may be older than IEEE 488.2 and is asked only with --gpib. Raw sockets and
     register-based resources are never asked.
     """
-    if not 0 < timeout_s <= 600:
-        raise SettingError("--timeout-s", timeout_s, "above 0, at most 600")
+    checks.above("--timeout-s", timeout_s, 0, 600)
     if (serial or gpib) and not identify:
         name = "--serial" if serial else "--gpib"
         raise SettingError(name, True, "given with --identify: it widens what that asks")

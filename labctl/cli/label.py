@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from labctl import checks
 from labctl.cli import link_options, options, output
 from labctl.cli.label_decoys import HiddenImages, hidden_among
 from labctl.data.mnist import LabelledImages, fetch_training_images
@@ -129,10 +130,8 @@ def label_attack(
     client's clone. With --decoys the server reads all labels of a set and names one; the figure
     that holds for any reader is the cap.
     """
-    if not 0.0 <= loss_db <= _MOST_LOSS_DB:
-        raise SettingError("loss_db", loss_db, f"0 to {_MOST_LOSS_DB:g} dB")
-    if seed < 0:
-        raise SettingError("seed", seed, "0 or more")
+    checks.within("loss_db", loss_db, 0.0, _MOST_LOSS_DB, note=" dB")
+    checks.at_least("seed", seed, 0)
     mismatch = CloneMismatch(gain_error, phase_error_rad)
     network = load_network(model)
     light = _light(mismatch, network, mean_photons, rows, block_modes)
@@ -324,8 +323,7 @@ def _images(
     test = part_to_classify(folder)
     split = folder is None and not fetch
     most = len(test.labels) - 1 if split else len(test.labels)
-    if not 1 <= count <= most:
-        raise SettingError("images", count, f"1 to {most}")
+    checks.within("images", count, 1, most)
     attacked = LabelledImages(test.images[:count], test.labels[:count])
     if split:
         public = LabelledImages(test.images[count:], test.labels[count:])
@@ -335,8 +333,7 @@ def _images(
         assert folder is not None
         public = part_to_learn_from(folder)
     kept = len(public.labels) if templates is None else templates
-    if not 1 <= kept <= len(public.labels):
-        raise SettingError("templates", kept, f"1 to {len(public.labels)}")
+    checks.within("templates", kept, 1, len(public.labels))
     if public.images.shape[1] != attacked.images.shape[1]:
         raise SettingError("pixels of templates", public.images.shape[1], "those of the images")
     return attacked, LabelledImages(public.images[:kept], public.labels[:kept])

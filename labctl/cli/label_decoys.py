@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
-from labctl.errors import SettingError
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 
 
@@ -38,8 +38,7 @@ class HiddenImages:
             return public
         both = _joined(self.taught, self.others)
         kept = len(both.labels) if count is None else count
-        if not 1 <= kept <= len(both.labels):
-            raise SettingError("templates", kept, f"1 to {len(both.labels)}")
+        checks.within("templates", kept, 1, len(both.labels))
         return LabelledImages(both.images[:kept], both.labels[:kept])
 
     def assumptions(self, pictures: int, *, candidates: bool) -> list[str]:
@@ -71,8 +70,7 @@ def hidden_among(test: LabelledImages, count: int, decoys: int, seed: int) -> Hi
     Halves of the shipped set have other writers, which would tell decoys from inputs.
     """
     half = len(test.labels) // 2
-    if not 1 <= count <= half // 2:
-        raise SettingError("images", count, f"1 to {half // 2}, with decoys")
+    checks.within("images", count, 1, half // 2, note=", with decoys")
     store = LabelledImages(test.images[count:half], test.labels[count:half])
     return HiddenImages(
         attacked=LabelledImages(test.images[:count], test.labels[:count]),

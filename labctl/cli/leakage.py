@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import typer
 
+from labctl import checks
 from labctl.cli import link_options, options, output
 from labctl.cli.choices import assumptions
 from labctl.data.models import Network, load_network
-from labctl.errors import SettingError
 from labctl.protocols.leakage import LayerShape, Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS, Cumulative
 from labctl.protocols.weight_distribution import WeightDistribution
@@ -49,8 +48,7 @@ def leakage(
     --model adds the bound for that network's own weights, and sets --modes and --rows.
     """
     for name, real in (("mu", mu), ("gain", gain)):
-        if not math.isfinite(real):
-            raise SettingError(name, real, "a finite number")
+        checks.finite(name, real)
     shape: LayerShape | Network = layer_shape(rows, modes, block_modes)
     if model is not None:
         shape = load_network(model)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from labctl import checks
 from labctl.cli import options, output
 from labctl.data.models import load_network
 from labctl.errors import RecordError, SettingError
@@ -200,8 +201,7 @@ def set_budget(
 
 def _check_copies(accuracy: float, account: str) -> None:
     """Refuse a budget in accuracy that could not be held."""
-    if not 0.0 < accuracy < 1.0:
-        raise SettingError("--copy-accuracy", accuracy, "above 0 and below 1")
+    checks.inside("--copy-accuracy", accuracy, 0.0, 1.0)
     if account == ANY:
         valid = "given with --client and --model: what a copy is worth was measured per network"
         raise SettingError("--copy-accuracy", accuracy, valid)
@@ -513,8 +513,7 @@ def _given(limits: Mapping[Meter, float | None]) -> dict[Meter, float]:
 
 
 def _information(bits: float) -> float:
-    if not 0.0 <= bits <= _MOST_BITS_PER_SYMBOL:
-        raise SettingError("bits_per_symbol", bits, f"0 to {_MOST_BITS_PER_SYMBOL:g}")
+    checks.within("bits_per_symbol", bits, 0.0, _MOST_BITS_PER_SYMBOL)
     return information_of_bits(bits)
 
 

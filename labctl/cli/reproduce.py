@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from labctl import checks
 from labctl.cli import options, output
 from labctl.cli.choices import images_of, names_of
 from labctl.data.models import load_network
-from labctl.errors import SettingError
 from labctl.safety import interruptible
 from labctl.studies.reproduce.figure import Reproduction
 from labctl.studies.reproduce.run import FIGURES, Request, Written, write
@@ -43,10 +43,8 @@ def reproduce(
 
     --out is a folder.
     """
-    if not 1 <= runs <= _MOST_RUNS:
-        raise SettingError("--noise-runs", runs, f"1 to {_MOST_RUNS}")
-    if seed < 0:
-        raise SettingError("--seed", seed, "0 or more")
+    checks.within("--noise-runs", runs, 1, _MOST_RUNS)
+    checks.at_least("--seed", seed, 0)
     names = names_of("--models", models)
     request = Request(
         figures=tuple(figures or FIGURES),

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from labctl import checks
 from labctl.calibration.calibrator import Calibrator
 from labctl.calibration.catalogue import ROUTINES
 from labctl.calibration.knowledge import Knowledge
@@ -259,8 +260,7 @@ def _images(images: int | LabelledImages, data: str | Path | None) -> LabelledIm
             raise SettingError("data", str(data), "left out where images are given themselves")
         return images
     available = part_to_classify(data)
-    if not 1 <= images <= len(available.labels):
-        raise SettingError("images", images, f"1 to {len(available.labels)}")
+    checks.within("images", images, 1, len(available.labels))
     return LabelledImages(available.images[:images], available.labels[:images])
 
 

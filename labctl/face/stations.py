@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from labctl import checks
 from labctl.data import shipped_fleet_station_path, shipped_lab_path, shipped_station_path
-from labctl.errors import SettingError
 from labctl.station import Station
 
 _SHIPPED = {
@@ -32,6 +32,5 @@ def simulated_station(name: Literal["demo", "lab", "fleet"] = "demo") -> Station
     hardware only calibration can find out. "fleet": one instrument of every kind there is a driver
     for, and no experiment. Raises SettingError for another name.
     """
-    if name not in _SHIPPED:
-        raise SettingError("name", name, f"one of {', '.join(_SHIPPED)}")
+    checks.one_of("name", name, _SHIPPED)
     return open_station(_SHIPPED[name]())

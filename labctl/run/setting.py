@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.carried import carried
@@ -41,8 +41,7 @@ def layer_shape(rows: int, modes: int, block_modes: int | None = None) -> LayerS
     Raises SettingError for numbers below 1.
     """
     for name, value in (("modes", modes), ("rows", rows)):
-        if value < 1:
-            raise SettingError(name, value, "1 or more")
+        checks.at_least(name, value, 1)
     return LayerShape(rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes)
 
 
@@ -66,12 +65,9 @@ def leakage_of_setting(
     `loss_db` of the round trip, `technical_noise` in SNU; `queries` of the same weights. The first
     layer decides the bound on what repeats from query to query. Raises SettingError.
     """
-    if not 1 <= queries <= _MOST_QUERIES:
-        raise SettingError("queries", queries, f"1 or more, at most {_MOST_QUERIES:g}")
-    if not math.isfinite(technical_noise):
-        raise SettingError("technical_noise", technical_noise, "a finite number")
-    if not 0.0 < failure_probability < 1.0:
-        raise SettingError("failure_probability", failure_probability, "above 0 and below 1")
+    checks.within("queries", queries, 1, _MOST_QUERIES)
+    checks.finite("technical_noise", technical_noise)
+    checks.inside("failure_probability", failure_probability, 0.0, 1.0)
     if not 0.0 <= loss_db < 200.0:
         raise SettingError("loss_db", loss_db, "0 dB or more, below 200 dB")
     network = carried(shape).network if isinstance(shape, Network) else None

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.copies.spend import hidden_noise, honest_noise, row_modes
 from labctl.protocols.copies.table import (
     ACCEPTANCE,
@@ -190,8 +190,7 @@ def figure_of(
 
     Of queries judged one by one all is steady: each may have what hides in one.
     """
-    if queries < 1:
-        raise SettingError("queries", queries, "1 or more")
+    checks.at_least("queries", queries, 1)
     known = load_once() if table is None else table
     refused = known.refusal_of(network_sha256, name, order)
     if refused is not None:

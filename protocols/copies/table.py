@@ -24,6 +24,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from labctl import checks
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.copies.spend import hidden_noise, honest_noise, row_modes, sent_sizes
@@ -191,10 +192,8 @@ class CopyTable(BaseModel):
         self, sha256: str, queries: int, spend: float, order: Order = Order.FIXED
     ) -> BestCopy | None:
         """Return the same for the network of this SHA-256."""
-        if queries < 1:
-            raise SettingError("queries", queries, "1 or more")
-        if not 0.0 <= spend < math.inf:
-            raise SettingError("spend", spend, "0 or more: photons times noise in SNU")
+        checks.at_least("queries", queries, 1)
+        checks.not_negative("spend", spend, ": photons times noise in SNU")
         served = self.served_of(sha256)
         if served is None or self.refusal_of(sha256, served.name, order) is not None:
             return None

@@ -16,6 +16,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.errors import DatasetError, SettingError
 from labctl.protocols.encoding import Blocks, Floats
@@ -43,8 +44,12 @@ class Decoys:
     """
 
     def __init__(self, store: LabelledImages, decoys: int, key: bytes) -> None:
-        if len(key) < _LEAST_KEY_BYTES:
-            raise SettingError("key", f"{len(key)} bytes", f"{_LEAST_KEY_BYTES} bytes or more")
+        checks.require(
+            len(key) >= _LEAST_KEY_BYTES,
+            "key",
+            f"{len(key)} bytes",
+            f"{_LEAST_KEY_BYTES} bytes or more",
+        )
         if not store.images.any(axis=1).all():
             raise DatasetError("a decoy is dark: all pictures of the store must show something")
         self.decoys = decoys

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.errors import SettingError
 
 MOST_DECOYS = 255
@@ -35,12 +36,11 @@ class Hiding:
     hidden_return_modes: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decoys <= MOST_DECOYS:
-            raise SettingError("decoys", self.decoys, f"0 to {MOST_DECOYS}")
+        checks.within("decoys", self.decoys, 0, MOST_DECOYS)
         for name in ("return_modes", "hidden_return_modes"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SettingError(name, value, "1 or more, or none")
+            if value is not None:
+                checks.at_least(name, value, 1, note=", or none")
         if self.return_modes is None and self.hidden_return_modes is not None:
             raise SettingError("hidden_return_modes", self.hidden_return_modes, "with return_modes")
         if self.return_modes is not None and self.decoys:
@@ -67,8 +67,7 @@ def reading_cap(decoys: int, classes: int, guess_error: float) -> float:
     so with `guess_error`/(classes - 1), wrong guesses falling anywhere; each such pair adds one of
     J + 1. Holds for classes that are equally frequent.
     """
-    if not 0.0 <= guess_error <= 1.0:
-        raise SettingError("guess_error", guess_error, "0 to 1")
+    checks.within("guess_error", guess_error, 0.0, 1.0)
     if not 0 <= decoys < classes:
         raise SettingError("decoys", decoys, f"at most {classes - 1}, one per other class")
     wrong = decoys * guess_error / (classes - 1) if decoys else 0.0

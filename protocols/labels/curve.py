@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.protocols.labels.reading import Detection, Reading
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
@@ -130,10 +131,8 @@ class LabelCurve:
         0 if the bound is too near to chance to be resolved. A bound above all points gives the
         last point: more was not measured. Raises SettingError for a bound outside 0 to 1.
         """
-        if not 0.0 < bound < 1.0:
-            raise SettingError("bound on label success", bound, "above 0, below 1")
-        if not 0.0 <= sigmas < math.inf:
-            raise SettingError("sigmas", sigmas, "0 or more")
+        checks.inside("bound on label success", bound, 0.0, 1.0)
+        checks.not_negative("sigmas", sigmas)
 
         def within(evidence: float) -> bool:
             found = self.at_evidence(evidence)

@@ -10,10 +10,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.protocols.encoding import Blocks
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
@@ -66,22 +66,20 @@ class Reading:
 
     def __post_init__(self) -> None:
         Blocks.of(1, self.block_modes)
-        few = f"0 to {_MOST_NOISE:g}"
-        checks = (
-            ("gain", 1.0 < self.gain <= MOST_GAIN, GAIN_RANGE),
-            ("rows", self.rows >= 1, "1 or more"),
-            ("repeats", self.repeats >= 1 and self.samples <= MOST_ROWS,
-             f"1 or more, {MOST_ROWS} rows in all at most"),
-            ("transmittance", 0.0 < self.transmittance <= 1.0, "above 0, at most 1"),
-            ("technical_noise", 0.0 <= self.technical_noise <= _MOST_NOISE, few),
-            ("emission_factor", 1.0 <= self.emission_factor <= _MOST_NOISE, "1 or more, to 1e6"),
-            ("vacuum_variance", 0.0 < self.vacuum_variance <= 1.0, "above 0, at most 1"),
-            ("background_photons", 0.0 <= self.background_photons <= _MOST_NOISE, few),
-            ("mode_photons", 0.0 <= self.mode_photons < math.inf, "0 or more"),
-        )  # fmt: skip
-        for name, holds, valid in checks:
-            if not holds:
-                raise SettingError(name, getattr(self, name), valid)
+        checks.require(1.0 < self.gain <= MOST_GAIN, "gain", self.gain, GAIN_RANGE)
+        checks.at_least("rows", self.rows, 1)
+        checks.require(
+            self.repeats >= 1 and self.samples <= MOST_ROWS,
+            "repeats",
+            self.repeats,
+            f"1 or more, {MOST_ROWS} rows in all at most",
+        )
+        checks.above("transmittance", self.transmittance, 0.0, 1.0)
+        checks.within("technical_noise", self.technical_noise, 0.0, _MOST_NOISE)
+        checks.within("emission_factor", self.emission_factor, 1.0, _MOST_NOISE)
+        checks.above("vacuum_variance", self.vacuum_variance, 0.0, 1.0)
+        checks.within("background_photons", self.background_photons, 0.0, _MOST_NOISE)
+        checks.not_negative("mode_photons", self.mode_photons)
         if self.vacuum_variance != 1.0 and self.receiver is not Detection.HOMODYNE:
             raise SettingError("vacuum_variance", self.vacuum_variance, "1 unless homodyne reads")
 

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.protocols.leakage.assumptions import Assumptions, Trust
 from labctl.protocols.leakage.holevo import holevo_bits_per_mode, thermal_entropy_bits
@@ -209,8 +210,7 @@ def cumulative(
     those that were sent at most, where the light is not known exactly. `likely`: what `confident`
     is the bound of, for the figure's slack.
     """
-    if queries < 1:
-        raise SettingError("queries", queries, "1 or more")
+    checks.at_least("queries", queries, 1)
     most = mean_photons if mean_photons_upper is None else mean_photons_upper
     worst = confident or channel
     single = worst.bits(most, excess_noise)

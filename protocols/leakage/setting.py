@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
+from labctl import checks
 from labctl.protocols.leakage.assumptions import Assumptions
 from labctl.protocols.leakage.data import data_bits_first, data_bits_journal, data_bits_quantum
 from labctl.protocols.leakage.holevo import holevo_bits_per_mode
 from labctl.protocols.leakage.network import Spectrum, network_bits_per_mode
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
-from labctl.protocols.leakage.ranges import require
 from labctl.protocols.leakage.shape import LayerShape
 from labctl.protocols.leakage.weights import WEIGHTS_PER_MODE, Figure, weights_bits_per_mode
 from labctl.protocols.receiver import GAIN_RANGE, MOST_GAIN, added_noise
@@ -140,9 +140,9 @@ def leakage_of(
     client's
     `rotation`, `technical_noise` the link's own in SNU at the server.
     """
-    require("gain", gain, 1.0 < gain <= MOST_GAIN, GAIN_RANGE)
-    require("emission_factor", emission_factor, 1.0 <= emission_factor < math.inf, "1 or more")
-    require("transmittance", transmittance, 0.0 < transmittance <= 1.0, "above 0, at most 1")
+    checks.require(1.0 < gain <= MOST_GAIN, "gain", gain, GAIN_RANGE)
+    checks.at_least("emission_factor", emission_factor, 1)
+    checks.above("transmittance", transmittance, 0.0, 1.0)
     honest = emission_factor * added_noise(gain)
     shares = [honest * layer.loud_modes / layer.modes for layer in layers]
 

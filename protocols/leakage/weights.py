@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from labctl import checks
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE
 from labctl.protocols.leakage.assumptions import Assumptions, Trust
 from labctl.protocols.leakage.holevo import holevo_bits_per_mode
-from labctl.protocols.leakage.ranges import require
 
 WEIGHTS_PER_MODE = 2
 
@@ -39,18 +39,11 @@ def weights_bits_per_mode(
     Trusted loss is taken wholly after the client, which is the worst place: the client then
     holds undimmed light and its noise reaches the server dimmed.
     """
-    require("mean_photons", mean_photons, 0.0 < mean_photons <= MOST_PHOTONS, PHOTON_RANGE)
-    require("transmittance", transmittance, 0.0 < transmittance <= 1.0, "above 0, at most 1")
-    require(
-        "technical_noise", technical_noise, 0.0 <= technical_noise < math.inf, "0 or more, in SNU"
-    )
-    require("excess_noise", excess_noise, math.isfinite(excess_noise), "finite, in SNU")
-    require(
-        "client_transmittance",
-        client_transmittance,
-        0.0 < client_transmittance <= 1.0,
-        "above 0, at most 1",
-    )
+    checks.require(0.0 < mean_photons <= MOST_PHOTONS, "mean_photons", mean_photons, PHOTON_RANGE)
+    checks.above("transmittance", transmittance, 0.0, 1.0)
+    checks.not_negative("technical_noise", technical_noise, ", in SNU")
+    checks.require(math.isfinite(excess_noise), "excess_noise", excess_noise, "finite, in SNU")
+    checks.above("client_transmittance", client_transmittance, 0.0, 1.0)
     adversarial = excess_noise
     if assumptions.technical_noise is Trust.TRUSTED:
         adversarial -= technical_noise

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
 
-from labctl.errors import SettingError
+from labctl import checks
 
 # Charges are counted in whole units, rounded up, so that sums and refunds are exact.
 UNITS_PER_ONE = 10**12
@@ -103,8 +103,7 @@ def units_of(name: str, value: float) -> int:
 
     Raises SettingError unless it is 0 to 1e12.
     """
-    if not 0.0 <= value <= MOST:
-        raise SettingError(name, value, f"0 to {MOST:g}")
+    checks.within(name, value, 0.0, MOST)
     return int(Decimal(repr(float(value))).scaleb(_DIGITS).to_integral_value(ROUND_CEILING))
 
 

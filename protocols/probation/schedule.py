@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from labctl.errors import SettingError
+from labctl import checks
 
 _LEAST_KEY_BYTES = 16
 # A session of more queries than that before the first real one, or for each, never comes to it.
@@ -26,10 +26,8 @@ class Probation:
     real_share: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.queries <= _MOST_QUERIES:
-            raise SettingError("probation queries", self.queries, f"0 to {_MOST_QUERIES}")
-        if not _LEAST_SHARE <= self.real_share <= 1.0:
-            raise SettingError("real_share", self.real_share, f"{_LEAST_SHARE:g} to 1")
+        checks.within("probation queries", self.queries, 0, _MOST_QUERIES)
+        checks.within("real_share", self.real_share, _LEAST_SHARE, 1.0)
 
     @property
     def none(self) -> bool:
@@ -47,8 +45,12 @@ class Schedule:
     """
 
     def __init__(self, probation: Probation, key: bytes) -> None:
-        if len(key) < _LEAST_KEY_BYTES:
-            raise SettingError("key", f"{len(key)} bytes", f"{_LEAST_KEY_BYTES} bytes or more")
+        checks.require(
+            len(key) >= _LEAST_KEY_BYTES,
+            "key",
+            f"{len(key)} bytes",
+            f"{_LEAST_KEY_BYTES} bytes or more",
+        )
         self._probation = probation
         self._key = key
 

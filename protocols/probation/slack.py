@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.verification.noise_ratio import normal_isf
 
 MOST_QUERIES = 10**9
@@ -42,12 +42,8 @@ class Watch:
 
     def __post_init__(self) -> None:
         for name in ("samples_per_query", "calibration_samples"):
-            if getattr(self, name) < 2:
-                raise SettingError(name, getattr(self, name), "2 or more")
-        if not 0.0 < self.false_alarm_probability < 0.5:
-            raise SettingError(
-                "false_alarm_probability", self.false_alarm_probability, "above 0, below 0.5"
-            )
+            checks.at_least(name, getattr(self, name), 2)
+        checks.inside("false_alarm_probability", self.false_alarm_probability, 0.0, 0.5)
 
     @property
     def score(self) -> float:
@@ -56,8 +52,7 @@ class Watch:
 
     def slack(self, queries: float) -> float:
         """Return the excess noise in SNU, the same in each of `queries` queries, that half hide."""
-        if not queries > 0.0:
-            raise SettingError("queries", queries, "above 0")
+        checks.require(queries > 0.0, "queries", queries, "above 0")
         spread = 2.0 / (queries * self.samples_per_query) + 2.0 / self.calibration_samples
         return self.score * self.variance * math.sqrt(spread)
 
@@ -66,8 +61,7 @@ class Watch:
 
         The calibration's own scatter is never pooled away.
         """
-        if not slack > 0.0:
-            raise SettingError("slack", slack, "above 0 SNU")
+        checks.require(slack > 0.0, "slack", slack, "above 0 SNU")
         left = (slack / (self.score * self.variance)) ** 2 - 2.0 / self.calibration_samples
         if not left > 0.0:
             return None
@@ -80,9 +74,7 @@ class Watch:
         `real_queries`: served in all; `real_share`: of all queries, those that are real, drawn in
         secret; `added`: excess noise in SNU that robbing one query shows in it.
         """
-        if not 0.0 < real_share <= 1.0:
-            raise SettingError("real_share", real_share, "above 0, at most 1")
-        if not added > 0.0:
-            raise SettingError("added", added, "above 0 SNU")
+        checks.above("real_share", real_share, 0.0, 1.0)
+        checks.require(added > 0.0, "added", added, "above 0 SNU")
         queries = real_queries / real_share
         return min(real_share * queries * self.slack(queries) / added, real_queries)

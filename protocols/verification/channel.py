@@ -12,8 +12,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.calibration.shot_noise import ReceiverCalibration
-from labctl.errors import SettingError
 from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.noise_ratio import NoiseRatio, normal_isf
@@ -110,10 +110,8 @@ def estimate_of_sums(
     `fitted`: parameters fitted to the readings in addition to the slope. Raises SettingError as
     `estimate_channel`.
     """
-    if samples < 2:
-        raise SettingError("verification samples", samples, "2 or more")
-    if not sent > 0.0:
-        raise SettingError("light sent in the quadratures read", sent, "above 0")
+    checks.at_least("verification samples", samples, 2)
+    checks.require(sent > 0.0, "light sent in the quadratures read", sent, "above 0")
     slope = cross / sent
     variance = max(received - slope * cross, 0.0) / max(samples - 1.0 - fitted, 1.0)
     slope_error = math.sqrt(variance / sent)

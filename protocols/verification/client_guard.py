@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.errors import SettingError, VerificationError
 from labctl.protocols.encoding import Blocks
 from labctl.protocols.verification.noise_ratio import normal_isf
@@ -37,11 +38,9 @@ class PowerMonitor:
 
     def __post_init__(self) -> None:
         for name in ("share", "efficiency"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise SettingError(name, getattr(self, name), "above 0, at most 1")
+            checks.above(name, getattr(self, name), 0.0, 1.0)
         for name in ("dark_counts_per_mode", "relative_uncertainty"):
-            if not 0.0 <= getattr(self, name) < math.inf:
-                raise SettingError(name, getattr(self, name), "0 or more")
+            checks.not_negative(name, getattr(self, name))
 
     @property
     def sensitivity(self) -> float:
@@ -63,14 +62,9 @@ class PowerLimit:
     false_alarm_probability: float = 1e-6
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.mean_photons < math.inf:
-            raise SettingError("mean_photons", self.mean_photons, "above 0")
-        if not 1.0 <= self.peak_ratio < math.inf:
-            raise SettingError("peak_ratio", self.peak_ratio, "1 or more")
-        if not 0.0 < self.false_alarm_probability < 1.0:
-            raise SettingError(
-                "false_alarm_probability", self.false_alarm_probability, "above 0 and below 1"
-            )
+        checks.positive("mean_photons", self.mean_photons)
+        checks.at_least("peak_ratio", self.peak_ratio, 1.0)
+        checks.inside("false_alarm_probability", self.false_alarm_probability, 0.0, 1.0)
 
 
 class ClientGuard:

@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.calibration.distributions import Shape
 from labctl.calibration.quantity import Quantity
 from labctl.errors import SettingError
@@ -36,8 +37,7 @@ class Source:
     shape: Shape = Shape.NORMAL
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.relative < math.inf:
-            raise SettingError(f"uncertainty of {self.name}", self.relative, "0 or more, finite")
+        checks.not_negative(f"uncertainty of {self.name}", self.relative, ", finite")
         if not self.degrees_of_freedom > 0.0:
             raise SettingError(
                 f"degrees of freedom of {self.name}", self.degrees_of_freedom, "above 0"

@@ -23,9 +23,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
-from labctl.errors import SettingError
 from labctl.protocols.encoding import Floats
 from labctl.protocols.settings import SessionSettings
 from labctl.studies.attacks.attack import Learned, Mark
@@ -82,10 +82,8 @@ def tap_schedule(queries: int, noise: float) -> Doubles:
     `noise`: that of the refill, added over all queries, in SNU; for more than taking all light in
     every query makes, all of it is taken.
     """
-    if queries < 1:
-        raise SettingError("queries", queries, "1 or more")
-    if not 0.0 <= noise < math.inf:
-        raise SettingError("refill noise", noise, "0 or more, finite, in SNU")
+    checks.at_least("queries", queries, 1)
+    checks.not_negative("refill noise", noise, ", finite, in SNU")
     if noise == 0.0:
         return np.zeros(queries)
     fresh = [1.0]

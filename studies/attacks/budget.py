@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.link import LayerLight
 from labctl.protocols.receiver import CloneReceiver, Receiver
 from labctl.protocols.settings import SessionSettings
@@ -47,8 +47,9 @@ _LEAST_CLONE = 1e-9
 
 def require_budget(attack: str, value: float) -> None:
     """Raise SettingError unless a budget is 0 to 100 times an honest clone's noise."""
-    if not 0.0 <= value <= MOST_BUDGET:
-        raise SettingError(f"{attack} budget", value, f"0 (honest) to {MOST_BUDGET:g}")
+    checks.require(
+        0.0 <= value <= MOST_BUDGET, f"{attack} budget", value, f"0 (honest) to {MOST_BUDGET:g}"
+    )
 
 
 def noise_per_mode(settings: SessionSettings, light: LayerLight) -> float:

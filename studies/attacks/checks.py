@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from labctl.errors import SettingError
+from labctl import checks
 
 
 def require_share(attack: str, name: str, value: float) -> None:
     """Raise SettingError unless a share is 0 to 1."""
-    if not 0.0 <= value <= 1.0:
-        raise SettingError(f"{attack} {name}", value, "a share, 0 to 1")
+    checks.within(f"{attack} {name}", value, 0.0, 1.0)

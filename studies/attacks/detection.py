@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
+from labctl import checks
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.carried import carried
@@ -168,8 +169,7 @@ class DetectionTheory:
         what counts is the first image of the first 1024 in which the power is reached: each of the
         first 64 is looked at, of later ones about each eighth.
         """
-        if not 0.0 < power < 1.0:
-            raise SettingError("power", power, "above 0 and below 1")
+        checks.inside("power", power, 0.0, 1.0)
         least, most = 2, MOST_MODES
         mark = self.mark()
         if self.mark_changes:
@@ -226,10 +226,8 @@ def _power(
     monitored: bool,
     repeated: bool,
 ) -> Detectability:
-    if modes < 2:
-        raise SettingError("modes", modes, "2 or more")
-    if not 0.0 < probability < 1.0:
-        raise SettingError("false_alarm_probability", probability, "above 0 and below 1")
+    checks.at_least("modes", modes, 2)
+    checks.inside("false_alarm_probability", probability, 0.0, 1.0)
     of_all = shares_in_use(monitored=monitored, repeated=repeated)
     of_noise, low, high = (
         probability * SHARES[name] / of_all for name in ("pooled noise", "low gain", "high gain")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
@@ -219,6 +219,5 @@ CASES: Mapping[str, Case] = MappingProxyType({case.name: case for case in _ALL})
 def cases_of(names: list[str]) -> tuple[Case, ...]:
     """Return the cases of these names, all if none is given; SettingError for an unknown one."""
     for name in names:
-        if name not in CASES:
-            raise SettingError("case", name, f"one of {', '.join(CASES)}")
+        checks.one_of("case", name, CASES)
     return tuple(case for case in _ALL if not names or case.name in names)

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from labctl import checks
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.session import Session
@@ -175,8 +176,7 @@ def sizes_for(modes: int) -> tuple[int, int, int]:
 
     N^2/2 + 5 N of them; N is even. Raises SettingError below 12 modes, N = 2.
     """
-    if modes < 12:
-        raise SettingError("modes", modes, "12 or more, one image of the smallest network")
+    checks.at_least("modes", modes, 12, note=", one image of the smallest network")
     inputs = math.isqrt(25 + 2 * modes) - 5
     return (inputs - inputs % 2, inputs - inputs % 2, 10)
 
@@ -270,8 +270,7 @@ def _point(
 
 
 def _require(modes: Sequence[int], sessions: int, probabilities: Sequence[float]) -> None:
-    if sessions < 1:
-        raise SettingError("sessions", sessions, "1 or more")
+    checks.at_least("sessions", sessions, 1)
     if not modes or min(modes) < 2 or max(modes) > MOST_SESSION_MODES:
         raise SettingError("modes", tuple(modes), f"one or more, 2 to {MOST_SESSION_MODES:.0e}")
     if not probabilities or not all(0.0 < each < 1.0 for each in probabilities):

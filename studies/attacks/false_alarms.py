@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from labctl import checks
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.leakage import Assumptions, Trust
@@ -78,10 +79,8 @@ def count_false_alarms(
     Network of normal weights and uniform data of `images` images per session; seeds count upwards
     from that of the settings. Raises SettingError for numbers out of range.
     """
-    if sessions < 1:
-        raise SettingError("sessions", sessions, "1 or more")
-    if images < 1:
-        raise SettingError("images", images, "1 or more")
+    checks.at_least("sessions", sessions, 1)
+    checks.at_least("images", images, 1)
     if len(sizes) < 2 or min(sizes) < 1:
         raise SettingError("sizes", sizes, "two or more, each 1 or more")
     stated = [_verification(settings, each) for each in probabilities]

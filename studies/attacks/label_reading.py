@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import DatasetError, SettingError
@@ -92,8 +93,7 @@ class LabelReader:
             )
         if not templates.any():
             raise DatasetError("templates are all dark: must show something")
-        if dimensions < 1:
-            raise SettingError("dimensions", dimensions, "1 or more")
+        checks.at_least("dimensions", dimensions, 1)
         self._pixels = templates.shape[1]
         self._reading = reading
         self._blocks = Blocks.of(modes_of(templates.shape[1]), reading.block_modes)
@@ -213,8 +213,7 @@ def success_of(reader: LabelReader, images: Floats, labels: Labels, seed: int) -
     """Return how often `reader` names the labels (B,) of images (B, N), B at least 1."""
     if labels.shape != (len(images),) or not len(images):
         raise DatasetError(f"{len(images)} images with labels {labels.shape}: must be as many")
-    if seed < 0:
-        raise SettingError("seed", seed, "0 or more")
+    checks.at_least("seed", seed, 0)
     named = reader.read(reader.observe(images, np.random.default_rng(seed)))
     return Learned(samples=len(labels), label_success=float(np.mean(named == labels)))
 
@@ -242,8 +241,7 @@ class LabelReading:
     party = Attacker.SERVER
 
     def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise SettingError("repeats", self.repeats, "1 or more")
+        checks.at_least("repeats", self.repeats, 1)
 
     @property
     def strength(self) -> float:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.errors import DatasetError, SettingError
 from labctl.protocols.client import Client, directions_of
@@ -47,8 +48,7 @@ class Search:
 
     def __post_init__(self) -> None:
         for name in ("per_class", "chains"):
-            if getattr(self, name) < 1:
-                raise SettingError(name, getattr(self, name), "1 or more")
+            checks.at_least(name, getattr(self, name), 1)
         if not 0 <= self.unused < self.sweeps:
             raise SettingError("sweeps", self.sweeps, f"more than the {self.unused} unused")
 
@@ -131,8 +131,7 @@ def set_success(reader: SetReader, images: Floats, labels: Labels, seed: int) ->
     """Return how often `reader` names the labels (B,) of images (B, N), B at least 1."""
     if labels.shape != (len(images),) or not len(images):
         raise DatasetError(f"{len(images)} images with labels {labels.shape}: must be as many")
-    if seed < 0:
-        raise SettingError("seed", seed, "0 or more")
+    checks.at_least("seed", seed, 0)
     generator, right = np.random.default_rng(seed), 0
     for modes, label in zip(reader.modes(images), labels, strict=True):
         right += reader.named(reader.view.observe(generator, modes), generator) == label

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from labctl import checks
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.receiver import GAIN_RANGE, MOST_GAIN, CloneReceiver, Receiver, TapReceiver
@@ -29,8 +30,7 @@ class OverGain:
     party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
-        if not 1.0 < self.gain <= MOST_GAIN:
-            raise SettingError(f"{self.name} gain", self.gain, GAIN_RANGE)
+        checks.require(1.0 < self.gain <= MOST_GAIN, f"{self.name} gain", self.gain, GAIN_RANGE)
 
     @property
     def strength(self) -> float:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from labctl import checks
 from labctl.data.models import Network
-from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
 from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.checks import require_share
@@ -58,8 +58,7 @@ class OwnLaser:
         In query q the guess has slope r = q S/(1 + q S), S = mu T at the client, and noise
         2 r^2/q.
         """
-        if queries < 1:
-            raise SettingError("queries", queries, "1 or more")
+        checks.at_least("queries", queries, 1)
 
         def change(path: LayerPath) -> Change:
             strength = settings.mean_photons * path.leg

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.verification.checks import SHARES
 from labctl.protocols.verification.noise_ratio import normal_isf, normal_sf
 from labctl.studies.attacks.attack import Mark
@@ -36,12 +36,9 @@ class HonestLight:
 
     def __post_init__(self) -> None:
         for name in ("mean_photons", "transmittance"):
-            if not 0.0 < getattr(self, name) < math.inf:
-                raise SettingError(name, getattr(self, name), "above 0")
-        if not 0.0 <= self.excess_noise < math.inf:
-            raise SettingError("excess_noise", self.excess_noise, "0 or more, in SNU")
-        if not 1.0 <= self.shot_noise < math.inf:
-            raise SettingError("shot_noise", self.shot_noise, "1 or more, in SNU")
+            checks.positive(name, getattr(self, name))
+        checks.not_negative("excess_noise", self.excess_noise, ", in SNU")
+        checks.at_least("shot_noise", self.shot_noise, 1.0, note=", in SNU")
 
     @property
     def variance(self) -> float:
@@ -76,8 +73,7 @@ def detection(
     that lowers the noise of an honest session is caught by its gain alone.
     """
     _require(modes, calibration_samples, false_alarm_probability)
-    if not 0.0 <= mark.transmittance_ratio < math.inf:
-        raise SettingError("transmittance_ratio", mark.transmittance_ratio, "0 or more")
+    checks.not_negative("transmittance_ratio", mark.transmittance_ratio)
     of_all = shares_in_use(monitored=monitored, repeated=repeated)
     noise = noise_detection(
         mark,
@@ -163,8 +159,7 @@ def modes_to_detect(
     `calibration_samples`: of the shot-noise unit, None for as many as modes are pooled. None if no
     number does: the mark is honest use's, or the calibration too short for it.
     """
-    if not 0.0 < power < 1.0:
-        raise SettingError("power", power, "above 0 and below 1")
+    checks.inside("power", power, 0.0, 1.0)
 
     def caught(modes: int) -> bool:
         samples = calibration_samples or modes
@@ -187,7 +182,5 @@ def modes_to_detect(
 
 def _require(modes: int, calibration_samples: int, probability: float) -> None:
     for name, value in (("modes", modes), ("calibration_samples", calibration_samples)):
-        if value < 2:
-            raise SettingError(name, value, "2 or more")
-    if not 0.0 < probability < 1.0:
-        raise SettingError("false_alarm_probability", probability, "above 0 and below 1")
+        checks.at_least(name, value, 2)
+    checks.inside("false_alarm_probability", probability, 0.0, 1.0)

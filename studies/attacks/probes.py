@@ -25,6 +25,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
@@ -76,8 +77,7 @@ class ProbedLink:
             raise SettingError("receiver", type(receiver).__name__, "an amplifier with splitter")
         if not settings.rotation.exact:
             raise SettingError("rotation errors", "not zero", "none on a link with probes")
-        if not 0.0 < sent_variance <= 1.0:
-            raise SettingError("variance of squeezed light", sent_variance, "above 0, at most 1")
+        checks.above("variance of squeezed light", sent_variance, 0.0, 1.0)
         most = math.sqrt(receiver.gain) - 1.0
         if not -1.0 <= gain_error <= most:
             raise SettingError("gain_error", gain_error, f"-1 to {most:.4g}, all that is amplified")
@@ -170,8 +170,7 @@ class BrightProbes:
         return "structured-probes" if self.shape is ProbeShape.ONE_HOT else "bright-probes"
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.brightness <= MOST_PHOTONS:
-            raise SettingError("brightness", self.brightness, f"above 0, at most {MOST_PHOTONS:g}")
+        checks.above("brightness", self.brightness, 0.0, MOST_PHOTONS)
 
     @property
     def strength(self) -> float:
@@ -317,8 +316,7 @@ def photons_within(
     for any shape of the probe: `overlap` rho is 1 for a server that knows the image beforehand.
     `rows` counts those of all repeats. Infinite for a matched clone.
     """
-    if not 0.0 < correlation < 1.0:
-        raise SettingError("correlation", correlation, "above 0, below 1")
+    checks.inside("correlation", correlation, 0.0, 1.0)
     per_photon = _probe_power(1.0, gain_error, rows, transmittance, white_noise) * overlap**2
     ratio = correlation**2 / (1.0 - correlation**2)
     return ratio / per_photon if per_photon > 0.0 else math.inf
@@ -327,16 +325,11 @@ def photons_within(
 def _probe_power(
     mean_photons: float, gain_error: float, rows: int, transmittance: float, white_noise: float
 ) -> float:
-    checks = (
-        ("mean_photons", mean_photons, 0.0 < mean_photons <= MOST_PHOTONS, "above 0"),
-        ("gain_error", gain_error, math.isfinite(gain_error), "finite"),
-        ("rows", rows, rows >= 1, "1 or more"),
-        ("transmittance", transmittance, 0.0 < transmittance <= 1.0, "above 0, at most 1"),
-        ("white_noise", white_noise, 0.0 < white_noise < math.inf, "above 0"),
-    )
-    for name, value, holds, valid in checks:
-        if not holds:
-            raise SettingError(name, value, valid)
+    checks.above("mean_photons", mean_photons, 0.0, MOST_PHOTONS)
+    checks.finite("gain_error", gain_error)
+    checks.at_least("rows", rows, 1)
+    checks.above("transmittance", transmittance, 0.0, 1.0)
+    checks.positive("white_noise", white_noise)
     return gain_error**2 * mean_photons * rows * transmittance / white_noise
 
 

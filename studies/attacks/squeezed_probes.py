@@ -16,9 +16,9 @@ for pixels that are alike) hides it from X of b, so that the client should look 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
@@ -44,15 +44,13 @@ def squeezed_variance(squeezing_db: float) -> float:
 
     Vahlbruch et al., Phys. Rev. Lett. 117, 110801 (2016). Raises SettingError outside 0 to 60 dB.
     """
-    if not 0.0 <= squeezing_db <= MOST_SQUEEZING_DB:
-        raise SettingError("squeezing_db", squeezing_db, f"0 to {MOST_SQUEEZING_DB:g} dB")
+    checks.within("squeezing_db", squeezing_db, 0.0, MOST_SQUEEZING_DB, note=" dB")
     return db_to_ratio(-squeezing_db)
 
 
 def returned_variance(squeezing_db: float, transmittance: float) -> float:
     """Return V, what is left of vacuum noise after a round trip of `transmittance` (0 to 1]."""
-    if not 0.0 < transmittance <= 1.0:
-        raise SettingError("transmittance", transmittance, "above 0, at most 1")
+    checks.above("transmittance", transmittance, 0.0, 1.0)
     return 1.0 - transmittance * (1.0 - squeezed_variance(squeezing_db))
 
 
@@ -62,13 +60,9 @@ def direction_information(rows: int, kick: float, variance: float) -> float:
     Real rows of covariance variance (1 + s c c^T), c of unit length; `variance` 1 gives that of
     the journal version's bound.
     """
-    for name, value, holds in (
-        ("rows", rows, 1 <= rows <= _MOST_ROWS),
-        ("kick", kick, 0.0 <= kick < math.inf),
-        ("variance", variance, 0.0 < variance < math.inf),
-    ):
-        if not holds:
-            raise SettingError(name, value, "positive, finite")
+    checks.within("rows", rows, 1, _MOST_ROWS)
+    checks.not_negative("kick", kick)
+    checks.positive("variance", variance)
     spike = kick / variance
     return rows * spike**2 / (1.0 + spike)
 
@@ -95,8 +89,7 @@ def arrived_variance(squeezing_db: float, leg_transmittance: float, share_on_p: 
 
     share_on_p: share of |c|^2 on inputs of odd number, which take P; 1/2 for pixels that are alike.
     """
-    if not 0.0 <= share_on_p <= 1.0:
-        raise SettingError("share_on_p", share_on_p, "0 to 1")
+    checks.within("share_on_p", share_on_p, 0.0, 1.0)
     quiet = squeezed_variance(squeezing_db)
     mixed = (1.0 - share_on_p) * quiet + share_on_p / quiet
     return 1.0 + leg_transmittance * (mixed - 1.0)
@@ -119,8 +112,7 @@ class SqueezedProbes:
 
     def __post_init__(self) -> None:
         squeezed_variance(self.squeezing_db)
-        if self.repeats < 1:
-            raise SettingError("repeats", self.repeats, "1 or more")
+        checks.at_least("repeats", self.repeats, 1)
 
     @property
     def strength(self) -> float:

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from labctl import checks
 from labctl.data.models import Network
-from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
 from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
@@ -30,8 +30,7 @@ class Tap:
     party: ClassVar[Attacker] = Attacker.OUTSIDER
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.share < 1.0:
-            raise SettingError(f"{self.name} share", self.share, "a share, 0 to below 1")
+        checks.below(f"{self.name} share", self.share, 0.0, 1.0)
 
     @property
     def name(self) -> str:

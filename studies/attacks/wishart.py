@@ -15,7 +15,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from labctl.errors import SettingError
+from labctl import checks
 
 Complexes = npt.NDArray[np.complex64]
 Reals = npt.NDArray[np.float32]
@@ -81,8 +81,7 @@ def photon_counts(
     counts are Poisson; their sum over rows needs the summed intensities alone.
     """
     _check(kick_photons, rows)
-    if not 0.0 <= background_photons < math.inf:
-        raise SettingError("background_photons", background_photons, "0 or more, per mode and row")
+    checks.not_negative("background_photons", background_photons, ", per mode and row")
     count, size = directions.shape
     kick = np.sqrt(kick_photons * generator.gamma(rows, size=(count, 1)))
     white = math.sqrt(background_photons) * _complex_normal(generator, (count, size))
@@ -99,7 +98,5 @@ def _complex_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> C
 
 
 def _check(spike: float, rows: int) -> None:
-    if not 0.0 <= spike < math.inf:
-        raise SettingError("kick", spike, "0 or more, finite")
-    if rows < 1:
-        raise SettingError("rows", rows, "1 or more")
+    checks.not_negative("kick", spike, ", finite")
+    checks.at_least("rows", rows, 1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.errors import DatasetError, SettingError
 from labctl.protocols.client import directions_of
@@ -32,10 +33,8 @@ class DecoyHiding:
     white_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.decoys < 0:
-            raise SettingError("decoys", self.decoys, "0 or more")
-        if not 0.0 <= self.white_noise < math.inf:
-            raise SettingError("white_noise", self.white_noise, "0 or more, in SNU")
+        checks.at_least("decoys", self.decoys, 0)
+        checks.not_negative("white_noise", self.white_noise, ", in SNU")
 
     def excess_noise(self, receiver: Receiver, modes: int) -> float:
         """Return the excess noise per mode that the server has to accept."""

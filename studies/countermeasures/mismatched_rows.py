@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.errors import SettingError
 from labctl.protocols.client import directions_of
@@ -43,8 +44,7 @@ def read_mismatched_rows(
     whole = reading.repeats == 1 and reading.block_modes is None
     if reading.receiver is not Detection.HOMODYNE or reading.mismatch.matched or not whole:
         raise SettingError("reading", reading, "homodyne of whole mismatched rows, sent once")
-    if not 0.0 <= dither < 1.0:
-        raise SettingError("dither", dither, "0 or more, below 1")
+    checks.below("dither", dither, 0.0, 1.0)
     reader = LabelReader(templates.images, templates.labels, reading, dimensions, light)
     view = reader.views[0]
     assert isinstance(view, HomodyneJoint)

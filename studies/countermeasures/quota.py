@@ -8,9 +8,9 @@ in the light; only the count of queries limits it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.studies.attacks.chosen_inputs import ChosenInputs
 
@@ -23,12 +23,9 @@ def queries_for_correlation(correlation: float, inputs: int, signal_to_noise: fl
     `inputs` N of the layer, `signal_to_noise` F of one inner product. Raises SettingError for a
     correlation outside 0 to 1, or one that 1e15 queries do not reach.
     """
-    if not 0.0 < correlation < 1.0:
-        raise SettingError("correlation", correlation, "above 0, below 1")
-    if inputs < 1:
-        raise SettingError("inputs", inputs, "1 or more")
-    if not 0.0 < signal_to_noise < math.inf:
-        raise SettingError("signal_to_noise", signal_to_noise, "above 0 (F)")
+    checks.inside("correlation", correlation, 0.0, 1.0)
+    checks.at_least("inputs", inputs, 1)
+    checks.positive("signal_to_noise", signal_to_noise, " (F)")
     attack = ChosenInputs(1.0)
 
     def reached(queries: int) -> bool:
@@ -77,10 +74,8 @@ def quota(
     the honest figure, or a bound if the run is booked by its bounds. `correlation_limit` is
     what chosen inputs must stay below. Raises SettingError.
     """
-    if not 0.0 < bits_limit < math.inf:
-        raise SettingError("bits_limit", bits_limit, "above 0 bits per weight")
-    if not 0.0 < bits_per_query < math.inf:
-        raise SettingError("bits_per_query", bits_per_query, "above 0 bits per weight")
+    checks.positive("bits_limit", bits_limit, " bits per weight")
+    checks.positive("bits_per_query", bits_per_query, " bits per weight")
     by_bits = int(bits_limit / bits_per_query)
     below = queries_for_correlation(correlation_limit, inputs, signal_to_noise) - 1
     return Quota(by_bits, below, min(by_bits, below) * bits_per_query)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.disguise import Disguise
 
 Doubles = npt.NDArray[np.float64]
@@ -220,5 +220,4 @@ def _pearson(one: Doubles, other: Doubles) -> float:
 
 
 def _require_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise SettingError(name, value, "1 or more")
+    checks.at_least(name, value, 1)

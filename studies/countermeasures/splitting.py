@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.leakage import (
     WEIGHTS_PER_MODE,
     Assumptions,
@@ -60,8 +60,7 @@ def split_option(
 
     `transmittance` of the round trip; half its decibels lie before the client.
     """
-    if not 1 <= sends <= _MOST_SENDS:
-        raise SettingError("sends", sends, f"1 to {_MOST_SENDS}")
+    checks.within("sends", sends, 1, _MOST_SENDS)
 
     def bits(photons: float) -> float:
         per_mode = weights_bits_per_mode(

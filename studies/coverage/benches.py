@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pyvisa import highlevel
 
+from labctl import checks
 from labctl.calibration.calibrator import Calibrator
 from labctl.calibration.catalogue import ROUTINES
 from labctl.calibration.quantity import Quantity
@@ -122,8 +123,7 @@ def setup(bench: Path, station: Path, names: Sequence[str], effort: float) -> Se
     """Return what to calibrate; raises StationFileError or SettingError before anything runs."""
     read_toml(bench, BenchFile)
     read_toml(station, StationFile)
-    if not 0.0 < effort <= 1.0:
-        raise SettingError("--effort", effort, "above 0, at most 1")
+    checks.above("--effort", effort, 0.0, 1.0)
     texts = [path.read_text(encoding=ENCODING) for path in (bench, station)]
     return Setup(texts[0], texts[1], planned(names), effort)
 

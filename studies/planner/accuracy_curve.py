@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
@@ -51,8 +52,7 @@ class AccuracyPoint:
     times_correct: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.signal_to_noise < math.inf:
-            raise SettingError("F of an accuracy point", self.signal_to_noise, "above 0")
+        checks.positive("F of an accuracy point", self.signal_to_noise)
         if len(self.times_correct) < 2 or min(self.times_correct) < 0 or self.images < 1:
             raise SettingError(
                 "times correct", self.times_correct, "a count of images for 0, 1, ... right runs"
@@ -193,8 +193,7 @@ class AccuracyCurve:
         """
         from scipy.special import ndtri
 
-        if not 0.0 < accuracy < 1.0:
-            raise SettingError("accuracy", accuracy, "above 0 and below 1")
+        checks.inside("accuracy", accuracy, 0.0, 1.0)
         reach, wanted = _reach(confidence), float(ndtri(accuracy))
         value, upper = self._first(wanted, 0.0), self._first(wanted, -reach)
         wide = (self._first(wanted, -1.0), self._first(wanted, 1.0))
@@ -257,10 +256,8 @@ def measure_curve(
     Seeds are `seed`, `seed` + 1 and so on. `on_run` hears 1 for every pass over the images. Raises
     SettingError for other numbers of runs than 1 to 1000, and what `AccuracyCurve` raises.
     """
-    if not 1 <= runs <= _MOST_RUNS:
-        raise SettingError("runs", runs, f"1 to {_MOST_RUNS}")
-    if len(images.labels) < 1:
-        raise SettingError("images", len(images.labels), "1 or more")
+    checks.within("runs", runs, 1, _MOST_RUNS)
+    checks.at_least("images", len(images.labels), 1)
     points = []
     for index, signal_to_noise in enumerate(grid):
         right = np.zeros(len(images.labels), np.int64)
@@ -314,8 +311,7 @@ def _rising(values: Sequence[float]) -> Reals:
 def _reach(confidence: float) -> float:
     from scipy.special import ndtri
 
-    if not 0.5 <= confidence < 1.0:
-        raise SettingError("confidence", confidence, "0.5 (best value) to below 1")
+    checks.require(0.5 <= confidence < 1.0, "confidence", confidence, "0.5 (best value) to below 1")
     return float(ndtri(confidence))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.copies.figure import CopyFigure, copy_figure
 from labctl.protocols.copies.table import CopyTable
 from labctl.protocols.disguise import FRESH_ORDER, Disguise
@@ -35,10 +35,9 @@ class CopyLimit:
     def __post_init__(self) -> None:
         for name in ("accuracy", "distance"):
             value = getattr(self, name)
-            if value is not None and not 0.0 <= value <= 1.0:
-                raise SettingError(f"limit of the copy's {name}", value, "0 to 1, or none")
-        if not 1 <= self.queries <= _MOST_QUERIES:
-            raise SettingError("queries of the copy", self.queries, f"1 to {_MOST_QUERIES}")
+            if value is not None:
+                checks.within(f"limit of the copy's {name}", value, 0.0, 1.0, note=", or none")
+        checks.within("queries of the copy", self.queries, 1, _MOST_QUERIES)
 
     @property
     def none(self) -> bool:

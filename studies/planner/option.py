@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.protocols.blocks import BlockQuestion
 from labctl.protocols.leakage import (
@@ -104,11 +104,11 @@ class PlanLimits:
     def __post_init__(self) -> None:
         for name in ("weights_bits", "data_bits"):
             value = getattr(self, name)
-            if value is not None and not 0.0 < value < math.inf:
-                raise SettingError(f"limit of {name}", value, "above 0 bit, or none")
+            if value is not None:
+                checks.positive(f"limit of {name}", value, " bit, or none")
         share = self.label_success
-        if share is not None and not 0.0 < share <= 1.0:
-            raise SettingError("limit of label_success", share, "above 0, at most 1, or none")
+        if share is not None:
+            checks.above("limit of label_success", share, 0.0, 1.0, note=", or none")
 
     @property
     def on_weights(self) -> PlanLimits:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from labctl.errors import SettingError
+from labctl import checks
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.rotation import IDEAL_ROTATION
 from labctl.protocols.settings import VerificationSettings
@@ -46,10 +46,13 @@ class Wish:
     prefer: Preference = Preference.WEIGHTS
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.accuracy < 1.0:
-            raise SettingError("accuracy", self.accuracy, "above 0 and below 1")
-        if not 0.5 <= self.confidence < 1.0:
-            raise SettingError("confidence", self.confidence, "0.5 (best value) to below 1")
+        checks.inside("accuracy", self.accuracy, 0.0, 1.0)
+        checks.require(
+            0.5 <= self.confidence < 1.0,
+            "confidence",
+            self.confidence,
+            "0.5 (best value) to below 1",
+        )
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,11 @@ class Proof:
     weights_bits: float | None = None
 
     def __post_init__(self) -> None:
-        if not 1.0 < self.factor < math.inf:
-            raise SettingError("factor of the bound", self.factor, "above 1")
-        if self.calibration_samples is not None and self.calibration_samples < 2:
-            raise SettingError("calibration_samples", self.calibration_samples, "2 or more")
-        if self.weights_bits is not None and not 0.0 < self.weights_bits < math.inf:
-            raise SettingError("bound on weights_bits", self.weights_bits, "above 0 bit, or none")
+        checks.above("factor of the bound", self.factor, 1.0)
+        if self.calibration_samples is not None:
+            checks.at_least("calibration_samples", self.calibration_samples, 2)
+        if self.weights_bits is not None:
+            checks.positive("bound on weights_bits", self.weights_bits, " bit, or none")
 
     def bits(self, option: Option) -> float:
         """Return the bound that a setting must prove."""

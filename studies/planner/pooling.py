@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.calibration.shot_noise import ReceiverCalibration
-from labctl.errors import SettingError
 from labctl.protocols.leakage import (
     Assumptions,
     WeightsFigure,
@@ -50,12 +50,9 @@ class Evidence:
     weights_figure: WeightsFigure = WeightsFigure.PRIOR_FREE
 
     def __post_init__(self) -> None:
-        if self.samples_per_image < 1:
-            raise SettingError("samples_per_image", self.samples_per_image, "1 or more")
-        if self.clones_per_image < 0:
-            raise SettingError("clones_per_image", self.clones_per_image, "0 or more")
-        if not 0.0 <= self.clones_along <= 1.0:
-            raise SettingError("clones_along", self.clones_along, "0 to 1")
+        checks.at_least("samples_per_image", self.samples_per_image, 1)
+        checks.at_least("clones_per_image", self.clones_per_image, 0)
+        checks.within("clones_along", self.clones_along, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -111,8 +108,7 @@ def bound_after(
     from scipy.stats import f as fisher
     from scipy.stats import norm
 
-    if images < 1:
-        raise SettingError("images", images, "1 or more")
+    checks.at_least("images", images, 1)
     samples = max(images * evidence.samples_per_image, 2)
     calibration = _calibration(evidence.verifier, calibration_samples or samples)
     unit = (1.0 + calibration.electronic_noise) / calibration.efficiency

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.protocols.blocks import block_option, useful_sizes
 from labctl.protocols.hiding.hiding import ASSUMED_GUESS_ERROR, reading_cap
@@ -61,8 +62,7 @@ class Search:
     spares_copies: Callable[[Option], bool] | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.overlap < math.inf:
-            raise SettingError("overlap of rows and images", self.overlap, "0 or more")
+        checks.not_negative("overlap of rows and images", self.overlap)
 
     @cached_property
     def block_sizes(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.dsp.layout import FrameLayout
 from labctl.errors import SettingError
 from labctl.protocols.leakage import LayerShape
@@ -36,8 +37,7 @@ class Transmission:
 
     def __post_init__(self) -> None:
         for name in ("symbol_rate_hz", "frequency_hz"):
-            if not 0.0 < getattr(self, name) < math.inf:
-                raise SettingError(name, getattr(self, name), "above 0 Hz")
+            checks.positive(name, getattr(self, name), " Hz")
         if self.preamble_symbols < 1 or self.preamble_symbols % 2 == 0:
             raise SettingError("preamble_symbols", self.preamble_symbols, "odd, 1 or more")
         power = self.local_oscillator_w

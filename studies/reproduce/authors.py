@@ -18,6 +18,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.protocols.leakage import WEIGHTS_PER_MODE, holevo_bits_per_mode
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, added_noise
@@ -97,8 +98,7 @@ def published_accuracy(f: float) -> float:
 def published_f(accuracy: float) -> float:
     """Return the F at which their simulated accuracy gets to a value between 11 % and 98 %."""
     rising = np.maximum.accumulate(PUBLISHED_PERCENT)
-    if not 0.11 <= accuracy <= 0.98:
-        raise SettingError("accuracy", accuracy, "0.11 to 0.98, which their simulation reaches")
+    checks.within("accuracy", accuracy, 0.11, 0.98, note=", which their simulation reaches")
     return float(10.0 ** np.interp(100.0 * accuracy, rising, PUBLISHED_LOG_F))
 
 

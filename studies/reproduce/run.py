@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError, UsageError
@@ -52,8 +53,7 @@ class Request:
     def __post_init__(self) -> None:
         _require_known("figure", self.figures, FIGURES)
         _require_known("format", self.formats, FORMATS)
-        if not 1 <= len(self.networks) <= MOST_NETWORKS:
-            raise SettingError("networks", len(self.networks), f"1 to {MOST_NETWORKS}")
+        checks.within("networks", len(self.networks), 1, MOST_NETWORKS)
         names = [network.name for network in self.networks]
         if len(set(names)) < len(names):
             raise SettingError("networks", ", ".join(names), "of different names")

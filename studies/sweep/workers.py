@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
+from labctl import checks
 from labctl.errors import SettingError, UsageError
 from labctl.studies.sweep.point import Point, PointOutcome, evaluate, evaluate_elsewhere
 from labctl.studies.sweep.single_thread import single_threaded
@@ -71,8 +72,7 @@ def here(points: int) -> Iterator[Workers]:
 
 def processes(number: int) -> OpenWorkers:
     """Evaluate in `number` local processes, at most one for each point."""
-    if not 1 <= number <= MOST_PROCESSES:
-        raise SettingError("--processes", number, f"1 to {MOST_PROCESSES}")
+    checks.within("--processes", number, 1, MOST_PROCESSES)
 
     @contextmanager
     def opened(points: int) -> Iterator[Workers]:

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from labctl import checks
 from labctl.errors import SettingError
 
 # Added to a squared norm, far below that of any image or measured layer, so that an all-zero
@@ -39,17 +40,13 @@ class TrainingChannel:
     weight_dither: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.technical_noise < math.inf:
-            raise SettingError(
-                "technical_noise", self.technical_noise, "0 or more, in units of the noise in F"
-            )
+        checks.not_negative("technical_noise", self.technical_noise, ", in units of the noise in F")
         for name in ("weight_bits", "value_bits"):
             bits = getattr(self, name)
             whole = isinstance(bits, int) and not isinstance(bits, bool)
             if bits is not None and not (whole and 2 <= bits <= _MOST_BITS):
                 raise SettingError(name, bits, f"a whole number from 2 to {_MOST_BITS}, or None")
-        if not 0 < self.value_range < math.inf:
-            raise SettingError("value_range", self.value_range, "a finite number above 0")
+        checks.positive("value_range", self.value_range)
         if not (self.weight_dither == 0 or (self.weight_bits and 0 < self.weight_dither <= 1)):
             valid = "0, or up to 1 with bits of weights: a share of a level's cell"
             raise SettingError("weight_dither", self.weight_dither, valid)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages, load_images
 from labctl.errors import DatasetError, SettingError
 
@@ -54,8 +55,8 @@ def load_dataset(path: Path, scale: float | None = None) -> Dataset:
     scale: values are divided by it. Whole numbers of type uint8 are divided by 255 without it; all
     else must be in [0, 1]. Raises DatasetError, and SettingError for a scale that is not above 0.
     """
-    if scale is not None and not 0 < scale < float("inf"):
-        raise SettingError("scale", scale, "a finite number above 0")
+    if scale is not None:
+        checks.positive("scale", scale)
     if path.is_dir():
         return _of_folder(path, scale)
     readers = {".npz": _of_npz, ".csv": _of_csv}

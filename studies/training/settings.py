@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.studies.training.channel import IDEAL_CHANNEL, TrainingChannel
 from labctl.studies.training.pruning import Pruning
@@ -54,10 +55,9 @@ class TrainingSettings:
         _require_positive("initial_rms", self.initial_rms)
         for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             _require_whole(name, getattr(self, name), low)
-        if self.peak_limit is not None and not 2 <= self.peak_limit < math.inf:
-            raise SettingError("peak_limit", self.peak_limit, "2 or more times the RMS, or None")
-        if not 0 <= self.averaging < 1:
-            raise SettingError("averaging", self.averaging, "0 or more, below 1")
+        if self.peak_limit is not None:
+            checks.at_least("peak_limit", self.peak_limit, 2, note=" times the RMS, or None")
+        checks.below("averaging", self.averaging, 0, 1)
         self._check_shift()
         self._check_stopping()
 
@@ -117,8 +117,7 @@ class TrainingSettings:
             raise SettingError("max_shift_px", self.max_shift_px, valid)
 
     def _check_stopping(self) -> None:
-        if not 0 <= self.held_out <= 0.5:
-            raise SettingError("held_out", self.held_out, "a share from 0 to 0.5 of the images")
+        checks.within("held_out", self.held_out, 0, 0.5, note=" of the images")
         if self.patience is None:
             return
         _require_whole("patience", self.patience, 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
@@ -119,8 +120,7 @@ def copy_curve(
     `attack_for` gives the attack for a number of queries: what hides depends on it. The client's
     own images are the first public ones. Raises SettingError for more queries than these.
     """
-    if not 1 <= max(queries) <= len(public.images):
-        raise SettingError("queries", max(queries), f"1 to {len(public.images)} public images")
+    checks.within("queries", max(queries), 1, len(public.images), note=" public images")
     points = []
     for count in queries:
         copies = []

@@ -17,6 +17,7 @@ from scipy import sparse
 from scipy.cluster.vq import kmeans2
 from scipy.sparse.linalg import eigsh
 
+from labctl import checks
 from labctl.errors import SettingError
 from labctl.protocols.encoding import Floats
 from labctl.studies.attacks.copies.features import Features, features_of
@@ -65,8 +66,7 @@ class NeighbourGraph:
     """The graph of images (n, N), n at least 100; raises SettingError for fewer."""
 
     def __init__(self, images: Floats, kind: Features = Features.GRADIENTS) -> None:
-        if len(images) < LEAST_IMAGES:
-            raise SettingError("public images", len(images), f"{LEAST_IMAGES} or more")
+        checks.at_least("public images", len(images), LEAST_IMAGES)
         self._project = _Projection.of(features_of(images, kind), kind)
         self._points = self._project(images)
         self._spread = _normalised(self._points)

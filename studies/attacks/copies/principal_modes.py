@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from labctl import checks
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.carried import carried
@@ -51,14 +52,12 @@ class PrincipalModes:
     party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.noise < math.inf:
-            raise SettingError(f"{self.name} noise", self.noise, "above 0, of the honest noise")
-        if not 0.0 < self.later_share < 1.0:
-            raise SettingError("later_share", self.later_share, "above 0 and below 1")
-        if self.last_share is not None and not 0.0 < self.last_share < 1.0:
-            raise SettingError("last_share", self.last_share, "above 0 and below 1, or none")
-        if self.robbed is not None and self.robbed < 1:
-            raise SettingError("robbed", self.robbed, "1 or more, or none for all queries")
+        checks.positive(f"{self.name} noise", self.noise, ", of the honest noise")
+        checks.inside("later_share", self.later_share, 0.0, 1.0)
+        if self.last_share is not None:
+            checks.inside("last_share", self.last_share, 0.0, 1.0, note=", or none")
+        if self.robbed is not None:
+            checks.at_least("robbed", self.robbed, 1, note=", or none for all queries")
 
     @property
     def strength(self) -> float:
