@@ -5,6 +5,7 @@ Both run any command that opens instruments through labctl: `labctl infer`, or a
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -23,6 +24,9 @@ import typer
 from labctl.cli import options, output
 from labctl.errors import LabctlError, SettingError, UsageError
 
+# linux/prctl.h: PR_SET_PDEATHSIG.
+_PARENT_DEATH_SIGNAL = 1
+_PASSED_ON = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _COMMAND = typer.Argument(metavar="-- COMMAND...", help="The program to run, with its options.")
 
 
@@ -130,13 +134,18 @@ def _program(command: list[str]) -> list[str]:
 def _run(program: list[str], switches: Mapping[str, str]) -> int:
     """Run a program to its end and return its exit code; raises SettingError if it cannot start.
 
-    Ctrl-C reaches the program from the terminal, SIGTERM is passed on: the program leaves its
-    instruments safe, and this process waits for that.
+    Ctrl-C reaches the program from the terminal, SIGTERM and SIGHUP are passed on: the program
+    leaves its instruments safe, and this process waits for that. If this process is killed, the
+    program gets SIGTERM (Linux).
     """
     sys.stdout.flush()
-    with _stopping_on_sigterm() as started:
+    with _passing_signals_on() as started:
         try:
-            child = subprocess.Popen(program, env={**os.environ, **switches})
+            child = subprocess.Popen(
+                program,
+                env={**os.environ, **switches},
+                preexec_fn=_ending_with_parent(),  # noqa: PLW1509 - this process has one thread
+            )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise SettingError("COMMAND", program[0], f"a program that runs ({reason})") from error
@@ -145,25 +154,40 @@ def _run(program: list[str], switches: Mapping[str, str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+def _ending_with_parent() -> Callable[[], None] | None:
+    """Return what makes a child end when its parent is killed; None where there is no such call."""
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    parent = os.getpid()
+
+    def end_with_parent() -> None:
+        library.prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        if os.getppid() != parent:  # killed before that line
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return end_with_parent
+
+
 @contextmanager
-def _stopping_on_sigterm() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
-    """Survive signals until the block ends; yields what registers the child to terminate."""
+def _passing_signals_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Survive signals until the block ends; yields what registers the child that gets them."""
     children: list[subprocess.Popen[bytes]] = []
     asked: list[int] = []
 
-    def terminate(number: int, frame: FrameType | None) -> None:
+    def pass_on(number: int, frame: FrameType | None) -> None:
         asked.append(number)
         for child in children:
-            child.terminate()
+            child.send_signal(number)
 
     def started(child: subprocess.Popen[bytes]) -> None:
         children.append(child)
         if asked:
-            child.terminate()
+            child.send_signal(asked[-1])
 
     previous = {
         signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+        **{number: signal.signal(number, pass_on) for number in _PASSED_ON},
     }
     try:
         yield started

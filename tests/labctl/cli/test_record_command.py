@@ -153,6 +153,29 @@ def test_a_signal_to_the_recorder_lets_the_program_end_in_its_own_way(
     assert result.returncode == code
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a child is not told elsewhere")
+def test_a_recorder_that_is_killed_takes_its_program_along(tmp_path: Path) -> None:
+    """The program gets SIGTERM, and leaves its instruments safe."""
+    program = (
+        "import os, pathlib, signal, sys\n"
+        "def leave(number, frame):\n"
+        "    pathlib.Path('left').write_text('safe')\n"
+        "    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, leave)\n"
+        "print(os.getpid(), flush=True)\n"
+        "while True:\n"
+        "    signal.pause()\n"
+    )
+    command = [sys.executable, "-m", "labctl", "record", "--", sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as recorder:
+        assert recorder.stdout is not None
+        assert recorder.stdout.readline()
+        recorder.kill()
+        # Ends when the program has closed it too.
+        assert recorder.stdout.read() == ""
+    assert (tmp_path / "left").read_text() == "safe"
+
+
 def test_without_a_name_records_go_to_the_folder_of_runs(
     tmp_path: Path, run_here: Callable[..., Result]
 ) -> None:
