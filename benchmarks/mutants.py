@@ -5,9 +5,9 @@ Usage: python benchmarks/mutants.py [--count 24] [--seed 1] [--list] [FILE TEST.
 Without a file: the files of `TARGETS` below, each with its tests. A mutant is the file with one
 thing changed: a comparison turned, `and` for `or`, + for -, a constant moved, a sign turned, a
 statement dropped, a condition turned. `--count` of them are drawn with the seed, without
-annotations, docstrings and error texts, which no behaviour hangs on. Each runs the tests in a copy
-of the import tree, never in place, until the first fails. Printed are mutants that live; the exit
-status is 1 if fewer than 5 of 6 are killed for some file.
+annotations, docstrings and error texts, on which no behaviour depends. Each runs the tests in a
+copy of the import tree, never in place, until the first fails. Printed are mutants that live; exit
+code is 1 if fewer than 5 of 6 are killed for some file.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _in_annotations(tree: ast.Module) -> set[int]:
 
 
 def _silent_lines(tree: ast.Module) -> set[int]:
-    """Return the lines on which no behaviour hangs: docstrings, annotations alone, error texts."""
+    """Return the lines without behaviour: docstrings, annotations alone, error texts."""
     silent: set[int] = set()
     for node in ast.walk(tree):
         docstring = (

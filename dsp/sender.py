@@ -19,7 +19,7 @@ from labctl.units import frequency_to_wavelength_m
 
 @dataclass(frozen=True)
 class Predistortion:
-    """What an I/Q modulator makes of fields driven to it, and its inverse.
+    """How an I/Q modulator changes fields driven to it, and the inverse.
 
     Driven to x_i and x_q it puts out x_i + i gain exp(i quadrature_rad) x_q + carrier_i +
     i carrier_q, in units of its largest field: `gain` is that of Q over I, the carrier what leaks.

@@ -76,7 +76,7 @@ def one_of(name: str, value: object, known: Iterable[object], note: str = "") ->
 
 
 def require(holds: bool, name: str, value: object, valid: str) -> None:
-    """Refuse a value for which a condition does not hold: a range with a name of its own.
+    """Refuse a value for which a condition does not hold: a range that needs a name.
 
     >>> require(3 % 2 == 0, "modes", 3, "even")
     Traceback (most recent call last):

@@ -74,7 +74,7 @@ class CloneMismatch:
         kick: npt.NDArray[np.complexfloating],
         vacuum: npt.NDArray[np.complexfloating],
     ) -> npt.NDArray[np.complex128]:
-        """Return what mode b differs by after a clone: its kick and what the mismatch makes of it.
+        """Return what mode b differs by after a clone: its kick and the effect of the mismatch.
 
         All X + iP in SNU and of one shape; `mode` is b as it came, `kick` what an ideal clone
         adds, `vacuum` a fresh draw.

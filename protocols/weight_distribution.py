@@ -421,7 +421,7 @@ def _described(
     *,
     exact: bool = False,
 ) -> LayerDistribution:
-    """Return what a client makes of such levels, on average over rows, columns or blocks."""
+    """Return a client's decision errors for such levels, averaged over rows, columns or blocks."""
     errors = [Decision.at(each, mean_photons=mean_photons).error_probability for each in levels]
     return LayerDistribution(
         kind,

@@ -84,7 +84,7 @@ class Amplifier:
         }
 
     def run(self, bench: CalibrationBench) -> Outcome:
-        """Weigh a bright frame at the server, then listen in the dark at several gains."""
+        """Measure a bright frame at the server, then the noise in the dark at several gains."""
         bench.light_on()
         server, gain = bench.equipment.server, bench.equipment.client.gain
         try:

@@ -133,8 +133,8 @@ def fit_noise(noise: Noise) -> Fit:
         errors.append([one.standard_uncertainty / each[0].variance for one in each])
         _require_growth(party, noise)
     y, most_v = np.concatenate(values), float(noise.voltage_v[-1])
-    # Both hear one amplifier: covariance^2 = E_s E_c cos^2 of the sum of both phases, E being what
-    # each hears above dark. Nobody holds the phases: half of it on average.
+    # Both see one amplifier's noise: covariance^2 = E_s E_c cos^2 of the sum of the phases, E being
+    # what each sees above dark. Nobody knows the phases: half of it on average.
     shares = [np.maximum(1.0 - 1.0 / np.array(part), 0.0) for part in values]
     widening = np.tile(np.sqrt(1.0 + 0.5 * shares[0] * shares[1]), 2)
     start_k = (_MOST_GAINS[0] - 1.0) / most_v

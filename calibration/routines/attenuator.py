@@ -51,7 +51,7 @@ def power_ratio(attenuation_db: Reals, ratio: float, slope: float) -> Reals:
 class MeterRatio:
     """Power in the fibre over power on the monitor.
 
-    `fibre_error`: what the launch meter's noise makes of it; `monitor_error`: relative, what the
+    `fibre_error`: its error by the launch meter's noise; `monitor_error`: relative, what the
     monitor's does.
     """
 

@@ -171,7 +171,7 @@ class BiasPoints:
     """
 
     name = "bias_points"
-    title = "modulator: bias points, what a lock makes of them, drift"
+    title = "modulator: bias points, errors of a lock, drift"
     needs: tuple[str, ...] = ()
     roles = ("server.laser", "server.bias_i", "server.bias_q", "server.bias_parent")
     valid_for_s = 12.0 * HOUR_S
@@ -424,14 +424,14 @@ def _quantities(electrode: _Electrode, ended_s: float) -> dict[Name, Quantity]:
 
 
 def _find_error_v(electrode: _Electrode) -> float:
-    """Return what the meter's noise makes of one find, in V."""
+    """Return the error of one find by the meter's noise, in V."""
     slopes = [_slope_w_v(electrode, bias_v) for bias_v in electrode.slopes_v]
     noise_w = electrode.noise_w * math.sqrt(2.0 / _FIND_READINGS)
     return noise_w / abs(slopes[1] - slopes[0])
 
 
 def _curve_error_v(electrode: _Electrode) -> float:
-    """Return what the scatter of the sweeps' curves makes of a find, in V."""
+    """Return the error of a find by the scatter of the sweeps' curves, in V."""
     quarter = np.pi / 4.0
     fits = np.array(electrode.fits)
     if not electrode.beats:

@@ -1,4 +1,4 @@
-"""What one shot-noise unit and the way back make of a bright frame at the server: S tau.
+"""A bright frame at the server: shot-noise unit times transmittance of the way back, S tau.
 
 1. A frame of known symbols near the modulator's largest field is sent and read at the server, in
    turn at two phases of the local oscillator a quarter turn apart, so that unequal children of the
@@ -46,7 +46,7 @@ _METER_READINGS = 100
 HEADROOM = 1.6
 # A quantity that is known worse than to 10 % is not used.
 LEAST_SIGMA = 10.0
-# What a receiver's noise, not quite white, makes of the pulse's overlap.
+# Error of the pulse's overlap by a receiver's noise that is not quite white.
 _MATCHING_UNCERTAINTY = 0.003
 
 

@@ -264,7 +264,7 @@ def _dark(bench: CalibrationBench, party: Party) -> _Dark:
 def _offset(traces: list[Trace], range_v: float, party: Party) -> tuple[float, float, float, float]:
     """Return mean, its standard error, the steps' part in V, and degrees of freedom of the error.
 
-    Neighbouring samples hang together. Blocks are longer than the detector remembers: their means
+    Neighbouring samples are correlated. Blocks are longer than the detector remembers: their means
     scatter independently.
     """
     for trace in traces:

@@ -31,7 +31,7 @@ from labctl.instruments.capabilities import Trace
 
 # Eight pairs, at two phases of the local oscillator in turn.
 _DELAY_RECORDS = 16
-# What unequal children make of neighbouring pulses does not cancel over the phases: this share of a
+# The effect of unequal children does not wholly cancel over the phases: this share of a
 # symbol is the scatter, between simulated benches, of arrivals whose records agree.
 _DISTORTION_SYMBOLS = 4e-4
 _DELAY_GAIN = 2.0

@@ -1,4 +1,4 @@
-"""Known symbols: random ones that cancel in the mean, and the field that a receiver makes of them.
+"""Known symbols: random ones that cancel in the mean, and the field that a receiver shows of them.
 
 One quadrature is read, y = Re(s conj(g)) + offset + noise, of known symbols s; g = a + i b is the
 complex amplitude in V per unit symbol. The square of a fitted amplitude exceeds the true one's by

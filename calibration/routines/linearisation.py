@@ -1,4 +1,4 @@
-"""Linearisation of the drive: what the modulator makes of symbols, and what undoes it.
+"""Linearisation of the drive: how the modulator changes symbols, and what undoes it.
 
 Known random symbols s_i + i s_q come out as s_i + i g exp(i psi) s_q + c, bent by even and cubic
 terms. A homodyne record at the phase theta reads y = A cos(theta) s_i + A g sin(theta - psi) s_q +
@@ -197,7 +197,7 @@ class Linearisation:
     valid_for_s = 4.0 * HOUR_S
 
     def settings(self, bench: CalibrationBench) -> Mapping[str, SettingValue]:
-        """Return light and timing, on which the generator's and the modulator's response hangs."""
+        """Return light and timing, by which generator and modulator respond."""
         equipment = bench.equipment
         return {
             "server.laser_frequency_hz": equipment.server.laser_frequency_hz,

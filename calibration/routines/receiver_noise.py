@@ -184,7 +184,7 @@ def _refuse_light(bench: CalibrationBench, party: Party, trace: Trace, layout: F
 def take_noise(
     bench: CalibrationBench, full_s: float, *, keep_traces: bool = False
 ) -> dict[Party, NoiseRecords]:
-    """Record both parties' noise for as long as `effort` makes of `full_s`.
+    """Record both parties' noise for `full_s` times `effort`.
 
     Raises CalibrationError for records that are cut off, constant or too coarse.
     """

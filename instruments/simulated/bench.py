@@ -59,7 +59,7 @@ class TriggerCable:
 
 
 class Digitizer:
-    """A front end at a receiver; several may hang on one. Implements `DigitizerPort`."""
+    """A front end at a receiver; several may share one. Implements `DigitizerPort`."""
 
     def __init__(self, receiver: str, take: Callable[[Digitizer, CaptureWindow], Capture]) -> None:
         self.receiver = receiver

@@ -165,7 +165,7 @@ class ProbeTable(_Table):
 
 
 class LoadTable(_Table):
-    """What hangs on a direct-current output; with `electrode`, its voltage adds to that bias."""
+    """The load of a direct-current output; with `electrode`, its voltage adds to that bias."""
 
     resistance_ohm: Positive
     noise_v: NotNegative

@@ -104,7 +104,7 @@ class ProbeAttenuatorTable(InstrumentTable):
 
 
 class MultiportMeterTable(InstrumentTable):
-    """An N7744A; each input hangs on a probe line or on a tap of the link.
+    """An N7744A; each input is at a probe line or on a tap of the link.
 
     Taps are "monitor", and those that the file has of "launch" (what enters the forward fibre),
     "arrival" (what reaches the client) and "return" (what reaches the server, before its shutter).

@@ -161,7 +161,7 @@ class TriggerPort(Protocol):
 
 
 class SourcePort(Protocol):
-    """One output of a direct-current source, with the load that hangs on it."""
+    """One output of a direct-current source, with its load."""
 
     def force_voltage(self, on: bool, voltage_v: float, current_limit_a: float) -> None:
         """Hold a voltage in V, or less where the load would draw more than the limit in A."""

@@ -131,7 +131,7 @@ def opened(
 ) -> Iterator[OpenRun]:
     """Open what the request needs and close it after; a bench is calibrated as the request says.
 
-    `on_step` hears what is being done, `on_station` gets the open station.
+    `on_step` is called with each step's name, `on_station` gets the open station.
     """
     if isinstance(request, ModeRun):
         collection = collection_of(request, request.settings)

@@ -1,6 +1,6 @@
 """Threads that do the steps of a teardown, one for each transport, waiting from the opening on.
 
-What hangs on different transports need not wait for each other: a silent instrument holds up its
+Instruments on different transports need not wait for each other: a silent instrument holds up its
 own wire alone. The threads start when the station is opened: in a program that ends no new one can
 be started (from Python 3.12 on), and a program that ran out of memory may not get one either. A
 transport without a thread has its steps done by who asks, one after the other.

@@ -123,7 +123,7 @@ class CopyFigure:
         }
 
     def in_words(self) -> str:
-        """Return the figure, or why there is none, in one sentence."""
+        """Return the figure, or the reason why there is none, in one sentence."""
         if self.accuracy is None or self.classes_alone is None or self.distance is None:
             return f"after {self.queries} queries: no figure: {self.reason}"
         return (

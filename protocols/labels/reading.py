@@ -43,7 +43,7 @@ class Reading:
 
     gain: the client's G. rows: M that carry the same input, `repeats` times. transmittance: from
     the clone to the detector, its efficiency included. technical_noise: in SNU as detected.
-    emission_factor: n_sp, or what a tap's detectors make of it. background_photons: per mode and
+    emission_factor: n_sp, or its equal for a tap's detectors. background_photons: per mode and
     row, dark counts and light not nulled, for photon counting alone. vacuum_variance: what is left
     of a homodyne reading's vacuum noise, below 1 where the server sent squeezed light. mismatch:
     of the clone, known to the server: a constant of the hardware is learned over images.

@@ -131,7 +131,7 @@ def leakage_of(
     """Return the leakage of an honest client's run at these settings.
 
     `emission_factor` n_sp (1: quantum limit) is the amplifier's spontaneous-emission factor, or
-    what a tap's detectors make of it. The honest client adds n_sp g to each of the K modes that it
+    its equal for a tap's detectors. The honest client adds n_sp g to each of the K modes that it
     collects of each block, so n_sp g K B/n to each of n modes in B blocks. The honest figure is
     concave in the noise alone: at the mean noise it is no less than the mean over modes that are
     equally bright. Where brightness differs only the bounds hold; `spectrum` is that of the network

@@ -104,7 +104,7 @@ class OpenQuery:
 class Ledger:
     """One party's ledger in a folder, which is made with the first entry.
 
-    Several processes and threads may use it at a time. `on_notice` hears of what was left
+    Several processes and threads may use it at a time. `on_notice` is called with what was left
     unfinished. Raises RecordError for what is damaged, was changed, or cannot be reached.
     """
 

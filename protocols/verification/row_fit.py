@@ -1,7 +1,7 @@
 """Gain and phase of single rows, fitted to the sums of their weights.
 
 A row's gain repeats honestly, and so does its phase: the server learns the phase of a row from the
-row's own light too, and takes for a turn what distortion makes of the row's own weights. That turn
+row's own light too, and takes the distortion of the row's own weights for a turn. That turn
 is the same in every query. With the weights (x, p) of a mode, its sums have means W (x, p) for the
 gain and W (p, -x) for the turn, W how often X, P and both were read.
 """

@@ -1,4 +1,4 @@
-"""What the server's pooled fit makes of changes to slope and noise that differ between modes."""
+"""What the server's pooled fit shows of changes to slope and noise that differ between modes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class LayerPath:
 
 @dataclass(frozen=True)
 class Change:
-    """What an attack makes of one layer's returned light.
+    """How an attack changes one layer's returned light.
 
     `slope`: mean amplitude over that of honest use. `slope_variance`: of that ratio between modes
     and queries. `noise`: in SNU at the server, on top of honest use. `share`: of the modes that

@@ -158,7 +158,7 @@ class LayerEstimate:
 def _add_less_missing(
     back: Floats, given: Floats, directions: Floats, rows: Indices, modes: Indices
 ) -> None:
-    """Add to `back` what `directions` make of `given`, these modes of these rows left out."""
+    """Add to `back` the product of `directions` and `given`, these modes of these rows left out."""
     missing = np.moveaxis(directions.reshape(len(directions), -1, 2)[:, modes], 0, 2)
     values = given @ directions.T
     lacking = np.einsum("im,imk->ik", given.reshape(len(given), -1, 2)[rows, modes], missing)

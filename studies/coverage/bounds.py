@@ -157,7 +157,7 @@ def counted(cases: Iterable[Case]) -> tuple[Count, ...]:
 def run(
     seeds: Iterable[int], on_session: Callable[[int], None] = lambda count: None
 ) -> tuple[Count, ...]:
-    """Return the counts over the sessions of these seeds; `on_session` hears 1 for each."""
+    """Return the counts over the sessions of these seeds; `on_session` gets 1 for each."""
     found: list[Case] = []
     for seed in seeds:
         found += cases_of(seed)

@@ -40,7 +40,7 @@ def bias_half_wave_voltage_v(seen: Seen, name: Name) -> float:
 
 
 def _bias_point_v(seen: Seen, name: Name, target_rad: float) -> float:
-    """Return the voltage that sets an electrode to a phase, drift till now counted.
+    """Return the voltage that sets an electrode to a phase, drift until now counted.
 
     u = offset + drift + pi V / (2 V_pi).
     """

@@ -160,7 +160,7 @@ def _pulse(seen: Seen, name: Name) -> tuple[float, float]:
 
 
 def _smeared(seen: Seen, samples_v: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Reals:
-    """Return what a generator's stage of the bench's bandwidth, else perfect, makes of samples."""
+    """Return samples after a generator's stage of the bench's bandwidth, perfect otherwise."""
     grid_hz = seen.world.grid_hz
     ideal = DriveParameters(24, 4.0, seen.truth.generator_bandwidth_hz, 0.0)
     stage = DriveOutput(ideal, grid_hz, Seeds(0).noise("none"))

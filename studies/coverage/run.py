@@ -82,7 +82,7 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin(stop: Event) -> None:
-    """Leave interruptions to the parent process, which the worker hears by `stop`."""
+    """Leave interruptions to the parent process, which the worker sees by `stop`."""
     _stops.append(stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -167,12 +167,12 @@ def emission_factor(seen: Seen, name: Name) -> float:
 
 
 def clone_gain_error(seen: Seen, name: Name) -> float:
-    """Return the net gain of the clone over 1, less 1, drift till now counted."""
+    """Return the net gain of the clone over 1, less 1, drift until now counted."""
     return abs(seen.world.optics.rotation.net_amplitude()) - 1.0
 
 
 def clone_phase_rad(seen: Seen, name: Name) -> float:
-    """Return the phase of what the clone returns, drift till now counted."""
+    """Return the phase of what the clone returns, drift until now counted."""
     return cmath.phase(seen.world.optics.rotation.net_amplitude())
 
 

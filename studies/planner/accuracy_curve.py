@@ -253,7 +253,7 @@ def measure_curve(
 ) -> AccuracyCurve:
     """Classify the images at every F of the grid, `runs` times with different noise each.
 
-    Seeds are `seed`, `seed` + 1 and so on. `on_run` hears 1 for every pass over the images. Raises
+    Seeds are `seed`, `seed` + 1 and so on. `on_run` gets 1 for every pass over the images. Raises
     SettingError for other numbers of runs than 1 to 1000, and what `AccuracyCurve` raises.
     """
     checks.within("runs", runs, 1, _MOST_RUNS)

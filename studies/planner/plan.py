@@ -161,7 +161,7 @@ class Shares:
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer. `recommended` is None when the wish cannot be had; `front` ignores the limits."""
+    """The answer. `recommended` is None when the wish cannot be met; `front` ignores the limits."""
 
     wish: Wish
     reach: Reach

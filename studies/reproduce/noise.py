@@ -1,4 +1,4 @@
-"""Leakage against technical noise and loss: the journal's panel, and what trust makes of it."""
+"""Leakage against technical noise and loss: the journal's panel, and the effect of trust."""
 
 from __future__ import annotations
 

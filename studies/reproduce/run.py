@@ -87,7 +87,7 @@ class Request:
     def reproduce(
         self, *, on_pass: Callable[[int], None] = lambda count: None
     ) -> Iterator[Reproduction]:
-        """Yield the figures in order; `on_pass` hears 1 for every pass over the images."""
+        """Yield the figures in order; `on_pass` is called with 1 for every pass over the images."""
         found: tuple[Measured, ...] | None = None
         for name in self.figures:
             if name in _CLOSED_FORMS:
@@ -115,7 +115,7 @@ def write(
     on_pass: Callable[[int], None] = lambda count: None,
     on_files: Callable[[list[Path]], None] = lambda files: None,
 ) -> Written:
-    """Write every figure as it is made, then the page of all; `on_files` hears of each figure.
+    """Write every figure as it is made, then the page of all; `on_files` gets each figure.
 
     An interruption leaves whole files only. Raises UsageError where one cannot be written.
     """

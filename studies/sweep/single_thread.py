@@ -1,4 +1,4 @@
-"""One BLAS thread: the order of a matrix product's sums, so its last bits, hang on their number."""
+"""One BLAS thread: the number of threads sets the order of a product's sums, so its last bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of one output of a function generator, and how levels and units hang together."""
+"""Settings of one output of a function generator, and how levels and units are related."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ LEVEL = Number("V", -LARGEST_OPEN_V, LARGEST_OPEN_V, 0.0)
 class Keysight33500Panel:
     """A generator with one output per entry of `outputs`; satisfies `FrontPanel`.
 
-    `connected_load_ohm` is what really hangs on the outputs: a load setting that differs from it
+    `connected_load_ohm` is the true load of the outputs: a load setting that differs from it
     scales the voltages as it does on a bench. *TRG starts the bursts of the outputs whose trigger
     source is BUS, then fires `trigger_out`; pulses on `trigger_in` start those whose source is
     EXT. A trigger that nothing waits for, or during a burst, is ignored (-211). With trigger

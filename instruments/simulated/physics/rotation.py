@@ -295,7 +295,7 @@ class RotationUnit:
         return coefficients
 
     def _mistaken(self, wanted: Field) -> Field:
-        """Return the coefficients that the elements make of those they are set to."""
+        """Return the coefficients of the elements when set to these."""
         p = self.parameters
         if self._elements is None or p.coupler_error_rad == p.phase_error_rad == 0.0:
             return wanted
@@ -332,7 +332,7 @@ class RotationUnit:
         return amplified, returned
 
     def _mismatched(self, returned: Field) -> Field:
-        """Return what the net gain and phase make of what an exact clone returns."""
+        """Return what an exact clone returns with net gain and phase applied."""
         net = self.net_amplitude()
         if net == 1.0:
             return returned

@@ -34,7 +34,7 @@ from labctl.studies.attacks.copies.stolen import (
 
 
 class _SingleCopy:
-    """The layers that one query shows, built up in turn, and what they make of public images."""
+    """The layers that one query shows, built up in turn, and their values for public images."""
 
     def __init__(self, public: PublicImages, inputs: Inputs, first: RowPrior) -> None:
         self._inputs, self._first = inputs, first

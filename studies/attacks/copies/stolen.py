@@ -91,7 +91,7 @@ class StolenNetwork:
 
 
 def passed_on(values: Floats, weights: Doubles) -> Floats:
-    """Return what a hidden layer of these weights (m, N) makes of values (B, N), in unit norm."""
+    """Return the output of a hidden layer of weights (m, N) for values (B, N), in unit norm."""
     return unit_norm(np.maximum(values @ weights.T.astype(np.float32), np.float32(0.0)))
 
 

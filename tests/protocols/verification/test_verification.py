@@ -296,7 +296,7 @@ def test_bounds_cover_the_truth_as_often_as_stated(channel: BoundedChannel) -> N
 def no_leakage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let verdicts state the closed formula as prior-free leakage too: nine tenths of their time.
 
-    Neither checks nor bounds hang on it; what it is at the bounds has separate tests.
+    Neither checks nor bounds depend on it; what it is at the bounds has separate tests.
     """
     monkeypatch.setattr(verdict, "prior_free_bits_per_mode", holevo_bits_per_mode)
 

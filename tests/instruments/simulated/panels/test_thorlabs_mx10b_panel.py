@@ -62,7 +62,7 @@ class Attenuator:
 
 
 class Box:
-    """A fully fitted controller and what hangs on it."""
+    """A fully fitted controller and its parts."""
 
     def __init__(self, ack: Literal["manual", "pymeasure"] = "manual", *, fitted: bool = True):
         self.clock = BenchClock()
