@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from labctl.cli import attack_options as ask
 from labctl.cli import options, output
+from labctl.cli.attack_queries_figure import QueriesRow, draw_queries
 from labctl.cli.choices import images_of
 from labctl.data.mnist import load_test_images
 from labctl.data.models import Network, load_network
 from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
-from labctl.run.report import finite
 from labctl.safety import interruptible
 from labctl.studies.attacks.attack import Attacker
 from labctl.studies.attacks.catalogue import ATTACKS, attack_of
-from labctl.studies.attacks.printed import PrintedFigures, printed_figures
-from labctl.studies.attacks.queries import QueryPoint, curve_over_queries
+from labctl.studies.attacks.printed import printed_figures
+from labctl.studies.attacks.queries import curve_over_queries
 
 ASSUMES = (
     "each count of queries is a separate session; its copy of the network is judged without "
@@ -31,36 +29,6 @@ ASSUMES = (
     "memory, too. Memory: of one query with the light and the noise of all. Collective: the same "
     "at the bound of the noise that the residuals summed by weight show in this session",
 )
-
-
-@dataclass(frozen=True)
-class QueriesRow:
-    """One count of queries: the result of its session, and what is printed for that count."""
-
-    point: QueryPoint
-    printed: PrintedFigures
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        learned, verdict = self.point.outcome.learned, self.point.outcome.verification
-        return finite(
-            {
-                "queries": self.point.queries,
-                "accepted": verdict.accepted,
-                "failed": [check.name for check in verdict.failed],
-                "excess_noise": verdict.excess_noise,
-                "excess_noise_expected": verdict.excess_noise_expected,
-                "excess_noise_error": verdict.excess_noise_standard_error,
-                "weights_correlation": learned.weights_correlation,
-                "weights_bits_per_real": learned.weights_bits_per_real,
-                "weights_bits_network": learned.weights_bits_network,
-                "weights_bits_discrete": learned.weights_bits_discrete,
-                "weights_bits_holevo": learned.weights_bits_holevo,
-                "weights_wrong": learned.weights_wrong,
-                "copy_accuracy": learned.copy_accuracy,
-                "printed": asdict(self.printed),
-            }
-        )
 
 
 def queries(
@@ -119,8 +87,6 @@ def queries(
     strength_words = f"{kind.parameter} {attack.strength:g} {kind.unit}".rstrip()
     title = f"{name} ({strength_words}) on {network.name}, {ask.setting_words(settings)}"
     if figure is not None:
-        from labctl.cli.attack_queries_figure import draw_queries
-
         draw_queries(figure, title, rows)
     if json:
         output.print_json(

@@ -1,19 +1,19 @@
-"""Figure of an attack over queries: bits beside what is printed, and the copy's accuracy."""
+"""Results of an attack over queries, and their figure: bits beside what is printed; accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labctl.drawing import new_figure
+from labctl.run.report import finite
 from labctl.studies.attacks.printed import PrintedFigures
+from labctl.studies.attacks.queries import QueryPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from labctl.cli.attack_queries import QueriesRow
 
 _PRINTED = {
     "honest_additive": ("printed: honest closed form, adding up", ":", "tab:gray"),
@@ -21,6 +21,36 @@ _PRINTED = {
     "memory_unchecked": ("printed: any prior, memory, unchecked", "-.", "tab:red"),
     "collective_upper": ("printed: any prior, memory, as summed by weight", "--", "tab:orange"),
 }
+
+
+@dataclass(frozen=True)
+class QueriesRow:
+    """One count of queries: the result of its session, and what is printed for that count."""
+
+    point: QueryPoint
+    printed: PrintedFigures
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        learned, verdict = self.point.outcome.learned, self.point.outcome.verification
+        return finite(
+            {
+                "queries": self.point.queries,
+                "accepted": verdict.accepted,
+                "failed": [check.name for check in verdict.failed],
+                "excess_noise": verdict.excess_noise,
+                "excess_noise_expected": verdict.excess_noise_expected,
+                "excess_noise_error": verdict.excess_noise_standard_error,
+                "weights_correlation": learned.weights_correlation,
+                "weights_bits_per_real": learned.weights_bits_per_real,
+                "weights_bits_network": learned.weights_bits_network,
+                "weights_bits_discrete": learned.weights_bits_discrete,
+                "weights_bits_holevo": learned.weights_bits_holevo,
+                "weights_wrong": learned.weights_wrong,
+                "copy_accuracy": learned.copy_accuracy,
+                "printed": asdict(self.printed),
+            }
+        )
 
 
 def draw_queries(path: Path, title: str, rows: Sequence[QueriesRow]) -> None:
