@@ -14,7 +14,7 @@ import numpy as np
 from scipy import signal
 
 from labctl.dsp.layout import Floats, FrameLayout
-from labctl.dsp.matched_filter import FilterBank, read_slots, samples_per_symbol
+from labctl.dsp.matched_filter import Doubles, FilterBank, read_slots, samples_per_symbol
 from labctl.dsp.pulses import pulse_train
 from labctl.errors import SynchronisationError
 from labctl.instruments.capabilities import Trace
@@ -75,15 +75,7 @@ def synchronise(trace: Trace, layout: FrameLayout, longest_delay_s: float) -> Sy
             "is the laser on, the light not blocked, the trigger cable connected?"
         )
     offsets = (np.arange(_SEARCH_STEPS + 1) / _SEARCH_STEPS - 0.5) * 2.0 + best
-    bank = FilterBank.of(layout.pulse_shape, ratio)
-    return max(
-        (
-            _fit_preamble(trace, layout, bank, ratio, float(offset), peak)
-            for offset in offsets
-            if offset >= 0.0
-        ),
-        key=lambda sync: sync.amplitude,
-    )
+    return _best_fit(trace, layout, ratio, offsets[offsets >= 0.0], peak)
 
 
 def fit_phase(read: Floats, symbols: np.ndarray, times_s: np.ndarray) -> np.ndarray:
@@ -101,18 +93,24 @@ def fit_phase(read: Floats, symbols: np.ndarray, times_s: np.ndarray) -> np.ndar
     return np.asarray(solution / np.where(scale > 0.0, scale, 1.0))
 
 
-def _fit_preamble(
-    trace: Trace, layout: FrameLayout, bank: FilterBank, ratio: float, offset: float, peak: float
+def _best_fit(
+    trace: Trace, layout: FrameLayout, ratio: float, offsets: Doubles, peak: float
 ) -> Sync:
+    """Fit the preamble at each offset (samples), all at once; return the largest amplitude's."""
     preamble = layout.preamble
-    read = bank.at(trace.voltage_v, offset + np.arange(len(preamble)) * ratio)
+    bank = FilterBank.of(layout.pulse_shape, ratio)
+    # In rising order: offsets reach over two samples, a symbol takes more.
+    positions = np.add.outer(np.arange(len(preamble)) * ratio, offsets)
+    reads = bank.at(trace.voltage_v, positions.ravel()).reshape(positions.shape)
     design = np.stack([preamble.real, preamble.imag, np.ones_like(preamble.real)], axis=1)
-    (a, b, offset_v), *_ = np.linalg.lstsq(design, read, rcond=None)
-    residual = read - design @ np.array([a, b, offset_v])
+    fits, *_ = np.linalg.lstsq(design, reads, rcond=None)
+    amplitudes = [math.hypot(a, b) for a, b, _ in fits.T]
+    best = int(np.argmax(amplitudes))
+    residual = reads[:, best] - design @ fits[:, best]
     return Sync(
-        start_s=trace.start_s + offset * trace.interval_s,
-        amplitude=math.hypot(a, b),
-        phase_rad=math.atan2(b, a),
+        start_s=trace.start_s + float(offsets[best]) * trace.interval_s,
+        amplitude=amplitudes[best],
+        phase_rad=math.atan2(fits[1, best], fits[0, best]),
         noise=float(np.std(residual)),
         peak=peak,
     )

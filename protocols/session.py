@@ -170,10 +170,14 @@ class Session:
         self.server_half.verifier.history = history
 
     def verdict(
-        self, expectation: Expectation | None = None, spectrum: Spectrum | None = None
+        self,
+        expectation: Expectation | None = None,
+        spectrum: Spectrum | None = None,
+        *,
+        figures: bool = True,
     ) -> VerificationReport:
         """Judge all light returned so far; see `Verifier.verdict`."""
-        return self.server_half.verifier.verdict(expectation, spectrum)
+        return self.server_half.verifier.verdict(expectation, spectrum, figures=figures)
 
     def record(self, expectation: Expectation | None = None) -> CollectiveRecord:
         """Return the sums by weight of the network's light returned so far."""

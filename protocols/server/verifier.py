@@ -50,11 +50,15 @@ class Verifier:
         self._monitored = reading if before is None else before.pooled(reading)
 
     def verdict(
-        self, expectation: Expectation | None = None, spectrum: Spectrum | None = None
+        self,
+        expectation: Expectation | None = None,
+        spectrum: Spectrum | None = None,
+        *,
+        figures: bool = True,
     ) -> VerificationReport:
         """Judge all light returned so far; `expectation` defaults to that of the settings.
 
-        `spectrum`: of the network sent, for its own bound.
+        `spectrum`: of the network sent, for its own bound. `figures`: False for the checks alone.
         """
         settings = self._settings
         calibration = self.calibration
@@ -72,6 +76,7 @@ class Verifier:
             history=self._own_history(),
             spectrum=spectrum,
             own=self.server.own_evidence,
+            figures=figures,
         )
         return replace(report, discrete_weights=self._discrete)
 

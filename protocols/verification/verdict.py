@@ -158,6 +158,7 @@ def verify(
     history: CollectiveRecord | None = None,
     spectrum: Spectrum | None = None,
     own: Sequence[LayerEvidence] | None = None,
+    figures: bool = True,
 ) -> VerificationReport:
     """Judge the evidence.
 
@@ -168,8 +169,11 @@ def verify(
     weight of what this client was sent of the network before, for the checks alone: a client that
     was honest before would dilute what it does now. `spectrum`: of the network sent, for its own
     bound. `own`: the part of the evidence that figures and bounds are of, all by default; what
-    worthless queries show must not replace what real ones show.
+    worthless queries show must not replace what real ones show. `figures`: False leaves out the
+    leakage in bits and the collective bound, most of the work, unless there is a limit to judge
+    it by: the checks alone are counted over many sessions.
     """
+    figures = figures or settings.weights_bits_limit is not None
     bounded = own if own is not None and any(part.samples for part in own) else evidence
     estimate = estimate_channel(bounded, calibration)
     bounds = bounds_of(
@@ -180,10 +184,12 @@ def verify(
         mean_photons=mean_photons,
         clones=Clones.of(bounded),
     )
-    bits = bounds.bits(assumptions, technical_noise, prior_free_bits_per_mode)
-    honest = bounds.bits(assumptions, technical_noise, holevo_bits_per_mode)
-    of_network = None if spectrum is None else partial(network_bits_per_mode, spectrum)
-    network = None if of_network is None else bounds.bits(assumptions, technical_noise, of_network)
+    in_bits = partial(bounds.bits, assumptions, technical_noise)
+    bits = in_bits(prior_free_bits_per_mode) if figures else None
+    honest = in_bits(holevo_bits_per_mode) if figures else None
+    network = None
+    if figures and spectrum is not None:
+        network = in_bits(partial(network_bits_per_mode, spectrum))
     sums = _sums_of(bounded, calibration, expectation, mean_photons)
     judged = sums
     if (history is not None and history.parts) or bounded is not evidence:
@@ -199,7 +205,7 @@ def verify(
     )
     reasons = [check.sentence for check in checks if check.passed is False]
     limit = settings.weights_bits_limit
-    if limit is not None and bits > limit:
+    if limit is not None and bits is not None and bits > limit:
         reasons.append(
             f"prior-free leakage bound {bits:.4g} bit per weight is above the limit of {limit:.4g} "
             f"({estimate.samples} samples pooled)"
@@ -226,7 +232,7 @@ def verify(
         client_noise_upper=bounds.in_client.excess_noise,
         link_transmittance=bounds.link_transmittance,
         collective=None
-        if sums is None
+        if sums is None or not figures
         else collective_noise(sums, 0.5 * settings.failure_probability, expectation.doubts),
     )
 

@@ -196,14 +196,14 @@ def random_network(sizes: tuple[int, ...], seed: int) -> Network:
 def attacked_session(
     attack: Attack, network: Network, settings: SessionSettings, images: int
 ) -> VerificationReport:
-    """Run one attacked session on uniform random data drawn for it and return the verdict."""
+    """Run one attacked session on uniform random data; return the verdict, without figures."""
     random = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(_DATA_KEY,)))
     data = random.random((images, network.sizes[0]), dtype=np.float32)
     mounted = attack.mount(network, settings)
     session = Session(network, settings, mounted.link, server=mounted.server)
     for _ in session.run(mounted.inputs(data), batch_images=BATCH_IMAGES):
         pass
-    return session.verdict()
+    return session.verdict(figures=False)
 
 
 def detection_curve(

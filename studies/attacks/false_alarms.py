@@ -102,13 +102,13 @@ def count_false_alarms(
 
 
 def honest_session(network: Network, settings: SessionSettings, images: int) -> VerificationReport:
-    """Run one honest session on its own random data and return the verdict."""
+    """Run one honest session on its own random data; return the verdict, without figures."""
     random = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(23,)))
     data = random.random((images, network.sizes[0]), dtype=np.float32)
     session = Session(network, settings, ModeLink(settings))
     for _ in session.run(data):
         pass
-    return session.verdict()
+    return session.verdict(figures=False)
 
 
 def failed_at(report: VerificationReport, probability: float) -> tuple[str, ...]:

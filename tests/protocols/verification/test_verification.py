@@ -529,6 +529,33 @@ def test_a_limit_rejects_what_cannot_be_bounded_and_accepts_what_can() -> None:
     assert many.verdict(random, limited).accepted is True
 
 
+def test_checks_alone_are_those_of_the_whole_verdict_and_a_limit_is_judged_by_its_figure() -> None:
+    def judged(settings: VerificationSettings, *, figures: bool) -> VerificationReport:
+        random, channel = np.random.default_rng(15), BoundedChannel()
+        return verify(
+            [channel.evidence(random)],
+            channel.calibrate(random),
+            channel.expectation,
+            settings,
+            mean_photons=4.0,
+            technical_noise=0.0,
+            assumptions=UNTRUSTED,
+            figures=figures,
+        )
+
+    whole, alone = (judged(SETTINGS, figures=figures) for figures in (True, False))
+    assert whole.weights_bits_per_real_upper is not None
+    assert alone == replace(
+        whole,
+        weights_bits_per_real_upper=None,
+        weights_bits_honest_upper=None,
+        collective=None,
+    )
+    limited = replace(SETTINGS, weights_bits_limit=1e-3)
+    assert judged(limited, figures=False) == judged(limited, figures=True)
+    assert judged(limited, figures=False).accepted is False
+
+
 @pytest.mark.parametrize("samples", [2, 3, 10])
 def test_a_limit_is_never_met_by_a_handful_of_samples(samples: int) -> None:
     """Bounds of 1e20 SNU must not round to a leakage of nothing."""
