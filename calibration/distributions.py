@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import special
 
 Reals = npt.NDArray[np.float64]
 Cdf = Callable[[float], float]
@@ -43,6 +43,17 @@ class Shape(StrEnum):
         return np.asarray(standard_uncertainty * math.sqrt(2.0) * np.sin(np.pi * (share - 0.5)))
 
 
+def student_quantile(share: float, freedom: float) -> float:
+    """Return the value that this share of Student's t lies below; normal for infinite freedom."""
+    found = special.ndtri(share) if math.isinf(freedom) else special.stdtrit(freedom, share)
+    return float(found)
+
+
+def _student_share(value: Reals, freedom: float) -> Reals:
+    share = special.ndtr(value) if math.isinf(freedom) else special.stdtr(freedom, value)
+    return np.asarray(share, np.float64)
+
+
 @lru_cache(maxsize=512)
 def factor_of_sum(
     normal: float, freedom: float, bounded: tuple[tuple[Shape, float], ...], confidence: float
@@ -53,7 +64,7 @@ def factor_of_sum(
     degrees of freedom; `bounded`: shape and standard uncertainty of each other source. To 0.5 %.
     """
     tail = 0.5 + confidence / 2.0
-    core = float(stats.t.ppf(tail, freedom))
+    core = student_quantile(tail, freedom)
     bounded = tuple((shape, part) for shape, part in bounded if part > 0.0)
     whole = math.hypot(normal, *(part for _, part in bounded))
     if not bounded or whole == 0.0:
@@ -62,7 +73,7 @@ def factor_of_sum(
     grid = np.linspace(-reach, reach, _GRID)
     share = (grid > 0.0) + 0.5 * (grid == 0.0)
     if normal > 0.0:
-        share = stats.t.cdf(grid / normal, freedom)
+        share = _student_share(grid / normal, freedom)
     # Widest last: what has been summed up is smooth by then.
     for shape, part in sorted(bounded, key=lambda source: source[1]):
         moved = grid[:, None] - shape.errors(part)
@@ -81,6 +92,8 @@ def interval_above(
     3873 (1998), section IV.B, theirs for a normal error): it holds the truth with `confidence`
     for any true value, the limit itself included, and is never empty.
     """
+    from scipy import optimize
+
     reach, one_sided = factor(confidence), factor(2.0 * confidence - 1.0)
 
     def accepted(true: float) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import special
 
 from labctl.errors import CalibrationError
 
@@ -41,7 +41,7 @@ class Fit:
     @property
     def chi_square_probability(self) -> float:
         """Return the chance of so large a chi-square, were the model and the errors right."""
-        return float(stats.chi2.sf(self.chi_square, self.degrees_of_freedom))
+        return float(special.chdtrc(self.degrees_of_freedom, self.chi_square))
 
 
 def fit_curve(
@@ -65,6 +65,8 @@ def fit_curve(
     Levenberg-Marquardt by scipy.optimize.curve_fit. A parameter that is in the model other
     than linearly must not start at 0, where its step has no scale.
     """
+    from scipy import optimize
+
     _check_readings(x, y, errors, len(start), what)
     try:
         with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
@@ -80,7 +82,7 @@ def fit_curve(
     chi_square = float(residuals @ residuals)
     if not math.isfinite(chi_square) or not _is_fixed(covariance):
         raise CalibrationError(f"{what}: the readings do not fix the curve: do they cover it?")
-    unlikely = float(stats.chi2.sf(chi_square, freedom)) < widen_below
+    unlikely = float(special.chdtrc(freedom, chi_square)) < widen_below
     scale = max(chi_square / freedom, 1.0) if unlikely else 1.0
     return Fit(values, covariance * scale, chi_square, freedom, runs_probability(residuals))
 
@@ -132,4 +134,4 @@ def runs_probability(residuals: Reals) -> float:
     variance = (mean - 1.0) * (mean - 2.0) / (total - 1.0)
     if variance <= 0.0:
         return 1.0
-    return float(stats.norm.cdf((runs + 0.5 - mean) / math.sqrt(variance)))
+    return float(special.ndtr((runs + 0.5 - mean) / math.sqrt(variance)))

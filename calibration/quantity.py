@@ -7,10 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from scipy import special, stats
+from scipy import special
 
 from labctl import checks
-from labctl.calibration.distributions import Shape, factor_of_sum, feels_limit, interval_above
+from labctl.calibration.distributions import (
+    Shape,
+    factor_of_sum,
+    feels_limit,
+    interval_above,
+    student_quantile,
+)
 from labctl.errors import CalibrationError
 
 # A budget and its root sum of squares agree except for rounding.
@@ -128,7 +134,7 @@ class Quantity:
         """
         checks.inside("confidence", confidence, 0.0, 1.0)
         if not self.shapes or self.standard_uncertainty == 0.0:
-            return float(stats.t.ppf(0.5 + confidence / 2.0, self.degrees_of_freedom))
+            return student_quantile(0.5 + confidence / 2.0, self.degrees_of_freedom)
         bounded = {name for name, shape in self.shapes.items() if shape is not Shape.NORMAL}
         whole = self.standard_uncertainty
         normal = math.hypot(

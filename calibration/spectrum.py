@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal, stats
+from scipy import special
 
 from labctl.errors import CalibrationError
 
@@ -90,7 +90,7 @@ def pooled_variance(records: Sequence[Values]) -> NoiseVariance:
     if freedom == 0:
         return NoiseVariance(variance, total)
     spread = float(np.sum((variances / variance - 1.0) ** 2 * counts / 2.0))
-    chance = float(stats.chi2.sf(spread, freedom))
+    chance = float(special.chdtrc(freedom, spread))
     if chance < _UNSTEADY:
         total /= spread / freedom
     return NoiseVariance(variance, max(total, 2.0), chance)
@@ -113,7 +113,7 @@ def check_noise(voltage_v: Values, range_v: float, who: str) -> None:
     step = float(np.min(np.diff(codes)))
     for side in (1.0, -1.0):
         largest = side * float(np.max(side * centred))
-        missing = len(centred) * float(stats.norm.sf((abs(largest) + step) / deviation))
+        missing = len(centred) * float(special.ndtr(-(abs(largest) + step) / deviation))
         if missing > _MISSING_SAMPLES:
             _refuse_cut(float(np.max(side * voltage_v)), range_v, who)
     if deviation < _LEAST_STEPS * step:
@@ -141,6 +141,8 @@ def spectral_density(records: Sequence[Values], interval_s: float) -> tuple[Real
 
     Welch's method, Hann windows of 256 samples that overlap by half.
     """
+    from scipy import signal
+
     densities = [
         signal.welch(record, 1.0 / interval_s, nperseg=_SEGMENT, detrend="constant")
         for record in records

@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import signal
 
 from labctl.dsp.layout import Floats, FrameLayout
 from labctl.dsp.matched_filter import Doubles, FilterBank, read_slots, samples_per_symbol
@@ -52,6 +51,8 @@ def synchronise(trace: Trace, layout: FrameLayout, longest_delay_s: float) -> Sy
     The preamble's complex correlation has a peak at any phase; around it, the pulse offset
     of the largest fitted amplitude gives the start to 1/16 of a sample.
     """
+    from scipy import signal
+
     ratio = samples_per_symbol(trace, layout)
     samples = math.ceil(layout.preamble_symbols * ratio)
     reference = pulse_train(layout.pulse_shape, layout.preamble, 1.0 / ratio, samples)

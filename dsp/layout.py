@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal
 
 from labctl import checks
 from labctl.dsp.pulses import HANN, PulseShape
@@ -207,6 +206,8 @@ class FrameLayout:
         shape = self.pulse_shape.field((np.arange(taps) - early) / step).astype(np.float32)
         if taps - early <= step and not shape[:early].any():
             return np.outer(values, np.pad(shape[early:], (0, step - taps + early))).ravel()
+        from scipy import signal
+
         train: Floats = signal.upfirdn(shape, values, up=step)
         train = np.pad(train[early:], (0, step))[: len(values) * step]
         return train.astype(np.float32, copy=False)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy import signal
 
 from labctl.dsp.layout import Floats, FrameLayout, Indices
 from labctl.dsp.pulses import Doubles, PulseShape
@@ -179,6 +178,8 @@ def _decimate(record: Floats, weights: Floats, begin: int, step: int, slots: int
         padded = np.pad(weights, (0, step - taps))
         block = _cut(record, begin, begin + slots * step)
         return block.reshape(slots, step) @ padded
+    from scipy import signal
+
     whole = -(-(taps - 1) // step) * step + 1
     backwards = np.pad(weights, (0, whole - taps))[::-1]
     block = _cut(record, begin, begin + (slots - 1) * step + whole)

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack
 
 from labctl.dsp.frequency import frequency_offset, refined_offset
 from labctl.dsp.layout import Complexes, Floats, Indices
@@ -324,6 +323,8 @@ class _Smoother:
         diagonal, link = self._system(information)
         if len(diagonal) == 1:
             return gradient / diagonal
+        from scipy.linalg import lapack
+
         _, _, solution, failed = lapack.dptsv(diagonal, link, gradient)
         if failed:
             raise SignalError("known symbols do not determine the phase: is there any light?")
@@ -339,6 +340,8 @@ class _Smoother:
         if len(diagonal) == 1:
             self._variance = 1.0 / diagonal
             return
+        from scipy.linalg import lapack
+
         forward, _, failed = lapack.dpttrf(diagonal, link)
         backward, _, failed_too = lapack.dpttrf(diagonal[::-1], link[::-1])
         if failed or failed_too:

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
+from labctl.calibration.distributions import student_quantile
 from labctl.calibration.fits import Reals, fit_curve
 from labctl.calibration.names import Electrode, Name
 from labctl.calibration.quantity import Quantity
@@ -77,6 +78,10 @@ def walk_rate(positions: Reals, times_s: Reals, noise: float) -> float:
     return math.sqrt(max(total - added, 0.0) / duration_s)
 
 
+def _chi_square_quantile(share: float, freedom: int) -> float:
+    return 2.0 * float(special.gammaincinv(freedom / 2.0, share))
+
+
 def walk(positions: Reals, times_s: Reals, noise: float) -> Quantity:
     """Return `walk_rate` in V/h^0.5 for positions in V, with the interval of its square.
 
@@ -85,7 +90,7 @@ def walk(positions: Reals, times_s: Reals, noise: float) -> Quantity:
     total, added, duration_s = _walked(positions, times_s, noise)
     freedom, scale = len(positions) - 1, HOUR_S / duration_s
     low, high = (
-        math.sqrt(max(total * freedom / float(stats.chi2.ppf(tail, freedom)) - added, 0.0) * scale)
+        math.sqrt(max(total * freedom / _chi_square_quantile(tail, freedom) - added, 0.0) * scale)
         # Both ends of a 95 % interval.
         for tail in (0.975, 0.025)
     )
@@ -93,7 +98,7 @@ def walk(positions: Reals, times_s: Reals, noise: float) -> Quantity:
     found = Quantity.of(
         rate,
         "V/h^0.5",
-        {"steps": (high - low) / 2.0 / float(stats.t.ppf(0.975, freedom))},
+        {"steps": (high - low) / 2.0 / student_quantile(0.975, freedom)},
         degrees_of_freedom=freedom,
     )
     return replace(found, span=(low, max(high, rate)))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
@@ -92,6 +92,8 @@ def offset_by_steps(counts: Reals, levels_v: Reals, step_v: float) -> tuple[floa
 
     def unlikely(guess: Reals) -> float:
         return -float(total @ _log_shares(levels_v, step_v, guess)) / float(total.sum())
+
+    from scipy import optimize
 
     centre, log_noise = optimize.fmin(
         unlikely,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import optimize
 
 from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
@@ -170,6 +169,8 @@ def _with_amplitude_errors(amplitude_v: Reals, power_w: Reals, error_w: Reals, f
     most_v = float(amplitude_v[-1])
     if too_large(0.0) <= 0.0 or too_large(most_v) >= 0.0:
         return error_w
+    from scipy import optimize
+
     off_v = float(optimize.brentq(too_large, 0.0, most_v))
     return np.hypot(error_w, off_v * slope)
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import special
 
 from labctl.calibration import names
 from labctl.calibration.bench import CalibrationBench
@@ -125,7 +125,7 @@ class _Block:
         between = float(self.weights @ (self.collected - mean) ** 2)
         within = sum(share.square for share in self.shares)
         draws, left = len(self.shares) - 1, sum(share.freedom for share in self.shares)
-        if left == 0 or stats.f.sf(between / draws / max(within / left, 1e-300), draws, left) < (
+        if left == 0 or special.fdtrc(draws, left, between / draws / max(within / left, 1e-300)) < (
             _UNLIKELY
         ):
             within, left = 0.0, 0
@@ -140,6 +140,8 @@ def fidelity_of(error_rad: float, modes: int) -> float:
 
 def error_of(fidelity: float, modes: int) -> float:
     """Return the error in rad that leaves a fidelity (above 0); 0 from 1 on."""
+    from scipy import optimize
+
     if fidelity >= 1.0:
         return 0.0
     return float(

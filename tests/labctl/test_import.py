@@ -51,6 +51,19 @@ def test_what_runs_inference_draws_no_figures_and_trains_nothing(
     assert found & {"matplotlib", "jax", "optax", "pooch", "pyvisa"} == set()
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["labctl.run.inference", "labctl.calibration.calibrator", "labctl.instruments.simulated.bench"],
+)
+def test_the_slow_half_of_scipy_waits_until_light_or_a_fit_needs_it(
+    module: str, tmp_path: Path
+) -> None:
+    """A second of processor time, which a refused or aborted run need not spend."""
+    slow = ("stats", "signal", "optimize", "ndimage", "interpolate", "linalg", "sparse")
+    asked = f"import {module}\nassert not {{f'scipy.{{p}}' for p in {slow}}} & set(sys.modules)"
+    assert "numpy" in loaded_by(asked, tmp_path)
+
+
 def test_the_version_is_printed_without_numpy(tmp_path: Path) -> None:
     statement = (
         "import labctl.cli\nsys.argv = ['labctl', '--version']\n"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy import ndimage, signal
 
 from labctl.instruments.simulated.physics.grid import Field, Noise, Real
 from labctl.instruments.simulated.ports import CaptureWindow, ChannelWindow
@@ -66,9 +66,19 @@ class BalancedDetector:
         self.parameters = parameters
         self._grid_hz = grid_hz
         self._noise = noise
-        self._filter = signal.butter(2, parameters.bandwidth_hz, fs=grid_hz, output="sos").astype(
-            np.float32
-        )
+
+    @cached_property
+    def _filter(self) -> Real:
+        """Second-order sections of the detector's band; SciPy is loaded when light is looked at."""
+        from scipy import signal
+
+        sections = signal.butter(2, self.parameters.bandwidth_hz, fs=self._grid_hz, output="sos")
+        return np.asarray(sections, np.float32)
+
+    def _band_limited(self, ideal: Real) -> Real:
+        from scipy import signal
+
+        return np.asarray(signal.sosfilt(self._filter, ideal))
 
     def response(self, samples: int) -> tuple[float, float]:
         """Return what the band lets through of white noise's power, and the delay in samples.
@@ -77,6 +87,8 @@ class BalancedDetector:
         """
         impulse = np.zeros(samples)
         impulse[0] = 1.0
+        from scipy import signal
+
         answer = signal.sosfilt(self._filter.astype(np.float64), impulse)
         return float(answer @ answer), float(answer @ np.arange(samples) / answer.sum())
 
@@ -85,7 +97,7 @@ class BalancedDetector:
     ) -> Real:
         """Return the output in V for a field and a local oscillator of the phase in rad."""
         ideal = self._unfiltered(field, lo_phase, lo_power_w, frequency_hz, rin_db_hz, 1.0)
-        return self._limited(signal.sosfilt(self._filter, ideal))
+        return self._limited(self._band_limited(ideal))
 
     def voltage_after(
         self,
@@ -98,7 +110,7 @@ class BalancedDetector:
     ) -> Real:
         """Return the output at the end of each stretch of the field."""
         ideal = self._unfiltered(field, lo_phase, lo_power_w, frequency_hz, rin_db_hz, 1.0)
-        return self._limited(signal.sosfilt(self._filter, ideal.reshape(-1, stretch))[:, -1])
+        return self._limited(self._band_limited(ideal.reshape(-1, stretch))[:, -1])
 
     def voltage_of_points(
         self,
@@ -189,6 +201,8 @@ def digitize(
     first = (trigger_s + window.start_s - start_s) * grid_hz
     read = _sampled(voltage, first, grid_hz, window)
     if parameters.jitter_s > 0.0:
+        from scipy import ndimage
+
         slope = _sampled(ndimage.correlate1d(voltage, _SLOPE), first, grid_hz, window)
         slope *= np.float32(parameters.jitter_s * grid_hz) * noise.normals(len(read))
         read += slope
@@ -224,6 +238,8 @@ def _sampled(voltage: Real, first: float, grid_hz: float, window: CaptureWindow)
     if abs(window.sample_rate_hz / grid_hz - 1.0) < 1e-9:
         begin = round(first)
         return voltage[begin : begin + window.samples].copy()
+    from scipy import ndimage
+
     times = first + np.arange(window.samples) * (grid_hz / window.sample_rate_hz)
     read: Real = ndimage.map_coordinates(voltage, times[None], np.float32, order=3, mode="nearest")
     return read

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, optimize
 
 from labctl.instruments.simulated.physics.grid import Instants, Noise, Real, Window
 from labctl.instruments.simulated.ports import Drive
@@ -54,7 +53,10 @@ class DriveOutput:
         self._grid_hz = grid_hz
         self._noise = noise
         self._drive: Drive | None = None
-        self._kernel = _low_pass(parameters.bandwidth_hz / grid_hz)
+
+    @cached_property
+    def _kernel(self) -> npt.NDArray[np.float64]:
+        return _low_pass(self._parameters.bandwidth_hz / self._grid_hz)
 
     def play(self, drive: Drive | None) -> None:
         """Put a drive on the connector; see `DrivePort`."""
@@ -88,6 +90,8 @@ class DriveOutput:
         """Return the output voltage in V over a window."""
         if self._drive is None:
             return self._out(np.zeros(window.samples, np.float32))
+        from scipy import ndimage
+
         steps = self._quantised(self._steps(self._drive, window))
         smooth: Real = ndimage.correlate1d(steps, self._kernel, mode="nearest")
         if self._parameters.noise_v > 0.0:
@@ -192,6 +196,8 @@ def _low_pass(bandwidth: float) -> npt.NDArray[np.float64]:
     def excess(sigma: float) -> float:
         weights = np.exp(-0.5 * (place / sigma) ** 2)
         return float(weights @ wave / weights.sum()) - math.sqrt(0.5)
+
+    from scipy import optimize
 
     # Sampling and truncation change the width by less than these factors.
     sigma = optimize.brentq(excess, 0.8 * continuous, 2.0 * continuous)

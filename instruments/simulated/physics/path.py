@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
 
 from labctl.instruments.simulated.physics.grid import Field, Instants, Noise, Real, Window
 from labctl.units import SPEED_OF_LIGHT_M_S
@@ -94,6 +93,8 @@ class Fibre:
         chirp_s2 = -dispersion_s_m * wavelength_m**2 / (2.0 * math.pi * SPEED_OF_LIGHT_M_S)
         if abs(chirp_s2) / 2.0 * (math.pi * grid_hz) ** 2 < _LEAST_DISPERSION_RAD:
             return field
+        from scipy import fft
+
         padded = fft.next_fast_len(len(field))
         omega = 2.0 * math.pi * fft.fftfreq(padded, 1.0 / grid_hz)
         spectrum = fft.fft(field, padded)
