@@ -1,4 +1,12 @@
-"""The server's sender: laser, modulator and generator that put frames of symbols on the light."""
+"""The server's sender: laser, modulator and generator that put frames of symbols on the light.
+
+1. The modulator's children are locked at their nulls, the parent at quadrature: a drive of u
+   half-wave voltages gives the field sin(pi u/2), I and Q a quarter turn apart.
+2. A frame's symbols, in units of the largest field, become pulses. The inverse of what the
+   modulator does to fields (`Predistortion`) is applied, then the arcsine, which makes it linear.
+3. Both waveforms are stored in the generator under a name and played, over and over or once per
+   trigger, at the half-wave voltage of each child.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""The leakage of an honest run at one setting: weights and data, by symbol, input and query."""
+"""The leakage of an honest run at one setting: weights and data, by symbol, input and query.
+
+1. The honest client's clones add n_sp g to K modes of each of B blocks, so n_sp g K B/n on average
+   over the n modes of a row, g = 2 - 2/G. The link's technical noise comes on top.
+2. Weights: transmittance and this noise, with what the assumptions trust taken off, give the
+   channel that counts as the client's (`weights`). Each layer has its own; the figures are of the
+   worst one: honest, for the network sent, prior-free.
+3. Data: gain, modes and rows of each layer give three figures per symbol (`data`), of which the
+   worst symbol's is stated; an input's figure is the sum over its symbols.
+"""
 
 from __future__ import annotations
 
