@@ -7,7 +7,7 @@ A search by drawing is never done: 2000 messages a panel here, 20,000 and more o
 
 Panels are found by their types on the shipped bench, so that a new one is drawn too. The 2000
 messages find the link dark: the light of their records is nine tenths of their work, and what a
-panel does with records does not hang on it. The search on demand has the whole bench's light.
+panel does with records does not depend on it. The search on demand has the whole bench's light.
 """
 
 from __future__ import annotations
