@@ -4,7 +4,8 @@
 
 Each figure is timed in turn with its yardstick, round by round, in time of this process alone;
 medians and the median of the ratios are printed. The yardsticks use the same NumPy, the same types
-and the same batch size; that of sums by weight is the same run without them.
+and the same batch size; that of sums by weight is the same run and verdict without all that needs
+them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import varying_evidence
 from labctl.protocols.session import BATCH_IMAGES, Session
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
-from labctl.protocols.verification import evidence
+from labctl.protocols.verification import evidence, gain_deviation, verdict
 
 _WORST = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
 
@@ -49,11 +50,23 @@ class NoSums:
         """Keep nothing."""
 
 
+def nothing(*arguments: object) -> None:
+    """Find nothing."""
+
+
+def alone(*arguments: object) -> object:
+    """Return the deviations of rows as they are."""
+    return arguments[-1]
+
+
 @contextmanager
 def without_sums() -> Iterator[None]:
     with (
         mock.patch.object(evidence, "RowSums", NoSums),
         mock.patch.object(varying_evidence, "PlacedSums", NoSums),
+        mock.patch.object(verdict, "_sums_of", nothing),
+        mock.patch.object(evidence.LayerEvidence, "mode_gains", nothing),
+        mock.patch.object(gain_deviation, "_of_rows", alone),
     ):
         yield
 
@@ -88,12 +101,12 @@ def protocol(network: Network, images: Floats, sampling: Sampling) -> None:
 
 
 def summed(network: Network, images: Floats, disguise: Disguise) -> None:
-    session_of(network, images, Sampling.ALL, disguise).record()
+    session_of(network, images, Sampling.ALL, disguise).verdict()
 
 
 def unsummed(network: Network, images: Floats, disguise: Disguise) -> None:
     with without_sums():
-        session_of(network, images, Sampling.ALL, disguise)
+        session_of(network, images, Sampling.ALL, disguise).verdict()
 
 
 def products_and_numbers(network: Network, images: Floats) -> None:

@@ -7,7 +7,7 @@ row's sums, solved with the row's own normal equations.
 
 Rows in a fresh order: a slot carries another neuron in each query, read on X or on P by chance, and
 its slope is the mean over what it carried. A difference between X's and P's gain, common to the
-layer, then scatters from slot to slot; so does all that depends on what a row is like. What each
+layer, so scatters from slot to slot; so does all that depends on what a row is like. What each
 term adds to a slot is summed query by query. In a layer whose columns move as well, the powers of
 a mode are new in every query; its turns and gains of X and P, which are sums of squares of the
 row, are known all the same.
@@ -44,7 +44,7 @@ class RowGains:
 
     `gain` (rows,) in the units of the sums by weight; `sent` (rows,): squares of the weights as
     often as they were read; `variance` (rows,) for white noise of unit variance in each reading,
-    infinite where a row shows nothing; `terms` (rows, 2 TERMS): what each term of a bench's
+    infinite where nothing of a row was read; `terms` (rows, 2 TERMS): what each term of a bench's
     distortion adds to it.
     """
 
@@ -61,10 +61,10 @@ class RowGains:
         """
         rows, sent = moments.row_fit(), moments.sent
         alone = np.divide(1.0, sent, out=np.full_like(sent, np.inf), where=sent > 0.0)
-        told = rows.inverse[0, 0] <= _MOST_VARIANCE * alone
+        apart = rows.inverse[0, 0] <= _MOST_VARIANCE * alone
         of_gain, of_turn = (
-            np.where(told, rows.inverse[0, 0], np.where(sent > 0.0, alone, 0.0)),
-            np.where(told, rows.inverse[0, 1], 0.0),
+            np.where(apart, rows.inverse[0, 0], np.where(sent > 0.0, alone, 0.0)),
+            np.where(apart, rows.inverse[0, 1], 0.0),
         )
         along, by_row = moments.along, moments.by_row()
         return cls(
