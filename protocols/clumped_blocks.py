@@ -217,6 +217,7 @@ def _resent(blocks: Floats, noise: Floats, precision: Floats) -> tuple[float, fl
         mean = (chances @ others) / total[:, None]
         own = top[:, 0] - 0.5 * np.sum(sharp * near**2, axis=1) + np.log(total / len(others))
         own = own.astype(np.float64) + 0.5 * np.sum(np.log(sharp.astype(np.float64)), axis=1)
+        # exp(700) is near the largest double.
         trust = 1.0 / (1.0 + np.exp(np.clip(evidence[part] - own, -700.0, 700.0)))[:, None]
         best[part] = trust * mean + (1.0 - trust) * gaussian[part]
     off = np.mean(2.0 * precision * np.square(best - true))

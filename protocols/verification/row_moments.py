@@ -55,6 +55,7 @@ def paired(columns: Floats) -> Floats:
 
 def unit_scale(pattern: Floats) -> float:
     """Return what weights are divided by to have unit root mean square; above 0 in the dark."""
+    # A dark layer keeps a scale above 0.
     return max(float(np.sqrt(np.mean(np.square(pattern), dtype=np.float64))), 1e-30)
 
 
