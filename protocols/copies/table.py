@@ -78,15 +78,18 @@ class CopyPoint(BaseModel):
         return 0.0 if self.images is None else share_error(self.accuracy, self.images)
 
     @property
-    def deviation(self) -> float:
-        """Standard deviation of a single run: of its images, and of the spread between runs.
+    def spread(self) -> float:
+        """Standard deviation of a run about the mean of runs judged by the same images.
 
-        The spread is what the error of the mean has beyond the images', sqrt(seeds) times. Where
-        the number of images was not kept all of it counts as spread, which is more.
+        What the error of the mean has beyond the images', sqrt(seeds) times. Where the number of
+        images was not kept all of it counts as spread, which is more.
         """
-        shared = self.image_error**2
-        spread = self.seeds * max(self.standard_error**2 - shared, 0.0)
-        return math.sqrt(shared + spread)
+        return math.sqrt(self.seeds * max(self.standard_error**2 - self.image_error**2, 0.0))
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of a single run: of its images, and of the spread between runs."""
+        return math.hypot(self.image_error, self.spread)
 
 
 class ServedNetwork(BaseModel):
