@@ -4,6 +4,7 @@ LabctlError
 ├── UsageError                what the user asked for cannot be done       (exit code 2)
 │   ├── SettingError          a setting is outside what is valid
 │   ├── StationFileError      a station or bench file is wrong
+│   ├── BenchHeldError        another program holds an instrument
 │   ├── UnknownInstrumentError a station has no instrument of that name
 │   ├── ModelError            a network cannot be read or cannot run
 │   ├── BudgetError           a query would leak more than its budget allows
@@ -52,6 +53,14 @@ class SettingError(UsageError):
 
 class StationFileError(UsageError):
     """A station or bench file is wrong: names the file, the line and what is valid."""
+
+
+class BenchHeldError(UsageError):
+    """Another program holds an instrument; names it, its process, host, since when and for what."""
+
+    def __init__(self, address: str, owner: str) -> None:
+        super().__init__(f"{owner} (`labctl safe STATION` switches the bench off from outside)")
+        self.address = address
 
 
 class UnknownInstrumentError(UsageError, AttributeError, LookupError):

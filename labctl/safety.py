@@ -17,13 +17,29 @@ from types import FrameType
 from typing import Any
 
 ENDING_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)
 )
-"""What asks a program to end and can be answered: Ctrl-C, `kill`, a terminal that closes."""
+"""What asks a program to end and can be answered: Ctrl-C, `kill`, a closed terminal, Ctrl-\\."""
 
 # A program that caught the first Ctrl-C and went on must be stoppable: a person who sees nothing
 # happen presses again after a few seconds.
 _UNWINDING_S = 5.0
+
+
+# The mark of signal handlers that lead to the way out of a station.
+UNWINDS = "leads_to_the_way_out"
+
+
+def interruption(number: int) -> KeyboardInterrupt:
+    """Return what a signal raises to end the program as Ctrl-C does; its `number` is the signal's.
+
+    No class of its own: Python ends as after Ctrl-C for KeyboardInterrupt itself alone.
+    """
+    error = KeyboardInterrupt()
+    vars(error)["number"] = number
+    return error
 
 
 class Unwinding:
@@ -34,6 +50,11 @@ class Unwinding:
         self._since_s: float | None = None
         self._held = False
         self._noted: int | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether a teardown is under way."""
+        return self._held
 
     def watch(self) -> None:
         """Count one more thing that must be left safe."""
@@ -108,12 +129,13 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Let SIGTERM and SIGHUP unwind the program as Ctrl-C does, so that teardown runs.
+    """Let SIGTERM, SIGHUP and SIGQUIT unwind the program as Ctrl-C does, so that teardown runs.
 
     In the main thread only.
 
-    Yields a check for long loops: Python drops what is raised in a destructor or a callback, and
-    a signal may be handled in one; the check raises KeyboardInterrupt if an interruption was asked
+    What is raised is an `interruption`, which knows its signal. Yields a check for long loops:
+    Python drops what is raised in a destructor or a callback, and a signal may be handled in one;
+    the check raises KeyboardInterrupt if an interruption was asked
     for and got lost that way; of the loss itself nothing is printed. A signal that is ignored stays
     ignored.
     """
@@ -125,16 +147,17 @@ def interruptible() -> Iterator[Callable[[], None]]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         asked.append(number)
         if unwinding.begins(number):
-            raise KeyboardInterrupt
+            raise interruption(number)
 
     def check() -> None:
         if asked:
-            raise KeyboardInterrupt
+            raise interruption(asked[0])
 
     def dropped(found: sys.UnraisableHookArgs) -> None:
         if not (asked and issubclass(found.exc_type, KeyboardInterrupt)):
             report(found)
 
+    vars(interrupt)[UNWINDS] = True
     heard = [n for n in ENDING_SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
     previous: dict[int, Any] = {number: signal.signal(number, interrupt) for number in heard}
     report, sys.unraisablehook = sys.unraisablehook, dropped

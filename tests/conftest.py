@@ -18,7 +18,7 @@ settings.register_profile("labctl", derandomize=True, database=None, deadline=No
 settings.load_profile("labctl")
 
 # Fixtures for tests of several folders.
-pytest_plugins = ["pytester", "command_line", "unit_bench"]
+pytest_plugins = ["pytester", "command_line", "served_bench", "unit_bench"]
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -26,6 +26,12 @@ def pytest_xdist_auto_num_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _locks_are_a_workers_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Workers open made-up instruments of the same addresses at the same time."""
+    os.environ["LABCTL_LOCKS"] = str(tmp_path_factory.mktemp("locks"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,6 +18,7 @@ from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, LabctlError
 from labctl.haste import in_haste, patience_s
 from labctl.instruments.transports.masking import masked
+from labctl.pulse import pulse
 
 _T = TypeVar("_T")
 _wire = logging.getLogger("labctl.wire")
@@ -84,6 +85,7 @@ class WireLink(ABC):
                 _wire.debug("%s ! %s", self.name, error)
                 raise self._translated(error, command) from error
             self._in_step = self._settled
+            pulse.beat()
             if logged and answer is not None:
                 _wire.debug("%s < %s", self.name, _readable(answer))
             return answer

@@ -1,6 +1,7 @@
 """The command line: `labctl COMMAND`, each command in its own file.
 
-Exit codes: 0 done, 1 failure, 2 usage, 130 interrupted. Errors are one line on stderr.
+Exit codes: 0 done, 1 failure, 2 usage, 4 something may still emit light, 130 interrupted by Ctrl-C,
+143 by SIGTERM (128 + the signal's number). Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt as error:
         print(f"interrupted{_notes(error)}", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(128 + getattr(error, "number", signal.SIGINT))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -7,7 +7,8 @@ need of an instrument is checked by the code that owns the experiment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
@@ -19,7 +20,7 @@ from labctl.errors import StationFileError
 from labctl.quantities import handed_out, public_methods, quantities_of, unit_of
 from labctl.station import drivers
 from labctl.station.drivers import CHANNEL_METHODS, DriverClass
-from labctl.station.file import SIMULATED, StationFile, library_of
+from labctl.station.file import SIMULATED, StationFile, library_of, split_watched
 from labctl.toml_file import place
 
 
@@ -36,6 +37,7 @@ def check_station(station: StationFile, path: Path) -> dict[str, type[DriverClas
             continue
         faults += _options(station, path, name, found[name])
         faults += _limits(station, path, name, found[name])
+    faults += _watch(station, path, found)
     if faults:
         raise StationFileError("\n".join(faults))
     return found
@@ -99,6 +101,35 @@ def _limits(
             f"{where}: {name}.limits.{quantity}{unit}: {driver_name} sets no such quantity; "
             f"{_hint(quantity, known)}"
         )
+
+
+def _watch(station: StationFile, path: Path, found: Mapping[str, DriverClass]) -> Iterator[str]:
+    """Yield the watched limits that nothing would be read for, or that limit nothing."""
+    for key, limit in station.watch.limits.items() if station.watch else ():
+        where = place(path, "watch", "limits", key)
+        try:
+            name, channel, quantity = split_watched(key)
+        except ValueError as error:
+            yield f"{where}: {error}"
+            continue
+        if name not in station.instruments:
+            yield f"{where}: no instrument {name!r}; {_hint(name, station.instruments)}"
+        elif name in found and not _reads(found[name], channel, quantity):
+            driver = station.instruments[name].driver
+            yield f"{where}: {driver} has no reading {quantity!r} that takes no argument"
+        nothing = math.isinf(limit.low) and math.isinf(limit.high)
+        if nothing or not limit.low <= limit.high:
+            yield f"{where}: {key}: expected low, high or both, low not above high"
+
+
+def _reads(driver: type, channel: int | None, quantity: str) -> bool:
+    """Tell whether an instrument, or a channel of it, has a method without arguments."""
+    methods = channel_methods(driver) if channel is not None else []
+    for kind in [handed_out(getattr(driver, name)) for name in methods] or [driver]:
+        method = getattr(kind, quantity, None)
+        if kind is None or (callable(method) and len(signature(method).parameters) == 1):
+            return True
+    return False
 
 
 def missing_benches(station: StationFile, path: Path) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """No program ends with a station's light on: what a plain script needs no `with` for.
 
 1. `open` puts the station on a list, before its first instrument. The first one on it installs
-   handlers for SIGINT, SIGTERM and SIGHUP where nobody else has: they raise KeyboardInterrupt or
-   SystemExit, which unwinds the program. A signal that is ignored stays ignored, and a handler of
-   the program's own stays in place.
+   handlers for SIGINT, SIGTERM, SIGHUP, SIGQUIT and others that end a program, where nobody else has:
+   they raise KeyboardInterrupt or SystemExit, which unwinds the program. A signal that is
+   ignored stays ignored, and a handler of the program's own stays in place.
 2. All that is still on the list when the interpreter ends (the last line of a script, an error
    that nobody caught, `sys.exit`, a notebook's shutdown) is left safe by an `atexit` function. It
    must run before PyVISA's own, which closes all sessions: the last to be registered is the first
@@ -13,8 +13,14 @@
 4. A notebook's cell swallows SystemExit as it does any error, and the kernel would go on. There the
    signal is given again, once the cell has ended, to the loop that waits for the next one.
 5. A child that was forked has no part in its parent's instruments: it forgets the list.
+6. Ctrl-Z would stop the program with its light on: it is refused, with a line that says why.
+7. A thread that is no daemon keeps the interpreter from its `atexit` functions until it has ended:
+   stations are left before such threads are waited for.
+8. If the program has not come to its way out soon after it was asked to end (its main thread is in
+   a long call into C, or tidies up first), what emits is switched off from another thread.
 
-SIGKILL, a crash of the interpreter and a power failure cannot be met here.
+SIGKILL and a crash of the interpreter are met by another process: `labctl.station.watchdog`. A
+power failure is for the hardware's own interlock.
 """
 
 from __future__ import annotations
@@ -31,7 +37,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from labctl.errors import InstrumentError, StillLitError
-from labctl.safety import ENDING_SIGNALS, last_words, unwinding
+from labctl.safety import ENDING_SIGNALS, UNWINDS, last_words, unwinding
+from labctl.station.sentinel import Sentinel
 
 _log = logging.getLogger(__name__)
 
@@ -43,12 +50,36 @@ class Leavable(Protocol):
         """Leave everything safe and close it."""
         ...
 
+    def stop_emission(self, reason: str) -> None:
+        """Switch off what emits, from any thread, and refuse all further use."""
+        ...
+
+
+class Forgettable(Protocol):
+    """What belongs to the process that made it."""
+
+    def forget(self) -> None:
+        """Let go of it in another process, without a trace."""
+        ...
+
 
 _open: dict[int, Leavable] = {}
+_held: list[Forgettable] = []
 _lit: dict[int, tuple[str, ...]] = {}
 _replaced: dict[int, Any] = {}
+_met: set[int] = set()
 # How long a cell may take to end after SystemExit. Jupyter and containers kill after 2.5 to 10 s.
 _CELL_ENDS_S = 1.0
+# How long the main thread has to come to the way out before its light is switched off without it:
+# with the half second that a silent wire may take, within 1 s of the signal.
+_GRACE_S = 0.4
+# Further signals that end a program unless somebody handles them.
+_FATAL = tuple(
+    getattr(signal, name)
+    for name in ("SIGALRM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGVTALRM")
+    if hasattr(signal, name)
+)
+_STOP = getattr(signal, "SIGTSTP", None)  # Ctrl-Z
 # A signal's default action, and Python's own for Ctrl-C: whose place may be taken.
 _UNCLAIMED = (signal.SIG_DFL, signal.default_int_handler)
 
@@ -59,6 +90,11 @@ def leave_at_exit(station: Leavable) -> None:
         _open[id(station)] = station
         unwinding.watch()
     _take_signals()
+
+
+def keep(held: Forgettable) -> None:
+    """Let a forked child forget what only its parent has a part in."""
+    _held.append(held)
 
 
 def leave_first() -> None:
@@ -115,6 +151,7 @@ def leave_all() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    _met.add(number)
     if not unwinding.begins(number):
         return
     _log.info("signal %d: the program ends, all instruments are left safe", number)
@@ -125,6 +162,37 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)
+
+
+vars(_interrupt)[UNWINDS] = True
+
+
+def _refuse(number: int, frame: FrameType | None) -> None:
+    print(
+        "labctl: not stopped: instruments are open, and a program that stands still cannot switch "
+        "them off; end it with Ctrl-C",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _hear(number: int) -> None:
+    """In the sentinel's thread: make sure that light goes off soon after a signal."""
+    if number == _STOP or not getattr(signal.getsignal(number), UNWINDS, False):
+        return
+    waiter = threading.Timer(_GRACE_S, _see_to_it, (number,))
+    waiter.daemon = True
+    waiter.start()
+
+
+def _see_to_it(number: int) -> None:
+    met = number in _met
+    _met.discard(number)
+    # Ctrl-C that was heard is the program's to answer: it may catch it and go on.
+    if unwinding.holds or (met and number == signal.SIGINT):
+        return
+    for station in list(_open.values()):
+        station.stop_emission(f"{signal.Signals(number).name} asked the program to end")
 
 
 def _in_ipython() -> bool:
@@ -149,29 +217,40 @@ def _take_effect(number: int) -> None:
 def _take_signals() -> None:
     if threading.current_thread() is not threading.main_thread():
         return
-    for number in ENDING_SIGNALS:
+    for number in filter(None, (*ENDING_SIGNALS, *_FATAL, _STOP)):
         current = signal.getsignal(number)
         if current in _UNCLAIMED:
-            signal.signal(number, _interrupt)
+            signal.signal(number, _interrupt if number != _STOP else _refuse)
             _replaced[number] = current
+    _sentinel.stand()
 
 
 def _give_signals_back() -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     for number, previous in list(_replaced.items()):
-        if signal.getsignal(number) is _interrupt:
+        if signal.getsignal(number) in (_interrupt, _refuse):
             signal.signal(number, previous)
         del _replaced[number]
+    _sentinel.leave()
 
 
 def _forget() -> None:
     _open.clear()
     _lit.clear()
+    _sentinel.forget()
+    for held in _held:
+        held.forget()
+    _held.clear()
     unwinding.forget()
     _give_signals_back()
 
 
+_sentinel = Sentinel(_hear)
+# Python's own list of what is done before threads are waited for; `concurrent.futures` is on it.
+_before_threads = getattr(threading, "_register_atexit", None)
+if _before_threads is not None:
+    _before_threads(leave_all)
 # The first to be registered is the last to run.
 atexit.register(_say_last_words)
 atexit.register(leave_all)

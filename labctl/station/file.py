@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from labctl.addresses import canonical
 from labctl.errors import StationFileError
+from labctl.station.heartbeat import COMPUTING_S, FROZEN_AFTER_S
 from labctl.toml_file import place, read_toml
 
 SIMULATED = "@labctl"
@@ -281,6 +282,37 @@ class _Absent:
         )
 
 
+class WatchLimit(Limit):
+    """Lowest and highest value of a reading, or of `ratio` times that: a tap sees a share."""
+
+    ratio: Positive = 1.0
+
+
+class WatchTable(_Table):
+    """Readings that are taken every `every_s` (s) and stop all emission when they are beyond.
+
+    `limits`: by what is read, as "monitor.power_w", "meter/2.power_w". `blind_s`: how long one may
+    remain unread, in s, before that stops emission too.
+    """
+
+    every_s: Positive = 0.5
+    blind_s: Positive = 10.0
+    limits: Annotated[dict[str, WatchLimit], Field(min_length=1)]
+
+
+class WatchdogTable(_Table):
+    """The process that takes the station to safe when the program dies or freezes.
+
+    `enabled`: a station that emits has one unless this is false. `frozen_after_s`: how long the
+    program's main thread may stay in one call without any bench work, in s; `computing_s`: the same
+    while it computes there.
+    """
+
+    enabled: bool = True
+    frozen_after_s: Annotated[float, Field(ge=1.0)] = FROZEN_AFTER_S
+    computing_s: Annotated[float, Field(ge=1.0)] = COMPUTING_S
+
+
 class StationFile(_Table):
     """A whole station file; `name` is the file's own unless given.
 
@@ -294,6 +326,8 @@ class StationFile(_Table):
     name: str = ""
     library: str = ""
     record: Annotated[str, Field(min_length=1)] | None = None
+    watchdog: WatchdogTable = WatchdogTable()
+    watch: WatchTable | None = None
     instruments: Annotated[dict[str, InstrumentTable], Field(min_length=1)]
     frame: FrameTable = Field(default_factory=lambda: cast("FrameTable", _Absent("frame")))
     server: ServerRoles = Field(default_factory=lambda: cast("ServerRoles", _Absent("server")))
@@ -362,6 +396,14 @@ def _check_limit(path: Path, name: str, quantity: str, limit: Limit) -> None:
         )
     if limit.low == -math.inf and limit.high == math.inf:
         raise StationFileError(f"{where}: {name}.limits.{quantity}: expected low, high or both")
+
+
+def split_watched(key: str) -> tuple[str, int | None, str]:
+    """Return instrument, channel and quantity of "meter/2.power_w"; raises ValueError."""
+    reference, dot, quantity = key.rpartition(".")
+    if not dot or not quantity.isidentifier():
+        raise ValueError(f"expected a reading as 'monitor.power_w', got {key!r}")
+    return *split_reference(reference), quantity
 
 
 def library_of(station: StationFile, path: Path, instrument: str | None = None) -> str:

@@ -110,7 +110,9 @@ def _checked(name: str, method: Callable[..., Any], known: Setter | None) -> Cal
         if known is not None and limits.allowed:
             for quantity, value in known.values(target, arguments, named):
                 limits.check(quantity, value)
-        return _handed_out(self, getattr(target, name)(*arguments, **named))
+        with limits.called():
+            result = getattr(target, name)(*arguments, **named)
+        return _handed_out(self, result)
 
     return call
 
@@ -125,7 +127,9 @@ def _passing(guard: Guard, function: Callable[..., Any]) -> Callable[..., Any]:
         if known is not None:
             for quantity, value in known.values(guard._guarded_target, arguments, named):
                 guard._guarded_limits.check(quantity, value)
-        return _handed_out(guard, function(*arguments, **named))
+        with guard._guarded_limits.called():
+            result = function(*arguments, **named)
+        return _handed_out(guard, result)
 
     return call
 

@@ -4,34 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from labctl.errors import LimitError
 from labctl.quantities import unit_of
 from labctl.station.gate import Gate
+from labctl.station.turns import Turns
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What may be sent of one quantity, in the unit of its name; `where`: the file and line."""
+    """What is allowed of one quantity, in the unit of its name; `where`: the file and line.
+
+    `key`: under which key of the file it stands.
+    """
 
     low: float
     high: float
     where: str
+    key: str = "limits"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What may be sent to the instrument of this name, by quantity, while its gate is open."""
+    """What may be sent to the instrument of this name, by quantity, while its gate is open.
+
+    `turns`: of an instrument that is watched, whose calls and readings must not mix.
+    """
 
     instrument: str
     allowed: Mapping[str, Allowed]
     gate: Gate = field(default_factory=Gate)
+    turns: Turns | None = None
 
     def check_open(self) -> None:
         """Raise UsageError or StoppedError if the instrument may not be used now."""
         self.gate.check(self.instrument)
+
+    def called(self) -> AbstractContextManager[None]:
+        """Be a call of the program, which no reading of a watch falls into."""
+        return nullcontext() if self.turns is None else self.turns.call()
 
     def check(self, quantity: str, value: object) -> None:
         """Raise LimitError unless every number of `value` is allowed; a quantity may be free.
@@ -44,10 +58,11 @@ class Limits:
         for number in _numbers(value):
             if not limit.low <= number <= limit.high:
                 raise LimitError(
-                    self.instrument, quantity, _shown(value, number), self._valid(quantity)
+                    self.instrument, quantity, _shown(value, number), self.valid(quantity)
                 )
 
-    def _valid(self, quantity: str) -> str:
+    def valid(self, quantity: str) -> str:
+        """Return in words what is allowed of a quantity, and where the file says so."""
         limit = self.allowed[quantity]
         unit = unit_of(quantity) or ""
         if math.isinf(limit.low):
@@ -56,7 +71,7 @@ class Limits:
             within = f"at least {limit.low:.9g}"
         else:
             within = f"{limit.low:.9g} to {limit.high:.9g}"
-        return f"{within} {unit}".rstrip() + f" by limits.{quantity} at {limit.where}"
+        return f"{within} {unit}".rstrip() + f" by {limit.key}.{quantity} at {limit.where}"
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+from labctl.addresses import canonical
 from labctl.environment import RECORD, REPLAY
 from labctl.errors import (
     InstrumentError,
@@ -19,25 +21,32 @@ from labctl.errors import (
     UnknownInstrumentError,
     UsageError,
 )
+from labctl.hazards import Hazard, emits
 from labctl.safety import unwinding
 from labctl.station.check import channel_methods, check_station
 from labctl.station.crew import Crew
 from labctl.station.drivers import DriverClass, Openable
-from labctl.station.exits import holds, leave_at_exit, leave_first, left, may_be_lit
+from labctl.station.exits import holds, keep, leave_at_exit, leave_first, left, may_be_lit
 from labctl.station.file import (
+    SIMULATED,
     StationFile,
     library_of,
     read_station_file,
     record_of,
     split_reference,
+    split_watched,
     transport_of,
 )
 from labctl.station.gate import Gate
-from labctl.station.guard import guarded
+from labctl.station.guard import guarded, unguarded
+from labctl.station.heartbeat import Heartbeat
 from labctl.station.leaving import leaving_of
 from labctl.station.limits import Allowed, Limits
+from labctl.station.owner import Ownership
 from labctl.station.snapshot import settings_of
 from labctl.station.teardown import Leaving, Left, darken, leave_safe
+from labctl.station.turns import Turns
+from labctl.station.watch import Watch, Watched
 from labctl.toml_file import place
 
 Capability = TypeVar("Capability")
@@ -67,6 +76,10 @@ class Station:
         self._gate = Gate()
         self._crew = Crew()
         self._leaving = threading.RLock()
+        self._heartbeat: Heartbeat | None = None
+        self._ownership = Ownership()
+        self._turns: dict[str, Turns] = {}
+        self._watch: Watch | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -82,6 +95,8 @@ class Station:
         if self._opened:
             raise UsageError(f"station {self.table.name!r} is open already")
         self._gate, self._known_limits = Gate(), {}
+        watched = self.table.watch.limits if self.table.watch else ()
+        self._turns = {split_watched(key)[0]: Turns() for key in watched}
         try:
             with self._recording():
                 self._open_all()
@@ -234,7 +249,7 @@ class Station:
             for quantity, limit in self.table.instruments[name].limits.items():
                 where = place(self.path, "instruments", name, "limits", quantity)
                 allowed[quantity] = Allowed(limit.low, limit.high, where)
-            self._known_limits[name] = Limits(name, allowed, self._gate)
+            self._known_limits[name] = Limits(name, allowed, self._gate, self._turns.get(name))
         return self._known_limits[name]
 
     def _channel(self, name: str, channel: int, capability: type[Any] | None) -> Any:
@@ -254,6 +269,8 @@ class Station:
 
     def _open_all(self) -> None:
         leave_at_exit(self)
+        self._ownership.take(self._addresses(), " ".join(sys.argv)[:200])
+        self._start_watchdog()
         self._crew.hire({transport_of(self.table, self.path, name) for name in self.names})
         for name, table in self.table.instruments.items():
             library = library_of(self.table, self.path, name)
@@ -268,6 +285,56 @@ class Station:
             )
             for quantity, limit in table.limits.items():
                 _log.info("%s: %s limited to %g..%g", name, quantity, limit.low, limit.high)
+        if self._heartbeat is not None:
+            self._heartbeat.await_ready()
+        self._start_watch()
+
+    def _start_watch(self) -> None:
+        """Begin to read what is watched."""
+        if self.table.watch is None:
+            return
+        watched = []
+        for key, limit in self.table.watch.limits.items():
+            name, channel, quantity = split_watched(key)
+            source = unguarded(self[name] if channel is None else self[f"{name}/{channel}"])
+            allowed = Allowed(
+                limit.low, limit.high, place(self.path, "watch", "limits", key), "watch.limits"
+            )
+            shown = key.removesuffix(f".{quantity}")
+            turns = self._turns[name]
+            read = getattr(source, quantity)
+            watched.append(Watched(shown, quantity, read, allowed, turns, limit.ratio))
+        every_s, blind_s = self.table.watch.every_s, self.table.watch.blind_s
+        self._watch = Watch(watched, every_s=every_s, blind_s=blind_s, stop=self.stop_emission)
+        self._watch.start()
+        _log.info("watched every %g s: %s", every_s, ", ".join(self.table.watch.limits))
+
+    def _addresses(self) -> list[str]:
+        """Return the addresses that other programs could reach too."""
+        if os.environ.get(REPLAY):
+            return []
+        tables = self.table.instruments
+        return [canonical(tables[name].address) for name in tables if not self._is_simulated(name)]
+
+    def _start_watchdog(self) -> None:
+        """Start a watchdog if something real may emit; a bench in this process dies with it."""
+        table, simulated = self.table, self._is_simulated
+        emitting = (
+            emits(self._drivers[name]) or own.hazard == Hazard.EMISSION.value
+            for name, own in table.instruments.items()
+            if not simulated(name)
+        )
+        if table.watchdog.enabled and not os.environ.get(REPLAY) and any(emitting):
+            self._heartbeat = Heartbeat(
+                self.path, table.watchdog.frozen_after_s, table.watchdog.computing_s
+            )
+            self._heartbeat.start()
+            if self._heartbeat.process_id is not None:
+                self._ownership.name_watchdog(self._heartbeat.process_id)
+            keep(self._heartbeat)
+
+    def _is_simulated(self, name: str) -> bool:
+        return library_of(self.table, self.path, name).endswith(SIMULATED)
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
@@ -290,8 +357,9 @@ class Station:
         Returns after half a second at most; what did not go dark by then is still worked on.
         The next use of the station raises StoppedError with the `reason`.
         """
+        if self._gate.reason is None:
+            _log.warning("%s: emission is stopped: %s", self.table.name, reason)
         self._gate.close(reason)
-        _log.warning("%s: emission is stopped: %s", self.table.name, reason)
         darken([self._way_out(name) for name in reversed(self._opened)], self._crew)
 
     def _way_out(self, name: str) -> Leaving:
@@ -307,13 +375,20 @@ class Station:
             # Before this line a signal still unwinds; the station is left at the program's exit.
             unwinding.hold()
             try:
+                if self._watch is not None:
+                    self._watch.end()
+                    self._watch = None
                 self._gate.close("the station is being left")
                 leaving = [self._way_out(name) for name in self._opened]
                 self._opened, self._guards, self._known_limits = {}, {}, {}
                 found = leave_safe(leaving, self._crew)
                 may_be_lit(self, found.lit)
+                if self._heartbeat is not None:
+                    self._heartbeat.stop(all_dark=not found.lit)
+                    self._heartbeat = None
                 return found
             finally:
+                self._ownership.give_back()
                 self._crew.dismiss()
                 left(self)
 

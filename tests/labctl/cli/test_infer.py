@@ -542,7 +542,7 @@ def test_a_signal_ends_a_run_on_the_bench_in_order(
             out, err = run.communicate(timeout=60)
         finally:
             run.kill()
-    assert (run.returncode, out) == (130, "")
+    assert (run.returncode, out) == (128 + number, "")
     assert err.splitlines()[-1] == "interrupted"
     assert "Traceback" not in err
     assert read_run(path).status == "interrupted"

@@ -35,6 +35,7 @@ COMMANDS = {
     "replay",
     "reproduce",
     "runs",
+    "safe",
     "sim",
     "station",
     "sweep",
