@@ -103,7 +103,9 @@ def _limits(
         )
 
 
-def _watch(station: StationFile, path: Path, found: Mapping[str, DriverClass]) -> Iterator[str]:
+def _watch(
+    station: StationFile, path: Path, found: Mapping[str, type[DriverClass]]
+) -> Iterator[str]:
     """Yield the watched limits that nothing would be read for, or that limit nothing."""
     for key, limit in station.watch.limits.items() if station.watch else ():
         where = place(path, "watch", "limits", key)

@@ -1,8 +1,8 @@
 """No program ends with a station's light on: what a plain script needs no `with` for.
 
 1. `open` puts the station on a list, before its first instrument. The first one on it installs
-   handlers for SIGINT, SIGTERM, SIGHUP, SIGQUIT and others that end a program, where nobody else has:
-   they raise KeyboardInterrupt or SystemExit, which unwinds the program. A signal that is
+   handlers for SIGINT, SIGTERM, SIGHUP, SIGQUIT and others that end a program, where nobody else
+   has: they raise KeyboardInterrupt or SystemExit, which unwinds the program. A signal that is
    ignored stays ignored, and a handler of the program's own stays in place.
 2. All that is still on the list when the interpreter ends (the last line of a script, an error
    that nobody caught, `sys.exit`, a notebook's shutdown) is left safe by an `atexit` function. It
