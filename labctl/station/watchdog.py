@@ -32,6 +32,10 @@ from labctl.station.rescue import make_safe
 from labctl.station.station import Station
 
 _LOOK_S = 0.1
+# Nobody else is there to try: a laser that did not answer may be busy, or another program may have
+# been talking to it.
+_ATTEMPTS = 10
+_PAUSE_S = 0.5
 # Later than this after the time asked for, the watchdog itself stood still.
 _STOOD_STILL_S = 0.5
 
@@ -56,6 +60,12 @@ def main(arguments: list[str]) -> int:
     if left.lit and os.getppid() == program:
         _say(f"{left}; process {program} may hold the wire and is killed")
         _send(program, signal.SIGKILL)
+        left = make_safe(Station.read(path))
+    for attempt in range(_ATTEMPTS):
+        if not left.lit:
+            break
+        _say(f"{left}; attempt {attempt + 2}")
+        time.sleep(_PAUSE_S)
         left = make_safe(Station.read(path))
     _say(f"station {station.table.name!r}: {left}" if left else "all is safe")
     return 4 if left.lit else 0
