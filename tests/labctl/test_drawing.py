@@ -32,7 +32,7 @@ def test_a_figure_is_drawn_whatever_the_backend(backend: str | None, tmp_path: P
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert result.returncode == 0, result.stderr

@@ -19,7 +19,7 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
         cwd=folder,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=200,
         check=True,
     )
     return set(result.stdout.split())

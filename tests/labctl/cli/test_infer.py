@@ -455,7 +455,7 @@ def test_ctrl_c_ends_a_run_that_keeps_what_it_has(tmp_path: Path) -> None:
         try:
             path = wait_for_results(tmp_path, run, 60)
             run.send_signal(signal.SIGINT)
-            out, err = run.communicate(timeout=30)
+            out, err = run.communicate(timeout=200)
         finally:
             run.kill()
     assert (run.returncode, out, err) == (130, "", "interrupted\n")
@@ -539,7 +539,7 @@ def test_a_signal_ends_a_run_on_the_bench_in_order(
         try:
             path = wait_for_results(tmp_path, run, 200)
             run.send_signal(number)
-            out, err = run.communicate(timeout=60)
+            out, err = run.communicate(timeout=200)
         finally:
             run.kill()
     assert (run.returncode, out) == (128 + number, "")

@@ -76,7 +76,7 @@ def test_help_and_a_wrong_name_load_no_numerical_library(
             [sys.executable, "-c", script, argument],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             check=True,
         )
         assert result.stdout.splitlines()[-1] == "False"
@@ -97,7 +97,7 @@ def test_the_shell_completes_commands(words: str, expected: set[str]) -> None:
         env={**os.environ, **asked},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert set(result.stdout.split()) == expected, result.stderr
@@ -203,10 +203,10 @@ def test_a_reader_that_goes_away_causes_no_traceback(run_process: Callable[..., 
         "child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)\n"
         "child.stdout.close()\n"
         "said = child.stderr.read()\n"
-        "print(child.wait(timeout=30), said)\n"
+        "print(child.wait(timeout=150), said)\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=True
     )
     assert result.stdout == "1 b''\n"
 

@@ -181,7 +181,7 @@ def test_without_opening_no_visa_library_is_loaded(command: str, tmp_path: Path)
         cwd=tmp_path,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=200,
         check=True,
     )
     assert result.stdout.splitlines()[-1] == "[]"
