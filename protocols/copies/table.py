@@ -70,7 +70,7 @@ class CopyPoint(BaseModel):
     standard_error: float = Field(gt=0.0)
     seeds: int = Field(ge=1)
     highest: _Share | None = None
-    images: int | None = Field(None, ge=1)
+    images: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def image_error(self) -> float:
