@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,23 +14,24 @@ from labctl.cli.choices import (
     pictures_besides,
     refuse_given,
 )
-from labctl.data import shipped_lab_path
+from labctl.cli.infer_request import (
+    Reserve,
+    bench_run,
+    ledger_of,
+    mismatch_of,
+    mode_run,
+    probation_of,
+)
 from labctl.data.models import load_network
-from labctl.errors import BudgetError, SettingError
+from labctl.errors import BudgetError
 from labctl.protocols.disguise import Disguise
 from labctl.protocols.hiding.hiding import DEFAULT_DECOYS, OPEN, Hiding
 from labctl.protocols.labels.figures import in_words
 from labctl.protocols.leakage import Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS
-from labctl.protocols.ledger.accounts import checked_client
-from labctl.protocols.ledger.charges import Basis
-from labctl.protocols.mismatch import CloneMismatch
-from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import (
     Homodyne,
     ReceiverKind,
-    emission_factor_of_noise_figure,
-    receiver_of,
 )
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import Sampling, VerificationSettings
@@ -40,23 +39,12 @@ from labctl.run.inference import run_inference
 from labctl.run.report import Report
 from labctl.run.request import (
     Asked,
-    BenchRun,
     Channel,
     Common,
-    LedgerRequest,
     Light,
     LinkLevel,
-    ModeRun,
-    ProbationRequest,
     Stale,
 )
-
-
-class Reserve(StrEnum):
-    """What is put aside before light is sent."""
-
-    EVERYTHING = "everything"
-    HONEST = "honest"
 
 
 def infer(
@@ -227,43 +215,25 @@ def infer(
         verification=VerificationSettings(weights_bits_limit=weights_bits_limit),
         hiding=hiding,
         pictures=None if hiding == OPEN else pictures_besides(data, images, decoy_images),
-        ledger=_ledger(ledger, client, budget_bits, reserve),
-        probation=_probation(probation, real_share, stand_in),
+        ledger=ledger_of(ledger, client, budget_bits, reserve),
+        probation=probation_of(probation, real_share, stand_in),
         accept_discrete_weights=accept_discrete_weights,
         seed=seed,
     )
     asked: Asked
     if link is LinkLevel.BENCH:
-        if receiver is not ReceiverKind.AMPLIFIER:
-            wanted = "an amplifier: a station's rotation unit has one"
-            raise SettingError("receiver", str(receiver), wanted)
-        asked = BenchRun(
-            **common,
-            station=station or shipped_lab_path(),
-            calibrations=calibrations,
-            gain=gain,
-            stale=stale,
-        )
+        asked = bench_run(common, receiver, station, calibrations, gain, stale)
     else:
         homodyne = Homodyne(
             1.0 if efficiency is None else efficiency,
             0.0 if electronic_noise is None else electronic_noise,
         )
-        factor = 1.0
-        if noise_figure_db is not None:
-            factor = emission_factor_of_noise_figure(noise_figure_db, gain)
         rotation = Rotation(
             rotation_loss_db_per_mode or 0.0, coupler_error_rad or 0.0, phase_error_rad or 0.0
         )
-        mismatch = _mismatch(clone_gain_error, clone_phase_rad)
-        asked = ModeRun(
-            **common,
-            channel=Channel(
-                loss_db or 0.0, technical_noise or 0.0, rotation, block_modes, mismatch
-            ),
-            receiver=receiver_of(receiver, gain, factor, homodyne),
-            verifier=homodyne,
-        )
+        mismatch = mismatch_of(clone_gain_error, clone_phase_rad)
+        channel = Channel(loss_db or 0.0, technical_noise or 0.0, rotation, block_modes, mismatch)
+        asked = mode_run(common, receiver, gain, noise_figure_db, homodyne, channel)
     with output.progress("inference", images, "images") as advance:
         report = run_inference(asked, on_images=advance, on_step=output.say_step)
     if json:
@@ -272,39 +242,6 @@ def infer(
         show(report)
     if report.stopped is not None:
         raise BudgetError(f"stopped after {report.images} of {images} images: {report.stopped}")
-
-
-def _probation(queries: int, real_share: float, stand_in: str | None) -> ProbationRequest | None:
-    """Return how the client is watched, None if every query is real from the first on."""
-    wanted = Probation(queries, real_share)
-    if wanted.none and stand_in is None:
-        return None
-    if stand_in is None:
-        raise SettingError("--stand-in", None, "a network, given with --probation or --real-share")
-    if wanted.none:
-        raise SettingError("--stand-in", stand_in, "given with --probation or --real-share")
-    return ProbationRequest(wanted, load_network(stand_in))
-
-
-def _mismatch(gain_error: float | None, phase_rad: float | None) -> CloneMismatch | None:
-    """Return the clone's mismatch that was stated, None if none was."""
-    if gain_error is None and phase_rad is None:
-        return None
-    return CloneMismatch(gain_error or 0.0, phase_rad or 0.0)
-
-
-def _ledger(
-    folder: Path | None, client: str | None, budget_bits: float | None, reserve: Reserve
-) -> LedgerRequest | None:
-    """Return what to book where; refuses what only makes sense with a ledger."""
-    if folder is None:
-        for name, value in (("--client", client), ("--budget-bits", budget_bits)):
-            if value is not None:
-                raise SettingError(name, value, "given with --ledger")
-        return None
-    if client is None:
-        raise SettingError("--client", None, "given with --ledger: accounts are per client")
-    return LedgerRequest(folder, checked_client(client), budget_bits, Basis(reserve))
 
 
 def show(report: Report) -> None:

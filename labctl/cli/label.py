@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,6 +55,15 @@ class _Result:
     @property
     def error(self) -> float:
         return self.learned.label_success_error or 0.0
+
+    def as_json(self, evident: bool) -> dict[str, Any]:
+        return {
+            "receiver": str(self.reading.receiver),
+            "repeats": self.reading.repeats,
+            "evidence": self.reading.evidence if evident else None,
+            "label_success": self.share,
+            "standard_error": self.error,
+        }
 
 
 def label_attack(
@@ -158,23 +167,58 @@ def label_attack(
     attacked, public = _images(images, templates, data, fetch)
     same = attacked.images.shape[1] == sent.inputs.width
     if light is not None and same and mean_photons is not None and block_modes is None:
-        photons = 0.5 * mean_photons * mode_overlap(network, attacked.images)
-        readings = [replace(each, mode_photons=photons) for each in readings]
+        readings = _seen_by_rows(readings, 0.5 * mean_photons, network, attacked)
     # Images of another size are read by their kick alone, as a network of theirs would feed them.
     inputs = sent.inputs if same else Inputs(attacked.images.shape[1])
     attacked, public = _fed(inputs, attacked), _fed(inputs, public)
     hidden = _hidden(data, inputs, images, decoys, seed, candidates=candidates, curve=curve)
-    if hidden is not None:
-        given = public if data or fetch else None
-        public = hidden.gallery(templates, given, candidates=candidates)
+    public = _gallery(hidden, public, templates, candidates, given=bool(data or fetch))
     if curve is not None:
         found = _measure(attacked, public, data is not None or fetch, dimensions, seed, curve.name)
-        curve.write_text(found.toml(), encoding="utf-8")
-        if json:
-            output.print_json({"file": str(curve), "points": len(found.point)})
-        else:
-            output.people.print(f"{len(found.point)} points in {curve}")
+        _write_curve(curve, found, json=json)
         return
+    results = _read_all(readings, light, public, dimensions, hidden, attacked, seed)
+    chance = chance_of(attacked.labels)
+    spoken = _assumptions(len(public.labels), hidden, candidates=candidates)
+    if figure is not None:
+        _draw(figure, results, chance, spoken)
+    bits = _journal_bits(readings[0], attacked)
+    if json:
+        output.print_json(
+            {
+                **_light_as_json(readings[0], loss_db), "dimensions": dimensions, "seed": seed,
+                "images": len(attacked.labels), "templates": len(public.labels), "chance": chance,
+                "gain_error": gain_error, "phase_error_rad": phase_error_rad,
+                "model": model, "mean_photons": mean_photons, "data_bits_journal": bits,
+                **_decoys_as_json(hidden, decoys, candidates),
+                # What a mismatch adds is known for whole rows alone.
+                "results": [one.as_json(light is None or block_modes is None) for one in results],
+                "assumptions": spoken,
+            }
+        )  # fmt: skip
+        return
+    _print(results, gain, count_of_rows, mismatch, f"{len(attacked.labels)} images, {chance:.1%}")
+    _print_assumed(bits, spoken)
+
+
+def _seen_by_rows(
+    readings: Sequence[Reading], photons: float, network: Network, attacked: LabelledImages
+) -> list[Reading]:
+    """Return readings with what the rows of a network add to the light of a mode."""
+    overlap = mode_overlap(network, attacked.images)
+    return [replace(each, mode_photons=photons * overlap) for each in readings]
+
+
+def _read_all(
+    readings: Sequence[Reading],
+    light: LayerLight | None,
+    public: LabelledImages,
+    dimensions: int,
+    hidden: HiddenImages | None,
+    attacked: LabelledImages,
+    seed: int,
+) -> list[_Result]:
+    """Return what the server reads with each setting; stops between two where it is told to."""
     results = []
     with interruptible() as check, output.progress("reading", len(readings), "settings") as step:
         for reading in readings:
@@ -183,53 +227,68 @@ def label_attack(
             results.append(_Result(reading, learned))
             step(1)
             check()
-    chance = chance_of(attacked.labels)
-    spoken = _assumptions(len(public.labels), hidden, candidates=candidates)
-    if figure is not None:
-        _draw(figure, results, chance, spoken)
-    bits = data_bits_journal(
-        gain,
-        modes_of(attacked.images.shape[1]),
-        count_of_rows,
-        block_modes=block_modes,
-        emission_factor=emission_factor,
-    )
+    return results
+
+
+def _gallery(
+    hidden: HiddenImages | None,
+    public: LabelledImages,
+    templates: int | None,
+    candidates: bool,
+    *,
+    given: bool,
+) -> LabelledImages:
+    """Return the server's pictures; where images are hidden, those that it has of their pool."""
+    if hidden is None:
+        return public
+    return hidden.gallery(templates, public if given else None, candidates=candidates)
+
+
+def _decoys_as_json(hidden: HiddenImages | None, decoys: int, candidates: bool) -> dict[str, Any]:
+    return {
+        "decoys": decoys,
+        "candidates": candidates,
+        "label_cap": None if hidden is None else hidden.decoys.cap,
+        "guess_error": None if hidden is None else hidden.decoys.guess_error,
+    }
+
+
+def _write_curve(path: Path, found: CurveFile, *, json: bool) -> None:
+    path.write_text(found.toml(), encoding="utf-8")
     if json:
-        output.print_json(
-            {
-                "gain": gain, "rows": count_of_rows, "loss_db": loss_db,
-                "technical_noise": technical_noise,
-                "background_photons": background_photons, "block_modes": block_modes,
-                "emission_factor": emission_factor, "dimensions": dimensions, "seed": seed,
-                "images": len(attacked.labels), "templates": len(public.labels), "chance": chance,
-                "gain_error": gain_error, "phase_error_rad": phase_error_rad,
-                "model": model, "mean_photons": mean_photons,
-                "data_bits_journal": bits,
-                "decoys": decoys, "candidates": candidates,
-                "label_cap": None if hidden is None else hidden.decoys.cap,
-                "guess_error": None if hidden is None else hidden.decoys.guess_error,
-                "results": [
-                    {
-                        "receiver": str(one.reading.receiver),
-                        "repeats": one.reading.repeats,
-                        # What a mismatch adds is known for whole rows alone.
-                        "evidence": None
-                        if light is not None and block_modes is not None
-                        else one.reading.evidence,
-                        "label_success": one.share,
-                        "standard_error": one.error,
-                    }
-                    for one in results
-                ],
-                "assumptions": spoken,
-            }
-        )  # fmt: skip
-        return
-    _print(results, gain, count_of_rows, mismatch, f"{len(attacked.labels)} images, {chance:.1%}")
-    output.people.print(
-        f"data leakage of one sending, journal version: {bits:.3g} bit per symbol", style="dim"
+        output.print_json({"file": str(path), "points": len(found.point)})
+    else:
+        output.people.print(f"{len(found.point)} points in {path}")
+
+
+def _print_assumed(bits: float, spoken: Sequence[str]) -> None:
+    bits_line = f"data leakage of one sending, journal version: {bits:.3g} bit per symbol"
+    for line in (bits_line, "assumes: " + "; ".join(spoken)):
+        output.people.print(line, style="dim")
+
+
+def _journal_bits(reading: Reading, attacked: LabelledImages) -> float:
+    """Return the data leakage of one sending in bit per symbol, by the journal version."""
+    return data_bits_journal(
+        reading.gain,
+        modes_of(attacked.images.shape[1]),
+        reading.rows,
+        block_modes=reading.block_modes,
+        emission_factor=reading.emission_factor,
     )
-    output.people.print("assumes: " + "; ".join(spoken), style="dim")
+
+
+def _light_as_json(reading: Reading, loss_db: float) -> dict[str, Any]:
+    """Return what all readings have in common of light and receiver."""
+    return {
+        "gain": reading.gain,
+        "rows": reading.rows,
+        "loss_db": loss_db,
+        "technical_noise": reading.technical_noise,
+        "background_photons": reading.background_photons,
+        "block_modes": reading.block_modes,
+        "emission_factor": reading.emission_factor,
+    }
 
 
 def _fed(inputs: Inputs, pictures: LabelledImages) -> LabelledImages:

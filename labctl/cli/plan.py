@@ -12,12 +12,13 @@ import typer
 
 from labctl.cli import link_options, options, output, plan_copies, plan_figure, plan_report
 from labctl.cli.choices import assumptions, images_of
+from labctl.cli.plan_copies import PlanCopies
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.errors import LabctlError, SettingError, UsageError
 from labctl.protocols.carried import carried
 from labctl.protocols.hiding.hiding import Hiding
-from labctl.protocols.labels.curve import load_curves
+from labctl.protocols.labels.curve import LabelCurve, load_curves
 from labctl.protocols.labels.figures import TYPICAL_MISMATCH, mode_overlap
 from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import Trust, WeightsFigure
@@ -27,7 +28,11 @@ from labctl.protocols.receiver import Homodyne, ReceiverKind
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.server import Server
 from labctl.protocols.settings import VerificationSettings
-from labctl.protocols.weight_distribution import look_at, require_not_told_apart
+from labctl.protocols.weight_distribution import (
+    WeightDistribution,
+    look_at,
+    require_not_told_apart,
+)
 from labctl.safety import interruptible
 from labctl.studies.planner.accuracy_curve import (
     DEFAULT_GRID,
@@ -44,7 +49,7 @@ from labctl.studies.planner.curve_file import (
     save_curve,
 )
 from labctl.studies.planner.option import Conditions, Option, PlanLimits
-from labctl.studies.planner.plan import Planner, Preference, Proof, Wish
+from labctl.studies.planner.plan import Plan, Planner, Preference, Proof, Wish
 from labctl.studies.planner.search import Search
 from labctl.studies.planner.throughput import Transmission
 from labctl.units import dbm_to_w
@@ -203,50 +208,87 @@ def plan(
         bound_factor,
         bound_bits,
     )
-    copies = PlannedCopies(
-        network.sha256,
-        network.name,
-        carried(network).network.sizes,
-        Hiding(decoys),
-        verification=proof.verification,
-    )
+    copies = _copies(network, decoys, proof.verification)
     mismatch = CloneMismatch(clone_gain_error, clone_phase_rad)
     spares: Callable[[Option], bool] | None = None
     if not copy_limit.none:
         plan_copies.require_measured(copies)
         spares = partial(copies.keeps, copy_limit, conditions)
     with interruptible():
-        measured = _curve(network, images_of(data, images), runs, curve)
-        search = Search(conditions)
-        if labels is not None:
-            overlap = mode_overlap(network, images_of(data, images).images)
-            search = Search(conditions, labels, mismatch, overlap)
+        pictures = images_of(data, images)
+        measured = _curve(network, pictures, runs, curve)
+        search = _search(conditions, labels, mismatch, network, pictures)
         search = replace(search, spares_copies=spares)
         planner = Planner(search, measured, transmission, proof)
         found = planner.plan(wish, on_step=_say_to_people)
-    distribution = None
-    if found.recommended is not None:
-        distribution = look_at(network, found.recommended.option.mean_photons)
-        require_not_told_apart(distribution, accepted=accept_discrete_weights)
+    distribution = _distribution_at(found, network, accept_discrete_weights)
     if figure is not None:
         plan_figure.draw(figure, found, conditions.assumptions)
     copies_found = plan_copies.found_copies(planner, found, copies, copy_limit, real_share)
     if json:
-        looked = None if distribution is None else distribution.as_json()
-        output.print_json(
-            {
-                **plan_report.as_json(planner, found),
-                "weight_distribution": looked,
-                **copies_found.as_json(),
-            }
-        )
+        _print_json(planner, found, distribution, copies_found)
     else:
-        plan_report.show(planner, found, model)
-        copies_found.show()
-        if distribution is not None and distribution.discrete:
-            output.people.print(f"weights: {distribution.statement()}")
+        _print(planner, found, distribution, copies_found, model)
     if found.recommended is None:
         raise LabctlError(copies_found.refusal() or plan_report.refusal(planner, found))
+
+
+def _copies(network: Network, decoys: int, verification: VerificationSettings) -> PlannedCopies:
+    """Return what is known of copies of a network, by the shipped table."""
+    return PlannedCopies(
+        network.sha256,
+        network.name,
+        carried(network).network.sizes,
+        Hiding(decoys),
+        verification=verification,
+    )
+
+
+def _distribution_at(found: Plan, network: Network, accepted: bool) -> WeightDistribution | None:
+    """Return how the weights lie at the recommended light; refuses what a client tells apart."""
+    if found.recommended is None:
+        return None
+    distribution = look_at(network, found.recommended.option.mean_photons)
+    require_not_told_apart(distribution, accepted=accepted)
+    return distribution
+
+
+def _search(
+    conditions: Conditions,
+    labels: LabelCurve | None,
+    mismatch: CloneMismatch,
+    network: Network,
+    images: LabelledImages,
+) -> Search:
+    """Return the search for a setting; with a limit on labels, by their curve."""
+    if labels is None:
+        return Search(conditions)
+    return Search(conditions, labels, mismatch, mode_overlap(network, images.images))
+
+
+def _print_json(
+    planner: Planner, found: Plan, distribution: WeightDistribution | None, copies: PlanCopies
+) -> None:
+    output.print_json(
+        {
+            **plan_report.as_json(planner, found),
+            "weight_distribution": None if distribution is None else distribution.as_json(),
+            **copies.as_json(),
+        }
+    )
+
+
+def _print(
+    planner: Planner,
+    found: Plan,
+    distribution: WeightDistribution | None,
+    copies: PlanCopies,
+    model: str,
+) -> None:
+    plan_report.show(planner, found, model)
+    copies.show()
+    if distribution is not None and distribution.discrete:
+        output.people.print(f"weights: {distribution.statement()}")
 
 
 def _say_to_people(step: str) -> None:
