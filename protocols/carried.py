@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from labctl.data.models import Network
 from labctl.errors import ModelError, SettingError
-from labctl.protocols.encoding import Floats
+from labctl.protocols.encoding import Floats, modes_of, require_block_modes
 
 Indices = npt.NDArray[np.intp]
 
@@ -102,6 +102,13 @@ def carried(network: Network) -> Carried:
     fed = None if kept[0].all() else np.flatnonzero(kept[0])
     sent = Network(layers, network.name, network.provenance)
     return Carried(sent, Inputs(network.sizes[0], fed), tuple(kept[1:]))
+
+
+def require_blocks_of(network: Network, block_modes: int | None) -> None:
+    """Raise SettingError for blocks of more modes than the longest row that is sent has."""
+    if block_modes is not None:
+        widths = carried(network).network.sizes[:-1]
+        require_block_modes(block_modes, max(map(modes_of, widths)))
 
 
 def _narrowed(kept: list[npt.NDArray[np.bool_]], lit: list[npt.NDArray[np.bool_]]) -> bool:

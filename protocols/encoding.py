@@ -79,6 +79,13 @@ class Blocks:
         return values.reshape(*values.shape[:-2], -1)[..., : per_mode * self.modes]
 
 
+def require_block_modes(block_modes: int | None, modes: int) -> None:
+    """Raise SettingError for blocks of more modes than the longest row has, or of none."""
+    if block_modes is not None and not 1 <= block_modes <= modes:
+        valid = f"1 to {modes}, the modes of the longest row, or left out for whole rows"
+        raise SettingError("block_modes", block_modes, valid)
+
+
 def modes_of(inputs: int) -> int:
     """Return the modes that one row of `inputs` real weights needs.
 

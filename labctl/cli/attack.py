@@ -18,6 +18,7 @@ from labctl.cli.infer import weights_line
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.errors import LabctlError, SettingError
+from labctl.protocols.carried import require_blocks_of
 from labctl.protocols.leakage import Leakage, Trust, spectrum_of
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import ReceiverKind
@@ -169,6 +170,7 @@ def run(
         false_alarm_probability=false_alarm,
     )
     attack, network = attack_of(name, strength), load_network(model)
+    require_blocks_of(network, block_modes)
     found = _attacked(attack, network, settings, images)
     if json:
         output.print_json(_values(found))

@@ -14,6 +14,7 @@ from labctl.cli import attack_options as ask
 from labctl.cli import link_options, options, output
 from labctl.data.models import Network, load_network
 from labctl.errors import SettingError
+from labctl.protocols.carried import require_blocks_of
 from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import ReceiverKind
 from labctl.run.report import finite
@@ -103,6 +104,7 @@ def curve(
     pools = ask.whole_numbers("--pooled-modes", modes)
     alarms = list(dict.fromkeys(ask.numbers("--false-alarm-probabilities", alarm)))
     network = _network(sizes, model, min(pools), seed)
+    require_blocks_of(network, block_modes)
     theory = DetectionTheory(attack_of(name, strength), network, settings)
     total = sessions_needed(theory.honesty.modes, pools, max(sessions, 1))
     with interruptible() as check, output.progress(name, total, "sessions") as advance:

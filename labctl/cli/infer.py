@@ -27,7 +27,7 @@ from labctl.errors import BudgetError
 from labctl.protocols.disguise import Disguise
 from labctl.protocols.hiding.hiding import DEFAULT_DECOYS, OPEN, Hiding
 from labctl.protocols.labels.figures import in_words
-from labctl.protocols.leakage import Trust
+from labctl.protocols.leakage import MEAN_OVER_SESSION, Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS
 from labctl.protocols.receiver import (
     Homodyne,
@@ -262,7 +262,7 @@ def show(report: Report) -> None:
             f"real weight (prior-free), {output.number(verdict['weights_bits_network_upper'])} for "
             f"this network, {output.number(verdict['weights_bits_honest_upper'])} by the honest "
             f"prior, from {verdict['samples']} returned samples "
-            f"(failure probability {verdict['failure_probability']:g})",
+            f"(failure probability {verdict['failure_probability']:g}); {MEAN_OVER_SESSION}",
             **_under_trust(report),
             **_together(report),
             "data": f"{leak['data_bits_first']:.3g} (first), {leak['data_bits_journal']:.3g} "
@@ -341,7 +341,7 @@ def weights_line(leakage: Mapping[str, float | None]) -> str:
         f"{output.number(leakage['weights_bits_prior_free'])} bit per real weight and query "
         f"(prior-free), {output.number(leakage['weights_bits_network'])} for this network, "
         f"{output.number(leakage['weights_bits_per_real'])} honest; "
-        "mean over the session; all of it may be in one query"
+        f"{MEAN_OVER_SESSION}"
     )
 
 

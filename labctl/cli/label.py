@@ -18,7 +18,7 @@ from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.drawing import new_figure
 from labctl.errors import SettingError
 from labctl.protocols.carried import Inputs, carried
-from labctl.protocols.encoding import modes_of
+from labctl.protocols.encoding import modes_of, require_block_modes
 from labctl.protocols.labels.curve import CurveFile, load_curves
 from labctl.protocols.labels.figures import in_words, mode_overlap
 from labctl.protocols.labels.reading import Detection, Reading
@@ -145,6 +145,7 @@ def label_attack(
     network = load_network(model)
     light = _light(mismatch, network, mean_photons, rows, block_modes)
     sent = carried(network)
+    require_block_modes(block_modes, modes_of(sent.network.sizes[0]))
     count_of_rows = sent.network.sizes[1] if rows is None else rows
     readings = [
         Reading(

@@ -10,7 +10,7 @@ from labctl import checks
 from labctl.cli import link_options, options, output
 from labctl.cli.choices import assumptions
 from labctl.data.models import Network, load_network
-from labctl.protocols.leakage import LayerShape, Trust
+from labctl.protocols.leakage import MEAN_OVER_SESSION, LayerShape, Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS, Cumulative
 from labctl.protocols.weight_distribution import WeightDistribution
 from labctl.run.report import finite, leakage_json
@@ -49,9 +49,9 @@ def leakage(
     """
     for name, real in (("mu", mu), ("gain", gain)):
         checks.finite(name, real)
-    shape: LayerShape | Network = layer_shape(rows, modes, block_modes)
-    if model is not None:
-        shape = load_network(model)
+    shape: LayerShape | Network = (
+        layer_shape(rows, modes, block_modes) if model is None else load_network(model)
+    )
     setting = leakage_of_setting(
         shape,
         mean_photons=mu,
@@ -92,7 +92,7 @@ def leakage(
             **_distributed(distribution),
             "weights, per query": f"{found.weights_bits_per_query:.5g} bit; 1 bit per weight after "
             f"{found.queries_per_bit_per_weight:.4g} queries; "
-            "mean over the session; all of it may be in one query",
+            f"{MEAN_OVER_SESSION}",
             "weights, all queries": _together(together),
             "data, first version": f"{found.data_bits_first:.4g} bit per symbol, "
             f"{found.data_bits_first_per_input:.4g} per input",

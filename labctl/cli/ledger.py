@@ -16,6 +16,7 @@ from labctl.data.models import load_network
 from labctl.errors import RecordError, SettingError
 from labctl.protocols.copies.figure import CopyFigure, load_once
 from labctl.protocols.copies.table import Order
+from labctl.protocols.leakage import MEAN_OVER_SESSION
 from labctl.protocols.ledger.accounts import (
     ANY,
     Balance,
@@ -40,6 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+PER_QUERY = f"bits per weight and query that entries hold are of a session: {MEAN_OVER_SESSION}"
 _SHOWN_INPUTS = 5
 _DIGITS = re.compile(r"[0-9a-f]{4,64}")
 _MOST_BITS_PER_SYMBOL = 16.0
@@ -304,6 +306,7 @@ def _book_json(book: Ledger, balances: list[Balance]) -> dict[str, Any]:
         "any_account": _told(book.balance(ANY).limits),
         "open": opened,
         "composition": composition,
+        **({"per_query": PER_QUERY} if book.party is Party.SERVER else {}),
         "head": {"entries": head.count, "hash": head.hash, "recovered": head.recovered},
     }
 
@@ -486,6 +489,8 @@ def _input_row(account: Mapping[str, Any]) -> list[str]:
 
 def _book_words(book: Mapping[str, Any]) -> dict[str, str]:
     words = {"adds up": book["composition"]}
+    if "per_query" in book:
+        words["one query"] = book["per_query"]
     limits = _words(book["any_account"])
     if limits:
         words["any account"] = ", ".join(f"{value} {name}" for name, value in limits.items())

@@ -11,6 +11,7 @@ from labctl.cli import output
 from labctl.protocols.labels.curve import load_curves
 from labctl.protocols.labels.figures import in_words
 from labctl.protocols.labels.reading import Detection
+from labctl.protocols.leakage import MEAN_OVER_SESSION
 from labctl.run.report import finite, leakage_json
 from labctl.studies.planner.accuracy_curve import NeededF
 from labctl.studies.planner.option import Option, PlanLimits
@@ -177,7 +178,7 @@ def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) ->
         "weights": f"{option.leakage.weights_bits_prior_free:.4g} bit per real weight and query "
         f"(prior-free), {option.leakage.weights_bits_per_real:.4g} honest; 1 bit after "
         f"{option.leakage.queries_per_bit_per_weight:.4g} queries (prior-free); "
-        "mean over the session; all of it may be in one query",
+        f"{MEAN_OVER_SESSION}",
         "data": f"{option.leakage.data_bits_first:.3g} (first), {option.data_bits:.4g} (journal), "
         f"{option.leakage.data_bits_quantum:.3g} (quantum limit) bit per symbol and input",
         "label reading": _labels(planner, setting),

@@ -10,6 +10,7 @@ from typing import Any
 
 from labctl.data.run_writer import RunFileWriter, require_runs_folder
 from labctl.instruments.transports.masking import masked
+from labctl.protocols.carried import require_blocks_of
 from labctl.protocols.hiding.decoys import Decoys
 from labctl.protocols.leakage import spectrum_of
 from labctl.protocols.verification.trust import under_every_trust
@@ -33,7 +34,7 @@ from labctl.run.report import (
     leakage_json,
     verification_json,
 )
-from labctl.run.request import Asked
+from labctl.run.request import Asked, ModeRun
 from labctl.run.serving import books_of, classify
 from labctl.safety import interruptible
 from labctl.station import Station, describe
@@ -54,6 +55,8 @@ def run_inference(
     The file stays readable if this is interrupted.
     """
     started = time.perf_counter()
+    if isinstance(request, ModeRun):
+        require_blocks_of(request.network, request.channel.block_modes)
     distribution = look_at(request.network, request.light.mean_photons)
     require_not_told_apart(distribution, accepted=request.accept_discrete_weights)
     # A folder that cannot be written to is found before a bench is calibrated and light is sent.

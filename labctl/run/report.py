@@ -14,7 +14,7 @@ from labctl.protocols.copies.figure import CopyFigure
 from labctl.protocols.labels.figures import (
     LabelFigure,
 )
-from labctl.protocols.leakage import LEAKAGE_FIGURES, Leakage
+from labctl.protocols.leakage import LEAKAGE_FIGURES, MEAN_OVER_SESSION, Leakage
 from labctl.protocols.leakage.cumulative import Cumulative
 from labctl.protocols.parameters import SessionParameters
 from labctl.protocols.receiver import Receiver, ReceiverKind, TapReceiver
@@ -172,7 +172,8 @@ def quantity_json(quantity: Quantity) -> dict[str, Any]:
 
 def verification_json(report: VerificationReport) -> dict[str, Any]:
     """Return a verdict as plain values."""
-    return finite(asdict(report))
+    assumed = [f"bounds in bits per weight and query: {MEAN_OVER_SESSION}"]
+    return finite({**asdict(report), "assumptions": assumed})
 
 
 def calibration_json(knowledge: Knowledge) -> dict[str, Any]:

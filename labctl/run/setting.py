@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from labctl import checks
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.carried import carried
-from labctl.protocols.encoding import modes_of
+from labctl.protocols.carried import carried, require_blocks_of
+from labctl.protocols.encoding import modes_of, require_block_modes
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, leakage_of, spectrum_of
 from labctl.protocols.leakage.cumulative import AssumedChannel, Cumulative, cumulative
 from labctl.protocols.rotation import Rotation
@@ -42,6 +42,7 @@ def layer_shape(rows: int, modes: int, block_modes: int | None = None) -> LayerS
     """
     for name, value in (("modes", modes), ("rows", rows)):
         checks.at_least(name, value, 1)
+    require_block_modes(block_modes, modes)
     return LayerShape(rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes)
 
 
@@ -71,6 +72,8 @@ def leakage_of_setting(
     if not 0.0 <= loss_db < 200.0:
         raise SettingError("loss_db", loss_db, "0 dB or more, below 200 dB")
     network = carried(shape).network if isinstance(shape, Network) else None
+    if isinstance(shape, Network):
+        require_blocks_of(shape, block_modes)
     layers: tuple[LayerShape, ...] = (shape,) if isinstance(shape, LayerShape) else ()
     if network is not None:
         layers = tuple(

@@ -6,7 +6,7 @@ number per mode, `gain` the client's amplifier gain G, `modes` the modes n that 
 receiver collects at a time (None: a whole row).
 """
 
-from labctl.protocols.leakage.assumptions import Assumptions, Trust
+from labctl.protocols.leakage.assumptions import MEAN_OVER_SESSION, Assumptions, Trust
 from labctl.protocols.leakage.data import data_bits_first, data_bits_journal, data_bits_quantum
 from labctl.protocols.leakage.holevo import holevo_bits_per_mode, thermal_entropy_bits
 from labctl.protocols.leakage.network import Spectrum, network_bits_per_mode, spectrum_of
@@ -22,6 +22,7 @@ from labctl.protocols.leakage.weights import (
 
 __all__ = [
     "LEAKAGE_FIGURES",
+    "MEAN_OVER_SESSION",
     "WEIGHTS_PER_MODE",
     "Assumptions",
     "Figure",

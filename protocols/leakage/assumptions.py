@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+# The checks pool the light of a session, so that what one query may hide is all that all may.
+MEAN_OVER_SESSION = "mean over the session; all of it may be in one query"
+
 
 class Trust(StrEnum):
     """Whether an imperfection is out of the adversary's hands."""
@@ -46,5 +49,6 @@ class Assumptions:
             "independent: prior-free for any covariance of this mean power, this network's for its "
             "own, honest for weights that are alike and noise spread evenly, which bounds nothing "
             "else",
+            f"weights, per query: {MEAN_OVER_SESSION}",
             "data: Cramer-Rao bound on one symbol; a per-symbol bound does not protect a label",
         )
