@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl import checks
-from labctl.errors import ModelError
+from labctl.errors import ModelError, SettingError
 
 Floats = npt.NDArray[np.float32]
 

@@ -16,7 +16,7 @@ from labctl.protocols.receiver import Homodyne, Receiver
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.units import db_to_ratio
 
-_MOST_NOISE = 1e6
+MOST_NOISE = 1e6
 _MOST_LOSS_DB = 1000.0
 
 
@@ -88,7 +88,7 @@ class SessionSettings:
         holds = 0.0 < self.mean_photons <= MOST_PHOTONS
         checks.require(holds, "mean_photons", self.mean_photons, PHOTON_RANGE)
         checks.within("loss_db", self.loss_db, 0.0, _MOST_LOSS_DB, note=" dB")
-        checks.within("technical_noise", self.technical_noise, 0.0, _MOST_NOISE, note=", in SNU")
+        checks.within("technical_noise", self.technical_noise, 0.0, MOST_NOISE, note=", in SNU")
         checks.at_least("seed", self.seed, 0)
         if self.hiding.return_modes is not None and self.rotation != IDEAL_ROTATION:
             raise SettingError(

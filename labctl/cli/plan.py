@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,7 @@ from labctl.studies.planner.accuracy_curve import (
     AccuracyCurve,
     measure_curve,
 )
+from labctl.studies.planner.binding import Limit
 from labctl.studies.planner.copies import DEFAULT_QUERIES, CopyLimit, PlannedCopies
 from labctl.studies.planner.curve_file import (
     cache_folder,
@@ -216,7 +218,7 @@ def plan(
         spares = partial(copies.keeps, copy_limit, conditions)
     with interruptible():
         pictures = images_of(data, images)
-        measured = _curve(network, pictures, runs, curve)
+        measured, source = _curve(network, pictures, runs, curve)
         search = _search(conditions, labels, mismatch, network, pictures)
         search = replace(search, spares_copies=spares)
         planner = Planner(search, measured, transmission, proof)
@@ -226,11 +228,13 @@ def plan(
         plan_figure.draw(figure, found, conditions.assumptions)
     copies_found = plan_copies.found_copies(planner, found, copies, copy_limit, real_share)
     if json:
-        _print_json(planner, found, distribution, copies_found)
+        _print_json(planner, found, distribution, copies_found, source)
     else:
-        _print(planner, found, distribution, copies_found, model)
+        _print(planner, found, distribution, copies_found, source, model)
     if found.recommended is None:
-        raise LabctlError(copies_found.refusal() or plan_report.refusal(planner, found))
+        at_fault = plan_report.binding_limits(planner, found)
+        copies_alone = copies_found.refusal() if at_fault == (Limit.COPIES,) else None
+        raise LabctlError(copies_alone or plan_report.refusal(planner, found, at_fault))
 
 
 def _copies(network: Network, decoys: int, verification: VerificationSettings) -> PlannedCopies:
@@ -267,11 +271,16 @@ def _search(
 
 
 def _print_json(
-    planner: Planner, found: Plan, distribution: WeightDistribution | None, copies: PlanCopies
+    planner: Planner,
+    found: Plan,
+    distribution: WeightDistribution | None,
+    copies: PlanCopies,
+    source: str,
 ) -> None:
     output.print_json(
         {
             **plan_report.as_json(planner, found),
+            "accuracy_curve_source": source,
             "weight_distribution": None if distribution is None else distribution.as_json(),
             **copies.as_json(),
         }
@@ -283,10 +292,12 @@ def _print(
     found: Plan,
     distribution: WeightDistribution | None,
     copies: PlanCopies,
+    source: str,
     model: str,
 ) -> None:
     plan_report.show(planner, found, model)
     copies.show()
+    output.people.print(f"accuracy curve: {source}", soft_wrap=True)
     if distribution is not None and distribution.discrete:
         output.people.print(f"weights: {distribution.statement()}")
 
@@ -305,18 +316,32 @@ def _power_w(power_dbm: float | None) -> float | None:
     return dbm_to_w(power_dbm)
 
 
-def _curve(network: Network, images: LabelledImages, runs: int, file: Path | None) -> AccuracyCurve:
-    """Return the accuracy curve from its file or the user's cache; measure it once for all."""
+def _curve(
+    network: Network, images: LabelledImages, runs: int, file: Path | None
+) -> tuple[AccuracyCurve, str]:
+    """Return the accuracy curve from its file or the user's cache, and which in words.
+
+    It is measured once for all.
+    """
     path = file or curve_path(cache_folder(), network, images, runs)
     known = (cached_curve if file is None else known_curve)(path, network, images)
     if known is not None:
-        return known
+        return known, f"measured before, {_dated(path, file)}"
     with output.progress("accuracy curve", len(DEFAULT_GRID) * runs, "runs") as advance:
         measured = measure_curve(network, images, runs=runs, on_run=advance)
     try:
         save_curve(measured, path)
+        kept = f"measured now, {_dated(path, file)}"
     except UsageError as problem:
         if file is not None:
             raise
         output.say_step(f"accuracy curve not kept: {problem}")
-    return measured
+        kept = "measured now, not kept"
+    return measured, kept
+
+
+def _dated(path: Path, file: Path | None) -> str:
+    """Name the curve's file and its date."""
+    whose = "the user's cache" if file is None else "the file given"
+    written = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+    return f"{whose}: {path} of {written:%Y-%m-%d %H:%M %Z}"

@@ -14,6 +14,7 @@ from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import MEAN_OVER_SESSION
 from labctl.run.report import finite, leakage_json
 from labctl.studies.planner.accuracy_curve import NeededF
+from labctl.studies.planner.binding import Limit, binding
 from labctl.studies.planner.option import Option, PlanLimits
 from labctl.studies.planner.plan import Plan, Planner, Setting
 from labctl.studies.planner.pooling import ASSURANCE, Pool, SentBefore
@@ -115,8 +116,19 @@ def reasons(planner: Planner, plan: Plan) -> Iterator[str]:
     yield from _causes(planner, plan)
 
 
-def refusal(planner: Planner, plan: Plan) -> str:
-    """Return in one sentence that the wish cannot be reached, and the best compromise."""
+def binding_limits(planner: Planner, plan: Plan) -> tuple[Limit, ...]:
+    """Return which limits no setting of the accuracy keeps; none where the accuracy fails."""
+    most = plan.reach.needed.upper
+    if plan.recommended is not None or not math.isfinite(most):
+        return ()
+    return binding(planner.search, most, plan.wish.limits)
+
+
+def refusal(planner: Planner, plan: Plan, limits_at_fault: tuple[Limit, ...] = ()) -> str:
+    """Return in one sentence that the wish cannot be reached, why, and the best compromise.
+
+    `limits_at_fault`: see `binding_limits`.
+    """
     wish, reach, limits = plan.wish, plan.reach, plan.wish.limits
     if not math.isfinite(reach.needed.upper):
         return (
@@ -124,6 +136,7 @@ def refusal(planner: Planner, plan: Plan) -> str:
             f"network: {reach.accuracy_at_best:.2%} at best"
         )
     asked = [
+        *(["this limit on copies"] if planner.search.spares_copies is not None else []),
         *([f"weights ≤ {limits.weights_bits:g} bit"] if limits.weights_bits is not None else []),
         *([_data_limits(limits)] if limits.on_data != PlanLimits() else []),
     ]
@@ -145,9 +158,14 @@ def refusal(planner: Planner, plan: Plan) -> str:
         )
     cause = f"; limited by {plan.shares.main}" if plan.shares is not None else ""
     best = ", or ".join(parts) or "no light reaches the client's receiver"
+    fault = ""
+    if limits_at_fault:
+        together = "alone" if len(limits_at_fault) == 1 else "together"
+        named = " and ".join(limits_at_fault)
+        fault = f"no setting keeps {named} {together} at that accuracy; "
     return (
         f"accuracy {wish.accuracy:g} with {' and '.join(asked) or 'this loss'} cannot be reached: "
-        + (f"best compromise {best}{cause}")
+        f"{fault}best compromise {best}{cause}"
     )
 
 

@@ -12,7 +12,7 @@ from labctl.protocols.encoding import modes_of, require_block_modes
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, leakage_of, spectrum_of
 from labctl.protocols.leakage.cumulative import AssumedChannel, Cumulative, cumulative
 from labctl.protocols.rotation import Rotation
-from labctl.protocols.settings import VerificationSettings
+from labctl.protocols.settings import MOST_NOISE, VerificationSettings
 from labctl.protocols.verification.collective_noise import expected_noise_upper
 from labctl.protocols.weight_distribution import WeightDistribution, look_at
 from labctl.units import db_to_ratio
@@ -35,13 +35,17 @@ class LeakageOfSetting:
     distribution: WeightDistribution | None = None
 
 
+# Rows of a million modes are beyond any network that is sent here.
+_MOST_COUNT = 10**6
+
+
 def layer_shape(rows: int, modes: int, block_modes: int | None = None) -> LayerShape:
     """Return the shape of a layer of `rows` rows of `modes` modes, two inputs a mode.
 
     Raises SettingError for numbers below 1.
     """
     for name, value in (("modes", modes), ("rows", rows)):
-        checks.at_least(name, value, 1)
+        checks.within(name, value, 1, _MOST_COUNT)
     require_block_modes(block_modes, modes)
     return LayerShape(rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes)
 
@@ -67,7 +71,7 @@ def leakage_of_setting(
     layer decides the bound on what repeats from query to query. Raises SettingError.
     """
     checks.within("queries", queries, 1, _MOST_QUERIES)
-    checks.finite("technical_noise", technical_noise)
+    checks.within("technical_noise", technical_noise, 0.0, MOST_NOISE, note=", in SNU")
     checks.inside("failure_probability", failure_probability, 0.0, 1.0)
     if not 0.0 <= loss_db < 200.0:
         raise SettingError("loss_db", loss_db, "0 dB or more, below 200 dB")

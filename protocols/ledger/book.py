@@ -105,7 +105,8 @@ class Ledger:
     """One party's ledger in a folder, which is made with the first entry.
 
     Several processes and threads may use it at a time. `on_notice` is called with what was left
-    unfinished. Raises RecordError for what is damaged, was changed, or cannot be reached.
+    unfinished. Raises RecordError for what is damaged, was changed, or cannot be reached, and
+    SettingError for a folder that is a file.
     """
 
     def __init__(
@@ -117,6 +118,9 @@ class Ledger:
         now: Callable[[], datetime] = utc_now,
         on_notice: Callable[[str], None] = lambda notice: None,
     ) -> None:
+        for name, path in (("ledger", folder), ("keys", keys)):
+            if path is not None and path.exists() and not path.is_dir():
+                raise SettingError(name, str(path), "a folder, or a name that nothing has yet")
         self.folder = folder
         self.party = party
         self.keys = keys_beside(folder) if keys is None else keys
