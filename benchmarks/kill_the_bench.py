@@ -35,11 +35,13 @@ from pathlib import Path
 
 from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.errors import InstrumentError
-from labctl.instruments.lasers.purephotonics_ppcl550 import PurePhotonicsPPCL550
+from labctl.instruments.lasers.itla_registers import ItlaRegisters, Register
+from labctl.instruments.transports.visa_transport import open_visa_frames
 from labctl.station import Station
 from labctl.station.exits import leave_all
 
 LIMIT_S = 10.0
+EMITS = 0x0008  # the bit of the register that enables the output
 KILLS = (signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGSTOP)
 ENDING = (
     signal.SIGINT,
@@ -116,15 +118,25 @@ class Bench:
         """Return how long after a moment the laser was seen dark; None: not within `LIMIT_S`."""
         address = f"TCPIP::127.0.0.1::{self.ports['server_laser']}::SOCKET"
         while time.monotonic() - began_s < LIMIT_S:
-            with suppress(InstrumentError):  # asked while the program talks to it, too
-                laser = PurePhotonicsPPCL550.open("asked", address, library="@py", options={})
+            # One register and no identification, which a program that talks to it would disturb.
+            with suppress(InstrumentError):
+                frames = open_visa_frames(
+                    "asked",
+                    address,
+                    library="@py",
+                    timeout_s=0.5,
+                    frame_bytes=4,
+                    filler=b"\0",
+                    baud_rate=9600,
+                )
                 try:
+                    registers = ItlaRegisters(frames, 1.0)
                     while time.monotonic() - began_s < LIMIT_S:
-                        if not laser.emission():
+                        if not registers.read(Register.RES_ENA) & EMITS:
                             return time.monotonic() - began_s
                         time.sleep(0.02)
                 finally:
-                    laser.close()
+                    frames.close()
         return None
 
 

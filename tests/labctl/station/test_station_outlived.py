@@ -34,7 +34,6 @@ SLACK_S = 2.0
     [
         ((signal.SIGTERM,), MEASURE, 143),
         ((signal.SIGHUP, signal.SIGINT), MEASURE, 129),
-        ((signal.SIGQUIT,), "time.sleep(60)\n", 131),
         ((signal.SIGUSR1,), "time.sleep(60)\n", 128 + signal.SIGUSR1),
         (
             (signal.SIGTERM,),
@@ -42,7 +41,7 @@ SLACK_S = 2.0
             143,
         ),
     ],
-    ids=["TERM", "HUP and INT", "QUIT", "USR1", "TERM beside a thread that is no daemon"],
+    ids=["TERM", "HUP and INT", "USR1", "TERM beside a thread that is no daemon"],
 )
 def test_a_signal_darkens_the_bench(
     served_bench: ServedBench,
@@ -59,7 +58,7 @@ def test_a_signal_darkens_the_bench(
     assert running.wait(20) in (code, 130)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_watchdog_darkens_the_bench_of_a_program_that_cannot(
     served_bench: ServedBench, program: Run, tmp_path: Path, number: int
 ) -> None:
