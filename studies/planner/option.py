@@ -16,6 +16,7 @@ from labctl.protocols.leakage import (
 )
 from labctl.protocols.receiver import Homodyne, Receiver, ReceiverKind, receiver_of
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
+from labctl.protocols.settings import MOST_NOISE
 from labctl.units import db_to_ratio
 
 MOST_EMISSION = 1e6
@@ -47,6 +48,7 @@ class Conditions:
         if not 1.0 <= self.emission_factor <= MOST_EMISSION:
             valid = f"1 (quantum limit) to {MOST_EMISSION:g}"
             raise SettingError("emission_factor", self.emission_factor, valid)
+        checks.within("technical_noise", self.technical_noise, 0.0, MOST_NOISE, note=", in SNU")
         for layer in self.layers:
             self.question(layer, 2.0, 1.0)
             if layer.clones > 1 and self.rotation != IDEAL_ROTATION:

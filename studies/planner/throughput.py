@@ -22,6 +22,10 @@ _SAMPLES_PER_SYMBOL = 8
 _RECEIVERS = 2
 
 
+# Above any optical frequency.
+_MOST_HZ = 1e16
+
+
 @dataclass(frozen=True)
 class Transmission:
     """How light is sent: slots per second, frame overheads, optical frequency in Hz.
@@ -37,7 +41,7 @@ class Transmission:
 
     def __post_init__(self) -> None:
         for name in ("symbol_rate_hz", "frequency_hz"):
-            checks.positive(name, getattr(self, name), " Hz")
+            checks.above(name, getattr(self, name), 0.0, _MOST_HZ, note=" Hz")
         if self.preamble_symbols < 1 or self.preamble_symbols % 2 == 0:
             raise SettingError("preamble_symbols", self.preamble_symbols, "odd, 1 or more")
         power = self.local_oscillator_w
