@@ -158,26 +158,6 @@ class LabelCurve:
         once = replace(reading, repeats=1).evidence
         return min(int(self.evidence_within(bound, sigmas) / once), _MOST_REPEATS)
 
-    def gain_within(self, bound: float, reading: Reading, sigmas: float = SIGMAS) -> float | None:
-        """Return the largest gain that keeps a reading, repeats included, within `bound`.
-
-        The gain of `reading` itself does not matter. None if no gain does. Raises SettingError for
-        a mismatched clone: less gain needs more light, which shows more of it.
-        """
-        self._check(reading)
-        if not reading.mismatch.matched:
-            raise SettingError(
-                "mismatch", reading.mismatch, "none: a planner weighs gain and light"
-            )
-        evidence, rows = self.evidence_within(bound, sigmas), reading.samples
-        if evidence == 0.0:
-            return None
-        spike = evidence / rows
-        if self.receiver is not Detection.COUNTING:
-            spike = (evidence + math.sqrt(evidence * (evidence + 4.0 * rows))) / (2.0 * rows)
-        noise = spike / reading.spike * (2.0 - 2.0 / reading.gain)
-        return 2.0 / (2.0 - noise) if noise < 2.0 else math.inf
-
     def _monotone(self) -> list[float]:
         """Return the successes, those out of order replaced by their weighted mean."""
         groups = [

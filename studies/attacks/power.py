@@ -145,41 +145,6 @@ def _limit(expected: float, degrees: float, sign: float, probability: float) -> 
     return (expected + sign * root) / a if a > 0.0 else sign * math.inf
 
 
-def modes_to_detect(
-    mark: Mark,
-    honest: HonestLight,
-    false_alarm_probability: float,
-    *,
-    power: float = 0.99,
-    calibration_samples: int | None = None,
-    monitored: bool = True,
-) -> int | None:
-    """Return the fewest pooled modes that catch an attack with probability `power`.
-
-    `calibration_samples`: of the shot-noise unit, None for as many as modes are pooled. None if no
-    number does: the mark is honest use's, or the calibration too short for it.
-    """
-    checks.inside("power", power, 0.0, 1.0)
-
-    def caught(modes: int) -> bool:
-        samples = calibration_samples or modes
-        found = detection(
-            mark, honest, modes, samples, false_alarm_probability, monitored=monitored
-        )
-        return found.either >= power
-
-    high = 2
-    while not caught(high):
-        high *= 2
-        if high > MOST_MODES:
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if caught(middle) else (middle, high)
-    return high
-
-
 def _require(modes: int, calibration_samples: int, probability: float) -> None:
     for name, value in (("modes", modes), ("calibration_samples", calibration_samples)):
         checks.at_least(name, value, 2)

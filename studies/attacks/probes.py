@@ -30,8 +30,7 @@ from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.client import directions_of
-from labctl.protocols.encoding import MOST_PHOTONS, Floats, modes_of, unit_norm
+from labctl.protocols.encoding import MOST_PHOTONS, Floats, unit_norm
 from labctl.protocols.link import Exchange, LayerLight, Link, ReturnedLight
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver
@@ -274,63 +273,6 @@ def probe_light(honest: LayerLight, mean_photons: float, attack: BrightProbes) -
             lit = 2 * (number % honest.modes) + side
             rows[number, lit] = math.sqrt(2.0 * photons * honest.modes)
     return LayerLight(honest.layer, rows, honest.block_modes)
-
-
-def flat_probe_correlation(
-    images: Floats,
-    *,
-    mean_photons: float,
-    gain_error: float,
-    rows: int,
-    transmittance: float = 1.0,
-    white_noise: float = 1.0,
-    repeats: int = 1,
-) -> Floats:
-    """Return the expected Pearson correlation (B,) of a flat probe's estimates with images (B, N).
-
-    transmittance: of the round trip, the detector's efficiency included. white_noise: variance of
-    a reading over that of vacuum. The correlation is that of deviations from the image's mean, of
-    which the share 1 - (sum of x)^2/N is left; the noise of the clone itself is left out.
-    """
-    power = _probe_power(mean_photons, gain_error, rows * repeats, transmittance, white_noise)
-    unit = unit_norm(images).astype(np.float64)
-    c = directions_of(images, None)
-    along = np.abs(c.sum(axis=1)) ** 2 / modes_of(images.shape[1])
-    rest = np.maximum(1.0 - unit.sum(axis=1) ** 2 / unit.shape[1], 0.0)
-    ratio = power * along * rest
-    return np.asarray(np.sqrt(ratio / (1.0 + ratio)), np.float32)
-
-
-def photons_within(
-    correlation: float,
-    *,
-    gain_error: float,
-    rows: int,
-    overlap: float = 1.0,
-    transmittance: float = 1.0,
-    white_noise: float = 1.0,
-) -> float:
-    """Return the photons per mode that the client may let in at most.
-
-    They keep the cosine between image and estimate at or below `correlation` (above 0, below 1),
-    for any shape of the probe: `overlap` rho is 1 for a server that knows the image beforehand.
-    `rows` counts those of all repeats. Infinite for a matched clone.
-    """
-    checks.inside("correlation", correlation, 0.0, 1.0)
-    per_photon = _probe_power(1.0, gain_error, rows, transmittance, white_noise) * overlap**2
-    ratio = correlation**2 / (1.0 - correlation**2)
-    return ratio / per_photon if per_photon > 0.0 else math.inf
-
-
-def _probe_power(
-    mean_photons: float, gain_error: float, rows: int, transmittance: float, white_noise: float
-) -> float:
-    checks.above("mean_photons", mean_photons, 0.0, MOST_PHOTONS)
-    checks.finite("gain_error", gain_error)
-    checks.at_least("rows", rows, 1)
-    checks.above("transmittance", transmittance, 0.0, 1.0)
-    checks.positive("white_noise", white_noise)
-    return gain_error**2 * mean_photons * rows * transmittance / white_noise
 
 
 def _vacuum(generator: np.random.Generator, shape: tuple[int, ...]) -> Complexes:

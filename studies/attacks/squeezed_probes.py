@@ -67,34 +67,6 @@ def direction_information(rows: int, kick: float, variance: float) -> float:
     return rows * spike**2 / (1.0 + spike)
 
 
-def information_gain(squeezing_db: float, kick: float, transmittance: float) -> float:
-    """Return by how much squeezing raises the Fisher information; below 1/V^2.
-
-    `kick` is the variance that the clone adds as detected, `transmittance` of the round trip.
-    """
-    variance = returned_variance(squeezing_db, transmittance)
-    with_it = direction_information(1, kick, variance)
-    without = direction_information(1, kick, 1.0)
-    return with_it / without if without > 0.0 else variance**-2.0
-
-
-def arrived_photons(squeezing_db: float, leg_transmittance: float) -> float:
-    """Return the photons per mode that squeezing adds to the means at the client."""
-    quiet = squeezed_variance(squeezing_db)
-    return leg_transmittance * (quiet + 1.0 / quiet - 2.0) / 4.0
-
-
-def arrived_variance(squeezing_db: float, leg_transmittance: float, share_on_p: float) -> float:
-    """Return the variance of X of mode b at the client, in SNU (vacuum 1).
-
-    share_on_p: share of |c|^2 on inputs of odd number, which take P; 1/2 for pixels that are alike.
-    """
-    checks.within("share_on_p", share_on_p, 0.0, 1.0)
-    quiet = squeezed_variance(squeezing_db)
-    mixed = (1.0 - share_on_p) * quiet + share_on_p / quiet
-    return 1.0 + leg_transmittance * (mixed - 1.0)
-
-
 @dataclass(frozen=True, eq=False)
 class SqueezedProbes:
     """The attack: weights sent on squeezed light, labels read from X of what returns.

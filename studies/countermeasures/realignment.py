@@ -3,9 +3,9 @@
 One query reads one number of each of m neurons, y = (w . x) sqrt(F) + noise of unit variance, in an
 different order. To add up queries the client has to find out which number is whose. A number with
 signal-to-noise F tells (1/2) log2(1 + F) bit, a neuron's name has log2 m: below F of about m^2 a
-single number does not tell the name (`least_signal_to_noise`), for any reader. Who reads K
-quadratures of each row at once needs K times less information from each. But names are not needed:
-doubtful ones, over many queries, do as well; that takes more queries, not infinitely many.
+single number does not tell the name, for any reader (Shannon's capacity against its length). Who
+reads K quadratures of each row at once needs K times less information from each. But names are not
+needed: doubtful ones, over many queries, do as well; that takes more queries, not infinitely many.
 
 Two readers are measured. Repeats of one input are aligned by sorting, which is the assignment of
 least squared distance in one dimension. Many inputs are aligned by expectation maximisation: the
@@ -32,22 +32,6 @@ _MOST_STEPS = 100
 _SINKHORN_STEPS = 5
 _SETTLED = 1e-3
 _PRIOR = 1.0
-
-
-def least_signal_to_noise(neurons: int, quadratures: int = 1) -> float:
-    """Return the F per quadrature at which a slot's `quadratures` numbers can tell its neuron.
-
-    (K/2) log2(1 + F) = log2 m: Shannon's capacity of what is read against the length of a name.
-    """
-    _require_positive("neurons", neurons)
-    _require_positive("quadratures", quadratures)
-    return math.expm1(2.0 * math.log(neurons) / quadratures)
-
-
-def plain_correlation(queries: int, signal_to_noise: float) -> float:
-    """Return the correlation with fixed values after `queries` repeats: sqrt(Q F/(1 + Q F))."""
-    gathered = queries * signal_to_noise
-    return math.sqrt(gathered / (1.0 + gathered))
 
 
 @dataclass(frozen=True)

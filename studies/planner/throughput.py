@@ -79,7 +79,6 @@ class Throughput:
     macs: int
     photons_sent: float
     photons_at_client: float
-    energy_sent_j: float
     energy_at_client_j: float
     local_oscillator_energy_j: float | None
 
@@ -120,7 +119,6 @@ def throughput_of(
         macs=sum(layer.rows * layer.inputs for layer in layers),
         photons_sent=sent,
         photons_at_client=sent * leg_transmittance,
-        energy_sent_j=sent * photon_j,
         energy_at_client_j=sent * leg_transmittance * photon_j,
         local_oscillator_energy_j=None if power is None else _RECEIVERS * power * seconds,
     )

@@ -146,11 +146,6 @@ class Training:
         return len(self.reports) >= self.settings.epochs or self._out_of_patience
 
     @property
-    def stopped_early(self) -> bool:
-        """Whether the run ended before its last epoch because nothing was gained any more."""
-        return self._out_of_patience and len(self.reports) < self.settings.epochs
-
-    @property
     def best_epoch(self) -> int:
         """Number of the epoch whose network is kept; 0 before the first is done."""
         return max((report.epoch for report in self.reports if report.best), default=0)

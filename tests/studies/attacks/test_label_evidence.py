@@ -14,9 +14,8 @@ from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
-from labctl.errors import SettingError
 from labctl.protocols.client import directions_of
-from labctl.protocols.labels.curve import load_curves, repeats_within
+from labctl.protocols.labels.curve import repeats_within
 from labctl.protocols.labels.figures import (
     TYPICAL_MISMATCH,
     in_words,
@@ -286,6 +285,3 @@ def test_a_mismatch_takes_repeats_away() -> None:
     once = repeats_within(0.15, 1.0048, 784)
     off = repeats_within(0.15, 1.0048, 784, mismatch=CloneMismatch(0.001), mode_photons=441.0)
     assert off < once
-    reading = Reading(gain=1.0048, rows=784, mismatch=CloneMismatch(0.001), mode_photons=441.0)
-    with pytest.raises(SettingError, match="a planner weighs gain and light"):
-        load_curves().curve(Detection.HOMODYNE).gain_within(0.15, reading)

@@ -19,7 +19,6 @@ from labctl.studies.attacks.attack import Mark
 from labctl.studies.attacks.power import (
     HonestLight,
     detection,
-    modes_to_detect,
     noise_detection,
     shares_in_use,
 )
@@ -98,37 +97,31 @@ def test_power_grows_with_modes_noise_and_loss() -> None:
         assert all(before < after for before, after in pairwise(curve))
 
 
+def caught(mark: Mark, modes: int, calibration_samples: int) -> float:
+    return detection(mark, HONEST, modes, calibration_samples, 1e-6).either
+
+
 def test_the_calibration_limits_what_can_be_seen() -> None:
     """0.002 SNU: 1.2e9 modes' worth of scatter in 1e5 calibration samples hides it for ever."""
-    assert modes_to_detect(Mark(0.002), HONEST, 1e-6, calibration_samples=10**5) is None
-    assert modes_to_detect(Mark(0.002), HONEST, 1e-6, calibration_samples=10**10) is not None
+    assert caught(Mark(0.002), 10**12, 10**5) < 0.99
+    assert caught(Mark(0.002), 10**9, 10**10) > 0.99
 
 
-def test_modes_to_detect_is_the_least_number() -> None:
-    mark = Mark(0.01)
-    least = modes_to_detect(mark, HONEST, 1e-6, calibration_samples=10**8)
-    assert least is not None
-    assert detection(mark, HONEST, least, 10**8, 1e-6).either >= 0.99
-    assert detection(mark, HONEST, least - 1, 10**8, 1e-6).either < 0.99
-
-
-def test_modes_to_detect_by_hand() -> None:
-    """Noise alone, normal limit: sqrt(2/m) (4.87 v + 2.326 (v + e)) = e."""
-    mark = Mark(0.02)
-    least = modes_to_detect(mark, HONEST, 1e-6, calibration_samples=10**14)
+def test_power_by_hand() -> None:
+    """Noise alone, normal limit: 99 % at sqrt(2/m) (4.87 v + 2.326 (v + e)) = e."""
     variance = HONEST.variance
     sigmas = 4.871 * variance + 2.326 * (variance + 0.02)
-    assert least == pytest.approx(2.0 * (sigmas / 0.02) ** 2, rel=0.02)
+    least = 2.0 * (sigmas / 0.02) ** 2
+    assert caught(Mark(0.02), round(0.98 * least), 10**14) < 0.99
+    assert caught(Mark(0.02), round(1.02 * least), 10**14) > 0.99
 
 
 def test_nothing_returned_is_caught_with_few_modes() -> None:
-    least = modes_to_detect(Mark(0.0, 0.0), HONEST, 1e-6)
-    assert least is not None
-    assert least < 100
+    assert caught(Mark(0.0, 0.0), 100, 100) > 0.99
 
 
-def test_honest_light_is_never_detected() -> None:
-    assert modes_to_detect(Mark(), HONEST, 1e-6) is None
+def test_honest_light_is_caught_at_the_false_alarms_alone() -> None:
+    assert caught(Mark(), 10**12, 10**12) < 1e-6
 
 
 def test_scattered_noise_is_caught_as_with_fewer_degrees_of_freedom() -> None:
@@ -152,7 +145,6 @@ def test_settings_out_of_range_are_refused() -> None:
         lambda: detection(Mark(), HONEST, 10, 1, 0.1),
         lambda: detection(Mark(), HONEST, 10, 10, 0.0),
         lambda: detection(Mark(0.0, -1.0), HONEST, 10, 10, 0.1),
-        lambda: modes_to_detect(Mark(), HONEST, 0.1, power=1.0),
         lambda: HonestLight(mean_photons=0.0),
         lambda: HonestLight(mean_photons=1.0, shot_noise=0.5),
         lambda: HonestLight(mean_photons=1.0, excess_noise=-0.5),

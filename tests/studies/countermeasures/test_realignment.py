@@ -11,14 +11,18 @@ from labctl.errors import SettingError
 from labctl.protocols.disguise import PLAIN, Disguise
 from labctl.studies.countermeasures.realignment import (
     assigned_correlation,
-    least_signal_to_noise,
-    plain_correlation,
     realign,
     repeat_input,
 )
 
 PERMUTED = Disguise(permute=True)
 BOTH = Disguise(permute=True, signs=True)
+
+
+def plain_correlation(queries: int, signal_to_noise: float) -> float:
+    """Return the correlation with fixed values after `queries` repeats: sqrt(Q F/(1 + Q F))."""
+    gathered = queries * signal_to_noise
+    return math.sqrt(gathered / (1.0 + gathered))
 
 
 def test_repeats_of_one_input_tell_no_more_than_one_query() -> None:
@@ -67,14 +71,6 @@ def test_assignment_finds_rows_in_any_order_and_sign() -> None:
     np.testing.assert_array_equal(owners, order)
     assert assigned_correlation(-truth[order], truth, signs=True)[0] == pytest.approx(1.0)
     assert assigned_correlation(np.zeros((9, 5)), truth)[0] == 0.0
-
-
-def test_the_least_f_for_a_name_is_shannon_s() -> None:
-    for neurons, numbers in ((784, 1), (784, 16), (10, 3)):
-        bound = least_signal_to_noise(neurons, numbers)
-        assert numbers / 2 * math.log2(1 + bound) == pytest.approx(math.log2(neurons))
-    with pytest.raises(SettingError, match="neurons"):
-        least_signal_to_noise(0)
 
 
 def test_no_query_is_refused() -> None:
