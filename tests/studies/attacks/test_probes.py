@@ -14,7 +14,7 @@ from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import directions_of
-from labctl.protocols.encoding import Floats, modes_of, unit_norm
+from labctl.protocols.encoding import modes_of, unit_norm
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import LayerLight
 from labctl.protocols.mode_link import ModeLink
