@@ -46,7 +46,8 @@ def e8_words() -> Reals:
     ]
     words = np.stack([*axes, *fours, *(each for each in halves if each.sum() % 2 == 0)])
     turn = np.linalg.qr(np.random.default_rng(SEED).standard_normal((8, 8)))[0]
-    return np.asarray(words @ turn) / np.sqrt(0.5)
+    turned: Reals = words @ turn / np.sqrt(0.5)
+    return turned
 
 
 def nearest(blocks: Reals, words: Reals) -> npt.NDArray[np.intp]:

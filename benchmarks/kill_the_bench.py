@@ -28,7 +28,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -300,7 +300,7 @@ def run(bench: Bench, options: argparse.Namespace) -> list[Tally]:
             numbers = [signal.SIGTERM]
         silent = draw.sample(sorted(bench.proxies), 3) if kind == 2 else []
 
-        def hit(child: int, numbers: list[int] = numbers, silent: list[str] = silent) -> None:
+        def hit(child: int, numbers: Sequence[int] = numbers, silent: list[str] = silent) -> None:
             for name in silent:
                 bench.proxies[name].silent = True
             if silent:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from labctl.dsp.layout import Floats, FrameLayout
-from labctl.dsp.matched_filter import Doubles, FilterBank, read_slots, samples_per_symbol
-from labctl.dsp.pulses import pulse_train
+from labctl.dsp.matched_filter import FilterBank, read_slots, samples_per_symbol
+from labctl.dsp.pulses import Doubles, pulse_train
 from labctl.errors import SynchronisationError
 from labctl.instruments.capabilities import Trace
 

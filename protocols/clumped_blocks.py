@@ -157,7 +157,8 @@ class _View:
 
     @property
     def blocks(self) -> int:
-        return self._count * len(self._values)
+        blocks: int = self._count * len(self._values)
+        return blocks
 
     def resent(
         self,
@@ -173,7 +174,8 @@ class _View:
         chosen = random.permutation(random.choice(self.blocks, read + known, replace=False))
         blocks = self._taken(self._values, chosen)
         precision = np.float32(photons) * np.square(self._taken(self._scales, chosen[:read]))
-        noise = random.standard_normal(precision.shape, dtype=np.float32) / np.sqrt(precision)
+        drawn = random.standard_normal(precision.shape, dtype=np.float32)
+        noise: Floats = np.divide(drawn, np.sqrt(precision), dtype=np.float32)
         left, gaussian = _resent(blocks, noise, precision)
         factors = np.exp(
             np.float32(_CHANGE) * random.standard_normal(blocks.shape, dtype=np.float32)

@@ -17,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from labctl.data.models import Network
 from labctl.data.run_file import Run, read_run, repair_run, verify_run
@@ -48,9 +49,16 @@ def written(path: Path) -> Path:
 
 
 def content(run: Run) -> list[object]:
-    arrays = [run.images, run.labels, run.predictions, *(run.measured() or ())]
+    arrays: list[NDArray[Any]] = [run.images, run.labels, run.predictions, *(run.measured() or ())]
     arrays += [run.raw(*name.split("/")) for name in run.raw_names]
-    words = [run.status, run.reason, run.started_utc, run.finished_utc, run.settings, run.seed]
+    words: list[object] = [
+        run.status,
+        run.reason,
+        run.started_utc,
+        run.finished_utc,
+        run.settings,
+        run.seed,
+    ]
     words += [run.station_text, run.versions, run.verification, run.leakage, run.raw_names]
     return [*words, run.model.sha256, run.model.name, *(array.tolist() for array in arrays)]
 

@@ -38,7 +38,8 @@ def worded(offset: int = 0, length: int = 4) -> Floats:
 
 
 def scales(shape: tuple[int, int], seed: int) -> Floats:
-    return np.exp(0.4 * normal(*shape, seed=seed))
+    drawn: Floats = np.exp(0.4 * normal(*shape, seed=seed))
+    return drawn
 
 
 BLUR = 0.04 * normal(ROWS, COLUMNS, seed=5)

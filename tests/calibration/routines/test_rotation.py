@@ -146,7 +146,7 @@ def test_a_bad_unit_is_told_from_an_exact_one(open_bench: OpenBench) -> None:
 def test_the_clone_s_net_gain_does_not_count_as_fidelity(open_bench: OpenBench) -> None:
     """A tenth less would take a twentieth off what light that returns of one block calls whole."""
     outcome, truth = measured(open_bench, 4, 0.5, {"rotation.net_gain_error": -0.1})
-    found = outcome.quantities["client.rotation_fidelity"]
+    found = outcome.quantities[Name("client.rotation_fidelity")]
     assert found.standard_uncertainty < 0.015
     assert abs(found.value - truth["client.rotation_fidelity"]) < 2.0 * found.standard_uncertainty
 

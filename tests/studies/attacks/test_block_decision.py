@@ -72,6 +72,7 @@ def test_in_bright_light_every_word_is_read_and_nothing_shows() -> None:
     words = np.unique(network.layers[0].reshape(-1, 8), axis=0, return_counts=True)[1]
     shares = words / words.sum()
     entropy = -float(np.sum(shares * np.log2(shares))) / 8
+    assert learned.weights_bits_discrete is not None
     assert learned.weights_bits_discrete == pytest.approx(entropy, rel=0.02)
     # Twice what any Gaussian prior allows at the honest noise, and yet accepted.
     allowed = 0.5 * prior_free_bits_per_mode(21.0, 1.0, (2 - 2 / 1.0048) / 80.0)
