@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from labctl.data.models import Network, load_network, save_network
 from labctl.protocols.encoding import Floats, unit_rms
-from labctl.protocols.weight_distribution import look_at
+from labctl.protocols.weight_search import look_at
 
 Reals = npt.NDArray[np.float64]
 

@@ -35,7 +35,7 @@ UNWINDS = "leads_to_the_way_out"
 def interruption(number: int) -> KeyboardInterrupt:
     """Return what a signal raises to end the program as Ctrl-C does; its `number` is the signal's.
 
-    No class of its own: Python ends as after Ctrl-C for KeyboardInterrupt itself alone.
+    Not a new class: Python ends as after Ctrl-C for KeyboardInterrupt itself alone.
     """
     error = KeyboardInterrupt()
     vars(error)["number"] = number

@@ -99,7 +99,7 @@ def repeats(weights: Floats) -> bool:
     """Say whether weights (rows, columns) plainly take few values: a quick look, not the whole one.
 
     Most values of rows, or of blocks of them, or of columns, come twice, or one in a hundred is
-    exactly zero. Blurred and other hidden levels take the whole look (`weight_distribution`).
+    exactly zero. Blurred and other hidden levels take the whole look (`weight_search`).
     """
     zero = float(np.mean(weights == 0.0))
     if zero == 1.0:

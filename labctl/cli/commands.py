@@ -66,7 +66,7 @@ COMMANDS: Mapping[str, Entry] = {
     "blocks": Entry("blocks", _RUN, "Find the block size that a rotation's loss allows.", "blocks"),
     "runs": Entry("runs", _RUN, "List, show, verify and repair run files."),
     "station": Entry("station", _BENCH, "Check or show a station file."),
-    "safe": Entry("safe", _BENCH, "Switch a bench off, whatever program holds it.", "safe"),
+    "safe": Entry("safe", _BENCH, "Switch a bench off that any program holds.", "safe"),
     "instruments": Entry("instruments", _BENCH, "List drivers; find instruments and query them."),
     "calibrate": Entry(
         "calibrate", _BENCH, "Measure what no longer applies, with uncertainty.", "calibrate"

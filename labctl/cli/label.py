@@ -163,8 +163,7 @@ def label_attack(
         for kind in (dict.fromkeys(receiver) if receiver else Detection)
         for count in _numbers(repeats)
     ]
-    for path in (figure, curve):
-        output.require_folder(path)
+    output.require_folder(figure, curve)
     attacked, public = _images(images, templates, data, fetch)
     same = attacked.images.shape[1] == sent.inputs.width
     if light is not None and same and mean_photons is not None and block_modes is None:
@@ -219,7 +218,7 @@ def _read_all(
     attacked: LabelledImages,
     seed: int,
 ) -> list[_Result]:
-    """Return what the server reads with each setting; stops between two where it is told to."""
+    """Return what the server reads with each setting; stops between two when interrupted."""
     results = []
     with interruptible() as check, output.progress("reading", len(readings), "settings") as step:
         for reading in readings:

@@ -73,10 +73,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
-def require_folder(path: Path | None) -> None:
-    """Refuse a file to write whose folder does not exist; raises UsageError."""
-    if path is not None and not path.absolute().parent.is_dir():
-        raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
+def require_folder(*paths: Path | None) -> None:
+    """Refuse files to write whose folder does not exist; raises UsageError."""
+    for path in paths:
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
 
 
 def say_step(step: str) -> None:

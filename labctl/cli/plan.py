@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -22,18 +22,15 @@ from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.labels.curve import LabelCurve, load_curves
 from labctl.protocols.labels.figures import TYPICAL_MISMATCH, mode_overlap
 from labctl.protocols.labels.reading import Detection
-from labctl.protocols.leakage import Trust, WeightsFigure
+from labctl.protocols.leakage import LayerShape, Trust, WeightsFigure
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import Homodyne, ReceiverKind
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.server import Server
 from labctl.protocols.settings import VerificationSettings
-from labctl.protocols.weight_distribution import (
-    WeightDistribution,
-    look_at,
-    require_not_told_apart,
-)
+from labctl.protocols.weight_distribution import WeightDistribution
+from labctl.protocols.weight_search import look_at, require_not_told_apart
 from labctl.safety import interruptible
 from labctl.studies.planner.accuracy_curve import (
     DEFAULT_GRID,
@@ -41,7 +38,7 @@ from labctl.studies.planner.accuracy_curve import (
     AccuracyCurve,
     measure_curve,
 )
-from labctl.studies.planner.binding import Limit
+from labctl.studies.planner.binding import BindingLimit
 from labctl.studies.planner.copies import DEFAULT_QUERIES, CopyLimit, PlannedCopies
 from labctl.studies.planner.curve_file import (
     cache_folder,
@@ -199,11 +196,9 @@ def plan(
         local_oscillator_w=_power_w(lo_power_dbm),
     )
     # What cannot be run is refused before accuracy is measured.
-    for layer in conditions.layers:
-        transmission.slots(layer)
-    labels = None
-    if label_attack is not None:
-        labels = load_curves(label_curve).curve(label_receiver)
+    _require_frames(transmission, conditions.layers)
+    curves = None if label_attack is None else load_curves(label_curve)
+    labels = None if curves is None else curves.curve(label_receiver)
     proof = Proof(
         VerificationSettings(failure_probability, false_alarm_probability),
         calibration_samples,
@@ -233,8 +228,14 @@ def plan(
         _print(planner, found, distribution, copies_found, source, model)
     if found.recommended is None:
         at_fault = plan_report.binding_limits(planner, found)
-        copies_alone = copies_found.refusal() if at_fault == (Limit.COPIES,) else None
+        copies_alone = copies_found.refusal() if at_fault == (BindingLimit.COPIES,) else None
         raise LabctlError(copies_alone or plan_report.refusal(planner, found, at_fault))
+
+
+def _require_frames(transmission: Transmission, layers: Iterable[LayerShape]) -> None:
+    """Refuse what no frame can carry."""
+    for layer in layers:
+        transmission.slots(layer)
 
 
 def _copies(network: Network, decoys: int, verification: VerificationSettings) -> PlannedCopies:

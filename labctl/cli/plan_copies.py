@@ -8,7 +8,7 @@ from typing import Any
 from labctl.cli import output
 from labctl.errors import SettingError
 from labctl.protocols.copies.figure import CopyFigure, load_once, order_of_disguise
-from labctl.protocols.probation.slack import Watch
+from labctl.protocols.probation.slack import SlackWatch
 from labctl.studies.planner.copies import (
     TOLD,
     CopyLimit,
@@ -118,7 +118,7 @@ def found_copies(
 
 def _watching(planner: Planner, plan: Plan, at: Option, real_share: float) -> Watching:
     evidence, proof = planner.search.evidence(at), planner.proof
-    watch = Watch(
+    watch = SlackWatch(
         evidence.samples_per_image,
         proof.calibration_samples or _CALIBRATION_SAMPLES,
         proof.verification.false_alarm_probability,

@@ -14,7 +14,7 @@ from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import MEAN_OVER_SESSION
 from labctl.run.report import finite, leakage_json
 from labctl.studies.planner.accuracy_curve import NeededF
-from labctl.studies.planner.binding import Limit, binding
+from labctl.studies.planner.binding import BindingLimit, binding
 from labctl.studies.planner.option import Option, PlanLimits
 from labctl.studies.planner.plan import Plan, Planner, Setting
 from labctl.studies.planner.pooling import ASSURANCE, Pool, SentBefore
@@ -116,7 +116,7 @@ def reasons(planner: Planner, plan: Plan) -> Iterator[str]:
     yield from _causes(planner, plan)
 
 
-def binding_limits(planner: Planner, plan: Plan) -> tuple[Limit, ...]:
+def binding_limits(planner: Planner, plan: Plan) -> tuple[BindingLimit, ...]:
     """Return which limits no setting of the accuracy keeps; none where the accuracy fails."""
     most = plan.reach.needed.upper
     if plan.recommended is not None or not math.isfinite(most):
@@ -124,7 +124,7 @@ def binding_limits(planner: Planner, plan: Plan) -> tuple[Limit, ...]:
     return binding(planner.search, most, plan.wish.limits)
 
 
-def refusal(planner: Planner, plan: Plan, limits_at_fault: tuple[Limit, ...] = ()) -> str:
+def refusal(planner: Planner, plan: Plan, limits_at_fault: tuple[BindingLimit, ...] = ()) -> str:
     """Return in one sentence that the wish cannot be reached, why, and the best compromise.
 
     `limits_at_fault`: see `binding_limits`.

@@ -1,4 +1,4 @@
-"""`labctl safe`: switch a bench off from outside, whatever program holds it."""
+"""`labctl safe`: switch a bench off from outside, also one that a program holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def safe(
     file: Annotated[Path, typer.Argument(help="Station file (TOML).")],
     json: options.Json = False,
 ) -> None:
-    """Leave every instrument of a station safe, what emits first, whatever does not answer.
+    """Leave every instrument of a station safe, what emits first, also where some do not answer.
 
     Connections of its own are used: it works while another program holds the bench, after a crash
     of one, and beside one that hangs. A program that still runs may switch on again: end it first.

@@ -14,10 +14,7 @@ from labctl.protocols.carried import require_blocks_of
 from labctl.protocols.hiding.decoys import Decoys
 from labctl.protocols.leakage import spectrum_of
 from labctl.protocols.verification.trust import under_every_trust
-from labctl.protocols.weight_distribution import (
-    look_at,
-    require_not_told_apart,
-)
+from labctl.protocols.weight_search import look_at, require_not_told_apart
 from labctl.run.copies_of_run import copies_of_run
 from labctl.run.figures import (
     cumulative_of,
@@ -62,15 +59,7 @@ def run_inference(
     # A folder that cannot be written to is found before a bench is calibrated and light is sent.
     require_runs_folder(request.runs)
     with interruptible() as check, opened(request, on_step, on_station) as run:
-        writing = RunFileWriter.start(
-            request.runs,
-            f"infer-{request.link}",
-            settings=_record(request, run),
-            station_text=_station_text(run),
-            model=request.network,
-            versions=_versions(),
-            seed=run.settings.seed,
-        )
+        writing = _run_file(request, run)
         path = writing.path
         with writing as writer:
             run.raw.writer = writer
@@ -115,6 +104,19 @@ def run_inference(
         )
         if books is None
         else books.best_copy(),
+    )
+
+
+def _run_file(request: Asked, run: OpenRun) -> RunFileWriter:
+    """Start the file of the run, with everything that it depends on."""
+    return RunFileWriter.start(
+        request.runs,
+        f"infer-{request.link}",
+        settings=_record(request, run),
+        station_text=_station_text(run),
+        model=request.network,
+        versions=_versions(),
+        seed=run.settings.seed,
     )
 
 

@@ -21,9 +21,7 @@ from labctl.protocols.receiver import Receiver, ReceiverKind, TapReceiver
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.trust import UnderTrust
 from labctl.protocols.verification.verdict import VerificationReport
-from labctl.protocols.weight_distribution import (
-    WeightDistribution,
-)
+from labctl.protocols.weight_distribution import WeightDistribution
 from labctl.run.request import (
     LinkLevel,
 )

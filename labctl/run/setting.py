@@ -14,7 +14,8 @@ from labctl.protocols.leakage.cumulative import AssumedChannel, Cumulative, cumu
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import MOST_NOISE, VerificationSettings
 from labctl.protocols.verification.collective_noise import expected_noise_upper
-from labctl.protocols.weight_distribution import WeightDistribution, look_at
+from labctl.protocols.weight_distribution import WeightDistribution
+from labctl.protocols.weight_search import look_at
 from labctl.units import db_to_ratio
 
 # As many as a ledger counts.

@@ -17,7 +17,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,32 +42,24 @@ from labctl.protocols.ledger.entries import (
 from labctl.protocols.ledger.files import disk, locked, write_whole
 from labctl.protocols.ledger.key import keys_beside, make_key, read_key
 from labctl.protocols.ledger.lines import Line, chained, why_not
-from labctl.protocols.ledger.state import Head, LedgerState, passing_state, stored_state
+from labctl.protocols.ledger.state import (
+    Charge,
+    Head,
+    LedgerState,
+    Verified,
+    Worst,
+    passing_state,
+    settled,
+    stored_state,
+)
 from labctl.safety import uninterrupted
 
-Worst = Mapping[str, Values]
-# Amounts that depend on the state of the accounts, worked out while nobody else changes it.
-Charge = Worst | Callable[[Callable[[str], Balance]], Worst]
 Limits = Values | Callable[[Balance], Values]
 
 
 def utc_now() -> datetime:
     """Return the time of an entry."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Verified:
-    """What was found of a ledger whose entries all hold: how many, the head, what is unusual.
-
-    `recovered`: entries that a killed process left unfinished. `trailing_bytes`: of one that
-    nobody came back to yet.
-    """
-
-    entries: int
-    head: str
-    recovered: int
-    trailing_bytes: int
 
 
 class OpenQuery:
@@ -228,7 +220,7 @@ class Ledger:
         """Reserve a worst case, by account, on all accounts or on none; raises BudgetError."""
         identifier = secrets.token_hex(16)
         with self._changing() as (state, file):
-            worst_case = _settled(charge, state)
+            worst_case = settled(charge, state)
             asked = {account: Amounts.of(values) for account, values in worst_case.items()}
             for account, amounts in asked.items():
                 state.effective(account).refuse_beyond(amounts)
@@ -242,7 +234,7 @@ class Ledger:
         """Append what a query used, and return it; raises RecordError if it is not open."""
         with self._changing() as (state, file):
             self._require_open(state, query)
-            used = _settled(charge, state)
+            used = settled(charge, state)
             entry = self._next(
                 state, Committed, query=query, postings=_plain(used), about=dict(about)
             )
@@ -256,7 +248,7 @@ class Ledger:
         """
         with self._changing() as (state, file):
             self._require_open(state, query)
-            used = {} if owed is None else _settled(owed, state)
+            used = {} if owed is None else settled(owed, state)
             entry = (
                 self._next(
                     state, Committed, query=query, postings=_plain(used), about={"why": reason}
@@ -502,11 +494,6 @@ class Ledger:
     @property
     def _name(self) -> str:
         return f"ledger {self.folder}"
-
-
-def _settled(charge: Charge, state: LedgerState) -> Worst:
-    """Return the amounts of a charge, given the states of the accounts now."""
-    return charge(state.effective) if callable(charge) else charge
 
 
 def _plain(postings: Worst) -> Postings:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labctl.errors import RecordError
 from labctl.protocols.ledger.accounts import ANY, Balance, Balances
-from labctl.protocols.ledger.amounts import Amounts, Meter
+from labctl.protocols.ledger.amounts import Amounts, Meter, Values
 from labctl.protocols.ledger.chain import BEGINNING
 from labctl.protocols.ledger.entries import (
     BudgetSet,
@@ -26,6 +26,10 @@ from labctl.protocols.ledger.entries import (
     Released,
     Reserved,
 )
+
+Worst = Mapping[str, Values]
+# Amounts that depend on the state of the accounts, worked out while nobody else changes it.
+Charge = Worst | Callable[[Callable[[str], Balance]], Worst]
 
 _LAYOUT = (
     "CREATE TABLE IF NOT EXISTS head (id INTEGER PRIMARY KEY CHECK (id = 0), count INTEGER, "
@@ -45,6 +49,20 @@ class Head:
     size: int = 0
     hash: str = BEGINNING
     recovered: int = 0
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found of a ledger whose entries all hold: how many, the head, what is unusual.
+
+    `recovered`: entries that a killed process left unfinished. `trailing_bytes`: of one that
+    nobody came back to yet.
+    """
+
+    entries: int
+    head: str
+    recovered: int
+    trailing_bytes: int
 
 
 class LedgerState:
@@ -207,3 +225,8 @@ def passing_state() -> Iterator[LedgerState]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("BEGIN")
         yield LedgerState(connection)
+
+
+def settled(charge: Charge, state: LedgerState) -> Worst:
+    """Return the amounts of a charge, given the states of the accounts now."""
+    return charge(state.effective) if callable(charge) else charge

@@ -28,7 +28,7 @@ MOST_QUERIES = 10**9
 
 
 @dataclass(frozen=True)
-class Watch:
+class SlackWatch:
     """What the server pools: samples per query and of the shot-noise unit, false alarms allowed.
 
     `samples_per_query`: modes read per query. `calibration_samples`: of the shot-noise unit.

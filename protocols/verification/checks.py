@@ -47,6 +47,7 @@ SHARES = {
 _LEAST_WEIGHT = 1e-9
 # One query's residual is the pooled noise already.
 _LEAST_QUERIES = 2
+_ABOVE = {True: "not above", False: "above"}
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class _Pooled:
             expected.tail(self._estimate.variance_ratio * degrees),
             threshold,
             lambda most, passed: (
-                f"excess noise {noise:.5f} SNU is {_above(passed)} {most:.5f}, "
+                f"excess noise {noise:.5f} SNU is {_ABOVE[passed]} {most:.5f}, "
                 "the maximum that honest use explains"
             ),
         )
@@ -290,7 +291,7 @@ def _collective_noise(honest: Honest, sums: CollectiveSums | None) -> _Finding |
         threshold,
         lambda most, passed: (
             f"excess noise {noise:.5f} SNU in the sums of each weight over {sums.queries} queries "
-            f"is {_above(passed)} {most:.5f}, the maximum that honest use explains"
+            f"is {_ABOVE[passed]} {most:.5f}, the maximum that honest use explains"
         ),
     )
 
@@ -377,7 +378,7 @@ def _loudest(honest: Honest, groups: Sequence[_Group]) -> _Finding | None:
         min(total * p_value, 1.0),
         threshold,
         lambda most, passed: (
-            f"excess noise {noise:.4f} SNU in {group.name} is {_above(passed)} {most:.4f}, "
+            f"excess noise {noise:.4f} SNU in {group.name} is {_ABOVE[passed]} {most:.4f}, "
             "the maximum that honest use explains"
         ),
     )
@@ -465,7 +466,7 @@ def _student(honest: Honest, sigmas: float, count: int, said: str) -> _Finding:
         min(count * float(stdtr(honest.degrees, -size)), 1.0),
         lambda share: -float(stdtrit(honest.degrees, share / count)),
         lambda most, passed: (
-            f"{said}{size:.1f} standard deviations, {_above(passed)} {most:.1f}, "
+            f"{said}{size:.1f} standard deviations, {_ABOVE[passed]} {most:.1f}, "
             "the maximum that honest use explains"
         ),
     )
@@ -495,7 +496,3 @@ def _shot_noise(calibration: ReceiverCalibration, monitor: MonitorReading | None
         )
 
     return _Finding(ratio, min(2.0 * min(low, high), 1.0), threshold, sentence)
-
-
-def _above(passed: bool) -> str:
-    return "not above" if passed else "above"

@@ -145,6 +145,19 @@ def no_verification(settings: VerificationSettings) -> VerificationReport:
     )
 
 
+def _reasons(
+    checks: Sequence[CheckResult], bits: float | None, limit: float | None, samples: int
+) -> list[str]:
+    """Return what speaks against the session, a sentence each; none where it is accepted."""
+    reasons = [check.sentence for check in checks if check.passed is False]
+    if limit is not None and bits is not None and bits > limit:
+        reasons.append(
+            f"prior-free leakage bound {bits:.4g} bit per weight is above the limit of {limit:.4g} "
+            f"({samples} samples pooled)"
+        )
+    return reasons
+
+
 def verify(
     evidence: Sequence[LayerEvidence],
     calibration: ReceiverCalibration,
@@ -203,13 +216,7 @@ def verify(
         monitor,
         judged,
     )
-    reasons = [check.sentence for check in checks if check.passed is False]
-    limit = settings.weights_bits_limit
-    if limit is not None and bits is not None and bits > limit:
-        reasons.append(
-            f"prior-free leakage bound {bits:.4g} bit per weight is above the limit of {limit:.4g} "
-            f"({estimate.samples} samples pooled)"
-        )
+    reasons = _reasons(checks, bits, settings.weights_bits_limit, estimate.samples)
     return VerificationReport(
         accepted=not reasons,
         reason="; ".join(reasons) or "consistent with honest use",

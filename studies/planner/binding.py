@@ -10,7 +10,7 @@ from labctl.studies.planner.option import PlanLimits
 from labctl.studies.planner.search import Search
 
 
-class Limit(StrEnum):
+class BindingLimit(StrEnum):
     """A limit on a plan, in words."""
 
     WEIGHTS = "the limit on the weights"
@@ -19,19 +19,19 @@ class Limit(StrEnum):
     COPIES = "the limit on copies"
 
 
-def binding(search: Search, signal_to_noise: float, limits: PlanLimits) -> tuple[Limit, ...]:
+def binding(search: Search, signal_to_noise: float, limits: PlanLimits) -> tuple[BindingLimit, ...]:
     """Return the fewest limits that no setting of this F keeps together.
 
     The limit on copies is the search's own. Empty where all can be kept, or where no setting gives
-    this F whatever the limits.
+    this F with any limits.
     """
     asked = [
         limit
         for limit, given in (
-            (Limit.WEIGHTS, limits.weights_bits is not None),
-            (Limit.DATA, limits.data_bits is not None),
-            (Limit.LABELS, limits.label_success is not None),
-            (Limit.COPIES, search.spares_copies is not None),
+            (BindingLimit.WEIGHTS, limits.weights_bits is not None),
+            (BindingLimit.DATA, limits.data_bits is not None),
+            (BindingLimit.LABELS, limits.label_success is not None),
+            (BindingLimit.COPIES, search.spares_copies is not None),
         )
         if given
     ]
@@ -45,13 +45,13 @@ def binding(search: Search, signal_to_noise: float, limits: PlanLimits) -> tuple
 
 
 def _kept(
-    search: Search, signal_to_noise: float, limits: PlanLimits, some: tuple[Limit, ...]
+    search: Search, signal_to_noise: float, limits: PlanLimits, some: tuple[BindingLimit, ...]
 ) -> bool:
     only = PlanLimits(
-        limits.weights_bits if Limit.WEIGHTS in some else None,
-        limits.data_bits if Limit.DATA in some else None,
-        limits.label_success if Limit.LABELS in some else None,
+        limits.weights_bits if BindingLimit.WEIGHTS in some else None,
+        limits.data_bits if BindingLimit.DATA in some else None,
+        limits.label_success if BindingLimit.LABELS in some else None,
     )
-    spares = search.spares_copies if Limit.COPIES in some else None
+    spares = search.spares_copies if BindingLimit.COPIES in some else None
     free = replace(search, spares_copies=spares)
     return free.within(free.least_weights(signal_to_noise, only), only)

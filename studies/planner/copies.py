@@ -9,7 +9,7 @@ from labctl.protocols.copies.figure import CopyFigure, copy_figure
 from labctl.protocols.copies.table import CopyTable
 from labctl.protocols.disguise import FRESH_ORDER, Disguise
 from labctl.protocols.hiding.hiding import OPEN, Hiding
-from labctl.protocols.probation.slack import Watch
+from labctl.protocols.probation.slack import SlackWatch
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.studies.planner.option import Conditions, Option
 
@@ -126,7 +126,7 @@ class Watching:
 
 
 def watching(
-    watch: Watch, *, honest_noise: float, seconds_per_query: float, real_share: float
+    watch: SlackWatch, *, honest_noise: float, seconds_per_query: float, real_share: float
 ) -> Watching:
     """Return what a probation takes; see `protocols.probation.slack` for the derivation.
 

@@ -12,11 +12,8 @@ from labctl.errors import SettingError
 from labctl.protocols.carried import carried
 from labctl.protocols.clumped_blocks import clumps_of
 from labctl.protocols.encoding import Floats, unit_rms
-from labctl.protocols.weight_distribution import (
-    WeightsKind,
-    look_at,
-    require_not_told_apart,
-)
+from labctl.protocols.weight_distribution import WeightsKind
+from labctl.protocols.weight_search import look_at, require_not_told_apart
 
 ROWS, COLUMNS, MU = 250, 784, 21.0
 # By their length: 1.3 and 0.96 bit per weight.

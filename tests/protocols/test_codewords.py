@@ -10,7 +10,8 @@ import pytest
 from labctl.data.models import Network
 from labctl.protocols.codewords import codebook_of
 from labctl.protocols.encoding import Floats, unit_rms
-from labctl.protocols.weight_distribution import WeightsKind, look_at
+from labctl.protocols.weight_distribution import WeightsKind
+from labctl.protocols.weight_search import look_at
 
 
 def e8_shell() -> Floats:

@@ -14,12 +14,8 @@ from labctl.protocols.encoding import Floats, unit_rms
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.scaled_levels import repeats
 from labctl.protocols.session import Session
-from labctl.protocols.weight_distribution import (
-    WeightsKind,
-    look_at,
-    require_not_told_apart,
-    resend_noise,
-)
+from labctl.protocols.weight_distribution import WeightsKind
+from labctl.protocols.weight_search import look_at, require_not_told_apart, resend_noise
 from labctl.studies.attacks.false_alarms import HONEST
 from labctl.studies.training.channel import TrainingChannel, levels
 

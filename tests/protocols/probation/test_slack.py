@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from labctl.errors import SettingError
-from labctl.protocols.probation.slack import Watch
+from labctl.protocols.probation.slack import SlackWatch
 
-WATCH = Watch(samples_per_query=400, calibration_samples=10**9, false_alarm_probability=1e-2)
+WATCH = SlackWatch(samples_per_query=400, calibration_samples=10**9, false_alarm_probability=1e-2)
 
 
 def caught(added: float, queries: int, sessions: int, seed: int) -> float:
@@ -33,13 +33,13 @@ def test_the_least_queries_for_a_slack() -> None:
 
 
 def test_no_pool_is_finer_than_the_calibration() -> None:
-    coarse = Watch(samples_per_query=400, calibration_samples=10_000)
+    coarse = SlackWatch(samples_per_query=400, calibration_samples=10_000)
     assert coarse.queries_for(coarse.slack(1e12) * 0.99) is None
 
 
 def test_mnist_sized_queries_hide_less_than_honest_noise_after_thousands() -> None:
     """311,248 modes a query, honest noise of mu = 0.57, G = 1.3: 0.001177 SNU at 1e-10."""
-    watch = Watch(311_248, 10**12, 1e-10)
+    watch = SlackWatch(311_248, 10**12, 1e-10)
     queries = watch.queries_for(0.5 * 0.4615 / 392)
     assert queries is not None
     assert 500 < queries < 6000

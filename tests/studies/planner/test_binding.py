@@ -6,7 +6,7 @@ import pytest
 
 from labctl.protocols.leakage import Assumptions, LayerShape, Trust, WeightsFigure
 from labctl.protocols.receiver import IDEAL_HOMODYNE
-from labctl.studies.planner.binding import Limit, binding
+from labctl.studies.planner.binding import BindingLimit, binding
 from labctl.studies.planner.option import Conditions, Option, PlanLimits
 from labctl.studies.planner.search import Search
 
@@ -35,20 +35,23 @@ def dim_spared(option: Option) -> bool:
     [
         (PlanLimits(), ()),
         (PlanLimits(weights_bits=0.1, data_bits=0.1), ()),
-        (PlanLimits(weights_bits=1e-6), (Limit.WEIGHTS,)),
-        (PlanLimits(weights_bits=1e-6, data_bits=0.5), (Limit.WEIGHTS,)),
-        (PlanLimits(weights_bits=0.1, data_bits=1e-12), (Limit.DATA,)),
-        (PlanLimits(weights_bits=0.0036, data_bits=0.0025), (Limit.WEIGHTS, Limit.DATA)),
+        (PlanLimits(weights_bits=1e-6), (BindingLimit.WEIGHTS,)),
+        (PlanLimits(weights_bits=1e-6, data_bits=0.5), (BindingLimit.WEIGHTS,)),
+        (PlanLimits(weights_bits=0.1, data_bits=1e-12), (BindingLimit.DATA,)),
+        (
+            PlanLimits(weights_bits=0.0036, data_bits=0.0025),
+            (BindingLimit.WEIGHTS, BindingLimit.DATA),
+        ),
     ],
 )
-def test_the_limits_at_fault_are_named(limits: PlanLimits, named: tuple[Limit, ...]) -> None:
+def test_the_limits_at_fault_are_named(limits: PlanLimits, named: tuple[BindingLimit, ...]) -> None:
     assert binding(Search(CONDITIONS), F, limits) == named
 
 
 def test_a_limit_on_copies_is_named_only_where_it_is_at_fault() -> None:
     nothing = Search(CONDITIONS, spares_copies=none_spared)
-    assert binding(nothing, F, PlanLimits(weights_bits=0.1)) == (Limit.COPIES,)
+    assert binding(nothing, F, PlanLimits(weights_bits=0.1)) == (BindingLimit.COPIES,)
     # At fault too, but the weights already are: each alone, the first is named.
-    assert binding(nothing, F, PlanLimits(weights_bits=1e-6)) == (Limit.WEIGHTS,)
+    assert binding(nothing, F, PlanLimits(weights_bits=1e-6)) == (BindingLimit.WEIGHTS,)
     dim = Search(CONDITIONS, spares_copies=dim_spared)
     assert binding(dim, F, PlanLimits()) == ()

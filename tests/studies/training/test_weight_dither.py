@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.encoding import unit_rms
-from labctl.protocols.weight_distribution import WeightsKind, look_at
+from labctl.protocols.weight_distribution import WeightsKind
+from labctl.protocols.weight_search import look_at
 from labctl.studies.training.channel import TrainingChannel, dithered, levels
 from labctl.studies.training.evaluation import noisy_accuracy
 from labctl.studies.training.loop import train
