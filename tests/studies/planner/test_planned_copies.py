@@ -12,7 +12,7 @@ from labctl.protocols.copies.figure import CopyFigure, no_figure
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.leakage import Assumptions, LayerShape, Trust
 from labctl.protocols.leakage.setting import WeightsFigure
-from labctl.protocols.probation.slack import Watch
+from labctl.protocols.probation.slack import SlackWatch
 from labctl.protocols.receiver import IDEAL_HOMODYNE
 from labctl.studies.planner.copies import CopyLimit, PlannedCopies, watching
 from labctl.studies.planner.option import Conditions, Option, PlanLimits
@@ -77,7 +77,7 @@ def test_limits_of_copies_keep_figures_and_never_the_lack_of_one() -> None:
 
 def test_a_probation_in_numbers() -> None:
     """Against the formulas of the pooled check, written out."""
-    watch = Watch(311_248, 10**10, 1e-3)
+    watch = SlackWatch(311_248, 10**10, 1e-3)
     found = watching(watch, honest_noise=0.00118, seconds_per_query=0.0157, real_share=0.1)
     score = 3.0902
     assert found.added == pytest.approx(score * (2 / 311_248) ** 0.5, rel=1e-3)
