@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from labctl.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,3 +48,11 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def write_png(path: Path, figure: Figure, *, dpi: int = 150) -> None:
+    """Write a figure to a PNG file; raises UsageError where it cannot be written."""
+    try:
+        figure.savefig(path, dpi=dpi, format="png")
+    except OSError as problem:
+        raise UsageError(f"{path}: cannot be written ({problem.strerror})") from problem

@@ -20,6 +20,10 @@ from labctl.units import db_to_ratio
 MOST_GAIN = 1e6
 GAIN_RANGE = f"above 1 (no gain means no measurement), at most {MOST_GAIN:g}"
 _MOST_NOISE_FIGURE_DB = 100.0
+# Beyond any bench: a receiver that loses or drowns more measures nothing, and readings past 1e19
+# leave single precision, in which light is simulated.
+_LEAST_EFFICIENCY = 1e-6
+MOST_NOISE = 1e6
 _LEAST_TAP = 1.0 / (2.0 * MOST_GAIN - 1.0) ** 2
 BEST_GAIN = 2.0 + math.sqrt(2.0)
 
@@ -53,14 +57,15 @@ def emission_factor_of_noise_figure(noise_figure_db: float, gain: float) -> floa
 
 @dataclass(frozen=True)
 class Homodyne:
-    """A homodyne receiver: quantum efficiency (0 to 1] and electronic noise in SNU."""
+    """A homodyne receiver: quantum efficiency [1e-6, 1], electronic noise [0, 1e6] in SNU."""
 
     efficiency: float
     electronic_noise: float
 
     def __post_init__(self) -> None:
-        checks.above("efficiency", self.efficiency, 0.0, 1.0)
-        checks.not_negative("electronic_noise", self.electronic_noise, ", in SNU")
+        holds = _LEAST_EFFICIENCY <= self.efficiency <= 1.0
+        checks.require(holds, "efficiency", self.efficiency, "1e-6 to 1")
+        checks.within("electronic_noise", self.electronic_noise, 0.0, MOST_NOISE, note=", in SNU")
 
 
 IDEAL_HOMODYNE = Homodyne(efficiency=1.0, electronic_noise=0.0)

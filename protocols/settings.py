@@ -12,12 +12,13 @@ from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.leakage import Assumptions
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
-from labctl.protocols.receiver import Homodyne, Receiver
+from labctl.protocols.receiver import MOST_NOISE, Homodyne, Receiver
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.units import db_to_ratio
 
-MOST_NOISE = 1e6
 _MOST_LOSS_DB = 1000.0
+# Twelve days at a gigahertz; counts stay exact in double precision.
+MOST_SAMPLES = 10**15
 
 
 class Sampling(StrEnum):
@@ -48,9 +49,11 @@ class VerificationSettings:
     def __post_init__(self) -> None:
         for name in ("failure_probability", "false_alarm_probability"):
             checks.inside(name, getattr(self, name), 0.0, 1.0)
-        checks.at_least("calibration_samples", self.calibration_samples, 2)
-        if self.monitor_samples < 0 or self.monitor_samples == 1:
-            raise SettingError("monitor_samples", self.monitor_samples, "0, or 2 or more")
+        checks.within("calibration_samples", self.calibration_samples, 2, MOST_SAMPLES)
+        holds = 0 <= self.monitor_samples <= MOST_SAMPLES and self.monitor_samples != 1
+        checks.require(
+            holds, "monitor_samples", self.monitor_samples, f"0, or 2 to {MOST_SAMPLES:.0e}"
+        )
         limit = self.weights_bits_limit
         if limit is not None:
             checks.positive("weights_bits_limit", limit, " bits and finite, or none")

@@ -31,12 +31,15 @@ from labctl.studies.attacks.attack import Attack, Attacker, AttackOutcome, Learn
 from labctl.studies.attacks.catalogue import ATTACKS, attack_of
 from labctl.studies.attacks.detection import DetectionTheory, honesty_of
 from labctl.studies.attacks.quantum_memory import QuantumMemory
+from labctl.wording import counted
 
 app = typer.Typer(help="Attack a session: what is learned, and is it caught?", no_args_is_help=True)
 app.command("curve")(curve)
 app.command("agreement")(agreement)
 app.command("queries")(queries)
 
+# The shipped test images.
+_MOST_IMAGES = 10_000
 _BATCH_IMAGES = 16
 _POWER = 0.99
 _ALARMS = (1e-3, 1e-6)
@@ -307,7 +310,7 @@ def _show(found: _Found) -> None:
     facts["assumes"] = "\n".join(_assumptions(found.attack, found.settings))
     output.facts(
         f"{found.attack.name} ({found.attack.party}, {kind.parameter} {found.attack.strength:g}) "
-        f"over {found.images} images of {found.network.name}",
+        f"over {counted(found.images, 'image', 'images')} of {found.network.name}",
         facts,
     )
 
@@ -396,6 +399,8 @@ def compare(
         monitor_samples=monitor_samples,
         seed=seed,
     )
+    for name, count in (("--images-per-session", images), ("--labels", labels)):
+        checks.within(name, count, 1, _MOST_IMAGES)
     network = load_network(model)
     rows: list[dict[str, Any]] = []
     for kind in ATTACKS.values():
@@ -414,7 +419,7 @@ def compare(
         return
     output.table(
         f"{network.name}, {ask.setting_words(settings)}; {modes} modes per image, "
-        f"{images} image(s) per session, {labels} of a dishonest server's",
+        f"{counted(images, 'image', 'images')} per session, {labels} of a dishonest server's",
         ["attack", "strength", "ε, SNU", "T", "learned", "caught", "99 % at 1e-3", "at 1e-6"],
         [_row(row, modes) for row in rows if "refused" not in row],
     )

@@ -34,6 +34,7 @@ from labctl.studies.attacks.detection_curve import (
     sessions_needed,
     sizes_for,
 )
+from labctl.wording import counted
 
 _POWERS = (0.5, 0.99)
 _ALARMS = (1e-3, 1e-6)
@@ -100,12 +101,13 @@ def curve(
         monitor_samples=monitor_samples,
         seed=seed,
     )
-    output.require_folder(figure)
+    output.require_png(figure)
+    attack = attack_of(name, strength)
     pools = ask.whole_numbers("--pooled-modes", modes)
     alarms = list(dict.fromkeys(ask.numbers("--false-alarm-probabilities", alarm)))
     network = _network(sizes, model, min(pools), seed)
     require_blocks_of(network, block_modes)
-    theory = DetectionTheory(attack_of(name, strength), network, settings)
+    theory = DetectionTheory(attack, network, settings)
     total = sessions_needed(theory.honesty.modes, pools, max(sessions, 1))
     with interruptible() as check, output.progress(name, total, "sessions") as advance:
 
@@ -120,7 +122,8 @@ def curve(
         from labctl.cli.attack_figure import PlotPanel, draw_curves
 
         title = f"{name} {found.strength:g}, {'-'.join(map(str, found.sizes))}"
-        note = f"{ask.setting_words(settings)}; {sessions} sessions per point.\n{_NOTE}"
+        per_point = counted(sessions, "session", "sessions")
+        note = f"{ask.setting_words(settings)}; {per_point} per point.\n{_NOTE}"
         draw_curves(figure, [PlotPanel(title, found, theory)], note)
     if json:
         output.print_json(_curve_json(found, theory, agreement_of([found])))
@@ -214,7 +217,7 @@ def _show(curve: DetectionCurve, theory: DetectionTheory) -> None:
     )
     for each in _needed(curve, theory):
         images = "no number of images" if each["images"] is None else f"{each['modes']} modes"
-        of = "" if each["images"] is None else f", {each['images']} image(s),"
+        of = "" if each["images"] is None else f", {counted(each['images'], 'image', 'images')},"
         output.people.print(
             f"{images}{of} for {each['power']:.0%} at {each['false_alarm_probability']:g}",
             style="dim",
@@ -259,7 +262,7 @@ def agreement(
     json: options.Json = False,
 ) -> None:
     """Compare counts with theory over a fixed set of attacks, networks and settings."""
-    output.require_folder(figure)
+    output.require_png(figure)
     if not sessions > 0.0 or sessions > 1000.0:
         raise SettingError("--sessions-factor", sessions, "above 0, at most 1000")
     checks.at_least("seed", seed, 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labctl.drawing import new_figure
+from labctl.drawing import new_figure, write_png
 from labctl.studies.attacks.detection import DetectionTheory
 from labctl.studies.attacks.detection_curve import DetectionCurve, DetectionPoint
 
@@ -50,7 +50,7 @@ def draw_curves(path: Path, panels: Sequence[PlotPanel], note: str) -> None:
     handles, labels = grid.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
     figure.supxlabel(note, fontsize=7, color="dimgray")
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)
 
 
 def _draw(axes: Axes, panel: PlotPanel) -> None:

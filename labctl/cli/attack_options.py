@@ -26,6 +26,8 @@ Strength = Annotated[
     ),
 ]
 
+# Beyond what any account or pool holds; exact in double precision.
+_MOST_COUNT = 10**15
 VERIFICATION = VerificationSettings()
 
 
@@ -120,8 +122,9 @@ def numbers(name: str, text: str) -> list[float]:
 
 
 def whole_numbers(name: str, text: str) -> list[int]:
-    """Return comma-separated whole numbers above 0, in order; 1e4 is one."""
+    """Return comma-separated whole numbers from 1 on, in order; 1e4 is one."""
     found = numbers(name, text)
-    if not all(each >= 1.0 and each.is_integer() for each in found):
-        raise SettingError(name, text, "whole numbers above 0 with commas between, as 1e3,1e4")
+    if not all(1.0 <= each <= _MOST_COUNT and each.is_integer() for each in found):
+        valid = f"whole numbers 1 to {_MOST_COUNT:.0e} with commas between, as 1e3,1e4"
+        raise SettingError(name, text, valid)
     return [int(each) for each in found]

@@ -17,6 +17,7 @@ from labctl.studies.attacks.attack import Attacker
 from labctl.studies.attacks.catalogue import ATTACKS, attack_of
 from labctl.studies.attacks.printed import printed_figures
 from labctl.studies.attacks.queries import curve_over_queries
+from labctl.wording import counted
 
 ASSUMES = (
     "each count of queries is a separate session; its copy of the network is judged without "
@@ -62,7 +63,7 @@ def queries(
     attack, network = attack_of(name, strength), load_network(model)
     if attack.party is Attacker.SERVER:
         raise SettingError("attack", name, "one of a client or an outsider: they steal weights")
-    output.require_folder(figure)
+    output.require_png(figure)
     test = load_test_images()
     if network.sizes[0] != test.images.shape[1]:
         raise SettingError("model inputs", network.sizes[0], f"{test.images.shape[1]}, as MNIST")
@@ -128,7 +129,8 @@ def _show(
     for row in rows:
         verdict = row.point.outcome.verification
         said = "REJECTED" if row.point.outcome.caught else "accepted"
-        output.people.print(f"{row.point.queries} queries, {said}: {verdict.reason}")
+        sent = counted(row.point.queries, "query", "queries")
+        output.people.print(f"{sent}, {said}: {verdict.reason}")
     for sentence in (*ASSUMES, *settings.assumptions.sentences()):
         output.people.print(sentence, style="dim")
 

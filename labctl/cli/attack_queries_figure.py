@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labctl.drawing import new_figure
+from labctl.drawing import new_figure, write_png
 from labctl.run.report import finite
 from labctl.studies.attacks.printed import PrintedFigures
 from labctl.studies.attacks.queries import QueryPoint
@@ -81,7 +81,7 @@ def draw_queries(path: Path, title: str, rows: Sequence[QueriesRow]) -> None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7)
     figure.suptitle(title, fontsize=9)
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)
 
 
 def _points(

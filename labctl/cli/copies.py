@@ -37,6 +37,7 @@ from labctl.studies.attacks.copies.copy_measure import Plan, measure_table
 from labctl.studies.attacks.copies.features import Features
 from labctl.studies.attacks.copies.stolen import PublicImages
 from labctl.studies.attacks.copies.thieves import THIEVES, Thief
+from labctl.wording import counted
 
 app = typer.Typer(help="What a stolen copy of the network is worth.", no_args_is_help=True)
 
@@ -142,7 +143,7 @@ def measure(
     Training images of --data are public; without it, the second half of the shipped test images.
     The noise of decoys is accepted.
     """
-    output.require_folder(figure)
+    output.require_png(figure)
     checks.at_least("--seeds", seeds, 1)
     counts = ask.whole_numbers("--query-counts", queries)
     network, settings = load_network(model), _settings(mu, gain, seed, fresh_order, decoys)
@@ -322,7 +323,7 @@ def table(
     if json:
         output.print_json({"file": str(file), "points": len(found.point)})
     else:
-        output.people.print(f"{len(found.point)} points in {file}")
+        output.people.print(f"{counted(len(found.point), 'point', 'points')} in {file}")
 
 
 def _plan(fresh: bool, queries: str | None, spends: str | None) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from labctl.drawing import new_figure
+from labctl.drawing import new_figure, write_png
 from labctl.studies.attacks.copies.classes_alone import ClassesAlone
 from labctl.studies.attacks.copies.copy_curve import CopyCurvePoint
 
@@ -52,4 +52,4 @@ def draw_copies(path: Path, found: Mapping[str, tuple[CopyCurvePoint, ...]], tit
     axes.set_title(title, fontsize=9)
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)

@@ -22,6 +22,7 @@ from labctl.safety import interruptible
 from labctl.studies.countermeasures.decoys import DecoyHiding, HiddenReading, weights_bits
 from labctl.studies.countermeasures.quota import Quota, quota
 from labctl.studies.countermeasures.survey import Effect, Survey
+from labctl.wording import counted
 
 _TEMPLATES = 2000
 _POOL = slice(6000, 8000)
@@ -52,6 +53,7 @@ def countermeasures(
 
     The figure shows disguise and decoys.
     """
+    output.require_png(figure)
     survey = _survey(model, images, _settings(mu, gain, receiver, seed))
     allowed = _quota(survey, bits_limit, correlation_limit)
     effects: list[Effect] = []
@@ -83,8 +85,9 @@ def countermeasures(
         [_row(effect) for effect in effects],
     )
     output.people.print(
-        f"quota: {allowed.queries} queries ({allowed.by_bits} for {bits_limit:g} bit per weight of "
-        f"an honest client, {allowed.by_extraction} for correlation {correlation_limit:g})"
+        f"quota: {counted(allowed.queries, 'query', 'queries')} ({allowed.by_bits} for "
+        f"{bits_limit:g} bit per weight of an honest client, "
+        f"{allowed.by_extraction} for correlation {correlation_limit:g})"
     )
     output.people.print("assumes: no loss; " + "; ".join(spoken), style="dim")
 
@@ -159,7 +162,8 @@ def _draw(survey: Survey, path: Path) -> None:
         points.append((decoys, bits, share))
     note = (
         f"μ = {settings.mean_photons:g}, G = {settings.receiver.gain:g}, no loss; loss and noise "
-        f"untrusted; {len(survey.images.labels)} images, {len(survey.templates.labels)} templates"
+        f"untrusted; {counted(len(survey.images.labels), 'image', 'images')}, "
+        f"{len(survey.templates.labels)} templates"
     )
     figure_of_effects(path, survey.repeats(), points, note)
 

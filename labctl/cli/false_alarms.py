@@ -17,6 +17,7 @@ from labctl.studies.attacks.false_alarms import (
     FalseAlarms,
     count_false_alarms,
 )
+from labctl.wording import counted
 
 
 def false_alarms(
@@ -52,7 +53,8 @@ def false_alarms(
         output.print_json(_values(found, (inputs, hidden, 10), images, seed))
         return
     output.table(
-        f"{sessions} honest sessions, network {inputs}-{hidden}-10, {images} image(s) each",
+        f"{counted(sessions, 'honest session', 'honest sessions')}, network {inputs}-{hidden}-10, "
+        f"{counted(images, 'image', 'images')} each",
         ["stated", "rejected", "measured", f"{CONFIDENCE:.0%} interval", "by check"],
         [_row(each) for each in found],
         numeric=True,

@@ -45,6 +45,7 @@ from labctl.run.request import (
     LinkLevel,
     Stale,
 )
+from labctl.wording import counted
 
 
 def infer(
@@ -241,7 +242,8 @@ def infer(
     else:
         show(report)
     if report.stopped is not None:
-        raise BudgetError(f"stopped after {report.images} of {images} images: {report.stopped}")
+        asked = counted(images, "image", "images")
+        raise BudgetError(f"stopped after {report.images} of {asked}: {report.stopped}")
 
 
 def show(report: Report) -> None:
@@ -250,7 +252,7 @@ def show(report: Report) -> None:
     leak, verdict = values["leakage"], values["verification"]
     accepted = {True: "accepted", False: "REJECTED", None: "not verified"}[verdict["accepted"]]
     output.facts(
-        f"{report.model} over {report.images} images, {report.link} link",
+        f"{report.model} over {counted(report.images, 'image', 'images')}, {report.link} link",
         {
             "accuracy": f"{report.accuracy:.2%} ± {values['accuracy_standard_error']:.2%}",
             **_prediction(report),
@@ -306,8 +308,8 @@ def _hidden(report: Report) -> dict[str, str]:
         }
     return {
         "label": f"any reader names at most {report.label_cap:.1%} of labels: "
-        f"{hiding.decoys} decoys that the server does not hold, classes equally frequent, the same "
-        f"image sent again the very same; weights then {bits}"
+        f"{counted(hiding.decoys, 'decoy', 'decoys')} that the server does not hold, classes "
+        f"equally frequent, the same image sent again the very same; weights then {bits}"
     }
 
 
@@ -322,7 +324,8 @@ def _together(report: Report) -> dict[str, str]:
         for name in IN_WORDS
         if name in names - {found.headline} and values[name] is not None
     ]
-    first = f"{found.bits:.4g} bit per real weight after {found.queries} queries"
+    sent = counted(found.queries, "query", "queries")
+    first = f"{found.bits:.4g} bit per real weight after {sent}"
     cell = "\n".join([f"{first}: {IN_WORDS[found.headline]}", *lines])
     if found.slack is not None and found.collective_upper is not None:
         cell += f"\ncollective_upper: {found.slack.in_words(found.collective_upper)}"
@@ -400,8 +403,9 @@ def _watched(report: Report) -> dict[str, str]:
     if report.probation is None:
         return {}
     found = report.probation
+    first = counted(found["practice_queries"], "worthless query", "worthless queries")
     return {
-        "probation": f"{found['practice_queries']} worthless queries first, "
+        "probation": f"{first} first, "
         f"{found['worthless_queries']} between {found['served_queries']} real ones "
         f"(share {found['real_share']:g}); weights of {found['stand_in']}"
     }
@@ -421,12 +425,17 @@ def _booked(report: Report) -> dict[str, str]:
         return {}
     ledger, meter = report.ledger, "bits_per_weight"
     budget, left = ledger["budget"].get(meter), ledger["queries_left"]
+    fitting = (
+        "any number of more queries fit"
+        if left is None
+        else counted(left, "more query fits", "more queries fit")
+    )
     return {
         "ledger": f"{ledger['charged'].get(meter, 0.0):.4g} bit per real weight charged for "
-        f"{ledger['queries']} queries ({ledger['basis_in_words']})",
+        f"{counted(ledger['queries'], 'query', 'queries')} ({ledger['basis_in_words']})",
         f"account of {ledger['client']}": f"{ledger['spent'].get(meter, 0.0):.4g} spent, "
         f"{ledger['reserved'].get(meter, 0.0):.4g} reserved, of {output.number(budget)}; "
-        f"{'any number of' if left is None else left} more queries fit",
+        f"{fitting}",
     }
 
 

@@ -15,10 +15,10 @@ from labctl.cli.label_decoys import HiddenImages, hidden_among
 from labctl.data.mnist import LabelledImages, fetch_training_images
 from labctl.data.models import Network, load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
-from labctl.drawing import new_figure
+from labctl.drawing import new_figure, write_png
 from labctl.errors import SettingError
 from labctl.protocols.carried import Inputs, carried
-from labctl.protocols.encoding import modes_of, require_block_modes
+from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, modes_of, require_block_modes
 from labctl.protocols.labels.curve import CurveFile, load_curves
 from labctl.protocols.labels.figures import in_words, mode_overlap
 from labctl.protocols.labels.reading import Detection, Reading
@@ -39,6 +39,7 @@ from labctl.studies.attacks.label_reading import (
 from labctl.studies.attacks.label_set import SetReader, set_success
 from labctl.studies.attacks.wishart import Complexes
 from labctl.units import db_to_ratio
+from labctl.wording import counted
 
 _MOST_LOSS_DB = 100.0
 
@@ -163,7 +164,8 @@ def label_attack(
         for kind in (dict.fromkeys(receiver) if receiver else Detection)
         for count in _numbers(repeats)
     ]
-    output.require_folder(figure, curve)
+    output.require_png(figure)
+    output.require_folder(curve)
     attacked, public = _images(images, templates, data, fetch)
     same = attacked.images.shape[1] == sent.inputs.width
     if light is not None and same and mean_photons is not None and block_modes is None:
@@ -197,7 +199,13 @@ def label_attack(
             }
         )  # fmt: skip
         return
-    _print(results, gain, count_of_rows, mismatch, f"{len(attacked.labels)} images, {chance:.1%}")
+    _print(
+        results,
+        gain,
+        count_of_rows,
+        mismatch,
+        f"{counted(len(attacked.labels), 'image', 'images')}, {chance:.1%}",
+    )
     _print_assumed(bits, spoken)
 
 
@@ -258,7 +266,7 @@ def _write_curve(path: Path, found: CurveFile, *, json: bool) -> None:
     if json:
         output.print_json({"file": str(path), "points": len(found.point)})
     else:
-        output.people.print(f"{len(found.point)} points in {path}")
+        output.people.print(f"{counted(len(found.point), 'point', 'points')} in {path}")
 
 
 def _print_assumed(bits: float, spoken: Sequence[str]) -> None:
@@ -304,6 +312,9 @@ def _light(
     block_modes: int | None,
 ) -> LayerLight | None:
     """Return the first layer's light, or None where a matched clone shows nothing of it."""
+    if mean_photons is not None:
+        holds = 0.0 < mean_photons <= MOST_PHOTONS
+        checks.require(holds, "mean_photons", mean_photons, PHOTON_RANGE)
     if mismatch.matched:
         return None
     if mean_photons is None:
@@ -494,4 +505,4 @@ def _draw(path: Path, results: Sequence[_Result], chance: float, spoken: Sequenc
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend(fontsize=8)
     figure.supxlabel("\n".join(spoken[:3]), fontsize=7, color="dimgray")
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)

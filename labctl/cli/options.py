@@ -32,9 +32,7 @@ _LOSS_DB = shared("--loss-db", LIGHT, "Loss of the link's round trip in dB, 0 or
 _TECHNICAL_NOISE = shared(
     "--technical-noise", LIGHT, "Technical noise of the link in SNU (vacuum: 1), 0 or more."
 )
-_EFFICIENCY = shared(
-    "--efficiency", LIGHT, "Efficiency of both homodyne receivers, above 0, at most 1."
-)
+_EFFICIENCY = shared("--efficiency", LIGHT, "Efficiency of both homodyne receivers, 1e-6 to 1.")
 _ELECTRONIC_NOISE = shared(
     "--electronic-noise", LIGHT, "Electronic noise of both homodyne receivers in SNU, 0 or more."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from labctl.errors import UsageError
+from labctl.errors import SettingError, UsageError
 
 people = Console(highlight=False, markup=False, emoji=False)
 aside = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -73,11 +74,27 @@ def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
-def require_folder(*paths: Path | None) -> None:
-    """Refuse files to write whose folder does not exist; raises UsageError."""
-    for path in paths:
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{path.absolute().parent}: no such folder; must be there")
+def require_folder(path: Path | None) -> None:
+    """Refuse a file to write that is a folder, or in none that may be written; raises UsageError.
+
+    Before the work, so that nothing is computed and lost.
+    """
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; must be there")
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; must be a file to write")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"{path}: cannot be written; must be a file that you may write")
+
+
+def require_png(path: Path | None) -> None:
+    """Refuse a figure that cannot be written, or has not a PNG file's name; raises UsageError."""
+    require_folder(path)
+    if path is not None and path.suffix.lower() != ".png":
+        raise SettingError("--figure", str(path), "a name that ends in .png")
 
 
 def say_step(step: str) -> None:

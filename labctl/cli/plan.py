@@ -170,6 +170,7 @@ def plan(
 
     --images is all test images unless given; --calibration-samples is as many as are pooled.
     """
+    output.require_png(figure)
     network = load_network(model)
     limits = PlanLimits(weights_bits, data_bits, label_attack)
     copy_limit = CopyLimit(copy_accuracy, copy_distance, copy_queries)

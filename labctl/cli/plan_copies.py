@@ -18,6 +18,7 @@ from labctl.studies.planner.copies import (
 )
 from labctl.studies.planner.option import Option
 from labctl.studies.planner.plan import Plan, Planner
+from labctl.wording import counted
 
 _CALIBRATION_SAMPLES = 100_000_000
 
@@ -134,4 +135,5 @@ def _watching(planner: Planner, plan: Plan, at: Option, real_share: float) -> Wa
 def _light(queries: int | None, seconds: float) -> str:
     if queries is None:
         return "never with this calibration of the shot-noise unit"
-    return f"{queries} worthless queries, {queries * seconds:.3g} s of light"
+    sent = counted(queries, "worthless query", "worthless queries")
+    return f"{sent}, {queries * seconds:.3g} s of light"

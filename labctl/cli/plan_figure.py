@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.cli.plan_report import setting_words
-from labctl.drawing import new_figure
-from labctl.errors import UsageError
+from labctl.drawing import new_figure, write_png
 from labctl.protocols.leakage import Assumptions
 from labctl.studies.planner.plan import Plan
 
@@ -60,12 +59,7 @@ def draw(path: Path, plan: Plan, assumptions: Assumptions) -> None:
     _label_axis(axes, plan)
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     figure.supxlabel("\n".join(assumptions.sentences()[:3]), fontsize=7, color="dimgray")
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as problem:
-        raise UsageError(f"{path}: cannot be written ({problem.strerror})") from problem
-    except ValueError as problem:
-        raise UsageError(f"{path}: no figure of that kind ({problem})") from problem
+    write_png(path, figure)
 
 
 def _draw_limits(axes: Any, plan: Plan) -> None:

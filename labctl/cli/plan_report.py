@@ -19,6 +19,7 @@ from labctl.studies.planner.option import Option, PlanLimits
 from labctl.studies.planner.plan import Plan, Planner, Setting
 from labctl.studies.planner.pooling import ASSURANCE, Pool, SentBefore
 from labctl.studies.planner.throughput import Throughput
+from labctl.wording import counted
 
 _ROWS = 14
 _NEGLIGIBLE = 0.02
@@ -177,7 +178,8 @@ def spoken(planner: Planner, plan: Plan) -> list[str]:
         f"bounds fail with {verification.failure_probability:g}, honest light passes them in "
         f"{ASSURANCE:.0%} of sessions; the verifier's efficiency and electronic noise are known, "
         "its shot-noise unit keeps while light is pooled",
-        f"accuracy of {planner.curve.images} images, {planner.curve.points[0].runs} runs each, "
+        f"accuracy of {counted(planner.curve.images, 'image', 'images')}, "
+        f"{counted(planner.curve.points[0].runs, 'run', 'runs')} each, "
         f"with {plan.wish.confidence:.0%} confidence for images like them",
         "energy: light of the weights alone, at the client's input; pilots, preamble, electronics "
         "left out, local oscillators stated apart if asked for",
@@ -189,7 +191,7 @@ def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) ->
     needed = plan.reach.needed
     values = {
         "setting": f"G = {option.gain:.4g}, μ = {option.mean_photons:.4g}, blocks of "
-        f"{option.block_modes} modes",
+        f"{counted(option.block_modes, 'mode', 'modes')}",
         "F": f"{option.signal_to_noise:.4g}; needed {_f(needed)}",
         "accuracy": f"{setting.accuracy:.2%}, {setting.accuracy_lower:.2%} or more with "
         f"{plan.wish.confidence:.0%} confidence",
@@ -279,8 +281,8 @@ def _pool(pool: Pool | None) -> str:
     if pool is None:
         return "no number of images does, for this shot-noise calibration"
     return (
-        f"{pool.images} images ({pool.samples:.3g} samples, {pool.calibration_samples:.3g} of the "
-        "shot-noise unit)"
+        f"{counted(pool.images, 'image', 'images')} ({pool.samples:.3g} samples, "
+        f"{pool.calibration_samples:.3g} of the shot-noise unit)"
     )
 
 

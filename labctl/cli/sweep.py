@@ -57,6 +57,9 @@ def sweep(
         raise SettingError("--processes", processes_, "left out with --scheduler")
     if dry_run and no_run:
         raise SettingError("--dry-run", True, "left out with --no-run")
+    workers = _workers(processes_, scheduler)
+    output.require_png(figure)
+    output.require_folder(csv)
     read = read_sweep(file)
     drawing = _figure(read, figure, x, y)
     path = out if out is not None else options.DEFAULT_RUNS / f"{file.stem}.jsonl"
@@ -65,7 +68,7 @@ def sweep(
         _announce(read, todo, path, processes_ or 1, json)
         return
     if todo.remaining and not no_run:
-        _run(read, todo, path, _workers(processes_, scheduler))
+        _run(read, todo, path, workers)
     records = read_results(path).of(read)
     if csv is not None:
         write_csv(csv, read, records)

@@ -33,6 +33,7 @@ from labctl.protocols.disguise import Disguise
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import Trust
 from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.wording import counted
 
 # Beyond any spend that was measured a copy is as good as the network, by any amount.
 _MOST_SPEND = 1e5
@@ -124,10 +125,11 @@ class CopyFigure:
 
     def in_words(self) -> str:
         """Return the figure, or the reason why there is none, in one sentence."""
+        sent = counted(self.queries, "query", "queries")
         if self.accuracy is None or self.classes_alone is None or self.distance is None:
-            return f"after {self.queries} queries: no figure: {self.reason}"
+            return f"after {sent}: no figure: {self.reason}"
         return (
-            f"best copy after {self.queries} queries: at most {self.accuracy:.1%} ({self.attack}), "
+            f"best copy after {sent}: at most {self.accuracy:.1%} ({self.attack}), "
             f"classes alone {self.classes_alone:.1%}, {100.0 * self.distance:.1f} points between"
         )
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from labctl.errors import BudgetError, SettingError
 from labctl.protocols.encoding import Floats, unit_norm
 from labctl.protocols.ledger.amounts import Amounts, Meter
+from labctl.wording import counted
 
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -107,10 +108,12 @@ class Balance:
     def _refusal(self, meter: Meter, asked: Amounts) -> str:
         parts = {"spent": self.spent, "reserved": self.reserved, "asked for": asked}
         shown = [f"{meter.shown(part.value(meter)):.6g} {name}" for name, part in parts.items()]
+        fitting = counted(
+            self._fitting_queries(asked), "more such query fits", "more such queries fit"
+        )
         return (
             f"budget of {named(self.account)}: {', '.join(shown)}, of "
-            f"{meter.shown(self.limits.value(meter)):.6g} {meter.words} allowed; "
-            f"{self._fitting_queries(asked)} more such queries fit"
+            f"{meter.shown(self.limits.value(meter)):.6g} {meter.words} allowed; {fitting}"
         )
 
     def _fitting_queries(self, asked: Amounts) -> int:

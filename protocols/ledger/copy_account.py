@@ -29,6 +29,7 @@ from labctl.protocols.copies.figure import (
 from labctl.protocols.copies.table import CopyTable, Order
 from labctl.protocols.ledger.accounts import Balance, named
 from labctl.protocols.ledger.amounts import Meter, Values
+from labctl.wording import counted
 
 # Sums are kept within 1e12; beyond any spend that was measured the number does not matter.
 _MOST_SPEND = 1e4
@@ -36,7 +37,7 @@ _MOST_SPEND = 1e4
 _MOST_QUERIES = 10**6
 
 UNKNOWN = (
-    "{} of {} queries did not pass a verdict: they are still out or were killed, nobody looked at "
+    "{} of {} did not pass a verdict: they are still out or were killed, nobody looked at "
     "their light, it was rejected, or they were booked before copies were counted: what a thief "
     "had of them is not known"
 )
@@ -112,7 +113,9 @@ class CopyAccount:
             return no_figure(0, NO_QUERIES)
         if self.counted < self.queries:
             unknown = self.queries - self.counted
-            return no_figure(self.queries, UNKNOWN.format(unknown, self.queries))
+            return no_figure(
+                self.queries, UNKNOWN.format(unknown, counted(self.queries, "query", "queries"))
+            )
         # All of it in every query: sessions may have been of one query, each with what hides there.
         return figure_of(
             model_sha256,
@@ -155,7 +158,7 @@ class CopyBudget:
         left = most_queries(partial(self.figure, balance), limit, _MOST_QUERIES)
         raise BudgetError(
             f"budget of {named(balance.account)}: {self.figure(balance, queries).in_words()}, of "
-            f"{limit:.6g} allowed; {left} more such queries fit"
+            f"{limit:.6g} allowed; {counted(left, 'more such query fits', 'more such queries fit')}"
         )
 
 

@@ -23,7 +23,7 @@ from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.studies.attacks.attack import Attack, Mark
 from labctl.studies.attacks.detection import DetectionTheory
-from labctl.studies.attacks.false_alarms import failed_at
+from labctl.studies.attacks.false_alarms import MOST_SESSIONS, failed_at, require_sizes
 
 POOLED = frozenset({"pooled noise", "low gain", "high gain"})
 CONFIDENCE = 0.95
@@ -182,9 +182,8 @@ def sizes_for(modes: int) -> tuple[int, int, int]:
 
 
 def random_network(sizes: tuple[int, ...], seed: int) -> Network:
-    """Return a network of independent normal weights; SettingError for fewer than two sizes."""
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise SettingError("sizes", sizes, "two or more, each 1 or more")
+    """Return a network of independent normal weights; SettingError for sizes beyond reach."""
+    require_sizes(sizes)
     random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_NETWORK_KEY,)))
     layers = [
         random.standard_normal((outputs, inputs), dtype=np.float32)
@@ -270,7 +269,7 @@ def _point(
 
 
 def _require(modes: Sequence[int], sessions: int, probabilities: Sequence[float]) -> None:
-    checks.at_least("sessions", sessions, 1)
+    checks.within("sessions", sessions, 1, MOST_SESSIONS)
     if not modes or min(modes) < 2 or max(modes) > MOST_SESSION_MODES:
         raise SettingError("modes", tuple(modes), f"one or more, 2 to {MOST_SESSION_MODES:.0e}")
     if not probabilities or not all(0.0 < each < 1.0 for each in probabilities):

@@ -7,6 +7,7 @@ false-alarm probability above its `level`, so one set of sessions answers for se
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -25,6 +26,9 @@ from labctl.protocols.verification.checks import SHARES
 from labctl.protocols.verification.verdict import VerificationReport
 
 CONFIDENCE = 0.95
+# Days of sessions, and what memory holds: 1e7 numbers are 40 MB, of which a session makes dozens.
+MOST_SESSIONS = 10**6
+_MOST_WEIGHTS = 10**7
 
 HONEST = SessionSettings(
     mean_photons=4.0,
@@ -65,6 +69,14 @@ class FalseAlarms:
         return self.lower <= self.stated
 
 
+def require_sizes(sizes: tuple[int, ...]) -> None:
+    """Refuse a network of fewer than two sizes, or one that memory does not hold; SettingError."""
+    holds = len(sizes) >= 2 and min(sizes) >= 1
+    holds = holds and sum(map(operator.mul, sizes, sizes[1:])) <= _MOST_WEIGHTS
+    valid = f"two or more, each 1 or more, with at most {_MOST_WEIGHTS:.0e} weights"
+    checks.require(holds, "sizes", sizes, valid)
+
+
 def count_false_alarms(
     probabilities: Sequence[float],
     sessions: int,
@@ -79,10 +91,9 @@ def count_false_alarms(
     Network of normal weights and uniform data of `images` images per session; seeds count upwards
     from that of the settings. Raises SettingError for numbers out of range.
     """
-    checks.at_least("sessions", sessions, 1)
-    checks.at_least("images", images, 1)
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise SettingError("sizes", sizes, "two or more, each 1 or more")
+    checks.within("sessions", sessions, 1, MOST_SESSIONS)
+    require_sizes(sizes)
+    checks.within("images", images, 1, max(_MOST_WEIGHTS // max(sizes), 1))
     stated = [_verification(settings, each) for each in probabilities]
     if not stated:
         raise SettingError("probabilities", probabilities, "one or more")

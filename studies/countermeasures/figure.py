@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from labctl.drawing import new_figure
+from labctl.drawing import new_figure, write_png
 from labctl.studies.countermeasures.realignment import Repeats
 
 
@@ -44,4 +44,4 @@ def figure_of_effects(
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.suptitle(note, fontsize=9)
-    figure.savefig(path, dpi=130)
+    write_png(path, figure, dpi=130)

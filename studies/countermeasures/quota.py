@@ -74,8 +74,9 @@ def quota(
     the honest figure, or a bound if the run is booked by its bounds. `correlation_limit` is
     what chosen inputs must stay below. Raises SettingError.
     """
-    checks.positive("bits_limit", bits_limit, " bits per weight")
     checks.positive("bits_per_query", bits_per_query, " bits per weight")
+    most = _MOST_QUERIES * bits_per_query
+    checks.above("bits_limit", bits_limit, 0.0, most, " (1e15 queries), in bits per weight")
     by_bits = int(bits_limit / bits_per_query)
     below = queries_for_correlation(correlation_limit, inputs, signal_to_noise) - 1
     return Quota(by_bits, below, min(by_bits, below) * bits_per_query)

@@ -12,6 +12,7 @@ from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.probation.slack import SlackWatch
 from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.studies.planner.option import Conditions, Option
+from labctl.wording import counted
 
 DEFAULT_QUERIES = 30
 TOLD = (1, 30, 100)
@@ -64,7 +65,8 @@ class CopyLimit:
                 else []
             ),
         ]
-        return f"best copy after {self.queries} queries {' and '.join(parts)}"
+        sent = counted(self.queries, "query", "queries")
+        return f"best copy after {sent} {' and '.join(parts)}"
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from labctl.protocols.leakage import (
     WeightsFigure,
     leakage_of,
 )
-from labctl.protocols.receiver import Homodyne, Receiver, ReceiverKind, receiver_of
+from labctl.protocols.receiver import MOST_NOISE, Homodyne, Receiver, ReceiverKind, receiver_of
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
-from labctl.protocols.settings import MOST_NOISE
 from labctl.units import db_to_ratio
 
 MOST_EMISSION = 1e6

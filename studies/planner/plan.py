@@ -14,7 +14,7 @@ from enum import StrEnum
 from labctl import checks
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.rotation import IDEAL_ROTATION
-from labctl.protocols.settings import VerificationSettings
+from labctl.protocols.settings import MOST_SAMPLES, VerificationSettings
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, NeededF
 from labctl.studies.planner.option import Conditions, Option, PlanLimits
 from labctl.studies.planner.pareto import pareto_front
@@ -68,7 +68,7 @@ class Proof:
     def __post_init__(self) -> None:
         checks.above("factor of the bound", self.factor, 1.0)
         if self.calibration_samples is not None:
-            checks.at_least("calibration_samples", self.calibration_samples, 2)
+            checks.within("calibration_samples", self.calibration_samples, 2, MOST_SAMPLES)
         if self.weights_bits is not None:
             checks.positive("bound on weights_bits", self.weights_bits, " bit, or none")
 

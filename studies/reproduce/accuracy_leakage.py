@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.drawing import new_figure
+from labctl.drawing import new_figure, write_png
 
 
 @dataclass(frozen=True)
@@ -89,4 +89,4 @@ def accuracy_against_leakage(
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend(loc="lower right", fontsize=8)
     figure.supxlabel(note, fontsize=7, color="dimgray")
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from labctl.drawing import new_figure
+from labctl.drawing import new_figure, write_png
 from labctl.errors import RunFileError, SettingError
 from labctl.studies.sweep.results_file import ResultRecord
 from labctl.studies.sweep.sweep_file import Sweep
@@ -139,10 +139,7 @@ class SummaryFigure:
         if any(curves):
             axes.legend(fontsize=8)
         figure.supxlabel(_note(sweep), fontsize=7, color="dimgray")
-        try:
-            figure.savefig(self.path, dpi=150, format="png")
-        except OSError as error:
-            raise RunFileError(f"{self.path}: cannot be written ({error.strerror})") from error
+        write_png(self.path, figure)
 
 
 def spoken(value: Scalar) -> str:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from labctl.drawing import new_figure, write_png
+from labctl.errors import UsageError
+
 SCRIPT = """
 import os, sys
 from labctl.drawing import new_figure
@@ -38,3 +41,8 @@ def test_a_figure_is_drawn_whatever_the_backend(backend: str | None, tmp_path: P
     assert result.returncode == 0, result.stderr
     assert path.read_bytes().startswith(b"\x89PNG")
     assert result.stdout.strip() == str(backend)
+
+
+def test_a_figure_that_cannot_be_written_is_an_error_in_use(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot be written \(Is a directory\)"):
+        write_png(tmp_path, new_figure(1.0, 1.0))
