@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from labctl import checks
 from labctl.cli import link_options, options, output, plan_copies, plan_figure, plan_report
 from labctl.cli.choices import assumptions, images_of
 from labctl.cli.plan_copies import PlanCopies
@@ -35,6 +36,7 @@ from labctl.safety import interruptible
 from labctl.studies.planner.accuracy_curve import (
     DEFAULT_GRID,
     DEFAULT_RUNS,
+    MOST_RUNS,
     AccuracyCurve,
     measure_curve,
 )
@@ -171,6 +173,7 @@ def plan(
     --images is all test images unless given; --calibration-samples is as many as are pooled.
     """
     output.require_png(figure)
+    checks.within("runs", runs, 1, MOST_RUNS)
     network = load_network(model)
     limits = PlanLimits(weights_bits, data_bits, label_attack)
     copy_limit = CopyLimit(copy_accuracy, copy_distance, copy_queries)

@@ -40,7 +40,7 @@ DEFAULT_RUNS = 3
 _LEAST_POINTS = 4
 # Dense enough that a straight line between two of them is exact to 1e-6.
 _FINE = 4001
-_MOST_RUNS = 1000
+MOST_RUNS = 1000
 _GAIN = 1.3
 
 
@@ -256,7 +256,7 @@ def measure_curve(
     Seeds are `seed`, `seed` + 1 and so on. `on_run` gets 1 for every pass over the images. Raises
     SettingError for other numbers of runs than 1 to 1000, and what `AccuracyCurve` raises.
     """
-    checks.within("runs", runs, 1, _MOST_RUNS)
+    checks.within("runs", runs, 1, MOST_RUNS)
     checks.at_least("images", len(images.labels), 1)
     points = []
     for index, signal_to_noise in enumerate(grid):

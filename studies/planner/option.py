@@ -93,6 +93,10 @@ class Conditions:
         )
 
 
+# A float of 64 bits tells no more.
+_MOST_BITS = 64.0
+
+
 @dataclass(frozen=True)
 class PlanLimits:
     """Maximum leakage: bits per real weight and query, bits per data symbol (journal version)
@@ -106,7 +110,7 @@ class PlanLimits:
         for name in ("weights_bits", "data_bits"):
             value = getattr(self, name)
             if value is not None:
-                checks.positive(f"limit of {name}", value, " bit, or none")
+                checks.above(f"limit of {name}", value, 0.0, _MOST_BITS, note=" bit, or none")
         share = self.label_success
         if share is not None:
             checks.above("limit of label_success", share, 0.0, 1.0, note=", or none")

@@ -210,13 +210,15 @@ class Planner:
     def reach(self, wish: Wish) -> Reach:
         """Return what each limit and each pair of wishes leaves of the rest."""
         search, limits = self.search, wish.limits
+        alone = replace(search, spares_copies=None)
+        least_f, most_f = self.curve.least_f, self.curve.most_f
         needed = self.curve.needed(wish.accuracy, wish.confidence)
         within_all = self._greatest_f(limits)
         reach = Reach(
             needed=needed,
             accuracy_at_best=self.curve.accuracy_lower(self.curve.most_f, wish.confidence),
-            f_within_weights=self._greatest_f(limits.on_weights),
-            f_within_data=self._greatest_f(limits.on_data),
+            f_within_weights=alone.greatest_f(limits.on_weights, least_f, most_f),
+            f_within_data=alone.greatest_f(limits.on_data, least_f, most_f),
             f_within_all=within_all,
             compromise=None if within_all is None else search.least_weights(within_all, limits),
         )
@@ -224,7 +226,7 @@ class Planner:
             return reach
         return replace(
             reach,
-            weights=replace(search, spares_copies=None).least_weights(needed.upper, PlanLimits()),
+            weights=alone.least_weights(needed.upper, PlanLimits()),
             weights_within_data=search.least_weights(needed.upper, limits),
             data_within_weights=search.least_data(needed.upper, limits),
         )

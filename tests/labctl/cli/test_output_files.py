@@ -70,6 +70,8 @@ def test_a_file_without_permission_is_refused(
         (("attack", "curve", "tap", "--electronic-noise", "1e308"), "electronic_noise = 1e+308"),
         (("copies", "show", "--query-counts", "1e308"), "whole numbers 1 to 1e+15"),
         (("countermeasures", "--bits-limit", "1e308"), "bits_limit = 1e+308"),
+        (("plan", "--accuracy", "0.9", "--data-bits", "1e308"), "limit of data_bits = 1e+308"),
+        (("plan", "--accuracy", "0.9", "--noise-runs", "0"), "runs = 0: must be 1 to 1000"),
         (("label-attack", "--mu", "nan"), "mean_photons = nan"),
         (("sweep", "absent.toml", "--processes", "0"), "--processes = 0: must be 1 to 256"),
         (("attack", "curve", "absent"), "attack = 'absent'"),

@@ -469,3 +469,13 @@ def test_what_makes_no_sense_is_refused(name: str, wrong: object) -> None:
     assert callable(wrong)
     with pytest.raises(SettingError, match=name):
         wrong()
+
+
+def test_what_a_limit_alone_allows_does_not_depend_on_copies() -> None:
+    free = planner()
+    search = replace(free.search, spares_copies=lambda option: False)
+    wish = Wish(0.5, PlanLimits(weights_bits=0.3, data_bits=0.5))
+    found, expected = replace(free, search=search).reach(wish), free.reach(wish)
+    assert found.f_within_weights == expected.f_within_weights is not None
+    assert found.f_within_data == expected.f_within_data is not None
+    assert found.f_within_all is None
