@@ -382,6 +382,8 @@ class Station:
                 leaving = [self._way_out(name) for name in self._opened]
                 self._opened, self._guards, self._known_limits = {}, {}, {}
                 found = leave_safe(leaving, self._crew)
+                if os.environ.get(REPLAY):
+                    found = Left(found.failures)  # nothing is connected that could emit
                 may_be_lit(self, found.lit)
                 if self._heartbeat is not None:
                     self._heartbeat.stop(all_dark=not found.lit)
