@@ -1,23 +1,27 @@
 """Programs that hold a lit laser are killed, signalled and made to hang: does the laser go dark?
 
     python benchmarks/kill_the_bench.py [--kills 300] [--pairs 200] [--silent 40] [--seed 0]
+                                        [--messages FOLDER]
 
-The bench is simulated, in a process of its own (`labctl sim serve`), and outlives the programs.
-Each trial forks a program that opens the demo's twelve instruments over TCP, switches the laser on
-and works; it is hit at a random moment (while opening, lit, or on its way out), and the bench's
-laser is asked until it is dark.
+The bench is simulated, in a separate process, and outlives the programs. Each trial forks a
+program that opens the demo's twelve instruments over TCP, switches the laser on and works; it is
+hit at a random moment (while opening, lit, or on its way out). When the light last changed is asked
+of the simulation itself, not through the laser's line, which is the program's. With --messages,
+what each program and its watchdog said is kept.
 
 - kills: SIGKILL, SIGSEGV, SIGABRT or SIGSTOP; the watchdog has to act.
 - pairs: two signals at once, of SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGUSR1; no watchdog.
 - silent: SIGTERM while three instruments, drawn at random, have ceased to answer; no watchdog.
 
-A trial that has not seen the laser dark after 10 s counts as lit.
+A trial whose laser is not dark after 10 s, or that lights it again, counts as lit; a program that
+was asked to end and has not after 10 s counts too, whether its laser is dark or not.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import asyncio
+import logging
 import os
 import random
 import selectors
@@ -34,14 +38,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labctl.data import shipped_bench_path, shipped_station_path
-from labctl.errors import InstrumentError
-from labctl.instruments.lasers.itla_registers import ItlaRegisters, Register
-from labctl.instruments.transports.visa_transport import open_visa_frames
+from labctl.instruments.simulated.bench_file import load_bench
+from labctl.instruments.simulated.doors.serving import Doors
 from labctl.station import Station
 from labctl.station.exits import leave_all
 
 LIMIT_S = 10.0
-EMITS = 0x0008  # the bit of the register that enables the output
+STOPPED_S = 3.0
 KILLS = (signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGSTOP)
 ENDING = (
     signal.SIGINT,
@@ -52,11 +55,12 @@ ENDING = (
     signal.SIGUSR1,
 )
 MOMENTS = ("opening", "lit", "lit", "way out")
+SERVE, READY = "serve-the-bench", "ready\n"
 STYLES = ("with", "plain", "thread", "numpy")
 
 
 class Proxy:
-    """Passes bytes between a program and an instrument until it is told to be silent."""
+    """Passes bytes between a program and an instrument until it is to be silent."""
 
     def __init__(self, port: int) -> None:
         self.silent = False
@@ -94,11 +98,12 @@ class Proxy:
 
 @dataclass
 class Bench:
-    """The served bench, a station file for each kind of trial, and its laser asked from here."""
+    """The served bench, a station file for each kind of trial, and its light, as it truly is."""
 
     ports: dict[str, int]
     proxies: dict[str, Proxy]
     folder: Path
+    asked: socket.socket
 
     def station(self, *, watchdog: bool, proxied: bool) -> Path:
         """Write the demo's instruments at their TCP ports, or at those of the proxies."""
@@ -114,30 +119,19 @@ class Bench:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def dark_after_s(self, began_s: float) -> float | None:
-        """Return how long after a moment the laser was seen dark; None: not within `LIMIT_S`."""
-        address = f"TCPIP::127.0.0.1::{self.ports['server_laser']}::SOCKET"
-        while time.monotonic() - began_s < LIMIT_S:
-            # One register and no identification, which a program that talks to it would disturb.
-            with suppress(InstrumentError):
-                frames = open_visa_frames(
-                    "asked",
-                    address,
-                    library="@py",
-                    timeout_s=0.5,
-                    frame_bytes=4,
-                    filler=b"\0",
-                    baud_rate=9600,
-                )
-                try:
-                    registers = ItlaRegisters(frames, 1.0)
-                    while time.monotonic() - began_s < LIMIT_S:
-                        if not registers.read(Register.RES_ENA) & EMITS:
-                            return time.monotonic() - began_s
-                        time.sleep(0.02)
-                finally:
-                    frames.close()
-        return None
+    def light(self) -> tuple[bool, float]:
+        """Return whether the laser emits, and when that last changed, by the monotonic clock."""
+        self.asked.sendall(b"?")
+        lit, changed_s = self.asked.makefile("r").readline().split()
+        return lit == "1", float(changed_s)
+
+    def goes_dark(self, began_s: float) -> bool:
+        """Wait until the laser is dark, `LIMIT_S` after a moment at most."""
+        while self.light()[0]:
+            if time.monotonic() - began_s > LIMIT_S:
+                return False
+            time.sleep(0.02)
+        return True
 
 
 @dataclass
@@ -147,32 +141,32 @@ class Tally:
     kind: str
     trials: int = 0
     lit: list[str] = field(default_factory=list)
-    codes: dict[int, int] = field(default_factory=dict)
-    dark_s: list[float] = field(default_factory=list)
+    codes: dict[int | None, int] = field(default_factory=dict)
+    dark_s: list[tuple[float, str]] = field(default_factory=list)
 
-    def add(self, what: str, dark_s: float | None, code: int) -> None:
+    def add(self, what: str, dark_s: float | None, code: int | None) -> None:
         self.trials += 1
         self.codes[code] = self.codes.get(code, 0) + 1
-        if dark_s is None:
-            self.lit.append(what)
+        if dark_s is None or code is None:
+            self.lit.append(f"{what}, dark after {dark_s} s, exit code {code}")
         else:
-            self.dark_s.append(dark_s)
+            self.dark_s.append((dark_s, what))
 
     def report(self) -> str:
         ordered = sorted(self.dark_s)
         if not ordered:
             return f"{self.kind}: no trial"
-        median_s, worst_s = ordered[len(ordered) // 2], ordered[-1]
-        ninety_s = ordered[int(0.95 * (len(ordered) - 1))]
+        median_s, (worst_s, worst) = ordered[len(ordered) // 2][0], ordered[-1]
+        ninety_s = ordered[int(0.95 * (len(ordered) - 1))][0]
         return (
             f"{self.kind}: {self.trials} trials, {len(self.lit)} lit; dark after {median_s:.2f} s "
-            f"(median), {ninety_s:.2f} s (95 %), {worst_s:.2f} s (worst); exit codes {self.codes}"
-            + "".join(f"\n  LIT: {each}" for each in self.lit)
+            f"(median), {ninety_s:.2f} s (95 %), {worst_s:.2f} s (worst, {worst}); "
+            f"exit codes {self.codes}" + "".join(f"\n  LIT: {each}" for each in self.lit)
         )
 
 
 def victim(path: Path, style: str, said: int, leave: int) -> None:
-    """Be the program: open, light, work; leave when told to through a pipe."""
+    """Be the program: open, light, work; leave when asked through a pipe."""
     sys.stdin.close()
 
     def work(station: Station) -> None:
@@ -208,7 +202,7 @@ def readable(pipe: int, timeout_s: float) -> bool:
         return bool(ready.select(timeout_s))
 
 
-def forked(path: Path, style: str) -> tuple[int, int, int]:
+def forked(path: Path, style: str, messages: Path) -> tuple[int, int, int]:
     """Start a program; returns its process id, what it says, and what tells it to leave."""
     said, says = os.pipe()
     leaves, leave = os.pipe()
@@ -222,7 +216,10 @@ def forked(path: Path, style: str) -> tuple[int, int, int]:
     code = 0
     try:
         try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            os.dup2(os.open(messages, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+            if messages != Path(os.devnull):
+                form = "%(created).3f %(threadName)s %(name)s: %(message)s"
+                logging.basicConfig(level=logging.DEBUG, format=form)
             victim(path, style, says, leaves)
         finally:
             # What a plain script's interpreter does at its end, without this program's own.
@@ -242,10 +239,17 @@ def trial(
     path: Path,
     draw: random.Random,
     moment: str,
+    style: str,
+    stops: bool,
     hit: Callable[[int], None],
-) -> tuple[float | None, int]:
-    """Run one program, hit it, and return when the laser was dark and the program's exit code."""
-    child, said, leave = forked(path, draw.choice(STYLES))
+    messages: Path,
+) -> tuple[float | None, int | None]:
+    """Run one program and hit it.
+
+    Returns after how long the light went off for the last time (None: it did not), and the
+    program's exit code (None: it did not end).
+    """
+    child, said, leave = forked(path, style, messages)
     wanted = b"o" if moment == "opening" else b"l"
     while os.read(said, 1) not in (wanted, b""):
         pass
@@ -255,29 +259,38 @@ def trial(
             os.write(leave, b"l")
         time.sleep(draw.uniform(0.0, 0.1))
     began_s = time.monotonic()
+    with messages.open("a") as said_here:
+        print(f"{time.time():.3f} hit", file=said_here)
     hit(child)
-    dark_s = bench.dark_after_s(began_s)
-    with suppress(ProcessLookupError):
-        os.kill(child, signal.SIGCONT)
-    os.close(leave)
+    dark, off_s = bench.goes_dark(began_s), bench.light()[1] - began_s
+    if stops:
+        # One that was stopped before it had a watchdog goes on, and then leaves by itself.
+        time.sleep(max(began_s + STOPPED_S - time.monotonic(), 0.0))
+        dark = dark and not bench.light()[0]
+        os.close(leave)
     code = ended(child)
+    if not stops:
+        os.close(leave)
+        dark = bench.goes_dark(began_s)
+        off_s = bench.light()[1] - began_s
     os.close(said)
-    # Dark once is not enough: nothing may light it again.
-    if dark_s is not None and bench.dark_after_s(time.monotonic()) is None:
-        dark_s = None
-    return dark_s, code
+    dark = dark and not bench.light()[0]
+    return (max(off_s, 0.0) if dark and off_s < LIMIT_S else None), code
 
 
-def ended(child: int) -> int:
-    """Return a program's exit code; one that has not ended after `LIMIT_S` is killed."""
+def ended(child: int) -> int | None:
+    """Return a program's exit code; one that has not ended after `LIMIT_S` is killed: None."""
     until_s = time.monotonic() + LIMIT_S
     while time.monotonic() < until_s:
         process, status = os.waitpid(child, os.WNOHANG)
         if process:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
+        # Ctrl-Z stops a program that has not begun to open its station.
+        os.kill(child, signal.SIGCONT)
+        time.sleep(0.05)
     os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.waitpid(child, 0)
+    return None
 
 
 def run(bench: Bench, options: argparse.Namespace) -> list[Tally]:
@@ -309,11 +322,13 @@ def run(bench: Bench, options: argparse.Namespace) -> list[Tally]:
                 with suppress(ProcessLookupError):
                     os.kill(child, number)
 
-        dark_s, code = trial(bench, files[kind], draw, moment, hit)
+        messages = options.messages / f"{done}.txt" if options.messages else Path(os.devnull)
+        style, stops = draw.choice(STYLES), signal.SIGSTOP in numbers
+        dark_s, code = trial(bench, files[kind], draw, moment, style, stops, hit, messages)
         for proxy in bench.proxies.values():
             proxy.silent = False
         names = ", ".join(signal.Signals(number).name for number in numbers)
-        tallies[kind].add(f"{moment}: {names} {silent}", dark_s, code)
+        tallies[kind].add(f"trial {done}, {moment}, {style}: {names} {silent}", dark_s, code)
         if done % 20 == 0:
             print(f"{done} of {len(plans)}", *(each.report() for each in tallies), sep="\n")
             sys.stdout.flush()
@@ -326,28 +341,24 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--silent", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--messages", type=Path)
     options = parser.parse_args()
+    if options.messages:
+        options.messages.mkdir(parents=True, exist_ok=True)
     # A shell starts background jobs with some of them ignored, which programs would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in set(ENDING) - {signal.SIGINT}:
         signal.signal(number, signal.SIG_DFL)
-    serving = subprocess.Popen(
-        [sys.executable, "-m", "labctl", "sim", "serve", str(shipped_bench_path()), "--json"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    serving = subprocess.Popen([sys.executable, __file__, SERVE], stdout=subprocess.PIPE, text=True)
     assert serving.stdout is not None
-    ports = {}
-    for line in serving.stdout:
-        offer = json.loads(line)
-        if offer.get("ready"):
-            break
-        ports[offer["name"]] = int(offer["socket"].split("::")[2])
+    offers = (line.split() for line in iter(serving.stdout.readline, READY))
+    ports = {name: int(port) for name, port in offers}
+    asked = socket.create_connection(("127.0.0.1", ports.pop(SERVE)))
     proxies = {name: Proxy(port) for name, port in ports.items() if name != "server_laser"}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LABCTL_LOCKS"] = str(Path(folder) / "locks")
         try:
-            tallies = run(Bench(ports, proxies, Path(folder)), options)
+            tallies = run(Bench(ports, proxies, Path(folder), asked), options)
         finally:
             serving.terminate()
             serving.wait(10)
@@ -355,5 +366,35 @@ def main() -> None:
     sys.exit(1 if any(each.lit for each in tallies) else 0)
 
 
+async def serve() -> None:
+    """Be the bench: its instruments behind TCP, and a port that tells when the light changed."""
+    bench = load_bench(shipped_bench_path())
+    laser = bench.optics.laser
+    switch, changed_s = laser.set_emission, time.monotonic()
+
+    def switched(on: bool, power_w: float, frequency_hz: float) -> None:
+        nonlocal changed_s
+        if on != (laser.emitted_power_w() > 0.0):
+            changed_s = time.monotonic()
+        switch(on, power_w, frequency_hz)
+
+    vars(laser)["set_emission"] = switched
+
+    async def tell(asks: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
+        while await asks.read(1):
+            answers.write(f"{int(laser.emitted_power_w() > 0.0)} {changed_s}\n".encode())
+
+    async with Doors(bench) as doors, await asyncio.start_server(tell, "127.0.0.1", 0) as truth:
+        for offer in doors.offers:
+            assert offer.socket is not None
+            print(offer.name, offer.socket.split("::")[2])
+        print(SERVE, truth.sockets[0].getsockname()[1])
+        print(READY, end="", flush=True)
+        await truth.serve_forever()
+
+
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == [SERVE]:
+        asyncio.run(serve())
+    else:
+        main()

@@ -8,6 +8,7 @@ wire's business; a session that cannot refuses the transaction, and tries again 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,9 @@ from typing import TypeVar
 
 from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, LabctlError
-from labctl.haste import in_haste, patience_s
+from labctl.haste import at_most, in_haste, patience_s
 from labctl.instruments.transports.masking import masked
+from labctl.permit import require_permit
 from labctl.pulse import pulse
 
 _T = TypeVar("_T")
@@ -97,6 +99,7 @@ class WireLink(ABC):
             problem = f"busy with another command for more than {self.timeout_s:g} s"
             raise InstrumentTimeoutError(self.name, problem, command)
         try:
+            require_permit()
             self._be_patient()
             yield
         finally:
@@ -121,14 +124,21 @@ class WireLink(ABC):
     def read_exactly(self, count: int) -> bytes:
         """Read a number of bytes of any values."""
 
-    def read_if_any(self, count: int) -> bytes:
-        """Read a number of bytes, or return none when they do not come in time."""
+    def read_if_any(self, count: int, within_s: float = math.inf) -> bytes:
+        """Read a number of bytes, or return none when they do not come in time.
+
+        `within_s`: how long to wait for them at most, in s, if that is less than for an answer.
+        """
         try:
-            return self.read_exactly(count)
+            with at_most(min(within_s, self.timeout_s)):
+                self._be_patient()
+                return self.read_exactly(count)
         except Exception as error:
             if self._is_timeout(error):
                 return b""
             raise
+        finally:
+            self._be_patient()
 
     def clear(self) -> None:
         """Discard what may still come; raises ConnectionFailedError if that is impossible."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError
 from labctl.instruments.transports.link import WireLink
@@ -23,6 +25,13 @@ __all__ = [
     "open_visa_frames",
     "resource_manager",
 ]
+
+
+_GREETED_S = 0.1
+# An instrument that holds no part of a frame answers only the last filler byte. With a whole
+# time-out after each of those before it, a laser whose program was interrupted in mid-frame stayed
+# lit for 1.2 s, and longer where an attempt failed. Modules answer within 50 ms
+# (docs/wire/purephotonics_ppcl550.md), and a serial adapter holds bytes back for some 16 ms.
 
 
 def open_visa(
@@ -76,9 +85,9 @@ def open_visa_frames(
     """
 
     def greet(link: WireLink) -> None:
-        for _ in range(frame_bytes):
+        for sent in range(1, frame_bytes + 1):
             link.send(filler)
-            if link.read_if_any(frame_bytes):
+            if link.read_if_any(frame_bytes, math.inf if sent == frame_bytes else _GREETED_S):
                 return
         problem = f"{link.address} does not answer {frame_bytes} filler bytes; check the baud rate"
         raise ConnectionFailedError(name, problem)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from labctl.haste import at_most
+from labctl.permit import only_while
 
 
 @dataclass
@@ -33,7 +34,7 @@ class CrewTask:
         """Do it, and keep what it raises."""
         self.began_s = time.monotonic()
         try:
-            with at_most(self.patience_s):
+            with at_most(self.patience_s), only_while(None):
                 self.step()
         except BaseException as error:  # raised where it was asked for
             self.error = error

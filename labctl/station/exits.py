@@ -10,8 +10,8 @@
    to run, and so it is registered again after each instrument that was opened.
 3. A second signal that arrives while the first one unwinds must not cut the way out short, not even
    if both were pending together: it is only noted. See `labctl.safety.unwinding`.
-4. A notebook's cell swallows SystemExit as it does any error, and the kernel would go on. There the
-   signal is given again, once the cell has ended, to the loop that waits for the next one.
+4. A notebook's cell or a test of pytest swallows SystemExit as it does any error, and Python drops
+   it in a destructor. Then the signal is given again: `labctl.station.insistence`.
 5. A child that was forked has no part in its parent's instruments: it forgets the list.
 6. Ctrl-Z would stop the program with its light on: it is refused, with a line that says why.
 7. A thread that is no daemon keeps the interpreter from its `atexit` functions until it has ended:
@@ -37,7 +37,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from labctl.errors import InstrumentError, StillLitError
-from labctl.safety import ENDING_SIGNALS, UNWINDS, last_words, unwinding
+from labctl.safety import ENDING_SIGNALS, UNWINDS, interruption, last_words, unwinding
+from labctl.station.insistence import Insistence, in_ipython
 from labctl.station.sentinel import Sentinel
 
 _log = logging.getLogger(__name__)
@@ -68,8 +69,6 @@ _held: list[Forgettable] = []
 _lit: dict[int, tuple[str, ...]] = {}
 _replaced: dict[int, Any] = {}
 _met: set[int] = set()
-# How long a cell may take to end after SystemExit. Jupyter and containers kill after 2.5 to 10 s.
-_CELL_ENDS_S = 1.0
 # How long the main thread has to come to the way out before its light is switched off without it:
 # with the half second that a silent wire may take, within 1 s of the signal.
 _GRACE_S = 0.4
@@ -80,6 +79,10 @@ _FATAL = tuple(
     if hasattr(signal, name)
 )
 _STOP = getattr(signal, "SIGTSTP", None)  # Ctrl-Z
+_NOT_STOPPED = (
+    b"labctl: not stopped: instruments are open, and a program that stands still cannot switch "
+    b"them off; end it with Ctrl-C\n"
+)
 # A signal's default action, and Python's own for Ctrl-C: whose place may be taken.
 _UNCLAIMED = (signal.SIG_DFL, signal.default_int_handler)
 
@@ -155,30 +158,27 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     if not unwinding.begins(number):
         return
     _log.info("signal %d: the program ends, all instruments are left safe", number)
-    if number != signal.SIGINT and _in_ipython():
-        again = threading.Timer(_CELL_ENDS_S, _give_again, (number,))
-        again.daemon = True
-        again.start()
     if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)
+        raise _insistence.raises(KeyboardInterrupt())
+    if _insistence.was_caught and not in_ipython():
+        raise _insistence.raises(interruption(number))
+    raise _insistence.raises(SystemExit(128 + number))
 
 
 vars(_interrupt)[UNWINDS] = True
 
 
 def _refuse(number: int, frame: FrameType | None) -> None:
-    print(
-        "labctl: not stopped: instruments are open, and a program that stands still cannot switch "
-        "them off; end it with Ctrl-C",
-        file=sys.stderr,
-        flush=True,
-    )
+    # Not by `print`: the signal may have come in the middle of one, and the terminal may be gone.
+    with suppress(OSError):
+        os.write(2, _NOT_STOPPED)
 
 
 def _hear(number: int) -> None:
     """In the sentinel's thread: make sure that light goes off soon after a signal."""
-    if number == _STOP or not getattr(signal.getsignal(number), UNWINDS, False):
+    # One that was met may have been given back since: the station was left at once.
+    leads_out = number in _met or getattr(signal.getsignal(number), UNWINDS, False)
+    if number == _STOP or not leads_out:
         return
     waiter = threading.Timer(_GRACE_S, _see_to_it, (number,))
     waiter.daemon = True
@@ -188,22 +188,12 @@ def _hear(number: int) -> None:
 def _see_to_it(number: int) -> None:
     met = number in _met
     _met.discard(number)
-    # Ctrl-C that was heard is the program's to answer: it may catch it and go on.
-    if unwinding.holds or (met and number == signal.SIGINT):
-        return
-    for station in list(_open.values()):
-        station.stop_emission(f"{signal.Signals(number).name} asked the program to end")
-
-
-def _in_ipython() -> bool:
-    module = sys.modules.get("IPython")
-    return module is not None and module.get_ipython() is not None
-
-
-def _give_again(number: int) -> None:
-    if _open:
-        unwinding.lapse()
-        os.kill(os.getpid(), number)
+    # Ctrl-C that arrived is the program's to answer: it may catch it and go on.
+    if not (unwinding.holds or (met and number == signal.SIGINT)):
+        for station in list(_open.values()):
+            station.stop_emission(f"{signal.Signals(number).name} asked the program to end")
+    if met:
+        _insistence.see_to(number)
 
 
 def _take_effect(number: int) -> None:
@@ -223,6 +213,7 @@ def _take_signals() -> None:
             signal.signal(number, _interrupt if number != _STOP else _refuse)
             _replaced[number] = current
     _sentinel.stand()
+    _insistence.listen()
 
 
 def _give_signals_back() -> None:
@@ -233,6 +224,7 @@ def _give_signals_back() -> None:
             signal.signal(number, previous)
         del _replaced[number]
     _sentinel.leave()
+    _insistence.leave()
 
 
 def _forget() -> None:
@@ -247,12 +239,15 @@ def _forget() -> None:
 
 
 _sentinel = Sentinel(_hear)
+_insistence = Insistence()
 # Python's own list of what is done before threads are waited for; `concurrent.futures` is on it.
 _before_threads = getattr(threading, "_register_atexit", None)
 if _before_threads is not None:
     _before_threads(leave_all)
+    _before_threads(_insistence.ends)
 # The first to be registered is the last to run.
 atexit.register(_say_last_words)
+atexit.register(_insistence.ends)
 atexit.register(leave_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

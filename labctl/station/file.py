@@ -35,7 +35,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Limit(_Table):
+class LimitTable(_Table):
     """Lowest and highest value that may be sent, in the unit of the quantity's name.
 
     One that is left out is no limit; inf is none either.
@@ -72,7 +72,7 @@ class InstrumentTable(_Table):
     address: Annotated[str, Field(min_length=1)]
     library: str | None = None
     options: dict[str, Any] = {}
-    limits: dict[str, Limit] = {}
+    limits: dict[str, LimitTable] = {}
     hazard: Literal["emission", "shutter", "amplifier", "heater", "bias", "none"] | None = None
     budget_s: Positive | None = None
     shutter: ShutterTable | None = None
@@ -282,7 +282,7 @@ class _Absent:
         )
 
 
-class WatchLimit(Limit):
+class WatchLimit(LimitTable):
     """Lowest and highest value of a reading, or of `ratio` times that: a tap sees a share."""
 
     ratio: Positive = 1.0
@@ -388,7 +388,7 @@ def read_station_file(path: Path) -> StationFile:
     return station
 
 
-def _check_limit(path: Path, name: str, quantity: str, limit: Limit) -> None:
+def _check_limit(path: Path, name: str, quantity: str, limit: LimitTable) -> None:
     where = place(path, "instruments", name, "limits", quantity)
     if not limit.low <= limit.high:
         raise StationFileError(

@@ -4,7 +4,7 @@ Two things count as life. The main thread, if it still gets from one instruction
 next: every `BEAT_S` a helper thread sends it a signal (SIGURG, which nothing else uses), and the
 signal's handler, which Python runs in the main thread alone, writes the beat. A helper that lives
 on while the main thread hangs in a call, or while the process is stopped, writes none. And bench
-work by whichever thread: a transaction with an instrument that has ended since the last look.
+work by any thread: a transaction with an instrument that has ended since the last look.
 
 A main thread that waits (a sleep, a prompt, a lock, a notebook between two cells) is no hung one.
 """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from labctl.errors import LimitError
+from labctl.permit import only_while
 from labctl.quantities import unit_of
 from labctl.station.gate import Gate
 from labctl.station.turns import Turns
@@ -43,9 +44,14 @@ class Limits:
         """Raise UsageError or StoppedError if the instrument may not be used now."""
         self.gate.check(self.instrument)
 
-    def called(self) -> AbstractContextManager[None]:
-        """Be a call of the program, which no reading of a watch falls into."""
-        return nullcontext() if self.turns is None else self.turns.call()
+    @contextmanager
+    def called(self) -> Iterator[None]:
+        """Be a call of the program, which no reading of a watch falls into.
+
+        It ends at its next message to the instrument once the gate is closed.
+        """
+        with only_while(self.check_open), self.turns.call() if self.turns else nullcontext():
+            yield
 
     def check(self, quantity: str, value: object) -> None:
         """Raise LimitError unless every number of `value` is allowed; a quantity may be free.

@@ -1,4 +1,4 @@
-"""Who holds which instruments: one program at a time, by address, whichever station file it reads.
+"""Who holds which instruments: one program at a time, by address, for all station files.
 
 A lock is a small file for each address, in one folder of this computer (`LABCTL_LOCKS`, else a
 folder `labctl-locks` among its temporary files). It names the program that holds it: process id and
@@ -7,7 +7,7 @@ the folder, so that two programs cannot both find an address free.
 
 A lock whose program has ended is stale. A process id is used again some day: a program counts as
 the same only if it also started at the same moment. While the dead program's watchdog still makes
-the bench safe, the lock holds: whoever opens then waits for it.
+the bench safe, the lock holds: a program that opens then waits for it.
 
 Another computer on the same instrument is seen only if both use one folder (`LABCTL_LOCKS`) that
 they share; what a program there does, nobody here can tell: its locks hold until they are removed.

@@ -1,4 +1,4 @@
-"""Making a station safe from outside: by connections of one's own, whatever holds the bench."""
+"""Making a station safe from outside: by separate connections, beside a program that holds it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labctl.station.teardown import Leaving, Left, leave_safe
 def make_safe(station: Station) -> Left:
     """Open each instrument, by hazard and each wire on its own, leave it safe and close it.
 
-    What does not answer is told and holds up nothing but its own wire. The station must not be
+    What does not answer is reported and holds up nothing but its own wire. The station must not be
     open in this process.
     """
     crew = Crew()

@@ -1,4 +1,4 @@
-"""A thread that hears signals where the main thread cannot: it is inside a call into C.
+"""A thread that sees signals where the main thread cannot: it is inside a call into C.
 
 Python's handlers run in the main thread, between two of its instructions. While that thread is in a
 long call into a C library (a vendor's VISA waiting for a silent instrument, a product of large
@@ -17,7 +17,7 @@ from contextlib import suppress
 
 
 class Sentinel:
-    """Calls `hear` with the number of each signal, in a thread of its own."""
+    """Calls back with the number of each signal, in a separate thread."""
 
     def __init__(self, hear: Callable[[int], None]) -> None:
         self._hear = hear
@@ -39,7 +39,7 @@ class Sentinel:
             threading.Thread(
                 target=self._listen, args=(reading,), name="labctl safety: signals", daemon=True
             ).start()
-        except RuntimeError:  # no thread can be had: signals are met by the main thread alone
+        except RuntimeError:  # no thread can be started: signals are met by the main thread alone
             signal.set_wakeup_fd(-1)
             os.close(reading)
             os.close(writing)

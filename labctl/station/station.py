@@ -46,7 +46,7 @@ from labctl.station.owner import Ownership
 from labctl.station.snapshot import settings_of
 from labctl.station.teardown import Leaving, Left, darken, leave_safe
 from labctl.station.turns import Turns
-from labctl.station.watch import Watch, Watched
+from labctl.station.watch import LimitsWatch, Watched
 from labctl.toml_file import place
 
 Capability = TypeVar("Capability")
@@ -79,7 +79,7 @@ class Station:
         self._heartbeat: Heartbeat | None = None
         self._ownership = Ownership()
         self._turns: dict[str, Turns] = {}
-        self._watch: Watch | None = None
+        self._watch: LimitsWatch | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -305,7 +305,9 @@ class Station:
             read = getattr(source, quantity)
             watched.append(Watched(shown, quantity, read, allowed, turns, limit.ratio))
         every_s, blind_s = self.table.watch.every_s, self.table.watch.blind_s
-        self._watch = Watch(watched, every_s=every_s, blind_s=blind_s, stop=self.stop_emission)
+        self._watch = LimitsWatch(
+            watched, every_s=every_s, blind_s=blind_s, stop=self.stop_emission
+        )
         self._watch.start()
         _log.info("watched every %g s: %s", every_s, ", ".join(self.table.watch.limits))
 

@@ -1,7 +1,7 @@
 """Limits on what is measured: read at a stated rate while the station is open.
 
 A limit of an instrument is on what is sent to it. A watched limit is on what comes of it: a power
-at a detector, a current at a source, whatever a driver measures and returns as one number. One
+at a detector, a current at a source, all that a driver measures and returns as one number. One
 thread reads them all, each between the program's own calls of that instrument. A value beyond its
 limit stops all emission and closes the station to further use: what the program does next raises
 StoppedError with the name, the value and the limit. So does a quantity that could not be read for
@@ -43,7 +43,7 @@ class Watched:
         return f"{self.instrument}.{self.quantity} = {value:.6g}, must be {valid}"
 
 
-class Watch:
+class LimitsWatch:
     """Reads all quantities every `every_s`; calls `stop` with the reason when one is beyond."""
 
     def __init__(

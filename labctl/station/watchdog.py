@@ -1,7 +1,7 @@
 """The watchdog process: takes a station to safe when the program that holds it dies or freezes.
 
 `python -m labctl.station.watchdog STATION PID FROZEN_AFTER_S COMPUTING_S`, started by `heartbeat`
-in a session of its own, so that no terminal reaches it. Its standard input is the heartbeat:
+in a separate session, so that no terminal reaches it. Its standard input is the heartbeat:
 
 - the pipe ends, or the parent is another process than PID: the program died (SIGKILL, a crash, out
   of memory). Everything is made safe.
@@ -111,7 +111,7 @@ def _load_libraries(station: Station) -> None:
         library = library_of(station.table, station.path, name)
         if address.endswith("SOCKET") and library in ("", "@py"):
             continue
-        with suppress(LabctlError):  # told when the instrument itself is opened
+        with suppress(LabctlError):  # reported when the instrument itself is opened
             from labctl.instruments.transports.visa_link import resource_manager
 
             resource_manager(library)

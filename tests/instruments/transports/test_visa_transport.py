@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from labctl.clock import SystemClock
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, ReplyError
+from labctl.haste import at_most
 from labctl.instruments.codecs.ieee488 import encode_block
 from labctl.instruments.transports import visa_link
 from labctl.instruments.transports.socket_transport import SocketLink
@@ -45,12 +47,12 @@ def opened(address: str, timeout_s: float = 5.0) -> Iterator[MessageTransport]:
 
 
 @contextmanager
-def framed(address: str) -> Iterator[FrameTransport]:
+def framed(address: str, timeout_s: float = TIMEOUT_S) -> Iterator[FrameTransport]:
     transport = open_visa_frames(
         "laser",
         address,
         library="@py",
-        timeout_s=TIMEOUT_S,
+        timeout_s=timeout_s,
         frame_bytes=4,
         filler=b"\0",
         baud_rate=9600,
@@ -326,6 +328,35 @@ def test_frames_fall_into_step_again_after_silence(terminal_peer: Peers) -> None
         with pytest.raises(InstrumentTimeoutError, match="b0070000"):
             transport.exchange(bytes.fromhex("b0070000"))
         assert transport.exchange(b"\x01\x02\x03\x04") == b"\x01\x02\x03\x04"
+
+
+def test_fillers_of_a_module_that_holds_nothing_do_not_each_wait_for_an_answer() -> None:
+    """A laser whose program was interrupted must go off at once: three time-outs would be 15 s."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for answers in (False, True):
+            connection, _ = listener.accept()
+            with connection:
+                held = bytearray()
+                while data := connection.recv(64):
+                    held.extend(data)
+                    while len(held) >= 4:
+                        if answers:
+                            connection.sendall(held[:4])
+                        del held[:4]
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    address = f"TCPIP::127.0.0.1::{listener.getsockname()[1]}::SOCKET"
+    with framed(address, timeout_s=5.0) as transport:
+        with at_most(0.1), pytest.raises(InstrumentTimeoutError, match="b0070000"):
+            transport.exchange(bytes.fromhex("b0070000"))
+        began_s = time.monotonic()
+        assert transport.exchange(b"\x01\x02\x03\x04") == b"\x01\x02\x03\x04"
+        assert time.monotonic() - began_s < 5.0
+    thread.join()
+    listener.close()
 
 
 def test_a_module_that_stays_silent_is_named_with_what_to_check(terminal_peer: Peers) -> None:

@@ -12,11 +12,15 @@ from pathlib import Path
 import pytest
 
 from labctl.data import shipped_bench_path
+from labctl.errors import StoppedError
+from labctl.instruments.lasers.itla_registers import ItlaRegisters
 from labctl.safety import Unwinding
+from labctl.station import Station
+from labctl.station.guard import unguarded
 
 # Instruments that only say what is done to them; `lamp` is the one that emits.
 INSTRUMENTS = """
-import os, signal, sys, threading
+import os, signal, sys, threading, time
 from labctl.safety import interruptible
 from labctl.station import Station
 import labctl.station.drivers
@@ -62,6 +66,10 @@ THREE = {
 }
 
 PLAIN = "station.open()\n"
+DROPPED = (
+    PLAIN + "class Dropped:\n    def __del__(self):\n        os.kill(os.getpid(), {number})\n"
+    "Dropped()\ntime.sleep(30)"
+)
 ENDS: dict[str, tuple[str, int]] = {
     "the last line": (PLAIN, 0),
     "sys.exit": (PLAIN + "sys.exit(3)", 3),
@@ -81,12 +89,24 @@ ENDS: dict[str, tuple[str, int]] = {
         0,
     ),
     "a notebook's cell that swallows it, and a kernel that waits for the next": (
-        "import time, types\n"
+        "import types\n"
         "sys.modules['IPython'] = types.SimpleNamespace(get_ipython=lambda: 'a shell')\n"
         + PLAIN
         + "try:\n    os.kill(os.getpid(), 15)\nexcept SystemExit:\n    pass\n"
         "time.sleep(30)",
         128 + 15,
+    ),
+    "SIGTERM that a destructor dropped": (DROPPED.format(number=15), 128 + 15),
+    "SIGINT that a destructor dropped": (DROPPED.format(number=2), -signal.SIGINT),
+    "SIGTERM that a runner of tests caught, its station left": (
+        PLAIN + "try:\n    os.kill(os.getpid(), 15)\nexcept SystemExit:\n    station.close()\n"
+        "time.sleep(30)",
+        -signal.SIGTERM,
+    ),
+    "SIGTERM that a runner of tests caught, its station open": (
+        PLAIN + "try:\n    os.kill(os.getpid(), 15)\nexcept SystemExit:\n    pass\n"
+        "while True:\n    try:\n        time.sleep(30)\n    except SystemExit:\n        pass",
+        -signal.SIGINT,
     ),
     "a signal on the way out": (
         PLAIN + "Instrument.identify = None\n"
@@ -161,6 +181,26 @@ def test_drivers_reach_their_instruments_although_pyvisa_closes_at_exit_too(
     off = max(place for place, entry in enumerate(sent) if "01320000" in entry)
     assert on < off
     assert [entry["event"] for entry in entries[-2:]] == ["close", "close"]
+
+
+def test_a_call_under_way_cannot_light_again_what_another_thread_put_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text(
+        f'library = "{shipped_bench_path()}@labctl"\n'
+        '[instruments.laser]\ndriver = "purephotonics_ppcl550"\naddress = "ASRL1::INSTR"\n',
+        encoding="utf-8",
+    )
+    with Station.read(path) as station:
+        # What switching on waits for, between its first message and the one that lights.
+        monkeypatch.setattr(
+            ItlaRegisters, "wait_until_ready", lambda _: station.stop_emission("a test")
+        )
+        laser = station.laser
+        with pytest.raises(StoppedError, match="a test"):
+            laser.set_emission(True)
+        assert not unguarded(laser).emission()
 
 
 def test_a_signal_that_was_caught_and_passed_over_can_be_given_again(
