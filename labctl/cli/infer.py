@@ -242,8 +242,8 @@ def infer(
     else:
         show(report)
     if report.stopped is not None:
-        asked = counted(images, "image", "images")
-        raise BudgetError(f"stopped after {report.images} of {asked}: {report.stopped}")
+        wanted = counted(images, "image", "images")
+        raise BudgetError(f"stopped after {report.images} of {wanted}: {report.stopped}")
 
 
 def show(report: Report) -> None:

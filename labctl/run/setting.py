@@ -11,8 +11,9 @@ from labctl.protocols.carried import carried, require_blocks_of
 from labctl.protocols.encoding import modes_of, require_block_modes
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, leakage_of, spectrum_of
 from labctl.protocols.leakage.cumulative import AssumedChannel, Cumulative, cumulative
+from labctl.protocols.receiver import MOST_NOISE
 from labctl.protocols.rotation import Rotation
-from labctl.protocols.settings import MOST_NOISE, VerificationSettings
+from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.collective_noise import expected_noise_upper
 from labctl.protocols.weight_distribution import WeightDistribution
 from labctl.protocols.weight_search import look_at
