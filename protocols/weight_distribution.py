@@ -119,7 +119,8 @@ class WeightDistribution:
         if not self.discrete:
             return (
                 "weights without levels, spikes or codewords in their own order: figures for "
-                "continuous weights apply (not looked for: in another basis, or words that this "
+                "continuous weights apply (not looked for: in another basis, behind "
+                "offsets, words of more than 8 weights that seldom come again, or words that this "
                 "light tells apart no better than half)"
             )
         found = "; ".join(

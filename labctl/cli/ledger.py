@@ -149,7 +149,7 @@ def set_budget(
     A limit for any account also holds for an account that lacks this kind of limit.
 
     Limits per symbol and of repeats are the client's own, and hold for any input. --model may also
-    be the SHA-256 of a network or its beginning. --copy-accuracy needs --client and --model, a
+    be the SHA-256 of a network. --copy-accuracy needs --client and --model, a
     network whose copies were measured.
     """
     weights = {

@@ -8,10 +8,13 @@ sum_j I(a_j; E | all other a). A passive change of modes turns u_j into the X of
 else that returns is given to the client, which leaves it a channel of one mode whose X alone is
 modulated. For known second moments Gaussian attacks are the best (Garcia-Patron and Cerf, PRL 97,
 190503 (2006)), so that the channel has four numbers: amplitude t along u_j, returned variance A
-along u_j and B across it (given a_j), and the amplitude of P, which nobody checks. The best choice
-of the last makes the attack a tap into one mode of the client's, in vacuum, that divides X by an
-angle theta and P by theta + phi, and a squeezer behind it, which changes what returns and not what
-is learned. phi = 0 is a beam splitter, theta = 0 a measurement of X that leaves X alone. With it
+along u_j and B across it (given a_j), and the amplitude of P, which nobody checks. Taken is the
+choice of the last that is best where the back action is small, as at the noise of one query. Where
+it is large another learns more: 0.15 % at A = B = 1.25 and lambda = 30, a few per cent of dim
+directions at noise of 0.05 to 0.25. It makes the attack a tap into one mode of the client's, in
+vacuum, that divides X by an angle theta and P by theta + phi, and a squeezer behind it, which
+changes what returns and not what is learned. phi = 0 is a beam splitter, theta = 0 a measurement of
+X that leaves X alone. With it
 
     t^2 = A cos^2(theta),   A B cos^2(phi) = 1,
     information H((1 + lambda sin^2(theta + phi))/cos^2(phi)) - H(1/cos^2(phi)),
