@@ -46,7 +46,7 @@ class Assumptions:
             noise,
             "loss in the client's rotation untrusted always: a dishonest client has a better one",
             "weights: Holevo information of Gaussian collective attacks on Gaussian weights, rows "
-            "independent: prior-free for the worst of one brightness and this power, this network's "
+            "independent: prior-free for the worst of one brightness and power, this network's "
             "for its own, honest for weights that are alike and noise spread evenly, which bounds "
             "nothing else",
             f"weights, per query: {MEAN_OVER_SESSION}",
