@@ -242,8 +242,13 @@ def infer(
     else:
         show(report)
     if report.stopped is not None:
-        wanted = counted(images, "image", "images")
-        raise BudgetError(f"stopped after {report.images} of {wanted}: {report.stopped}")
+        raise stopped_early(report, images)
+
+
+def stopped_early(report: Report, images: int) -> BudgetError:
+    """Return the error of a run that a budget ended before its last image."""
+    wanted = counted(images, "image", "images")
+    return BudgetError(f"stopped after {report.images} of {wanted}: {report.stopped}")
 
 
 def show(report: Report) -> None:

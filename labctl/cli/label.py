@@ -11,15 +11,16 @@ import typer
 
 from labctl import checks
 from labctl.cli import link_options, options, output
+from labctl.cli.label_curve import measure_curve, write_curve
 from labctl.cli.label_decoys import HiddenImages, hidden_among
 from labctl.data.mnist import LabelledImages, fetch_training_images
 from labctl.data.models import Network, load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.drawing import new_figure, write_png
 from labctl.errors import SettingError
-from labctl.protocols.carried import Inputs, carried
+from labctl.protocols.carried import Carried, Inputs, carried
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, modes_of, require_block_modes
-from labctl.protocols.labels.curve import CurveFile, load_curves
+from labctl.protocols.labels.curve import load_curves
 from labctl.protocols.labels.figures import in_words, mode_overlap
 from labctl.protocols.labels.reading import Detection, Reading
 from labctl.protocols.leakage import data_bits_journal
@@ -28,7 +29,6 @@ from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.server import Server
 from labctl.safety import interruptible
 from labctl.studies.attacks.attack import Learned
-from labctl.studies.attacks.label_curve import EVIDENCE, measure_curves
 from labctl.studies.attacks.label_reading import (
     DIMENSIONS,
     LabelReader,
@@ -167,17 +167,16 @@ def label_attack(
     output.require_png(figure)
     output.require_folder(curve)
     attacked, public = _images(images, templates, data, fetch)
-    same = attacked.images.shape[1] == sent.inputs.width
-    if light is not None and same and mean_photons is not None and block_modes is None:
+    inputs = _inputs_for(sent, attacked)
+    by_rows = light is not None and inputs is sent.inputs and block_modes is None
+    if by_rows and mean_photons is not None:
         readings = _seen_by_rows(readings, 0.5 * mean_photons, network, attacked)
-    # Images of another size are read by their kick alone, as a network of theirs would feed them.
-    inputs = sent.inputs if same else Inputs(attacked.images.shape[1])
     attacked, public = _fed(inputs, attacked), _fed(inputs, public)
     hidden = _hidden(data, inputs, images, decoys, seed, candidates=candidates, curve=curve)
     public = _gallery(hidden, public, templates, candidates, given=bool(data or fetch))
     if curve is not None:
-        found = _measure(attacked, public, data is not None or fetch, dimensions, seed, curve.name)
-        _write_curve(curve, found, json=json)
+        found = measure_curve(attacked, public, bool(data or fetch), dimensions, seed, curve.name)
+        write_curve(curve, found, json=json)
         return
     results = _read_all(readings, light, public, dimensions, hidden, attacked, seed)
     chance = chance_of(attacked.labels)
@@ -199,13 +198,7 @@ def label_attack(
             }
         )  # fmt: skip
         return
-    _print(
-        results,
-        gain,
-        count_of_rows,
-        mismatch,
-        f"{counted(len(attacked.labels), 'image', 'images')}, {chance:.1%}",
-    )
+    _print(results, gain, count_of_rows, mismatch, attacked)
     _print_assumed(bits, spoken)
 
 
@@ -261,14 +254,6 @@ def _decoys_as_json(hidden: HiddenImages | None, decoys: int, candidates: bool) 
     }
 
 
-def _write_curve(path: Path, found: CurveFile, *, json: bool) -> None:
-    path.write_text(found.toml(), encoding="utf-8")
-    if json:
-        output.print_json({"file": str(path), "points": len(found.point)})
-    else:
-        output.people.print(f"{counted(len(found.point), 'point', 'points')} in {path}")
-
-
 def _print_assumed(bits: float, spoken: Sequence[str]) -> None:
     bits_line = f"data leakage of one sending, journal version: {bits:.3g} bit per symbol"
     for line in (bits_line, "assumes: " + "; ".join(spoken)):
@@ -297,6 +282,15 @@ def _light_as_json(reading: Reading, loss_db: float) -> dict[str, Any]:
         "block_modes": reading.block_modes,
         "emission_factor": reading.emission_factor,
     }
+
+
+def _inputs_for(sent: Carried, pictures: LabelledImages) -> Inputs:
+    """Return the network's inputs, or those of a network of the pictures' size.
+
+    Images of another size are read by their kick alone, as a network of theirs would feed them.
+    """
+    width = pictures.images.shape[1]
+    return sent.inputs if width == sent.inputs.width else Inputs(width)
 
 
 def _fed(inputs: Inputs, pictures: LabelledImages) -> LabelledImages:
@@ -362,15 +356,20 @@ def _read(
 
 
 def _print(
-    results: Sequence[_Result], gain: float, rows: int, mismatch: CloneMismatch, who: str
+    results: Sequence[_Result],
+    gain: float,
+    rows: int,
+    mismatch: CloneMismatch,
+    attacked: LabelledImages,
 ) -> None:
     """Print the share of labels read, ways of reading side by side."""
+    of_them = f"{chance_of(attacked.labels):.1%} of them of the most frequent label"
     kinds = list(dict.fromkeys(one.reading.receiver for one in results))
     cells = {(one.reading.receiver, one.reading.repeats): one for one in results}
     repeats = list(dict.fromkeys(one.reading.repeats for one in results))
     output.table(
         f"Labels read at G = {gain:g}, M = {rows} rows, {in_words(mismatch)} "
-        f"({who} of them of the most frequent label)",
+        f"({counted(len(attacked.labels), 'image', 'images')}, {of_them})",
         ["repeats", *(str(kind) for kind in kinds)],
         [
             [
@@ -415,40 +414,6 @@ def _numbers(text: str) -> list[int]:
     except ValueError as error:
         raise SettingError("repeats", text, "whole numbers with commas, as 1,10,100") from error
     return list(dict.fromkeys(found))
-
-
-def _measure(
-    attacked: LabelledImages,
-    public: LabelledImages,
-    training: bool,
-    dimensions: int,
-    seed: int,
-    file: str,
-) -> CurveFile:
-    """Measure all curves; the file says by which command it is made again."""
-    part = "training" if training else "further test"
-    described = (
-        f"{len(public.labels)} MNIST {part} images",
-        f"first {len(attacked.labels)} MNIST test images",
-    )
-    options = f"--images {len(attacked.labels)} --dimensions {dimensions} --seed {seed}"
-    source = " --fetch" if training else ""
-    total = sum(len(values) for values in EVIDENCE.values())
-    with interruptible() as check, output.progress("measuring", total, "points") as step:
-
-        def on_point_done(_point: object) -> None:
-            step(1)
-            check()
-
-        return measure_curves(
-            attacked,
-            public,
-            seed=seed,
-            command=f"labctl label-attack --curve {file}{source} {options}",
-            described=described,
-            dimensions=dimensions,
-            on_point=on_point_done,
-        )
 
 
 def _assumptions(templates: int, hidden: HiddenImages | None, *, candidates: bool) -> list[str]:

@@ -211,10 +211,7 @@ def plan(
     )
     copies = _copies(network, decoys, proof.verification)
     mismatch = CloneMismatch(clone_gain_error, clone_phase_rad)
-    spares: Callable[[Option], bool] | None = None
-    if not copy_limit.none:
-        plan_copies.require_measured(copies)
-        spares = partial(copies.keeps, copy_limit, conditions)
+    spares = _spares(copies, copy_limit, conditions)
     with interruptible():
         pictures = images_of(data, images)
         measured, source = _curve(network, pictures, runs, curve)
@@ -234,6 +231,16 @@ def plan(
         at_fault = plan_report.binding_limits(planner, found)
         copies_alone = copies_found.refusal() if at_fault == (BindingLimit.COPIES,) else None
         raise LabctlError(copies_alone or plan_report.refusal(planner, found, at_fault))
+
+
+def _spares(
+    copies: PlannedCopies, limit: CopyLimit, conditions: Conditions
+) -> Callable[[Option], bool] | None:
+    """Return whether an option keeps the limits on copies; None where there are none."""
+    if limit.none:
+        return None
+    plan_copies.require_measured(copies)
+    return partial(copies.keeps, limit, conditions)
 
 
 def _require_frames(transmission: Transmission, layers: Iterable[LayerShape]) -> None:
