@@ -1,4 +1,4 @@
-"""The curve of `labctl label-attack --curve`: labels read against evidence, kept in a file."""
+"""The curve of `labctl label-attack --write-curve`: labels read against evidence, kept in a file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def measure_curve(
             attacked,
             public,
             seed=seed,
-            command=f"labctl label-attack --curve {file}{source} {options}",
+            command=f"labctl label-attack --write-curve {file}{source} {options}",
             described=described,
             dimensions=dimensions,
             on_point=on_point_done,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.cli import label
+from labctl.cli import label_curve as cli_curve
 from labctl.protocols.labels.curve import load_curves
 from labctl.protocols.labels.reading import Detection
 from labctl.studies.attacks import label_curve
@@ -75,7 +75,7 @@ def test_a_curve_is_written(
 ) -> None:
     few = {Detection.HOMODYNE: (1.0, 100.0)}
     monkeypatch.setattr(label_curve, "EVIDENCE", few)
-    monkeypatch.setattr(label, "EVIDENCE", few)
+    monkeypatch.setattr(cli_curve, "EVIDENCE", few)
     result = run_here("label-attack", *QUICK, "--write-curve", "curve.toml", "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == {"file": "curve.toml", "points": 2}

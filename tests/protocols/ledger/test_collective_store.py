@@ -189,8 +189,8 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        # The same bytes as whole numbers: weights would seem read a billion times, and quiet. Columns
-        # of the second layer move with the hidden neurons, so that each weight is counted there.
+        # The same bytes as whole numbers: weights would seem read a billion times, and quiet.
+        # Columns of the second layer move with the hidden neurons: each weight is counted there.
         ("entries1", lambda array: array.view("<i4")),
         ("sums0", lambda array: array.view(">f4")),
         ("shares0", lambda array: array.view("<i8")),
