@@ -26,7 +26,7 @@ from labctl.calibration.routines.balance import (
 from labctl.calibration.spectrum import NoiseVariance
 from labctl.errors import CalibrationError
 from labctl.instruments.simulated.bench import LinkBench
-from labctl.station.file import Limit
+from labctl.station.file import LimitTable
 
 OpenBench = Callable[..., AbstractContextManager[tuple[CalibrationBench, LinkBench]]]
 PARTIES: tuple[Party, Party] = ("server", "client")
@@ -157,7 +157,7 @@ def test_a_laser_at_its_lower_end_has_no_curve(open_bench: OpenBench) -> None:
             knowledge=RANGES,
             station_changes={
                 "server.laser_power_dbm": 7.0,
-                "instruments.server_laser.limits": {"power_w": Limit(low=0.0, high=0.03)},
+                "instruments.server_laser.limits": {"power_w": LimitTable(low=0.0, high=0.03)},
             },
         ) as (bench, _),
         pytest.raises(CalibrationError, match="laser's lower end"),
