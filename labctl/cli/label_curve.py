@@ -1,4 +1,4 @@
-"""The curve of `labctl label-attack --write-curve`: labels read against evidence, kept in a file."""
+"""The curves of `labctl label-attack --write-curve`: labels read against evidence, in a file."""
 
 from __future__ import annotations
 
