@@ -185,10 +185,10 @@ def test_temporary_folders_are_gone(
 def test_a_defect_is_no_refusal_and_names_its_bench(
     quick: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(seen: Seen, name: str) -> float:
+    def broken(seen: Seen, name: Name) -> float:
         raise ZeroDivisionError(name)
 
-    monkeypatch.setattr(truths, "TRUTHS", {"server.v_pi_?_v": broken})
+    monkeypatch.setattr(truths, "TRUTHS", {V_PI_V: broken})
     with pytest.raises(ZeroDivisionError) as caught:
         calibrated(quick, 1000)
     assert caught.value.__notes__[-1] == "on the bench of seed 1000"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labctl.errors import RunFileError, SettingError
+from labctl.errors import RunFileError, SettingError, UsageError
 from labctl.studies.sweep.results_file import read_results
 from labctl.studies.sweep.summary import SummaryFigure, averages, write_csv
 from labctl.studies.sweep.sweep_file import Sweep
@@ -71,5 +71,5 @@ def test_where_nothing_can_be_written_is_told(swept: Read, coin: Any, tmp_path: 
     lost = tmp_path / "lost" / "file"
     with pytest.raises(RunFileError, match="cannot be written"):
         write_csv(lost, sweep, {})
-    with pytest.raises(RunFileError, match="cannot be written"):
+    with pytest.raises(UsageError, match="cannot be written"):
         SummaryFigure(lost, "weight", "toss").draw(sweep, {})
