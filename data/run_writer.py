@@ -56,7 +56,7 @@ def new_run_path(folder: Path, stem: str) -> Path:
     """Return a free path `<UTC time>-<stem>.h5` in the folder, which is created if missing."""
     if not _NAME.fullmatch(stem):
         raise SettingError("stem", stem, "letters, digits, '_', '-' and '.'")
-    require_runs_folder(folder)
+    _make_folder(folder)
     start = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{stem}"
     path, number = folder / f"{start}.h5", 1
     while path.exists():
@@ -66,15 +66,21 @@ def new_run_path(folder: Path, stem: str) -> Path:
 
 
 def require_runs_folder(folder: Path) -> None:
-    """Create the folder of run files if it is missing; RunFileError where none can be written."""
+    """Raise RunFileError if no run file can be written to a folder; creates nothing."""
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise RunFileError(f"{folder}: cannot be created ({there} is no folder)")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RunFileError(f"{there}: cannot be written to; must be a folder that you may write to")
+
+
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise RunFileError(f"{folder}: cannot be created ({problem.strerror})") from problem
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise RunFileError(
-            f"{folder}: cannot be written to; must be a folder that you may write to"
-        )
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
@@ -166,7 +172,7 @@ class RunFileWriter:
 
         What killed writers left in the folder is removed.
         """
-        require_runs_folder(folder)
+        _make_folder(folder)
         remove_leftovers(folder)
         while True:
             path = new_run_path(folder, stem)

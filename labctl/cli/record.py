@@ -5,7 +5,6 @@ Both run any command that opens instruments through labctl: `labctl infer`, or a
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -24,8 +23,8 @@ import typer
 from labctl.cli import options, output
 from labctl.errors import LabctlError, SettingError, UsageError
 
-# linux/prctl.h: PR_SET_PDEATHSIG.
-_PARENT_DEATH_SIGNAL = 1
+# Reads until the pipe's other end closes, as it does when its process is killed.
+_GUARD = "import os, signal, sys; sys.stdin.read(); os.kill(int(sys.argv[1]), signal.SIGTERM)"
 _PASSED_ON = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _COMMAND = typer.Argument(metavar="-- COMMAND...", help="The program to run, with its options.")
 
@@ -136,37 +135,34 @@ def _run(program: list[str], switches: Mapping[str, str]) -> int:
 
     Ctrl-C reaches the program from the terminal, SIGTERM and SIGHUP are passed on: the program
     leaves its instruments safe, and this process waits for that. If this process is killed, the
-    program gets SIGTERM (Linux).
+    program gets SIGTERM.
     """
     sys.stdout.flush()
     with _passing_signals_on() as started:
         try:
-            child = subprocess.Popen(
-                program,
-                env={**os.environ, **switches},
-                preexec_fn=_ending_with_parent(),  # noqa: PLW1509 - this process has one thread
-            )
+            child = subprocess.Popen(program, env={**os.environ, **switches})
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise SettingError("COMMAND", program[0], f"a program that runs ({reason})") from error
         started(child)
-        code = child.wait()
+        with _ended_with_this_process(child):
+            code = child.wait()
     return code if code >= 0 else 128 - code
 
 
-def _ending_with_parent() -> Callable[[], None] | None:
-    """Return what makes a child end when its parent is killed; None where there is no such call."""
-    if sys.platform != "linux":
-        return None
-    library = ctypes.CDLL(None)
-    parent = os.getpid()
+@contextmanager
+def _ended_with_this_process(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Have the child sent SIGTERM if this process is killed while the block runs.
 
-    def end_with_parent() -> None:
-        library.prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
-        if os.getppid() != parent:  # killed before that line
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return end_with_parent
+    A small process waits for the end of a pipe from here. It has a session for itself, so that
+    neither Ctrl-C nor a terminal that closes ends it before.
+    """
+    command = [sys.executable, "-S", "-c", _GUARD, str(child.pid)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as guard:
+        try:
+            yield
+        finally:
+            guard.kill()
 
 
 @contextmanager

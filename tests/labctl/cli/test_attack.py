@@ -15,6 +15,7 @@ from labctl.cli import attack, attack_curve
 from labctl.cli.attack import app
 from labctl.data.models import Network, save_network
 from labctl.errors import LabctlError, SettingError, UsageError
+from labctl.studies.attacks.attack import Attack
 from labctl.studies.attacks.catalogue import ATTACKS
 from labctl.studies.attacks.detection_cases import CASES
 
@@ -132,9 +133,12 @@ def test_compare_tells_people_what_could_not_be_mounted(
 def test_where_no_attack_can_stand_the_reason_is_told(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attack, "ATTACKS", {name: ATTACKS[name] for name in ("tap", "over-gain")})
-    with pytest.raises(LabctlError, match="no attack could be mounted: images"):
-        _fail("compare", "--model", model, "--images-per-session", "0", "--labels", "0")
+    def refused(name: str) -> Attack:
+        raise SettingError("strength", 0.0, "above 0")
+
+    monkeypatch.setattr(attack, "attack_of", refused)
+    with pytest.raises(LabctlError, match="no attack could be mounted: strength"):
+        _fail("compare", "--model", model, "--images-per-session", "1", "--labels", "1")
 
 
 def test_a_curve_counts_beside_the_theory(tmp_path: Path) -> None:

@@ -270,8 +270,8 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(
 @pytest.mark.usefixtures("short_front")
 def test_a_figure_that_cannot_be_written_is_named(refused: Callable[..., str], curve: str) -> None:
     wish = ("plan", *HONEST, "--accuracy", "0.96", "--accuracy-curve", curve)
-    for place in ("nowhere/front.png", "front.nonsense"):
-        assert place in refused(*wish, "--figure", place)
+    for place, said in (("nowhere/front.png", "nowhere: no such"), ("front.nonsense",) * 2):
+        assert said in refused(*wish, "--figure", place)
 
 
 @pytest.mark.usefixtures("short_front")

@@ -153,7 +153,6 @@ def test_a_signal_to_the_recorder_lets_the_program_end_in_its_own_way(
     assert result.returncode == code
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a child gets no signal elsewhere")
 def test_a_recorder_that_is_killed_takes_its_program_along(tmp_path: Path) -> None:
     """The program gets SIGTERM, and leaves its instruments safe."""
     program = (
