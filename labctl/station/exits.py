@@ -180,17 +180,20 @@ def _hear(number: int) -> None:
     leads_out = number in _met or getattr(signal.getsignal(number), UNWINDS, False)
     if number == _STOP or not leads_out:
         return
-    waiter = threading.Timer(_GRACE_S, _see_to_it, (number,))
+    # A program that has answered may open another station meanwhile: that one is not meant.
+    waiter = threading.Timer(_GRACE_S, _see_to_it, (number, tuple(_open.values())))
     waiter.daemon = True
     waiter.start()
 
 
-def _see_to_it(number: int) -> None:
+def _see_to_it(number: int, stations: Sequence[Leavable]) -> None:
     met = number in _met
     _met.discard(number)
     # Ctrl-C that arrived is the program's to answer: it may catch it and go on.
     if not (unwinding.holds or (met and number == signal.SIGINT)):
-        for station in list(_open.values()):
+        for station in stations:
+            if not holds(station):
+                continue
             station.stop_emission(f"{signal.Signals(number).name} asked the program to end")
     if met:
         _insistence.see_to(number)

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from labctl.data import shipped_bench_path
 from labctl.errors import StoppedError
 from labctl.instruments.lasers.itla_registers import ItlaRegisters
 from labctl.safety import Unwinding
-from labctl.station import Station
+from labctl.station import Station, exits
 from labctl.station.guard import unguarded
 
 # Instruments that only say what is done to them; `lamp` is the one that emits.
@@ -216,6 +217,39 @@ def test_a_signal_that_was_caught_and_passed_over_can_be_given_again(
     assert not unwinding.begins(15), "the first is still on its way"
     now_s[0] += 10.0
     assert unwinding.begins(2), "nothing came of the first"
+
+
+class Open:
+    """A station as the list of open ones sees it."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+
+    def close(self) -> None:
+        exits.left(self)
+
+    def stop_emission(self, reason: str) -> None:
+        self.stopped.set()
+
+
+def test_a_station_opened_after_a_signal_is_not_stopped_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program that answered Ctrl-C, left its bench and opened it again works on."""
+    monkeypatch.setattr(exits, "_GRACE_S", 0.05)
+    before, during, after = Open(), Open(), Open()
+    for station in (before, during):
+        exits.leave_at_exit(station)
+    try:
+        exits._hear(signal.SIGTERM)
+        before.close()
+        exits.leave_at_exit(after)
+        assert during.stopped.wait(10.0)
+        assert not before.stopped.is_set()
+        assert not after.stopped.is_set()
+    finally:
+        during.close()
+        after.close()
 
 
 def test_a_signal_during_a_teardown_takes_effect_after_it_unless_one_led_there() -> None:
