@@ -116,6 +116,7 @@ class RunFileWriter:
         self._datasets: dict[str, Any] = {}
         self._rows: dict[str, int] = {}
         self._blocks: dict[str, int] = {}
+        self._columns: dict[str, list[str]] = {}
         self._measures = False
         self._finished = False
 
@@ -309,8 +310,9 @@ class RunFileWriter:
     def _commit(self, stream: str, rows: int, block: Mapping[str, NDArray[Any]]) -> None:
         """Write the checksums of a block that is in the file, then count it."""
         table, count = self._dataset(f"blocks/{stream}"), self._blocks.get(stream, 0)
-        names = json.loads(text_of(table, "datasets"))
-        sums = [checksum(block[name]) if name in block else 0 for name in names]
+        if stream not in self._columns:
+            self._columns[stream] = json.loads(text_of(table, "datasets"))
+        sums = [checksum(block[name]) if name in block else 0 for name in self._columns[stream]]
         table.resize(count + 1, axis=0)
         table[count] = [rows, *sums]
         table.flush()
