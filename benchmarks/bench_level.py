@@ -17,10 +17,11 @@ from labctl.data.mnist import load_test_images
 from labctl.data.models import load_network
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.protocols.bench_link import BenchLink
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.station import Station
 from labctl.station.equipment import equipment_of
 from labctl.units import ratio_to_db
@@ -53,15 +54,13 @@ def main() -> None:
         client = station.table.client.constants
         server = station.table.server.constants
         chosen = SessionSettings(
-            mean_photons=0.57,
+            light=Light(0.57, PLAIN),
+            channel=Channel(loss_db=-ratio_to_db(server.transmittance)),
             receiver=CloneReceiver(1.3, 1.0, Homodyne(client.efficiency, client.electronic_noise)),
             verifier=Homodyne(server.efficiency, 0.0),
-            loss_db=-ratio_to_db(server.transmittance),
-            technical_noise=0.0,
             assumptions=Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.UNTRUSTED),
             sampling=Sampling.ALL,
             seed=0,
-            verification=VerificationSettings(),
         )
         started = time.perf_counter()
         link = BenchLink(equipment_of(station), chosen)

@@ -20,11 +20,11 @@ import numpy as np
 from labctl.data import shipped_station_path
 from labctl.data.models import Network, load_network
 from labctl.protocols.bench_link import BenchLink
-from labctl.protocols.disguise import FRESH_ORDER
+from labctl.protocols.disguise import FRESH_ORDER, PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.station import Station
 from labctl.station.equipment import equipment_of
@@ -38,21 +38,23 @@ _REACH_95 = 1.645
 def settings_of(table: StationFile, chosen: argparse.Namespace) -> SessionSettings:
     client, server = table.client.constants, table.server.constants
     settings = SessionSettings(
-        mean_photons=chosen.mu,
+        light=Light(chosen.mu, PLAIN),
+        channel=Channel(loss_db=-ratio_to_db(server.transmittance)),
         receiver=CloneReceiver(
             chosen.gain,
             client.emission_factor,
             Homodyne(client.efficiency, client.electronic_noise),
         ),
         verifier=Homodyne(server.efficiency, 0.0),
-        loss_db=-ratio_to_db(server.transmittance),
-        technical_noise=0.0,
         assumptions=Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED),
         sampling=Sampling.ALL,
         seed=chosen.seed,
-        verification=VerificationSettings(),
     )
-    return replace(settings, disguise=FRESH_ORDER) if chosen.fresh else settings
+    return (
+        replace(settings, light=replace(settings.light, disguise=FRESH_ORDER))
+        if chosen.fresh
+        else settings
+    )
 
 
 def network_of(chosen: argparse.Namespace) -> Network:

@@ -41,7 +41,7 @@ from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.studies.attacks.copies.copy_curve import steal
 from labctl.studies.attacks.copies.stolen import PublicImages
 from labctl.studies.attacks.copies.thieves import THIEVES
@@ -76,16 +76,13 @@ class Setting:
         """Return the settings of its sessions."""
         hiding = Hiding(self.decoys, self.return_modes or None)
         return SessionSettings(
-            mean_photons=self.mu,
+            light=Light(self.mu, FRESH_ORDER),
+            channel=Channel(),
             receiver=CloneReceiver(self.gain, 1.0, IDEAL_HOMODYNE),
             verifier=IDEAL_HOMODYNE,
-            loss_db=0.0,
-            technical_noise=0.0,
             assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
             sampling=sampling,
             seed=seed,
-            verification=VerificationSettings(),
-            disguise=FRESH_ORDER,
             hiding=hiding,
         )
 
@@ -429,9 +426,11 @@ def least() -> None:
             found = []
             for gain in GAINS:
                 unit = Setting("deep", 1.0, float(gain), decoys).session()
-                settings = replace(unit, mean_photons=snr / unit.signal_to_noise)
+                settings = replace(
+                    unit, light=replace(unit.light, mean_photons=snr / unit.signal_to_noise)
+                )
                 spend = query_spend(network.sizes, settings)
-                found.append((spend.most, spend.steady, float(gain), settings.mean_photons))
+                found.append((spend.most, spend.steady, float(gain), settings.light.mean_photons))
             most, steady, gain, mu = min(found)
             copy = table.best(network, 1, most, Order.FRESH)
             bought = math.nan if copy is None else copy.figure.upper

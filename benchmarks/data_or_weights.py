@@ -21,6 +21,7 @@ from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.drawing import new_figure
 from labctl.protocols.client import Client
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import Floats, quadratures
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.hiding.public_return import PublicReturn, projected
@@ -33,7 +34,7 @@ from labctl.protocols.leakage import (
 from labctl.protocols.link import LayerLight
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 
 MEAN_PHOTONS, GAIN = 8.91, 1.0128
 MODES, ROWS, LAST_ROWS = 392, 784, 10
@@ -43,15 +44,13 @@ HIDDEN = (20, 50, 100, 200, 392)
 DECOYS = (0, 1, 3, 9)
 ATTACKED = 300
 SETTINGS = SessionSettings(
-    mean_photons=MEAN_PHOTONS,
+    light=Light(MEAN_PHOTONS, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(GAIN, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.MEASURED,
     seed=0,
-    verification=VerificationSettings(),
 )
 
 

@@ -31,7 +31,7 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import varying_evidence
 from labctl.protocols.session import BATCH_IMAGES, Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.protocols.verification import evidence, gain_deviation, verdict
 
 _WORST = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
@@ -73,22 +73,21 @@ def without_sums() -> Iterator[None]:
 
 def settings(sampling: Sampling) -> SessionSettings:
     return SessionSettings(
-        mean_photons=4.0,
+        light=Light(4.0, PLAIN),
+        channel=Channel(),
         receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
         verifier=IDEAL_HOMODYNE,
-        loss_db=0.0,
-        technical_noise=0.0,
         assumptions=_WORST,
         sampling=sampling,
         seed=0,
-        verification=VerificationSettings(),
     )
 
 
 def session_of(
     network: Network, images: Floats, sampling: Sampling, disguise: Disguise = PLAIN
 ) -> Session:
-    chosen = replace(settings(sampling), disguise=disguise)
+    plain = settings(sampling)
+    chosen = replace(plain, light=replace(plain.light, disguise=disguise))
     session = Session(network, chosen, ModeLink(chosen))
     size = BATCH_IMAGES if sampling is Sampling.MEASURED else 32
     for _ in session.run(images, batch_images=size):

@@ -30,9 +30,10 @@ from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, modes_of
 from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import holevo_bits_per_mode
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
+from labctl.protocols.settings import Light
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
-from labctl.run.request import LedgerRequest, Light, ModeRun
+from labctl.run.request import LedgerRequest, ModeRun
 from labctl.studies.attacks.label_reading import chance_of, label_success
 from labctl.studies.training.loop import TrainingSettings, noisy_accuracy, train
 
@@ -113,7 +114,7 @@ def if_rows_are_alike(network: Network, report: Report) -> Values:
     power = np.linalg.svd(layer, compute_uv=False) ** 2
     effective = float(power.sum() ** 2 / np.sum(power**2))
     copies = len(layer) / effective
-    receiver, photons = report.settings.receiver, report.settings.mean_photons
+    receiver, photons = report.settings.receiver, report.settings.light.mean_photons
     noise = receiver.returned_noise / modes_of(layer.shape[1])
     bits = holevo_bits_per_mode(copies * photons, 1.0, copies * noise) / 2.0
     return {"rows": len(layer), "effective_rows": effective, "weights_bits_per_real": bits}

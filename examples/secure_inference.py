@@ -19,9 +19,10 @@ from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.data.run_file import read_run
 from labctl.errors import LabctlError
+from labctl.protocols.settings import Light
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
-from labctl.run.request import BenchRun, Light
+from labctl.run.request import BenchRun
 
 
 def show(report: Report) -> None:

@@ -55,7 +55,7 @@ class BenchLink:
         self.sender = BenchSender(
             equipment.server,
             equipment.frame,
-            mean_photons=settings.mean_photons,
+            mean_photons=settings.light.mean_photons,
             seed=settings.seed,
             on_raw=on_raw,
             on_step=on_step,

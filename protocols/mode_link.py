@@ -69,7 +69,7 @@ class ModeLink:
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
         """Send a layer; see `Link.exchange`."""
         generator = self._streams.of(_LAYER_STREAM + light.layer)
-        collected = self._settings.rotation.collected(
+        collected = self._settings.channel.rotation.collected(
             coefficients, light.blocks, self._settings.seed
         )
         measured = _products(light, collected)
@@ -155,7 +155,7 @@ class ModeLink:
         """Return the mean of modes b at the clone (K, rows, blocks); 0 without a mismatch."""
         blocks = light.blocks
         bright = np.zeros((len(modes), light.rows, blocks.count), np.complex64)
-        if self._settings.mismatch.matched:
+        if self._settings.channel.clone_mismatch.matched:
             return bright
         sent, c = light.quadratures.view(np.complex64), modes.view(np.complex64)
         for block, columns in enumerate(blocks.slices()):
@@ -201,11 +201,11 @@ class ModeLink:
         """
         settings = self._settings
         white = self._blocked_variance
-        white += settings.verifier.efficiency * settings.technical_noise
+        white += settings.verifier.efficiency * settings.channel.technical_noise
         generator.standard_normal(out=returned, dtype=np.float32)
         both = math.sqrt(seen / white) * (halves @ returned.T)
         fresh = generator.standard_normal((6, halves.shape[1], len(on_x)), dtype=np.float32)
-        roots = _unseen(halves, seen / white, both=not settings.mismatch.matched)
+        roots = _unseen(halves, seen / white, both=not settings.channel.clone_mismatch.matched)
         b_vacuum = np.where(on_x, both[0], both[1])
         b_vacuum += np.where(on_x, *(root.own @ fresh[0] for root in roots))
         receiver = settings.receiver
@@ -213,7 +213,7 @@ class ModeLink:
             kicks_x, kicks_p = _tap(receiver, b_vacuum, fresh, row_values)
         else:
             kicks_x, kicks_p = _clone(receiver, b_vacuum, fresh, row_values)
-        if not settings.mismatch.matched:
+        if not settings.channel.clone_mismatch.matched:
             drawn = generator.standard_normal(fresh.shape[1:], dtype=np.float32)
             b_conjugate = np.where(on_x, -both[1], both[0])
             b_conjugate += np.where(
@@ -221,7 +221,7 @@ class ModeLink:
             )
             mode = bright_b + (b_vacuum + 1j * b_conjugate)
             vacuum = generator.standard_normal((2, *fresh.shape[1:]), dtype=np.float32)
-            changed = settings.mismatch.change(
+            changed = settings.channel.clone_mismatch.change(
                 mode, kicks_x + 1j * kicks_p, vacuum[0] + 1j * vacuum[1]
             )
             kicks_x = changed.real.astype(np.float32)

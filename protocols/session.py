@@ -76,7 +76,7 @@ class Session:
             server or honest_server(network, settings), settings, in_one=_in_one(link, settings)
         )
         self.client_half = ClientMachine(
-            block_modes=settings.block_modes, collection=collection, guard=guard
+            block_modes=settings.channel.block_modes, collection=collection, guard=guard
         )
         welcome = self.server_half.receive(self.client_half.hello())
         assert welcome is not None
@@ -203,5 +203,5 @@ def _in_one(link: Link, settings: SessionSettings) -> bool:
     reordered light are those of plain light in another order, noise included. Nobody looks at the
     order where the returned light is not read.
     """
-    alike = settings.sampling is Sampling.MEASURED and settings.rotation.exact
+    alike = settings.sampling is Sampling.MEASURED and settings.channel.rotation.exact
     return alike and isinstance(link, ModeLink)

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from labctl import checks
 from labctl.errors import SettingError
-from labctl.protocols.disguise import PLAIN, Disguise
+from labctl.protocols.disguise import FRESH_ORDER, Disguise
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.leakage import Assumptions
@@ -17,6 +17,7 @@ from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.units import db_to_ratio
 
 _MOST_LOSS_DB = 1000.0
+MEAN_PHOTONS = 0.57
 # Twelve days at a gigahertz; counts stay exact in double precision.
 MOST_SAMPLES = 10**15
 
@@ -60,42 +61,76 @@ class VerificationSettings:
 
 
 @dataclass(frozen=True)
-class SessionSettings:
-    """What server and client agree on, and what each assumes of the link.
+class Light:
+    """What the server sends: mu photons per mode, above 0, and what is drawn again per image."""
 
-    mean_photons: mu per mode, above 0. loss_db: optical loss of the round trip, half of it on
-    each leg. technical_noise: excess noise of the link in SNU at the server. block_modes: modes
-    that the client's receiver collects at a time, None for whole rows. rotation: loss and errors of
-    its elements, on top of the link's loss. disguise: what of the hidden neurons the server draws
-    again for each query. mismatch: net gain and phase of what the client's clone returns. hiding:
-    modes that the client collects so that its input does not show.
+    mean_photons: float = MEAN_PHOTONS
+    disguise: Disguise = FRESH_ORDER
+
+    def __post_init__(self) -> None:
+        holds = 0.0 < self.mean_photons <= MOST_PHOTONS
+        checks.require(holds, "mean_photons", self.mean_photons, PHOTON_RANGE)
+
+
+USUAL_LIGHT = Light()
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What is between the parties: an ideal one by default.
+
+    loss_db: of the round trip, half of it on each leg. technical_noise: excess noise of the link
+    in SNU at the server. rotation: loss and errors of the client's elements, on top of the link's
+    loss. block_modes: modes that they collect at a time, None for whole rows. mismatch: net gain
+    and phase of what the client's clone returns; None runs a matched one and states label reading
+    at a typical mismatch.
     """
 
-    mean_photons: float
-    receiver: Receiver
-    verifier: Homodyne
-    loss_db: float
-    technical_noise: float
-    assumptions: Assumptions
-    sampling: Sampling
-    seed: int
-    verification: VerificationSettings
-    block_modes: int | None = None
+    loss_db: float = 0.0
+    technical_noise: float = 0.0
     rotation: Rotation = IDEAL_ROTATION
-    disguise: Disguise = PLAIN
-    mismatch: CloneMismatch = MATCHED_CLONE
-    hiding: Hiding = OPEN
+    block_modes: int | None = None
+    mismatch: CloneMismatch | None = None
 
     def __post_init__(self) -> None:
         Blocks.of(1, self.block_modes)
-        holds = 0.0 < self.mean_photons <= MOST_PHOTONS
-        checks.require(holds, "mean_photons", self.mean_photons, PHOTON_RANGE)
         checks.within("loss_db", self.loss_db, 0.0, _MOST_LOSS_DB, note=" dB")
         checks.within("technical_noise", self.technical_noise, 0.0, MOST_NOISE, note=", in SNU")
+
+    @property
+    def clone_mismatch(self) -> CloneMismatch:
+        """Net gain and phase of what the clone returns in a run."""
+        return MATCHED_CLONE if self.mismatch is None else self.mismatch
+
+
+IDEAL_CHANNEL = Channel()
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What server and client agree on, and what each assumes of the link.
+
+    light: what the server sends. channel: what is between the parties. receiver: the client's.
+    verifier: the server's. hiding: modes that the client collects so that its input does not show.
+    What hides an assumption has no default.
+    """
+
+    light: Light
+    channel: Channel
+    receiver: Receiver
+    verifier: Homodyne
+    assumptions: Assumptions
+    sampling: Sampling
+    seed: int
+    verification: VerificationSettings = VerificationSettings()
+    hiding: Hiding = OPEN
+
+    def __post_init__(self) -> None:
         checks.at_least("seed", self.seed, 0)
-        if self.hiding.return_modes is not None and self.rotation != IDEAL_ROTATION:
+        rotation = self.channel.rotation
+        if self.hiding.return_modes is not None and rotation != IDEAL_ROTATION:
             raise SettingError(
-                "rotation", self.rotation, "ideal where a public subspace is returned: not modelled"
+                "rotation", rotation, "ideal where a public subspace is returned: not modelled"
             )
 
     def clones_of(self, layer: int) -> int:
@@ -104,37 +139,37 @@ class SessionSettings:
 
     def _rotation_db(self, modes: int) -> float:
         """Return the rotation's loss in dB, each way, for rows of `modes` modes."""
-        return self.rotation.loss_db(self.block_of(modes), self.hiding.decoys + 1)
+        return self.channel.rotation.loss_db(self.block_of(modes), self.hiding.decoys + 1)
 
     @property
     def leg_transmittance(self) -> float:
         """Transmittance of one leg of the link, the client's rotation left out."""
-        return db_to_ratio(-self.loss_db / 2.0)
+        return db_to_ratio(-self.channel.loss_db / 2.0)
 
     @property
     def transmittance(self) -> float:
         """Transmittance of the round trip, the client's rotation left out."""
-        return db_to_ratio(-self.loss_db)
+        return db_to_ratio(-self.channel.loss_db)
 
     @property
     def signal_to_noise(self) -> float:
         """F of one inner product at the client, the rotation being ideal."""
-        return self.receiver.signal_to_noise(self.mean_photons, self.leg_transmittance)
+        return self.receiver.signal_to_noise(self.light.mean_photons, self.leg_transmittance)
 
     def block_of(self, modes: int) -> int:
         """Return the modes of a block of a row of `modes` modes."""
-        return Blocks.of(modes, self.block_modes).size
+        return Blocks.of(modes, self.channel.block_modes).size
 
     def leg_transmittance_of(self, modes: int) -> float:
         """Return the transmittance of one leg for rows of `modes` modes, rotation included."""
-        return db_to_ratio(-self.loss_db / 2.0 - self._rotation_db(modes))
+        return db_to_ratio(-self.channel.loss_db / 2.0 - self._rotation_db(modes))
 
     def transmittance_of(self, modes: int) -> float:
         """Return the transmittance of the round trip for such rows, rotation included."""
-        return db_to_ratio(-self.loss_db - 2.0 * self._rotation_db(modes))
+        return db_to_ratio(-self.channel.loss_db - 2.0 * self._rotation_db(modes))
 
     def signal_to_noise_of(self, modes: int) -> float:
         """Return F of one inner product over `modes` modes, rotation loss and errors included."""
         leg = self.leg_transmittance_of(modes)
-        ideal = self.receiver.signal_to_noise(self.mean_photons, leg)
-        return self.rotation.signal_to_noise(ideal, self.block_of(modes))
+        ideal = self.receiver.signal_to_noise(self.light.mean_photons, leg)
+        return self.channel.rotation.signal_to_noise(ideal, self.block_of(modes))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from labctl.errors import SettingError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import (
     Homodyne,
@@ -16,7 +17,13 @@ from labctl.protocols.receiver import (
     receiver_of,
 )
 from labctl.protocols.rotation import Rotation
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 
 Name = Annotated[str, typer.Argument(help="Name of the attack (see labctl attack list).")]
 Strength = Annotated[
@@ -59,11 +66,15 @@ def settings_of(
     if noise_figure_db is not None:
         factor = emission_factor_of_noise_figure(noise_figure_db, gain)
     return SessionSettings(
-        mean_photons=mu,
+        light=Light(mu, PLAIN),
+        channel=Channel(
+            loss_db=loss_db,
+            technical_noise=technical_noise,
+            rotation=Rotation(rotation_loss_db_per_mode, 0.0, 0.0),
+            block_modes=block_modes,
+        ),
         receiver=receiver_of(receiver, gain, factor, homodyne),
         verifier=homodyne,
-        loss_db=loss_db,
-        technical_noise=technical_noise,
         assumptions=Assumptions(loss=loss, technical_noise=noise),
         sampling=Sampling.ALL,
         seed=seed,
@@ -72,8 +83,6 @@ def settings_of(
             calibration_samples=calibration_samples,
             monitor_samples=monitor_samples,
         ),
-        block_modes=block_modes,
-        rotation=Rotation(rotation_loss_db_per_mode, 0.0, 0.0),
     )
 
 
@@ -81,13 +90,13 @@ def settings_json(settings: SessionSettings) -> dict[str, Any]:
     """Return what was asked as plain values."""
     verification = settings.verification
     return {
-        "mu": settings.mean_photons,
+        "mu": settings.light.mean_photons,
         "gain": settings.receiver.gain,
-        "loss_db": settings.loss_db,
-        "technical_noise": settings.technical_noise,
+        "loss_db": settings.channel.loss_db,
+        "technical_noise": settings.channel.technical_noise,
         "efficiency": settings.verifier.efficiency,
         "electronic_noise": settings.verifier.electronic_noise,
-        "block_modes": settings.block_modes,
+        "block_modes": settings.channel.block_modes,
         "calibration_samples": verification.calibration_samples,
         "monitor_samples": verification.monitor_samples,
         "seed": settings.seed,
@@ -96,13 +105,13 @@ def settings_json(settings: SessionSettings) -> dict[str, Any]:
 
 def setting_words(settings: SessionSettings) -> str:
     """Return the setting on one line."""
-    words = [f"μ = {settings.mean_photons:g}", f"G = {settings.receiver.gain:g}"]
-    if settings.loss_db:
-        words.append(f"{settings.loss_db:g} dB lost")
-    if settings.technical_noise:
-        words.append(f"{settings.technical_noise:g} SNU technical noise")
-    if settings.block_modes is not None:
-        words.append(f"blocks of {settings.block_modes} modes")
+    words = [f"μ = {settings.light.mean_photons:g}", f"G = {settings.receiver.gain:g}"]
+    if settings.channel.loss_db:
+        words.append(f"{settings.channel.loss_db:g} dB lost")
+    if settings.channel.technical_noise:
+        words.append(f"{settings.channel.technical_noise:g} SNU technical noise")
+    if settings.channel.block_modes is not None:
+        words.append(f"blocks of {settings.channel.block_modes} modes")
     words.append(f"calibration of {settings.verification.calibration_samples:.3g} samples")
     words.append(
         "oscillator " + ("" if settings.verification.monitor_samples else "not ") + "watched"

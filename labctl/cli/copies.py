@@ -76,7 +76,11 @@ def _settings(mu: float, gain: float, seed: int, fresh: bool, decoys: int = 0) -
         monitor_samples=ask.VERIFICATION.monitor_samples,
         seed=seed,
     )
-    return replace(settings, disguise=Disguise(permute=fresh), hiding=Hiding(decoys))
+    return replace(
+        settings,
+        light=replace(settings.light, disguise=Disguise(permute=fresh)),
+        hiding=Hiding(decoys),
+    )
 
 
 @dataclass(frozen=True)

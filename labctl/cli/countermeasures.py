@@ -14,10 +14,11 @@ from labctl.cli.choices import assumptions
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.protocols.carried import carried
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.labels.reading import Detection, Reading
 from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import IDEAL_HOMODYNE, ReceiverKind, receiver_of
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.safety import interruptible
 from labctl.studies.countermeasures.decoys import DecoyHiding, HiddenReading, weights_bits
 from labctl.studies.countermeasures.quota import Quota, quota
@@ -107,15 +108,13 @@ def _survey(model: str, images: int, settings: SessionSettings) -> Survey:
 
 def _settings(mu: float, gain: float, receiver: ReceiverKind, seed: int) -> SessionSettings:
     return SessionSettings(
-        mean_photons=mu,
+        light=Light(mu, PLAIN),
+        channel=Channel(),
         receiver=receiver_of(receiver, gain, 1.0, IDEAL_HOMODYNE),
         verifier=IDEAL_HOMODYNE,
-        loss_db=0.0,
-        technical_noise=0.0,
         assumptions=assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
         sampling=Sampling.MEASURED,
         seed=seed,
-        verification=VerificationSettings(),
     )
 
 
@@ -123,7 +122,7 @@ def _quota(survey: Survey, bits_limit: float, correlation_limit: float) -> Quota
     settings = survey.settings
     per_query = weights_bits(
         DecoyHiding(),
-        mean_photons=settings.mean_photons,
+        mean_photons=settings.light.mean_photons,
         receiver=settings.receiver,
         modes=survey.modes,
         assumptions=settings.assumptions,
@@ -153,7 +152,7 @@ def _draw(survey: Survey, path: Path) -> None:
         hiding = DecoyHiding(decoys=decoys)
         bits = weights_bits(
             hiding,
-            mean_photons=settings.mean_photons,
+            mean_photons=settings.light.mean_photons,
             receiver=settings.receiver,
             modes=survey.modes,
             assumptions=settings.assumptions,
@@ -161,8 +160,8 @@ def _draw(survey: Survey, path: Path) -> None:
         share = server.success(survey.images, survey.pool, hiding, settings.seed)
         points.append((decoys, bits, share))
     note = (
-        f"μ = {settings.mean_photons:g}, G = {settings.receiver.gain:g}, no loss; loss and noise "
-        f"untrusted; {counted(len(survey.images.labels), 'image', 'images')}, "
+        f"μ = {settings.light.mean_photons:g}, G = {settings.receiver.gain:g}, no loss; loss and "
+        f"noise untrusted; {counted(len(survey.images.labels), 'image', 'images')}, "
         f"{len(survey.templates.labels)} templates"
     )
     figure_of_effects(path, survey.repeats(), points, note)

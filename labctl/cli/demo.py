@@ -10,15 +10,16 @@ from labctl.cli import options, output
 from labctl.cli.choices import images_of
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
-from labctl.run.request import WORST_CASE, BenchRun, Light, ModeRun
+from labctl.run.request import WORST_CASE, BenchRun, ModeRun
 from labctl.station import Station, describe
 from labctl.studies.reproduce.accuracy_leakage import Point, Series, accuracy_against_leakage
 
@@ -157,15 +158,13 @@ def _curve(name: str, seed: int, advance: Callable[[int], None]) -> Series:
     points = []
     for mu in _CURVE_PHOTONS:
         settings = SessionSettings(
-            mean_photons=mu,
+            light=Light(mu, PLAIN),
+            channel=Channel(),
             receiver=CloneReceiver(_CURVE_GAIN, 1.0, IDEAL_HOMODYNE),
             verifier=IDEAL_HOMODYNE,
-            loss_db=0.0,
-            technical_noise=0.0,
             assumptions=WORST_CASE,
             sampling=Sampling.MEASURED,
             seed=seed,
-            verification=VerificationSettings(),
         )
         session = Session(network, settings, ModeLink(settings))
         correct = sum(
@@ -180,7 +179,7 @@ def _curve(name: str, seed: int, advance: Callable[[int], None]) -> Series:
 
 def _point(report: Report) -> Point:
     error = math.sqrt(report.accuracy * (1.0 - report.accuracy) / report.images)
-    mu, gain = report.settings.mean_photons, report.settings.receiver.gain
+    mu, gain = report.settings.light.mean_photons, report.settings.receiver.gain
     label = f"{report.model}, μ = {mu:g}, G = {gain:g}"
     return Point(label, report.accuracy, error, report.leakage.weights_bits_prior_free)
 
@@ -191,7 +190,7 @@ def _rows(runs: list[tuple[Report, Report]]) -> list[list[str]]:
         "link": lambda run, _: str(run.link),
         "images": lambda run, _: str(run.images),
         "accuracy": lambda run, _: f"{run.accuracy:.2%}",
-        "μ": lambda run, _: f"{run.settings.mean_photons:g}",
+        "μ": lambda run, _: f"{run.settings.light.mean_photons:g}",
         "G": lambda run, _: f"{run.settings.receiver.gain:g}",
         "F": lambda run, _: f"{run.settings.signal_to_noise:.3g}",
         "weights, prior-free": lambda run, _: output.number(run.leakage.weights_bits_prior_free, 3),

@@ -34,17 +34,10 @@ from labctl.protocols.receiver import (
     ReceiverKind,
 )
 from labctl.protocols.rotation import Rotation
-from labctl.protocols.settings import Sampling, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, VerificationSettings
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
-from labctl.run.request import (
-    Asked,
-    Channel,
-    Common,
-    Light,
-    LinkLevel,
-    Stale,
-)
+from labctl.run.request import Asked, Common, LinkLevel, Stale
 from labctl.wording import counted
 
 

@@ -18,9 +18,9 @@ from labctl.protocols.receiver import (
     emission_factor_of_noise_figure,
     receiver_of,
 )
+from labctl.protocols.settings import Channel
 from labctl.run.request import (
     BenchRun,
-    Channel,
     Common,
     LedgerRequest,
     ModeRun,

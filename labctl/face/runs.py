@@ -20,21 +20,10 @@ from labctl.data.tasks import part_to_classify
 from labctl.errors import SettingError
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import CloneReceiver, Homodyne
-from labctl.protocols.settings import Sampling, VerificationSettings
+from labctl.protocols.settings import MEAN_PHOTONS, Channel, Light, Sampling, VerificationSettings
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
-from labctl.run.request import (
-    GAIN,
-    MEAN_PHOTONS,
-    Asked,
-    BenchRun,
-    Channel,
-    Common,
-    LedgerRequest,
-    Light,
-    ModeRun,
-    Stale,
-)
+from labctl.run.request import GAIN, Asked, BenchRun, Common, LedgerRequest, ModeRun, Stale
 from labctl.run.setting import LeakageOfSetting, layer_shape, leakage_of_setting
 from labctl.safety import interruptible
 from labctl.station import Station

@@ -71,7 +71,7 @@ def copies_of_run(
     pooled = max(queries, sum(tally.values()))
     upper, lower = verification.excess_noise_upper, verification.transmittance_lower
     if honest.doubts != EXACT and upper is not None and lower:
-        light = settings.mean_photons * row_modes(carried(network).network.sizes)
+        light = settings.light.mean_photons * row_modes(carried(network).network.sizes)
         # The bound is on the mean of all queries; in one judged alone hides the root of them more.
         beyond = max(upper - honest.excess_noise, 0.0) / lower * pooled**0.5
         spend = raised(spend, beyond, light)

@@ -51,11 +51,11 @@ def cumulative_of(
     carriers = max(part.carriers for part in session.server.own_evidence)
     found, bounds = verification.collective, verification.bounds
     if found is None or bounds is None:
-        together = unseen(queries * carriers, settings.mean_photons)
+        together = unseen(queries * carriers, settings.light.mean_photons)
         return replace(together, queries=queries)
     at_estimate = AssumedChannel(
         transmittance=verification.transmittance or 0.0,
-        technical_noise=settings.technical_noise,
+        technical_noise=settings.channel.technical_noise,
         assumptions=settings.assumptions,
         client_transmittance=session.expectation().client_transmittance,
     )
@@ -67,7 +67,7 @@ def cumulative_of(
         upper = found.upper / link
         at_bound = AssumedChannel(
             transmittance=bounds.in_client.transmittance,
-            technical_noise=settings.technical_noise / link,
+            technical_noise=settings.channel.technical_noise / link,
             assumptions=replace(settings.assumptions, loss=Trust.UNTRUSTED),
         )
         share = min(at_estimate.transmittance / link, 1.0)
@@ -75,7 +75,7 @@ def cumulative_of(
     together = cumulative(
         at_estimate,
         queries=queries * carriers,
-        mean_photons=settings.mean_photons,
+        mean_photons=settings.light.mean_photons,
         mean_photons_upper=bounds.mean_photons,
         excess_noise=noise,
         collective_noise=max(found.estimate, 0.0),
@@ -135,7 +135,9 @@ def labels_of(request: Asked, run: OpenRun) -> tuple[LabelFigure, ...]:
 def predicted_accuracy(request: Asked, run: OpenRun) -> float:
     """Return the mean accuracy of a mode-level link of the run's parameters on its images."""
     # The order of hidden neurons changes no class: none is drawn here.
-    settings = replace(run.settings, sampling=Sampling.MEASURED, disguise=PLAIN)
+    settings = replace(
+        run.settings, sampling=Sampling.MEASURED, light=replace(run.settings.light, disguise=PLAIN)
+    )
     found = []
     for repeat in range(_PREDICTIONS):
         drawn = replace(settings, seed=settings.seed + repeat)

@@ -122,7 +122,10 @@ def _run_file(request: Asked, run: OpenRun) -> RunFileWriter:
 
 def _record(request: Asked, run: OpenRun) -> dict[str, Any]:
     """Return everything that the run depends on, for its file."""
-    settings = {**asdict(run.settings), "link": str(request.link)}
+    settings = asdict(run.settings)
+    settings |= settings.pop("light") | settings.pop("channel")
+    settings["mismatch"] = asdict(run.settings.channel.clone_mismatch)
+    settings["link"] = str(request.link)
     settings["images"] = len(request.images.labels)
     calibration = run.session.calibrate()
     if calibration is not None:

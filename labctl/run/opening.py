@@ -199,9 +199,9 @@ def collection_of(request: Asked, settings: SessionSettings) -> Collection | Non
     return PublicReturn(
         fed,
         sent.network.sizes,
-        settings.block_modes,
+        settings.channel.block_modes,
         request.hiding,
-        doubled=settings.disguise.signs,
+        doubled=settings.light.disguise.signs,
     )
 
 
@@ -219,7 +219,7 @@ def _server_of(request: Asked, settings: SessionSettings) -> Server:
 
 def _guard_of(settings: SessionSettings) -> ClientGuard:
     """Return the client's power monitor, which refuses light brighter than was agreed."""
-    arriving = settings.mean_photons * settings.leg_transmittance
+    arriving = settings.light.mean_photons * settings.leg_transmittance
     limit = PowerLimit(arriving, peak_ratio=_PEAK_RATIO)
     return ClientGuard(limit, PowerMonitor(), seed=settings.seed)
 

@@ -14,23 +14,29 @@ from typing import ClassVar, Required, TypedDict
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
-from labctl.protocols.disguise import FRESH_ORDER, Disguise
 from labctl.protocols.hiding.hiding import (
     OPEN,
     Hiding,
 )
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.ledger.charges import Basis
-from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, Receiver
-from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.rotation import Rotation
+from labctl.protocols.settings import (
+    IDEAL_CHANNEL,
+    USUAL_LIGHT,
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.station.file import ClientConstants, ServerConstants
 from labctl.units import ratio_to_db
 
-# Those of the command line too, see `labctl infer --help`.
-MEAN_PHOTONS, GAIN = 0.57, 1.3
+# That of the command line too, see `labctl infer --help`.
+GAIN = 1.3
 IDEAL_RECEIVER = CloneReceiver(GAIN, 1.0, IDEAL_HOMODYNE)
 USUAL_VERIFICATION = VerificationSettings()
 WORST_CASE = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
@@ -76,31 +82,6 @@ class ProbationRequest:
     stand_in: Network
 
 
-@dataclass(frozen=True)
-class Light:
-    """What the server sends: mu photons per mode, above 0, and what is drawn again per image."""
-
-    mean_photons: float = MEAN_PHOTONS
-    disguise: Disguise = FRESH_ORDER
-
-
-@dataclass(frozen=True)
-class Channel:
-    """What is between the parties, as a mode-level link is given it: an ideal one by default.
-
-    loss_db: of the round trip. technical_noise: excess noise in SNU at the server. rotation: loss
-    and errors of the client's elements, on top. block_modes: modes that they collect at a time,
-    None for whole rows. mismatch: of what the client's clone returns; None runs a matched one and
-    states label reading at a typical mismatch.
-    """
-
-    loss_db: float = 0.0
-    technical_noise: float = 0.0
-    rotation: Rotation = IDEAL_ROTATION
-    block_modes: int | None = None
-    mismatch: CloneMismatch | None = None
-
-
 class Common(TypedDict, total=False):
     """The fields that both kinds of run have, to be handed to either; see `ModeRun`."""
 
@@ -131,7 +112,7 @@ class _AnyRun:
     network: Network
     images: LabelledImages
     runs: Path
-    light: Light = Light()
+    light: Light = USUAL_LIGHT
     assumptions: Assumptions = WORST_CASE
     sampling: Sampling = Sampling.ALL
     verification: VerificationSettings = USUAL_VERIFICATION
@@ -150,7 +131,7 @@ class ModeRun(_AnyRun):
     receiver: the client's, amplifier or tap. verifier: the server's homodyne receiver.
     """
 
-    channel: Channel = Channel()
+    channel: Channel = IDEAL_CHANNEL
     receiver: Receiver = IDEAL_RECEIVER
     verifier: Homodyne = IDEAL_HOMODYNE
 
@@ -159,22 +140,16 @@ class ModeRun(_AnyRun):
     @property
     def settings(self) -> SessionSettings:
         """Settings of the run's sessions; raises SettingError."""
-        channel, matched = self.channel, MATCHED_CLONE
         return SessionSettings(
-            mean_photons=self.light.mean_photons,
+            light=self.light,
+            channel=self.channel,
             receiver=self.receiver,
             verifier=self.verifier,
-            loss_db=channel.loss_db,
-            technical_noise=channel.technical_noise,
             assumptions=self.assumptions,
             sampling=self.sampling,
             seed=self.seed,
             verification=self.verification,
-            block_modes=channel.block_modes,
-            rotation=channel.rotation,
-            disguise=self.light.disguise,
             hiding=self.hiding,
-            mismatch=matched if channel.mismatch is None else channel.mismatch,
         )
 
 
@@ -198,21 +173,22 @@ class BenchRun(_AnyRun):
     def settings(self, server: ServerConstants, client: ClientConstants) -> SessionSettings:
         """Return settings of sessions on hardware of which this is known; raises SettingError."""
         homodyne = Homodyne(client.efficiency, client.electronic_noise)
+        rotation = Rotation(
+            client.rotation_loss_db_per_mode, phase_error_rad=client.rotation_error_rad
+        )
         return SessionSettings(
-            mean_photons=self.light.mean_photons,
+            light=self.light,
+            channel=Channel(
+                loss_db=-ratio_to_db(server.transmittance),
+                rotation=rotation,
+                block_modes=client.block_modes,
+            ),
             receiver=CloneReceiver(self.gain, client.emission_factor, homodyne),
             verifier=Homodyne(server.efficiency, 0.0),
-            loss_db=-ratio_to_db(server.transmittance),
-            technical_noise=0.0,
             assumptions=self.assumptions,
             sampling=self.sampling,
             seed=self.seed,
             verification=self.verification,
-            block_modes=client.block_modes,
-            rotation=Rotation(
-                client.rotation_loss_db_per_mode, phase_error_rad=client.rotation_error_rad
-            ),
-            disguise=self.light.disguise,
             hiding=self.hiding,
         )
 

@@ -139,13 +139,13 @@ def books_of(request: Asked, run: OpenRun, path: Path) -> RunLedger | None:
     facts = RunFacts(
         model_sha256=request.network.sha256,
         shapes=run.session.server.shapes,
-        mean_photons=settings.mean_photons,
+        mean_photons=settings.light.mean_photons,
         leakage=run.session.leakage(),
         settings=_booked_settings(request, settings),
         run_file=str(path),
         worst_case=wanted.worst_case,
         carriers=max(part.carriers for part in run.session.server.evidence),
-        technical_noise=settings.technical_noise,
+        technical_noise=settings.channel.technical_noise,
         client_transmittance=run.session.expectation().client_transmittance,
         failure_probability=settings.verification.failure_probability,
         copies=booked_means(
@@ -164,13 +164,13 @@ def books_of(request: Asked, run: OpenRun, path: Path) -> RunLedger | None:
 def _booked_settings(request: Asked, settings: SessionSettings) -> dict[str, Any]:
     return {
         "link": str(request.link),
-        "mu": settings.mean_photons,
+        "mu": settings.light.mean_photons,
         "gain": settings.receiver.gain,
-        "block_modes": settings.block_modes,
+        "block_modes": settings.channel.block_modes,
         "decoys": settings.hiding.decoys,
         "return_modes": settings.hiding.return_modes,
         "transmittance": settings.transmittance,
-        "technical_noise": settings.technical_noise,
+        "technical_noise": settings.channel.technical_noise,
         "sample": str(settings.sampling),
     }
 

@@ -72,7 +72,7 @@ def query_spend(sizes: Sequence[int], settings: SessionSettings) -> QuerySpend:
     weakened on the way to the server, 1/T of what is seen there, and the lost share 1 - T is its
     own. The client's rotation is never trusted.
     """
-    light = settings.mean_photons * row_modes(sizes)
+    light = settings.light.mean_photons * row_modes(sizes)
     honest = honest_noise(sizes, settings)
     hidden = honest * (hidden_noise(1, sizes, settings, ACCEPTANCE) - 1.0)
     passed = min(settings.transmittance_of(modes_of(inputs)) for inputs in sizes[:-1])
@@ -80,7 +80,7 @@ def query_spend(sizes: Sequence[int], settings: SessionSettings) -> QuerySpend:
         passed /= settings.transmittance
     noise = honest
     if settings.assumptions.technical_noise is not Trust.TRUSTED:
-        noise += settings.technical_noise
+        noise += settings.channel.technical_noise
     steady = light * (noise / passed + 1.0 - min(passed, 1.0))
     hides = light * hidden / passed
     return QuerySpend(min(steady, _MOST_SPEND), min(hides, _MOST_SPEND))
@@ -141,7 +141,7 @@ def no_figure(queries: int, reason: str) -> CopyFigure:
 
 def order_of(settings: SessionSettings) -> Order:
     """Return in which order hidden neurons come at these settings."""
-    return order_of_disguise(settings.disguise)
+    return order_of_disguise(settings.light.disguise)
 
 
 def order_of_disguise(disguise: Disguise) -> Order:

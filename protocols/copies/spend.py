@@ -49,7 +49,7 @@ def honest_noise(sizes: Sequence[int], settings: SessionSettings) -> float:
     added = 0.0
     for layer, (inputs, rows) in enumerate(pairwise(sizes)):
         modes = modes_of(inputs)
-        clones = Blocks.of(modes, settings.block_modes).collected(settings.clones_of(layer))
+        clones = Blocks.of(modes, settings.channel.block_modes).collected(settings.clones_of(layer))
         added += rows * clones * settings.leg_transmittance_of(modes)
     return settings.receiver.returned_noise * added / sum(modes_of_layers(sizes))
 

@@ -342,7 +342,7 @@ def _what(point: CopyPoint) -> tuple[str, Order, str, int, float]:
 
 def spend_of(network: Network, settings: SessionSettings, noise: float) -> float:
     """Return the spend per query of excess noise in SNU at the server, pooled over all modes."""
-    return settings.mean_photons * noise * row_modes(sent_sizes(network))
+    return settings.light.mean_photons * noise * row_modes(sent_sizes(network))
 
 
 def honest_spend(network: Network, settings: SessionSettings) -> float:
@@ -374,7 +374,7 @@ def best_copy(
     noise is exactly honest. None where nothing was measured (`CopyTable.refusal` says why).
     """
     known = load_copies() if table is None else table
-    order = Order.FRESH if settings.disguise.permute else Order.FIXED
+    order = Order.FRESH if settings.light.disguise.permute else Order.FIXED
     if not hidden:
         return known.best(network, queries, honest_spend(network, settings), order)
     spread = known.best(network, queries, hidden_spend(network, settings, queries), order)

@@ -84,15 +84,17 @@ def label_figures(
     Of several mismatches each receiver gets the one that it reads most by; of none, the typical. A
     counter is one without background: the light is nulled and there are no dark counts.
     """
-    light, verifier = Server(network, settings.mean_photons).light(0), settings.verifier
+    light, verifier = Server(network, settings.light.mean_photons).light(0), settings.verifier
     if settings.block_of(light.modes) < light.modes or images.shape[1] != _PIXELS:
         return ()
     leg = settings.leg_transmittance_of(light.modes)
-    photons = 0.5 * settings.mean_photons * leg * mode_overlap(network, images)
+    photons = 0.5 * settings.light.mean_photons * leg * mode_overlap(network, images)
     curves, figures = load_curves(), []
     for kind in Detection:
         counting = kind is Detection.COUNTING
-        technical = verifier.electronic_noise + verifier.efficiency * settings.technical_noise
+        technical = (
+            verifier.electronic_noise + verifier.efficiency * settings.channel.technical_noise
+        )
         readings = [
             Reading(
                 gain=settings.receiver.gain,

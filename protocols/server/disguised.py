@@ -178,13 +178,15 @@ def honest_server(
 
     `key`: the secret of its disguise; None takes it from the settings' seed, so that runs repeat.
     """
-    if settings.disguise.plain or len(network.layers) == 1:
-        return Server(network, settings.mean_photons, settings.block_modes, settings.clones_of)
+    if settings.light.disguise.plain or len(network.layers) == 1:
+        return Server(
+            network, settings.light.mean_photons, settings.channel.block_modes, settings.clones_of
+        )
     return DisguisedServer(
         network,
-        settings.mean_photons,
-        settings.block_modes,
-        settings.disguise,
+        settings.light.mean_photons,
+        settings.channel.block_modes,
+        settings.light.disguise,
         key=key or key_of_seed(settings.seed),
         clones_of=settings.clones_of,
     )

@@ -53,7 +53,7 @@ class ServerMachine(Machine):
         super().__init__("server", SERVER)
         self.server = server
         self.verifier = Verifier(server, settings)
-        self._mean_photons = settings.mean_photons
+        self._mean_photons = settings.light.mean_photons
         self._in_one = in_one
         self._layer = 0
         self._count = 0

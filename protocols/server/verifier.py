@@ -69,8 +69,8 @@ class Verifier:
             calibration,
             expectation or self.expectation(),
             settings.verification,
-            mean_photons=settings.mean_photons,
-            technical_noise=settings.technical_noise,
+            mean_photons=settings.light.mean_photons,
+            technical_noise=settings.channel.technical_noise,
             assumptions=settings.assumptions,
             monitor=self._monitored,
             history=self._own_history(),
@@ -103,7 +103,7 @@ class Verifier:
             self.server.own_evidence,
             self.calibration,
             expectation or self.expectation(),
-            self._settings.mean_photons,
+            self._settings.light.mean_photons,
         )
 
     def estimate(self) -> Estimate | None:
@@ -130,9 +130,9 @@ class Verifier:
         return Expectation(
             transmittance=transmittance,
             excess_noise=settings.receiver.returned_noise * noise / read
-            + settings.technical_noise
+            + settings.channel.technical_noise
             + missed / read,
-            client_transmittance=settings.rotation.transmittance(
+            client_transmittance=settings.channel.rotation.transmittance(
                 largest, settings.hiding.decoys + 1
             ),
             clone_noise=settings.receiver.returned_noise * loudest,
@@ -160,13 +160,13 @@ class Verifier:
             shapes = tuple(replace(shape, clones=decoys + 1) for shape in shapes)
         found = leakage_of(
             shapes,
-            mean_photons=settings.mean_photons,
+            mean_photons=settings.light.mean_photons,
             gain=settings.receiver.gain,
             transmittance=settings.transmittance,
-            technical_noise=settings.technical_noise,
+            technical_noise=settings.channel.technical_noise,
             assumptions=settings.assumptions,
             emission_factor=settings.receiver.emission_factor,
-            rotation=settings.rotation,
+            rotation=settings.channel.rotation,
             spectrum=spectrum,
         )
         # What returns has the same law for any input: nothing of the data is in it.

@@ -43,7 +43,7 @@ def under_every_trust(
             None
             if report.bounds is None
             else report.bounds.bits(
-                assumptions, settings.technical_noise, prior_free_bits_per_mode
+                assumptions, settings.channel.technical_noise, prior_free_bits_per_mode
             ),
         )
         for assumptions in (Assumptions(*pair) for pair in product(Trust, Trust))
@@ -59,8 +59,8 @@ def _at_estimate(
     return channel_bits(
         BoundedChannel(light, noise),
         BoundedChannel(light / link, noise / link),
-        mean_photons=settings.mean_photons,
-        technical_noise=settings.technical_noise,
+        mean_photons=settings.light.mean_photons,
+        technical_noise=settings.channel.technical_noise,
         link_transmittance=link,
         assumptions=assumptions,
         figure=prior_free_bits_per_mode,

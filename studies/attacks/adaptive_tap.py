@@ -52,7 +52,7 @@ class AdaptiveTap(NoiseSpender):
 
     def mount(self, network: Network, settings: SessionSettings) -> TappingClient:
         """Return the client with its tap; how long the session is it says itself."""
-        notebook = Notebook(settings.mean_photons)
+        notebook = Notebook(settings.light.mean_photons)
         tap = RefilledTap(settings, self.budget, notebook)
         link = TamperedLink(settings, path_with(settings, tap, self.budget))
         return TappingClient(link, tap, notebook)

@@ -116,7 +116,7 @@ class BlockDecision:
             known = formats[path.index]
             if known is None:
                 return Change()
-            signal = settings.mean_photons * path.leg
+            signal = settings.light.mean_photons * path.leg
             off = [known.book.decided(signal * query)[1] for query in range(1, queries + 1)]
             rest = math.fsum(each * (1.0 - each) for each in off) / queries
             chosen = _rows(self.share, settings.seed, path.index, path.rows)
@@ -229,7 +229,7 @@ class BlockReader:
             self._pages[light.layer] = _Page((light.rows, 2 * light.modes), chosen, known)
         page = self._pages[light.layer]
         # The amplitude of a weight of 1 is public, as the brightness is.
-        signal = self._settings.mean_photons * beam.transmittance
+        signal = self._settings.light.mean_photons * beam.transmittance
         scale = np.float32(math.sqrt(2.0 * signal))
         page.add((beam.field + beam.vacuum(*shape)).view(np.float32) / scale, signal)
         sent: Complex = (page.decided()[1] * scale).view(np.complex64)

@@ -48,7 +48,7 @@ class ChosenInputs:
 
     def mount(self, network: Network, settings: SessionSettings) -> BasisClient:
         """Return the client with its list of inputs."""
-        notebook = Notebook(settings.mean_photons)
+        notebook = Notebook(settings.light.mean_photons)
         link = TamperedLink(settings, Path.honest(settings).with_notes(notebook))
         return BasisClient(link, notebook, self.share, settings.seed)
 

@@ -60,7 +60,7 @@ def honesty_of(network: Network, settings: SessionSettings) -> Honesty:
     light = HonestLight(
         mean_photons=0.5 * math.fsum(sent) / modes,
         transmittance=slope**2,
-        excess_noise=(clones + missed) / modes + settings.technical_noise,
+        excess_noise=(clones + missed) / modes + settings.channel.technical_noise,
         shot_noise=(1.0 + verifier.electronic_noise) / verifier.efficiency,
     )
     allowed = _gain_variance(network, settings, paths, light, math.fsum(sent))
@@ -83,7 +83,7 @@ def _gain_variance(
         LayerEvidence(
             LayerLight(
                 path.index,
-                quadratures(weights, settings.mean_photons),
+                quadratures(weights, settings.light.mean_photons),
                 path.blocks.size,
                 settings.clones_of(path.index),
             )

@@ -12,9 +12,16 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from labctl import checks
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import CloneReceiver, Homodyne
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.attacks.catalogue import attack_of
 from labctl.studies.attacks.detection import DetectionTheory
 from labctl.studies.attacks.detection_curve import DetectionCurve, detection_curve, random_network
@@ -24,15 +31,13 @@ ALARMS = (1e-3, 1e-6)
 _SEEDS_APART = 100_000
 
 IDEAL = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(2.0, 1.0, Homodyne(1.0, 0.0)),
     verifier=Homodyne(1.0, 0.0),
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=SEED,
-    verification=VerificationSettings(),
 )
 UNWATCHED = replace(IDEAL, verification=VerificationSettings(monitor_samples=0))
 SHORT = replace(IDEAL, verification=VerificationSettings(calibration_samples=100_000))
@@ -40,8 +45,7 @@ LOSSY = replace(
     IDEAL,
     receiver=CloneReceiver(2.0, 1.2, Homodyne(0.8, 0.1)),
     verifier=Homodyne(0.8, 0.1),
-    loss_db=1.0,
-    technical_noise=0.02,
+    channel=replace(IDEAL.channel, loss_db=1.0, technical_noise=0.02),
 )
 
 _SMALL, _MIDDLE, _LARGE, _REFERENCE = (
@@ -181,7 +185,7 @@ _ALL = (
         sizes=_MIDDLE,
         modes=(10_000, 100_000, 1_000_000),
         sessions=60,
-        settings=replace(IDEAL, loss_db=1.0),
+        settings=replace(IDEAL, channel=replace(IDEAL.channel, loss_db=1.0)),
     ),
     Case(
         name="clone-more-modes",

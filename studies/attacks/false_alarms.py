@@ -17,11 +17,18 @@ import numpy as np
 from labctl import checks
 from labctl.data.models import Network
 from labctl.errors import SettingError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.protocols.verification.checks import SHARES
 from labctl.protocols.verification.verdict import VerificationReport
 
@@ -31,11 +38,10 @@ MOST_SESSIONS = 10**6
 _MOST_WEIGHTS = 10**7
 
 HONEST = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(loss_db=1.5, technical_noise=0.02),
     receiver=CloneReceiver(1.8, 1.2, Homodyne(efficiency=0.7, electronic_noise=0.12)),
     verifier=Homodyne(efficiency=0.65, electronic_noise=0.2),
-    loss_db=1.5,
-    technical_noise=0.02,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=0,

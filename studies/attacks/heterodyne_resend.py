@@ -48,7 +48,7 @@ class HeterodyneResend:
 
     def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
         """Return the client with a heterodyne receiver and a laser before its rotation."""
-        notebook = Notebook(settings.mean_photons)
+        notebook = Notebook(settings.light.mean_photons)
         reads = Replacement(DrawnModes(self.share), Resent(self.rescaling), notebook, own=True)
         path = replace(Path.honest(settings), entering=(reads,))
         return WeightThief.on(settings, path.with_notes(notebook), notebook)

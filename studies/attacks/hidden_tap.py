@@ -51,7 +51,7 @@ class HiddenTap:
         def left(modes: int) -> float:
             return float(settings.leg_transmittance_of(modes) ** (1.0 - self.share))
 
-        notebook = Notebook(settings.mean_photons)
+        notebook = Notebook(settings.light.mean_photons)
         tap = Splitter(tapped, notebook)
         path = replace(
             Path.honest(settings), leg_transmittance=left, departing=(tap,), returning=(tap,)
@@ -66,4 +66,4 @@ class HiddenTap:
     def _require_loss(self, network: Network, settings: SessionSettings) -> None:
         if all(path.leg == 1.0 for path in layer_paths(network, settings)):
             valid = "above 0 for a hidden tap: it hides in the loss of link and rotation"
-            raise SettingError("loss_db", settings.loss_db, valid)
+            raise SettingError("loss_db", settings.channel.loss_db, valid)

@@ -39,7 +39,7 @@ class InterceptResend:
 
     def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
         """Return the link with the outsider on it."""
-        notebook = Notebook(settings.mean_photons)
+        notebook = Notebook(settings.light.mean_photons)
         reads = Replacement(DrawnModes(self.share), Resent(1.0), notebook, own=False)
         return mounted_on(self.leg, settings, reads, notebook)
 

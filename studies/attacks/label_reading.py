@@ -292,11 +292,15 @@ class CuriousServer(Server):
         attack: LabelReading,
         vacuum_variance: float = 1.0,
     ) -> None:
-        super().__init__(network, settings.mean_photons, settings.block_modes, settings.clones_of)
+        super().__init__(
+            network, settings.light.mean_photons, settings.channel.block_modes, settings.clones_of
+        )
         self._repeats = attack.repeats
         modes, verifier = self.light(0).modes, settings.verifier
         blocked = 1.0 + verifier.electronic_noise
-        technical = verifier.electronic_noise + verifier.efficiency * settings.technical_noise
+        technical = (
+            verifier.electronic_noise + verifier.efficiency * settings.channel.technical_noise
+        )
         white = vacuum_variance + technical
         seen = settings.leg_transmittance_of(modes) * verifier.efficiency
         self._slope = math.sqrt(settings.transmittance_of(modes) * verifier.efficiency / blocked)
@@ -309,9 +313,9 @@ class CuriousServer(Server):
             transmittance=seen,
             technical_noise=technical,
             vacuum_variance=vacuum_variance,
-            block_modes=settings.block_modes,
+            block_modes=settings.channel.block_modes,
             emission_factor=receiver.emission_factor,
-            mismatch=settings.mismatch,
+            mismatch=settings.channel.clone_mismatch,
         )
         self._reader = LabelReader(
             self.carried.inputs.taken(attack.templates.images),

@@ -80,7 +80,7 @@ class LevelDecision:
             decisions = [
                 Decision.at(
                     levels[path.index],
-                    mean_photons=settings.mean_photons,
+                    mean_photons=settings.light.mean_photons,
                     transmittance=path.leg,
                     readings=query,
                 )
@@ -147,7 +147,7 @@ class LevelReader:
         first = not page.readings
         page.total += outcomes.view(np.float32) / scale
         page.readings += 1
-        page.signal = self._settings.mean_photons * beam.transmittance
+        page.signal = self._settings.light.mean_photons * beam.transmittance
         decided = np.concatenate(
             [page.decided(part) for part in _parts(light.rows, all_at_once=not first)]
         )
@@ -158,7 +158,7 @@ class LevelReader:
 
     def _scale(self, beam: Beam) -> np.float32:
         """Return the amplitude of a weight of 1: public, as the brightness is."""
-        return np.float32(math.sqrt(2.0 * self._settings.mean_photons * beam.transmittance))
+        return np.float32(math.sqrt(2.0 * self._settings.light.mean_photons * beam.transmittance))
 
     def estimates(self, network: Network) -> tuple[tuple[Floats, float], ...]:
         """Return each layer's weights as decided, 0 where not read, and the step of its grid."""

@@ -64,7 +64,7 @@ class LocalOscillator:
         def leg(modes: int) -> float:
             return self._leg(settings.leg_transmittance_of(modes))
 
-        notebook = Notebook(settings.mean_photons)
+        notebook = Notebook(settings.light.mean_photons)
         share = self.resent_share(network, settings)
         reads = Replacement(DrawnModes(share), Resent(1.0), notebook, own=True)
         path = replace(
@@ -94,7 +94,7 @@ class LocalOscillator:
         return 0.0 if none >= 0.0 else 1.0
 
     def _mark(self, network: Network, settings: SessionSettings, share: float) -> Mark:
-        factor, technical = self.factor, settings.technical_noise
+        factor, technical = self.factor, settings.channel.technical_noise
 
         def change(path: LayerPath) -> Change:
             leg = self._leg(path.leg)

@@ -46,7 +46,7 @@ class LayerPath:
     @property
     def sent_variance(self) -> float:
         """Variance of a mean quadrature, 2 mu, less where an odd weight rides alone."""
-        return self.settings.mean_photons * int(self.weights.shape[1]) / self.modes
+        return self.settings.light.mean_photons * int(self.weights.shape[1]) / self.modes
 
     def light(self) -> LayerLight:
         """Return the layer's weights as light, in its own units."""
@@ -79,7 +79,7 @@ def layer_paths(network: Network, settings: SessionSettings) -> tuple[LayerPath,
     paths = []
     for index, weights in enumerate(carried(network).network.layers):
         modes = modes_of(weights.shape[1])
-        blocks = Blocks.of(modes, settings.block_modes)
+        blocks = Blocks.of(modes, settings.channel.block_modes)
         loud = blocks.collected(settings.clones_of(index))
         clone = settings.receiver.returned_noise * loud / modes
         leg = settings.leg_transmittance_of(modes)
@@ -118,7 +118,9 @@ def _honest_variance(paths: Sequence[LayerPath], modes: Sequence[int]) -> float:
     settings = paths[0].settings
     shot = (1.0 + settings.verifier.electronic_noise) / settings.verifier.efficiency
     clones = [path.leg * path.clone_noise for path in paths]
-    return shot + settings.technical_noise + _mean(clones, [float(count) for count in modes])
+    return (
+        shot + settings.channel.technical_noise + _mean(clones, [float(count) for count in modes])
+    )
 
 
 def _scatter(white: float, added: float, squares: float) -> float:

@@ -41,7 +41,7 @@ class CloneMoreModes:
 
     def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
         """Return the client with a receiver on each of its modes."""
-        notebook = Notebook(settings.mean_photons)
+        notebook = Notebook(settings.light.mean_photons)
         path = replace(Path.honest(settings), modes_cloned=int(self.modes))
         return WeightThief.on(settings, path.with_notes(notebook), notebook)
 

@@ -39,7 +39,7 @@ class OverGain:
 
     def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
         """Return the client with its gain turned up."""
-        notebook = Notebook(settings.mean_photons)
+        notebook = Notebook(settings.light.mean_photons)
         path = replace(Path.honest(settings), receiver=self._receiver(settings))
         return WeightThief.on(settings, path.with_notes(notebook), notebook)
 

@@ -46,7 +46,7 @@ class OwnLaser:
 
     def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
         """Return the client with its own laser."""
-        return _mounted(self.share, BestGuess(settings.mean_photons), settings)
+        return _mounted(self.share, BestGuess(settings.light.mean_photons), settings)
 
     def mark(self, network: Network, settings: SessionSettings) -> Mark:
         """Return the mark of one query; see `mark_after`."""
@@ -61,7 +61,7 @@ class OwnLaser:
         checks.at_least("queries", queries, 1)
 
         def change(path: LayerPath) -> Change:
-            strength = settings.mean_photons * path.leg
+            strength = settings.light.mean_photons * path.leg
             slopes = [q * strength / (1.0 + q * strength) for q in range(1, queries + 1)]
             noise = sum(HETERODYNE_NOISE * r**2 / q for q, r in enumerate(slopes, 1)) / queries
             return of_these_modes(self.share, slopes, path, path.leg * noise)
@@ -99,7 +99,7 @@ class NothingReturned:
 
 
 def _mounted(share: float, refill: Refill, settings: SessionSettings) -> WeightThief:
-    notebook = Notebook(settings.mean_photons)
+    notebook = Notebook(settings.light.mean_photons)
     keeps = Replacement(FixedModes(share, settings.seed), refill, notebook, own=True)
     path = replace(Path.honest(settings), entering=(keeps,))
     return WeightThief.on(settings, path.with_notes(notebook), notebook)

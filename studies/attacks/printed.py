@@ -43,37 +43,37 @@ def printed_figures(
             int(layer.shape[0]),
             modes_of(layer.shape[1]),
             int(layer.shape[1]),
-            settings.block_modes,
+            settings.channel.block_modes,
         )
         for layer in carried(network).network.layers
     )
     honest = leakage_of(
         shapes,
-        mean_photons=settings.mean_photons,
+        mean_photons=settings.light.mean_photons,
         gain=settings.receiver.gain,
         transmittance=settings.transmittance,
-        technical_noise=settings.technical_noise,
+        technical_noise=settings.channel.technical_noise,
         assumptions=settings.assumptions,
         emission_factor=settings.receiver.emission_factor,
-        rotation=settings.rotation,
+        rotation=settings.channel.rotation,
     )
 
     def channel(through: float) -> AssumedChannel:
-        own = min(settings.rotation.transmittance(shape.blocks.size) for shape in shapes)
-        return AssumedChannel(through, settings.technical_noise, settings.assumptions, own)
+        own = min(settings.channel.rotation.transmittance(shape.blocks.size) for shape in shapes)
+        return AssumedChannel(through, settings.channel.technical_noise, settings.assumptions, own)
 
     seen, lower = report.collective, report.transmittance_lower
     found = cumulative(
         channel(min(settings.transmittance_of(shape.modes) for shape in shapes)),
         queries=queries,
-        mean_photons=settings.mean_photons,
+        mean_photons=settings.light.mean_photons,
         excess_noise=honest.excess_noise,
         collective_noise=None,
         collective_noise_upper=None,
     )
     upper = None
     if seen is not None and lower is not None:
-        upper = channel(lower).bits(queries * settings.mean_photons, seen.upper)
+        upper = channel(lower).bits(queries * settings.light.mean_photons, seen.upper)
     return PrintedFigures(
         honest_additive=queries * honest.weights_bits_per_real,
         additive=found.additive,

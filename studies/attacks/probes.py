@@ -74,7 +74,7 @@ class ProbedLink:
         receiver = settings.receiver
         if not isinstance(receiver, CloneReceiver):
             raise SettingError("receiver", type(receiver).__name__, "an amplifier with splitter")
-        if not settings.rotation.exact:
+        if not settings.channel.rotation.exact:
             raise SettingError("rotation errors", "not zero", "none on a link with probes")
         checks.above("variance of squeezed light", sent_variance, 0.0, 1.0)
         most = math.sqrt(receiver.gain) - 1.0
@@ -141,7 +141,7 @@ class ProbedLink:
         kept, blocked = leg * verifier.efficiency, 1.0 + verifier.electronic_noise
         on_x = generator.random(len(field)) < (1.0 if self._only_x else 0.5)
         read = math.sqrt(kept) * np.where(on_x[:, None], field.real, field.imag)
-        rest = 1.0 - kept + verifier.efficiency * self._settings.technical_noise
+        rest = 1.0 - kept + verifier.efficiency * self._settings.channel.technical_noise
         rest += verifier.electronic_noise
         read += math.sqrt(rest) * generator.standard_normal(read.shape, np.float32)
         cosine = on_x.astype(np.float32)[:, None]
@@ -180,9 +180,11 @@ class BrightProbes:
         """Return the attack in place; raises SettingError where it cannot be mounted."""
         if settings.sampling is not Sampling.ALL:
             raise SettingError("sampling", str(settings.sampling), "all: light must return")
-        if settings.block_modes is not None:
-            raise SettingError("block_modes", settings.block_modes, "none: probes of whole rows")
-        photons = settings.mean_photons * self.brightness
+        if settings.channel.block_modes is not None:
+            raise SettingError(
+                "block_modes", settings.channel.block_modes, "none: probes of whole rows"
+            )
+        photons = settings.light.mean_photons * self.brightness
         if photons > MOST_PHOTONS:
             raise SettingError(
                 "photons per mode of the probe", photons, f"{MOST_PHOTONS:g} at most"
@@ -218,8 +220,8 @@ class ProbingServer(Server):
     """Sends probes as its first layer and keeps an estimate of each image."""
 
     def __init__(self, network: Network, settings: SessionSettings, attack: BrightProbes) -> None:
-        super().__init__(network, settings.mean_photons, settings.block_modes)
-        probe = probe_light(super().light(0), settings.mean_photons, attack)
+        super().__init__(network, settings.light.mean_photons, settings.channel.block_modes)
+        probe = probe_light(super().light(0), settings.light.mean_photons, attack)
         self._light = (probe, *self._light[1:])
         self._evidence = (LayerEvidence(probe), *self._evidence[1:])
         self._sent = (probe.x + 1j * probe.p).astype(np.complex64)

@@ -98,7 +98,7 @@ class Ancillas:
 
     def read(self) -> Notebook:
         """Read x of all ancillas by homodyne; return what they tell."""
-        notebook = Notebook(self._settings.mean_photons)
+        notebook = Notebook(self._settings.light.mean_photons)
         for light, pair in self._pairs.values():
             amplitude = pair.queries * pair.coupling * math.sqrt(pair.transmittance)
             notebook.layer(light).look_at_modes(pair.held, None, amplitude, pair.noise)

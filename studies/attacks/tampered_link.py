@@ -111,7 +111,11 @@ class Path:
     @classmethod
     def honest(cls, settings: SessionSettings) -> Path:
         """Return the path of a session in which nobody attacks."""
-        return cls(settings.receiver, settings.leg_transmittance_of, mismatch=settings.mismatch)
+        return cls(
+            settings.receiver,
+            settings.leg_transmittance_of,
+            mismatch=settings.channel.clone_mismatch,
+        )
 
     def with_notes(self, notebook: Notebook) -> Path:
         """Return the path with the client keeping what its receiver reads."""
@@ -146,7 +150,7 @@ class TamperedLink:
 
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
         """Send a layer; see `Link.exchange`."""
-        collected = self._settings.rotation.collected(
+        collected = self._settings.channel.rotation.collected(
             coefficients, light.blocks, self._settings.seed
         )
         values = light.rows * light.blocks.count
@@ -186,7 +190,7 @@ class TamperedLink:
         read *= np.float32(math.sqrt(leg * factor * verifier.efficiency / blocked))
         # Vacuum of fibre and detector, technical and electronic noise, in one draw.
         light_noise = 1.0 - verifier.efficiency * leg
-        light_noise += verifier.efficiency * self._settings.technical_noise
+        light_noise += verifier.efficiency * self._settings.channel.technical_noise
         variance = (factor * light_noise + verifier.electronic_noise) / blocked
         if variance > 0.0:
             noise = beam.generator.standard_normal(read.shape, dtype=np.float32)

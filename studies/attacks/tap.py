@@ -44,7 +44,7 @@ class Tap:
 
     def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
         """Return the link with the tap on it."""
-        notebook = Notebook(settings.mean_photons)
+        notebook = Notebook(settings.light.mean_photons)
         return mounted_on(self.leg, settings, Splitter(self._kept, notebook), notebook)
 
     def mark(self, network: Network, settings: SessionSettings) -> Mark:

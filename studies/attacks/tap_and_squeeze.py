@@ -58,7 +58,7 @@ class TapAndSqueeze(NoiseSpender):
 
     def mount(self, network: Network, settings: SessionSettings) -> SqueezingClient:
         """Return the client with its tap and squeezer."""
-        notebook = Notebook(settings.mean_photons)
+        notebook = Notebook(settings.light.mean_photons)
         tap = SqueezedTap(settings, self.budget, notebook)
         link = TamperedLink(settings, path_with(settings, tap, self.budget))
         return SqueezingClient(link, tap, notebook)

@@ -73,8 +73,10 @@ class Survey:
     def __post_init__(self) -> None:
         if not all(len(part.labels) for part in (self.images, self.templates, self.pool)):
             raise DatasetError("images, templates or decoys: none, must be 1 or more of each")
-        if self.settings.loss_db != 0.0 or not self.settings.rotation.exact:
-            raise SettingError("loss_db and rotation", self.settings.loss_db, "no loss, no errors")
+        if self.settings.channel.loss_db != 0.0 or not self.settings.channel.rotation.exact:
+            raise SettingError(
+                "loss_db and rotation", self.settings.channel.loss_db, "no loss, no errors"
+            )
 
     @property
     def modes(self) -> int:
@@ -105,7 +107,11 @@ class Survey:
 
     def accuracy(self, disguise: Disguise) -> float:
         """Return the share of the images that a session in disguise classifies correctly."""
-        settings = replace(self.settings, disguise=disguise, sampling=Sampling.MEASURED)
+        settings = replace(
+            self.settings,
+            light=replace(self.settings.light, disguise=disguise),
+            sampling=Sampling.MEASURED,
+        )
         session = Session(self.network, settings, ModeLink(settings))
         classes = np.concatenate([batch.classes for batch in session.run(self.images.images)])
         return float(np.mean(classes == self.images.labels))
@@ -157,7 +163,7 @@ class Survey:
         one, many = (
             split_option(
                 sends,
-                mean_photons=self.settings.mean_photons,
+                mean_photons=self.settings.light.mean_photons,
                 receiver=self.settings.receiver,
                 modes=self.modes,
                 rows=self.rows,
@@ -190,7 +196,7 @@ class Survey:
             loss_db=0.0,
             technical_noise=0.0,
             assumptions=settings.assumptions,
-            mean_photons=settings.mean_photons,
+            mean_photons=settings.light.mean_photons,
         )
         size = -(-self.modes // _BLOCKS)
         whole, small = block_effects(
@@ -243,7 +249,7 @@ class Survey:
 
     def _mismatch(self) -> Iterator[Effect]:
         receiver = self.settings.receiver
-        light = arriving(Server(self.network, self.settings.mean_photons).light(0), 1.0)
+        light = arriving(Server(self.network, self.settings.light.mean_photons).light(0), 1.0)
         reading = Reading(
             gain=receiver.gain,
             rows=self.rows,
@@ -288,7 +294,7 @@ class Survey:
         before, after = (
             weights_bits(
                 one,
-                mean_photons=settings.mean_photons,
+                mean_photons=settings.light.mean_photons,
                 receiver=receiver,
                 modes=self.modes,
                 assumptions=settings.assumptions,

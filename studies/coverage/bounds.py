@@ -19,11 +19,18 @@ from scipy import stats
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.models import Network
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne
 from labctl.protocols.session import Batch, Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.protocols.verification.bounds import Bounds, Clones, bounds_of
 from labctl.protocols.verification.channel import Estimate, Expectation, estimate_channel
 from labctl.protocols.verification.doubts import EXACT, Doubts, Source
@@ -173,11 +180,10 @@ def _count(name: str, probability: float, cases: list[Case]) -> Count:
 
 def _settings(gain: float, transmittance: float, verifier: Homodyne, seed: int) -> SessionSettings:
     return SessionSettings(
-        mean_photons=_PHOTONS,
+        light=Light(_PHOTONS, PLAIN),
+        channel=Channel(loss_db=-ratio_to_db(transmittance)),
         receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE),
         verifier=verifier,
-        loss_db=-ratio_to_db(transmittance),
-        technical_noise=0.0,
         assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
         sampling=Sampling.ALL,
         seed=seed,

@@ -21,13 +21,14 @@ from labctl.data.models import Network
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.protocols.bench_doubts import bench_doubts
 from labctl.protocols.bench_link import BenchLink
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.parameters import session_parameters
 from labctl.protocols.receiver import CloneReceiver, Homodyne, added_noise
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.server.transmitter import PAYLOAD_STEP, Level
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.protocols.verification.bounds import Bounds, Clones, bounds_of
 from labctl.station.equipment import Equipment
 from labctl.units import db_to_ratio, photon_energy_j, ratio_to_db
@@ -120,19 +121,19 @@ def _settings(equipment: Equipment, seed: int) -> SessionSettings:
     server, client = equipment.server.constants, equipment.client.constants
     homodyne = Homodyne(client.efficiency, client.electronic_noise)
     return SessionSettings(
-        mean_photons=_MEAN_PHOTONS,
+        light=Light(_MEAN_PHOTONS, PLAIN),
+        channel=Channel(
+            loss_db=-ratio_to_db(server.transmittance),
+            rotation=Rotation(
+                client.rotation_loss_db_per_mode, phase_error_rad=client.rotation_error_rad
+            ),
+            block_modes=client.block_modes,
+        ),
         receiver=CloneReceiver(_GAIN, client.emission_factor, homodyne),
         verifier=Homodyne(server.efficiency, 0.0),
-        loss_db=-ratio_to_db(server.transmittance),
-        technical_noise=0.0,
         assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
         sampling=Sampling.ALL,
         seed=seed,
-        verification=VerificationSettings(),
-        block_modes=client.block_modes,
-        rotation=Rotation(
-            client.rotation_loss_db_per_mode, phase_error_rad=client.rotation_error_rad
-        ),
     )
 
 

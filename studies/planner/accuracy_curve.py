@@ -26,11 +26,12 @@ from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 
 Reals = npt.NDArray[np.float64]
 
@@ -282,15 +283,13 @@ def _right(
 ) -> npt.NDArray[np.bool_]:
     receiver = CloneReceiver(_GAIN, 1.0, IDEAL_HOMODYNE)
     settings = SessionSettings(
-        mean_photons=0.5 * signal_to_noise * receiver.referred_noise,
+        light=Light(0.5 * signal_to_noise * receiver.referred_noise, PLAIN),
+        channel=Channel(),
         receiver=receiver,
         verifier=IDEAL_HOMODYNE,
-        loss_db=0.0,
-        technical_noise=0.0,
         assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
         sampling=Sampling.MEASURED,
         seed=seed,
-        verification=VerificationSettings(),
     )
     batches = Session(network, settings, ModeLink(settings)).run(images.images)
     classes = np.concatenate([batch.classes for batch in batches])

@@ -10,7 +10,13 @@ from labctl.protocols.copies.table import CopyTable
 from labctl.protocols.disguise import FRESH_ORDER, Disguise
 from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.probation.slack import SlackWatch
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.planner.option import Conditions, Option
 from labctl.wording import counted
 
@@ -84,18 +90,19 @@ class PlannedCopies:
     def figure(self, conditions: Conditions, option: Option, queries: int) -> CopyFigure:
         """Return the best copy after a number of queries, pooled in one check, at a setting."""
         settings = SessionSettings(
-            mean_photons=option.mean_photons,
+            light=Light(option.mean_photons, self.disguise),
+            channel=Channel(
+                loss_db=conditions.loss_db,
+                technical_noise=conditions.technical_noise,
+                rotation=conditions.rotation,
+                block_modes=option.block_modes,
+            ),
             receiver=conditions.receiver(option.gain),
             verifier=conditions.verifier,
-            loss_db=conditions.loss_db,
-            technical_noise=conditions.technical_noise,
             assumptions=conditions.assumptions,
             sampling=Sampling.ALL,
             seed=0,
             verification=self.verification,
-            block_modes=option.block_modes,
-            rotation=conditions.rotation,
-            disguise=self.disguise,
             hiding=self.hiding,
         )
         return copy_figure(

@@ -27,7 +27,13 @@ from labctl.protocols.receiver import (
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.server import Server
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.run.report import finite
 from labctl.studies.sweep.leakage_task import (
@@ -175,27 +181,27 @@ def _session_settings(settings: InferSettings, seed: int) -> SessionSettings:
     if settings.noise_figure_db is not None:
         factor = emission_factor_of_noise_figure(settings.noise_figure_db, settings.gain)
     return SessionSettings(
-        mean_photons=settings.mean_photons,
+        light=Light(settings.mean_photons, FRESH_ORDER),
+        channel=Channel(
+            loss_db=settings.loss_db,
+            technical_noise=settings.technical_noise,
+            rotation=Rotation(
+                settings.rotation_loss_db_per_mode,
+                settings.coupler_error_rad,
+                settings.phase_error_rad,
+            ),
+            block_modes=settings.block_modes,
+        ),
         receiver=receiver_of(ReceiverKind(settings.receiver), settings.gain, factor, homodyne),
         verifier=homodyne,
-        loss_db=settings.loss_db,
-        technical_noise=settings.technical_noise,
         assumptions=assumptions_of(settings.loss, settings.noise),
         sampling=Sampling(settings.sample),
         seed=seed,
-        # As `labctl infer` does unless it is asked not to.
-        disguise=FRESH_ORDER,
         verification=VerificationSettings(
             failure_probability=settings.failure_probability,
             false_alarm_probability=settings.false_alarm_probability,
             calibration_samples=settings.calibration_samples,
             weights_bits_limit=settings.weights_bits_limit,
-        ),
-        block_modes=settings.block_modes,
-        rotation=Rotation(
-            settings.rotation_loss_db_per_mode,
-            settings.coupler_error_rad,
-            settings.phase_error_rad,
         ),
     )
 

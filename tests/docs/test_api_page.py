@@ -23,5 +23,5 @@ def test_the_runs_of_the_page_can_be_made() -> None:
     mode, bench = made["at_mode_level"], made["on_instruments"]
     assert isinstance(mode, ModeRun)
     assert isinstance(bench, BenchRun)
-    assert (mode.settings.mean_photons, mode.settings.loss_db) == (4.0, 0.5)
+    assert (mode.settings.light.mean_photons, mode.settings.channel.loss_db) == (4.0, 0.5)
     assert bench.gain == 1.5

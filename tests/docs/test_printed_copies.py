@@ -21,7 +21,7 @@ from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.leakage import Assumptions, Trust, prior_free_bits_per_mode
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 
 # Made by `python benchmarks/copy_frontier.py measure benchmarks/copy_frontier.csv --data FOLDER`.
 FILE = ROOT / "benchmarks" / "copy_frontier.csv"
@@ -41,16 +41,13 @@ class Setting:
 
     def session(self) -> SessionSettings:
         return SessionSettings(
-            mean_photons=self.mu,
+            light=Light(self.mu, FRESH_ORDER),
+            channel=Channel(),
             receiver=CloneReceiver(self.gain, 1.0, IDEAL_HOMODYNE),
             verifier=IDEAL_HOMODYNE,
-            loss_db=0.0,
-            technical_noise=0.0,
             assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
             sampling=Sampling.ALL,
             seed=0,
-            verification=VerificationSettings(),
-            disguise=FRESH_ORDER,
             hiding=Hiding(self.decoys, self.return_modes or None),
         )
 

@@ -52,7 +52,9 @@ def some_images() -> Floats:
 
 def agreed_on(settings: SessionSettings) -> SessionSettings:
     trusted = Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.UNTRUSTED)
-    return replace(settings, assumptions=trusted, block_modes=BLOCK)
+    return replace(
+        settings, assumptions=trusted, channel=replace(settings.channel, block_modes=BLOCK)
+    )
 
 
 @pytest.mark.timeout(300)

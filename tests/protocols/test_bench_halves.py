@@ -13,12 +13,13 @@ from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.client.bench_receiver import BenchReceiver
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, LayerShape, Trust
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.server.bench_sender import BenchSender
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.station import Station
 from labctl.station.equipment import ClientEquipment, Equipment, ServerEquipment, equipment_of
 from labctl.units import ratio_to_db
@@ -44,15 +45,13 @@ def settings_of(equipment: Equipment) -> SessionSettings:
     client, server = equipment.client.constants, equipment.server.constants
     homodyne = Homodyne(client.efficiency, client.electronic_noise)
     return SessionSettings(
-        mean_photons=4.0,
+        light=Light(4.0, PLAIN),
+        channel=Channel(loss_db=-ratio_to_db(server.transmittance)),
         receiver=CloneReceiver(2.0, client.emission_factor, homodyne),
         verifier=Homodyne(server.efficiency, 0.0),
-        loss_db=-ratio_to_db(server.transmittance),
-        technical_noise=0.0,
         assumptions=Assumptions(Trust.TRUSTED, Trust.UNTRUSTED),
         sampling=Sampling.ALL,
         seed=5,
-        verification=VerificationSettings(),
     )
 
 

@@ -22,13 +22,13 @@ from labctl.errors import SettingError, SynchronisationError
 from labctl.instruments.simulated import bench_file
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.protocols.bench_link import BenchLink
-from labctl.protocols.disguise import FRESH_ORDER, OrderSource, key_of_seed
+from labctl.protocols.disguise import FRESH_ORDER, PLAIN, OrderSource, key_of_seed
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.protocols.verification.collective_noise import collective_noise
 from labctl.protocols.verification.collective_record import collective_sums
 from labctl.station import Station
@@ -70,15 +70,13 @@ def settings_for(
     client, server = table.client.constants, table.server.constants
     homodyne = Homodyne(client.efficiency, client.electronic_noise)
     return SessionSettings(
-        mean_photons=mean_photons,
+        light=Light(mean_photons, PLAIN),
+        channel=Channel(loss_db=-ratio_to_db(server.transmittance)),
         receiver=CloneReceiver(gain, client.emission_factor, homodyne),
         verifier=Homodyne(server.efficiency, 0.0),
-        loss_db=-ratio_to_db(server.transmittance),
-        technical_noise=0.0,
         assumptions=Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.UNTRUSTED),
         sampling=sampling,
         seed=5,
-        verification=VerificationSettings(),
     )
 
 
@@ -222,7 +220,7 @@ def test_what_aligns_the_bench_carries_no_weights_and_queries_come_in_fresh_orde
     network, images = small_network(), some_images()
     with Station.read(shipped_station_path()) as station:
         settings = settings_for(station.table, mean_photons=4.0, gain=2.0)
-        settings = replace(settings, disguise=FRESH_ORDER)
+        settings = replace(settings, light=replace(settings.light, disguise=FRESH_ORDER))
         link = BenchLink(equipment_of(station), settings)
         session = Session(network, settings, link)
         link.prepare(list(session.server.templates))

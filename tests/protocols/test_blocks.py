@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import Client
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import Blocks
 from labctl.protocols.leakage import Assumptions, LayerShape, Trust, data_bits_journal, leakage_of
 from labctl.protocols.link import LayerLight
@@ -29,7 +30,7 @@ from labctl.protocols.receiver import (
 )
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation, made
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 
 Floats = NDArray[np.float32]
 Values = NDArray[np.float64]
@@ -38,27 +39,29 @@ Field = NDArray[np.complex128]
 SAMPLES = 200_000
 
 IDEAL = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(block_modes=2),
     receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=11,
-    verification=VerificationSettings(),
-    block_modes=2,
 )
 LOSSY = replace(
     IDEAL,
     receiver=CloneReceiver(1.8, 1.6, Homodyne(efficiency=0.7, electronic_noise=0.12)),
     verifier=Homodyne(efficiency=0.65, electronic_noise=0.2),
-    loss_db=2.0,
-    technical_noise=0.3,
-    rotation=Rotation(loss_db_per_mode=0.4),
+    channel=replace(
+        IDEAL.channel, loss_db=2.0, technical_noise=0.3, rotation=Rotation(loss_db_per_mode=0.4)
+    ),
 )
 TAPPED = replace(LOSSY, receiver=TapReceiver(0.4, Homodyne(0.7, 0.12)))
-WRONG = replace(LOSSY, rotation=Rotation(0.4, coupler_error_rad=0.2, phase_error_rad=0.15))
+WRONG = replace(
+    LOSSY,
+    channel=replace(
+        LOSSY.channel, rotation=Rotation(0.4, coupler_error_rad=0.2, phase_error_rad=0.15)
+    ),
+)
 
 # Five modes: blocks of two leave one mode for the last.
 UNIT_BLOCKS = np.array([0.5, -0.1, 0.7, 0.5, 0.1, 0.9, -0.3, 0.3, 0.6, -0.8], np.float32)
@@ -82,7 +85,12 @@ def images_of(count: int, pixels: int) -> Floats:
 
 def quiet(block_modes: int | None) -> SessionSettings:
     """Light so bright that noise does not show."""
-    return replace(IDEAL, mean_photons=1e9, sampling=Sampling.MEASURED, block_modes=block_modes)
+    return replace(
+        IDEAL,
+        light=replace(IDEAL.light, mean_photons=1e9),
+        sampling=Sampling.MEASURED,
+        channel=replace(IDEAL.channel, block_modes=block_modes),
+    )
 
 
 # Shapes.
@@ -112,7 +120,7 @@ def test_every_mode_is_in_one_block_and_comes_back_from_it(
 def test_blocks_hold_at_least_a_mode(block_modes: int) -> None:
     for call in (
         lambda: Blocks.of(5, block_modes),
-        lambda: replace(IDEAL, block_modes=block_modes),
+        lambda: replace(IDEAL, channel=replace(IDEAL.channel, block_modes=block_modes)),
     ):
         with pytest.raises(SettingError) as caught:
             call()
@@ -175,8 +183,10 @@ def test_what_dark_blocks_measure_counts_for_nothing() -> None:
 @pytest.mark.parametrize("block_modes", [None, 5, 6, 1000])
 def test_a_block_that_holds_the_row_is_the_row(block_modes: int | None) -> None:
     net, images = network(9, 4, 3), images_of(6, 9)
-    settings = replace(IDEAL, block_modes=block_modes)
-    whole = Session(net, replace(IDEAL, block_modes=None), ModeLink(IDEAL))
+    settings = replace(IDEAL, channel=replace(IDEAL.channel, block_modes=block_modes))
+    whole = Session(
+        net, replace(IDEAL, channel=replace(IDEAL.channel, block_modes=None)), ModeLink(IDEAL)
+    )
     blocked = Session(net, settings, ModeLink(settings))
     for ours, theirs in zip(blocked.run(images), whole.run(images), strict=True):
         assert all(map(np.array_equal, ours.measured, theirs.measured))
@@ -227,7 +237,7 @@ def optics_draws(
     Each column is one reading: five of the server's, then the client's, one per block.
     """
     random = np.random.default_rng(123)
-    kinds = Blocks.of(5, settings.block_modes)
+    kinds = Blocks.of(5, settings.channel.block_modes)
 
     def vacuum(*shape: int) -> Field:
         return random.standard_normal(shape) + 1j * random.standard_normal(shape)
@@ -236,8 +246,8 @@ def optics_draws(
         kept = math.sqrt(transmittance) * field
         return np.asarray(kept + math.sqrt(1.0 - transmittance) * vacuum(*field.shape))
 
-    leg = 10.0 ** (-settings.loss_db / 20.0)
-    elements = 10.0 ** (-kinds.size * settings.rotation.loss_db_per_mode / 10.0)
+    leg = 10.0 ** (-settings.channel.loss_db / 20.0)
+    elements = 10.0 ** (-kinds.size * settings.channel.rotation.loss_db_per_mode / 10.0)
     sent = lose(MEAN[0::2] + 1j * MEAN[1::2] + vacuum(SAMPLES, 5), leg)
     returned, values = [], []
     for columns, size in zip(kinds.slices(), kinds.sizes, strict=True):
@@ -253,7 +263,7 @@ def optics_draws(
         returned.append(back[:, :size])
         values.append(value)
     back = lose(np.concatenate(returned, axis=1), leg)
-    back += math.sqrt(settings.technical_noise) * vacuum(SAMPLES, 5)
+    back += math.sqrt(settings.channel.technical_noise) * vacuum(SAMPLES, 5)
     verifier = settings.verifier
     seen = lose(back, verifier.efficiency)
     on_x = random.random(SAMPLES) < 0.5
@@ -303,7 +313,7 @@ def unitary(coefficients: Field) -> Field:
 
 
 def link_draws(settings: SessionSettings, coefficients: Floats) -> tuple[NDArray[np.bool_], Values]:
-    light = LayerLight(0, np.tile(MEAN, (SAMPLES, 1)), settings.block_modes)
+    light = LayerLight(0, np.tile(MEAN, (SAMPLES, 1)), settings.channel.block_modes)
     exchange = ModeLink(settings).exchange(light, coefficients[None])
     ((read, cosine),) = [(item.measured.copy(), item.cosine[:, 0]) for item in exchange.returned]
     values = exchange.measured[0].reshape(SAMPLES, -1)
@@ -326,7 +336,7 @@ def test_joint_statistics_are_those_of_the_optics(
     settings: SessionSettings, block_modes: int | None
 ) -> None:
     """2e5 rows, half of them read on X, half on P; seeds 11 and 123; five standard errors."""
-    settings = replace(settings, block_modes=block_modes)
+    settings = replace(settings, channel=replace(settings.channel, block_modes=block_modes))
     coefficients = UNIT_BLOCKS if block_modes == 2 else UNIT_BLOCKS / np.float32(math.sqrt(3.0))
     found, truth = link_draws(settings, coefficients), optics_draws(settings, coefficients)
     for chosen in (True, False):
@@ -344,11 +354,11 @@ def test_both_samplings_measure_the_same_blocks() -> None:
 
 def test_wrong_elements_collect_another_mode_and_return_it_undone() -> None:
     """The link with errors is the exact link set to what its own elements make of the setting."""
-    exact = replace(WRONG, rotation=Rotation(0.4))
+    exact = replace(WRONG, channel=replace(WRONG.channel, rotation=Rotation(0.4)))
     light = LayerLight(0, np.tile(MEAN, (50, 1)), 5)
     wanted = UNIT_BLOCKS / np.float32(math.sqrt(3.0))
     seed = np.random.SeedSequence(WRONG.seed, spawn_key=(0, 1))
-    errors = WRONG.rotation.draw_errors(5, np.random.Generator(np.random.SFC64(seed)))
+    errors = WRONG.channel.rotation.draw_errors(5, np.random.Generator(np.random.SFC64(seed)))
     collected = made(wanted[None], Blocks.of(5, 5), errors)
     assert not np.allclose(collected, wanted, atol=0.05)
     ours = ModeLink(WRONG).exchange(light, wanted[None])
@@ -399,7 +409,10 @@ def test_signal_to_noise_is_that_of_the_closed_form(
     found = []
     for seed in range(16):
         settings = replace(
-            IDEAL, seed=seed, block_modes=block_modes, rotation=rotation, sampling=Sampling.MEASURED
+            IDEAL,
+            seed=seed,
+            channel=replace(IDEAL.channel, block_modes=block_modes, rotation=rotation),
+            sampling=Sampling.MEASURED,
         )
         session = Session(Network((layer,), "one", {}), settings, ModeLink(settings))
         values = np.concatenate([batch.measured[0] for batch in session.run(images)])
@@ -434,7 +447,12 @@ def played(agreed: SessionSettings, done: SessionSettings | None = None) -> Sess
 def test_honest_blocks_show_what_they_should(settings: SessionSettings, block_modes: int) -> None:
     """78,000 modes; T and noise within four standard errors, the noise re-derived per block."""
     settings = replace(
-        settings, block_modes=block_modes, rotation=Rotation(settings.rotation.loss_db_per_mode / 8)
+        settings,
+        channel=replace(
+            settings.channel,
+            block_modes=block_modes,
+            rotation=Rotation(settings.channel.rotation.loss_db_per_mode / 8),
+        ),
     )
     session = played(settings)
     report = session.verdict()
@@ -443,15 +461,15 @@ def test_honest_blocks_show_what_they_should(settings: SessionSettings, block_mo
     noisy, shares, legs = 0.0, [], []
     for rows, modes in ((30, 21), (10, 15)):
         size = min(block_modes, modes)
-        elements_db = size * settings.rotation.loss_db_per_mode
-        leg = 10.0 ** (-(settings.loss_db / 2.0 + elements_db) / 10.0)
+        elements_db = size * settings.channel.rotation.loss_db_per_mode
+        leg = 10.0 ** (-(settings.channel.loss_db / 2.0 + elements_db) / 10.0)
         noisy += rows * math.ceil(modes / size) * leg * settings.receiver.returned_noise
         shares.append(rows * modes / 780)
         legs.append(leg)
     slope = float(np.average(legs, weights=shares))
     # Layers that are lost differently miss the one slope that is fitted: 2 mu of power per reading.
     missed = 8.0 * float(np.average((np.array(legs) - slope) ** 2, weights=shares))
-    expected = noisy / 780 + settings.technical_noise + missed
+    expected = noisy / 780 + settings.channel.technical_noise + missed
     assert report.excess_noise_expected == pytest.approx(expected, rel=1e-3)
     assert report.excess_noise_standard_error is not None
     assert report.excess_noise == pytest.approx(
@@ -463,7 +481,9 @@ def test_honest_blocks_show_what_they_should(settings: SessionSettings, block_mo
 @pytest.mark.parametrize("block_modes", [1, 4, 7, 21])
 def test_over_gain_is_caught_at_every_block_size(block_modes: int) -> None:
     agreed = replace(
-        IDEAL, block_modes=block_modes, receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE)
+        IDEAL,
+        channel=replace(IDEAL.channel, block_modes=block_modes),
+        receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE),
     )
     greedy = replace(agreed, receiver=CloneReceiver(8.0, 1.0, IDEAL_HOMODYNE))
     assert played(agreed).verdict().accepted is True
@@ -474,11 +494,11 @@ def test_over_gain_is_caught_at_every_block_size(block_modes: int) -> None:
 
 def test_smaller_blocks_than_agreed_are_caught() -> None:
     """Cloning every mode of what was to be a whole row: g per mode instead of g/n."""
-    agreed = replace(IDEAL, block_modes=None)
+    agreed = replace(IDEAL, channel=replace(IDEAL.channel, block_modes=None))
     session = Session(network(40, 30), agreed, ModeLink(agreed))
     light = session.server.light(0)
     session.calibrate()
-    cheat = ModeLink(replace(agreed, block_modes=2))
+    cheat = ModeLink(replace(agreed, channel=replace(agreed.channel, block_modes=2)))
     coefficients = Client((40, 30), images_of(50, 40), 2).coefficients()
     for returned in cheat.exchange(replace(light, block_modes=2), coefficients).returned:
         session.server.check(0, returned)
@@ -488,16 +508,26 @@ def test_smaller_blocks_than_agreed_are_caught() -> None:
 
 
 def test_a_rotation_that_loses_more_than_agreed_is_caught() -> None:
-    agreed = replace(LOSSY, rotation=Rotation(0.02), technical_noise=0.0)
-    report = played(agreed, replace(agreed, rotation=Rotation(0.15))).verdict()
+    agreed = replace(
+        LOSSY, channel=replace(LOSSY.channel, rotation=Rotation(0.02), technical_noise=0.0)
+    )
+    report = played(
+        agreed, replace(agreed, channel=replace(agreed.channel, rotation=Rotation(0.15)))
+    ).verdict()
     assert report.accepted is False
     assert "transmittance" in report.reason
 
 
 def test_a_verdict_s_bound_counts_the_rotation_s_loss_as_the_client_s() -> None:
     trusted = Assumptions(Trust.TRUSTED, Trust.TRUSTED)
-    inside = replace(IDEAL, assumptions=trusted, rotation=Rotation(0.05), block_modes=4)
-    outside = replace(IDEAL, assumptions=trusted, loss_db=0.4, block_modes=4)
+    inside = replace(
+        IDEAL,
+        assumptions=trusted,
+        channel=replace(IDEAL.channel, rotation=Rotation(0.05), block_modes=4),
+    )
+    outside = replace(
+        IDEAL, assumptions=trusted, channel=replace(IDEAL.channel, loss_db=0.4, block_modes=4)
+    )
     ours, theirs = played(inside).verdict(), played(outside).verdict()
     assert ours.transmittance == pytest.approx(theirs.transmittance, rel=0.02)
     assert ours.weights_bits_per_real_upper is not None
@@ -572,7 +602,11 @@ def test_loss_in_the_rotation_is_the_client_s_however_much_is_trusted() -> None:
 
 def noise_of_returned_rows(directions: Floats, rows: int, gain: float) -> Values:
     """What the server reads of dark rows, in any quadrature."""
-    settings = replace(IDEAL, receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE), block_modes=8)
+    settings = replace(
+        IDEAL,
+        receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE),
+        channel=replace(IDEAL.channel, block_modes=8),
+    )
     light = LayerLight(0, np.zeros((rows, directions.shape[1]), np.float32), 8)
     exchange = ModeLink(settings).exchange(light, directions)
     return np.stack([item.measured.copy() for item in exchange.returned]).astype(np.float64)
@@ -622,7 +656,9 @@ def test_blocks_of_one_mode_return_the_same_noise_whatever_the_data() -> None:
     images[0, 10:] = 0.0
     coefficients = Client((20, 3), images, 1).coefficients()
     light = LayerLight(0, np.zeros((40_000, 20), np.float32), 1)
-    exchange = ModeLink(replace(IDEAL, block_modes=1)).exchange(light, coefficients)
+    exchange = ModeLink(replace(IDEAL, channel=replace(IDEAL.channel, block_modes=1))).exchange(
+        light, coefficients
+    )
     (read,) = [item.measured.copy() for item in exchange.returned]
     tolerance = 4.0 * math.sqrt(2.0 / 40_000)
     assert read.var(axis=0) == pytest.approx(np.full(10, 2.0), rel=tolerance)

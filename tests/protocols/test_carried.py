@@ -21,20 +21,24 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.training.evaluation import noisy_classes
 
 SETTINGS = SessionSettings(
-    mean_photons=2e4,
+    light=Light(2e4, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=5,
     verification=VerificationSettings(calibration_samples=10_000_000),
-    disguise=PLAIN,
 )
 
 
@@ -153,7 +157,7 @@ def test_a_session_classifies_and_verifies_what_is_sent(
 ) -> None:
     """At 20,000 photons per mode noise decides nothing: the plain network's classes come out."""
     images = np.random.default_rng(4).random((40, 9), dtype=np.float32)
-    settings = replace(SETTINGS, disguise=disguise)
+    settings = replace(SETTINGS, light=replace(SETTINGS.light, disguise=disguise))
     session = Session(sparse, settings, ModeLink(settings))
     found = np.concatenate([batch.classes for batch in session.run(images)])
     expected = np.argmax(plain_values(sparse, images), axis=1)
@@ -170,7 +174,9 @@ def test_f_is_kept_over_the_inputs_that_are_fed() -> None:
     weights[:, 20:] = 0.0
     network = of([weights])
     images = np.random.default_rng(9).standard_normal((4000, 40), dtype=np.float32)
-    settings = replace(SETTINGS, mean_photons=0.57, sampling=Sampling.MEASURED)
+    settings = replace(
+        SETTINGS, light=replace(SETTINGS.light, mean_photons=0.57), sampling=Sampling.MEASURED
+    )
     (batch,) = Session(network, settings, ModeLink(settings)).run(images, batch_images=4000)
     fed = images[:, :20] / np.linalg.norm(images[:, :20], axis=1, keepdims=True)
     unit = weights[:, :20] / np.sqrt(np.mean(weights[:, :20] ** 2))

@@ -27,7 +27,7 @@ from labctl.protocols.receiver import BEST_GAIN, IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
 from labctl.protocols.server.disguised import DisguisedServer
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.protocols.verification.evidence import LayerEvidence
 
 Floats = NDArray[np.float32]
@@ -35,15 +35,13 @@ Floats = NDArray[np.float32]
 PERMUTED = Disguise(permute=True)
 BOTH = Disguise(permute=True, signs=True)
 SETTINGS = SessionSettings(
-    mean_photons=1e8,
+    light=Light(1e8, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(BEST_GAIN, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.MEASURED,
     seed=5,
-    verification=VerificationSettings(),
 )
 
 
@@ -71,9 +69,11 @@ def test_bright_light_gives_the_plain_network_s_logits(
     disguise: Disguise, block_modes: int | None
 ) -> None:
     net, images = network(9, 11, 7, 4), images_of(20, 9)
-    settings = replace(SETTINGS, block_modes=block_modes)
+    settings = replace(SETTINGS, channel=replace(SETTINGS.channel, block_modes=block_modes))
     plain = logits(net, settings, images)
-    hidden = logits(net, replace(settings, disguise=disguise), images)
+    hidden = logits(
+        net, replace(settings, light=replace(settings.light, disguise=disguise)), images
+    )
     norm = np.linalg.norm(plain, axis=1, keepdims=True)
     # With signs the norm that is divided by is that of [y, |y|], not that of ReLU(y).
     hidden *= norm / np.linalg.norm(hidden, axis=1, keepdims=True)
@@ -82,7 +82,7 @@ def test_bright_light_gives_the_plain_network_s_logits(
 
 def test_results_do_not_depend_on_batches() -> None:
     net, images = network(9, 11, 4), images_of(20, 9)
-    settings = replace(SETTINGS, mean_photons=1.0, disguise=BOTH)
+    settings = replace(SETTINGS, light=replace(SETTINGS.light, mean_photons=1.0, disguise=BOTH))
     np.testing.assert_allclose(
         logits(net, settings, images, 20), logits(net, settings, images, 3), atol=1e-5
     )
@@ -90,7 +90,7 @@ def test_results_do_not_depend_on_batches() -> None:
 
 def test_a_session_that_goes_on_keeps_drawing_new_orders() -> None:
     net, image = network(9, 40, 4), images_of(1, 9)
-    settings = replace(SETTINGS, disguise=PERMUTED)
+    settings = replace(SETTINGS, light=replace(SETTINGS.light, disguise=PERMUTED))
     session = Session(net, settings, ModeLink(settings))
     first, second = (next(session.run(image)).measured[0][0] for _ in range(2))
     assert not np.allclose(first, second, rtol=0.1)
@@ -156,7 +156,7 @@ def test_keys() -> None:
 @pytest.mark.parametrize("disguise", [PERMUTED, BOTH])
 def test_an_honest_session_in_disguise_is_accepted(disguise: Disguise) -> None:
     net, images = network(60, 40, 6), images_of(40, 60)
-    settings = replace(SETTINGS, mean_photons=4.0, sampling=Sampling.ALL, disguise=disguise)
+    settings = replace(SETTINGS, light=Light(4.0, disguise), sampling=Sampling.ALL)
     session = Session(net, settings, ModeLink(settings))
     list(session.run(images))
     report, honest = session.verdict(), session.expectation()
@@ -174,7 +174,7 @@ def test_an_honest_session_in_disguise_is_accepted(disguise: Disguise) -> None:
 
 def test_evidence_against_the_plain_light_would_reject() -> None:
     net, images = network(60, 40, 6), images_of(10, 60)
-    settings = replace(SETTINGS, mean_photons=4.0, sampling=Sampling.ALL, disguise=PERMUTED)
+    settings = replace(SETTINGS, light=Light(4.0, PERMUTED), sampling=Sampling.ALL)
     server = DisguisedServer(net, 4.0, None, PERMUTED)
     wrong = LayerEvidence(Server(net, 4.0).light(0))
     link = ModeLink(settings)
@@ -189,7 +189,9 @@ def test_evidence_against_the_plain_light_would_reject() -> None:
 
 def test_sums_by_row_and_mode_agree_with_fixed_light() -> None:
     net, images = network(12, 8, 3), images_of(5, 12)
-    settings = replace(SETTINGS, mean_photons=4.0, sampling=Sampling.ALL)
+    settings = replace(
+        SETTINGS, light=replace(SETTINGS.light, mean_photons=4.0), sampling=Sampling.ALL
+    )
     server = DisguisedServer(net, 4.0, None, PLAIN)
     fixed = LayerEvidence(Server(net, 4.0).light(0))
     link = ModeLink(settings)

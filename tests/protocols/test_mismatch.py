@@ -11,24 +11,23 @@ from numpy.typing import NDArray
 
 from labctl.errors import SettingError
 from labctl.protocols.client import directions_of
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import LayerLight, Link
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver, Homodyne, Receiver, TapReceiver
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.studies.attacks.tampered_link import Path, TamperedLink
 
 SETTINGS = SessionSettings(
-    mean_photons=3.0,
+    light=Light(3.0, PLAIN),
+    channel=Channel(loss_db=1.0, technical_noise=0.1),
     receiver=CloneReceiver(2.5, 1.3, Homodyne(0.8, 0.1)),
     verifier=Homodyne(0.9, 0.2),
-    loss_db=1.0,
-    technical_noise=0.1,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=1,
-    verification=VerificationSettings(),
 )
 LARGE = CloneMismatch(gain_error=-0.3, phase_rad=0.4)
 
@@ -53,7 +52,11 @@ def test_returned_rows_have_the_mean_and_the_covariance_of_the_physics(
     mismatch: CloneMismatch, receiver: Receiver, block_modes: int | None
 ) -> None:
     """Both links, one row sent 30,000 times, seed 1; five standard errors."""
-    settings = replace(SETTINGS, mismatch=mismatch, receiver=receiver, block_modes=block_modes)
+    settings = replace(
+        SETTINGS,
+        channel=replace(SETTINGS.channel, mismatch=mismatch, block_modes=block_modes),
+        receiver=receiver,
+    )
     rng = np.random.default_rng(3)
     image = rng.random((1, 6)).astype(np.float32)
     row = rng.normal(0.0, 2.0, (1, 6)).astype(np.float32)
@@ -84,7 +87,7 @@ def test_returned_rows_have_the_mean_and_the_covariance_of_the_physics(
 
 def test_both_links_correlate_what_client_and_server_read_alike() -> None:
     """60,000 rows each, seed 1: covariances of client's value and server's reading agree."""
-    settings = replace(SETTINGS, mismatch=LARGE)
+    settings = replace(SETTINGS, channel=replace(SETTINGS.channel, mismatch=LARGE))
     image = np.random.default_rng(3).random((1, 6)).astype(np.float32)
     c = directions_of(image, None)
     light = LayerLight(0, np.zeros((600, 6), np.float32))
@@ -102,7 +105,10 @@ def test_a_matched_clone_draws_the_same_numbers_as_ever() -> None:
     c = directions_of(np.ones((1, 6), np.float32), None)
     plain, zero = (
         read_of(ModeLink(one), light, c, 2)[0]
-        for one in (SETTINGS, replace(SETTINGS, mismatch=CloneMismatch(0.0, 0.0)))
+        for one in (
+            SETTINGS,
+            replace(SETTINGS, channel=replace(SETTINGS.channel, mismatch=CloneMismatch(0.0, 0.0))),
+        )
     )
     assert np.array_equal(plain, zero)
     assert MATCHED_CLONE.matched

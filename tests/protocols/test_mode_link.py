@@ -10,11 +10,18 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import chi2, kstest, norm
 
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import LayerLight
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 
 Values = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -22,11 +29,10 @@ Floats = NDArray[np.float32]
 SAMPLES = 300_000
 
 IDEAL = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=11,
@@ -36,10 +42,13 @@ REAL = replace(
     IDEAL,
     receiver=CloneReceiver(1.8, 1.6, Homodyne(efficiency=0.7, electronic_noise=0.12)),
     verifier=Homodyne(efficiency=0.65, electronic_noise=0.2),
-    loss_db=2.0,
-    technical_noise=0.3,
+    channel=replace(IDEAL.channel, loss_db=2.0, technical_noise=0.3),
 )
-LOUD = replace(REAL, receiver=CloneReceiver(6.0, 1.0, Homodyne(0.9, 0.0)), loss_db=0.5)
+LOUD = replace(
+    REAL,
+    receiver=CloneReceiver(6.0, 1.0, Homodyne(0.9, 0.0)),
+    channel=replace(REAL.channel, loss_db=0.5),
+)
 
 EVEN = np.array([0.5, -0.3, 0.1, 0.6, -0.4, 0.36], np.float32)
 ODD = np.array([0.6, 0.2, -0.5, 0.1, 0.57, 0.0], np.float32)
@@ -93,7 +102,7 @@ def optics_draws(settings: SessionSettings, coefficients: Floats, mean: Floats) 
         return kept + math.sqrt(1.0 - transmittance) * vacuum(*field.shape)
 
     rotation = unitary(coefficients[0::2] + 1j * coefficients[1::2])
-    leg = 10.0 ** (-settings.loss_db / 20.0)
+    leg = 10.0 ** (-settings.channel.loss_db / 20.0)
     receiver, verifier = settings.receiver, settings.verifier
     field = mean[0::2] + 1j * mean[1::2] + vacuum(SAMPLES, 3)
     modes = lose(field, leg) @ rotation.T
@@ -107,7 +116,7 @@ def optics_draws(settings: SessionSettings, coefficients: Floats, mean: Floats) 
     detected = lose(arm, receiver.homodyne.efficiency).real
     detected += math.sqrt(receiver.homodyne.electronic_noise) * random.standard_normal(SAMPLES)
     back = lose(modes @ rotation.conj(), leg)
-    back += math.sqrt(settings.technical_noise) * vacuum(SAMPLES, 3)
+    back += math.sqrt(settings.channel.technical_noise) * vacuum(SAMPLES, 3)
     seen = lose(back, verifier.efficiency)
     on_x = random.random(SAMPLES) < 0.5
     read = np.where(on_x[:, None], seen.real, seen.imag)
@@ -230,7 +239,7 @@ def test_measured_values_follow_the_formula_however_they_are_drawn(
     values = client_values(replace(settings, sampling=sampling), 200_000, unit(EVEN))
     receiver, gain = settings.receiver, settings.receiver.gain
     efficiency = receiver.homodyne.efficiency
-    leg = 10.0 ** (-settings.loss_db / 20.0)
+    leg = 10.0 ** (-settings.channel.loss_db / 20.0)
     mean = math.sqrt(leg * efficiency * (gain - 1.0)) * float(unit(EVEN) @ MEAN)
     heat = 2.0 * receiver.emission_factor - 1.0
     arm = (gain - 1.0) + (gain - 1.0) ** 2 / gain * heat + 1.0 / gain

@@ -14,6 +14,7 @@ from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import Client
 from labctl.protocols.client.machine import ClientMachine
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, LayerShape, Trust
 from labctl.protocols.link import LayerLight, ReturnedLight
 from labctl.protocols.messages import AbortCode, Done, Message
@@ -22,20 +23,18 @@ from labctl.protocols.receiver import BEST_GAIN, IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
 from labctl.protocols.server.machine import ServerMachine
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 
 Floats = NDArray[np.float32]
 
 BRIGHT = SessionSettings(
-    mean_photons=1e6,
+    light=Light(1e6, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(BEST_GAIN, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=1,
-    verification=VerificationSettings(),
 )
 
 

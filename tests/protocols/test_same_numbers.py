@@ -16,7 +16,7 @@ from labctl.data import shipped_station_path
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.protocols.bench_link import BenchLink
-from labctl.protocols.disguise import FRESH_ORDER, Disguise
+from labctl.protocols.disguise import FRESH_ORDER, PLAIN, Disguise
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 from labctl.protocols.hiding.hiding import Hiding
@@ -24,7 +24,7 @@ from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, PowerMonitor
 from labctl.station import Station
 from labctl.station.equipment import equipment_of
@@ -35,15 +35,13 @@ IMAGES = 6
 EXACT = 1e-4
 
 SETTINGS = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(loss_db=0.6, technical_noise=0.001),
     receiver=CloneReceiver(1.6, 1.1, Homodyne(0.9, 0.02)),
     verifier=Homodyne(0.85, 0.03),
-    loss_db=0.6,
-    technical_noise=0.001,
     assumptions=Assumptions(Trust.TRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=7,
-    verification=VerificationSettings(),
 )
 
 
@@ -101,16 +99,18 @@ def found(session: Session, *, batch_images: int) -> list[float]:
 CASES = {
     "measured values alone": replace(SETTINGS, sampling=Sampling.MEASURED),
     "measured values alone, fresh order": replace(
-        SETTINGS, sampling=Sampling.MEASURED, disguise=FRESH_ORDER
+        SETTINGS, sampling=Sampling.MEASURED, light=replace(SETTINGS.light, disguise=FRESH_ORDER)
     ),
     "all modes": SETTINGS,
-    "all modes in blocks": replace(SETTINGS, block_modes=8),
-    "all modes, fresh order": replace(SETTINGS, disguise=FRESH_ORDER),
+    "all modes in blocks": replace(SETTINGS, channel=replace(SETTINGS.channel, block_modes=8)),
+    "all modes, fresh order": replace(
+        SETTINGS, light=replace(SETTINGS.light, disguise=FRESH_ORDER)
+    ),
     "all modes, fresh order and signs": replace(
-        SETTINGS, disguise=Disguise(permute=True, signs=True)
+        SETTINGS, light=replace(SETTINGS.light, disguise=Disguise(permute=True, signs=True))
     ),
     "all modes, decoys, fresh order": replace(
-        SETTINGS, disguise=FRESH_ORDER, hiding=Hiding(decoys=2)
+        SETTINGS, light=replace(SETTINGS.light, disguise=FRESH_ORDER), hiding=Hiding(decoys=2)
     ),
 }
 # Sum of squares, last and first value of each layer; T, excess noise and its upper bound, bits at
@@ -157,7 +157,7 @@ PINNED = {name: [float(each) for each in text.split()] for name, text in PINNED_
 @pytest.mark.parametrize("case", CASES)
 def test_the_mode_level_link_gives_the_same_numbers(case: str) -> None:
     settings = CASES[case]
-    limit = PowerLimit(settings.mean_photons * settings.leg_transmittance, peak_ratio=100.0)
+    limit = PowerLimit(settings.light.mean_photons * settings.leg_transmittance, peak_ratio=100.0)
     session = Session(
         network(),
         settings,
@@ -177,9 +177,10 @@ def test_the_bench_link_gives_the_same_numbers(disguise: Disguise) -> None:
             SETTINGS,
             receiver=CloneReceiver(2.0, client.emission_factor, homodyne),
             verifier=Homodyne(server.efficiency, 0.0),
-            loss_db=-ratio_to_db(server.transmittance),
-            technical_noise=0.0,
-            disguise=disguise,
+            channel=replace(
+                SETTINGS.channel, loss_db=-ratio_to_db(server.transmittance), technical_noise=0.0
+            ),
+            light=replace(SETTINGS.light, disguise=disguise),
         )
         link = BenchLink(equipment_of(station), settings)
         session = Session(network(), settings, link)

@@ -13,33 +13,37 @@ from numpy.typing import NDArray
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.models import Network
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import Exchange, LayerLight, Link, ReturnedLight
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.protocols.verification.verdict import Expectation, VerificationReport
 
 Floats = NDArray[np.float32]
 
 IDEAL = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=7,
-    verification=VerificationSettings(),
 )
 REAL = replace(
     IDEAL,
     receiver=CloneReceiver(1.8, 1.6, Homodyne(efficiency=0.7, electronic_noise=0.12)),
     verifier=Homodyne(efficiency=0.65, electronic_noise=0.2),
-    loss_db=1.5,
-    technical_noise=0.02,
+    channel=replace(IDEAL.channel, loss_db=1.5, technical_noise=0.02),
 )
 
 
@@ -75,9 +79,9 @@ def test_an_honest_session_shows_what_its_settings_say(settings: SessionSettings
     """156,000 modes: four standard errors of T and noise, clone noise re-derived per layer."""
     session, report = played(settings)
     gain, heat = settings.receiver.gain, settings.receiver.emission_factor
-    leg = 10.0 ** (-settings.loss_db / 20.0)
+    leg = 10.0 ** (-settings.channel.loss_db / 20.0)
     clones = 200 * (30 + 10) * heat * (2.0 - 2.0 / gain) / MODES
-    excess = leg * clones + settings.technical_noise
+    excess = leg * clones + settings.channel.technical_noise
     assert report.accepted is True
     assert report.samples == MODES
     assert report.excess_noise_expected == pytest.approx(excess, rel=1e-9)
@@ -282,13 +286,13 @@ def test_a_client_with_too_much_gain_is_rejected() -> None:
 
 
 def test_more_loss_than_agreed_is_rejected() -> None:
-    _, report = played(REAL, ModeLink(replace(REAL, loss_db=1.7)))
+    _, report = played(REAL, ModeLink(replace(REAL, channel=replace(REAL.channel, loss_db=1.7))))
     assert report.accepted is False
     assert "transmittance" in report.reason
 
 
 def test_an_expectation_can_be_given() -> None:
-    lossy = ModeLink(replace(REAL, loss_db=1.7))
+    lossy = ModeLink(replace(REAL, channel=replace(REAL.channel, loss_db=1.7)))
     told = Expectation(10.0**-0.17, 0.08, 0.001, 0.01)
     _, report = played(REAL, lossy, told)
     assert report.accepted is True

@@ -11,39 +11,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl.errors import SettingError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 
 VALID = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=1,
-    verification=VerificationSettings(),
 )
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_mean_photons_above_0(value: float) -> None:
     with pytest.raises(SettingError, match="mean_photons"):
-        replace(VALID, mean_photons=value)
+        replace(VALID, light=replace(VALID.light, mean_photons=value))
 
 
 @pytest.mark.parametrize("value", [-1e-9, math.nan, math.inf, 5000.0])
 def test_loss_that_leaves_light(value: float) -> None:
     with pytest.raises(SettingError, match="loss_db"):
-        replace(VALID, loss_db=value)
+        replace(VALID, channel=replace(VALID.channel, loss_db=value))
 
 
 @pytest.mark.parametrize("value", [-1e-9, math.nan, math.inf])
 def test_technical_noise_not_negative(value: float) -> None:
     with pytest.raises(SettingError, match="technical_noise"):
-        replace(VALID, technical_noise=value)
+        replace(VALID, channel=replace(VALID.channel, technical_noise=value))
 
 
 def test_seed_not_negative() -> None:
@@ -73,7 +78,7 @@ def test_a_limit_of_no_bits_can_never_be_met(value: float) -> None:
 
 def test_what_hides_an_assumption_has_no_default() -> None:
     parameters = inspect.signature(SessionSettings).parameters
-    for name in ("assumptions", "loss_db", "technical_noise", "seed", "sampling"):
+    for name in ("assumptions", "channel", "seed", "sampling"):
         assert parameters[name].default is inspect.Parameter.empty
 
 
@@ -85,7 +90,7 @@ def test_default_failure_probability_is_one_in_ten_thousand_million() -> None:
 @settings(deadline=None)
 @given(st.floats(0.0, 100.0))
 def test_half_the_loss_lies_on_each_leg(loss_db: float) -> None:
-    lossy = replace(VALID, loss_db=loss_db)
+    lossy = replace(VALID, channel=replace(VALID.channel, loss_db=loss_db))
     assert lossy.transmittance == pytest.approx(10.0 ** (-loss_db / 10.0), rel=1e-9)
     assert lossy.leg_transmittance**2 == pytest.approx(lossy.transmittance, rel=1e-9)
 
@@ -93,5 +98,5 @@ def test_half_the_loss_lies_on_each_leg(loss_db: float) -> None:
 def test_the_client_measures_light_that_lost_one_leg_only() -> None:
     """F = 2 mu sqrt(T)/D with D = 2 at G = 2."""
     assert VALID.signal_to_noise == pytest.approx(4.0)
-    halved = replace(VALID, loss_db=10.0 * math.log10(4.0))
+    halved = replace(VALID, channel=replace(VALID.channel, loss_db=10.0 * math.log10(4.0)))
     assert halved.signal_to_noise == pytest.approx(2.0)

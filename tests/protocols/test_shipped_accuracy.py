@@ -10,11 +10,12 @@ import pytest
 
 from labctl.data.mnist import load_test_images
 from labctl.data.models import load_network
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 
 
 @pytest.mark.parametrize(
@@ -41,15 +42,13 @@ def test_accuracy_and_leakage(
     """One seed; the standard error of an accuracy of 0.97 on 10,000 images is 0.0017."""
     data = load_test_images()
     settings = SessionSettings(
-        mean_photons=mean_photons,
+        light=Light(mean_photons, PLAIN),
+        channel=Channel(),
         receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE),
         verifier=IDEAL_HOMODYNE,
-        loss_db=0.0,
-        technical_noise=0.0,
         assumptions=Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED),
         sampling=Sampling.MEASURED,
         seed=0,
-        verification=VerificationSettings(),
     )
     session = Session(load_network(model), settings, ModeLink(settings))
     correct = sum(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from labctl.data.models import Network
 from labctl.errors import LabctlError, ProtocolError, SettingError, VerificationError
 from labctl.protocols.client.machine import ClientMachine
-from labctl.protocols.disguise import FRESH_ORDER
+from labctl.protocols.disguise import FRESH_ORDER, PLAIN
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
@@ -42,22 +42,20 @@ from labctl.protocols.receiver import BEST_GAIN, IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server.disguised import honest_server
 from labctl.protocols.server.machine import ServerMachine
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.protocols.states import CLIENT, SERVER, Machine, Own, PartyState, Table
 from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, PowerMonitor
 
 SIZES = (6, 4, 3)
 QUERIES = 2
 SETTINGS = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(BEST_GAIN, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=1,
-    verification=VerificationSettings(),
 )
 
 
@@ -440,7 +438,7 @@ def test_either_party_may_abort_at_any_time_and_nothing_follows(after: int) -> N
 
 
 def test_light_that_is_too_bright_aborts_the_client_before_anything_is_returned() -> None:
-    limit = PowerLimit(SETTINGS.mean_photons / 1e4)
+    limit = PowerLimit(SETTINGS.light.mean_photons / 1e4)
     guard = ClientGuard(limit, PowerMonitor(share=0.5), seed=1)
     session = Session(network(), SETTINGS, ModeLink(SETTINGS), guard=guard)
     with pytest.raises(VerificationError, match="brighter light"):
@@ -478,7 +476,7 @@ def test_images_that_are_refused_leave_a_session_as_it_was() -> None:
 
 
 def test_frames_of_a_fresh_order_are_opened_one_query_at_a_time() -> None:
-    pair = Pair(replace(SETTINGS, disguise=FRESH_ORDER))
+    pair = Pair(replace(SETTINGS, light=replace(SETTINGS.light, disguise=FRESH_ORDER)))
     pair.hello()
     pair.welcome()
     pair.begin()

@@ -109,12 +109,14 @@ def _measured(
             seeds=seeds,
         )
         yield _point(network, Order.FIXED, ClassesAlone.name, 0.0, found)
-    bright = replace(settings, mean_photons=_BRIGHT)
+    bright = replace(settings, light=replace(settings.light, mean_photons=_BRIGHT))
     for order, spends, counts in (
         (Order.FIXED, plan.spends, (1,)),
         (Order.FRESH, plan.fresh_spends, plan.fresh_queries),
     ):
-        disguised = replace(bright, disguise=Disguise(permute=order is Order.FRESH))
+        disguised = replace(
+            bright, light=replace(bright.light, disguise=Disguise(permute=order is Order.FRESH))
+        )
         for spend in spends:
             attack = PrincipalModes(public, spend / honest_spend(network, bright))
             for queries in counts:

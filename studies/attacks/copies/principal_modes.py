@@ -66,11 +66,13 @@ class PrincipalModes:
 
     def mount(self, network: Network, settings: SessionSettings) -> PrincipalThief:
         """Return the client with its couplings; raises SettingError for blocks or signs."""
-        if settings.block_modes is not None:
-            raise SettingError("block_modes", settings.block_modes, "none: whole rows are read")
-        if settings.disguise.signs:
+        if settings.channel.block_modes is not None:
+            raise SettingError(
+                "block_modes", settings.channel.block_modes, "none: whole rows are read"
+            )
+        if settings.light.disguise.signs:
             raise SettingError("disguise", "signs", "none or an order alone")
-        kind = FreshOrderThief if settings.disguise.permute else PrincipalThief
+        kind = FreshOrderThief if settings.light.disguise.permute else PrincipalThief
         sent = carried(network)
         budgets = _budgets(self, sent.network.sizes, settings)
         return kind(self.public, sent, settings, budgets, self.robbed)

@@ -81,7 +81,7 @@ class PrincipalThief(BesideHonestServer):
         self._robbed = robbed
         self._readings: list[list[LightReading]] = [[] for _ in self._sizes[1:]]
         self._known: dict[int, tuple[int, RowPrior]] = {}
-        self._scale = math.sqrt(2.0 * settings.mean_photons)
+        self._scale = math.sqrt(2.0 * settings.light.mean_photons)
         idle = CloneReceiver(_IDLE_GAIN, 1.0, IDEAL_HOMODYNE)
         path = replace(Path.honest(settings), receiver=idle, entering=(self,))
         self.link = TamperedLink(settings, path)

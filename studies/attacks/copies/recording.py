@@ -40,8 +40,10 @@ class RecordingLink:
     """`ModeLink` with a notebook; raises SettingError for rows sent in blocks."""
 
     def __init__(self, settings: SessionSettings, chosen: Choice | None = None) -> None:
-        if settings.block_modes is not None:
-            raise SettingError("block_modes", settings.block_modes, "none: whole rows are read")
+        if settings.channel.block_modes is not None:
+            raise SettingError(
+                "block_modes", settings.channel.block_modes, "none: whole rows are read"
+            )
         self._link = ModeLink(settings)
         self._settings = settings
         self._chosen = chosen
@@ -76,7 +78,7 @@ class RecordingLink:
         """Return the measured value per unit of (w . d), w in units of the layer's RMS."""
         settings = self._settings
         leg = settings.leg_transmittance_of(modes)
-        return math.sqrt(2.0 * settings.mean_photons * leg) * settings.receiver.amplitude_gain
+        return math.sqrt(2.0 * settings.light.mean_photons * leg) * settings.receiver.amplitude_gain
 
     @property
     def noise(self) -> float:

@@ -102,9 +102,9 @@ def test_mode_level_predicts_decoys_over_instruments(
     places = watched_places(monkeypatch)
     images, collection = pictures(IMAGES, seed=3).images, collection_of(decoys)
     with Station.read(unit_station(rotation, block=block, turns=TURNS)) as station:
-        settings = replace(
-            unit_settings(station, 1.0, 2.0, rotation), block_modes=block, hiding=Hiding(decoys)
-        )
+        whole = unit_settings(station, 1.0, 2.0, rotation)
+        channel = replace(whole.channel, block_modes=block)
+        settings = replace(whole, channel=channel, hiding=Hiding(decoys))
         measured, report = run_on_unit(station, network(), settings, images, collection=collection)
     # Both layers of each image: a place that is drawn again each time misses none of 40 frames.
     assert len(places) == 2 * IMAGES

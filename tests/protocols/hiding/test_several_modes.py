@@ -16,6 +16,7 @@ from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import Network, load_network
 from labctl.errors import DatasetError, SettingError
 from labctl.protocols.client import Client
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import unit_norm, unit_rms
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 from labctl.protocols.hiding.hiding import Hiding
@@ -27,7 +28,13 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.attacks.more_modes import CloneMoreModes
 from labctl.studies.attacks.tampered_link import Path, TamperedLink
 from labctl.studies.planner.option import Conditions
@@ -37,17 +44,16 @@ Reals = NDArray[np.float64]
 ROWS = 100_000
 MODES = 4
 SETTINGS = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(loss_db=1.0, technical_noise=0.1),
     receiver=CloneReceiver(3.0, 1.4, Homodyne(0.8, 0.1)),
     verifier=Homodyne(0.7, 0.2),
-    loss_db=1.0,
-    technical_noise=0.1,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=3,
     verification=VerificationSettings(calibration_samples=10_000_000),
 )
-MISMATCHED = replace(SETTINGS, mismatch=CloneMismatch(0.3, 0.4))
+MISMATCHED = replace(SETTINGS, channel=replace(SETTINGS.channel, mismatch=CloneMismatch(0.3, 0.4)))
 
 
 def orthonormal(seed: int, count: int) -> NDArray[np.complex64]:
@@ -72,7 +78,7 @@ def expected(settings: SessionSettings, modes: NDArray[np.complex64], on_x: bool
         return np.block([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]])
 
     collect, put_back = of(modes.conj()), of(modes.T)
-    kappa = settings.mismatch.kappa * np.eye(count)
+    kappa = settings.channel.clone_mismatch.kappa * np.eye(count)
     whole = of(np.eye(count) + kappa)
     flip = np.diag([1.0] * count + [-1.0] * count)
     idler = math.sqrt(2.0 * receiver.emission_factor - 1.0) * flip
@@ -81,7 +87,7 @@ def expected(settings: SessionSettings, modes: NDArray[np.complex64], on_x: bool
         np.eye(2 * MODES) + put_back @ of(kappa) @ collect,
         put_back @ whole @ (split * idler),
         put_back @ whole * split,
-        put_back * math.sqrt(settings.mismatch.added_noise),
+        put_back * math.sqrt(settings.channel.clone_mismatch.added_noise),
     ]
     at_client = [
         math.sqrt(gain - 1.0) * collect,
@@ -94,7 +100,7 @@ def expected(settings: SessionSettings, modes: NDArray[np.complex64], on_x: bool
     read = slice(0, MODES) if on_x else slice(MODES, 2 * MODES)
     both = np.concatenate([server[read], client[:count]])
     covariance: Reals = both @ both.T
-    white = 1.0 - seen + eta * settings.technical_noise + settings.verifier.electronic_noise
+    white = 1.0 - seen + eta * settings.channel.technical_noise + settings.verifier.electronic_noise
     covariance[:MODES, :MODES] += white * np.eye(MODES)
     own = 1.0 - receiver.homodyne.efficiency + receiver.homodyne.electronic_noise
     covariance[MODES:, MODES:] += own * np.eye(count)
@@ -156,7 +162,9 @@ def test_lines_after_each_other_collect_orthogonal_modes_and_lose_more() -> None
     gram = np.einsum("ikm,ijm->ikj", found.conj(), found)
     assert np.allclose(gram, np.eye(3), atol=1e-5)
     assert 1e-3 < np.abs(found - set_to.view(np.complex64)).max() < 0.5
-    hidden = replace(SETTINGS, rotation=rotation, hiding=Hiding(decoys=2))
+    hidden = replace(
+        SETTINGS, channel=replace(SETTINGS.channel, rotation=rotation), hiding=Hiding(decoys=2)
+    )
     plain = replace(hidden, hiding=Hiding())
     ratio = hidden.transmittance_of(MODES) / SETTINGS.transmittance_of(MODES)
     once = plain.transmittance_of(MODES) / SETTINGS.transmittance_of(MODES)
@@ -180,11 +188,10 @@ def parts() -> tuple[LabelledImages, LabelledImages]:
 
 OPTICS = replace(
     SETTINGS,
-    mean_photons=4.0,
+    light=replace(SETTINGS.light, mean_photons=4.0),
     receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
+    channel=replace(SETTINGS.channel, loss_db=0.0, technical_noise=0.0),
 )
 
 
@@ -362,7 +369,11 @@ def test_several_modes_are_refused_where_nothing_collects_them(network: Network)
     with pytest.raises(SettingError, match="collection"):
         Session(network, replace(OPTICS, hiding=Hiding(3)), ModeLink(OPTICS))
     with pytest.raises(SettingError, match="rotation"):
-        replace(OPTICS, hiding=Hiding(return_modes=5), rotation=Rotation(0.1))
+        replace(
+            OPTICS,
+            hiding=Hiding(return_modes=5),
+            channel=replace(OPTICS.channel, rotation=Rotation(0.1)),
+        )
 
 
 def test_the_planner_counts_the_noise_of_decoys() -> None:

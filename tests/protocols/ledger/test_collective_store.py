@@ -27,7 +27,7 @@ ACCOUNT = f"alice/{'0' * 64}"
 NETWORK = _network((16, 12, 4), 1)
 KEY = b"k" * 32
 Array = np.ndarray[Any, Any]
-TERMS = LightTerms(HONEST.mean_photons, 1, HONEST.assumptions)
+TERMS = LightTerms(HONEST.light.mean_photons, 1, HONEST.assumptions)
 
 
 def session_of(seed: int, images: int = 4) -> Session:
@@ -203,7 +203,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 def test_the_same_bytes_read_as_something_else_are_refused(
     store: CollectiveStore, name: str, change: Callable[[Array], Array]
 ) -> None:
-    settings = replace(HONEST, disguise=FRESH_ORDER)
+    settings = replace(HONEST, light=replace(HONEST.light, disguise=FRESH_ORDER))
     session = Session(NETWORK, settings, ModeLink(settings))
     list(session.run(np.ones((4, 16), np.float32)))
     store.add(ACCOUNT, TERMS, session.record(), session.server.evidence)

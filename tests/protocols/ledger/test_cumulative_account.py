@@ -80,15 +80,15 @@ def keep(tmp_path: Path) -> Callable[..., CumulativeAccount]:
 
 
 def terms_of(settings: SessionSettings, technical_noise: float = 0.0) -> LightTerms:
-    return LightTerms(settings.mean_photons, 1, settings.assumptions, technical_noise)
+    return LightTerms(settings.light.mean_photons, 1, settings.assumptions, technical_noise)
 
 
 def test_dim_queries_do_not_hide_what_a_bright_one_shows(
     keep: Callable[..., CumulativeAccount],
 ) -> None:
     """Noise of changing sign in dim queries, which half of them show, outweighs a bright one's."""
-    bright = replace(HONEST, mean_photons=200.0, seed=1)
-    dim = replace(HONEST, mean_photons=4.0, seed=2)
+    bright = replace(HONEST, light=replace(HONEST.light, mean_photons=200.0), seed=1)
+    dim = replace(HONEST, light=replace(HONEST.light, mean_photons=4.0), seed=2)
     kick = 2.0
     one = session_of(bright, [kick])
     many = session_of(dim, [1.5 * kick * (-1) ** query for query in range(50)])
@@ -107,10 +107,15 @@ def test_noise_that_one_run_trusts_is_not_trusted_in_another(
     keep: Callable[..., CumulativeAccount],
 ) -> None:
     first = replace(HONEST, assumptions=UNTRUSTED, seed=3)
-    second = replace(first, assumptions=TRUSTED_NOISE, technical_noise=0.5, seed=4)
+    second = replace(
+        first,
+        assumptions=TRUSTED_NOISE,
+        channel=replace(first.channel, technical_noise=0.5),
+        seed=4,
+    )
     robbed, noisy = session_of(first, [0.05] * 30), session_of(second, [0.0] * 2)
     alone = keep((robbed, terms_of(first)))
-    light, more = 30 * HONEST.mean_photons, 32 * HONEST.mean_photons
+    light, more = 30 * HONEST.light.mean_photons, 32 * HONEST.light.mean_photons
     together = keep((noisy, terms_of(second, 0.5)))
     assert len(together.kept) == 2
     assert together.bits(more) >= alone.bits(light) * 0.99
@@ -128,8 +133,8 @@ def test_more_looked_at_never_costs_more_than_light_that_was_kept(
 ) -> None:
     quiet = replace(HONEST, seed=5)
     before = keep((session_of(quiet, [0.0] * 10), terms_of(quiet)))
-    light = 10 * quiet.mean_photons
+    light = 10 * quiet.light.mean_photons
     unseen = before.bits(light + 3.0)
-    loud = replace(HONEST, mean_photons=3.0, seed=6)
+    loud = replace(HONEST, light=replace(HONEST.light, mean_photons=3.0), seed=6)
     after = keep((session_of(loud, [30.0]), terms_of(loud)))
     assert after.bits(light + 3.0) <= unseen * 1.01

@@ -15,6 +15,7 @@ import pytest
 
 from labctl.data.models import Network
 from labctl.errors import BudgetError, RecordError, SettingError, UsageError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, Trust, leakage_of
 from labctl.protocols.leakage.cumulative import everything_bits
@@ -26,7 +27,13 @@ from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.protocols.verification.verdict import no_verification
 
 BITS, QUERIES = Meter.WEIGHT_BITS, Meter.QUERIES
@@ -60,15 +67,13 @@ NETWORK = Network(
     {},
 )
 SETTINGS = SessionSettings(
-    mean_photons=MU,
+    light=Light(MU, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(GAIN, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=UNTRUSTED,
     sampling=Sampling.ALL,
     seed=4,
-    verification=VerificationSettings(),
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.disguise import FRESH_ORDER, key_of_seed
+from labctl.protocols.disguise import FRESH_ORDER, PLAIN, key_of_seed
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
@@ -20,23 +20,28 @@ from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
 from labctl.protocols.server.disguised import DisguisedServer
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.attacks.heterodyne_resend import HeterodyneResend
 
 SIZES = (30, 40, 10)
 KEY = bytes(range(32))
 SETTINGS = SessionSettings(
-    mean_photons=2.0,
+    light=Light(2.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(1.5, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=3,
     verification=VerificationSettings(false_alarm_probability=1e-6),
 )
-BRIGHT = replace(SETTINGS, mean_photons=1e7)
+BRIGHT = replace(SETTINGS, light=replace(SETTINGS.light, mean_photons=1e7))
 
 
 def network(seed: int) -> Network:
@@ -54,7 +59,7 @@ def images(count: int) -> Floats:
 
 def server(seed: int, settings: SessionSettings) -> Server:
     return DisguisedServer(
-        network(seed), settings.mean_photons, None, FRESH_ORDER, key=key_of_seed(seed)
+        network(seed), settings.light.mean_photons, None, FRESH_ORDER, key=key_of_seed(seed)
     )
 
 

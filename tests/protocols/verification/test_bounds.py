@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.models import Network
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import (
     Assumptions,
     Trust,
@@ -21,7 +22,7 @@ from labctl.protocols.leakage import (
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.protocols.verification.bounds import Bounds, Clones, bounds_of
 from labctl.protocols.verification.channel import (
     Estimate,
@@ -222,17 +223,15 @@ def test_a_client_that_taps_a_tenth_learns_less_than_its_trusted_loss_bound() ->
         (np.random.default_rng(1).standard_normal((100, 60)).astype(np.float32),), "small", {}
     )
     agreed = SessionSettings(
-        mean_photons=8.91,
+        light=Light(8.91, PLAIN),
+        channel=Channel(loss_db=-10.0 * math.log10(0.9)),
         receiver=CloneReceiver(1.0128, 1.0, IDEAL_HOMODYNE),
         verifier=IDEAL_HOMODYNE,
-        loss_db=-10.0 * math.log10(0.9),
-        technical_noise=0.0,
         assumptions=LOSS_TRUSTED,
         sampling=Sampling.ALL,
         seed=4,
-        verification=VerificationSettings(),
     )
-    tapped = replace(agreed, loss_db=-10.0 * math.log10(0.81))
+    tapped = replace(agreed, channel=replace(agreed.channel, loss_db=-10.0 * math.log10(0.81)))
     session = Session(network, agreed, ModeLink(tapped))
     images = np.random.default_rng(2).random((50, 60), np.float32)
     assert len(list(session.run(images))) > 0

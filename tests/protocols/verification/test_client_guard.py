@@ -125,17 +125,19 @@ def session(mean_photons: float, watching: ClientGuard) -> Session:
     random = np.random.default_rng(3)
     layers = [random.normal(size=shape).astype(np.float32) for shape in ((16, 30), (10, 16))]
     network = Network(tuple(layers), "random", {})
-    settings = replace(HONEST, sampling=Sampling.MEASURED, block_modes=8)
+    settings = replace(
+        HONEST, sampling=Sampling.MEASURED, channel=replace(HONEST.channel, block_modes=8)
+    )
     server = Server(network, mean_photons, 8)
     return Session(network, settings, ModeLink(settings), server=server, guard=watching)
 
 
 def test_a_session_with_agreed_light_runs_and_one_with_bright_light_stops() -> None:
     images = np.random.default_rng(4).random((20, 30), dtype=np.float32)
-    limit = PowerLimit(HONEST.mean_photons * HONEST.leg_transmittance)
-    assert len(list(session(HONEST.mean_photons, guard(limit)).run(images))) == 1
+    limit = PowerLimit(HONEST.light.mean_photons * HONEST.leg_transmittance)
+    assert len(list(session(HONEST.light.mean_photons, guard(limit)).run(images))) == 1
     with pytest.raises(VerificationError, match="refused"):
-        list(session(2.0 * HONEST.mean_photons, guard(limit)).run(images))
+        list(session(2.0 * HONEST.light.mean_photons, guard(limit)).run(images))
 
 
 def test_the_link_tells_what_arrives() -> None:
@@ -147,7 +149,7 @@ def test_the_link_tells_what_arrives() -> None:
     arriving = link.exchange(light, np.zeros((1, 30), np.float32)).arriving
     assert arriving is not None
     assert arriving.shape == (16, 2)
-    expected = 4.0 * 16 * 15 * 10.0 ** (-HONEST.loss_db / 20.0)
+    expected = 4.0 * 16 * 15 * 10.0 ** (-HONEST.channel.loss_db / 20.0)
     assert float(arriving.sum()) == pytest.approx(expected, rel=1e-5)
 
 

@@ -61,7 +61,11 @@ class Disturbed(ModeLink):
 def verdict_of(
     link: ModeLink, net: Network, images: int, disguise: Disguise | None = None
 ) -> VerificationReport:
-    settings = SETTINGS if disguise is None else replace(SETTINGS, disguise=disguise)
+    settings = (
+        SETTINGS
+        if disguise is None
+        else replace(SETTINGS, light=replace(SETTINGS.light, disguise=disguise))
+    )
     session = Session(net, settings, link)
     data = np.random.default_rng(7).random((images, net.sizes[0])).astype(np.float32)
     for _ in session.run(data):
@@ -150,7 +154,11 @@ def test_plain_and_disguised_sums_merge_weight_by_weight() -> None:
 @pytest.mark.parametrize("disguise", [None, Disguise(True), Disguise(True, True)])
 def test_an_honest_client_shows_its_clones_and_no_more(disguise: Disguise | None) -> None:
     net = network(61, 41, 30, 7)
-    chosen = replace(SETTINGS, disguise=disguise) if disguise else SETTINGS
+    chosen = (
+        replace(SETTINGS, light=replace(SETTINGS.light, disguise=disguise))
+        if disguise
+        else SETTINGS
+    )
     report = verdict_of(ModeLink(chosen), net, 24, disguise)
     assert report.accepted
     found = report.collective
@@ -199,7 +207,7 @@ def test_what_repeats_in_every_query_is_found_and_what_is_fresh_is_not() -> None
 def test_in_disguise_a_memory_of_the_weight_is_found_and_one_of_the_slot_averages_away() -> None:
     """Noise that follows a neuron adds up; noise that stays in a slot does not."""
     net, disguise, queries = network(40, 36, 20), Disguise(True, True), 40
-    chosen = replace(SETTINGS, disguise=disguise)
+    chosen = replace(SETTINGS, light=replace(SETTINGS.light, disguise=disguise))
     fixed = fixed_kicks(net, 0.05)
     by_slot = Disturbed(chosen)
     wide = math.sqrt(0.05) * np.random.default_rng(8).normal(size=(2, 20, 36))
@@ -213,7 +221,7 @@ def test_in_disguise_a_memory_of_the_weight_is_found_and_one_of_the_slot_average
     random = np.random.default_rng(9)
     of_weight = math.sqrt(0.05) * random.normal(size=net.layers[0].size)
     rms = math.sqrt(float(np.mean(net.layers[0].astype(np.float64) ** 2)))
-    amplitude = math.sqrt(2.0 * chosen.mean_photons) / rms
+    amplitude = math.sqrt(2.0 * chosen.light.mean_photons) / rms
 
     def kick(light: LayerLight) -> Doubles:
         kicks = np.zeros((2, light.rows, light.modes))

@@ -9,26 +9,25 @@ import numpy as np
 import pytest
 
 from labctl.data.models import Network
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust, prior_free_bits_per_mode
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.protocols.verification.trust import UnderTrust, under_every_trust
 from labctl.protocols.verification.verdict import VerificationReport, no_verification
 
 UNTRUSTED = Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED)
 SETTINGS = SessionSettings(
-    mean_photons=1.0,
+    light=Light(1.0, PLAIN),
+    channel=Channel(loss_db=1.0, technical_noise=0.02),
     receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=1.0,
-    technical_noise=0.02,
     assumptions=UNTRUSTED,
     sampling=Sampling.ALL,
     seed=5,
-    verification=VerificationSettings(),
 )
 WEIGHTS = np.random.default_rng(1).standard_normal((40, 60)).astype(np.float32)
 NETWORK = Network((WEIGHTS,), "small", {})
@@ -70,7 +69,10 @@ def test_under_the_sessions_own_assumptions_the_bound_is_the_verdicts() -> None:
 
 
 def test_loss_in_the_rotation_is_never_trusted() -> None:
-    lossy = replace(SETTINGS, rotation=Rotation(loss_db_per_mode=0.01), loss_db=0.0)
+    lossy = replace(
+        SETTINGS,
+        channel=replace(SETTINGS.channel, rotation=Rotation(loss_db_per_mode=0.01), loss_db=0.0),
+    )
     trusted = by_trust(under_every_trust(lossy, judged(lossy)))[Trust.TRUSTED, Trust.TRUSTED]
     without = by_trust(under_every_trust(SETTINGS, judged(SETTINGS)))[Trust.TRUSTED, Trust.TRUSTED]
     assert trusted.bits_at_estimate is not None

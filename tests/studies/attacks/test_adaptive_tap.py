@@ -11,11 +11,18 @@ from numpy.typing import NDArray
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 from labctl.protocols.link import LayerLight
 from labctl.protocols.receiver import CloneReceiver, Homodyne, TapReceiver
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.attacks.adaptive_tap import (
     AdaptiveTap,
     RefilledTap,
@@ -27,11 +34,10 @@ from labctl.studies.attacks.tampered_link import Beam
 from labctl.studies.attacks.weights_estimate import Notebook
 
 SETTINGS = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(2.0, 1.0, Homodyne(1.0, 0.0)),
     verifier=Homodyne(1.0, 0.0),
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=4,

@@ -13,12 +13,19 @@ from numpy.typing import NDArray
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import unit_norm, unit_rms
 from labctl.protocols.leakage import Assumptions, Trust, holevo_bits_per_mode
 from labctl.protocols.link import LayerLight
 from labctl.protocols.receiver import CloneReceiver, Homodyne, Receiver, TapReceiver
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.attacks.adaptive_tap import AdaptiveTap
 from labctl.studies.attacks.attack import Attack, ChangingAttack, Mark, carry_out
 from labctl.studies.attacks.chosen_inputs import ChosenInputs
@@ -44,24 +51,25 @@ IMAGES = LabelledImages(
     GENERATOR.random((INPUTS, INPUTS), dtype=np.float32), np.zeros(INPUTS, np.uint8)
 )
 IDEAL = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(2.0, 1.0, Homodyne(1.0, 0.0)),
     verifier=Homodyne(1.0, 0.0),
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=4,
-    verification=VerificationSettings(),
 )
 REAL = replace(
     IDEAL,
     receiver=CloneReceiver(2.0, 1.3, Homodyne(0.8, 0.1)),
     verifier=Homodyne(0.7, 0.15),
-    loss_db=1.0,
-    technical_noise=0.05,
+    channel=replace(IDEAL.channel, loss_db=1.0, technical_noise=0.05),
 )
-BY_TAP = replace(REAL, receiver=TapReceiver.of_gain(2.0, Homodyne(0.8, 0.1)), block_modes=8)
+BY_TAP = replace(
+    REAL,
+    receiver=TapReceiver.of_gain(2.0, Homodyne(0.8, 0.1)),
+    channel=replace(REAL.channel, block_modes=8),
+)
 ATTACKS: tuple[Attack, ...] = (
     OverGain(4.0),
     CloneMoreModes(5),
@@ -135,7 +143,7 @@ def test_a_tap_learns_what_it_takes(share: float) -> None:
 
 def test_a_hidden_tap_holds_all_light_that_is_lost() -> None:
     # 3 dB: half of the light of both legs, by two taps of the same total, besides honest use.
-    settings_ = replace(IDEAL, loss_db=3.0)
+    settings_ = replace(IDEAL, channel=replace(IDEAL.channel, loss_db=3.0))
     share = 1.0 - settings_.transmittance
     least = math.sqrt(4.0 * share / (1.0 + 4.0 * share))
     found = learned_correlation(HiddenTap(1.0), settings_, 1)
@@ -274,7 +282,13 @@ def test_nobody_learns_more_than_the_bound_at_the_mark(
     # The bound with untrusted loss, at the true transmittance and excess noise; it adds up over
     # queries. 24,000 weights: one standard error of the correlation is 0.0065, of the variance
     # of one direction, known from 250 rows, 9 %.
-    chosen = replace(IDEAL, receiver=receiver, mean_photons=photons, loss_db=loss_db, seed=seed)
+    chosen = replace(
+        IDEAL,
+        receiver=receiver,
+        light=replace(IDEAL.light, mean_photons=photons),
+        channel=replace(IDEAL.channel, loss_db=loss_db),
+        seed=seed,
+    )
     mark = (
         attack.mark_after(queries, NETWORK, chosen)
         if isinstance(attack, ChangingAttack)
@@ -290,16 +304,16 @@ def test_nobody_learns_more_than_the_bound_at_the_mark(
 def bound(chosen: SessionSettings, mark: Mark) -> float:
     """Return Holevo's bound in bits per weight where this mark is left."""
     (path,) = layer_paths(NETWORK, chosen)
-    noise = path.leg * path.clone_noise + chosen.technical_noise + mark.excess_noise
+    noise = path.leg * path.clone_noise + chosen.channel.technical_noise + mark.excess_noise
     transmittance = chosen.transmittance * mark.transmittance_ratio
-    return 0.5 * holevo_bits_per_mode(chosen.mean_photons, transmittance, noise)
+    return 0.5 * holevo_bits_per_mode(chosen.light.mean_photons, transmittance, noise)
 
 
 def test_a_dimmed_oscillator_breaks_the_bound_that_the_server_believes() -> None:
     # 1 dB of loss that the server trusts, dimmed by as much: nothing shows, and the client learns
     # more than the bound with trusted loss says. With untrusted loss the bound still holds.
     unwatched = VerificationSettings(monitor_samples=0)
-    chosen = replace(IDEAL, loss_db=1.0, verification=unwatched)
+    chosen = replace(IDEAL, channel=replace(IDEAL.channel, loss_db=1.0), verification=unwatched)
     attack = LocalOscillator(1.0 - chosen.transmittance)
     outcome = carry_out(attack, NETWORK, chosen, some(1))
     assert not outcome.caught

@@ -12,11 +12,18 @@ from numpy.typing import NDArray
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import MonitoredLink
 from labctl.protocols.receiver import CloneReceiver, Homodyne, TapReceiver
 from labctl.protocols.rotation import Rotation
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.attacks.adaptive_tap import AdaptiveTap
 from labctl.studies.attacks.attack import Attack, ChangingAttack, carry_out
 from labctl.studies.attacks.chosen_inputs import ChosenInputs
@@ -45,25 +52,24 @@ IMAGES = LabelledImages(
     GENERATOR.random((QUERIES, 41), dtype=np.float32), np.zeros(QUERIES, np.uint8)
 )
 REAL = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(loss_db=1.0, technical_noise=0.05, rotation=Rotation(loss_db_per_mode=0.01)),
     receiver=CloneReceiver(2.0, 1.3, Homodyne(0.8, 0.1)),
     verifier=Homodyne(0.7, 0.15),
-    loss_db=1.0,
-    technical_noise=0.05,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=1,
-    verification=VerificationSettings(),
-    rotation=Rotation(loss_db_per_mode=0.01),
 )
-TAPPED_BLOCKS = replace(REAL, receiver=TapReceiver.of_gain(2.0, Homodyne(0.8, 0.1)), block_modes=8)
+TAPPED_BLOCKS = replace(
+    REAL,
+    receiver=TapReceiver.of_gain(2.0, Homodyne(0.8, 0.1)),
+    channel=replace(REAL.channel, block_modes=8),
+)
 IDEAL = replace(
     REAL,
     receiver=CloneReceiver(2.0, 1.0, Homodyne(1.0, 0.0)),
     verifier=Homodyne(1.0, 0.0),
-    loss_db=0.0,
-    technical_noise=0.0,
-    rotation=Rotation(),
+    channel=replace(REAL.channel, loss_db=0.0, technical_noise=0.0, rotation=Rotation()),
 )
 ATTACK_KINDS = (
     OverGain,
@@ -142,7 +148,7 @@ def test_the_verdict_finds_the_mark(attack: Attack, settings: SessionSettings) -
     assert found == pytest.approx(mark.excess_noise, abs=error)
     wanted = mark.transmittance_ratio * expected_transmittance(settings)
     noise = (1.0 + settings.verifier.electronic_noise) / settings.verifier.efficiency + 3.0
-    slope_error = math.sqrt(noise / (2.0 * settings.mean_photons * verdict.samples))
+    slope_error = math.sqrt(noise / (2.0 * settings.light.mean_photons * verdict.samples))
     error = ERRORS * (2.0 * math.sqrt(wanted) * slope_error + slope_error**2)
     assert verdict.transmittance == pytest.approx(wanted, abs=error)
 
@@ -182,7 +188,7 @@ def test_marks_without_loss_are_those_on_paper(
 
 def test_the_oscillator_hides_excess_noise_only_where_loss_can_be_undone() -> None:
     attack = LocalOscillator(0.2)
-    lossy, lossless = replace(IDEAL, loss_db=1.0), IDEAL
+    lossy, lossless = replace(IDEAL, channel=replace(IDEAL.channel, loss_db=1.0)), IDEAL
     hidden, open_ = attack.mark(NETWORK, lossy), attack.mark(NETWORK, lossless)
     assert hidden.excess_noise == pytest.approx(0.0, abs=1e-12)
     assert hidden.transmittance_ratio == pytest.approx(1.0)
@@ -194,7 +200,7 @@ def test_the_oscillator_hides_excess_noise_only_where_loss_can_be_undone() -> No
 def test_behind_all_too_much_loss_a_dimmed_oscillator_hides_everything(
     dimming: float, share: float
 ) -> None:
-    dark = replace(REAL, loss_db=1000.0)
+    dark = replace(REAL, channel=replace(REAL.channel, loss_db=1000.0))
     assert LocalOscillator(dimming).resent_share(NETWORK, dark) == share
 
 
@@ -268,7 +274,9 @@ def test_a_hidden_tap_needs_loss() -> None:
     for act in (HiddenTap(1.0).mark, HiddenTap(1.0).mount):
         with pytest.raises(SettingError, match="loss"):
             act(NETWORK, IDEAL)
-    only_rotation = replace(IDEAL, rotation=Rotation(loss_db_per_mode=0.01))
+    only_rotation = replace(
+        IDEAL, channel=replace(IDEAL.channel, rotation=Rotation(loss_db_per_mode=0.01))
+    )
     assert HiddenTap(1.0).mark(NETWORK, only_rotation).excess_noise == 0.0
 
 
@@ -279,7 +287,7 @@ def test_less_than_the_agreed_gain_is_no_over_gain() -> None:
 
 @pytest.mark.parametrize("block_modes", [1, 8, None])
 def test_a_block_of_few_modes_is_cloned_wholly(block_modes: int | None) -> None:
-    settings = replace(IDEAL, block_modes=block_modes)
+    settings = replace(IDEAL, channel=replace(IDEAL.channel, block_modes=block_modes))
     most = CloneMoreModes(1000)
     few = LabelledImages(IMAGES.images[:3], IMAGES.labels[:3])
     outcome = carry_out(most, NETWORK, settings, few)

@@ -10,12 +10,19 @@ import pytest
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import Floats, unit_rms
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.attacks.attack import carry_out
 from labctl.studies.attacks.block_decision import BlockDecision
 
@@ -46,11 +53,10 @@ def worded(rows: int, columns: int) -> Floats:
 NETWORK = Network((worded(245, 160), worded(100, 245)), "words", {})
 IMAGES = LabelledImages(GENERATOR.random((12, 160), dtype=np.float32), np.zeros(12, np.uint8))
 SETTINGS = SessionSettings(
-    mean_photons=21.0,
+    light=Light(21.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(1.0048, 1.0, Homodyne(1.0, 0.0)),
     verifier=Homodyne(1.0, 0.0),
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=2,
@@ -98,7 +104,7 @@ def test_where_decisions_err_the_mark_is_what_the_verdict_finds(
 ) -> None:
     """6 queries of 19,600 modes, seed 2: five standard errors, and 6 % for 1,000 drawn words."""
     network = Network(NETWORK.layers[:1], "words", {})
-    settings = replace(SETTINGS, mean_photons=photons)
+    settings = replace(SETTINGS, light=replace(SETTINGS.light, mean_photons=photons))
     attack = BlockDecision(share)
     mark = attack.mark_after(6, network, settings)
     assert mark is not None
@@ -118,7 +124,7 @@ def test_where_decisions_err_the_mark_is_what_the_verdict_finds(
 
 def test_bits_of_mistaken_words_are_not_counted() -> None:
     network = Network(NETWORK.layers[:1], "words", {})
-    dim = replace(SETTINGS, mean_photons=0.05)
+    dim = replace(SETTINGS, light=replace(SETTINGS.light, mean_photons=0.05))
     learned = carry_out(BlockDecision(1.0), network, dim, some(1)).learned
     assert learned.weights_wrong is not None
     assert learned.weights_wrong > 0.9

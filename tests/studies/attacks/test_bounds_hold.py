@@ -15,10 +15,17 @@ import pytest
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 from labctl.protocols.receiver import CloneReceiver, Homodyne
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.attacks.adaptive_tap import AdaptiveTap
 from labctl.studies.attacks.attack import Attack, ChangingAttack, carry_out
 from labctl.studies.attacks.catalogue import ATTACKS, attack_of
@@ -44,11 +51,10 @@ NETWORKS = {
 }
 IMAGES = GENERATOR.random((20, INPUTS), dtype=np.float32)
 SETTINGS = SessionSettings(
-    mean_photons=2.0,
+    light=Light(2.0, PLAIN),
+    channel=Channel(loss_db=0.5),
     receiver=CloneReceiver(1.4, 1.0, Homodyne(1.0, 0.0)),
     verifier=Homodyne(1.0, 0.0),
-    loss_db=0.5,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=4,

@@ -27,7 +27,9 @@ from labctl.studies.attacks.power import detection
 from labctl.studies.attacks.tap import Tap
 
 NETWORK = random_network((36, 30, 7), 1)
-UNEVEN = replace(LOSSY, rotation=Rotation(loss_db_per_mode=0.02), block_modes=8)
+UNEVEN = replace(
+    LOSSY, channel=replace(LOSSY.channel, rotation=Rotation(loss_db_per_mode=0.02), block_modes=8)
+)
 
 
 @pytest.mark.parametrize("settings", [IDEAL, LOSSY, UNEVEN], ids=["ideal", "lossy", "blocks"])

@@ -82,7 +82,7 @@ def test_one_session_answers_for_all_alarms() -> None:
 
 def test_the_monitor_catches_what_pooled_checks_cannot() -> None:
     network = random_network(SMALL, 1)
-    lossy = replace(IDEAL, loss_db=1.0)
+    lossy = replace(IDEAL, channel=replace(IDEAL.channel, loss_db=1.0))
     found = detection_curve(LocalOscillator(0.05), network, lossy, (1200,), 10, (1e-6,)).points[0]
     assert (found.pooled.caught, found.verdict.caught) == (0, 10)
     assert found.by_check["shot noise"] == 10

@@ -41,7 +41,7 @@ def test_blocks_and_several_images_are_no_exception() -> None:
     """100 sessions at 10 %: 10 expected at most, 22 is four errors more. Four times the rate is
     always seen, twice the rate in a quarter of such counts.
     """
-    settings = replace(HONEST, block_modes=8, seed=5000)
+    settings = replace(HONEST, channel=replace(HONEST.channel, block_modes=8), seed=5000)
     (found,) = count_false_alarms([0.1], 100, settings=settings, sizes=(40, 12, 6), images=3)
     assert 1 <= found.rejected <= 22
 

@@ -15,6 +15,7 @@ from labctl.calibration.quantity import Quantity
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.protocols.client import directions_of
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.labels.curve import repeats_within
 from labctl.protocols.labels.figures import (
     TYPICAL_MISMATCH,
@@ -28,21 +29,19 @@ from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.studies.attacks.label_joint import unit_of
 from labctl.studies.attacks.label_reading import arriving, label_success
 
 NETWORK = load_network("noise-aware")
 SETTINGS = SessionSettings(
-    mean_photons=8.91,
+    light=Light(8.91, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(1.0128, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=1,
-    verification=VerificationSettings(),
 )
 
 
@@ -210,7 +209,7 @@ def test_beyond_the_last_point_of_the_curve_a_figure_says_at_least(digits: Label
 
 
 def test_no_figure_where_none_was_measured(digits: LabelledImages) -> None:
-    blocks = replace(SETTINGS, block_modes=98)
+    blocks = replace(SETTINGS, channel=replace(SETTINGS.channel, block_modes=98))
     assert label_figures(NETWORK, digits.images[:10], blocks) == ()
 
 
@@ -222,7 +221,11 @@ def test_a_pruned_network_shows_its_own_rows_and_the_pixels_that_are_fed(
     `labctl label-attack --model pruned`, 2,000 images, 20,000 templates, 32 components.
     """
     network, images = load_network("pruned"), digits.images[:100]
-    bright = replace(SETTINGS, mean_photons=2.28, receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE))
+    bright = replace(
+        SETTINGS,
+        light=replace(SETTINGS.light, mean_photons=2.28),
+        receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE),
+    )
     found = {one.receiver: one for one in label_figures(network, images, bright, CloneMismatch())}
     assert found[Detection.HOMODYNE].success == pytest.approx(0.477, abs=0.06)
     assert 5.0 < mode_overlap(network, images) < 100.0

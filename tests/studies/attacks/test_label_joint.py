@@ -14,12 +14,13 @@ from labctl.data.models import Network, load_network
 from labctl.errors import SettingError
 from labctl.protocols.carried import carried
 from labctl.protocols.client import directions_of
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.labels.reading import Detection, Reading
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.server import Server
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.studies.attacks.attack import carry_out
 from labctl.studies.attacks.label_joint import (
     CountingJoint,
@@ -251,16 +252,13 @@ def test_in_a_session_it_reads_what_the_draws_predict(digits: LabelledImages) ->
     smooth = weights @ (digits.images[5000:5784].T @ digits.images[5000:5784] / 30.0)
     network = Network((smooth, np.ones((10, 60), np.float32)), "smooth", {})
     settings = SessionSettings(
-        mean_photons=3.0,
+        light=Light(3.0, PLAIN),
+        channel=Channel(loss_db=0.5, technical_noise=0.05, mismatch=CloneMismatch(-0.02, 0.02)),
         receiver=CloneReceiver(1.05, 1.0, Homodyne(1.0, 0.0)),
         verifier=Homodyne(0.9, 0.1),
-        loss_db=0.5,
-        technical_noise=0.05,
         assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
         sampling=Sampling.ALL,
         seed=1,
-        verification=VerificationSettings(),
-        mismatch=CloneMismatch(-0.02, 0.02),
     )
     public = LabelledImages(digits.images[1000:2500], digits.labels[1000:2500])
     attack = LabelReading(public, repeats=2, dimensions=24)
@@ -284,7 +282,7 @@ def test_in_a_session_it_reads_what_the_draws_predict(digits: LabelledImages) ->
             light=arriving(Server(network, 3.0).light(0), leg),
             dimensions=24,
         )
-        for mismatch in (settings.mismatch, CloneMismatch())
+        for mismatch in (settings.channel.clone_mismatch, CloneMismatch())
     )
     assert found.label_success is not None
     assert predicted.label_success is not None

@@ -14,6 +14,7 @@ from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import Network
 from labctl.errors import DatasetError, SettingError
 from labctl.protocols.client import directions_of
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import unit_norm
 from labctl.protocols.labels.reading import Detection, Reading
 from labctl.protocols.leakage import Assumptions, Trust
@@ -27,22 +28,20 @@ from labctl.protocols.receiver import (
     TapReceiver,
     added_noise,
 )
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.studies.attacks.attack import Attacker, Mark, carry_out
 from labctl.studies.attacks.label_reading import LabelReader, LabelReading, chance_of, label_success
 
 Floats = NDArray[np.float32]
 
 SETTINGS = SessionSettings(
-    mean_photons=3.0,
+    light=Light(3.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=1,
-    verification=VerificationSettings(),
 )
 
 
@@ -83,9 +82,9 @@ def test_returned_rows_have_the_covariance_that_the_reader_assumes(
         SETTINGS,
         receiver=receiver,
         verifier=Homodyne(0.9, 0.2),
-        loss_db=1.0,
-        technical_noise=0.3,
-        block_modes=block_modes,
+        channel=replace(
+            SETTINGS.channel, loss_db=1.0, technical_noise=0.3, block_modes=block_modes
+        ),
     )
     rows, images = 600, 100
     image = np.random.default_rng(2).random((1, 10)).astype(np.float32)
@@ -272,10 +271,8 @@ def test_in_a_session_it_reads_what_the_drawn_scatter_predicts(
     network = Network((weights, np.ones((10, 60), np.float32)), "random", {})
     settings = replace(
         SETTINGS,
-        loss_db=0.5,
-        technical_noise=0.05,
+        channel=Channel(loss_db=0.5, technical_noise=0.05, block_modes=block_modes),
         verifier=Homodyne(0.9, 0.1),
-        block_modes=block_modes,
     )
     attack = LabelReading(part(digits, 1000, 2500), repeats=2, dimensions=24)
     outcome = carry_out(attack, network, settings, part(digits, 0, 80))

@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.errors import DatasetError, SettingError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.labels.reading import Detection, Reading
@@ -21,7 +22,7 @@ from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.studies.attacks.label_reading import arriving
 from labctl.studies.attacks.label_set import Search, SetReader, set_success
 from labctl.studies.attacks.label_span import (
@@ -144,16 +145,13 @@ def test_rows_have_the_law_of_what_the_mode_link_returns() -> None:
     rows, count = 40_000, 2
     gallery = gallery_of(1)
     settings = SessionSettings(
-        mean_photons=4.0,
+        light=Light(4.0, PLAIN),
+        channel=Channel(technical_noise=0.1, mismatch=MISMATCH),
         receiver=CloneReceiver(3.0, 1.0, IDEAL_HOMODYNE),
         verifier=IDEAL_HOMODYNE,
-        loss_db=0.0,
-        technical_noise=0.1,
         assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
         sampling=Sampling.ALL,
         seed=3,
-        verification=VerificationSettings(),
-        mismatch=MISMATCH,
         hiding=Hiding(count - 1),
     )
     one = 3.0 * circular(2, 1, MODES)

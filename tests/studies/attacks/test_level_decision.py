@@ -13,12 +13,19 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.carried import carried
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import unit_rms
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 from labctl.protocols.levels import Levels, decision_error_probability
 from labctl.protocols.receiver import CloneReceiver, Homodyne
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.attacks.attack import carry_out
 from labctl.studies.attacks.level_decision import LevelDecision
 from labctl.studies.attacks.level_fit import fitted_levels
@@ -36,11 +43,10 @@ NETWORK = Network(
 )
 IMAGES = LabelledImages(GENERATOR.random((30, 80), dtype=np.float32), np.zeros(30, np.uint8))
 SETTINGS = SessionSettings(
-    mean_photons=21.0,
+    light=Light(21.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(1.0048, 1.0, Homodyne(1.0, 0.0)),
     verifier=Homodyne(1.0, 0.0),
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=2,
@@ -79,7 +85,7 @@ def test_where_decisions_err_the_mark_is_what_the_verdict_finds(
     photons: float, share: float
 ) -> None:
     """12 queries of 9,000 modes, seed 2, five standard errors and 3 % for levels not yet known."""
-    settings = replace(SETTINGS, mean_photons=photons)
+    settings = replace(SETTINGS, light=replace(SETTINGS.light, mean_photons=photons))
     attack = LevelDecision(share)
     mark = attack.mark_after(12, NETWORK, settings)
     assert mark is not None

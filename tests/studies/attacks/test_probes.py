@@ -14,13 +14,14 @@ from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import directions_of
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import modes_of, unit_norm
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import LayerLight
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, TapReceiver
 from labctl.protocols.rotation import Rotation
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.studies.attacks.attack import Attacker, carry_out
 from labctl.studies.attacks.probes import (
     BrightProbes,
@@ -31,22 +32,19 @@ from labctl.studies.attacks.probes import (
 Floats = NDArray[np.float32]
 
 SETTINGS = SessionSettings(
-    mean_photons=7.5,
+    light=Light(7.5, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=1,
-    verification=VerificationSettings(),
 )
 LOSSY = replace(
     SETTINGS,
     receiver=CloneReceiver(1.8, 1.3, Homodyne(0.8, 0.1)),
     verifier=Homodyne(0.9, 0.2),
-    loss_db=1.0,
-    technical_noise=0.2,
+    channel=replace(SETTINGS.channel, loss_db=1.0, technical_noise=0.2),
 )
 
 
@@ -85,7 +83,7 @@ def test_without_mismatch_and_squeezing_it_is_the_honest_link(
     settings: SessionSettings, block_modes: int | None
 ) -> None:
     """Joint covariance of values and returned light, 80,000 rows each, six standard errors."""
-    settings = replace(settings, block_modes=block_modes)
+    settings = replace(settings, channel=replace(settings.channel, block_modes=block_modes))
     found = []
     for link in (ModeLink(settings), ProbedLink(settings)):
         samples, on_x, _ = seen(link, 4, block_modes, 3.0)
@@ -142,11 +140,13 @@ def test_a_flat_probe_learns_what_the_closed_form_says(
     verifier = settings.verifier
     expected = flat_probe_correlation(
         digits.images,
-        photons=4.0 * settings.mean_photons,
+        photons=4.0 * settings.light.mean_photons,
         gain_error=0.02,
         rows=784,
         kept=settings.transmittance * verifier.efficiency,
-        white=1.0 + verifier.electronic_noise + verifier.efficiency * settings.technical_noise,
+        white=1.0
+        + verifier.electronic_noise
+        + verifier.efficiency * settings.channel.technical_noise,
     )
     assert learned.data_correlation == pytest.approx(float(expected.mean()), abs=0.03)
     assert learned.samples == 12 * 784
@@ -203,10 +203,10 @@ def test_brightness_is_a_number_of_photons(brightness: float) -> None:
     ("change", "told"),
     [
         ({"sampling": Sampling.MEASURED}, "sampling"),
-        ({"block_modes": 10}, "block_modes"),
-        ({"mean_photons": 1e9}, "photons per mode"),
+        ({"channel": Channel(block_modes=10)}, "block_modes"),
+        ({"light": Light(1e9, PLAIN)}, "photons per mode"),
         ({"receiver": TapReceiver.of_gain(2.0, IDEAL_HOMODYNE)}, "receiver"),
-        ({"rotation": Rotation(0.0, 0.1)}, "rotation"),
+        ({"channel": Channel(rotation=Rotation(0.0, 0.1))}, "rotation"),
     ],
 )
 def test_settings_that_it_cannot_stand_in_are_refused(change: dict[str, Any], told: str) -> None:

@@ -17,11 +17,18 @@ from scipy.linalg import expm
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 from labctl.protocols.link import LayerLight
 from labctl.protocols.receiver import CloneReceiver, Homodyne, Receiver, TapReceiver
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.attacks.attack import carry_out
 from labctl.studies.attacks.budget import weaker
 from labctl.studies.attacks.detection_curve import attacked_session, random_network
@@ -33,11 +40,10 @@ Matrix = NDArray[np.float64]
 
 ROWS, QUERIES = 60_000, 3
 SETTINGS = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(2.0, 1.0, Homodyne(1.0, 0.0)),
     verifier=Homodyne(1.0, 0.0),
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=4,
@@ -157,7 +163,9 @@ def test_the_sum_over_queries_gives_the_memory_away() -> None:
     network = random_network((40, 40, 10), 1)
     receiver = CloneReceiver(1.3, 1.0, Homodyne(1.0, 0.0))
     for seed in range(20):
-        settings = replace(SETTINGS, seed=seed, receiver=receiver, mean_photons=0.57)
+        settings = replace(
+            SETTINGS, seed=seed, receiver=receiver, light=replace(SETTINGS.light, mean_photons=0.57)
+        )
         verdict = attacked_session(QuantumMemory(1.0), network, settings, 100)
         assert [check.name for check in verdict.failed] == ["collective noise"]
     honest = attacked_session(CloneMoreModes(1), network, replace(SETTINGS, receiver=receiver), 100)

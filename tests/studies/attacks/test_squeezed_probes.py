@@ -12,10 +12,11 @@ from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import directions_of
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust, data_bits_journal
 from labctl.protocols.link import LayerLight
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, added_noise
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.studies.attacks.attack import Attacker, carry_out
 from labctl.studies.attacks.label_reading import LabelReading, label_success
 from labctl.studies.attacks.probes import ProbedLink
@@ -27,15 +28,13 @@ from labctl.studies.attacks.squeezed_probes import (
 )
 
 SETTINGS = SessionSettings(
-    mean_photons=7.5,
+    light=Light(7.5, PLAIN),
+    channel=Channel(loss_db=0.5, technical_noise=0.02),
     receiver=CloneReceiver(1.15, 1.0, IDEAL_HOMODYNE),
     verifier=Homodyne(0.9, 0.05),
-    loss_db=0.5,
-    technical_noise=0.02,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=1,
-    verification=VerificationSettings(),
 )
 
 

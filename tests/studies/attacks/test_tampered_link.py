@@ -9,12 +9,19 @@ import pytest
 from numpy.typing import NDArray
 
 from labctl.data.models import Network
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import LayerLight, Link
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import CloneReceiver, Homodyne, TapReceiver
 from labctl.protocols.rotation import Rotation
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.attacks.adaptive_tap import AdaptiveTap
 from labctl.studies.attacks.attack import Attack
 from labctl.studies.attacks.block_decision import BlockDecision
@@ -37,18 +44,19 @@ Floats = NDArray[np.float32]
 
 ROWS = 60_000
 SETTINGS = SessionSettings(
-    mean_photons=4.0,
+    light=Light(4.0, PLAIN),
+    channel=Channel(loss_db=2.0, technical_noise=0.3),
     receiver=CloneReceiver(1.8, 1.6, Homodyne(efficiency=0.7, electronic_noise=0.12)),
     verifier=Homodyne(efficiency=0.65, electronic_noise=0.2),
-    loss_db=2.0,
-    technical_noise=0.3,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.ALL,
     seed=5,
     verification=VerificationSettings(calibration_samples=1000),
 )
 BY_TAP = replace(SETTINGS, receiver=TapReceiver.of_gain(3.0, Homodyne(0.8, 0.1)))
-BY_BLOCKS = replace(SETTINGS, block_modes=2, rotation=Rotation(0.2, 0.3, 0.2))
+BY_BLOCKS = replace(
+    SETTINGS, channel=replace(SETTINGS.channel, block_modes=2, rotation=Rotation(0.2, 0.3, 0.2))
+)
 MEAN = np.array([0.5, -1.3, 2.1, 0.6, -0.4, 1.36], np.float32)
 INPUT = np.array([0.6, 0.2, -0.5, 0.1, 0.57, 0.0], np.float32)
 NETWORK = Network((np.ones((2, 6), np.float32),), "flat", {})
@@ -75,7 +83,7 @@ HONEST: tuple[Attack, ...] = (
 
 def coefficients(settings: SessionSettings) -> Floats:
     """Return the input at unit norm, whole or in each block of two modes."""
-    if settings.block_modes is None:
+    if settings.channel.block_modes is None:
         return (INPUT / np.linalg.norm(INPUT))[None]
     parts = [part / np.linalg.norm(part) for part in (INPUT[:4], INPUT[4:])]
     return np.concatenate(parts)[None].astype(np.float32)
@@ -83,7 +91,7 @@ def coefficients(settings: SessionSettings) -> Floats:
 
 def readings(link: Link, settings: SessionSettings, given: Floats) -> tuple[Values, Values]:
     """Return what server and client read of identical rows, where X was chosen and where P."""
-    light = LayerLight(0, np.tile(MEAN, (ROWS, 1)), settings.block_modes)
+    light = LayerLight(0, np.tile(MEAN, (ROWS, 1)), settings.channel.block_modes)
     exchange = link.exchange(light, given)
     (returned,) = list(exchange.returned)
     client = exchange.measured[0].reshape(ROWS, -1)

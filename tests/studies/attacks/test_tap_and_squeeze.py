@@ -21,10 +21,9 @@ from labctl.studies.attacks.tap_and_squeeze import Squeezing, TapAndSqueeze, tap
 
 SETTINGS: SessionSettings = replace(
     HONEST,
-    mean_photons=4.0,
+    light=replace(HONEST.light, mean_photons=4.0),
     receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
-    loss_db=0.0,
-    technical_noise=0.0,
+    channel=replace(HONEST.channel, loss_db=0.0, technical_noise=0.0),
 )
 
 
@@ -105,7 +104,9 @@ def holevo_of_x(variance: float) -> float:
 
 def test_on_a_shipped_network_it_stays_below_the_networks_own_bound() -> None:
     settings = replace(
-        SETTINGS, mean_photons=0.57, receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE)
+        SETTINGS,
+        light=replace(SETTINGS.light, mean_photons=0.57),
+        receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE),
     )
     outcome, leakage = attacked(load_network("pruned"), settings, 1)
     bits, bound = outcome.learned.weights_bits_holevo, leakage.weights_bits_network

@@ -16,12 +16,13 @@ from scipy.special import ndtr
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.errors import SettingError, UsageError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, TapReceiver
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.studies.planner.accuracy_curve import (
     DEFAULT_GRID,
     AccuracyCurve,
@@ -40,15 +41,13 @@ from labctl.studies.planner.curve_file import (
 
 SOME = LabelledImages(load_test_images().images[:1000], load_test_images().labels[:1000])
 BASE = SessionSettings(
-    mean_photons=1.0,
+    light=Light(1.0, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
     sampling=Sampling.MEASURED,
     seed=11,
-    verification=VerificationSettings(),
 )
 
 
@@ -79,12 +78,12 @@ def true_f(accuracy: float) -> float:
 def classes(changed: SessionSettings, wanted_f: float) -> np.ndarray:
     """Classify at that F, in any setting."""
     photons = wanted_f / changed.signal_to_noise_of(392)
-    if not changed.rotation.exact:
-        kept = changed.rotation.overlap(changed.block_of(392)) ** 2
+    if not changed.channel.rotation.exact:
+        kept = changed.channel.rotation.overlap(changed.block_of(392)) ** 2
         inner = wanted_f / (kept - (1.0 - kept) * wanted_f)
         leg = changed.leg_transmittance_of(392)
         photons = inner / changed.receiver.signal_to_noise(1.0, leg)
-    at = replace(changed, mean_photons=photons)
+    at = replace(changed, light=replace(changed.light, mean_photons=photons))
     assert at.signal_to_noise_of(392) == pytest.approx(wanted_f, rel=1e-9)
     session = Session(load_network("noise-aware"), at, ModeLink(at))
     return np.concatenate([batch.classes for batch in session.run(SOME.images)])
@@ -94,10 +93,14 @@ def classes(changed: SessionSettings, wanted_f: float) -> np.ndarray:
     "changed",
     [
         replace(BASE, receiver=CloneReceiver(1.02, 1.0, IDEAL_HOMODYNE)),
-        replace(BASE, loss_db=3.0),
-        replace(BASE, receiver=CloneReceiver(2.0, 1.4, Homodyne(0.6, 0.1)), technical_noise=0.1),
+        replace(BASE, channel=replace(BASE.channel, loss_db=3.0)),
+        replace(
+            BASE,
+            receiver=CloneReceiver(2.0, 1.4, Homodyne(0.6, 0.1)),
+            channel=replace(BASE.channel, technical_noise=0.1),
+        ),
         replace(BASE, receiver=TapReceiver.of_gain(1.3, IDEAL_HOMODYNE)),
-        replace(BASE, rotation=Rotation(loss_db_per_mode=1e-3)),
+        replace(BASE, channel=replace(BASE.channel, rotation=Rotation(loss_db_per_mode=1e-3))),
     ],
     ids=["gain", "loss", "noisy", "tap", "lossy rotation"],
 )
@@ -109,7 +112,10 @@ def test_accuracy_depends_on_f_alone(changed: SessionSettings) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [replace(BASE, block_modes=98), replace(BASE, rotation=Rotation(0.0, 0.004, 0.004))],
+    [
+        replace(BASE, channel=replace(BASE.channel, block_modes=98)),
+        replace(BASE, channel=replace(BASE.channel, rotation=Rotation(0.0, 0.004, 0.004))),
+    ],
     ids=["blocks", "rotation errors"],
 )
 def test_other_ways_to_the_same_f_agree_within_statistics(changed: SessionSettings) -> None:

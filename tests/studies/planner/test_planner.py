@@ -14,6 +14,7 @@ from scipy.special import ndtr
 
 from labctl.data.models import load_network
 from labctl.errors import SettingError
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.labels.curve import LabelCurve
 from labctl.protocols.labels.reading import Detection, Reading
 from labctl.protocols.leakage import (
@@ -29,7 +30,13 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, ReceiverKind
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, AccuracyPoint
 from labctl.studies.planner.option import Conditions, PlanLimits
 from labctl.studies.planner.plan import Planner, Preference, Proof, Wish
@@ -121,17 +128,13 @@ def test_every_layer_gets_the_f_that_it_needs() -> None:
     assert option is not None
     reached = [
         SessionSettings(
-            mean_photons=option.mean_photons,
+            light=Light(option.mean_photons, PLAIN),
+            channel=Channel(rotation=conditions.rotation, block_modes=30),
             receiver=conditions.receiver(1.3),
             verifier=IDEAL_HOMODYNE,
-            loss_db=0.0,
-            technical_noise=0.0,
             assumptions=UNTRUSTED,
             sampling=Sampling.MEASURED,
             seed=0,
-            verification=VerificationSettings(),
-            block_modes=30,
-            rotation=conditions.rotation,
         ).signal_to_noise_of(modes)
         for modes in (24, 30)
     ]
@@ -156,17 +159,18 @@ def test_what_comes_back_is_what_a_session_expects(conditions: Conditions) -> No
     option = search.option(0.3, 1.3, 392 if conditions.rotation == Rotation() else 100)
     assert option is not None
     settings = SessionSettings(
-        mean_photons=option.mean_photons,
+        light=Light(option.mean_photons, PLAIN),
+        channel=Channel(
+            loss_db=conditions.loss_db,
+            technical_noise=conditions.technical_noise,
+            rotation=conditions.rotation,
+            block_modes=option.block_modes,
+        ),
         receiver=conditions.receiver(1.3),
         verifier=conditions.verifier,
-        loss_db=conditions.loss_db,
-        technical_noise=conditions.technical_noise,
         assumptions=UNTRUSTED,
         sampling=Sampling.ALL,
         seed=0,
-        verification=VerificationSettings(),
-        block_modes=option.block_modes,
-        rotation=conditions.rotation,
     )
     session = Session(network, settings, ModeLink(settings))
     for _ in session.run(np.ones((1, 784), np.float32)):

@@ -67,8 +67,9 @@ def test_here_in_processes_and_on_a_cluster_the_bits_are_the_same(
 def test_a_point_is_the_session_that_infer_runs(swept: Read, run_all: Run, tmp_path: Path) -> None:
     from labctl.cli.choices import images_of
     from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
+    from labctl.protocols.settings import Light
     from labctl.run.inference import run_inference
-    from labctl.run.request import Light, ModeRun
+    from labctl.run.request import ModeRun
 
     text = 'name = "one"\ntask = "infer"\n[settings]\nimages = 3\ngain = 1.4\nmean_photons = 0.8\n'
     sweep = swept(text)

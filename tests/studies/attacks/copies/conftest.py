@@ -9,9 +9,10 @@ import pytest
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
+from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.studies.attacks.copies.features import Features
 from labctl.studies.attacks.copies.stolen import PublicImages
 
@@ -41,15 +42,13 @@ def a_network() -> Network:
 
 def settings_of(mean_photons: float, gain: float, seed: int = 0) -> SessionSettings:
     return SessionSettings(
-        mean_photons=mean_photons,
+        light=Light(mean_photons, PLAIN),
+        channel=Channel(),
         receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE),
         verifier=IDEAL_HOMODYNE,
-        loss_db=0.0,
-        technical_noise=0.0,
         assumptions=Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED),
         sampling=Sampling.ALL,
         seed=seed,
-        verification=VerificationSettings(),
     )
 
 

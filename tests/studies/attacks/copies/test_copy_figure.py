@@ -29,24 +29,22 @@ from labctl.protocols.copies.table import (
     ServedNetwork,
     honest_spend,
 )
-from labctl.protocols.disguise import FRESH_ORDER
+from labctl.protocols.disguise import FRESH_ORDER, PLAIN
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 
 SHA, SIZES = "0" * 64, (784, 784, 784, 10)
 UNTRUSTED = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
 SETTINGS = SessionSettings(
-    mean_photons=0.15,
+    light=Light(0.15, PLAIN),
+    channel=Channel(),
     receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
     verifier=IDEAL_HOMODYNE,
-    loss_db=0.0,
-    technical_noise=0.0,
     assumptions=UNTRUSTED,
     sampling=Sampling.ALL,
     seed=0,
-    verification=VerificationSettings(),
 )
 TRUSTED = Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.TRUSTED)
 # Two of a single copy's standard deviations: that of the mean of two runs is 0.001 below.
@@ -105,12 +103,14 @@ def test_an_honest_clone_spends_mu_times_its_noise_and_decoys_as_much_each() -> 
 
 
 def test_blocks_are_cloned_one_by_one() -> None:
-    in_blocks = query_spend(SIZES, replace(SETTINGS, block_modes=98))
+    in_blocks = query_spend(
+        SIZES, replace(SETTINGS, channel=replace(SETTINGS.channel, block_modes=98))
+    )
     assert in_blocks.steady == pytest.approx(4 * 0.15)
 
 
 def test_lost_light_and_technical_noise_are_the_thiefs_unless_trusted() -> None:
-    worse = replace(SETTINGS, loss_db=1.0, technical_noise=0.002)
+    worse = replace(SETTINGS, channel=replace(SETTINGS.channel, loss_db=1.0, technical_noise=0.002))
     left = 10 ** (-0.1)
     at_server = 0.15 * math.sqrt(left) / ROW_MODES / 0.15
     expected = 0.15 * ROW_MODES * ((at_server + 0.002) / left + 1.0 - left)
@@ -154,7 +154,13 @@ def test_no_figure_falls_with_queries_or_spend(
 
 
 def test_a_figure_has_its_baseline_its_distance_and_its_assumptions() -> None:
-    found = copy_figure(SHA, SIZES, replace(SETTINGS, disguise=FRESH_ORDER), 1, table=TABLE)
+    found = copy_figure(
+        SHA,
+        SIZES,
+        replace(SETTINGS, light=replace(SETTINGS.light, disguise=FRESH_ORDER)),
+        1,
+        table=TABLE,
+    )
     assert found.accuracy is not None
     assert found.classes_alone == pytest.approx(0.01)
     assert found.distance == pytest.approx(found.accuracy - 0.01)

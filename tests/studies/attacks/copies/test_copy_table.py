@@ -33,7 +33,7 @@ from labctl.protocols.disguise import FRESH_ORDER, PLAIN
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
-from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
+from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.protocols.verification.checks import SHARES
 
 # Two of a single copy's standard deviations: that of the mean of two runs is 0.01 below.
@@ -58,15 +58,13 @@ def point(
 
 def _settings(mean_photons: float, gain: float) -> SessionSettings:
     return SessionSettings(
-        mean_photons=mean_photons,
+        light=Light(mean_photons, PLAIN),
+        channel=Channel(),
         receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE),
         verifier=IDEAL_HOMODYNE,
-        loss_db=0.0,
-        technical_noise=0.0,
         assumptions=Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED),
         sampling=Sampling.ALL,
         seed=0,
-        verification=VerificationSettings(),
     )
 
 
@@ -310,7 +308,10 @@ def test_shipped_networks_have_figures_at_the_settings_they_are_served_at(
     for order in (PLAIN, FRESH_ORDER):
         once, often = (
             copy_figure(
-                network.sha256, sent_sizes(network), replace(settings, disguise=order), queries
+                network.sha256,
+                sent_sizes(network),
+                replace(settings, light=replace(settings.light, disguise=order)),
+                queries,
             )
             for queries in (1, 100)
         )
