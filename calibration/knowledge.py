@@ -52,6 +52,10 @@ class Knowledge:
             raise CalibrationError(f"{name} has not been measured: run the routine that finds it")
         return self.quantities[name]
 
+    def known(self, name: Name, nominal: Quantity) -> Quantity:
+        """Return a measured quantity, or the `nominal` one where no record has it."""
+        return self.quantities.get(name, nominal)
+
     def applied(self, equipment: Equipment) -> Equipment:
         """Return the equipment with measured values instead of its nominal constants.
 

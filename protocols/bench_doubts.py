@@ -46,7 +46,7 @@ def bench_doubts(
         knowledge,
         names.EFFICIENCY.of("server"),
         "efficiency",
-        constants.efficiency_uncertainty / constants.efficiency,
+        Quantity(constants.efficiency, constants.efficiency_uncertainty, "1"),
     )
     light = (readings, *slope, *loss)
     unit = (*efficiency, *electronic)
@@ -55,7 +55,7 @@ def bench_doubts(
             knowledge,
             names.TRANSMITTANCE,
             "transmittance",
-            constants.transmittance_uncertainty / constants.transmittance,
+            Quantity(constants.transmittance, constants.transmittance_uncertainty, "1"),
         )
         both = (*unit, *light, *expected)
         return Doubts(light=light, unit=unit, share=both, client_noise=(*unit, *expected))
@@ -69,11 +69,11 @@ def bench_doubts(
     return Doubts(light=light, unit=unit, share=apart, client_noise=(*apart, *loss))
 
 
-def _of(knowledge: Knowledge, name: names.Name, what: str, nominal: float) -> tuple[Source, ...]:
-    """Return the sources of a measured constant, or the station file's one uncertainty of it."""
+def _of(knowledge: Knowledge, name: names.Name, what: str, nominal: Quantity) -> tuple[Source, ...]:
+    """Return the sources of a measured constant, or of the `nominal` one of the station file."""
     if name in knowledge.quantities:
         return sources_of(knowledge.quantities[name], what)
-    return (Source(f"{what} by the station file", nominal),)
+    return sources_of(nominal, f"{what} by the station file")
 
 
 def _loss(knowledge: Knowledge, constants: ServerConstants) -> tuple[Source, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from labctl.calibration import names
 from labctl.calibration.knowledge import NOTHING, Knowledge
+from labctl.calibration.quantity import Quantity
 from labctl.data.mnist import LabelledImages
 from labctl.data.run_writer import RunFileWriter
 from labctl.errors import SettingError
@@ -92,15 +93,20 @@ class OpenRun:
         honest = self.session.expectation()
         if self.constants is None:
             return honest
+        knowledge, constants = self.knowledge or NOTHING, self.constants
+        link = knowledge.known(
+            names.TRANSMITTANCE,
+            Quantity(constants.transmittance, constants.transmittance_uncertainty, "1"),
+        )
+        noise = knowledge.known(
+            names.EXCESS_NOISE,
+            Quantity(honest.excess_noise, constants.excess_noise_uncertainty, "SNU"),
+        )
         return replace(
             honest,
             doubts=self._doubts(),
-            transmittance_uncertainty=self._uncertainty(
-                names.TRANSMITTANCE, self.constants.transmittance_uncertainty
-            ),
-            excess_noise_uncertainty=self._uncertainty(
-                names.EXCESS_NOISE, self.constants.excess_noise_uncertainty
-            ),
+            transmittance_uncertainty=link.standard_uncertainty,
+            excess_noise_uncertainty=noise.standard_uncertainty,
         )
 
     def _doubts(self) -> Doubts:
@@ -117,12 +123,6 @@ class OpenRun:
         """Return the smallest F of all layers."""
         shapes = self.session.server.shapes
         return min(self.settings.signal_to_noise_of(shape.modes) for shape in shapes)
-
-    def _uncertainty(self, name: names.Name, nominal: float) -> float:
-        """Return a measured value's uncertainty, the station file's where it was not measured."""
-        if self.knowledge is not None and name in self.knowledge.quantities:
-            return self.knowledge.quantities[name].standard_uncertainty
-        return nominal
 
 
 @contextmanager
