@@ -8,8 +8,10 @@ all in bits per SNU, the best attack of a direction of variance lambda (`directi
 
 What all directions learn under the constraints is at most the sum of the largest J plus
 (alpha + beta) eps for each direction, at any prices: a bad choice of prices, or a search
-for them that stops early, makes that bound higher and never wrong. The largest J of each direction
-is found by damped Newton steps in the logarithms of r = sqrt(A), theta and phi.
+for them that stops early, makes that bound higher and never wrong. In the moments t, A + lambda t^2,
+tau and B the gain J is concave (a client that tosses a coin between two attacks learns no more than
+by the Gaussian attack of the mean moments), so that a place without slope is the largest J. It is
+found by damped Newton steps in the logarithms of r = sqrt(A), theta, phi and v/phi.
 """
 
 from __future__ import annotations
@@ -18,20 +20,21 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from labctl.protocols.leakage.direction import Doubles, entropy_bits, learned_bits
+from labctl.protocols.leakage.direction import Doubles, entropy_slope, held
+from labctl.protocols.leakage.uphill import Range, Whole, climb
 
-# Logarithms of r, theta and phi stay where no value overflows.
-_LEAST = np.array([[-8.0], [-30.0], [-30.0]])
-_MOST = np.array([[3.0], [math.log(math.pi / 2.0)], [math.log(math.pi / 2.0) - 1e-6]])
-# A weak tap with little back-action: r = 1, theta = 0.14, phi = 0.03.
-_START = (0.0, -2.0, -3.5)
-# At most a factor of 4.5 in each of r, theta and phi at once: farther off the parabola says little.
-_LONGEST_STEP = 1.5
-# For second derivatives as differences of slopes: rounding costs 1e-10, curvature 1e-12.
-_DIFFERENCE = 1e-6
-# sin^2(phi). The cost goes to infinity at both ends of 0 to 1.
-_INTERCEPTIONS = np.linspace(0.02, 0.98, 49)
+# Logarithms of r, theta, phi and v/phi stay where no value overflows. Below the least v the mixing
+# is worth less than rounding of what is learned.
+LEAST = np.array([[-8.0], [-30.0], [-30.0], [-20.0]])
+MOST = np.array([[3.0], [math.log(math.pi / 2.0)], [math.log(math.pi / 2.0)], [6.0]])
+# tan() and 1/cos() of angles up to this stay finite.
+_WIDEST = math.pi / 2.0 - 1e-4
+# Attacks begin near those of weak noise, where cost of the noise is second order in the tap: theta
+# goes like alpha^(-1/4) and phi like alpha^(-1/2).
+_TAP_AT_1, _BACK_ACTION_AT_1 = 0.65, 0.2
+_WIDEST_START = 1.4
 
 
 @dataclass(frozen=True)
@@ -45,134 +48,118 @@ class Prices:
 
 
 @dataclass(frozen=True)
-class Best:
-    """The best attack of each direction: gain J in bits, and what it takes of each constraint.
+class Attack:
+    """Attacks of directions at some prices: the gain J in bits and its slopes.
 
-    `place`: logarithms of r, theta and phi, shape (3, directions); the rest has one value each.
+    `slopes`: by the logarithm of lambda, then by each logarithm of `place`, shape (5, directions).
+    `taken`: noise along, noise across (each with the misfit) and amplitude, shape (3, directions).
     """
 
     gain: Doubles
+    slopes: Doubles
+    taken: Doubles
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best attack of each direction.
+
+    `place`: logarithms of r, theta, phi and v/phi, shape (4, directions).
+    """
+
     place: Doubles
-    noise_along: Doubles
-    noise_across: Doubles
-    misfit: Doubles
-    amplitude: Doubles
+    attack: Attack
+
+    @property
+    def gain(self) -> Doubles:
+        """The largest J of each direction, in bits."""
+        return self.attack.gain
+
+
+def attack_at(variance: Doubles, place: Doubles, prices: Prices) -> Attack:
+    """Return the attacks at `place` (see `Best`) of directions of this `variance` (SNU)."""
+    root, tap, back_action, ratio = np.exp(place)
+    mixing = ratio * back_action
+    has = held(variance, tap, back_action, mixing)
+    noise = 1.0 + has.alone
+    misfit = root * np.cos(tap + mixing) - prices.pooled_amplitude
+    pulled, bent = variance * misfit, variance * misfit**2
+    along = root**2 - 1.0 + bent
+    across = noise / root**2 - 1.0 + bent
+    gain = has.bits - prices.along * along - prices.across * across - prices.amplitude * pulled
+
+    # The entropies depend on S = a + b and on a b: da = (a dS - d(ab))/(a - b), db its mirror.
+    apart = np.maximum(has.apart, 1e-12 * has.total) + 1e-300
+    at_larger, at_smaller = entropy_slope(has.larger), entropy_slope(has.smaller)
+    by_sum = (at_larger * has.larger - at_smaller * has.smaller) / apart
+    by_log_product = ((at_smaller - at_larger) / apart - by_sum) * has.product
+    tangent = np.tan(back_action + mixing)
+    by_noise = 2.0 * tangent * noise
+    both = tap + back_action
+    seen = variance * np.sin(both) ** 2 * noise
+    turned = by_sum * variance * np.sin(2.0 * both) * noise
+    squeezed = by_sum * 2.0 * tangent * (seen + noise) - entropy_slope(has.alone) * by_noise
+    squeezed += 2.0 * tangent * by_log_product - prices.across / root**2 * by_noise
+    common = by_log_product / np.tan(both + mixing)
+    price = prices.along + prices.across
+    pull = (2.0 * price * misfit + prices.amplitude) * variance
+    off = pull * root * np.sin(tap + mixing)
+    by_tap = turned + by_log_product / np.tan(tap) + common + off
+    by_back_action = turned + squeezed + by_log_product / np.tan(back_action) + common
+    by_mixing = (squeezed + by_log_product / np.tan(mixing) + common + off) * mixing
+    slopes = np.stack(
+        [
+            by_sum * seen + by_log_product - price * bent - prices.amplitude * pulled,
+            2.0 * prices.across * noise / root**2
+            - 2.0 * prices.along * root**2
+            - pull * root * np.cos(tap + mixing),
+            by_tap * tap,
+            by_back_action * back_action + by_mixing,
+            by_mixing,
+        ]
+    )
+    return Attack(gain, slopes, np.stack([along, across, pulled]))
+
+
+def is_attack(place: Doubles) -> npt.NDArray[np.bool_]:
+    """Return at which places the angles are within a quarter turn."""
+    _, tap, back_action, ratio = np.exp(place)
+    mixing = ratio * back_action
+    return np.asarray((tap + mixing < _WIDEST) & (back_action + mixing < _WIDEST), bool)
+
+
+def first_place(directions: int, prices: Prices) -> Doubles:
+    """Return a place to begin from at these prices, the same for each direction."""
+    lost = math.acos(min(prices.pooled_amplitude, 1.0))
+    tap = min(max(_TAP_AT_1 * prices.along**-0.25, lost), _WIDEST_START)
+    back_action = min(_BACK_ACTION_AT_1 * prices.along**-0.5, 0.3 * (math.pi / 2.0 - tap))
+    place = [0.0, math.log(tap), math.log(back_action), -4.0]
+    return np.repeat(np.array(place)[:, None], directions, axis=1)
 
 
 def best_attacks(
-    variance: Doubles, prices: Prices, start: Doubles | None = None, steps: int = 40
+    variance: Doubles,
+    prices: Prices,
+    start: Doubles | None = None,
+    *,
+    steps: int = 60,
+    enough: Doubles | float = 1e-16,
 ) -> Best:
     """Return the best attack at these prices of directions of this prior variance (SNU).
 
-    `start`: a place to begin from, (3, directions).
+    `start`: a place to begin from, (4, directions). At most `steps` steps, fewer where the last one
+    gained no more than `enough` bits of each direction.
     """
-    if start is None:
-        start = np.repeat(np.array(_START)[:, None], len(variance), axis=1)
-    # Levenberg's rule: less damping by ten after a step uphill, more by ten after one downhill.
-    place, damping = start.copy(), np.full(len(variance), 1e-2)
-    gain = _gain(variance, place, prices)
-    for _ in range(steps):
-        tried = np.clip(place + _step(variance, place, prices, damping), _LEAST, _MOST)
-        reached = _gain(variance, tried, prices)
-        better = reached >= gain
-        climbed = np.where(better, reached - gain, 0.0)
-        place, gain = np.where(better, tried, place), np.where(better, reached, gain)
-        damping = np.where(better, 0.1 * damping, 10.0 * np.maximum(damping, 1e-2))
-        # Far below the bins' width, which the bound carries anyway.
-        if better.all() and bool(np.all(climbed <= 1e-10 * np.abs(gain) + 1e-16)):
-            break
-    root, tap, back_action = np.exp(place)
-    amplitude = root * np.cos(tap) - prices.pooled_amplitude
-    return Best(
-        gain=gain,
-        place=place,
-        noise_along=root**2 - 1.0,
-        noise_across=1.0 / (root * np.cos(back_action)) ** 2 - 1.0,
-        misfit=variance * amplitude**2,
-        amplitude=variance * amplitude,
+
+    def evaluate(place: Doubles, which: Whole) -> tuple[Doubles, Doubles]:
+        attack = attack_at(variance[which], place, prices)
+        return attack.gain, attack.slopes[1:]
+
+    place = climb(
+        evaluate,
+        first_place(len(variance), prices) if start is None else start,
+        Range(LEAST, MOST, is_attack),
+        steps=steps,
+        enough=np.broadcast_to(np.asarray(enough, np.float64), variance.shape),
     )
-
-
-def interception_gain(variance: Doubles, prices: Prices) -> Doubles:
-    """Return the maximum that J can be where the client holds all that a direction tells.
-
-    There A = t^2/sin^2(phi) and B = tan^2(phi)/t^2. The cost is convex in t, whose logarithm takes
-    Newton steps; phi is on a grid.
-    """
-    sine = _INTERCEPTIONS[None, :]
-    along, across = prices.along / sine, prices.across * sine / (1.0 - sine)
-    curve = ((prices.along + prices.across) * variance)[:, None]
-    pull = (prices.amplitude * variance)[:, None]
-    pooled = prices.pooled_amplitude
-    log_t = np.full((len(variance), len(_INTERCEPTIONS)), math.log(pooled))
-    # Newton's steps on a convex cost: 12 reach rounding, or add up to a factor of e^12 in t.
-    for _ in range(12):
-        t = np.exp(log_t)
-        slope = 2.0 * along * t**2 - 2.0 * across / t**2
-        slope += 2.0 * curve * (t - pooled) * t + pull * t
-        bend = 4.0 * along * t**2 + 4.0 * across / t**2
-        bend += np.abs(2.0 * curve * (2.0 * t - pooled) * t + pull * t)
-        log_t -= np.clip(slope / bend, -1.0, 1.0)
-    t = np.exp(log_t)
-    cost = along * t**2 - prices.along + across / t**2 - prices.across
-    cost += curve * (t - pooled) ** 2 + pull * (t - pooled)
-    return np.asarray(entropy_bits(1.0 + variance) - cost.min(axis=1), np.float64)
-
-
-def _gain(variance: Doubles, place: Doubles, prices: Prices) -> Doubles:
-    root, tap, back_action = np.exp(place)
-    misfit = root * np.cos(tap) - prices.pooled_amplitude
-    cost = prices.along * (root**2 - 1.0)
-    cost += prices.across * (1.0 / (root * np.cos(back_action)) ** 2 - 1.0)
-    cost += (prices.along + prices.across) * variance * misfit**2
-    cost += prices.amplitude * variance * misfit
-    return np.asarray(learned_bits(variance, tap, back_action) - cost, np.float64)
-
-
-def _entropy_slope(determinant: Doubles) -> Doubles:
-    """Return dH/dy at the determinant y; kept finite at y = 1, where factors of 0 meet it."""
-    eigenvalue = np.sqrt(np.maximum(determinant, 1.0 + 1e-15))
-    ratio = (eigenvalue + 1.0) / (eigenvalue - 1.0)
-    return np.asarray(np.log2(ratio) / (4.0 * eigenvalue), np.float64)
-
-
-def _slopes(variance: Doubles, place: Doubles, prices: Prices) -> Doubles:
-    """Return the derivatives of J by the logarithms of r, theta and phi, (3, directions)."""
-    root, tap, back_action = np.exp(place)
-    noise = 1.0 / np.cos(back_action) ** 2
-    noise_slope = 2.0 * np.tan(back_action) * noise
-    both = tap + back_action
-    seen = 1.0 + variance * np.sin(both) ** 2
-    turn = noise * variance * np.sin(2.0 * both)
-    at_seen, at_noise = _entropy_slope(noise * seen), _entropy_slope(noise)
-    amplitude = root * np.cos(tap)
-    pull = 2.0 * (prices.along + prices.across) * (amplitude - prices.pooled_amplitude)
-    pull = (pull + prices.amplitude) * variance
-    across = prices.across / root**2
-    return np.stack(
-        [
-            2.0 * across * noise - 2.0 * prices.along * root**2 - pull * amplitude,
-            (at_seen * turn + pull * root * np.sin(tap)) * tap,
-            (at_seen * (turn + noise_slope * seen) - (at_noise + across) * noise_slope)
-            * back_action,
-        ]
-    )
-
-
-def _step(variance: Doubles, place: Doubles, prices: Prices, damping: Doubles) -> Doubles:
-    """Return a damped Newton step uphill; directions of upward curvature count as downward."""
-    slopes = _slopes(variance, place, prices)
-    bends = np.empty((len(variance), 3, 3))
-    for axis in range(3):
-        shift = np.zeros((3, 1))
-        shift[axis] = _DIFFERENCE
-        difference = _slopes(variance, place + shift, prices)
-        difference -= _slopes(variance, place - shift, prices)
-        bends[:, :, axis] = difference.T / (2.0 * _DIFFERENCE)
-    sizes, axes = np.linalg.eigh(0.5 * (bends + bends.transpose(0, 2, 1)))
-    sizes = np.abs(sizes)
-    # A flat direction gets a long step, which is clipped, and no division by 0.
-    sizes = np.maximum(sizes, 1e-12 * sizes.max(axis=1, keepdims=True) + 1e-300)
-    along_axes = np.einsum("nij,in->nj", axes, slopes) / (sizes * (1.0 + damping[:, None]))
-    step = np.einsum("nij,nj->in", axes, along_axes)
-    return np.asarray(np.clip(step, -_LONGEST_STEP, _LONGEST_STEP), np.float64)
+    return Best(place, attack_at(variance, place, prices))

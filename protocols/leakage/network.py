@@ -20,7 +20,7 @@ from labctl.data.models import Network
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage.direction import Doubles, entropy_bits
-from labctl.protocols.leakage.multipliers import Best, Prices, best_attacks, interception_gain
+from labctl.protocols.leakage.multipliers import Best, Prices, best_attacks
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 
 # Variances are counted in bins and each bin counts as its upper edge: the bound grows by less than
@@ -29,6 +29,9 @@ _WIDTH, _SEARCH_WIDTH = 0.03, 0.25
 # Directions darker than this share of the brightest count as that bright.
 _DARKEST = 1e-9
 _SEARCH_STEPS = 60
+# What a last step to the best attack of a direction gains at most, of the bound: far below the
+# bins' width, which the bound carries anyway.
+_ENOUGH = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +114,9 @@ def network_bits_per_mode(
     fine, counts = spectrum.bins(_WIDTH)
     start = search.place(brightness * fine)
     # Near the best already: from the searched bins, interpolated.
-    best = best_attacks(brightness * fine, prices, start, steps=15)
-    gain = np.maximum(best.gain, interception_gain(brightness * fine, prices))
-    bound = (prices.along + prices.across) * excess_noise + _mean(gain, counts)
-    whole = _mean(entropy_bits(1.0 + brightness * fine), counts)
+    best = best_attacks(brightness * fine, prices, start, enough=_ENOUGH * most)
+    bound = (prices.along + prices.across) * excess_noise + _mean(best.gain, counts)
+    whole = _mean(entropy_bits(brightness * fine), counts)
     return min(2.0 * bound, 2.0 * whole, most)
 
 
@@ -131,11 +133,13 @@ class _Search:
         self._variances, self._counts = variances, counts
         self._amplitude, self._noise = math.sqrt(transmittance), excess_noise
         self._best: Best | None = None
+        self._scale = 1.0
 
     def prices(self, scale: float) -> Prices:
         """Return the best prices found from a start that knows the size of the bound, in bits."""
         from scipy.optimize import minimize
 
+        self._scale = scale
         # With both prices at scale/(4 eps), (alpha + beta) eps is scale/2, the bound of a
         # direction. Noise of 0 counts as 1e-9 here, for a finite start.
         start = math.log(0.25 * scale / max(self._noise, 1e-9))
@@ -174,13 +178,14 @@ class _Search:
             None if self._best is None else self._best.place,
             # From the place of the prices before, few steps are left to do.
             steps=40 if first else 12,
+            enough=_ENOUGH * self._scale,
         )
         self._best = best
-        spare = self._noise - self._mean(best.misfit)
+        along, across, amplitude = best.attack.taken
         slopes = [
-            prices.along * (spare - self._mean(best.noise_along)),
-            prices.across * (spare - self._mean(best.noise_across)),
-            -self._mean(best.amplitude),
+            prices.along * (self._noise - self._mean(along)),
+            prices.across * (self._noise - self._mean(across)),
+            -self._mean(amplitude),
         ]
         bound = (prices.along + prices.across) * self._noise + self._mean(best.gain)
         return bound, np.array(slopes)

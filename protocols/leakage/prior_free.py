@@ -2,131 +2,218 @@
 
 The bound of a prior is a sum over its directions (`direction`), under constraints on sums over
 them: only the measure of directions counts, not how they are spread over modes, rows, layers or
-queries, so a bound per direction at the means holds for any split. Taken is the worst of the
-measures that have a fraction k of directions equally bright, attacked alike, and dark ones whose
-noise the client squeezes so that the noise across the bright ones and along them both average to
-what the server pools. `tests/protocols/leakage/test_prior_free.py` checks with the multipliers of
-the optimum, at four settings, that no measure of several brightnesses, amplitudes or attacks does
-better there. In dim light some do: a few bright directions that are amplified pay for many dim ones
-that are tapped (decision 29): 6 % more at mu = 0.15 and the noise of G = 2, 15 % at 0.02, 34 % at
-0.01. There the figure is no bound.
+queries. The worst measure of brightnesses, each with its own attack, is a linear problem with four
+constraints: light, noise along, noise across, amplitude. Its dual has a price for each. At any
+prices the sum of the constraints at their prices and of the largest that a direction then gains
+(`multipliers`) bounds every measure, and so any network, any split of noise, any mixture of attacks.
+The price of light is the slope of the concave envelope over brightness (`mixture`); the other three
+are found here: the bound is convex in them, and Newton's steps go down. A search that stops early
+gives a higher bound and never a wrong one.
+
+`tests/protocols/leakage/test_prior_free.py` finds mixtures by a general optimiser that come up to
+the bound, and none above it.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from labctl.protocols.leakage.direction import Doubles, entropy_bits, learned_bits
+from labctl.protocols.leakage.direction import Doubles
 from labctl.protocols.leakage.holevo import holevo_bits_per_mode, thermal_entropy_bits
+from labctl.protocols.leakage.mixture import Kinds, Mixture
+from labctl.protocols.leakage.multipliers import Best, Prices, best_attacks
 
-# The figure is smooth in the logit of the fraction and the logarithm of the squeeze, up to the edge
-# where the client holds all. The hill's top may lie on that edge, which is curved: the best squeeze
-# is found for each fraction, then the best fraction. Each search is a coarse grid, then one that
-# shrinks around the best point: to 1e-6 of the figure or better (tested against a dense grid).
-_LOGITS = np.concatenate([np.linspace(-20.0, -2.0, 32), np.linspace(-1.8, 14.0, 48), [40.0]])
-_SQUEEZES = np.concatenate([[0.0], np.logspace(-9.0, -1.0, 33), np.logspace(-0.9, 1.1, 21)])
-_STEPS = np.linspace(-1.0, 1.0, 9)
-# Each round's 9 points reach 0.45 of the last round's, 1.8 of its steps, so that the top is not
-# lost. After 16 rounds they are 6e-6 wide, and the figure is off by the square of that.
-_REFINEMENTS = 16
-_SHRINK = 0.45
-# Squeezes from none to e^10 in steps of 6 %.
-_INTERCEPTED = np.concatenate([[0.0], np.logspace(-9.0, 1.0, 400)])
+# Logarithms of the brightness beside the mean one, 0 among them: dimmer ones than 1 % of the mean
+# count as dark, and bright ones reach 1e4 times the mean or 1e5 SNU. Wide steps for a first look.
+_DIMMEST, _WIDE, _STEP = -4.8, 1.2, 0.4
+_BRIGHTEST, _BRIGHTEST_SNU = 1e4, 1e5
+# Points between two brightnesses, where the gain is the cubic through both values and slopes. The
+# mixture found there is improved before its gain counts.
+_BETWEEN = 16
+# Brightnesses closer than this to each other and to the mean are one.
+_ALIKE, _SAME = 0.25, 1e-3
+# The bound is this close to the least one, of itself. Prices tried: 5 to 12 do, but for light below
+# 1e-3 photons, where kinds of directions come and go from one try to the next.
+_ENOUGH, _MOST_TRIED = 1e-7, 30
+# Where much noise allows a client to hold nearly all light, the entropy is lower than any bound.
+_MOST_TRIED_ABOVE = 8
+# Above what the tops of mixtures and brightnesses may be missed by, of the bound.
+_MARGIN = 1e-7
+# Of all that is gained, what one direction's gain may be off by while mixtures are looked for.
+_LOOSE = 1e-6
+# First prices: a noise of this size or the honest one's buys a fifth of what light of this power
+# may tell.
+_FIRST_SHARE, _FIRST_AMPLITUDE, _LEAST_NOISE = 0.2, -1.0, 1e-12
+# Prices change by a factor of e in a first step at most.
+_FIRST_REACH, _LEAST_SHARE = 1.0, 1e-4
 
 
 @lru_cache(maxsize=4096)
 def prior_free_bits_per_mode(
     mean_photons: float, transmittance: float, excess_noise: float
 ) -> float:
-    """Return the maximum that a client learns per mode, for Gaussian priors of one brightness.
+    """Return the maximum that a client learns per mode, for any Gaussian prior of this mean power.
 
     `mean_photons`, `transmittance` (0 to 1) and `excess_noise` (SNU, 0 or more, at the server) are
     pooled over all that was sent. Never below the honest figure at the same values, never above
     the entropy of thermal light of this power.
     """
-    logits = _LOGITS
-    best = 0.0
-    for refinement in range(_REFINEMENTS):
-        bits = _bits_at_best_squeeze(mean_photons, transmittance, excess_noise, logits)
-        place = int(np.argmax(bits))
-        if bits[place] > best:
-            best = float(bits[place])
-        elif refinement == 0:
-            break
-        logits = logits[place] + _SHRINK**refinement * _STEPS
-    best = max(best, _bits_of_interception(mean_photons, transmittance, excess_noise))
-    # Light so dim that the search's rounding shows is bounded by the honest figure's own entropies.
+    everything = thermal_entropy_bits(2.0 * mean_photons + 1.0)
+    if mean_photons == 0.0 or transmittance <= 0.0:
+        return everything
     honest = holevo_bits_per_mode(mean_photons, transmittance, excess_noise)
-    return min(max(2.0 * best, honest), thermal_entropy_bits(2.0 * mean_photons + 1.0))
+    if excess_noise == 0.0 and transmittance == 1.0:
+        return honest
+    bound = _Dual(2.0 * mean_photons, transmittance, excess_noise).least()
+    # Light so dim that the search's rounding shows is bounded by the honest figure's own entropies.
+    return min(max(2.0 * bound * (1.0 + _MARGIN), honest), everything)
 
 
-def _bits_at_best_squeeze(
-    mean_photons: float, transmittance: float, excess_noise: float, logits: Doubles
-) -> Doubles:
-    """Return bits per direction at each logit of the fraction, at its best squeeze."""
-    fraction = (1.0 / (1.0 + np.exp(-logits)))[:, None]
-    squeezes = np.broadcast_to(_SQUEEZES, (len(logits), len(_SQUEEZES)))
-    best = np.zeros(len(logits))
-    rows = np.arange(len(logits))
-    for refinement in range(_REFINEMENTS):
-        bits = _bits_per_direction(mean_photons, transmittance, excess_noise, fraction, squeezes)
-        places = np.argmax(bits, axis=1)
-        best = np.maximum(best, bits[rows, places])
-        around = squeezes[rows, places][:, None]
-        squeezes = around * np.exp(_SHRINK**refinement * _STEPS)
-    return best
+@dataclass(frozen=True)
+class _Point:
+    """The bound at some prices, in bits per direction, and how it changes with them.
 
-
-def _bits_of_interception(mean_photons: float, transmittance: float, excess_noise: float) -> float:
-    """Return bits per direction for the largest fraction of which the client can hold all.
-
-    theta + phi >= pi/2 means A >= T + 1/B. More light in more directions is more to hold, so that
-    the largest fraction is the best; it is bisected for each squeeze.
+    `place`: of the attacks of each brightness. Prices count by their logarithms, that of the
+    amplitude by itself.
     """
-    # Logarithms of the fraction, 1e-13 to 1. 48 halvings of 30 reach 1e-13.
-    low, high = np.full_like(_INTERCEPTED, -30.0), np.zeros_like(_INTERCEPTED)
-    for _ in range(48):
-        middle = 0.5 * (low + high)
-        along, across = _noise(np.exp(middle), _INTERCEPTED, excess_noise)
-        held = (across > -1.0) & (along > -1.0)
-        safe = np.where(held, across, 0.0)
-        held &= 1.0 + along >= transmittance + 1.0 / (1.0 + safe)
-        low, high = np.where(held, middle, low), np.where(held, high, middle)
-    fraction = np.exp(high)
-    bits = fraction * entropy_bits(1.0 + 2.0 * mean_photons / fraction)
-    return float(np.where(low > -30.0, bits, 0.0).max())
+
+    logs: Doubles
+    bound: float
+    slopes: Doubles
+    bends: Doubles
+    place: Doubles
 
 
-def _noise(fraction: Doubles, squeeze: Doubles, excess_noise: float) -> tuple[Doubles, Doubles]:
-    """Return the noise along and across bright directions that dark ones leave room for."""
-    dark = 1.0 - fraction
-    along = (excess_noise - dark * np.expm1(-squeeze)) / fraction
-    across = (excess_noise - dark * np.expm1(squeeze)) / fraction
-    return along, across
+class _Dual:
+    """The bound of all measures of this mean variance (SNU) as a function of three prices."""
+
+    def __init__(self, mean: float, transmittance: float, excess_noise: float) -> None:
+        self._mean, self._noise = mean, excess_noise
+        self._amplitude = math.sqrt(transmittance)
+        # Bits per direction of the honest figure, which the bound is above, until one is found.
+        self._scale = 0.5 * holevo_bits_per_mode(0.5 * mean, transmittance, excess_noise) + 1e-300
+        self._tried = 0
+        self._everything = 0.5 * thermal_entropy_bits(mean + 1.0)
+        top = math.log(max(_BRIGHTEST, _BRIGHTEST_SNU / mean))
+        self._wide = mean * np.exp(np.arange(_DIMMEST, top + _WIDE, _WIDE))
+        self._variances = mean * np.exp(_STEP * np.arange(round(_DIMMEST / _STEP), top / _STEP))
+        self._logs = np.log(self._variances)
+
+    def least(self) -> float:
+        """Return the least bound found, in bits per direction."""
+        here, reach = self._first(), _FIRST_REACH
+        while self._tried < _MOST_TRIED:
+            self._scale = here.bound
+            step = _downhill(here)
+            if -float(here.slopes @ step) < _ENOUGH * here.bound:
+                break
+            if self._tried >= _MOST_TRIED_ABOVE and here.bound > self._everything:
+                break
+            step *= min(1.0, reach / float(np.abs(step).max()))
+            there, share = self._lower(here, step)
+            if there is None:
+                break
+            here, reach = there, _FIRST_REACH * max(2.0 * share, 0.1)
+        return here.bound
+
+    def _lower(self, here: _Point, step: Doubles) -> tuple[_Point | None, float]:
+        """Return a point of a lower bound along `step`, and how much of the step it is."""
+        share = 1.0
+        while share > _LEAST_SHARE and self._tried < _MOST_TRIED:
+            there = self._at(here.logs + share * step, here.place)
+            if there.bound < here.bound:
+                return there, share
+            # Along the step the slope rises: where it crosses zero if it rises evenly.
+            down, up = float(here.slopes @ step), float(there.slopes @ step)
+            share *= min(max(down / (down - up), 0.1), 0.6) if up > 0.0 else 0.3
+        return None, 0.0
+
+    def _first(self) -> _Point:
+        noise = max(self._noise, 1e-3 * (1.0 - self._amplitude**2), _LEAST_NOISE)
+        price = math.log(_FIRST_SHARE * min(_FIRST_SHARE * self._mean, 1.0) / noise)
+        logs = np.array([price, price, _FIRST_AMPLITUDE])
+        look = best_attacks(self._wide, self._prices(logs), enough=self._enough(self._wide, 1e-2))
+        place = np.stack(
+            [np.interp(self._logs, np.log(self._wide), axis) for axis in look.place]
+        )
+        return self._at(logs, place)
+
+    def _prices(self, logs: Doubles) -> Prices:
+        return Prices(math.exp(logs[0]), math.exp(logs[1]), float(logs[2]), self._amplitude)
+
+    def _enough(self, variances: Doubles, share: float) -> Doubles:
+        """Return what gains may be off by: what few bright directions gain counts little."""
+        return np.asarray(share * self._scale * np.maximum(variances / self._mean, 1.0), np.float64)
+
+    def _at(self, logs: Doubles, start: Doubles) -> _Point:
+        self._tried += 1
+        prices = self._prices(logs)
+        enough = self._enough(self._variances, _LOOSE)
+        best = best_attacks(self._variances, prices, start, enough=enough)
+        mixture, place = self._worst(best, prices)
+        place = mixture.best(place, prices)
+        shared = mixture.at(place, prices)
+        scale = np.array([prices.along, prices.across, 1.0])
+        slopes = (np.array([self._noise, self._noise, 0.0]) - shared.taken[:, 0]) * scale
+        bends = mixture.bend_of_prices(place, prices) * np.outer(scale, scale)
+        bends += np.diag([slopes[0], slopes[1], 0.0])
+        spent = (prices.along + prices.across) * self._noise
+        return _Point(logs, spent + float(shared.gain[0]), slopes, bends, best.place)
+
+    def _worst(self, best: Best, prices: Prices) -> tuple[Mixture, Doubles]:
+        """Return the mixture that the concave envelope at the mean variance rests on."""
+        dark = (math.sqrt(prices.along) - math.sqrt(prices.across)) ** 2
+        between, gains = _cubics(self._logs, best)
+        variances = np.concatenate([[0.0], np.exp(between)])
+        gains = np.concatenate([[dark], gains])
+        dim = variances <= self._mean * (1.0 + 1e-9)
+        low, high = variances[dim][:, None], variances[~dim][None, :]
+        share = (self._mean - low) / (high - low)
+        chords = (1.0 - share) * gains[dim][:, None] + share * gains[~dim][None, :]
+        row, column = np.unravel_index(int(np.argmax(chords)), chords.shape)
+        bright = float(np.log(high[0, column]))
+        if row == 0:
+            squeeze = 0.5 * math.log(prices.along / prices.across)
+            place = np.concatenate([[squeeze, bright], self._attack(best, bright)])
+            return Mixture(Kinds.DARK_AND_LIT, self._mean), place[:, None]
+        faint, mean = float(np.log(low[row, 0])), math.log(self._mean)
+        if mean - faint < _SAME:
+            # Few bright directions take little light from all others: by the tangent at the mean.
+            slope = np.interp(mean, self._logs, best.attack.slopes[0]) / self._mean
+            here = np.interp(mean, self._logs, best.gain)
+            above = gains[~dim] - here - slope * (variances[~dim] - self._mean)
+            far = int(np.argmax(above / variances[~dim]))
+            faint, bright = mean - _SAME, float(np.log(high[0, far]))
+            if not above[far] > 0.0:
+                bright = faint
+        if bright - faint < _ALIKE:
+            return Mixture(Kinds.ALIKE, self._mean), self._attack(best, mean)[:, None]
+        parts = [part for side in (faint, bright) for part in ([side], self._attack(best, side))]
+        return Mixture(Kinds.TWO_LIT, self._mean), np.concatenate(parts)[:, None]
+
+    def _attack(self, best: Best, log_variance: float) -> Doubles:
+        return np.array([np.interp(log_variance, self._logs, axis) for axis in best.place])
 
 
-def _bits_per_direction(
-    mean_photons: float,
-    transmittance: float,
-    excess_noise: float,
-    fraction: Doubles,
-    squeeze: Doubles,
-) -> Doubles:
-    """Return bits per direction; 0 where no such channel exists.
+def _cubics(logs: Doubles, best: Best) -> tuple[Doubles, Doubles]:
+    """Return brightnesses between those of `logs`, and gains there by value and slope of both."""
+    w = np.linspace(0.0, 1.0, _BETWEEN, endpoint=False)[None, :]
+    width = np.diff(logs)[:, None]
+    left, right = best.gain[:-1, None], best.gain[1:, None]
+    slopes = best.attack.slopes[0]
+    from_left, from_right = slopes[:-1, None] * width, slopes[1:, None] * width
+    gains = left * (1.0 + 2.0 * w) * (1.0 - w) ** 2 + from_left * w * (1.0 - w) ** 2
+    gains = gains + right * w**2 * (3.0 - 2.0 * w) + from_right * w**2 * (w - 1.0)
+    return (logs[:-1, None] + w * width).ravel(), gains.ravel()
 
-    Dark directions return with variance exp(-squeeze) along and exp(squeeze) across: what that
-    spares in one of the two sums of noise is spent in bright ones.
-    """
-    along, across = _noise(fraction, squeeze, excess_noise)
-    impurity = along + across + along * across
-    loss = 1.0 + along - transmittance
-    possible = (across > -1.0) & (impurity >= 0.0) & (loss >= 0.0)
-    tap = np.arctan2(np.sqrt(np.maximum(loss, 0.0)), math.sqrt(transmittance))
-    back_action = np.arctan(np.sqrt(np.maximum(impurity, 0.0)))
-    variance = 2.0 * mean_photons / fraction
-    whole = tap + back_action >= math.pi / 2.0
-    bits = learned_bits(variance, np.where(whole, 0.0, tap), np.where(whole, 0.0, back_action))
-    return np.asarray(np.where(possible & ~whole, fraction * bits, 0.0), np.float64)
+
+def _downhill(point: _Point) -> Doubles:
+    """Return Newton's step to the least bound; where it bends downward, as if it bent upward."""
+    sizes, axes = np.linalg.eigh(0.5 * (point.bends + point.bends.T))
+    sizes = np.abs(sizes)
+    sizes = np.maximum(sizes, 1e-9 * sizes.max() + 1e-300)
+    return np.asarray(-axes @ ((axes.T @ point.slopes) / sizes), np.float64)

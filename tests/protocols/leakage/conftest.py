@@ -68,7 +68,7 @@ def random_attack(modes: int, own: int, strength: float, rng: np.random.Generato
 
 
 def skew_tap(tap: float, back_action: float, root: float) -> Attack:
-    """Return the attack of one mode and one of the client's that `direction` says is the best.
+    """Return the attack of one mode and one of the client's that `direction` calls a tap.
 
     X and P divide by different angles: `tap` theta and theta + phi, `back_action` being phi, in
     radians; `root` the r that makes the variance of X that returns r^2.
@@ -91,6 +91,33 @@ def random_attack_fixture() -> Callable[..., Attack]:
 @pytest.fixture(name="skew_tap")
 def skew_tap_fixture() -> Callable[[float, float, float], Attack]:
     return skew_tap
+
+
+def purified_bits(
+    variance: float, *, through_x: float, through_p: float, noise_x: float, noise_p: float
+) -> float:
+    """Return what the holder of the purification learns of X of this prior variance, in bits.
+
+    The vacuum with X displaced by a normal of `variance` is one half of a pure state. Half of it
+    passes a channel of amplitudes `through_*`, and returns with the variances `noise_*` given the
+    displacement. What the other holder has is as mixed as these two modes together.
+    """
+    sent = 1.0 + variance
+    reference = np.zeros((4, 4))
+    x, p = np.ix_([0, 2], [0, 2]), np.ix_([1, 3], [1, 3])
+    shared = math.sqrt(variance * sent)
+    reference[x] = [
+        [sent, through_x * shared],
+        [through_x * shared, noise_x + through_x**2 * variance],
+    ]
+    opposite = -math.sqrt(variance / sent)
+    reference[p] = [[1.0, through_p * opposite], [through_p * opposite, noise_p]]
+    return entropy(reference) - entropy(np.diag([noise_x, noise_p]))
+
+
+@pytest.fixture(name="purified_bits")
+def purified_bits_fixture() -> Callable[..., float]:
+    return purified_bits
 
 
 @pytest.fixture

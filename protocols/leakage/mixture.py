@@ -1,0 +1,158 @@
+"""Two kinds of directions that share the light: the worst measure at given prices has no more.
+
+At prices of noise and amplitude (`multipliers`) directions of variance lambda gain J(lambda) each.
+A measure of directions whose mean variance is L gains at most the concave envelope of J at L. That
+lies on J itself, or on the chord between two brightnesses, of which one may be dark. Dark
+directions learn nothing; the client returns them with variance exp(-q) along and exp(q) across.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from labctl.protocols.leakage.direction import Doubles
+from labctl.protocols.leakage.multipliers import (
+    LEAST,
+    MOST,
+    Attack,
+    Prices,
+    attack_at,
+    is_attack,
+)
+from labctl.protocols.leakage.uphill import Range, Whole, climb, differences, shifted
+
+# The top of a mixture is this close, of what it gains.
+_ENOUGH = 1e-9
+_STEPS = 40
+# Logarithms of a variance beside that of the mean: exp(46) is 1e20.
+_FARTHEST = 46.0
+# Kinds closer to the mean than this, in the logarithm, are ALIKE.
+_NEAREST = 1e-9
+_ROUNDING = 1e-14
+
+
+class Kinds(Enum):
+    """Which directions carry the light, and how many numbers describe their attacks."""
+
+    ALIKE = 4
+    DARK_AND_LIT = 6
+    TWO_LIT = 10
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a mixture gains per direction, in bits; see `multipliers.Attack`.
+
+    `slopes`: by each number of the place; `taken`: mean noise along, noise across and amplitude.
+    """
+
+    gain: Doubles
+    slopes: Doubles
+    taken: Doubles
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Kinds of directions of mean variance `mean` (SNU).
+
+    A place is, for ALIKE, the attack's four logarithms (`multipliers.Best`). DARK_AND_LIT: q, the
+    lit ones' logarithm of variance, then their attack. TWO_LIT: the dim ones' variance and attack,
+    then the bright ones'.
+    """
+
+    kinds: Kinds
+    mean: float
+
+    def at(self, place: Doubles, prices: Prices) -> Shared:
+        """Return what is gained at places (numbers, places)."""
+        if self.kinds is Kinds.ALIKE:
+            alike = attack_at(np.full(place.shape[1], self.mean), place, prices)
+            return Shared(alike.gain, alike.slopes[1:], alike.taken)
+        if self.kinds is Kinds.DARK_AND_LIT:
+            return self._with_dark(place, prices)
+        return self._two(place, prices)
+
+    def _range(self) -> Range:
+        """Return the range of places: dim ones below the mean, bright ones above, true attacks."""
+        mean = np.array([[math.log(self.mean)]])
+        if self.kinds is Kinds.ALIKE:
+            return Range(LEAST, MOST, is_attack)
+        far = np.array([[_FARTHEST]])
+        least, most = [mean + _NEAREST, LEAST], [mean + far, MOST]
+        if self.kinds is Kinds.DARK_AND_LIT:
+            return Range(
+                np.concatenate([-far, *least]),
+                np.concatenate([far, *most]),
+                lambda place: is_attack(place[2:]),
+            )
+        return Range(
+            np.concatenate([mean - far, LEAST, *least]),
+            np.concatenate([mean - _NEAREST, MOST, *most]),
+            lambda place: is_attack(place[1:5]) & is_attack(place[6:]),
+        )
+
+    def best(self, start: Doubles, prices: Prices) -> Doubles:
+        """Return the place near `start`, (numbers, 1), that gains most at these prices."""
+
+        def evaluate(place: Doubles, which: Whole) -> tuple[Doubles, Doubles]:
+            shared = self.at(place, prices)
+            return shared.gain, shared.slopes
+
+        scale = np.abs(self.at(start, prices).gain) + 1e-300
+        return climb(evaluate, start, self._range(), steps=_STEPS, enough=_ENOUGH * scale)
+
+    def bend_of_prices(self, place: Doubles, prices: Prices) -> Doubles:
+        """Return second derivatives (3, 3) of the largest gain by the three prices.
+
+        The gain is linear in prices: F_p = -taken. At the best place z(p) its slopes vanish, so
+        that z_p = -F_zz^-1 F_zp, and the largest gain bends by -F_pz F_zz^-1 F_zp, which is never
+        downward: it is convex in the prices.
+        """
+        axes = len(place)
+        around = self.at(shifted(place), prices)
+        bends = differences(around.slopes, axes)[0]
+        taken = differences(around.taken, axes)[0]
+        inverse = np.linalg.pinv(0.5 * (bends + bends.T), rcond=_ROUNDING)
+        return np.asarray(-taken @ inverse @ taken.T, np.float64)
+
+    def _with_dark(self, place: Doubles, prices: Prices) -> Shared:
+        squeeze, variance = place[0], np.exp(place[1])
+        lit = attack_at(variance, place[2:], prices)
+        along, across = np.expm1(-squeeze), np.expm1(squeeze)
+        dark = -prices.along * along - prices.across * across
+        share = self.mean / variance
+        by_squeeze = prices.along * (along + 1.0) - prices.across * (across + 1.0)
+        slopes = [
+            (1.0 - share) * by_squeeze,
+            share * (lit.slopes[0] - (lit.gain - dark)),
+            *(share * lit.slopes[1:]),
+        ]
+        taken = (1.0 - share) * np.stack([along, across, np.zeros_like(along)]) + share * lit.taken
+        return Shared((1.0 - share) * dark + share * lit.gain, np.stack(slopes), taken)
+
+    def _two(self, place: Doubles, prices: Prices) -> Shared:
+        count = place.shape[1]
+        variance = np.exp(np.concatenate([place[0], place[5]]))
+        both = attack_at(variance, np.concatenate([place[1:5], place[6:]], axis=1), prices)
+        dim, bright = _part(both, slice(0, count)), _part(both, slice(count, None))
+        low, high = variance[:count], variance[count:]
+        bright_share = (self.mean - low) / (high - low)
+        dim_share = 1.0 - bright_share
+        chord = (bright.gain - dim.gain) / (high - low)
+        dim_slopes, bright_slopes = dim_share * dim.slopes, bright_share * bright.slopes
+        # A kind that gets brighter leaves less light to the other.
+        dim_slopes[0] -= dim_share * low * chord
+        bright_slopes[0] -= bright_share * high * chord
+        return Shared(
+            dim_share * dim.gain + bright_share * bright.gain,
+            np.concatenate([dim_slopes, bright_slopes]),
+            dim_share * dim.taken + bright_share * bright.taken,
+        )
+
+
+def _part(attack: Attack, of: slice) -> Attack:
+    return Attack(attack.gain[of], attack.slopes[:, of], attack.taken[:, of])

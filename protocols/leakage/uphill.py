@@ -1,0 +1,101 @@
+"""Damped Newton steps to the tops of many small hills at once.
+
+Levenberg's rule: less damping by ten after a step uphill, more by ten after one downhill. Slopes
+are given, second derivatives are their differences; a direction of upward curvature counts as
+downward, so that a step never goes to a saddle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.intp]
+# Heights and slopes (axes, places) at places (axes, places); the second argument says of which
+# hill, counted from 0, each place is.
+Evaluate = Callable[[Doubles, Whole], tuple[Doubles, Doubles]]
+Allowed = Callable[[Doubles], npt.NDArray[np.bool_]]
+
+# For second derivatives as differences of slopes: rounding costs 1e-10, curvature 1e-12.
+DIFFERENCE = 1e-6
+# In logarithms a factor of 4.5: farther off the parabola says little.
+_LONGEST_STEP = 1.5
+_LEAST_DAMPING = 1e-2
+
+
+def shifted(place: Doubles) -> Doubles:
+    """Return each place moved up, then down, along each axis: (axes, 2 axes * places)."""
+    axes, places = place.shape
+    both = np.tile(place, 2 * axes)
+    for axis in range(axes):
+        up = slice(axis * places, (axis + 1) * places)
+        down = slice((axes + axis) * places, (axes + axis + 1) * places)
+        both[axis, up] += DIFFERENCE
+        both[axis, down] -= DIFFERENCE
+    return both
+
+
+def differences(values: Doubles, axes: int) -> Doubles:
+    """Return derivatives (places, rows, axes) of `values` (rows, 2 axes * places) at `shifted`."""
+    apart = values.reshape(len(values), 2, axes, -1)
+    slopes = (apart[:, 0] - apart[:, 1]) / (2.0 * DIFFERENCE)
+    return np.asarray(slopes.transpose(2, 0, 1), np.float64)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where the hills are: each axis from `least` to `most` (axes, 1), and what `allowed` says."""
+
+    least: Doubles
+    most: Doubles
+    allowed: Allowed
+
+    def clipped(self, place: Doubles) -> Doubles:
+        """Return the place of the box that is nearest."""
+        return np.clip(place, self.least, self.most)
+
+
+def climb(
+    evaluate: Evaluate, start: Doubles, inside: Range, *, steps: int, enough: Doubles
+) -> Doubles:
+    """Return places (axes, hills) near the tops of all hills, from `start` on.
+
+    A step goes no farther than the box of `inside`, and is refused where it is not allowed. At most
+    `steps`; done before where each top is less than `enough` higher.
+    """
+    axes, hills = start.shape
+    which = np.arange(hills)
+    place, damping = inside.clipped(start), np.full(hills, _LEAST_DAMPING)
+    height, slopes = evaluate(place, which)
+    for _ in range(steps):
+        _, around = evaluate(shifted(place), np.tile(which, 2 * axes))
+        step, ahead = _step(slopes, differences(around, axes), damping)
+        if np.all(ahead <= enough):
+            break
+        tried = inside.clipped(place + step)
+        allowed = inside.allowed(tried)
+        reached, steep = evaluate(np.where(allowed, tried, place), which)
+        better = allowed & (reached >= height)
+        place, height = np.where(better, tried, place), np.where(better, reached, height)
+        slopes = np.where(better, steep, slopes)
+        damping = np.where(better, 0.1 * damping, 10.0 * np.maximum(damping, _LEAST_DAMPING))
+    return place
+
+
+def _step(slopes: Doubles, bends: Doubles, damping: Doubles) -> tuple[Doubles, Doubles]:
+    """Return a damped Newton step uphill for each hill, (axes, hills), and the height ahead.
+
+    That is by the parabola of the slopes and bends here, without damping.
+    """
+    sizes, axes = np.linalg.eigh(0.5 * (bends + bends.transpose(0, 2, 1)))
+    sizes = np.abs(sizes)
+    # A flat direction gets a long step, which is clipped, and no division by 0.
+    sizes = np.maximum(sizes, 1e-12 * sizes.max(axis=1, keepdims=True) + 1e-300)
+    turned = np.einsum("nij,in->nj", axes, slopes)
+    step = np.einsum("nij,nj->in", axes, turned / (sizes * (1.0 + damping[:, None])))
+    ahead = 0.5 * np.sum(turned**2 / sizes, axis=1)
+    return np.clip(step, -_LONGEST_STEP, _LONGEST_STEP), ahead
