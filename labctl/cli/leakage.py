@@ -83,8 +83,7 @@ def leakage(
         f"Leakage at μ = {mu:g}, G = {gain:g}, n = {modes} modes, M = {rows} rows",
         {
             "weights, prior-free": f"{found.weights_bits_prior_free:.5g} bit per real weight: the "
-            "worst Gaussian prior of one brightness; in dim light mixtures learn more (6 % at "
-            "μ = 0.15, 34 % at 0.01)",
+            "worst Gaussian prior of this mean power",
             "weights, this network": "not known: give --model"
             if found.weights_bits_network is None
             else f"{found.weights_bits_network:.5g} bit per real weight: by its own covariance",

@@ -216,7 +216,7 @@ def leakage(
     Raises SettingError, ModelError.
 
     >>> round(leakage(0.57, 1.3, model=None).one.weights_bits_prior_free, 3)
-    0.123
+    0.124
     """
     shape = layer_shape(rows, modes)
     return leakage_of_setting(

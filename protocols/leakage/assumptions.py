@@ -46,8 +46,8 @@ class Assumptions:
             noise,
             "loss in the client's rotation untrusted always: a dishonest client has a better one",
             "weights: Holevo information of Gaussian collective attacks on Gaussian weights, rows "
-            "independent: prior-free for the worst of one brightness and power, this network's "
-            "for its own, honest for weights that are alike and noise spread evenly, which bounds "
+            "independent: prior-free for the worst of this mean power, this network's for its "
+            "own, honest for weights that are alike and noise spread evenly, which bounds "
             "nothing else",
             f"weights, per query: {MEAN_OVER_SESSION}",
             "data: Cramer-Rao bound on one symbol; a per-symbol bound does not protect a label",

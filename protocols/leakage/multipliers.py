@@ -6,12 +6,12 @@ all in bits per SNU, the best attack of a direction of variance lambda (`directi
     J = learned - alpha (A - 1) - beta (B - 1) - (alpha + beta) lambda (t - s)^2
         - gamma lambda (t - s).
 
-What all directions learn under the constraints is at most the sum of the largest J plus
-(alpha + beta) eps for each direction, at any prices: a bad choice of prices, or a search
-for them that stops early, makes that bound higher and never wrong. In the moments t, A + lambda t^2,
-tau and B the gain J is concave (a client that tosses a coin between two attacks learns no more than
-by the Gaussian attack of the mean moments), so that a place without slope is the largest J. It is
-found by damped Newton steps in the logarithms of r = sqrt(A), theta, phi and v/phi.
+What all directions learn under the constraints is at most the sum of the largest J plus (alpha +
+beta) eps for each direction, at any prices: a bad choice of prices, or a search for them that stops
+early, makes that bound higher and never wrong. In the moments t, A + lambda t^2, tau and B the gain
+J is concave (a client that tosses a coin between two attacks learns no more than by the Gaussian
+attack of the mean moments), so that a place without slope is the largest J. It is found by damped
+Newton steps in the logarithms of r = sqrt(A), theta, phi and v/phi.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ them: only the measure of directions counts, not how they are spread over modes,
 queries. The worst measure of brightnesses, each with its own attack, is a linear problem with four
 constraints: light, noise along, noise across, amplitude. Its dual has a price for each. At any
 prices the sum of the constraints at their prices and of the largest that a direction then gains
-(`multipliers`) bounds every measure, and so any network, any split of noise, any mixture of attacks.
-The price of light is the slope of the concave envelope over brightness (`mixture`); the other three
-are found here: the bound is convex in them, and Newton's steps go down. A search that stops early
-gives a higher bound and never a wrong one.
+(`multipliers`) bounds every measure, and so any network, any split of noise, any mixture of
+attacks. The price of light is the slope of the concave envelope over brightness (`mixture`); the
+other three are found here: the bound is convex in them, and Newton's steps go down. A search that
+stops early gives a higher bound and never a wrong one.
 
 `tests/protocols/leakage/test_prior_free.py` finds mixtures by a general optimiser that come up to
 the bound, and none above it.
@@ -137,9 +137,7 @@ class _Dual:
         price = math.log(_FIRST_SHARE * min(_FIRST_SHARE * self._mean, 1.0) / noise)
         logs = np.array([price, price, _FIRST_AMPLITUDE])
         look = best_attacks(self._wide, self._prices(logs), enough=self._enough(self._wide, 1e-2))
-        place = np.stack(
-            [np.interp(self._logs, np.log(self._wide), axis) for axis in look.place]
-        )
+        place = np.stack([np.interp(self._logs, np.log(self._wide), axis) for axis in look.place])
         return self._at(logs, place)
 
     def _prices(self, logs: Doubles) -> Prices:

@@ -46,8 +46,7 @@ COMPOSITION_OF_WEIGHTS = (
     "bits do not add over queries: all queries of a client on a model are one mode with all their "
     "light, bounded at its transmittance and at the noise that repeats from query to query; the "
     "client may have a quantum memory; light that nobody looked at counts as kept; attacks are "
-    "taken as Gaussian, the weights as of the worst Gaussian prior of one brightness and their "
-    "mean power"
+    "taken as Gaussian, the weights as of the worst Gaussian prior of their mean power"
 )
 COUNTED_ADDITIVELY = (
     "booked before sums by weight were kept, query by query: holds against a client that keeps "

@@ -158,7 +158,7 @@ def test_a_mixture_within_the_pooled_means_learns_as_much(
     assert light == pytest.approx(2.0 * mean_photons, rel=1e-6)
     assert max(along, across) == pytest.approx(excess_noise, rel=0.02)
     assert amplitude == pytest.approx(0.0, abs=1e-4 * light)
-    # What the rounded moments show the server, whose pooled amplitude counts as the transmittance's.
+    # At what the rounded moments show the server.
     seen = min((pooled + amplitude / light) ** 2, 1.0)
     bound = prior_free_bits_per_mode(mean_photons, seen, max(along, across)) / 2.0
     assert bound * (1.0 - 2e-3) < learned <= bound
@@ -172,7 +172,7 @@ def test_no_mixture_of_many_attacks_learns_more(
     mean_photons, transmittance, excess_noise = setting
     rng = np.random.default_rng(7)
     pooled, light = math.sqrt(transmittance), 2.0 * mean_photons
-    columns = []
+    columns: list[list[float]] = []
     while len(columns) < 1500:
         kind = MIXTURES[setting][int(rng.integers(len(MIXTURES[setting])))]
         size = 10.0 ** rng.uniform(-4.0, -0.5)
@@ -201,6 +201,7 @@ def test_no_mixture_of_many_attacks_learns_more(
         b_eq=[1.0, 1.0, 0.0],
     )
     assert found.status == 0
+    assert found.fun is not None
     bound = prior_free_bits_per_mode(*setting) / 2.0
     assert 0.8 * bound < -found.fun <= bound * (1.0 + 1e-6)
 
