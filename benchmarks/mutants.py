@@ -193,7 +193,7 @@ def passes(tree: Path, tests: list[str]) -> bool:
         done = subprocess.run(
             command,
             cwd=ROOT / "tests",
-            env=os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
+            env=os.environ | {"PYTHONPATH": str(tree)},
             capture_output=True,
             timeout=TIMEOUT_S,
             check=False,
@@ -217,8 +217,12 @@ def survivors(file: str, tests: list[str], count: int, seed: int) -> Iterator[Mu
         import_tree(tree)
         if not passes(tree, paths):
             raise SystemExit(f"{file}: its tests fail as it is: {' '.join(tests)}")
+        target = tree / place_in_tree(file)
         for mutant in drawn:
-            (tree / place_in_tree(file)).write_text(mutant.source, encoding="utf-8")
+            target.write_text(mutant.source, encoding="utf-8")
+            # Compiled code goes by size and second: the last mutant's could be taken for it.
+            for compiled in target.parent.glob(f"__pycache__/{target.stem}.*.pyc"):
+                compiled.unlink()
             yield mutant if passes(tree, paths) else None
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import cast
 
+from labctl.entry_points import entry_points
 from labctl.errors import SettingError
 from labctl.instruments.capabilities import Driver
 

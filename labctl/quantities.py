@@ -175,6 +175,7 @@ def setter(function: Callable[..., object]) -> Setter | None:
     return Setter(signature.replace(parameters=parameters), named, fitting)
 
 
+@cache
 def quantities_of(kind: type) -> frozenset[str]:
     """Return all quantities that a driver, and what it hands out, says it sets.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,11 @@ from hypothesis import settings
 # has imported yet, reads this once; the workers and the processes that tests start inherit it.
 for _library in ("OPENBLAS", "OMP", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+# Workers and the processes that tests start, some hundreds, read labctl compiled. Where the
+# environment forbids to keep that, each would compile what it imports anew: about a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The same examples on each run and on each machine, however loaded it is.
 settings.register_profile("labctl", derandomize=True, database=None, deadline=None)

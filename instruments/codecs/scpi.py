@@ -6,7 +6,7 @@ Source: IEEE 488.2-1992 (message exchange, status reporting, common commands) an
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -154,6 +154,7 @@ class ScpiCore:
         self._parts: list[bytes] = []
         self._completion_asked = False
         self._cache: dict[bytes, tuple[_Step, ...]] = {}
+        self._headers: dict[tuple[str, bool], tuple[Command, Suffixes] | None] = {}
 
     def write(self, data: bytes, *, end: bool) -> None:
         """Take bytes from the host and carry out the messages that they complete.
@@ -315,16 +316,31 @@ class ScpiCore:
             yield _Step(fault=fault)
 
     def _step(self, unit: ProgramUnit) -> _Step:
+        found = self._declared_as(unit.header, unit.query)
+        if found is None:
+            return _Step(fault=ScpiError(-113, unit.header.lstrip(":")[:32]))
+        command, suffixes = found
+        if unit.query:
+            return _Step(None, command.ask, suffixes, unit.parameters, command.waits)
+        return _Step(command.do, None, suffixes, unit.parameters, command.waits)
+
+    def _declared_as(self, header: str, query: bool) -> tuple[Command, Suffixes] | None:
+        """Return the command, or query, of a header with its suffixes; None if there is none.
+
+        A setting is sent again and again, each time with another value: its header is looked
+        for once.
+        """
+        if (header, query) not in self._headers:
+            if len(self._headers) >= _CACHED_MESSAGES:
+                self._headers.clear()
+            self._headers[header, query] = next(self._searched(header, query), None)
+        return self._headers[header, query]
+
+    def _searched(self, header: str, query: bool) -> Iterator[tuple[Command, Suffixes]]:
         for expression, command in self._commands:
-            match = expression.fullmatch(unit.header)
-            if match is None:
-                continue
-            suffixes = tuple(int(group or 1) for group in match.groups())
-            if unit.query and command.ask is not None:
-                return _Step(None, command.ask, suffixes, unit.parameters, command.waits)
-            if not unit.query and command.do is not None:
-                return _Step(command.do, None, suffixes, unit.parameters, command.waits)
-        return _Step(fault=ScpiError(-113, unit.header.lstrip(":")[:32]))
+            match = expression.fullmatch(header)
+            if match is not None and (command.ask if query else command.do) is not None:
+                yield command, tuple(int(group or 1) for group in match.groups())
 
     def _common_commands(self) -> list[Command]:
         status = self.status

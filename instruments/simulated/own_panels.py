@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
 from labctl.clock import Clock
+from labctl.entry_points import entry_points
 from labctl.errors import SettingError
 from labctl.instruments.simulated.panel import FrontPanel
 from labctl.instruments.simulated.ports import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from typing import Protocol, Self
 
+from labctl.entry_points import entry_points
 from labctl.errors import StationFileError
 
 DRIVER_GROUP = "labctl.drivers"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,13 +44,16 @@ class Limits:
         """Raise UsageError or StoppedError if the instrument may not be used now."""
         self.gate.check(self.instrument)
 
-    @contextmanager
-    def called(self) -> Iterator[None]:
+    def called(self) -> AbstractContextManager[None]:
         """Be a call of the program, which no reading of a watch falls into.
 
         It ends at its next message to the instrument once the gate is closed.
         """
-        with only_while(self.check_open), self.turns.call() if self.turns else nullcontext():
+        return only_while(self.check_open) if self.turns is None else self._in_turn(self.turns)
+
+    @contextmanager
+    def _in_turn(self, turns: Turns) -> Iterator[None]:
+        with only_while(self.check_open), turns.call():
             yield
 
     def check(self, quantity: str, value: object) -> None:

@@ -131,8 +131,11 @@ class ThorlabsMX10BPanel:
         return "1" if self._ack == "manual" or header in ("VOA:MODE", "MZM:RESET") else None
 
     def _entry(self, header: str) -> Entry:
+        if header in self._found:
+            return self._found[header]
         for expression, entry in self._entries:
             if expression.fullmatch(":" + header):
+                self._found[header] = entry
                 return entry
         missing = header.partition(":")[0] in self._missing
         raise PanelError("Feature not present" if missing else "Undefined header")
@@ -154,6 +157,7 @@ class ThorlabsMX10BPanel:
         fitted = {pattern.partition(":")[0] for pattern in table}
         self._missing = {word for part in PARTS if part not in fitted for word in spellings(part)}
         self._entries = [(header_expression(p), entry) for p, entry in table.items()]
+        self._found: dict[str, Entry] = {}
 
     def _laser_section(self, port: LaserPort) -> LaserSection:
         return LaserSection(
