@@ -220,7 +220,7 @@ def survivors(file: str, tests: list[str], count: int, seed: int) -> Iterator[Mu
         target = tree / place_in_tree(file)
         for mutant in drawn:
             target.write_text(mutant.source, encoding="utf-8")
-            # Compiled code goes by size and second: the last mutant's could be taken for it.
+            # Compiled code is known by size and second: the last mutant's could be taken for it.
             for compiled in target.parent.glob(f"__pycache__/{target.stem}.*.pyc"):
                 compiled.unlink()
             yield mutant if passes(tree, paths) else None

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -51,9 +52,16 @@ class LabelledImages:
     labels: NDArray[np.uint8]
 
 
+@cache
 def load_test_images() -> LabelledImages:
-    """Return the 10,000 MNIST test images that ship with the package: (10000, 784)."""
-    return load_images(_SHIPPED, "test")
+    """Return the 10,000 MNIST test images that ship with the package: (10000, 784).
+
+    They are read once and kept (31 MB), the same arrays for every caller: not to be written to.
+    """
+    found = load_images(_SHIPPED, "test")
+    for array in (found.images, found.labels):
+        array.flags.writeable = False
+    return found
 
 
 def load_images(folder: Path, part: Literal["test", "train"]) -> LabelledImages:

@@ -19,16 +19,16 @@ from labctl.run.inference import run_inference
 
 Result = subprocess.CompletedProcess[str]
 
-IMAGES = 2000
+IMAGES = 1000
 
 
 @pytest.mark.usefixtures("quick_calibration")
 def test_demo_reaches_its_figures_and_saves_what_it_says(
     run_here: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """2000 images of the 10,000 and two points of each curve.
+    """1000 images of the 10,000 and two points of each curve.
 
-    The accuracy of 96 % then has a standard deviation of 0.44 %; all 10,000 images are held to
+    The accuracy of 96 % then has a standard deviation of 0.62 %; all 10,000 images are held to
     theirs by tests/protocols/test_shipped_accuracy.py.
     """
     monkeypatch.setattr(demo, "_ALL", IMAGES)
