@@ -16,12 +16,12 @@ from hypothesis import settings
 for _library in ("OPENBLAS", "OMP", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
-# JAX compiles each setting's training anew, which for networks this small costs more than the
+# JAX compiles each setting's training again, which for networks this small costs more than the
 # training; unoptimised it takes half of the time. Read at JAX's import.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # Workers and the processes that tests start, some hundreds, read labctl compiled. Where the
-# environment forbids to keep that, each would compile what it imports anew: about a second.
+# environment forbids to keep that, each would compile what it imports again: about a second.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
