@@ -28,7 +28,7 @@ import numpy as np
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
-from labctl.drawing import new_figure
+from labctl.drawing import new_figure, write_png
 from labctl.protocols.copies.figure import copy_figure, query_spend
 from labctl.protocols.copies.spend import sent_sizes
 from labctl.protocols.copies.table import Order, load_copies
@@ -414,7 +414,7 @@ def draw(path: Path, figure_path: Path) -> None:
         f"({MANY_SEEDS} or more sessions after one query, {FEW_SEEDS} after more), cross: the best",
         fontsize=7, color="dimgray",
     )  # fmt: skip
-    figure.savefig(figure_path, dpi=150)
+    write_png(figure_path, figure)
 
 
 def least() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from labctl.cli.label_decoys import hidden_among
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
-from labctl.drawing import new_figure
+from labctl.drawing import new_figure, write_png
 from labctl.protocols.client import Client
 from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import Floats, quadratures
@@ -135,7 +135,7 @@ def draw(path: Path, caps: list[float], returns: list[tuple[int, float]]) -> Non
         fontsize=7,
         color="dimgray",
     )
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)
 
 
 def main() -> None:

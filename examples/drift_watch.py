@@ -32,7 +32,6 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy import stats
 
 from labctl.calibration import names
@@ -43,6 +42,7 @@ from labctl.calibration.names import Party
 from labctl.calibration.spectrum import pooled_variance
 from labctl.calibration.store import Store
 from labctl.data import shipped_lab_path
+from labctl.drawing import new_figure, write_png
 from labctl.dsp.matched_filter import read_slots
 from labctl.errors import LabctlError, SettingError
 from labctl.safety import interruptible
@@ -193,7 +193,7 @@ def summarise(looks: Sequence[Look], chance: float) -> None:
 
 def draw(looks: Sequence[Look], path: Path) -> None:
     """Write a figure of the watch: each statistic with its band, and what was recalibrated."""
-    figure = Figure(figsize=(9.0, 6.0), layout="constrained")
+    figure = new_figure(9.0, 6.0)
     panels = figure.subplots(2, 1, sharex=True)
     about = (
         (LeakedLight.name, 1e9, "leaked light on the monitor / nW"),
@@ -217,7 +217,7 @@ def draw(looks: Sequence[Look], path: Path) -> None:
         axes.legend(loc="upper right", fontsize="small", ncols=4)
         axes.margins(y=0.2)
     panels[-1].set_xlabel("time by the instruments' clock / h")
-    figure.savefig(path, dpi=120)
+    write_png(path, figure, dpi=120)
 
 
 def parsed() -> argparse.Namespace:

@@ -43,13 +43,13 @@ def tapped_messages(
     Raises what `connect` raises, and RunFileError if a wire record cannot be read or written.
     """
     if replayed := os.environ.get(REPLAY):
-        from labctl.instruments.transports.wire_replay import replay_messages
+        from labctl.instruments.transports.wire_replay import ReplayedMessages
 
-        transport = replay_messages(replayed, name, address)
+        transport: MessageTransport = ReplayedMessages(replayed, name, address)
     elif recorded := os.environ.get(RECORD):
-        from labctl.instruments.transports.wire_record import record_messages
+        from labctl.instruments.transports.wire_record import RecordedMessages
 
-        transport = record_messages(recorded, name, address, connect)
+        transport = RecordedMessages(recorded, name, address, connect)
     else:
         transport = connect()
     opened = _witness.get()
@@ -61,13 +61,13 @@ def tapped_messages(
 def tapped_frames(name: str, address: str, connect: Callable[[], FrameTransport]) -> FrameTransport:
     """Return a frame transport behind the tap that is on; see `tapped_messages`."""
     if replayed := os.environ.get(REPLAY):
-        from labctl.instruments.transports.wire_replay import replay_frames
+        from labctl.instruments.transports.wire_replay import ReplayedFrames
 
-        return replay_frames(replayed, name, address)
+        return ReplayedFrames(replayed, name, address)
     if recorded := os.environ.get(RECORD):
-        from labctl.instruments.transports.wire_record import record_frames
+        from labctl.instruments.transports.wire_record import RecordedFrames
 
-        return record_frames(recorded, name, address, connect)
+        return RecordedFrames(recorded, name, address, connect)
     return connect()
 
 
@@ -87,11 +87,11 @@ def tapped_clock(name: str, clock: Callable[[], Clock], record: str | None = Non
 def tapped_lines(name: str, address: str, connect: Callable[[], LinesTransport]) -> LinesTransport:
     """Return a transport of several lines behind the tap that is on; see `tapped_messages`."""
     if replayed := os.environ.get(REPLAY):
-        from labctl.instruments.transports.wire_replay import replay_lines
+        from labctl.instruments.transports.wire_replay import ReplayedLines
 
-        return replay_lines(replayed, name, address)
+        return ReplayedLines(replayed, name, address)
     if recorded := os.environ.get(RECORD):
-        from labctl.instruments.transports.wire_record import record_lines
+        from labctl.instruments.transports.wire_record import RecordedLines
 
-        return record_lines(recorded, name, address, connect)
+        return RecordedLines(recorded, name, address, connect)
     return connect()

@@ -25,59 +25,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Generic, TypeVar
 
 from labctl.clock import Clock
 from labctl.environment import RECORD_BLOCKS
 from labctl.errors import InstrumentError, RunFileError
 from labctl.instruments.transports.masking import masked, masked_arguments
-from labctl.instruments.transports.transport import FrameTransport, MessageTransport
+from labctl.instruments.transports.transport import (
+    Complete,
+    FrameTransport,
+    LinesTransport,
+    MessageTransport,
+)
 from labctl.version import __version__
-
-if TYPE_CHECKING:
-    from labctl.instruments.transports.transport import Complete, LinesTransport
 
 FORMAT = "labctl wire record 1"
 KEEP = "keep"
 HASH = "hash"
 
 
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
+Wire = TypeVar("Wire", MessageTransport, FrameTransport, LinesTransport)
 
 _recorders: dict[str, WireRecorder] = {}
 _recorders_lock = threading.Lock()
-
-
-def record_messages(
-    path: str, name: str, address: str, connect: Callable[[], MessageTransport]
-) -> MessageTransport:
-    """Open a message transport whose messages go to the record at `path` too."""
-    log = InstrumentLog(_recorder(path), name, address)
-    with log.logged({"event": "open"}):
-        wire = connect()
-    return RecordedMessages(wire, log)
-
-
-def record_frames(
-    path: str, name: str, address: str, connect: Callable[[], FrameTransport]
-) -> FrameTransport:
-    """Open a frame transport whose frames go to the record at `path` too."""
-    log = InstrumentLog(_recorder(path), name, address)
-    with log.logged({"event": "open"}):
-        wire = connect()
-    return RecordedFrames(wire, log)
-
-
-def record_lines(
-    path: str, name: str, address: str, connect: Callable[[], LinesTransport]
-) -> LinesTransport:
-    """Open a transport of several lines whose lines go to the record at `path` too."""
-    log = InstrumentLog(_recorder(path), name, address)
-    with log.logged({"event": "open"}):
-        wire = connect()
-    return RecordedLines(wire, log)
 
 
 def record_clock(path: str, name: str, clock: Clock) -> Clock:
@@ -203,10 +173,14 @@ class RecordedClock:
         self._clock.sleep(duration_s)
 
 
-class RecordedMessages:
-    """A MessageTransport that records what another one carries."""
+class _Recorded(Generic[Wire]):
+    """What all recorded transports do alike: open, clear and close, with a line of each."""
 
-    def __init__(self, wire: MessageTransport, log: InstrumentLog) -> None:
+    def __init__(self, path: str, name: str, address: str, connect: Callable[[], Wire]) -> None:
+        """Open what `connect` opens; its messages go to the record at `path` too."""
+        log = InstrumentLog(_recorder(path), name, address)
+        with log.logged({"event": "open"}):
+            wire = connect()
         self.name = wire.name
         self.clock: Clock = RecordedClock(wire.clock, log)
         log.clock = wire.clock
@@ -214,6 +188,25 @@ class RecordedMessages:
         self._log = log
         self._lock = threading.RLock()
         self._closed = False
+
+    def clear(self) -> None:
+        """Abandon what is under way."""
+        with self._lock, self._log.logged({"event": "clear"}):
+            self._wire.clear()
+
+    def close(self) -> None:
+        """End the session; it is recorded once."""
+        with self._lock:
+            closed, self._closed = self._closed, True
+            try:
+                if not closed:
+                    self._log.note({"event": "close"})
+            finally:
+                self._wire.close()
+
+
+class RecordedMessages(_Recorded[MessageTransport]):
+    """A MessageTransport that records what another one carries."""
 
     def write(self, command: str) -> None:
         """Send a command that has no reply."""
@@ -251,32 +244,12 @@ class RecordedMessages:
                 self._log.note({"event": "received", "text": line})
         return lines
 
-    def clear(self) -> None:
-        """Abandon what is under way."""
-        with self._lock, self._log.logged({"event": "clear"}):
-            self._wire.clear()
-
-    def close(self) -> None:
-        """End the session; it is recorded once."""
-        with self._lock:
-            _close(self._wire, self._log, self._closed)
-            self._closed = True
-
     def _block(self, payload: bytes | memoryview) -> dict[str, object]:
         return block_entry(payload, keep=self._log.keep_blocks)
 
 
-class RecordedFrames:
+class RecordedFrames(_Recorded[FrameTransport]):
     """A FrameTransport that records what another one carries."""
-
-    def __init__(self, wire: FrameTransport, log: InstrumentLog) -> None:
-        self.name = wire.name
-        self.clock: Clock = RecordedClock(wire.clock, log)
-        log.clock = wire.clock
-        self._wire = wire
-        self._log = log
-        self._lock = threading.RLock()
-        self._closed = False
 
     def exchange(self, frame: bytes) -> bytes:
         """Send a frame and return the one that answers it."""
@@ -286,29 +259,9 @@ class RecordedFrames:
             self._log.note({"event": "received", "hex": reply.hex()})
         return reply
 
-    def clear(self) -> None:
-        """Return both ends to a frame boundary."""
-        with self._lock, self._log.logged({"event": "clear"}):
-            self._wire.clear()
 
-    def close(self) -> None:
-        """End the session; it is recorded once."""
-        with self._lock:
-            _close(self._wire, self._log, self._closed)
-            self._closed = True
-
-
-class RecordedLines:
+class RecordedLines(_Recorded[LinesTransport]):
     """A LinesTransport that records what another one carries, each line as it is received."""
-
-    def __init__(self, wire: LinesTransport, log: InstrumentLog) -> None:
-        self.name = wire.name
-        self.clock: Clock = RecordedClock(wire.clock, log)
-        log.clock = wire.clock
-        self._wire = wire
-        self._log = log
-        self._lock = threading.RLock()
-        self._closed = False
 
     def exchange(self, command: str, complete: Complete) -> tuple[str, ...]:
         """Send a command; return the lines of its reply."""
@@ -319,25 +272,6 @@ class RecordedLines:
 
         with self._lock, self._log.logged(_sent(command)):
             return self._wire.exchange(command, noted)
-
-    def clear(self) -> None:
-        """Abandon what is under way."""
-        with self._lock, self._log.logged({"event": "clear"}):
-            self._wire.clear()
-
-    def close(self) -> None:
-        """End the session; it is recorded once."""
-        with self._lock:
-            _close(self._wire, self._log, self._closed)
-            self._closed = True
-
-
-def _close(wire: _Closable, log: InstrumentLog, closed: bool) -> None:
-    try:
-        if not closed:
-            log.note({"event": "close"})
-    finally:
-        wire.close()
 
 
 def _recorder(path: str) -> WireRecorder:

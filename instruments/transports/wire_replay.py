@@ -29,11 +29,10 @@ from labctl.errors import (
     RunFileError,
 )
 from labctl.instruments.transports.masking import masked
-from labctl.instruments.transports.transport import FrameTransport, MessageTransport
 from labctl.instruments.transports.wire_record import FORMAT, block_entry
 
 if TYPE_CHECKING:
-    from labctl.instruments.transports.transport import Complete, LinesTransport
+    from labctl.instruments.transports.transport import Complete
 
 _ERRORS: dict[str, type[InstrumentError]] = {
     error.__name__: error for error in (ConnectionFailedError, InstrumentTimeoutError, ReplyError)
@@ -105,21 +104,6 @@ def unplayed(entries: list[Entry], state: ReplayState) -> ReplayDifference | Non
         if entries[index]["event"] != "close":
             return ReplayDifference(index + 2, _told(entries[index]), "the end of the program")
     return None
-
-
-def replay_messages(path: str, name: str, address: str) -> MessageTransport:
-    """Open a message transport that answers from the record at `path`."""
-    return ReplayedMessages(_replay(path), name, address)
-
-
-def replay_frames(path: str, name: str, address: str) -> FrameTransport:
-    """Open a frame transport that answers from the record at `path`."""
-    return ReplayedFrames(_replay(path), name, address)
-
-
-def replay_lines(path: str, name: str, address: str) -> LinesTransport:
-    """Open a transport of several lines that answers from the record at `path`."""
-    return ReplayedLines(_replay(path), name, address)
 
 
 def replay_clock(path: str, name: str) -> Clock:
@@ -240,16 +224,39 @@ class ReplayedClock:
         """Return at once: the next reading has the time that passed."""
 
 
-class ReplayedMessages:
-    """A MessageTransport that answers from a record."""
+class _Replayed:
+    """What all replayed transports do alike: open, clear and close, each held to its line."""
 
-    def __init__(self, replay: WireReplay, name: str, address: str) -> None:
+    def __init__(self, path: str, name: str, address: str) -> None:
+        """Open a transport that answers from the record at `path`."""
         self.name = name
-        self.clock: Clock = ReplayedClock(replay, name, address)
-        self._replay = replay
+        self._replay = _replay(path)
+        self.clock: Clock = ReplayedClock(self._replay, name, address)
         self._address = address
         self._closed = False
         self._ask({"event": "open"})
+
+    def clear(self) -> None:
+        """Check that the record has a clear next."""
+        self._ask({"event": "clear"})
+
+    def close(self) -> None:
+        """Check that the session ends here; closing twice does nothing."""
+        if not self._closed:
+            self._closed = True
+            # A close raises nothing; a difference is kept, and reported when the state is read.
+            with suppress(InstrumentError):
+                self._ask({"event": "close"})
+
+    def _ask(self, entry: Entry) -> None:
+        self._replay.ask(self.name, self._address, entry)
+
+    def _received(self, kind: str) -> Entry:
+        return self._replay.receive(self.name, self._address, kind)
+
+
+class ReplayedMessages(_Replayed):
+    """A MessageTransport that answers from a record."""
 
     def write(self, command: str) -> None:
         """Check a command that has no reply."""
@@ -265,7 +272,7 @@ class ReplayedMessages:
         """Check a command and return its recorded payload."""
         with self._replay.lock:
             self._ask({"event": "sent", "text": command})
-            entry = self._replay.receive(self.name, self._address, "block")
+            entry = self._received("block")
             return memoryview(self._replay.payload(entry))
 
     def write_block(self, prefix: str, payload: bytes | memoryview) -> None:
@@ -283,91 +290,35 @@ class ReplayedMessages:
                 lines.append(line)
             return tuple(lines)
 
-    def clear(self) -> None:
-        """Check that the record has a clear next."""
-        self._ask({"event": "clear"})
-
-    def close(self) -> None:
-        """Check that the session ends here; closing twice does nothing."""
-        if not self._closed:
-            self._closed = True
-            _close(self._replay, self.name, self._address)
-
-    def _ask(self, entry: Entry) -> None:
-        self._replay.ask(self.name, self._address, entry)
-
     def _line(self) -> str:
-        return str(self._replay.receive(self.name, self._address, "text")["text"])
+        return str(self._received("text")["text"])
 
 
-class ReplayedFrames:
+class ReplayedFrames(_Replayed):
     """A FrameTransport that answers from a record."""
-
-    def __init__(self, replay: WireReplay, name: str, address: str) -> None:
-        self.name = name
-        self.clock: Clock = ReplayedClock(replay, name, address)
-        self._replay = replay
-        self._address = address
-        self._closed = False
-        replay.ask(name, address, {"event": "open"})
 
     def exchange(self, frame: bytes) -> bytes:
         """Check a frame and return the recorded answer."""
         with self._replay.lock:
-            sent = {"event": "sent", "hex": frame.hex()}
-            self._replay.ask(self.name, self._address, sent)
-            entry = self._replay.receive(self.name, self._address, "hex")
+            self._ask({"event": "sent", "hex": frame.hex()})
+            entry = self._received("hex")
         return bytes.fromhex(entry["hex"])
 
-    def clear(self) -> None:
-        """Check that the record has a clear next."""
-        self._replay.ask(self.name, self._address, {"event": "clear"})
 
-    def close(self) -> None:
-        """Check that the session ends here; closing twice does nothing."""
-        if not self._closed:
-            self._closed = True
-            _close(self._replay, self.name, self._address)
-
-
-class ReplayedLines:
+class ReplayedLines(_Replayed):
     """A LinesTransport that answers from a record."""
-
-    def __init__(self, replay: WireReplay, name: str, address: str) -> None:
-        self.name = name
-        self.clock: Clock = ReplayedClock(replay, name, address)
-        self._replay = replay
-        self._address = address
-        self._closed = False
-        replay.ask(name, address, {"event": "open"})
 
     def exchange(self, command: str, complete: Complete) -> tuple[str, ...]:
         """Check a command and return the recorded lines of its reply."""
         lines: list[str] = []
         with self._replay.lock:
-            self._replay.ask(self.name, self._address, {"event": "sent", "text": command})
+            self._ask({"event": "sent", "text": command})
             while True:
-                entry = self._replay.receive(self.name, self._address, "text")
+                entry = self._received("text")
                 lines.append(str(entry["text"]))
                 if complete(lines):
                     return tuple(lines)
                 self._replay.fail_as_recorded(self.name, self._address)
-
-    def clear(self) -> None:
-        """Check that the record has a clear next."""
-        self._replay.ask(self.name, self._address, {"event": "clear"})
-
-    def close(self) -> None:
-        """Check that the session ends here; closing twice does nothing."""
-        if not self._closed:
-            self._closed = True
-            _close(self._replay, self.name, self._address)
-
-
-def _close(replay: WireReplay, name: str, address: str) -> None:
-    # A close raises nothing; a difference is kept, and reported when the state is read.
-    with suppress(InstrumentError):
-        replay.ask(name, address, {"event": "close"})
 
 
 def _replay(path: str) -> WireReplay:

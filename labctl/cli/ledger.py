@@ -15,7 +15,6 @@ from labctl.cli.ledger_shown import (
     Formula,
     book_json,
     by_name,
-    check_png,
     chosen,
     draw,
     limits_in_words,
@@ -64,8 +63,7 @@ def show(
     --model may also be the SHA-256 of a network or its beginning. The figure shows bits against
     queries, with the budget.
     """
-    if figure is not None:
-        check_png(figure)
+    output.require_png(figure)
     digest = None if model is None else _digest(model)
     books = _existing(ledger, keys)
     found: dict[str, Any] = {"folder": str(ledger)}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from labctl.cli import output
-from labctl.errors import SettingError
 from labctl.protocols.copies.figure import CopyFigure
 from labctl.protocols.leakage import MEAN_OVER_SESSION
 from labctl.protocols.ledger.accounts import (
@@ -159,23 +158,13 @@ def by_name(amounts: Amounts) -> dict[str, float]:
 
 
 def draw(path: Path, book: Ledger, balances: list[Balance]) -> None:
-    """Draw bits against queries, with the budget; raises SettingError if it cannot be written."""
+    """Draw bits against queries, with the budget; raises UsageError if it cannot be written."""
     from labctl.protocols.ledger.figure import curves_of, draw_ledger
 
     note = (
         "committed bits, each on the basis that its entry names; thick: reserved, counts as spent"
     )
-    try:
-        draw_ledger(path, curves_of(book.entries(), balances), note)
-    except OSError as error:
-        valid = f"a file to write to ({error.strerror})"
-        raise SettingError("--figure", str(path), valid) from error
-
-
-def check_png(path: Path) -> None:
-    """Refuse what cannot be the name of a figure."""
-    if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
-        raise SettingError("--figure", str(path), "a name that ends in .png, in a folder there is")
+    draw_ledger(path, curves_of(book.entries(), balances), note)
 
 
 def print_books(found: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.drawing import new_figure
+from labctl.drawing import new_figure, write_png
 from labctl.protocols.ledger.accounts import Balance, named
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.entries import Committed, Entry
@@ -73,4 +73,4 @@ def draw_ledger(path: Path, curves: Sequence[LedgerCurve], note: str) -> None:
     if most:
         axes.legend(loc="best", fontsize=8)
     figure.supxlabel(note, fontsize=7, color="dimgray")
-    figure.savefig(path, dpi=150)
+    write_png(path, figure)

@@ -26,11 +26,11 @@ from labctl.protocols.carried import carried
 from labctl.protocols.codewords import FAINT, Codebook, along_rows, codebook_of
 from labctl.protocols.encoding import Floats, unit_rms
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Attacker, Learned, Mark
-from labctl.studies.attacks.checks import require_share
+from labctl.studies.attacks.attack import Learned, Mark
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.studies.attacks.mounted import BesideHonestServer
 from labctl.studies.attacks.own_laser import of_these_modes
+from labctl.studies.attacks.share import OfAShare
 from labctl.studies.attacks.tampered_link import Beam, Path, TamperedLink
 from labctl.studies.attacks.weights_estimate import Complex, Mask, network_size, pearson
 
@@ -71,23 +71,13 @@ Formats = tuple[Format | None, ...]
 
 
 @dataclass(frozen=True)
-class BlockDecision:
+class BlockDecision(OfAShare):
     """Decides a share of the rows, drawn once for the session, and is honest behind that.
 
     Layers whose blocks along rows are no words pass as they are.
     """
 
-    share: float
     name: ClassVar[str] = "block-decision"
-    party: ClassVar[Attacker] = Attacker.CLIENT
-
-    def __post_init__(self) -> None:
-        require_share(self.name, "share", self.share)
-
-    @property
-    def strength(self) -> float:
-        """Share of the rows."""
-        return self.share
 
     def mount(self, network: Network, settings: SessionSettings) -> BlockClient:
         """Return the client with a heterodyne receiver and a laser before its rotation."""

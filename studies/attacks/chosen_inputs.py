@@ -18,9 +18,9 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.protocols.encoding import Floats
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Attacker, Learned, Mark
-from labctl.studies.attacks.checks import require_share
+from labctl.studies.attacks.attack import Learned, Mark
 from labctl.studies.attacks.mounted import BesideHonestServer
+from labctl.studies.attacks.share import OfAShare
 from labctl.studies.attacks.tampered_link import Path, TamperedLink
 from labctl.studies.attacks.weights_estimate import Notebook
 
@@ -28,23 +28,13 @@ _ORDER_KEY = 9
 
 
 @dataclass(frozen=True)
-class ChosenInputs:
+class ChosenInputs(OfAShare):
     """Feeds in the next basis vector in a share of the queries, spread evenly; images in the rest.
 
     The basis vectors come in an order drawn once, after the last the first again.
     """
 
-    share: float
     name: ClassVar[str] = "chosen-inputs"
-    party: ClassVar[Attacker] = Attacker.CLIENT
-
-    def __post_init__(self) -> None:
-        require_share(self.name, "share", self.share)
-
-    @property
-    def strength(self) -> float:
-        """Share of the queries."""
-        return self.share
 
     def mount(self, network: Network, settings: SessionSettings) -> BasisClient:
         """Return the client with its list of inputs."""

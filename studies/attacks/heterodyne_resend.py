@@ -8,43 +8,34 @@ that it lacks also lowers the transmittance, by 2 f (1 - r).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from labctl import checks
 from labctl.data.models import Network
-from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Attacker, Mark
-from labctl.studies.attacks.checks import require_share
+from labctl.studies.attacks.attack import Mark
 from labctl.studies.attacks.marks import Change, LayerPath, of_some_modes, pooled_mark
 from labctl.studies.attacks.mounted import WeightThief
+from labctl.studies.attacks.share import OfAShare
 from labctl.studies.attacks.stations import HETERODYNE_NOISE, DrawnModes, Replacement, Resent
 from labctl.studies.attacks.tampered_link import Path
 from labctl.studies.attacks.weights_estimate import Notebook
 
 
 @dataclass(frozen=True)
-class HeterodyneResend:
+class HeterodyneResend(OfAShare):
     """Reads and resends a share of the modes, drawn again for each query, then is honest.
 
     `rescaling`: amplitude sent over that read; 1 keeps the mean.
     """
 
-    share: float
     rescaling: float = 1.0
     name: ClassVar[str] = "heterodyne-resend"
-    party: ClassVar[Attacker] = Attacker.CLIENT
 
     def __post_init__(self) -> None:
-        require_share(self.name, "share", self.share)
-        if not (math.isfinite(self.rescaling) and self.rescaling >= 0.0):
-            raise SettingError(f"{self.name} rescaling", self.rescaling, "0 or more, 1 keeps all")
-
-    @property
-    def strength(self) -> float:
-        """Share of the modes."""
-        return self.share
+        super().__post_init__()
+        checks.not_negative(f"{self.name} rescaling", self.rescaling, ", 1 keeps all")
 
     def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
         """Return the client with a heterodyne receiver and a laser before its rotation."""

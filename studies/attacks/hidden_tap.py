@@ -13,33 +13,23 @@ from typing import ClassVar
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Attacker, Mark
-from labctl.studies.attacks.checks import require_share
+from labctl.studies.attacks.attack import Mark
 from labctl.studies.attacks.marks import layer_paths
 from labctl.studies.attacks.mounted import WeightThief
+from labctl.studies.attacks.share import OfAShare
 from labctl.studies.attacks.stations import Splitter
 from labctl.studies.attacks.tampered_link import Path
 from labctl.studies.attacks.weights_estimate import Notebook
 
 
 @dataclass(frozen=True)
-class HiddenTap:
+class HiddenTap(OfAShare):
     """Taps a share of the loss, in dB, at the start of each leg; reads it by heterodyne.
 
     The loss is that of link and rotation. Raises SettingError when mounted where there is none.
     """
 
-    share: float
     name: ClassVar[str] = "hidden-tap"
-    party: ClassVar[Attacker] = Attacker.CLIENT
-
-    def __post_init__(self) -> None:
-        require_share(self.name, "share", self.share)
-
-    @property
-    def strength(self) -> float:
-        """Share of the loss in dB."""
-        return self.share
 
     def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
         """Return the client with its taps."""

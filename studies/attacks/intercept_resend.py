@@ -8,10 +8,10 @@ from typing import ClassVar
 from labctl.data.models import Network
 from labctl.protocols.settings import SessionSettings
 from labctl.studies.attacks.attack import Attacker, Mark
-from labctl.studies.attacks.checks import require_share
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.studies.attacks.mounted import WeightThief
 from labctl.studies.attacks.outsider import Leg, mounted_on, name_on
+from labctl.studies.attacks.share import require_share
 from labctl.studies.attacks.stations import HETERODYNE_NOISE, DrawnModes, Replacement, Resent
 from labctl.studies.attacks.weights_estimate import Notebook
 

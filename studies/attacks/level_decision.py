@@ -25,12 +25,12 @@ from labctl.protocols.carried import carried
 from labctl.protocols.encoding import Floats, unit_rms
 from labctl.protocols.levels import MOST_LEVELS, Decision, Doubles, Levels
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Attacker, Learned, Mark
-from labctl.studies.attacks.checks import require_share
+from labctl.studies.attacks.attack import Learned, Mark
 from labctl.studies.attacks.level_fit import fitted_levels
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.studies.attacks.mounted import BesideHonestServer
 from labctl.studies.attacks.own_laser import of_these_modes
+from labctl.studies.attacks.share import OfAShare
 from labctl.studies.attacks.stations import FixedModes
 from labctl.studies.attacks.tampered_link import Beam, Path, TamperedLink
 from labctl.studies.attacks.weights_estimate import Complex, Mask, network_size, pearson
@@ -40,20 +40,10 @@ _SETTLED = 4000
 
 
 @dataclass(frozen=True)
-class LevelDecision:
+class LevelDecision(OfAShare):
     """Decides a share of the modes, drawn once for the session, and is honest behind that."""
 
-    share: float
     name: ClassVar[str] = "level-decision"
-    party: ClassVar[Attacker] = Attacker.CLIENT
-
-    def __post_init__(self) -> None:
-        require_share(self.name, "share", self.share)
-
-    @property
-    def strength(self) -> float:
-        """Share of the modes."""
-        return self.share
 
     def mount(self, network: Network, settings: SessionSettings) -> LevelClient:
         """Return the client with a heterodyne receiver and a laser before its rotation."""

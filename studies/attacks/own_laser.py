@@ -12,10 +12,10 @@ from typing import ClassVar
 from labctl import checks
 from labctl.data.models import Network
 from labctl.protocols.settings import SessionSettings
-from labctl.studies.attacks.attack import Attacker, Mark
-from labctl.studies.attacks.checks import require_share
+from labctl.studies.attacks.attack import Mark
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark
 from labctl.studies.attacks.mounted import WeightThief
+from labctl.studies.attacks.share import OfAShare
 from labctl.studies.attacks.stations import (
     HETERODYNE_NOISE,
     BestGuess,
@@ -29,20 +29,10 @@ from labctl.studies.attacks.weights_estimate import Mask, Notebook
 
 
 @dataclass(frozen=True)
-class OwnLaser:
+class OwnLaser(OfAShare):
     """Returns its best guess of a share of the modes."""
 
-    share: float
     name: ClassVar[str] = "own-laser"
-    party: ClassVar[Attacker] = Attacker.CLIENT
-
-    def __post_init__(self) -> None:
-        require_share(self.name, "share", self.share)
-
-    @property
-    def strength(self) -> float:
-        """Share of the modes."""
-        return self.share
 
     def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
         """Return the client with its own laser."""
@@ -70,20 +60,10 @@ class OwnLaser:
 
 
 @dataclass(frozen=True)
-class NothingReturned:
+class NothingReturned(OfAShare):
     """Returns no light in a share of the modes."""
 
-    share: float
     name: ClassVar[str] = "nothing-returned"
-    party: ClassVar[Attacker] = Attacker.CLIENT
-
-    def __post_init__(self) -> None:
-        require_share(self.name, "share", self.share)
-
-    @property
-    def strength(self) -> float:
-        """Share of the modes."""
-        return self.share
 
     def mount(self, network: Network, settings: SessionSettings) -> WeightThief:
         """Return the client that keeps the light."""

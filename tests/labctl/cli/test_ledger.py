@@ -12,7 +12,7 @@ import typer
 
 from labctl.cli import ledger as command
 from labctl.data.models import load_network
-from labctl.errors import LabctlError, ModelError, RecordError, SettingError
+from labctl.errors import LabctlError, ModelError, RecordError, SettingError, UsageError
 from labctl.protocols.ledger.accounts import Party, weights_account
 from labctl.protocols.ledger.amounts import Meter, information_of_bits
 from labctl.protocols.ledger.book import Ledger
@@ -163,9 +163,14 @@ def test_the_figure_is_written(run: Run, books: Ledger, tmp_path: Path) -> None:
     assert (tmp_path / "bits.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("figure", ["bits.pdf", "nowhere/bits.png", "."])
-def test_a_figure_that_cannot_be_written_is_refused(figure: str, run: Run, books: Ledger) -> None:
-    with pytest.raises(SettingError, match="--figure"):
+@pytest.mark.parametrize(
+    ("figure", "said"),
+    [("bits.pdf", "--figure"), ("nowhere/bits.png", "no such folder"), (".", "is a folder")],
+)
+def test_a_figure_that_cannot_be_written_is_refused(
+    figure: str, said: str, run: Run, books: Ledger
+) -> None:
+    with pytest.raises(UsageError, match=said):
         run("show", "--figure", figure)
 
 

@@ -20,6 +20,7 @@ DRAWING = (
     ("countermeasures",),
     ("label-attack",),
     ("sweep", "absent.toml"),
+    ("ledger", "show"),
 )
 
 
