@@ -63,7 +63,7 @@ GAINS = np.concatenate([1.0 + np.geomspace(1e-3, 1.0, 40), np.geomspace(2.1, 100
 
 
 @dataclass(frozen=True)
-class Setting:
+class Service:
     """What is served: with J decoys, or a public subspace of this number of modes in layer 1."""
 
     model: str
@@ -88,9 +88,9 @@ class Setting:
 
 
 HONEST, HIDDEN, AT_ONCE = QND
-_DEEP, _DEEP_DECOYS = Setting("deep", 0.15, 2.0), Setting("deep", 0.15, 2.0, 3)
+_DEEP, _DEEP_DECOYS = Service("deep", 0.15, 2.0), Service("deep", 0.15, 2.0, 3)
 FRONTIER = tuple(
-    Setting(model, mu, gain, decoys)
+    Service(model, mu, gain, decoys)
     for model, mu, gain in (
         ("deep", 0.15, 2.0),
         ("deep", 0.1, 2.0),
@@ -101,7 +101,7 @@ FRONTIER = tuple(
     )
     for decoys in (0, 3)
 )
-SUBSPACES = tuple(Setting("noise-aware", 8.91, 1.0128, 0, modes) for modes in (5, 30, 100, 392))
+SUBSPACES = tuple(Service("noise-aware", 8.91, 1.0128, 0, modes) for modes in (5, 30, 100, 392))
 # One query's copy scatters by up to ten points from session to session, that of many by less than
 # half a point, as the spread in the file shows.
 MANY_SEEDS, FEW_SEEDS = 8, 2
@@ -111,7 +111,7 @@ MANY_SEEDS, FEW_SEEDS = 8, 2
 class Plan:
     """Sessions of these thieves, after each of these numbers of queries, of this many seeds."""
 
-    setting: Setting
+    service: Service
     thieves: tuple[str, ...]
     queries: tuple[int, ...]
     seeds: int
@@ -147,9 +147,9 @@ class Row:
     accepted: bool
 
     @property
-    def setting(self) -> Setting:
+    def service(self) -> Service:
         """What was served."""
-        return Setting(self.model, self.mu, self.gain, self.decoys, self.return_modes)
+        return Service(self.model, self.mu, self.gain, self.decoys, self.return_modes)
 
     @property
     def best(self) -> float:
@@ -173,14 +173,14 @@ def read(path: Path) -> list[Row]:
         ]  # fmt: skip
 
 
-def wanted() -> Iterator[tuple[Setting, str, int, int]]:
-    """Yield all sessions: setting, thief (or the service), queries, seed."""
+def wanted() -> Iterator[tuple[Service, str, int, int]]:
+    """Yield all sessions: service, thief (or the honest client), queries, seed."""
     for plan in PLANS:
-        yield plan.setting, SERVICE, JUDGED, 0
+        yield plan.service, SERVICE, JUDGED, 0
         for count in plan.queries:
             for thief in plan.thieves:
                 for seed in range(plan.seeds):
-                    yield plan.setting, thief, count, seed
+                    yield plan.service, thief, count, seed
 
 
 @dataclass(frozen=True)
@@ -202,29 +202,29 @@ class Images:
             LabelledImages(test.images[JUDGED:], test.labels[JUDGED:]),
         )
 
-    def collection(self, setting: Setting, network: Network, seed: int) -> Collection | None:
+    def collection(self, service: Service, network: Network, seed: int) -> Collection | None:
         """Return what an honest client collects in addition to its input."""
-        if setting.return_modes:
-            hiding = setting.session().hiding
+        if service.return_modes:
+            hiding = service.session().hiding
             return PublicReturn(self.public.images, network.sizes, None, hiding)
-        if setting.decoys:
-            return Decoys(self.others, setting.decoys, decoy_key_of_seed(seed))
+        if service.decoys:
+            return Decoys(self.others, service.decoys, decoy_key_of_seed(seed))
         return None
 
 
-def run(images: Images, setting: Setting, thief: str, queries: int, seed: int) -> Row:
+def run(images: Images, service: Service, thief: str, queries: int, seed: int) -> Row:
     """Run one session."""
-    network = load_network(setting.model)
-    collection = images.collection(setting, network, seed)
-    key = (setting.model, setting.mu, setting.gain, setting.decoys, setting.return_modes)
+    network = load_network(service.model)
+    collection = images.collection(service, network, seed)
+    key = (service.model, service.mu, service.gain, service.decoys, service.return_modes)
     if thief == SERVICE:
-        settings = setting.session(Sampling.MEASURED, seed)
+        settings = service.session(Sampling.MEASURED, seed)
         session = Session(network, settings, ModeLink(settings), collection=collection)
         shown = session.run(images.judged.images)
         classes = np.concatenate([batch.classes for batch in shown])
         served = float(np.mean(classes == images.judged.labels))
         return Row(*key, thief, queries, seed, served, served, accepted=True)
-    settings = setting.session(seed=seed)
+    settings = service.session(seed=seed)
     attack = THIEVES[thief].attack(images.public, queries, sent_sizes(network), settings)
     own = images.public.images[:queries]
     found = steal(attack, network, settings, own, images.public, images.judged, collection)
@@ -233,7 +233,7 @@ def run(images: Images, setting: Setting, thief: str, queries: int, seed: int) -
 
 def measure(path: Path, data: str) -> None:
     """Run what the file does not hold, and add it row by row."""
-    done = {(one.setting, one.thief, one.queries, one.seed) for one in read(path)}
+    done = {(one.service, one.thief, one.queries, one.seed) for one in read(path)}
     images = Images.of(data)
     names = [one.name for one in fields(Row)]
     if not done:
@@ -280,10 +280,10 @@ class Copies:
         return f"{mean} ± {spread} ({highest})"
 
 
-def copies_of(rows: Sequence[Row], setting: Setting, thief: str, queries: int) -> Copies | None:
-    """Return a thief's accepted copies at a setting, None where none was."""
+def copies_of(rows: Sequence[Row], service: Service, thief: str, queries: int) -> Copies | None:
+    """Return a thief's accepted copies of a service, None where none was."""
     mine = [
-        one for one in rows if (one.setting, one.thief, one.queries) == (setting, thief, queries)
+        one for one in rows if (one.service, one.thief, one.queries) == (service, thief, queries)
     ]
     worth = [one.best for one in mine if one.accepted]
     if not worth:
@@ -292,54 +292,54 @@ def copies_of(rows: Sequence[Row], setting: Setting, thief: str, queries: int) -
     return Copies(thief, float(np.mean(worth)), spread, max(worth), len(worth), len(mine))
 
 
-def best_accepted(rows: Sequence[Row], setting: Setting, queries: int) -> Copies | None:
+def best_accepted(rows: Sequence[Row], service: Service, queries: int) -> Copies | None:
     """Return the copies of the thief that is best on average, with the best copy of any thief."""
-    found = [one for thief in QND if (one := copies_of(rows, setting, thief, queries))]
+    found = [one for thief in QND if (one := copies_of(rows, service, thief, queries))]
     if not found:
         return None
     best = max(found, key=lambda one: one.mean)
     return replace(best, highest=max(one.highest for one in found))
 
 
-def at_most(setting: Setting, queries: int) -> float:
+def at_most(service: Service, queries: int) -> float:
     """Return what `infer` and `plan` print as the best copy after this number of queries."""
-    network = load_network(setting.model)
-    figure = copy_figure(network.sha256, sent_sizes(network), setting.session(), queries)
+    network = load_network(service.model)
+    figure = copy_figure(network.sha256, sent_sizes(network), service.session(), queries)
     assert figure.accuracy is not None, figure.reason
     return figure.accuracy
 
 
-def served_by(rows: Sequence[Row]) -> dict[Setting, float]:
-    """Return the accuracy served at each setting."""
-    return {one.setting: one.best for one in rows if one.thief == SERVICE}
+def served_by(rows: Sequence[Row]) -> dict[Service, float]:
+    """Return the accuracy of each service."""
+    return {one.service: one.best for one in rows if one.thief == SERVICE}
 
 
-def cells(rows: Sequence[Row], setting: Setting) -> list[str]:
-    """Return a setting's copies: one query at honest noise, the best after 1, 30 and 100, at most.
+def cells(rows: Sequence[Row], service: Service) -> list[str]:
+    """Return a service's copies: one query at honest noise, the best after 1, 30 and 100, at most.
 
     In brackets the best of all accepted copies; points beyond classes alone after the mean.
     """
-    honest = copies_of(rows, setting, HONEST, 1)
+    honest = copies_of(rows, service, HONEST, 1)
     found = ["none" if honest is None else honest.in_words()]
     for queries in QUERIES:
-        one = best_accepted(rows, setting, queries)
+        one = best_accepted(rows, service, queries)
         if one is None:
             found.append("none")
             continue
-        beyond = 100.0 * (one.mean - classes_alone(setting.model, queries))
+        beyond = 100.0 * (one.mean - classes_alone(service.model, queries))
         found.append(f"{one.in_words()}, {beyond:+.0f}")
-    most = (f"{100.0 * at_most(setting, queries):.1f}" for queries in QUERIES)
+    most = (f"{100.0 * at_most(service, queries):.1f}" for queries in QUERIES)
     return [*found, " / ".join(most)]
 
 
 def tell(rows: Sequence[Row]) -> None:
     """Print what is served, the accepted copies, and how far beyond classes alone they are."""
     print("setting | served | 1 query, honest noise | best after", *QUERIES, "| at most")
-    for setting, right in served_by(rows).items():
-        name = f"{setting.model} {setting.mu:g}, {setting.gain:g}, J = {setting.decoys}"
-        if setting.return_modes:
-            name += f", d = {setting.return_modes}"
-        print(f"| {name} | {right:.1%} |", " | ".join(cells(rows, setting)), "|")
+    for service, right in served_by(rows).items():
+        name = f"{service.model} {service.mu:g}, {service.gain:g}, J = {service.decoys}"
+        if service.return_modes:
+            name += f", d = {service.return_modes}"
+        print(f"| {name} | {right:.1%} |", " | ".join(cells(rows, service)), "|")
 
 
 def _legend(axes: Axes, colours: Mapping[int, str]) -> None:
@@ -376,15 +376,15 @@ def draw(path: Path, figure_path: Path) -> None:
         axes.fill_between([0.0, alone + AIM_BEYOND], AIM_SERVED, 1.0, color="tab:green",
                           alpha=0.13, linewidth=0)  # fmt: skip
         axes.axvline(alone, color="black", linestyle="--", linewidth=1.2)
-        for setting, right in served.items():
-            one = best_accepted(rows, setting, queries)
+        for service, right in served.items():
+            one = best_accepted(rows, service, queries)
             if one is None:
                 continue
-            deep = setting.model == "deep"
-            left = deep and not setting.decoys
+            deep = service.model == "deep"
+            left = deep and not service.decoys
             # Under the point where another one stands just above it.
             beneath = any(0.0 < other - right < CLOSE for other in served.values())
-            colour = colours[setting.decoys]
+            colour = colours[service.decoys]
             axes.errorbar(
                 one.mean, right, xerr=one.spread, fmt="o" if deep else "s", markersize=7,
                 color=colour, markerfacecolor=None if deep else "white", capsize=2.5,
@@ -392,7 +392,7 @@ def draw(path: Path, figure_path: Path) -> None:
             )  # fmt: skip
             axes.plot(one.highest, right, "x", markersize=5, color=colour)
             axes.annotate(
-                f"{setting.mu:g}", (one.mean, right),
+                f"{service.mu:g}", (one.mean, right),
                 xytext=(-6 if left else 6, -6 if beneath else 5),
                 textcoords="offset points", fontsize=8, va="center",
                 ha="right" if left else "left", color=colour,
@@ -425,7 +425,7 @@ def least() -> None:
         for decoys in (0, 3):
             found = []
             for gain in GAINS:
-                unit = Setting("deep", 1.0, float(gain), decoys).session()
+                unit = Service("deep", 1.0, float(gain), decoys).session()
                 settings = replace(
                     unit, light=replace(unit.light, mean_photons=snr / unit.signal_to_noise)
                 )

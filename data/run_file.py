@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from labctl.errors import ModelError, RunFileError
 T = TypeVar("T")
 Status = Literal["complete", "aborted", "interrupted", "failed"]
 
+# A reading may fall into the writing of one block; three in a row would fall into three blocks.
 _READ_ATTEMPTS = 3
 HDF5_PROBLEMS = (
     *(OSError, KeyError, ValueError, TypeError, AttributeError),
@@ -160,9 +161,27 @@ def _read(path: Path, take: Callable[[Any], T]) -> T:
     if not path.is_file():
         raise RunFileError(f"{path}: no such run file")
     for _ in range(_READ_ATTEMPTS - 1):
-        with suppress(RunFileError):
+        before = _stamp(path)
+        try:
             return _read_once(path, take)
+        except RunFileError:
+            if _stamp(path) == before and not _may_be_written(path):
+                raise
     return _read_once(path, take)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what a writer changes of a file: its size and when it was written last."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _may_be_written(path: Path) -> bool:
+    """Return whether a live process writes the file, or it cannot be known."""
+    try:
+        return in_use(path)
+    except OSError:
+        return True
 
 
 def _read_once(path: Path, take: Callable[[Any], T]) -> T:
@@ -229,6 +248,7 @@ def _health(path: Path, live: bool, file: Any) -> Health:
         for name in names:
             damage += held.damage(name, file[name])
             size += held.rows * file[name].dtype.itemsize * int(np.prod(file[name].shape[1:]))
-    network_of(file)
-    status = None if damage else _run(path, file).status
-    return Health(path, status, live, True, blocks, size, tuple(damage))
+    if damage:
+        network_of(file)  # raises where the network itself is damaged, of which one cannot go on
+        return Health(path, None, live, True, blocks, size, tuple(damage))
+    return Health(path, _run(path, file).status, live, True, blocks, size, ())

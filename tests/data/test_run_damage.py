@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from labctl.data import run_file
 from labctl.data.models import Network
 from labctl.data.run_file import Run, read_run, repair_run, verify_run
 from labctl.data.run_writer import RunFileWriter, remove_leftovers, require_runs_folder
@@ -246,6 +247,7 @@ FILLING = """
 import sys
 from pathlib import Path
 import numpy as np
+from labctl.data import run_file
 from labctl.data.models import Network
 from labctl.data.run_writer import RunFileWriter
 folder, when = Path(sys.argv[1]), int(sys.argv[2])
@@ -319,3 +321,44 @@ def test_a_limit_on_the_length_of_files_ends_the_run_with_its_blocks_safe(tmp_pa
     assert status == "failed"
     assert "files may be" in problem
     assert "ulimit -f" in problem
+
+
+def test_a_damaged_file_that_nobody_writes_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "run.h5")
+    with h5py.File(path, "r+") as file:
+        file["results/image"][0] += 1
+    long_ago = path.stat().st_mtime - 60.0
+    os.utime(path, (long_ago, long_ago))
+    reads: list[Path] = []
+    once = run_file._read_once
+
+    def counted(path: Path, take: Callable[[Any], Any]) -> Any:
+        reads.append(path)
+        return once(path, take)
+
+    monkeypatch.setattr(run_file, "_read_once", counted)
+    with pytest.raises(RunFileError, match="results/image"):
+        read_run(path)
+    assert len(reads) == 1
+    monkeypatch.setattr(run_file, "in_use", lambda path: True)
+    with pytest.raises(RunFileError, match="results/image"):
+        read_run(path)
+    assert len(reads) == 1 + run_file._READ_ATTEMPTS
+
+
+def test_verification_reads_the_network_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "run.h5")
+    read: list[object] = []
+    network_of = run_file.network_of
+
+    def counted(file: Any) -> Network:
+        read.append(file)
+        return network_of(file)
+
+    monkeypatch.setattr(run_file, "network_of", counted)
+    assert verify_run(path).status == "complete"
+    assert len(read) == 1

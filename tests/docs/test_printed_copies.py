@@ -32,7 +32,7 @@ MODES = 392
 
 
 @dataclass(frozen=True)
-class Setting:
+class Service:
     model: str
     mu: float
     gain: float
@@ -58,17 +58,17 @@ def network_of(model: str) -> Network:
 
 
 @cache
-def at_most(setting: Setting, queries: int) -> float:
+def at_most(service: Service, queries: int) -> float:
     """Return what `infer` and `plan` print."""
-    network = network_of(setting.model)
-    found = copy_figure(network.sha256, sent_sizes(network), setting.session(), queries).accuracy
+    network = network_of(service.model)
+    found = copy_figure(network.sha256, sent_sizes(network), service.session(), queries).accuracy
     assert found is not None
     return found
 
 
-def most_after(setting: Setting) -> list[float]:
+def most_after(service: Service) -> list[float]:
     """Return it after 1, 30 and 100 queries, in percent."""
-    return percent(*(at_most(setting, queries) for queries in QUERIES))
+    return percent(*(at_most(service, queries) for queries in QUERIES))
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,17 @@ class Session:
     accepted: bool
 
 
-def sessions() -> dict[Setting, list[Session]]:
-    found: dict[Setting, list[Session]] = {}
+def sessions() -> dict[Service, list[Session]]:
+    found: dict[Service, list[Session]] = {}
     with FILE.open(encoding="utf-8", newline="") as file:
         for one in csv.DictReader(file):
-            setting = Setting(
+            service = Service(
                 one["model"], float(one["mu"]), float(one["gain"]), int(one["decoys"]),
                 int(one["return_modes"]),
             )  # fmt: skip
             worth = max(float(one["as_stolen"]), float(one["finished"]))
             session = Session(one["thief"], int(one["queries"]), worth, one["accepted"] == "True")
-            found.setdefault(setting, []).append(session)
+            found.setdefault(service, []).append(session)
     return found
 
 
@@ -100,11 +100,11 @@ def percent(*values: float) -> list[float]:
     return [100.0 * value for value in values]
 
 
-def copies(setting: Setting, thief: str, queries: int, *, accepted: bool = True) -> list[float]:
+def copies(service: Service, thief: str, queries: int, *, accepted: bool = True) -> list[float]:
     """Return the worth of a thief's copies in sessions that were accepted, or that were not."""
     return [
         one.worth
-        for one in SESSIONS[setting]
+        for one in SESSIONS[service]
         if (one.thief, one.queries, one.accepted) == (thief, queries, accepted)
     ]
 
@@ -116,15 +116,15 @@ def told(worth: Sequence[float]) -> list[float]:
     return percent(float(np.mean(worth)), float(np.std(worth, ddof=1)), max(worth))
 
 
-def best(setting: Setting, queries: int) -> list[float]:
+def best(service: Service, queries: int) -> list[float]:
     """Return the same of the best thief, with the best copy of any."""
-    found = [one for thief in (HONEST, HIDDEN, AT_ONCE) if (one := copies(setting, thief, queries))]
+    found = [one for thief in (HONEST, HIDDEN, AT_ONCE) if (one := copies(service, thief, queries))]
     mean, spread, _ = told(max(found, key=lambda one: float(np.mean(one))))
     return [mean, spread, 100.0 * max(map(max, found))]
 
 
-def served(setting: Setting) -> float:
-    (found,) = (one.worth for one in SESSIONS[setting] if one.thief == "service")
+def served(service: Service) -> float:
+    (found,) = (one.worth for one in SESSIONS[service] if one.thief == "service")
     return found
 
 
@@ -142,23 +142,23 @@ def alone(model: str, queries: int) -> CopyPoint:
     return found
 
 
-def setting_of(row: str) -> Setting:
+def service_of(row: str) -> Service:
     """Read "`deep` 0.15, 2", "deep 0.15, 2, J = 3", "`deep` 0.15, 2, three decoys"."""
     found = re.fullmatch(r"`?([\w-]+)`? ([\d.]+), ([\d.]+)(?:, (?:J = (\d)|(three) decoys))?", row)
     assert found is not None, row
     decoys = 3 if found.group(5) else int(found.group(4) or 0)
-    return Setting(found.group(1), float(found.group(2)), float(found.group(3)), decoys)
+    return Service(found.group(1), float(found.group(2)), float(found.group(3)), decoys)
 
 
 def test_one_query_was_measured_in_eight_sessions_and_many_in_two() -> None:
     """After many queries the spread of single copies is below half a point."""
-    for setting, found in SESSIONS.items():
-        if setting.return_modes:
+    for service, found in SESSIONS.items():
+        if service.return_modes:
             continue
         for thief in (HONEST, HIDDEN, AT_ONCE):
             assert len([one for one in found if (one.thief, one.queries) == (thief, 1)]) >= 8
         for queries in (30, 100):
-            worth = copies(setting, AT_ONCE, queries)
+            worth = copies(service, AT_ONCE, queries)
             assert len(worth) >= 2
             assert float(np.std(worth, ddof=1)) < 0.005
 
@@ -168,11 +168,11 @@ def test_the_readme_prints_mean_spread_and_best_and_what_is_looked_up() -> None:
     for row, honest, hides, *later, most in table_of("README.md", "row", "1 query, honest noise"):
         if row == "classes alone":
             continue
-        setting = setting_of(row)
-        cells[f"{row} honest"] = honest, told(copies(setting, HONEST, 1))
+        service = service_of(row)
+        cells[f"{row} honest"] = honest, told(copies(service, HONEST, 1))
         for queries, cell in zip(QUERIES, (hides, *later), strict=True):
-            cells[f"{row} {queries}"] = cell, best(setting, queries)
-        cells[f"{row} at most"] = most, most_after(setting)
+            cells[f"{row} {queries}"] = cell, best(service, queries)
+        cells[f"{row} at most"] = most, most_after(service)
     assert_printed(cells)
 
 
@@ -193,17 +193,17 @@ def test_the_readme_prints_what_classes_alone_give() -> None:
 def test_the_frontier_on_the_page_is_that_of_the_file() -> None:
     cells = {}
     for row, right, honest, *after, most in table_of("docs/copies.md", "setting: μ, G, decoys"):
-        setting = setting_of(row)
-        cells[f"{row} served"] = right, percent(served(setting))
-        cells[f"{row} honest"] = honest, told(copies(setting, HONEST, 1))
+        service = service_of(row)
+        cells[f"{row} served"] = right, percent(served(service))
+        cells[f"{row} honest"] = honest, told(copies(service, HONEST, 1))
         for queries, cell in zip(QUERIES, after, strict=True):
-            mean, *rest = best(setting, queries)
-            beyond = mean - 100.0 * alone(setting.model, queries).accuracy
+            mean, *rest = best(service, queries)
+            beyond = mean - 100.0 * alone(service.model, queries).accuracy
             cells[f"{row} {queries}"] = cell, [mean, *rest, beyond]
-        cells[f"{row} at most"] = most, most_after(setting)
+        cells[f"{row} at most"] = most, most_after(service)
     frontier = {one for one in SESSIONS if not one.return_modes}
     assert {
-        setting_of(row[0]) for row in table_of("docs/copies.md", "setting: μ, G, decoys")
+        service_of(row[0]) for row in table_of("docs/copies.md", "setting: μ, G, decoys")
     } == frontier
     assert_printed(cells)
 
@@ -216,8 +216,8 @@ def test_thieves_of_the_deep_network_on_the_page_are_those_of_the_file() -> None
         for (decoys, queries), cell in zip(places, printed, strict=True):
             if cell == "–":
                 continue
-            setting, taken = Setting("deep", 0.15, 2.0, decoys), not cell.startswith("(")
-            worth = copies(setting, thief, queries, accepted=taken)
+            service, taken = Service("deep", 0.15, 2.0, decoys), not cell.startswith("(")
+            worth = copies(service, thief, queries, accepted=taken)
             assert worth, (thief, decoys, queries)
             cells[f"{thief} J = {decoys} {queries}"] = cell, told(worth)
     assert_printed(cells)
@@ -228,16 +228,16 @@ def test_copies_and_a_public_subspace_on_the_page_are_those_of_the_file() -> Non
     for row, right, bits, steady, most, *stolen in table_of("docs/copies.md", "d of layer 1"):
         number = re.match(r"\d*", row)
         assert number is not None
-        setting = Setting("noise-aware", 8.91, 1.0128, 0, int(number.group() or 0))
-        clones = setting.return_modes or 1
-        noise = clones * setting.session().receiver.returned_noise / MODES
-        spend = query_spend(sent_sizes(network_of("noise-aware")), setting.session())
-        cells[f"{row} served"] = right, percent(served(setting))
-        cells[f"{row} bits"] = bits, [prior_free_bits_per_mode(setting.mu, 1.0, noise) / 2.0]
+        service = Service("noise-aware", 8.91, 1.0128, 0, int(number.group() or 0))
+        clones = service.return_modes or 1
+        noise = clones * service.session().receiver.returned_noise / MODES
+        spend = query_spend(sent_sizes(network_of("noise-aware")), service.session())
+        cells[f"{row} served"] = right, percent(served(service))
+        cells[f"{row} bits"] = bits, [prior_free_bits_per_mode(service.mu, 1.0, noise) / 2.0]
         cells[f"{row} spend"] = steady, [spend.steady]
         cells[f"{row} most"] = most, [spend.most]
         for thief, cell in zip((HONEST, HIDDEN), stolen, strict=True):
-            worth = copies(setting, thief, 1, accepted=not cell.startswith("("))
+            worth = copies(service, thief, 1, accepted=not cell.startswith("("))
             cells[f"{row} {thief}"] = cell, told(worth)
     assert_printed(cells)
 
@@ -272,8 +272,8 @@ def test_what_classes_alone_give_on_the_page_is_that_of_the_shipped_table() -> N
 def test_what_the_least_spend_buys_on_the_page_is_looked_up() -> None:
     cells, network = {}, network_of("deep")
     for snr, decoys, gain, mu, steady, most, copy in table_of("docs/copies.md", "F, deep network"):
-        setting = Setting("deep", float(mu), float(gain), int(decoys))
-        spend = query_spend(sent_sizes(network), setting.session())
+        service = Service("deep", float(mu), float(gain), int(decoys))
+        spend = query_spend(sent_sizes(network), service.session())
         # μ and G are printed to two digits, so that the spends are known to a few percent.
         assert spend.steady == pytest.approx(float(steady), rel=0.1), snr
         assert spend.most == pytest.approx(float(most), rel=0.1), snr
@@ -290,8 +290,8 @@ def test_looked_up_copies_on_the_page_are_those_that_are_looked_up() -> None:
         found = re.fullmatch(r"`([\w-]+)` μ ([\d.]+), G ([\d.]+), J (\d)", row)
         assert found is not None, row
         model, mu, gain, decoys = found.groups()
-        setting = Setting(model, float(mu), float(gain), int(decoys))
-        network, session = network_of(model), setting.session()
+        service = Service(model, float(mu), float(gain), int(decoys))
+        network, session = network_of(model), service.session()
         spend = query_spend(sent_sizes(network), session)
         cells[f"{row} spend"] = steady, [spend.steady]
         cells[f"{row} most"] = most, [spend.most]
@@ -303,7 +303,7 @@ def test_looked_up_copies_on_the_page_are_those_that_are_looked_up() -> None:
             assert hides is not None
             cells[f"{row} {queries}"] = (
                 cell,
-                percent(honest.figure.accuracy, hides.figure.accuracy, at_most(setting, queries)),
+                percent(honest.figure.accuracy, hides.figure.accuracy, at_most(service, queries)),
             )
     assert_printed(cells)
 
@@ -312,13 +312,13 @@ def test_the_page_for_whoever_signs_tells_the_noise_aware_networks_first_query()
     (told_there,) = re.findall(
         r"one query at honest noise: ([\d ±]+) % \(noise-aware", text_of("docs/protection.md")
     )
-    mean, spread, _ = told(copies(Setting("noise-aware", 0.57, 1.3), HONEST, 1))
+    mean, spread, _ = told(copies(Service("noise-aware", 0.57, 1.3), HONEST, 1))
     assert_printed({"honest": (told_there, [mean, spread])})
 
 
 @pytest.mark.parametrize("page", ["docs/protection.md", "docs/copies.md"])
 def test_the_deep_networks_first_query_is_told_alike_everywhere(page: str) -> None:
-    deep, first = Setting("deep", 0.15, 2.0), alone("deep", 1)
+    deep, first = Service("deep", 0.15, 2.0), alone("deep", 1)
     assert first.highest is not None
     sentences = re.findall(
         r"honest noise ([^;()]*\([^()]*\)) %, with what hides ([^;()]*\([^()]*\)) %, "
