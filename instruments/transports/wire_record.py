@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from labctl.clock import Clock
 from labctl.environment import RECORD_BLOCKS
@@ -44,7 +44,18 @@ KEEP = "keep"
 HASH = "hash"
 
 
-Wire = TypeVar("Wire", MessageTransport, FrameTransport, LinesTransport)
+class _AnyWire(Protocol):
+    """What transports of all kinds have."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def clock(self) -> Clock: ...
+    def clear(self) -> None: ...
+    def close(self) -> None: ...
+
+
+Wire = TypeVar("Wire", bound=_AnyWire)
 
 _recorders: dict[str, WireRecorder] = {}
 _recorders_lock = threading.Lock()
@@ -184,7 +195,7 @@ class _Recorded(Generic[Wire]):
         self.name = wire.name
         self.clock: Clock = RecordedClock(wire.clock, log)
         log.clock = wire.clock
-        self._wire = wire
+        self._wire: Wire = wire
         self._log = log
         self._lock = threading.RLock()
         self._closed = False
