@@ -12,13 +12,12 @@ from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.calibration.names import Party
 from labctl.dsp.dsp import read_slots
 from labctl.dsp.layout import Complexes, Floats, FrameLayout
-from labctl.dsp.recorder import Recorder
+from labctl.dsp.recorder import RECORD_MARGIN_S, Recorder
 from labctl.dsp.sender import FrameSender, Predistortion
 from labctl.instruments.capabilities import PowerMeter, Trace
 from labctl.station.equipment import Equipment
 
-# Of a record beyond frame and delay: forty slots at 20 MBd.
-_RECORD_MARGIN_S = 2e-6
+# Student's t for 95 % is 3.2 at three degrees of freedom; one reading fewer makes it 4.3.
 _LEAST_READINGS = 4
 _STEADY_NAME = "STEADY"
 # A waveform of one level; its length only has to be one that every generator takes.
@@ -113,7 +112,7 @@ class CalibrationBench:
 
     def duration_s(self, layout: FrameLayout) -> float:
         """Return how long a record must be that holds a frame with any delay."""
-        return layout.duration_s + self.equipment.frame.longest_delay_s + _RECORD_MARGIN_S
+        return layout.duration_s + self.equipment.frame.longest_delay_s + RECORD_MARGIN_S
 
     def record(self, parties: Collection[Party], duration_s: float) -> dict[Party, Trace]:
         """Send the loaded frame and return the parties' records."""

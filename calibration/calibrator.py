@@ -25,6 +25,7 @@ from labctl.station import Station, describe
 from labctl.station.equipment import Equipment
 from labctl.station.file import InputRole, MeterRole, OutputRole, PairRole, split_reference
 
+# Errors fall as its root: a hundred times the readings for a tenth of the error.
 _MOST_EFFORT = 100.0
 _USABLE = (State.APPLICABLE, State.UNCERTAIN)
 # IEEE 488.2, 10.14.3: an instrument that has no serial number answers 0.

@@ -21,7 +21,9 @@ from labctl.errors import CalibrationError
 
 # A budget and its root sum of squares agree except for rounding.
 _ROUNDING = 1e-9
+# A double has 15 to 17 significant digits; more places would be its rounding.
 _MOST_PLACES = 15
+# Of k = 2 for a normal distribution, as uncertainties are usually stated (JCGM 100:2008, 6.3.3).
 _CONFIDENCE = 0.95
 
 

@@ -46,10 +46,12 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 _RECORDS = "records.jsonl"
+# 770 by 462 pixels, within the 62 rem of a report's page.
 _FIGURE_SIZE_IN = (7.0, 4.2)
 _FIGURE_DPI = 110
 # A writer holds the lock for the time of one record and its arrays, far less than this.
 _LOCK_TIMEOUT_S = 30.0
+# A draft's id, of as many digits as `record_id` gives, until its content is fixed.
 _NO_ID = "0" * 16
 
 

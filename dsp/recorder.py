@@ -6,6 +6,9 @@ import numpy as np
 
 from labctl.instruments.capabilities import Digitizer, Trace
 
+# Of a record beyond frame and delay: forty slots at 20 MBd.
+RECORD_MARGIN_S = 2e-6
+# Before any record has shown what is there; `fit_range` follows the first one.
 FIRST_RANGE_V = 1.0
 # The largest voltage of one record is chance: noise of the next may be larger, and a clipped record
 # is lost, while a range 1.6 times too wide costs 0.7 bit of the converter.

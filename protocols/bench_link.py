@@ -26,7 +26,9 @@ from labctl.protocols.server.transmitter import Level
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.station.equipment import Equipment
 
+# The first is recorded in the widest range, too coarse for dim light; the second corrects it.
 _RANGE_ROUNDS = 2
+# Their mean phase scatters by 1/sqrt(8) = 35 % of one frame's.
 _PHASE_ROUNDS = 8
 # Short or dim frames each tell little about the clocks: more than this number are not worth it.
 _CLOCK_RECORDS = 16

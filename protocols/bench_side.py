@@ -8,7 +8,7 @@ import numpy as np
 
 from labctl.dsp.dsp import Sync, synchronise
 from labctl.dsp.layout import FrameLayout
-from labctl.dsp.recorder import FIRST_RANGE_V, Recorder
+from labctl.dsp.recorder import FIRST_RANGE_V, RECORD_MARGIN_S, Recorder
 from labctl.dsp.sender import frame_layout
 from labctl.dsp.timing import LARGEST_ERROR_SLOTS, SampleClock, pooled_clock, recover_clock
 from labctl.errors import SettingError
@@ -16,7 +16,7 @@ from labctl.instruments.capabilities import Digitizer, Trace
 from labctl.protocols.leakage import LayerShape
 from labctl.station.file import FrameTable
 
-_RECORD_MARGIN_S = 2e-6
+# Off by which a slot is still told from its neighbours; all frames together place it well.
 _ROUGH_CLOCK_SLOTS = 0.25
 
 
@@ -54,7 +54,7 @@ class BenchSide:
 
     def record_s(self, layer: int) -> float:
         """Return how long a record of all of the layer's frame lasts."""
-        return self.layouts[layer].duration_s + self._frame.longest_delay_s + _RECORD_MARGIN_S
+        return self.layouts[layer].duration_s + self._frame.longest_delay_s + RECORD_MARGIN_S
 
     def head_s(self, layer: int) -> float:
         """Return how long a record lasts that ends where the frame's rows start."""

@@ -17,11 +17,11 @@ from labctl.errors import SettingError
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.leakage import Assumptions, LayerShape, leakage_of
 from labctl.protocols.receiver import Receiver
-from labctl.protocols.rotation import Rotation
+from labctl.protocols.rotation import MOST_LOSS_DB, Rotation
 from labctl.units import db_to_ratio
 
+# Rows of a million modes are beyond any network that is sent here.
 _MOST_MODES = 1_000_000
-_MOST_LOSS_DB = 1000.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class BlockQuestion:
     def __post_init__(self) -> None:
         for name in ("modes", "rows"):
             checks.within(name, getattr(self, name), 1, _MOST_MODES)
-        checks.within("loss_db", self.loss_db, 0.0, _MOST_LOSS_DB, note=" dB")
+        checks.within("loss_db", self.loss_db, 0.0, MOST_LOSS_DB, note=" dB")
         checks.not_negative("technical_noise", self.technical_noise, ", in SNU")
         if (self.mean_photons is None) == (self.signal_to_noise is None):
             raise SettingError(

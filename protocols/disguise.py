@@ -18,10 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from labctl import checks
 from labctl.protocols.encoding import Floats
-
-_LEAST_KEY_BYTES = 16
+from labctl.protocols.keys import require_key
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,7 @@ class OrderSource:
     """
 
     def __init__(self, disguise: Disguise, key: bytes) -> None:
-        checks.require(
-            len(key) >= _LEAST_KEY_BYTES,
-            "key",
-            f"{len(key)} bytes",
-            f"{_LEAST_KEY_BYTES} bytes or more",
-        )
+        require_key(key)
         self._disguise = disguise
         self._key = key
 

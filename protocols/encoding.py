@@ -19,6 +19,7 @@ from labctl.errors import ModelError, SettingError
 
 Floats = npt.NDArray[np.float32]
 
+# Quadratures of 2 sqrt(mu) = 6e4 SNU, which single precision rounds to 0.004, far below the noise.
 MOST_PHOTONS = 1e9
 PHOTON_RANGE = f"above 0, at most {MOST_PHOTONS:g} (mu, photons per mode)"
 

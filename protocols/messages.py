@@ -14,6 +14,7 @@ from labctl import checks
 from labctl.protocols.carried import Inputs
 from labctl.protocols.leakage import LayerShape
 
+# Of the messages of this file: another once one of them changes.
 VERSION = 1
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from labctl import checks
 
+# Twice the amplitude, 6 dB, is no clone.
 _MOST_GAIN_ERROR = 1.0
 
 

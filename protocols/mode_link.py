@@ -27,6 +27,7 @@ from labctl.protocols.receiver import CloneReceiver, TapReceiver
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.streams import Streams
 
+# Keys of streams of random numbers.
 _CALIBRATION_STREAM = 0
 _LAYER_STREAM = 1
 # Streams of layers count upwards from theirs.

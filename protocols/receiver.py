@@ -17,14 +17,18 @@ from labctl import checks
 from labctl.errors import SettingError
 from labctl.units import db_to_ratio
 
+# 60 dB, beyond any optical amplifier.
 MOST_GAIN = 1e6
 GAIN_RANGE = f"above 1 (no gain means no measurement), at most {MOST_GAIN:g}"
+# Beyond any amplifier.
 _MOST_NOISE_FIGURE_DB = 100.0
 # Beyond any bench: a receiver that loses or drowns more measures nothing, and readings past 1e19
 # leave single precision, in which light is simulated.
 _LEAST_EFFICIENCY = 1e-6
 MOST_NOISE = 1e6
+# Of `TapReceiver.of_gain` at the largest gain.
 _LEAST_TAP = 1.0 / (2.0 * MOST_GAIN - 1.0) ** 2
+# Least D = (2 G^2 - 3 G + 2)/(G (G - 1)): its derivative is 0 where G^2 - 4 G + 2 = 0.
 BEST_GAIN = 2.0 + math.sqrt(2.0)
 
 

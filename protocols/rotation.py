@@ -21,9 +21,12 @@ from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.streams import stream
 from labctl.units import db_to_ratio
 
+# One element leaves 1e-10 of the light: nothing is collected behind it.
 MOST_LOSS_DB_PER_MODE = 100.0
 _MOST_ERROR_RAD = math.pi
-_ALL_DB = 1000.0
+# Nothing of any light arrives, and 1e-100 is still a number of full precision.
+MOST_LOSS_DB = 1000.0
+# Of the stream of random numbers that elements' errors come from.
 _ELEMENT_KEY = (0, 1)
 
 
@@ -54,7 +57,7 @@ class Rotation:
 
         Each of `clones` collected modes has its own line, one after the other.
         """
-        return min(clones * block_modes * self.loss_db_per_mode, _ALL_DB)
+        return min(clones * block_modes * self.loss_db_per_mode, MOST_LOSS_DB)
 
     def transmittance(self, block_modes: int, clones: int = 1) -> float:
         """Return the transmittance of a block of that many modes, in and out together."""

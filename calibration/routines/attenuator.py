@@ -35,6 +35,7 @@ _LEAST_DB = (0.0, 0.5, 1.0, 2.0, 3.0)
 _MOST_DB = (30.0, 25.0, 20.0, 15.0, 10.0)
 # A straight line in dB has two parameters; eleven points more show whether it is one.
 _POINTS = 13
+# The error of a mean is known from their scatter, to 1/sqrt(2 x 23) = 15 %.
 _READINGS = 24
 # A power that is known worse than to 5 % says little of a slope.
 _LEAST_SIGNAL_SIGMA = 20.0

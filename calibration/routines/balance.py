@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 # Shares of the station's power and seconds of record at each: the ends give c, the others show that
 # the curve is one.
 _POINTS = ((1.0, 40e-3), (0.8, 6e-3), (0.65, 6e-3), (0.5, 6e-3), (0.35, 6e-3), (0.2, 30e-3))
+# At 20 MBd 200,000 slots: the variance in the dark to 0.32 %.
 _DARK_S = 10e-3
 # Three parameters, a, b and c, and one to show that they are enough.
 _LEAST_POINTS = 4

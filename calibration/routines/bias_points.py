@@ -38,10 +38,12 @@ _REACHES_V = (10.0, 7.5, 5.0, 2.5)
 _COARSE_POINTS = 81
 # A sweep over one period, for five parameters.
 _POINTS = 33
+# The fewest whose difference shows a reading's noise, which is pooled over all points.
 _SWEEP_READINGS = 2
 # The scatter between sweeps is the uncertainty: of 12 it is known to 21 %, of 8 to 27 %.
 _SWEEPS = 12
 _LEAST_SWEEPS = 8
+# Half of a reading's noise.
 _FIND_READINGS = 4
 # Steps of the walk: their mean square is known to sqrt(2/31) = 25 %, of 24 to 29 %.
 _ROUNDS = 32

@@ -40,7 +40,9 @@ from labctl.units import photon_energy_j
 _FRAME = "AMPLIFIER"
 # 2,048 symbols near the modulator's largest field; in windows of 32 the phase keeps still.
 _ROWS, _MODES, _FIELD, _WINDOW = 8, 256, 0.9, 32
+# Their scatter is the error, to 1/sqrt(2 x 15) = 18 %.
 _BRIGHT_RECORDS = 16
+# A tenth of a reading's noise.
 _METER_READINGS = 100
 # Range over largest voltage seen: noise of the next record may be larger.
 HEADROOM = 1.6

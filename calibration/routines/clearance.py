@@ -45,6 +45,7 @@ _DARK_S = 20e-3
 _BANDS = 8
 # The first zero of a Hann pulse's spectrum, in symbol rates.
 _BAND_EDGE = 2.0
+# 10 lg(1 + x) = (10/ln 10) x for small x: decibels per relative change.
 _DECIBEL = 10.0 / math.log(10.0)
 # Overlapping Hann windows use most of a record: relative variance of a band's mean density over
 # 1 / (bandwidth x duration).

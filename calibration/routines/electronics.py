@@ -39,21 +39,29 @@ if TYPE_CHECKING:
 
 # Ranges in use: dark noise at the bottom, a bright preamble at the top.
 _RANGES_V = tuple(range_mv / 1e3 for range_mv in names.SCOPE_RANGES_MV)
+# 20,000 samples at 200 MSa/s.
 _DARK_DURATION_S = 100e-6
+# The scatter between records is known to 1/sqrt(2 x 11) = 21 %.
 _DARK_RECORDS = 12
 # The scatter of 20 blocks gives the error of a mean to 16 %, noise of any colour included.
 _BLOCKS = 20
+# Their scatter is the error of a ratio, to 1/sqrt(2 x 15) = 18 %.
 _GAIN_ROUNDS = 16
 # More samples than this at the ends of the range: the record is cut off.
 _CLIPPED_SHARE = 1e-3
 # Noise below this number of steps leaves the mean off by more than 1e-4 of a step.
 _COARSE_STEPS = 0.7
+# Levels that determine offset and noise, two numbers; samples at one of them, whose count is then
+# known to 18 %.
 _LEAST_LEVELS, _LEAST_AT_LEVEL = 3, 30
+# Any length that the generator takes: all samples are zero.
 _LEVEL_NAME, _LEVEL_SAMPLES = "LEVEL0", 64
 # Around the middle of the modulator's slope: a thirtieth of a half-wave voltage of some 3 V, over
 # which the slope is a straight line to 0.2 %.
 _OFFSET_STEP_V = 0.1
+# Their scatter is the error of an offset, to 1/sqrt(2 x 23) = 15 %.
 _OFFSET_ROUNDS = 24
+# Half of a reading's noise; the rounds average the rest.
 _READINGS = 4
 # A slope that is known worse than to 5 % is refused.
 _LEAST_SLOPE_SIGMA = 20.0

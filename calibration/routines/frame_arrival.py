@@ -34,6 +34,7 @@ _DELAY_RECORDS = 16
 # The effect of unequal children does not wholly cancel over the phases: this share of a
 # symbol is the scatter, between simulated benches, of arrivals whose records agree.
 _DISTORTION_SYMBOLS = 4e-4
+# The client's measured arm, G (1 - 1/G), then has as much light as comes in.
 _DELAY_GAIN = 2.0
 
 

@@ -22,6 +22,7 @@ from labctl.calibration.routines.receiver_noise import (
 from labctl.errors import CalibrationError
 from labctl.station.equipment import FibreMeter
 
+# A twentieth of a reading's noise.
 _METER_READINGS = 400
 # A power that is known worse than to 10 % is not used.
 _LEAST_METER_SIGMA = 10.0

@@ -33,14 +33,17 @@ if TYPE_CHECKING:
 
 # Pairs of opposite voltages; two parameters are fitted to their differences.
 _PAIRS = 48
+# Eight degrees of freedom: the scatter about the slope is known to 25 %.
 _LEAST_PAIRS = 10
 # Of the half-wave voltage to either side: more than a turn in all.
 _REACH_V_PI = 1.15
 _TRIAL_SLOPES = np.linspace(-2.5, 2.5, 2001)
+# Half-wave voltage over its nominal value: beyond, it is another output, or the file is wrong.
 _LEAST_RATIO, _MOST_RATIO = 0.5, 2.0
 # Length of the mean of unit vectors at the fitted slope: 1 without scatter, sqrt(1/48) = 0.14 for
 # phases at random; 0.6 is a scatter of 1 rad.
 _LEAST_COHERENCE = 0.6
+# The client's measured arm, G (1 - 1/G), then has as much light as comes in.
 _GAIN = 2.0
 
 

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
 # Settings to try, the first that the attenuator takes.
 _LEAST_DB = (0.0, 0.5, 1.0, 2.0, 3.0)
+# Their scatter is the error, to 1/sqrt(2 x 5) = 32 %: drifts between them are in it.
 _REPEATS = 6
+# A seventh of a reading's noise.
 _READINGS = 48
 # A payload like a session's: normal fields of this RMS, peaks well below the modulator's largest.
 _ROWS, _MODES = 8, 256
@@ -49,6 +51,7 @@ _RMS_FIELD = 0.1
 _PAYLOAD, _PREAMBLE = "PAYLOAD", "PREAMBLE"
 # A factor of 8 in power for the homodyne check, by which the preamble still stands out of noise.
 _STEPS_DB = (0.0, 3.0, 6.0, 9.0)
+# The error of a mean amplitude is known from their scatter, to 1/sqrt(2 x 15) = 18 %.
 _RECORDS = 16
 # Chance 6e-5: two slopes that differ by more are two slopes.
 _DISAGREEMENT_SIGMA = 4.0

@@ -46,6 +46,7 @@ ROLES = (
 # One record: a million samples at 200 MSa/s. Two show whether noise drifts.
 _RECORD_S = 5e-3
 _LEAST_RECORDS = 2
+# 5,000 slots at 20 MBd: a variance to 2 %.
 _LEAST_RECORD_S = 0.25e-3
 # Settings to try, the first that the attenuator takes.
 _DARKEST_DB = (60.0, 50.0, 40.0, 30.0, 20.0, 10.0)

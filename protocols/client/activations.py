@@ -12,6 +12,7 @@ from labctl.protocols.carried import Inputs
 from labctl.protocols.encoding import Blocks, Floats, modes_of, pad_to_modes, unit_norm
 from labctl.protocols.hiding.collection import Collected, Collection
 
+# Labels are bytes.
 _MOST_CLASSES = 256
 
 

@@ -36,6 +36,7 @@ _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 CLASSES_ALONE = "classes-alone"
 # The attack whose spend adds up over queries: `labctl.studies.attacks.copies.principal_modes`.
 ADDS_UP = "principal-modes"
+# 2.3 % of normal runs lie higher; what a run did reach counts in any case.
 SIGMAS = 2.0
 # An attack that hides in the sample size passes the pooled check this often.
 ACCEPTANCE = 0.9

@@ -16,7 +16,6 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.errors import DatasetError, SettingError
 from labctl.protocols.encoding import Blocks, Floats
@@ -24,8 +23,9 @@ from labctl.protocols.hiding.collection import Collected
 from labctl.protocols.hiding.hiding import reading_cap
 from labctl.protocols.hiding.orthogonal import collected_together
 from labctl.protocols.hiding.public_guess import PublicGuess
+from labctl.protocols.keys import require_key
 
-_LEAST_KEY_BYTES = 16
+# Numbers of 64 bits, of which two are hardly ever alike.
 _WORD_BYTES = 8
 
 
@@ -44,12 +44,7 @@ class Decoys:
     """
 
     def __init__(self, store: LabelledImages, decoys: int, key: bytes) -> None:
-        checks.require(
-            len(key) >= _LEAST_KEY_BYTES,
-            "key",
-            f"{len(key)} bytes",
-            f"{_LEAST_KEY_BYTES} bytes or more",
-        )
+        require_key(key)
         if not store.images.any(axis=1).all():
             raise DatasetError("a decoy is dark: all pictures of the store must show something")
         self.decoys = decoys

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from labctl import checks
 from labctl.errors import SettingError
 
+# One of each class but the input's own; labels are bytes, so that there are 256 classes at most.
 MOST_DECOYS = 255
 # Any reader names one label in four; more decoys cost weights in proportion and gain less and less.
 DEFAULT_DECOYS = 3

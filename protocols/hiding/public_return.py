@@ -31,6 +31,7 @@ from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.streams import stream
 
 Complexes = npt.NDArray[np.complex64]
+# Anybody may know the subspace: it hides nothing by being unknown.
 _PUBLIC_SEED = 0
 
 

@@ -31,6 +31,7 @@ from labctl.protocols.settings import SessionSettings
 TYPICAL_MISMATCH = CloneMismatch(gain_error=0.002)
 # Images whose mean tells how rows lie along images, and the only size that the curve is of.
 _IMAGES = 500
+# Curves were measured with pictures of 28 by 28 pixels.
 _PIXELS = 784
 
 

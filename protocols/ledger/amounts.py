@@ -20,7 +20,9 @@ from labctl import checks
 
 # Charges are counted in whole units, rounded up, so that sums and refunds are exact.
 UNITS_PER_ONE = 10**12
+# Decimal places of a unit.
 _DIGITS = 12
+# At a query a microsecond, twelve days: a slip beyond.
 MOST = 1e12
 
 

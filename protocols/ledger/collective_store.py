@@ -39,8 +39,10 @@ from labctl.protocols.verification.collective_record import (
 from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.running_evidence import CalibratedSums
 
+# Of the files' format; others are refused.
 VERSION = 2
 _SUFFIX = ".npz"
+# 64 bits tell the few kinds of light of a folder apart.
 _KEY_DIGITS = 16
 _PURPOSE = b"labctl ledger: sums by weight"
 # What NumPy and the zip reader raise for bytes that are not what they look like.

@@ -9,7 +9,9 @@ from pathlib import Path
 from labctl.errors import RecordError, SettingError
 from labctl.protocols.ledger.files import write_whole
 
+# As long as the output of HMAC's SHA-256: a longer one adds little (RFC 2104, section 3).
 _KEY_BYTES = 32
+# Permissions of group and others, of which a key file has none.
 _OWNER_ONLY = 0o077
 
 

@@ -12,15 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from labctl.errors import RecordError
 from labctl.protocols.ledger.accounts import Party
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.book import Ledger
-from labctl.protocols.ledger.files import write_whole
+from labctl.protocols.ledger.files import disk, locked, write_whole
 
-_LOCK_TIMEOUT_S = 60.0
+# 48 bits: readers that take numbers as doubles have them exactly.
 _SEED_BYTES = 6
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
@@ -65,15 +62,8 @@ def _queries(folder: Path, account: str) -> int:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    lock = FileLock(str(folder / "lock"), timeout=_LOCK_TIMEOUT_S)
-    try:
+    who = str(folder)
+    with disk(who):
         folder.mkdir(parents=True, exist_ok=True)
-        with lock:
+        with locked(folder / "lock", who, "its lock"):
             yield
-    except Timeout as error:
-        raise RecordError(
-            f"{folder}: another process has held its lock for {_LOCK_TIMEOUT_S:.0f} s"
-        ) from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RecordError(f"{folder}: {error.filename or ''} {reason}") from error

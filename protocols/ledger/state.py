@@ -37,6 +37,7 @@ _LAYOUT = (
     "CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, balance TEXT) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS queries (id TEXT PRIMARY KEY, postings TEXT) WITHOUT ROWID",
 )
+# Writers wait for the ledger's lock; only a reader's moment is waited for here.
 _WAIT_S = 30.0
 
 

@@ -6,10 +6,11 @@ import hashlib
 from dataclasses import dataclass
 
 from labctl import checks
+from labctl.protocols.keys import require_key
 
-_LEAST_KEY_BYTES = 16
 # A session of more queries than that before the first real one, or for each, never comes to it.
 _MOST_QUERIES = 10**6
+# One real query in ten thousand.
 _LEAST_SHARE = 1e-4
 _PURPOSE = b"real queries"
 
@@ -45,12 +46,7 @@ class Schedule:
     """
 
     def __init__(self, probation: Probation, key: bytes) -> None:
-        checks.require(
-            len(key) >= _LEAST_KEY_BYTES,
-            "key",
-            f"{len(key)} bytes",
-            f"{_LEAST_KEY_BYTES} bytes or more",
-        )
+        require_key(key)
         self._probation = probation
         self._key = key
 

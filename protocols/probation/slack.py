@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from labctl import checks
 from labctl.protocols.verification.noise_ratio import normal_isf
 
+# At a query a millisecond, twelve days: as much as never.
 MOST_QUERIES = 10**9
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from labctl.protocols.link import LayerLight
 from labctl.protocols.streams import stream
 
+# Of the stream of random numbers that places and signs come from.
 _STAND_IN_KEY = 98
 
 
