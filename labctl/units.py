@@ -7,6 +7,8 @@ import math
 PLANCK_J_S = 6.62607015e-34
 SPEED_OF_LIGHT_M_S = 299_792_458.0
 ELEMENTARY_CHARGE_C = 1.602176634e-19
+# Relative change of a power per dB, for small changes: d(10 lg x) = (10/ln 10) dx/x.
+PER_DB = math.log(10.0) / 10.0
 
 
 def db_to_ratio(value_db: float) -> float:

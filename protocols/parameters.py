@@ -11,7 +11,6 @@ A setting is what was asked for; what it came to is known as well as the calibra
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -21,11 +20,10 @@ from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.protocols.receiver import CloneReceiver, Receiver
 from labctl.protocols.verification.verdict import Estimate
+from labctl.units import PER_DB
 
 if TYPE_CHECKING:
     from labctl.protocols.server.transmitter import Level
-
-_PER_DB = math.log(10.0) / 10.0
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,8 @@ def _mean_photons(level: Level, measured: Mapping[Name, Quantity]) -> Quantity |
         "1",
         {
             "monitor's readings": mu * level.relative_error,
-            "loss from monitor to fibre": mu * _PER_DB * fixed.standard_uncertainty,
-            "attenuator's slope": mu * _PER_DB * level.attenuation_db * slope.standard_uncertainty,
+            "loss from monitor to fibre": mu * PER_DB * fixed.standard_uncertainty,
+            "attenuator's slope": mu * PER_DB * level.attenuation_db * slope.standard_uncertainty,
         },
         degrees_of_freedom={
             "monitor's readings": level.readings - 1.0,

@@ -38,7 +38,7 @@ from labctl.calibration.routines.receiver_noise import (
 from labctl.calibration.routines.records import PARTIES
 from labctl.calibration.spectrum import NoiseVariance
 from labctl.errors import CalibrationError, LimitError
-from labctl.units import ELEMENTARY_CHARGE_C, photon_energy_j
+from labctl.units import ELEMENTARY_CHARGE_C, PER_DB, photon_energy_j
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +51,7 @@ _DARK_S = 10e-3
 # Three parameters, a, b and c, and one to show that they are enough.
 _LEAST_POINTS = 4
 # A laser states its power in steps of 0.01 dB.
-_POWER_STEP = 0.01 * math.log(10.0) / 10.0
+_POWER_STEP = 0.01 * PER_DB
 # Of shot noise at full power: beyond it the second power of P no longer describes saturation.
 _MOST_SATURATION = 0.03
 # Chance 3e-5, one-sided: certain enough to refuse the bench.
@@ -237,15 +237,14 @@ def _reject(
     current_a = photons * laser.lo_share[party] * ELEMENTARY_CHARGE_C
     current_a *= side.constants.efficiency
     excess, uncertainty = found.excess
-    decibel = 10.0 / math.log(10.0)
     if excess > _RESOLVED_SIGMA * uncertainty:
         quantities[names.COMMON_MODE_REJECTION_DB.of(party)] = Quantity.of(
             common_mode_rejection_db(excess, current_a, laser.rin_db_hz),
             "dB",
             {
-                "excess noise": decibel * uncertainty / excess,
+                "excess noise": uncertainty / excess / PER_DB,
                 "laser's intensity noise": laser.rin_uncertainty_db,
-                "local oscillator's power": decibel * laser.lo_share_uncertainty,
+                "local oscillator's power": laser.lo_share_uncertainty / PER_DB,
             },
         )
         return

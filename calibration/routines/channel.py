@@ -52,7 +52,7 @@ from labctl.dsp.dsp import synchronise
 from labctl.dsp.layout import FrameLayout
 from labctl.errors import CalibrationError, SynchronisationError
 from labctl.instruments.capabilities import Trace
-from labctl.units import photon_energy_j
+from labctl.units import PER_DB, photon_energy_j
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -236,7 +236,7 @@ def _sent(bench: CalibrationBench) -> _Sent:
         photons=energy_j / photon_energy_j(server.laser_frequency_hz) / weight,
         relative={
             "monitor": error_w / more_w,
-            "photon number": math.log(10.0) / 10.0 * loss_error_db,
+            "photon number": PER_DB * loss_error_db,
         },
     )
 

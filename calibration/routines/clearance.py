@@ -33,7 +33,7 @@ from labctl.calibration.routines.receiver_noise import (
 )
 from labctl.calibration.routines.records import PARTIES
 from labctl.calibration.spectrum import spectral_density
-from labctl.units import db_to_ratio
+from labctl.units import PER_DB, db_to_ratio
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,8 +45,6 @@ _DARK_S = 20e-3
 _BANDS = 8
 # The first zero of a Hann pulse's spectrum, in symbol rates.
 _BAND_EDGE = 2.0
-# 10 lg(1 + x) = (10/ln 10) x for small x: decibels per relative change.
-_DECIBEL = 10.0 / math.log(10.0)
 # Overlapping Hann windows use most of a record: relative variance of a band's mean density over
 # 1 / (bandwidth x duration).
 _WINDOW_LOSS = 1.06
@@ -122,7 +120,7 @@ def clearance_db(lit: Reals, dark: Reals, excess: float) -> Reals:
 
 def _excess_db(found_db: float, excess: Quantity) -> float:
     shot_share = 1.0 - 1.0 / db_to_ratio(found_db)
-    return _DECIBEL * shot_share * excess.standard_uncertainty / (1.0 + excess.value)
+    return shot_share * excess.standard_uncertainty / (1.0 + excess.value) / PER_DB
 
 
 def _in_the_mode(lit: NoiseRecords, dark: NoiseRecords, excess: Quantity) -> Quantity:
@@ -132,7 +130,7 @@ def _in_the_mode(lit: NoiseRecords, dark: NoiseRecords, excess: Quantity) -> Qua
         with_light.standard_uncertainty / with_light.variance,
         without.standard_uncertainty / without.variance,
     )
-    budget = {"samples": _DECIBEL * ratio, "excess noise": _excess_db(float(found), excess)}
+    budget = {"samples": ratio / PER_DB, "excess noise": _excess_db(float(found), excess)}
     return Quantity.of(float(found), "dB", budget)
 
 
@@ -151,7 +149,7 @@ def _by_frequency(
     ]
     variance = sum(_WINDOW_LOSS / (width_hz * duration_s) for duration_s in durations_s)
     clearances = clearance_db(levels[0], levels[1], excess)
-    errors = np.full(_BANDS, _DECIBEL * math.sqrt(variance))
+    errors = np.full(_BANDS, math.sqrt(variance) / PER_DB)
     centres: Reals = (np.arange(_BANDS, dtype=np.float64) + 0.5) * width_hz
     return _Spectra(frequency_hz, with_light, without, centres, clearances, errors)
 

@@ -34,7 +34,7 @@ from labctl.dsp.dsp import synchronise
 from labctl.dsp.layout import Complexes, FrameLayout
 from labctl.errors import CalibrationError, LimitError, SynchronisationError
 from labctl.station.equipment import FibreMeter
-from labctl.units import photon_energy_j
+from labctl.units import PER_DB, photon_energy_j
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,7 +98,7 @@ class _Check:
     def slope(self) -> tuple[float, float]:
         """Return dB per dB and its standard error, by a weighted line through the logarithms."""
         level_db = 20.0 * np.log10(self.amplitude_v)
-        error_db = 20.0 / math.log(10.0) * self.error_v / self.amplitude_v
+        error_db = 2.0 * self.error_v / self.amplitude_v / PER_DB
         weights = error_db**-2.0
         middle = float(np.average(self.attenuation_db, weights=weights))
         centred = self.attenuation_db - middle
@@ -187,14 +187,13 @@ def _at_zero_db(
             "is light blocked behind the modulator, the head on its fibre?"
         )
     ratio = measured * 10.0 ** (slope.value * least_db / 10.0)
-    per_db = math.log(10.0) / 10.0
     return Quantity.of(
         ratio,
         "1",
         {
             "readings": ratio / measured * float(weights.sum()) ** -0.5,
             "launch meter": ratio * meter.ratio_uncertainty,
-            "attenuator": ratio * per_db * least_db * slope.standard_uncertainty,
+            "attenuator": ratio * PER_DB * least_db * slope.standard_uncertainty,
         },
     )
 
@@ -264,7 +263,7 @@ def _quantities(
 ) -> dict[Name, Quantity]:
     server = bench.equipment.server
     fixed_db = 10.0 * math.log10(server.constants.monitor_ratio / ratio.value)
-    in_db = 10.0 / math.log(10.0) / ratio.value
+    in_db = 1.0 / PER_DB / ratio.value
     mean_photons = photons_per_mode(
         payload.monitor_w, ratio.value, payload.layout, server.laser_frequency_hz
     )
@@ -318,11 +317,10 @@ def _remarks(check: _Check | None, slope: Quantity) -> tuple[str, ...]:
 def _draw(figure: Figure, mean_photons: Quantity, slope: Quantity, check: _Check | None) -> None:
     axes = figure.subplots()
     fine = np.linspace(0.0, 30.0, 200)
-    per_db = math.log(10.0) / 10.0
     curve = mean_photons.value * 10.0 ** (-slope.value * fine / 10.0)
     relative = np.hypot(
         mean_photons.standard_uncertainty / mean_photons.value,
-        per_db * fine * slope.standard_uncertainty,
+        PER_DB * fine * slope.standard_uncertainty,
     )
     axes.semilogy(fine, curve, label="payload of RMS field 0.1")
     axes.fill_between(fine, curve * (1 - 2 * relative), curve * (1 + 2 * relative), alpha=0.3)

@@ -50,6 +50,7 @@ from labctl.calibration.routines.rotated_rows import (
 )
 from labctl.dsp.layout import Floats, FrameLayout
 from labctl.errors import CalibrationError
+from labctl.units import PER_DB
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -317,7 +318,7 @@ def _fidelity(block: _Block, loss: Quantity) -> Quantity:
     through = 10.0 ** (-block.modes * loss.value / 20.0)
     collected, error, freedom = block.mean_collected()
     mean, scatter = collected / through, error / through
-    doubt = math.log(10.0) / 20.0 * block.modes * loss.standard_uncertainty
+    doubt = 0.5 * PER_DB * block.modes * loss.standard_uncertainty
     return Quantity.of(
         mean,
         "1",
