@@ -33,8 +33,11 @@ from labctl.units import frequency_to_wavelength_m, photon_energy_j
 
 LONGEST_WHOLE = 1 << 23
 """Longest record, in grid samples, whose light is computed all along."""
+# Grid samples computed at a time, so that a record of any length takes the memory of this many.
 _PIECE = 1 << 19
+# The same where a long record is computed at its own instants alone.
 _INSTANTS = 1 << 17
+# Grid samples; of a longer period a slow head's mean is that of its beginning.
 _LONGEST_AVERAGE = 4_000_000
 
 

@@ -40,6 +40,7 @@ from labctl.instruments.simulated.physics.path import (
 from labctl.instruments.simulated.physics.rotation import RotationUnit
 from labctl.units import photon_energy_j
 
+# Rows of the rotation that are computed at a time, for memory's sake.
 _ROWS_AT_ONCE = 1 << 20
 
 

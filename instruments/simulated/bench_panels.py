@@ -60,10 +60,12 @@ from labctl.instruments.simulated.ports import (
 )
 from labctl.units import wavelength_to_frequency_hz
 
+# What the models of these panels have.
 _SCOPE_CHANNELS = 2
 _SUPPLY_OUTPUTS = (1, 2, 3)
 _ARRAY_OUTPUTS = range(8)
 _METER_INPUTS = (1, 2, 3, 4)
+# Of an output with nothing connected: its insulation.
 _LEAKAGE_OHM = 1e8
 
 

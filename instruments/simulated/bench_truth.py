@@ -13,6 +13,7 @@ from labctl.instruments.simulated.panel_tables import DriveName
 from labctl.instruments.simulated.physics.grid import Seeds
 from labctl.instruments.simulated.physics.path import Fibre
 
+# 0.27 % of normal draws lie beyond and are drawn again, so that no part is absurd.
 CUT_OFF = 3.0
 # What is drawn relative to the file's value, by the key of the spread.
 RELATIVE: dict[str, tuple[tuple[str, str], ...]] = {

@@ -21,7 +21,9 @@ from labctl.toml_file import place
 Keys = tuple[str, ...]
 
 MONITOR = "monitor"
+# A pulse of 7/8 slot has three samples or more above 0.
 _LEAST_SLOT = 4
+# Grid samples in a filter's response: all light is folded with it.
 _LONGEST_RESPONSE = 1000
 _SHARES = (("laser", "signal_fraction"), ("client", "lo_fraction"), ("server", "lo_fraction"))
 _AT_MOST_ONE = frozenset({"signal_fraction", "lo_fraction", "tap_fraction", "efficiency"})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+# More bytes than any panel holds: a read of all that waits.
+EVERYTHING = 1 << 30
+
 
 class FrontPanel(Protocol):
     """The wire side of one simulated instrument."""

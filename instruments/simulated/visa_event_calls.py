@@ -16,6 +16,7 @@ from labctl.clock import Clock, SystemClock
 from labctl.instruments.simulated.visa_events import Installed, ServiceRequests
 from labctl.instruments.simulated.visa_session import Session
 
+# Between looks: handlers run this late at most.
 _PAUSE_S = 2e-3
 
 

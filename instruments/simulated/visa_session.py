@@ -12,14 +12,17 @@ from pyvisa import attributes, constants, rname
 from pyvisa.constants import BufferOperation, InterfaceType, ResourceAttribute, StatusCode
 
 from labctl.clock import Clock
-from labctl.instruments.simulated.panel import FrontPanel, serial_poll
+from labctl.instruments.simulated.panel import EVERYTHING, FrontPanel, serial_poll
 from labctl.instruments.simulated.visa_events import ServiceRequests
 
+# Bench time that a message takes on its way: assumed, as in a local network.
 MESSAGE_TIME_S = 0.2e-3
+# A time-out is waited for in this many steps of bench time, so that a late reply is seen.
 WAIT_STEPS = 32
+# Bit 6 of the status byte (IEEE 488.2, section 11.2).
 _REQUEST_SERVICE = 64
+# Without a time-out: 100 s of bench time, after which nothing comes any more.
 ENDLESS_STEP_S, ENDLESS_STEPS = 10e-3, 10_000
-_EVERYTHING = 1 << 30
 _UNSIGNED_BITS = {"ViBoolean": 1, "ViUInt8": 8, "ViUInt16": 16, "ViUInt32": 32}
 _READ_BUFFERS = (
     BufferOperation.discard_read_buffer
@@ -32,6 +35,7 @@ MANUFACTURER = "labctl simulated bench"
 SPECIFICATION = 0x00500800
 """VPP-4.3 version 5.8, as VI_ATTR_RSRC_SPEC_VERSION has it: major in bits 31 to 20, minor below."""
 
+# 1.0, major in bits 31 to 20.
 _VERSION = 0x00100000
 _COMMON_ATTRIBUTES: dict[int, Any] = {
     ResourceAttribute.resource_manufacturer_id: 0xFFF,
@@ -262,7 +266,7 @@ class Session:
 
     def _receive_all(self) -> None:
         while True:
-            data, ends = self._panel.read(_EVERYTHING)
+            data, ends = self._panel.read(EVERYTHING)
             if not data:
                 return
             self._pending += data

@@ -21,7 +21,9 @@ from labctl.instruments.simulated.doors.hislip_session import Session
 from labctl.instruments.simulated.doors.live_bench import LivePanel
 
 SUB_ADDRESS = "hislip0"
+# More than one program opens; each may hold a message in memory.
 MOST_SESSIONS = 64
+# 1.0, major in the upper byte.
 _VERSION = 0x0100
 
 

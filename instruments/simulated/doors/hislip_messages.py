@@ -12,9 +12,11 @@ from enum import IntEnum
 from typing import NamedTuple
 
 PROLOGUE = b"HS"
+# Of one protocol message; longer instrument messages come in pieces.
 LARGEST_PAYLOAD_BYTES = 1 << 20
 _HEADER = struct.Struct("!2sBBIQ")
 HEADER_BYTES = _HEADER.size
+# Read at a time of what is thrown away.
 _DISCARD_BYTES = 1 << 16
 
 

@@ -29,7 +29,9 @@ from labctl.instruments.simulated.doors.hislip_messages import (
 )
 from labctl.instruments.simulated.doors.live_bench import LivePanel
 
+# 256 MB of one instrument message in memory, far more than any waveform's block.
 LONGEST_MESSAGE_BYTES = 1 << 28
+# A client that asks for less would leave no room behind the header.
 _SMALLEST_MESSAGE_BYTES = 256
 _REQUEST, _RELEASE = 1, 0
 _REMOTE_LOCAL_CODES = range(7)

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from labctl.clock import Clock, SystemClock
-from labctl.instruments.simulated.panel import FrontPanel, serial_poll
+from labctl.instruments.simulated.panel import EVERYTHING, FrontPanel, serial_poll
 from labctl.instruments.simulated.visa_session import TimeoutWitness
 
+# Between looks for replies: soon after a client wrote, then each twice as late.
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1e-3, 50e-3
-_EVERYTHING = 1 << 30
 
 
 class Client(Protocol):
@@ -148,7 +148,7 @@ class LivePanel:
         self._panel.read(0)
         before = self._panel.status_byte()
         replies = []
-        while (reply := self._panel.read(_EVERYTHING))[0]:
+        while (reply := self._panel.read(EVERYTHING))[0]:
             replies.append(reply)
         if replies:
             owed = before & ~self._panel.status_byte()

@@ -12,6 +12,7 @@ from collections import deque
 
 from labctl.instruments.simulated.doors.live_bench import LivePanel
 
+# Read at a time, and what may wait for a reader of replies before no more is read of its commands.
 _CHUNK_BYTES = 1 << 16
 _MOST_UNSENT_BYTES = 1 << 16
 

@@ -9,7 +9,9 @@ from contextlib import suppress
 from labctl.instruments.simulated.doors.live_bench import LivePanel
 
 LOOPBACK = "127.0.0.1"
+# Read at a time; a block of samples comes in a few.
 _CHUNK_BYTES = 1 << 17
+# What a client may send before its instrument takes it.
 _READ_AHEAD_BYTES = 1 << 20
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -14,6 +14,7 @@ from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Form, Text
 from labctl.instruments.simulated.panels.waveforms import Samples
 
+# Fewest points, longest name and the error are assumed ([M]); the DAC's codes are on the page.
 FEWEST_POINTS = 8
 LONGEST_NAME = 12
 DAC_FULL_SCALE = 32767

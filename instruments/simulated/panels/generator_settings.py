@@ -9,10 +9,13 @@ from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Form, Number, Parameter
 from labctl.units import dbm_to_w, w_to_dbm
 
+# 50 ohm is on the page docs/wire/keysight_33512b.md; the largest open-circuit peak is assumed there
+# ([M]), and so are here the smallest amplitude and the narrowest pulse.
 SOURCE_OHM = 50.0
 LARGEST_OPEN_V = 10.0
 SMALLEST_OPEN_VPP = 2e-3
 NARROWEST_PULSE_S = 16e-9
+# V and Vpp: values that a client rounded to a decimal are still in range.
 _ROUNDING = 1e-9
 
 

@@ -22,6 +22,8 @@ from labctl.instruments.codecs.itla import (
 from labctl.instruments.simulated.ports import LaserPort
 from labctl.units import dbm_to_w, w_to_dbm
 
+# Bits of the registers ResEna, NOP, MCB and StatusF (docs/wire/purephotonics_ppcl550.md). The
+# reading of a dark output is assumed ([M] there).
 SENA, SOFT_RESET, MODULE_RESET = 8, 2, 1
 READY = 0x10
 ALARM_DURING_TUNING, SHUTDOWN_ON_FATAL = 2, 4
@@ -29,6 +31,7 @@ POWER_FAULT, FREQUENCY_FAULT = 1, 4
 LATCH_SOFT_RESET, LATCH_MODULE_RESET, LATCH_CHECKSUM, LATCH_EXECUTION = 0x10, 0x20, 0x40, 0x80
 NOT_DISABLED, FATAL, ALARM, SERVICE_REQUEST = 0x1000, 0x2000, 0x4000, 0x8000
 DARK_DBM = -60.0
+# Bytes that wait for a host that reads none; what comes then is lost.
 LONGEST_OUTPUT = 4096
 
 Read = Callable[[], int]

@@ -58,6 +58,7 @@ from labctl.instruments.simulated.panels.keithley_2450_sweep import (
 from labctl.instruments.simulated.ports import SourcePort
 
 KEITHLEY_ERRORS = '{code:d},"{text};0;0 0"'
+# Assumed, as limits of ranges and buffers are (docs/wire/keithley_2450.md, [M]).
 MOST_AVERAGED = 100
 USER_DELAYS = range(1, 6)
 USER_DELAY = Number("S", 0.0, LONGEST_DELAY_S, style=STYLE)

@@ -17,6 +17,7 @@ from labctl.instruments.codecs.scpi_values import Integer, Parameter, Text, Word
 
 STYLE = "{:.6E}"
 DEFAULT_BUFFERS = ("DEFBUFFER1", "DEFBUFFER2")
+# Assumed (docs/wire/keithley_2450.md, [M]).
 DEFAULT_POINTS = 100_000
 MOST_POINTS = 6_875_000
 MOST_ELEMENTS = 14

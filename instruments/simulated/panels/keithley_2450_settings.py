@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Form, Parameter, Word
 
+# Assumed: a range reaches 5 % beyond its name, so that 210 V is in the range of 200 V.
 OVER_RANGE = 1.05
 RANGES: Mapping[str, tuple[float, ...]] = {
     "VOLT": (20e-3, 200e-3, 2.0, 20.0, 200.0),

@@ -14,6 +14,7 @@ from labctl.instruments.codecs.scpi import Parameters
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Boolean, Integer, Number, Parameter, Word
 
+# Assumed: a sweep is no longer than its readings fit in memory.
 MOST_POINTS = 1_000_000
 LONGEST_DELAY_S = 1e4
 """10 ks: 2461 reference manual (2015), p. 6-89; the 2450's revision B (2013) still has 4 s."""

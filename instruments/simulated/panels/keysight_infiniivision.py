@@ -43,6 +43,7 @@ from labctl.instruments.simulated.panels.oscilloscope_settings import (
 )
 from labctl.instruments.simulated.ports import DigitizerPort
 
+# 8-bit converter over the screen's height.
 SCREEN_LEVELS = 256
 
 

@@ -38,6 +38,7 @@ from labctl.instruments.simulated.panels.optical_values import (
 from labctl.instruments.simulated.ports import PowerSensorPort, TriggerPort
 from labctl.units import db_to_ratio, dbm_to_w, ratio_to_db, w_to_dbm
 
+# Headroom of a range, assumed (docs/wire/keysight_n7744a.md, [M]).
 OVERLOAD_DB = 3.0
 _CHANNEL = "[:CHANnel#]"
 

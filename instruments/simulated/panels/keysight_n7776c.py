@@ -44,6 +44,7 @@ from labctl.instruments.simulated.ports import LaserPort
 from labctl.units import db_to_ratio, wavelength_to_frequency_hz
 
 PIN = "1234"
+# docs/wire/keysight_n7776c.md: 0.5, 1, 50, 80 and 200 nm/s.
 SPEEDS_M_S = (0.5e-9, 1e-9, 50e-9, 80e-9, 200e-9)
 _SOURCE = "[:SOURce#][:CHANnel#]"
 _SWEEP = f"{_SOURCE}:WAVelength:SWEep"

@@ -16,6 +16,7 @@ from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.simulated.panels.optical_values import DBM
 from labctl.instruments.simulated.panels.wavelength_sweep import SweepRun, WavelengthSweep
 
+# Assumed (docs/wire/keysight_n7776c.md, [M]: limits).
 SMALLEST_STEP_M = 0.1e-12
 SWEEP_TIME_LIMITS_S = (1e-3, 1e5)
 _FAULTS = {

@@ -13,8 +13,10 @@ from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import INFINITY, Form, Number, Parameter
 from labctl.units import dbm_to_w, w_to_dbm
 
+# As replies have them.
 DBM, WATT = 0, 1
 _EXPONENT = re.compile(r"E([+-])(\d\d)$")
+# Beyond any instrument, whose own limits then decide.
 _LARGEST_DBM = 200.0
 
 

@@ -22,9 +22,11 @@ from labctl.instruments.simulated.panels.oscilloscope_settings import (
 )
 from labctl.instruments.simulated.ports import Capture, CaptureWindow, DigitizerPort, Volts
 
+# Bits 3 and 5 of `:OPER:COND?`, docs/wire/keysight_infiniivision.md.
 RUN_BIT, WAIT_TRIGGER_BIT = 8, 32
 # Maximum number of samples that one message averages; a record counts as at least the second.
 MOST_WORK, RECORD_WORK = 1 << 25, 40_000
+# Samples of a record that are averaged down, 32 MB in single precision.
 MOST_FINE = 1 << 23
 
 

@@ -18,7 +18,9 @@ import numpy.typing as npt
 from labctl.instruments.simulated.ports import Volts
 
 NOT_MEASURED = "+9.9E+37"
+# Of the histogram: as many as an 8-bit converter has.
 _LEVELS = 256
+# Share of a trace at its fullest level, below which the trace has no flat top or base.
 _DOMINANT = 0.05
 
 

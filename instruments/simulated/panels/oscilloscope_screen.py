@@ -16,10 +16,13 @@ import numpy.typing as npt
 from labctl.instruments.simulated.panels.oscilloscope_record import ChannelSettings
 from labctl.instruments.simulated.ports import Volts
 
+# docs/wire/keysight_infiniivision.md: 800 by 480 pixels. The screen has 10 by 8 divisions.
 WIDTH, HEIGHT = 800, 480
 _DIVISIONS_X, _DIVISIONS_Y = 10, 8
 _GRID = (64, 64, 64)
+# Of channels 1 to 4: yellow, green, blue, red.
 _COLOURS = ((255, 255, 0), (0, 255, 0), (64, 128, 255), (255, 64, 128))
+# Luma of red, green and blue (ITU-R BT.601).
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 Pixels = npt.NDArray[np.uint8]

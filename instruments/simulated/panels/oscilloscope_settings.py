@@ -14,6 +14,7 @@ from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.simulated.panels.oscilloscope_record import ChannelSettings
 from labctl.instruments.simulated.ports import Capture, CaptureWindow, Volts
 
+# Of the screen. Limits are assumed (docs/wire/keysight_infiniivision.md, [M]).
 DIVISIONS_X, DIVISIONS_Y = 10.0, 8.0
 RANGE_LIMITS_V = (8e-3, 40.0)
 TIME_RANGE_LIMITS_S = (20e-9, 500.0)

@@ -7,12 +7,14 @@ DEXT their number and as many.
 
 from __future__ import annotations
 
+# Bits of the header byte, and bytes before the first value (docs/wire/qontrol_q8iv.md).
 _FRAME = 0x80
 _BROADCAST, _ALL, _BY_DEVICE, _READ, _EXTENDED = 0x40, 0x20, 0x10, 0x08, 0x02
 _HEAD_BYTES = 5
 _CODES = {0x00: "V", 0x01: "I", 0x02: "VMAX", 0x03: "IMAX", 0x20: "VFULL", 0x21: "IFULL"}
 _CODES |= {0x22: "NCHAN", 0x23: "FIRMWARE", 0x24: "ID", 0x25: "LIFETIME", 0x32: "NUP"}
 _SETTINGS = ("V", "I", "VMAX", "IMAX")
+# Values have 16 bits; a frame that announces more of them than any stack has is cut short.
 _FULL_SCALE = 0xFFFF
 _MOST_VALUES = 256
 # No command: the module answers it as unrecognised.

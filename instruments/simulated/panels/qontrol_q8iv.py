@@ -18,6 +18,7 @@ from labctl.instruments.simulated.panels.qontrol_frames import (
 from labctl.instruments.simulated.panels.serial_lines import LineInput, LineOutput
 from labctl.instruments.simulated.ports import SourcePort
 
+# Numbers of error lines (docs/wire/qontrol_q8iv.md).
 OVER_VOLTAGE, OVER_CURRENT = 1, 2
 UNRECOGNISED, BAD_PARAMETER, BAD_CHANNEL, FORBIDDEN = 10, 11, 12, 13
 VECTORS = ("VVEC", "IVEC", "VMAXVEC", "IMAXVEC")
@@ -25,6 +26,7 @@ _COMMAND = re.compile(r"(NUPALL|VALL|IALL|[A-Z]+)(\d{0,4})(\?|=)(.*)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 # What falls short by less may be the noise of a reading.
 _SHORT_SHARE, _SHORT_V, _SHORT_A = 0.01, 5e-3, 20e-6
+# Bytes of one command, here: room for 256 values of a vector.
 _LONGEST_LINE = 4096
 
 

@@ -22,12 +22,12 @@ from labctl.instruments.codecs.scpi import (
 )
 from labctl.instruments.codecs.scpi_status import ERROR_TEXTS, MESSAGE_WAITS, ScpiError
 from labctl.instruments.codecs.scpi_values import Text
+from labctl.instruments.simulated.panel import EVERYTHING
 from labctl.instruments.simulated.panels.red_pitaya_acquisition import RedPitayaAcquisition
 from labctl.instruments.simulated.panels.red_pitaya_generator import RedPitayaGenerator
 from labctl.instruments.simulated.panels.red_pitaya_pins import RedPitayaPins
 from labctl.instruments.simulated.ports import DigitizerPort, DrivePort
 
-_EVERYTHING = 1 << 30
 _DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
 _TIME = re.compile(r"(\d{1,2}):(\d{1,2}):(\d{1,2})(?:\.\d*)?")
 
@@ -87,7 +87,7 @@ class RedPitayaPanel:
     def read(self, limit: int) -> tuple[bytes, bool]:
         """Hand out up to `limit` bytes of the oldest reply, and whether it ends with them."""
         if not self._pending:
-            reply = self._scpi.read(_EVERYTHING)[0]
+            reply = self._scpi.read(EVERYTHING)[0]
             self._pending = reply[:-1] + b"\r\n" if reply else b""
         chunk, self._pending = self._pending[:limit], self._pending[limit:]
         return chunk, bool(chunk) and not self._pending

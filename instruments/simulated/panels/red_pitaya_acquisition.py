@@ -42,9 +42,11 @@ from labctl.instruments.simulated.ports import (
     Volts,
 )
 
+# Delay 0 puts the trigger there; 14 bits are codes of +-8192 (docs/wire/red_pitaya.md).
 MIDDLE = BUFFER_SAMPLES // 2
 HALF_SCALE_CODES = 8192
 RANGES_V = {"LV": 2.0, "HV": 40.0}
+# Assumed: 2 ms of samples after the trigger.
 DELAY_LIMITS = (-MIDDLE, 1 << 18)
 _LINES = ("CH1", "CH2", "EXT", "AWG")
 _EDGES = ("PE", "NE", "AE")

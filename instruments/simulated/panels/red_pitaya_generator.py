@@ -35,7 +35,9 @@ from labctl.instruments.simulated.panels.red_pitaya_values import (
 from labctl.instruments.simulated.panels.waveforms import Samples, standard_waveform
 from labctl.instruments.simulated.ports import Drive, DrivePort
 
+# Of a burst or sweep, 16 MB in single precision.
 MOST_SAMPLES = 1 << 22
+# Samples in a period of the highest frequency, so that slow sweeps stay short.
 SWEEP_OVERSAMPLING = 64
 _SHAPES = {"SINE": "SIN", "SQUARE": "SQU", "TRIANGLE": "TRI", "SAWU": "RAMP", "SAWD": "RAMP"}
 

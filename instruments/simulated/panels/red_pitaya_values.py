@@ -18,6 +18,7 @@ from labctl.instruments.codecs.scpi_values import Boolean, Kind, Parameter, T
 
 U = TypeVar("U")
 
+# docs/wire/red_pitaya.md.
 CLOCK_HZ = 125e6
 BUFFER_SAMPLES = 16384
 FLOAT = "{:g}"

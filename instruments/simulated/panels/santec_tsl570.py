@@ -25,6 +25,7 @@ from labctl.instruments.codecs.scpi import (
 )
 from labctl.instruments.codecs.scpi_status import MESSAGE_WAITS, ScpiError
 from labctl.instruments.codecs.scpi_values import Boolean, Integer, Kind, Number, T
+from labctl.instruments.simulated.panel import EVERYTHING
 from labctl.instruments.simulated.panels.kept_settings import kept
 from labctl.instruments.simulated.panels.santec_tsl570_sweep import LaserSweep, Settings
 from labctl.instruments.simulated.panels.santec_tsl570_values import (
@@ -45,10 +46,10 @@ from labctl.units import (
     wavelength_to_frequency_hz,
 )
 
+# Assumed, as limits are (docs/wire/santec_tsl570.md, [M]).
 LARGEST_ATTENUATION_DB = 30.0
 SMALLEST_STEP_HZ = 20e6
 _FINE = ("FINe", "FINetuning")
-_EVERYTHING = 1 << 30
 
 
 class SantecTSL570Panel:
@@ -114,7 +115,7 @@ class SantecTSL570Panel:
     def read(self, limit: int) -> tuple[bytes, bool]:
         """Hand out up to `limit` bytes of the oldest reply, and whether it ends with them."""
         if not self._pending:
-            reply = self._scpi.read(_EVERYTHING)[0]
+            reply = self._scpi.read(EVERYTHING)[0]
             ends = b"" if reply[:1] in (b"", b"#") else self._terminator
             self._pending = reply.removesuffix(b"\n") + ends
         chunk, self._pending = self._pending[:limit], self._pending[limit:]

@@ -15,6 +15,7 @@ from labctl.clock import Clock
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.simulated.panels.wavelength_sweep import SweepRun, WavelengthSweep
 
+# Replies of `:WAV:SWE?`, and the trigger output that fills the log (docs/wire/santec_tsl570.md).
 STOPPED, RUNNING, WAITING, PREPARING = 0, 1, 3, 4
 STEP_TRIGGER = 3
 

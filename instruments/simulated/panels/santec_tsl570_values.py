@@ -16,6 +16,7 @@ from labctl.instruments.codecs.scpi_values import Form, Integer, Number, Paramet
 from labctl.instruments.simulated.panels.optical_values import long_number
 from labctl.units import dbm_to_w, w_to_dbm
 
+# docs/wire/santec_tsl570.md: numbers of the command sets, steps of wavelength, speeds.
 LEGACY, SCPI = 0, 1
 RESOLUTION_M = 0.1e-12
 SPEEDS_NM_S = (1, 2, 5, 10, 20, 50, 100, 200)

@@ -22,6 +22,7 @@ from labctl.instruments.simulated.panels.thorlabs_mx10b_sections import (
 )
 from labctl.instruments.simulated.ports import AttenuatorPort, BiasPort, LaserPort
 
+# Bytes of a command, and of replies that nobody reads: what comes beyond is lost.
 LONGEST_LINE = 256
 LONGEST_OUTPUT = 1 << 16
 PARTS = ("LASer", "MZM", "VOA", "AMP")

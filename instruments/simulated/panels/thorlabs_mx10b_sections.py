@@ -12,6 +12,7 @@ from labctl.clock import Clock
 from labctl.instruments.simulated.ports import AttenuatorPort, BiasMode, BiasPort, LaserPort
 from labctl.units import frequency_to_wavelength_m, ratio_to_db, w_to_dbm
 
+# Assumed; settled is within 0.1 dB (docs/wire/thorlabs_mx10b.md).
 DARK_DBM = -100.0
 SETTLED_DB = 0.1
 BIAS_MODES = {

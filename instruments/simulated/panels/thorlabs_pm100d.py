@@ -37,6 +37,7 @@ from labctl.instruments.simulated.panels.kept_settings import kept
 from labctl.instruments.simulated.ports import PowerSensorPort
 from labctl.units import db_to_ratio, w_to_dbm
 
+# Ranges, the bit and the beam's limits are assumed (docs/wire/thorlabs_pm100d.md, [M]).
 CURRENT_RANGES_A = (50e-9, 500e-9, 5e-6, 50e-6, 500e-6, 5e-3)
 OVERLOAD = 1.1
 CALIBRATING = 1

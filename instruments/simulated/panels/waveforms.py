@@ -9,8 +9,11 @@ import numpy.typing as npt
 
 Samples = npt.NDArray[np.float32]
 
+# Fewest, for a shape that is recognised; most, for steps of 1.5e-3 of a sine's amplitude.
 PERIOD_SAMPLES = (16, 4096)
+# Played again and again.
 NOISE_SAMPLES = 1 << 16
+# One draw in a thousand lies beyond and is clipped.
 NOISE_CREST = 3.3
 
 

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from labctl.clock import Clock
 
+# Of a step: spans that are whole steps but for rounding.
 _ROUNDING = 1e-6
+# Relative: the clock's own rounding after a sleep of just the sweep.
 _CLOCK_ROUNDING = 1e-9
 
 
