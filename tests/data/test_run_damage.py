@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from labctl.data import run_file
 from labctl.data.models import Network
 from labctl.data.run_file import Run, read_run, repair_run, verify_run
+from labctl.data.run_layout import network_of
 from labctl.data.run_writer import RunFileWriter, remove_leftovers, require_runs_folder
 from labctl.errors import RunFileError
 
@@ -249,6 +250,7 @@ from pathlib import Path
 import numpy as np
 from labctl.data import run_file
 from labctl.data.models import Network
+from labctl.data.run_layout import network_of
 from labctl.data.run_writer import RunFileWriter
 folder, when = Path(sys.argv[1]), int(sys.argv[2])
 network = Network((np.ones((4, 6), np.float32), np.ones((3, 4), np.float32)), "small", {})
@@ -353,7 +355,6 @@ def test_verification_reads_the_network_once(
 ) -> None:
     path = written(tmp_path / "run.h5")
     read: list[object] = []
-    network_of = run_file.network_of
 
     def counted(file: Any) -> Network:
         read.append(file)
