@@ -16,7 +16,7 @@ from labctl.instruments.capabilities import Digitizer, Trace
 from labctl.protocols.leakage import LayerShape
 from labctl.station.file import FrameTable
 
-# Off by which a slot is still told from its neighbours; all frames together place it well.
+# So far off, a slot is not taken for its neighbour; all frames together place it well.
 _ROUGH_CLOCK_SLOTS = 0.25
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Stands for the hash before the first entry; a SHA-256 has 64 hex digits.
+# Replaces the hash before the first entry; a SHA-256 has 64 hex digits.
 BEGINNING = "0" * 64
 _SEALS = ("hash", "mac")
 

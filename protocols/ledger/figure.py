@@ -11,7 +11,7 @@ from labctl.protocols.ledger.accounts import Balance, named
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.entries import Committed, Entry
 
-# Colours that are told apart: Matplotlib's cycle has ten.
+# Colours that look different: Matplotlib's cycle has ten.
 _MOST_CURVES = 8
 
 

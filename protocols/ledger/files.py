@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from labctl.errors import RecordError
 
-# A change writes a few small files: whoever takes a minute hangs.
+# A change writes a few small files: a process that takes a minute hangs.
 _LOCK_TIMEOUT_S = 60.0
 # Long beside a look at the lock, short beside a run.
 _POLL_S = 0.005
