@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, NewType, TypeVar
 
-from labctl.errors import SettingError
+from labctl import checks
 
 Name = NewType("Name", str)
 """The name of a measured quantity, as a record has it. Another package's routine makes its own."""
@@ -46,8 +46,7 @@ class Family(Generic[Member]):
 
     def of(self, member: Member) -> Name:
         """Return the name of a member's quantity; raises SettingError for another member."""
-        if member not in self.members:
-            raise SettingError(self.pattern, member, f"one of {', '.join(map(str, self.members))}")
+        checks.one_of(self.pattern, member, self.members)
         return Name(self.pattern.format(member))
 
     def member(self, name: Name) -> Member:

@@ -18,7 +18,6 @@ import numpy as np
 
 from labctl import checks
 from labctl.dsp.layout import Complexes, Floats, FrameLayout, modulator_drive
-from labctl.errors import SettingError
 from labctl.instruments.capabilities import BiasPoint, TriggerSource
 from labctl.station.equipment import ServerEquipment
 from labctl.station.file import FrameTable
@@ -41,11 +40,10 @@ class Predistortion:
 
     def __post_init__(self) -> None:
         checks.positive("gain", self.gain)
-        if not abs(self.quadrature_rad) < math.pi / 2.0:
-            raise SettingError("quadrature_rad", self.quadrature_rad, "between -pi/2 and pi/2")
+        apart = abs(self.quadrature_rad) < math.pi / 2.0
+        checks.require(apart, "quadrature_rad", self.quadrature_rad, "between -pi/2 and pi/2")
         for name in ("carrier_i", "carrier_q"):
-            if not abs(getattr(self, name)) < 1.0:
-                raise SettingError(name, getattr(self, name), "between -1 and 1")
+            checks.inside(name, getattr(self, name), -1.0, 1.0)
 
     def made(self, drive_i: Floats, drive_q: Floats) -> Complexes:
         """Return the field that these drives produce."""

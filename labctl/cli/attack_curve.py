@@ -263,8 +263,7 @@ def agreement(
 ) -> None:
     """Compare counts with theory over a fixed set of attacks, networks and settings."""
     output.require_png(figure)
-    if not sessions > 0.0 or sessions > 1000.0:
-        raise SettingError("--sessions-factor", sessions, "above 0, at most 1000")
+    checks.above("--sessions-factor", sessions, 0.0, 1000.0)
     checks.at_least("seed", seed, 0)
     chosen = cases_of(case or [])
     total = sum(each.sessions_at(sessions) * len(each.modes) for each in chosen)

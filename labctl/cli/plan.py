@@ -17,7 +17,7 @@ from labctl.cli.choices import assumptions, images_of
 from labctl.cli.plan_copies import PlanCopies
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
-from labctl.errors import LabctlError, SettingError, UsageError
+from labctl.errors import LabctlError, UsageError
 from labctl.protocols.carried import carried
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.labels.curve import LabelCurve, load_curves
@@ -323,8 +323,7 @@ def _say_to_people(step: str) -> None:
 def _power_w(power_dbm: float | None) -> float | None:
     if power_dbm is None:
         return None
-    if not -_MOST_DBM <= power_dbm <= _MOST_DBM:
-        raise SettingError("--lo-power-dbm", power_dbm, f"-{_MOST_DBM:g} to {_MOST_DBM:g} dBm")
+    checks.within("--lo-power-dbm", power_dbm, -_MOST_DBM, _MOST_DBM, note=" dBm")
     return dbm_to_w(power_dbm)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from labctl import checks
 from labctl.data.models import Network
-from labctl.errors import SettingError
 from labctl.protocols.carried import carried, require_blocks_of
 from labctl.protocols.encoding import modes_of, require_block_modes
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, leakage_of, spectrum_of
@@ -75,8 +74,7 @@ def leakage_of_setting(
     checks.within("queries", queries, 1, _MOST_QUERIES)
     checks.within("technical_noise", technical_noise, 0.0, MOST_NOISE, note=", in SNU")
     checks.inside("failure_probability", failure_probability, 0.0, 1.0)
-    if not 0.0 <= loss_db < 200.0:
-        raise SettingError("loss_db", loss_db, "0 dB or more, below 200 dB")
+    checks.below("loss_db", loss_db, 0.0, 200.0, note=" dB")
     network = carried(shape).network if isinstance(shape, Network) else None
     if isinstance(shape, Network):
         require_blocks_of(shape, block_modes)

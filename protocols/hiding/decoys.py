@@ -16,8 +16,9 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
-from labctl.errors import DatasetError, SettingError
+from labctl.errors import DatasetError
 from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.hiding.collection import Collected
 from labctl.protocols.hiding.hiding import reading_cap
@@ -55,8 +56,7 @@ class Decoys:
         self.guess_error = float(np.mean(guessed != self.store.labels))
         self._classes = self.guess.classes
         self._places = [np.flatnonzero(guessed == one) for one in self._classes]
-        if not 1 <= decoys < len(self._classes):
-            raise SettingError("decoys", decoys, f"1 to {len(self._classes) - 1}, one per class")
+        checks.within("decoys", decoys, 1, len(self._classes) - 1, note=", one per class")
         if not all(len(places) for places in self._places):
             raise DatasetError("no picture of the store looks like one of the classes: more needed")
 

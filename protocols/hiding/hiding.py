@@ -69,7 +69,6 @@ def reading_cap(decoys: int, classes: int, guess_error: float) -> float:
     J + 1. Holds for classes that are equally frequent.
     """
     checks.within("guess_error", guess_error, 0.0, 1.0)
-    if not 0 <= decoys < classes:
-        raise SettingError("decoys", decoys, f"at most {classes - 1}, one per other class")
+    checks.within("decoys", decoys, 0, classes - 1, note=", one per other class")
     wrong = decoys * guess_error / (classes - 1) if decoys else 0.0
     return min(1.0 / (decoys + 1) + wrong, 1.0)

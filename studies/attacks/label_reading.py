@@ -38,8 +38,9 @@ from labctl.protocols.link import LayerLight, Link, ReturnedLight
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.server import Server
-from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.protocols.settings import SessionSettings
 from labctl.studies.attacks.attack import Attacker, Learned, Mark
+from labctl.studies.attacks.demands import require_returned_light
 from labctl.studies.attacks.label_joint import HomodyneJoint, joint_view
 from labctl.studies.attacks.label_views import CountingView, HeterodyneView, HomodyneView, View
 from labctl.studies.attacks.wishart import Complexes, Reals
@@ -250,8 +251,7 @@ class LabelReading:
 
     def mount(self, network: Network, settings: SessionSettings) -> MountedLabelReading:
         """Return the attack in place; raises SettingError unless returned light is read."""
-        if settings.sampling is not Sampling.ALL:
-            raise SettingError("sampling", str(settings.sampling), "all: light must return")
+        require_returned_light(settings)
         if self.templates.images.shape[1] != network.sizes[0]:
             raise SettingError(
                 "pixels of the templates", self.templates.images.shape[1], f"{network.sizes[0]}"

@@ -39,6 +39,7 @@ from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.streams import Streams
 from labctl.protocols.verification.verdict import LayerEvidence
 from labctl.studies.attacks.attack import Attacker, Learned, Mark
+from labctl.studies.attacks.demands import require_returned_light, require_whole_rows
 
 Complexes = npt.NDArray[np.complex64]
 
@@ -178,17 +179,10 @@ class BrightProbes:
 
     def mount(self, network: Network, settings: SessionSettings) -> MountedProbes:
         """Return the attack in place; raises SettingError where it cannot be mounted."""
-        if settings.sampling is not Sampling.ALL:
-            raise SettingError("sampling", str(settings.sampling), "all: light must return")
-        if settings.channel.block_modes is not None:
-            raise SettingError(
-                "block_modes", settings.channel.block_modes, "none: probes of whole rows"
-            )
+        require_returned_light(settings)
+        require_whole_rows(settings, "probes of whole rows")
         photons = settings.light.mean_photons * self.brightness
-        if photons > MOST_PHOTONS:
-            raise SettingError(
-                "photons per mode of the probe", photons, f"{MOST_PHOTONS:g} at most"
-            )
+        checks.above("photons per mode of the probe", photons, 0.0, MOST_PHOTONS)
         link = ProbedLink(settings, gain_error=self.gain_error)
         return MountedProbes(link, ProbingServer(network, settings, self))
 

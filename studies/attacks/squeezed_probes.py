@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
-from labctl.errors import SettingError
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
-from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.protocols.settings import SessionSettings
 from labctl.studies.attacks.attack import Attacker, Mark
+from labctl.studies.attacks.demands import require_returned_light
 from labctl.studies.attacks.label_reading import (
     DIMENSIONS,
     CuriousServer,
@@ -93,8 +93,7 @@ class SqueezedProbes:
 
     def mount(self, network: Network, settings: SessionSettings) -> MountedLabelReading:
         """Return the attack in place; raises SettingError unless returned light is read."""
-        if settings.sampling is not Sampling.ALL:
-            raise SettingError("sampling", str(settings.sampling), "all: light must return")
+        require_returned_light(settings)
         modes = modes_of(carried(network).network.sizes[0])
         through = settings.transmittance_of(modes) * settings.verifier.efficiency
         link = ProbedLink(settings, sent_variance=squeezed_variance(self.squeezing_db), only_x=True)

@@ -7,13 +7,11 @@ is not counted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labctl import checks
 from labctl.dsp.layout import FrameLayout
-from labctl.errors import SettingError
 from labctl.protocols.leakage import LayerShape
 from labctl.units import photon_energy_j
 
@@ -42,11 +40,10 @@ class Transmission:
     def __post_init__(self) -> None:
         for name in ("symbol_rate_hz", "frequency_hz"):
             checks.above(name, getattr(self, name), 0.0, _MOST_HZ, note=" Hz")
-        if self.preamble_symbols < 1 or self.preamble_symbols % 2 == 0:
-            raise SettingError("preamble_symbols", self.preamble_symbols, "odd, 1 or more")
-        power = self.local_oscillator_w
-        if power is not None and not 0.0 <= power < math.inf:
-            raise SettingError("local_oscillator_w", power, "0 W or more, or none")
+        odd = self.preamble_symbols >= 1 and self.preamble_symbols % 2 == 1
+        checks.require(odd, "preamble_symbols", self.preamble_symbols, "odd, 1 or more")
+        if self.local_oscillator_w is not None:
+            checks.not_negative("local_oscillator_w", self.local_oscillator_w, ", in W, or none")
 
     def slots(self, layer: LayerShape) -> int:
         """Return the slots of a layer's frame: a block has a turn for every mode collected."""

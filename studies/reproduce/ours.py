@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
-from labctl.errors import SettingError
 from labctl.protocols.leakage import (
     Assumptions,
     LayerShape,
@@ -115,8 +115,6 @@ def gain_of_data_bits(bits: float, layers: tuple[LayerShape, ...] = PAPER_LAYERS
     With k = (2^(2 I) - 1) n/M, g^2/(1 + g) = k gives g, and G = 2/(2 - g). Raises SettingError for
     bits that no gain leaks.
     """
-    most = most_data_bits(layers)
-    if not 0.0 < bits < most:
-        raise SettingError("data bits", bits, f"above 0 and below {most:.3g}")
+    checks.inside("data bits", bits, 0.0, most_data_bits(layers))
     k = math.expm1(2.0 * bits * math.log(2.0)) / _rows_per_mode(layers)
     return 2.0 / (2.0 - 0.5 * (k + math.sqrt(k * k + 4.0 * k)))

@@ -51,8 +51,8 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         self._check_architecture()
         self._check_signal_to_noise()
-        _require_positive("learning_rate", self.learning_rate)
-        _require_positive("initial_rms", self.initial_rms)
+        checks.positive("learning_rate", self.learning_rate)
+        checks.positive("initial_rms", self.initial_rms)
         for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             _require_whole(name, getattr(self, name), low)
         if self.peak_limit is not None:
@@ -104,7 +104,7 @@ class TrainingSettings:
         ratio = self.signal_to_noise
         if not isinstance(ratio, tuple):
             if ratio is not None:
-                _require_positive("signal_to_noise", ratio)
+                checks.positive("signal_to_noise", ratio)
             return
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1] < math.inf:
             raise SettingError("signal_to_noise", ratio, "F, or lowest and highest F above 0")
@@ -132,11 +132,6 @@ def _is_whole(value: object) -> bool:
 def _require_whole(name: str, value: object, low: int) -> None:
     if not (isinstance(value, int) and _is_whole(value) and low <= value < 2**31):
         raise SettingError(name, value, f"a whole number from {low} to 2^31 - 1")
-
-
-def _require_positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise SettingError(name, value, "a finite number above 0")
 
 
 # Accuracy depends on rows times F, the light of the whole layer, nearly alone. So fewer rows need

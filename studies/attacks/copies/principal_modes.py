@@ -27,6 +27,7 @@ from labctl.studies.attacks.attack import Attacker, Mark
 from labctl.studies.attacks.copies.fresh_order_thief import FreshOrderThief
 from labctl.studies.attacks.copies.principal_thief import PrincipalThief
 from labctl.studies.attacks.copies.stolen import PublicImages
+from labctl.studies.attacks.demands import require_whole_rows
 
 _LATER_SHARE = 0.2
 # Principal directions crowd on the modes where pictures are bright. Of the deep network with three
@@ -66,10 +67,7 @@ class PrincipalModes:
 
     def mount(self, network: Network, settings: SessionSettings) -> PrincipalThief:
         """Return the client with its couplings; raises SettingError for blocks or signs."""
-        if settings.channel.block_modes is not None:
-            raise SettingError(
-                "block_modes", settings.channel.block_modes, "none: whole rows are read"
-            )
+        require_whole_rows(settings, "whole rows are read")
         if settings.light.disguise.signs:
             raise SettingError("disguise", "signs", "none or an order alone")
         kind = FreshOrderThief if settings.light.disguise.permute else PrincipalThief

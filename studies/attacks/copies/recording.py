@@ -18,6 +18,7 @@ from labctl.protocols.link import Exchange, LayerLight, MonitorReading
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.settings import SessionSettings
 from labctl.studies.attacks.copies.neighbours import Doubles
+from labctl.studies.attacks.demands import require_whole_rows
 
 # Layer, queries of it so far, coefficients of the honest client (B, 2n); returns those used.
 Choice = Callable[[int, int, Floats], Floats]
@@ -40,10 +41,7 @@ class RecordingLink:
     """`ModeLink` with a notebook; raises SettingError for rows sent in blocks."""
 
     def __init__(self, settings: SessionSettings, chosen: Choice | None = None) -> None:
-        if settings.channel.block_modes is not None:
-            raise SettingError(
-                "block_modes", settings.channel.block_modes, "none: whole rows are read"
-            )
+        require_whole_rows(settings, "whole rows are read")
         self._link = ModeLink(settings)
         self._settings = settings
         self._chosen = chosen
