@@ -17,7 +17,12 @@ from pydantic import Field
 from labctl.errors import LimitError, ReplyError
 from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity, SourceMeter
-from labctl.instruments.driver_rules import require_channel, require_range, try_all
+from labctl.instruments.driver_rules import (
+    require_channel,
+    require_positive,
+    require_range,
+    try_all,
+)
 from labctl.instruments.sources.qontrol_lines import QontrolLines
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.transport import LinesTransport
@@ -148,9 +153,7 @@ class QontrolQ8iv:
         Raises LimitError.
         """
         self._check_channel(channel)
-        if not current_a > 0:
-            raise LimitError(self.name, "current_a", current_a, "above 0 A")
-        require_range(self.name, "current_a", current_a, 0, self._highest_a(), "A")
+        require_positive(self.name, "current_a", current_a, self._highest_a(), "A")
         self._limit(channel)
         self._lines.set(f"IMAX{channel}={current_a * 1e3:.4f}", f"V{channel}?")
 

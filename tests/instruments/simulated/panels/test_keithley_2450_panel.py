@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from panel_host import PanelHost
 
 from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.panels.keithley_2450 import Keithley2450Panel
@@ -31,27 +32,13 @@ class Resistor:
         return self.volts / self.load_ohm
 
 
-class Host:
+class Host(PanelHost[Keithley2450Panel]):
     def __init__(self) -> None:
         self.clock, self.load = BenchClock(), Resistor()
-        self.panel = Keithley2450Panel("smu", self.clock, self.load, line_frequency_hz=50.0)
-
-    def send(self, *messages: str) -> None:
-        for message in messages:
-            self.panel.write(message.encode("latin-1") + b"\n", end=True)
-
-    def ask(self, message: str) -> str:
-        self.send(message)
-        return self.panel.read(1 << 20)[0].decode().rstrip("\n")
+        super().__init__(Keithley2450Panel("smu", self.clock, self.load, line_frequency_hz=50.0))
 
     def numbers(self, message: str) -> list[float]:
         return [float(field) for field in self.ask(message).split(",")]
-
-    def errors(self) -> list[int]:
-        found = []
-        while (code := int(self.ask("SYST:ERR?").partition(",")[0])) != 0:
-            found.append(code)
-        return found
 
 
 @pytest.fixture

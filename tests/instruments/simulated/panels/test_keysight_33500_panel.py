@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from panel_host import PanelHost
 
 from labctl.instruments.codecs.ieee488 import encode_block
 from labctl.instruments.simulated.clock import BenchClock
@@ -46,7 +47,7 @@ class Cable:
         self.listeners.append(callback)
 
 
-class Bench:
+class Bench(PanelHost[Keysight33500Panel]):
     """A generator with two connectors and two trigger cables."""
 
     def __init__(self, memory_samples: int = 1_000_000) -> None:
@@ -54,24 +55,11 @@ class Bench:
         self.one, self.two = Connector(), Connector()
         self.out, self.into = Cable(), Cable()
         outputs = {1: self.one, 2: self.two}
-        self.panel = Keysight33500Panel(
-            "awg", self.clock, outputs, self.out, self.into, memory_samples=memory_samples
+        super().__init__(
+            Keysight33500Panel(
+                "awg", self.clock, outputs, self.out, self.into, memory_samples=memory_samples
+            )
         )
-
-    def send(self, *messages: str | bytes) -> None:
-        for message in messages:
-            data = message.encode() if isinstance(message, str) else message
-            self.panel.write(data + b"\n", end=True)
-
-    def ask(self, message: str) -> str:
-        self.send(message)
-        return self.panel.read(1 << 20)[0].decode().rstrip("\n")
-
-    def errors(self) -> list[int]:
-        found = []
-        while (code := int(self.ask("SYST:ERR?").partition(",")[0])) != 0:
-            found.append(code)
-        return found
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from panel_host import PanelHost
 
 from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.panels.keysight_e36312a import KeysightE36312APanel
@@ -32,25 +33,11 @@ class Resistor:
         return self.voltage_v() / self.load_ohm
 
 
-class Host:
+class Host(PanelHost[KeysightE36312APanel]):
     def __init__(self) -> None:
         self.clock = BenchClock()
         self.loads = {1: Resistor(10.0), 2: Resistor(100.0), 3: Resistor(1000.0)}
-        self.panel = KeysightE36312APanel("supply", self.clock, self.loads)
-
-    def send(self, *messages: str) -> None:
-        for message in messages:
-            self.panel.write(message.encode("latin-1") + b"\n", end=True)
-
-    def ask(self, message: str) -> str:
-        self.send(message)
-        return self.panel.read(1 << 20)[0].decode().rstrip("\n")
-
-    def errors(self) -> list[int]:
-        found = []
-        while (code := int(self.ask("SYST:ERR?").partition(",")[0])) != 0:
-            found.append(code)
-        return found
+        super().__init__(KeysightE36312APanel("supply", self.clock, self.loads))
 
 
 @pytest.fixture

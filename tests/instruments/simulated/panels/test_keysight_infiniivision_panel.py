@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from panel_host import PanelHost
 
 from labctl.instruments.codecs.ieee488 import decode_block
 from labctl.instruments.simulated.clock import BenchClock
@@ -44,29 +45,17 @@ class FrontEnd:
         deliver(self.capture_now(window))
 
 
-class Bench:
+class Bench(PanelHost[InfiniiVisionPanel]):
     def __init__(self) -> None:
         self.front = FrontEnd()
-        self.panel = InfiniiVisionPanel(
-            "scope", BenchClock(), self.front, 4, max_sample_rate_hz=1e8, memory_samples=10_000
+        super().__init__(
+            InfiniiVisionPanel(
+                "scope", BenchClock(), self.front, 4, max_sample_rate_hz=1e8, memory_samples=10_000
+            )
         )
-
-    def send(self, *messages: str) -> None:
-        for message in messages:
-            self.panel.write(message.encode("latin-1") + b"\n", end=True)
 
     def read(self) -> bytes:
         return self.panel.read(1 << 24)[0]
-
-    def ask(self, message: str) -> str:
-        self.send(message)
-        return self.read().decode().rstrip("\n")
-
-    def errors(self) -> list[int]:
-        found = []
-        while (code := int(self.ask(":SYST:ERR?").partition(",")[0])) != 0:
-            found.append(code)
-        return found
 
     def volts(self) -> npt.NDArray[np.float64]:
         """Read the selected channel as the manual's formula has it."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from panel_host import PanelHost
 
 from labctl.instruments.codecs.ieee488 import decode_block
 from labctl.instruments.simulated.clock import BenchClock
@@ -40,34 +41,14 @@ class Cable:
         self.listeners.append(callback)
 
 
-class Host:
+class Host(PanelHost[KeysightN7744APanel]):
     def __init__(self) -> None:
         self.clock, self.cable = BenchClock(), Cable()
         self.sensors = {n: Sensor(n * 1e-3) for n in (1, 2, 3, 4)}
-        self.panel = KeysightN7744APanel("meter", self.clock, self.sensors, self.cable)
-
-    def send(self, *messages: str) -> None:
-        for message in messages:
-            self.panel.write(message.encode("latin-1") + b"\n", end=True)
-
-    def query(self, message: str) -> bytes:
-        self.send(message)
-        return self.panel.read(1 << 24)[0].removesuffix(b"\n")
-
-    def ask(self, message: str) -> str:
-        return self.query(message).decode()
-
-    def number(self, message: str) -> float:
-        return float(self.ask(message))
+        super().__init__(KeysightN7744APanel("meter", self.clock, self.sensors, self.cable))
 
     def log(self, message: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         return np.frombuffer(decode_block(self.query(message)), "<f4")
-
-    def errors(self) -> list[int]:
-        found = []
-        while (code := int(self.ask("SYST:ERR?").partition(",")[0])) != 0:
-            found.append(code)
-        return found
 
     def trigger(self) -> None:
         for listener in self.cable.listeners:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from panel_host import PanelHost
 
 from labctl.instruments.codecs.ieee488 import decode_block
 from labctl.instruments.simulated.clock import BenchClock
@@ -31,30 +32,12 @@ class Head:
         return frequency_to_wavelength_m(self.settings[-1][2]) * 1e9
 
 
-class Host:
+class Host(PanelHost[KeysightN7776CPanel]):
     def __init__(self, *, locked: bool = False, slot: int = 0) -> None:
         self.clock, self.head = BenchClock(), Head()
-        self.panel = KeysightN7776CPanel("laser", self.clock, self.head, locked=locked, slot=slot)
-
-    def send(self, *messages: str) -> None:
-        for message in messages:
-            self.panel.write(message.encode("latin-1") + b"\n", end=True)
-
-    def query(self, message: str) -> bytes:
-        self.send(message)
-        return self.panel.read(1 << 24)[0].removesuffix(b"\n")
-
-    def ask(self, message: str) -> str:
-        return self.query(message).decode()
-
-    def number(self, message: str) -> float:
-        return float(self.ask(message))
-
-    def errors(self) -> list[int]:
-        found = []
-        while (code := int(self.ask("SYST:ERR?").partition(",")[0])) != 0:
-            found.append(code)
-        return found
+        super().__init__(
+            KeysightN7776CPanel("laser", self.clock, self.head, locked=locked, slot=slot)
+        )
 
     def set_sweep(self, *more: str) -> None:
         """Set a sweep from 1550 nm to 1560 nm in ten seconds."""

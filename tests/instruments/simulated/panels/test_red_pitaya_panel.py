@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from panel_host import PanelHost
 
 from labctl.instruments.codecs.ieee488 import decode_block
 from labctl.instruments.simulated.clock import BenchClock
@@ -50,31 +51,17 @@ class Connector:
         self.drive = drive
 
 
-class Host:
+class Host(PanelHost[RedPitayaPanel]):
+    terminator = b"\r\n"
+    says_end = False
+
     def __init__(self) -> None:
         self.clock, self.front = BenchClock(), FrontEnd()
         self.outputs = {1: Connector(), 2: Connector()}
-        self.panel = RedPitayaPanel("board", self.clock, self.front, self.outputs)
-
-    def send(self, *messages: str) -> None:
-        for message in messages:
-            self.panel.write(message.encode("latin-1") + b"\r\n", end=False)
-
-    def query(self, message: str) -> bytes:
-        self.send(message)
-        return self.panel.read(1 << 24)[0]
-
-    def ask(self, message: str) -> str:
-        return self.query(message).decode().removesuffix("\r\n")
+        super().__init__(RedPitayaPanel("board", self.clock, self.front, self.outputs))
 
     def volts(self, message: str) -> npt.NDArray[np.float64]:
         return np.array([float(word) for word in self.ask(message).strip("{}").split(",")])
-
-    def errors(self) -> list[int]:
-        found = []
-        while (code := int(self.ask("SYST:ERR:NEXT?").partition(",")[0])) != 0:
-            found.append(code)
-        return found
 
     def drive(self, number: int) -> Drive:
         drive = self.outputs[number].drive
@@ -162,7 +149,7 @@ def test_the_board_tells_its_name(host: Host) -> None:
 
 
 def test_replies_end_with_cr_nl(host: Host) -> None:
-    assert host.query("ACQ:BUF:SIZE?") == b"16384\r\n"
+    assert host.reply("ACQ:BUF:SIZE?") == b"16384\r\n"
 
 
 def test_an_immediate_record_has_the_trigger_in_the_middle(host: Host) -> None:
@@ -248,9 +235,9 @@ def test_parts_of_the_buffer_are_asked_for_as_the_official_client_spells_it(host
 @pytest.mark.parametrize(("units", "kind"), [("VOLTS", "f4"), ("RAW", "i2")])
 def test_binary_samples_come_in_the_byte_order_asked_for(host: Host, units: str, kind: str) -> None:
     host.send("ACQ:DATA:FORMAT BIN", f"ACQ:DATA:Units {units}", "ACQ:START", "ACQ:TRIG NOW")
-    big = np.frombuffer(decode_block(host.query("ACQ:SOUR1:DATA?")[:-2]), f">{kind}")
+    big = np.frombuffer(decode_block(host.reply("ACQ:SOUR1:DATA?")[:-2]), f">{kind}")
     host.send("ACQ:DATA:BYTE:ORDER LEND")
-    little = np.frombuffer(decode_block(host.query("ACQ:SOUR1:DATA?")[:-2]), f"<{kind}")
+    little = np.frombuffer(decode_block(host.reply("ACQ:SOUR1:DATA?")[:-2]), f"<{kind}")
     np.testing.assert_array_equal(big, little)
     assert np.ptp(big) > 0
     host.send("ACQ:RST")
@@ -261,11 +248,11 @@ def test_binary_blocks_are_big_endian(host: Host) -> None:
     host.send("ACQ:START", "ACQ:TRIG NOW")
     volts = host.volts("ACQ:SOUR1:DATA?")
     host.send("ACQ:DATA:FORMAT BIN")
-    reply = host.query("ACQ:SOUR1:DATA?")
+    reply = host.reply("ACQ:SOUR1:DATA?")
     assert (reply[:7], reply[-2:]) == (b"#565536", b"\r\n")
     np.testing.assert_allclose(np.frombuffer(decode_block(reply), ">f4"), volts, atol=1e-6)
     host.send("ACQ:DATA:UNITS RAW")
-    codes = np.frombuffer(decode_block(host.query("ACQ:SOUR1:DATA?")), ">i2")
+    codes = np.frombuffer(decode_block(host.reply("ACQ:SOUR1:DATA?")), ">i2")
     np.testing.assert_allclose(codes / 8192, volts, atol=1.1 / 16384)
     host.send("ACQ:DATA:FORMAT ASCII")
     assert host.volts("ACQ:SOUR1:DATA?").tolist() == codes.tolist()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from panel_host import PanelHost
 
 from labctl.instruments.codecs.ieee488 import decode_block
 from labctl.instruments.simulated.clock import BenchClock
@@ -31,32 +32,17 @@ class Head:
         return frequency_to_wavelength_m(self.settings[-1][2]) * 1e9
 
 
-class Host:
+class Host(PanelHost[SantecTSL570Panel]):
+    terminator = b"\r"
+    says_end = False
+
     def __init__(self, *, warm_up_s: float = 0.0, terminator: bytes = b"\r") -> None:
         self.clock, self.head = BenchClock(), Head()
-        self.panel = SantecTSL570Panel(
-            "laser", self.clock, self.head, warm_up_s=warm_up_s, terminator=terminator
+        super().__init__(
+            SantecTSL570Panel(
+                "laser", self.clock, self.head, warm_up_s=warm_up_s, terminator=terminator
+            )
         )
-
-    def send(self, *messages: str) -> None:
-        for message in messages:
-            self.panel.write(message.encode("latin-1") + b"\r", end=False)
-
-    def query(self, message: str) -> bytes:
-        self.send(message)
-        return self.panel.read(1 << 24)[0]
-
-    def ask(self, message: str) -> str:
-        return self.query(message).decode().removesuffix("\r")
-
-    def number(self, message: str) -> float:
-        return float(self.ask(message))
-
-    def errors(self) -> list[int]:
-        found = []
-        while (code := int(self.ask(":SYST:ERR?").partition(",")[0])) != 0:
-            found.append(code)
-        return found
 
     def set_sweep(self, *more: str) -> None:
         """Set a one-way continuous sweep from 1550 nm to 1560 nm in two seconds."""
@@ -71,13 +57,13 @@ def host() -> Host:
 
 
 def test_it_says_who_it_is(host: Host) -> None:
-    assert host.query("*IDN?") == b"SANTEC,TSL-570,21020001,0026.0026.0011\r"
+    assert host.reply("*IDN?") == b"SANTEC,TSL-570,21020001,0026.0026.0011\r"
     assert host.ask(":SYST:ERR?") == '0,"No error"'
     assert host.ask(":SYST:ALER?") == "No alerts."
 
 
 def test_the_terminator_is_an_option() -> None:
-    assert Host(terminator=b"\r\n").query("*OPC?") == b"1\r\n"
+    assert Host(terminator=b"\r\n").reply("*OPC?") == b"1\r\n"
 
 
 def test_warming_up_is_an_alert() -> None:
@@ -244,7 +230,7 @@ def test_triggers_log_wavelengths_without_a_terminator(host: Host) -> None:
     host.set_sweep(":TRIG:OUTP 3", ":TRIG:OUTP:STEP 0.5", ":WAV:SWE 1")
     host.clock.sleep(3.0)
     assert host.ask(":READ:POIN?") == "21"
-    reply = host.query(":READ:DAT?")
+    reply = host.reply(":READ:DAT?")
     assert len(reply) == 4 + 21 * 4
     tenths_pm = np.frombuffer(decode_block(reply), "<u4")
     np.testing.assert_array_equal(tenths_pm, np.arange(15_500_000, 15_600_001, 5_000))

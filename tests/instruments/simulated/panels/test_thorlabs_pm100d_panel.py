@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from panel_host import PanelHost
 
 from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.panels.thorlabs_pm100d import ThorlabsPM100DPanel
@@ -28,27 +29,10 @@ class Sensor:
         return wavelength_m / 1550e-9
 
 
-class Meter:
+class Meter(PanelHost[ThorlabsPM100DPanel]):
     def __init__(self) -> None:
         self.clock, self.sensor = BenchClock(), Sensor()
-        self.panel = ThorlabsPM100DPanel("meter", self.clock, self.sensor)
-
-    def send(self, *messages: str) -> None:
-        for message in messages:
-            self.panel.write(message.encode("latin-1") + b"\n", end=True)
-
-    def ask(self, message: str) -> str:
-        self.send(message)
-        return self.panel.read(1000)[0].decode().rstrip("\n")
-
-    def number(self, message: str) -> float:
-        return float(self.ask(message))
-
-    def errors(self) -> list[int]:
-        found = []
-        while (code := int(self.ask("SYST:ERR?").partition(",")[0])) != 0:
-            found.append(code)
-        return found
+        super().__init__(ThorlabsPM100DPanel("meter", self.clock, self.sensor))
 
 
 @pytest.fixture
