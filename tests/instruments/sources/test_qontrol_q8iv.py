@@ -97,7 +97,7 @@ def test_the_options_limits_are_written_once_to_each_channel_that_is_used() -> N
     output.set_voltage(4.0)
     with pytest.raises(LimitError, match="0 to 5 V"):
         output.set_voltage(5.001)
-    with pytest.raises(LimitError, match=r"0 to 0\.01 A"):
+    with pytest.raises(LimitError, match=r"at most 0\.01 A"):
         output.set_current_limit(11e-3)
     wire.finish()
 

@@ -132,7 +132,7 @@ def test_people_get_a_table_with_the_assumptions(run_here: Callable[..., Result]
         ("--queries", "0", "queries = 0: must be 1 to 1e+12"),
         ("--queries", "10" * 10, "must be 1 to 1e+12"),
         ("--loss-db", "-1", "loss_db = -1.0: must be 0 or more, below 200 dB"),
-        ("--loss-db", "nan", "loss_db = nan: must be 0 dB or more"),
+        ("--loss-db", "nan", "loss_db = nan: must be 0 or more"),
         ("--loss-db", "1e6", "loss_db = 1000000.0: must be 0 or more, below 200 dB"),
         ("--technical-noise", "-0.1", "technical_noise = -0.1: must be 0 to 1e+06, in SNU"),
         ("--technical-noise", "inf", "technical_noise = inf: must be 0 to 1e+06, in SNU"),
