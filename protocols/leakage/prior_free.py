@@ -40,7 +40,7 @@ _ALIKE, _SAME = 0.25, 1e-3
 # 1e-3 photons, where kinds of directions come and go from one try to the next.
 _ENOUGH, _MOST_TRIED = 1e-7, 30
 # Where much noise allows a client to hold nearly all light, the entropy is lower than any bound.
-_MOST_TRIED_ABOVE = 8
+_MOST_TRIED_ABOVE = 20
 # Above what the tops of mixtures and brightnesses may be missed by, of the bound.
 _MARGIN = 1e-7
 # Of all that is gained, what one direction's gain may be off by while mixtures are looked for.
