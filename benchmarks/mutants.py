@@ -30,9 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {
     "instruments/driver_rules.py": ["tests/instruments/test_driver_rules.py"],
     "protocols/encoding.py": ["tests/protocols/test_encoding.py"],
-    "instruments/codecs/ieee488.py": ["tests/instruments/codecs"],
+    "instruments/codecs/ieee488.py": ["tests/instruments/codecs/test_ieee488_blocks.py"],
     "protocols/leakage/prior_free.py": ["tests/protocols/leakage/test_prior_free.py"],
-    "protocols/ledger/amounts.py": ["tests/protocols/ledger"],
+    "protocols/ledger/amounts.py": ["tests/protocols/ledger/test_ledger_amounts.py"],
 }
 WANTED = 5 / 6
 # A mutant that loops is killed by time.

@@ -67,7 +67,7 @@ class Meter(StrEnum):
     @property
     def words(self) -> str:
         """What its figures are, for people."""
-        return _WORDS.get(self, "bit per symbol" if self.is_information else str(self))
+        return _WORDS.get(self, str(self))
 
     def shown(self, value: float) -> float:
         """Return a sum as people read it: information as bits per symbol, others as they are."""

@@ -51,9 +51,59 @@ def test_a_header_cannot_say_more_than_nine_digits() -> None:
         block_header(100, digits=2)
 
 
+@pytest.mark.parametrize("digits", [0, 1, 10])
+def test_a_width_that_the_length_does_not_fit_or_the_header_cannot_say_is_refused(
+    digits: int,
+) -> None:
+    with pytest.raises(BlockError, match=f"12 bytes do not fit a block header of {digits} digits"):
+        block_header(12, digits=digits)
+
+
+def test_headers_are_as_wide_as_they_must_or_are_told_to_be() -> None:
+    assert block_header(0) == b"#10"
+    assert block_header(MOST_BLOCK_BYTES) == b"#9999999999"
+    assert [block_header(7, digits=width) for width in (1, 2, 9)] == [
+        b"#17",
+        b"#207",
+        b"#9000000007",
+    ]
+
+
 def test_a_span_waits_for_its_header() -> None:
     assert block_span(b"DATA #3", 5) is None
     assert block_span(b"#3012") == (5, 17)
+
+
+def test_a_span_waits_for_every_byte_of_its_header_wherever_it_starts() -> None:
+    for before in (b"", b"D", b"DATA "):
+        start = len(before)
+        header = b"#3012"
+        for come in range(len(header)):
+            assert block_span(before + header[:come], start) is None
+        assert block_span(before + header, start) == (start + 5, start + 17)
+
+
+@pytest.mark.parametrize("bad", [b"x", b"x3012", b"#0", b"#:", b"#/1", b"#2 1", b"#2-1"])
+def test_no_span_begins_with_anything_else(bad: bytes) -> None:
+    for before in (b"", b"DATA "):
+        with pytest.raises(BlockError):
+            block_span(before + bad, len(before))
+
+
+@pytest.mark.parametrize(
+    ("message", "payload"),
+    [(b"#0", b""), (b"#0\n", b""), (b"#0ab", b"ab"), (b"#0ab\n\n", b"ab\n"), (b"#0\nb", b"\nb")],
+)
+def test_an_indefinite_block_is_all_but_one_newline(message: bytes, payload: bytes) -> None:
+    assert bytes(decode_block(message)) == payload
+
+
+def test_only_space_may_follow_a_definite_block() -> None:
+    assert bytes(decode_block(b"#12ab \r\n")) == b"ab"
+    with pytest.raises(BlockError, match="3 bytes follow"):
+        decode_block(b"#12ab c\n")
+    with pytest.raises(BlockError, match="cut short after 4 bytes"):
+        decode_block(b"#12a")
 
 
 @pytest.mark.parametrize("bad", [b"12", b"#x12", b"#2ab", b"#13abcd"])
@@ -74,7 +124,15 @@ def test_a_payload_too_long_for_its_header_is_refused() -> None:
         ('0,"No error"\n', (0, "No error")),
         ("-113", (-113, "")),
         ('-222,"Data out of range; 5"', (-222, "Data out of range; 5")),
+        (' -350 , "Queue, full" ', (-350, "Queue, full")),
+        ("7,", (7, "")),
     ],
 )
 def test_error_replies_of_all_styles_are_read(reply: str, error: tuple[int, str]) -> None:
     assert parse_error(reply) == error
+
+
+@pytest.mark.parametrize("reply", ["", "No error", "1.5", '"No error",0', "- 1"])
+def test_any_other_reply_is_no_error_reply(reply: str) -> None:
+    with pytest.raises(ValueError, match="is not an error-queue reply"):
+        parse_error(reply)

@@ -53,6 +53,47 @@ def test_what_cannot_be_counted_is_refused(value: float) -> None:
         Amounts.of({BITS: value})
 
 
+def test_the_most_that_can_be_counted_is_counted() -> None:
+    assert units_of("photons", 1e12) == 10**24
+    with pytest.raises(SettingError, match="photons"):
+        units_of("photons", math.nextafter(1e12, math.inf))
+
+
+def test_amounts_are_read_as_numbers_and_a_missing_meter_is_zero() -> None:
+    amounts = Amounts.of({Meter.ROWS: 3.0, BITS: 0.25})
+    assert amounts.unit(BITS) == 250_000_000_000
+    assert (amounts.value(BITS), amounts.value(Meter.ROWS), amounts.value(Meter.QUERIES)) == (
+        0.25,
+        3.0,
+        0.0,
+    )
+    assert list(amounts.values().items()) == [("bits_per_weight", 0.25), ("rows", 3.0)]
+    assert Amounts().values() == {}
+
+
+def test_sums_and_differences_go_meter_by_meter() -> None:
+    one, other = Amounts.of({BITS: 0.5, Meter.ROWS: 3.0}), Amounts.of({BITS: 0.25})
+    assert (one + other).values() == {"bits_per_weight": 0.75, "rows": 3.0}
+    assert (other - one).values() == {"bits_per_weight": -0.25, "rows": -3.0}
+
+
+@pytest.mark.parametrize(("bits", "information"), [(0.0, 0.0), (0.5, 1.0), (1.0, 3.0), (2.0, 15.0)])
+def test_information_of_whole_and_half_bits(bits: float, information: float) -> None:
+    assert information_of_bits(bits) == pytest.approx(information, rel=1e-12)
+    assert bits_of_information(information) == pytest.approx(bits, rel=1e-12)
+
+
+def test_people_read_information_as_bits_and_all_else_as_it_is() -> None:
+    information = {each for each in Meter if each.value.startswith("information_")}
+    assert len(information) == 3
+    for meter in Meter:
+        assert meter.is_information == (meter in information)
+        assert meter.words.startswith("bit per symbol (") == (meter in information)
+        assert meter.shown(3.0) == pytest.approx(1.0 if meter in information else 3.0)
+    # One without words is called by its name.
+    assert (Meter.ROWS.words, Meter.QUERIES.words) == ("rows", "queries")
+
+
 @given(st.floats(1e-9, 8.0))
 def test_information_and_bits_are_inverse(bits: float) -> None:
     assert bits_of_information(information_of_bits(bits)) == pytest.approx(bits, rel=1e-9)
