@@ -101,7 +101,11 @@ class NoiseRatio:
             aim = point - step
             if abs(step) * math.sqrt(curvature) < _CLOSE:
                 break
-            point = aim if low < aim < high else 0.5 * (low + high)
+            before, point = point, aim if low < aim < high else 0.5 * (low + high)
+            if point == before:
+                # The slope's rounding may be above `_CLOSE` where samples are very many: all
+                # further rounds would end here too.
+                break
         return point
 
     def _cumulants(self, point: float, ratio: float) -> tuple[float, float, float, float]:

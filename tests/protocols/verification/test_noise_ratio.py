@@ -80,6 +80,24 @@ def test_tails_are_probabilities_and_fall(
     assert math.isfinite(expected.quantile(1e-4))
 
 
+def test_a_search_ends_where_double_precision_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 2e14 samples, as plans have, rounding lets no step fall below 1e-12 deviations."""
+    rounds = 0
+    cumulants = NoiseRatio._cumulants
+
+    def counted(self: NoiseRatio, point: float, ratio: float) -> tuple[float, float, float, float]:
+        nonlocal rounds
+        rounds += 1
+        return cumulants(self, point, ratio)
+
+    monkeypatch.setattr(NoiseRatio, "_cumulants", counted)
+    expected = NoiseRatio((2e14, 5e11), (1.0, 1.002), 2e14)
+    # A standard deviation of the ratio is sqrt(2/2e14 + 2/2e14) of it, 1.41e-7.
+    mean = 2e14 + 1.002 * 5e11
+    assert expected.tail(mean * (1.0 + 3e-7)) == pytest.approx(normal_sf(3.0 / 1.41), rel=0.02)
+    assert 3 < rounds < 100
+
+
 @pytest.mark.parametrize("value", [-3.0, 0.0, 1.0, 6.47])
 def test_normal_tail_and_its_inverse(value: float) -> None:
     assert normal_isf(normal_sf(value)) == pytest.approx(value, abs=1e-9)
