@@ -10,7 +10,7 @@ from labctl.errors import SettingError
 from labctl.protocols.disguise import FRESH_ORDER, Disguise
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.hiding.hiding import OPEN, Hiding
-from labctl.protocols.leakage import Assumptions
+from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, Spectrum, leakage_of
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
 from labctl.protocols.receiver import MOST_NOISE, Homodyne, Receiver
 from labctl.protocols.rotation import IDEAL_ROTATION, MOST_LOSS_DB, Rotation
@@ -155,6 +155,20 @@ class SessionSettings:
     def signal_to_noise(self) -> float:
         """F of one inner product at the client, the rotation being ideal."""
         return self.receiver.signal_to_noise(self.light.mean_photons, self.leg_transmittance)
+
+    def leakage(self, shapes: tuple[LayerShape, ...], spectrum: Spectrum | None = None) -> Leakage:
+        """Return what an honest client's run leaks at these settings; see `leakage_of`."""
+        return leakage_of(
+            shapes,
+            mean_photons=self.light.mean_photons,
+            gain=self.receiver.gain,
+            transmittance=self.transmittance,
+            technical_noise=self.channel.technical_noise,
+            assumptions=self.assumptions,
+            emission_factor=self.receiver.emission_factor,
+            rotation=self.channel.rotation,
+            spectrum=spectrum,
+        )
 
     def block_of(self, modes: int) -> int:
         """Return the modes of a block of a row of `modes` modes."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from labctl.calibration.shot_noise import ReceiverCalibration
-from labctl.protocols.leakage import Leakage, Spectrum, leakage_of
+from labctl.protocols.leakage import Leakage, Spectrum
 from labctl.protocols.link import MonitorReading
 from labctl.protocols.scaled_levels import repeats
 from labctl.protocols.server.plain import Server
@@ -158,16 +158,6 @@ class Verifier:
         settings, shapes = self._settings, self.server.shapes
         if decoys is not None:
             shapes = tuple(replace(shape, clones=decoys + 1) for shape in shapes)
-        found = leakage_of(
-            shapes,
-            mean_photons=settings.light.mean_photons,
-            gain=settings.receiver.gain,
-            transmittance=settings.transmittance,
-            technical_noise=settings.channel.technical_noise,
-            assumptions=settings.assumptions,
-            emission_factor=settings.receiver.emission_factor,
-            rotation=settings.channel.rotation,
-            spectrum=spectrum,
-        )
+        found = settings.leakage(shapes, spectrum)
         # What returns has the same law for any input: nothing of the data is in it.
         return found if settings.hiding.return_modes is None else found.without_data()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from labctl.data.models import Network
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
-from labctl.protocols.leakage import LayerShape, leakage_of
+from labctl.protocols.leakage import LayerShape
 from labctl.protocols.leakage.cumulative import AssumedChannel, cumulative
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
@@ -47,16 +47,7 @@ def printed_figures(
         )
         for layer in carried(network).network.layers
     )
-    honest = leakage_of(
-        shapes,
-        mean_photons=settings.light.mean_photons,
-        gain=settings.receiver.gain,
-        transmittance=settings.transmittance,
-        technical_noise=settings.channel.technical_noise,
-        assumptions=settings.assumptions,
-        emission_factor=settings.receiver.emission_factor,
-        rotation=settings.channel.rotation,
-    )
+    honest = settings.leakage(shapes)
 
     def channel(through: float) -> AssumedChannel:
         own = min(settings.channel.rotation.transmittance(shape.blocks.size) for shape in shapes)

@@ -1,10 +1,11 @@
 """The ITLA panel as a host sees it, frame by frame."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laser_head import LaserHead
 
 from labctl.instruments.codecs.itla import Reply, Request, Status, to_signed, to_unsigned
 from labctl.instruments.simulated.clock import BenchClock
@@ -15,25 +16,11 @@ TURN_ON_S = 5.0
 
 
 @dataclass
-class Head:
-    """A laser head that notes what it was set to."""
-
-    settings: list[tuple[bool, float, float]] = field(default_factory=list)
-
-    def set_emission(self, on: bool, power_w: float, frequency_hz: float) -> None:
-        self.settings.append((on, power_w, frequency_hz))
-
-    def emitted_power_w(self) -> float:
-        on, power_w, _ = self.settings[-1]
-        return power_w if on else 0.0
-
-
-@dataclass
 class Host:
     """A host on the module's serial line."""
 
     clock: BenchClock
-    head: Head
+    head: LaserHead
     panel: ITLAPanel
 
     def read(self, register: int) -> Reply:
@@ -57,7 +44,7 @@ class Host:
 
 
 def make_host(*, v13: bool = False, nop_pending: bool = False, checks: bool = False) -> Host:
-    clock, head = BenchClock(), Head()
+    clock, head = BenchClock(), LaserHead()
     panel = ITLAPanel(
         "laser",
         clock,
@@ -173,7 +160,7 @@ def test_fine_tuning_moves_the_light_and_not_the_channel(host: Host) -> None:
 @settings(deadline=None)
 @given(st.integers(1, 95), st.sampled_from([500, 250, 1000]))
 def test_channels_count_from_the_first_frequency(channel: int, grid: int) -> None:
-    clock, head = BenchClock(), Head()
+    clock, head = BenchClock(), LaserHead()
     host = Host(clock, head, ITLAPanel("laser", clock, head))
     host.put(FCF1, 191)
     host.put(FCF2, 5000)
@@ -274,7 +261,7 @@ def test_version_1_3_has_megahertz() -> None:
 
 
 def test_pending_can_also_be_the_status_of_writes() -> None:
-    clock, head = BenchClock(), Head()
+    clock, head = BenchClock(), LaserHead()
     host = Host(clock, head, ITLAPanel("laser", clock, head, pending_replies=(PWR, RESENA)))
     assert host.put(PWR, 1000).status is Status.OK
     assert host.put(RESENA, 8).status is Status.PENDING
@@ -306,7 +293,7 @@ def test_pending_can_also_be_the_status_of_nop() -> None:
     )
 )
 def test_any_bytes_get_whole_replies(writes: list[bytes]) -> None:
-    clock, head = BenchClock(), Head()
+    clock, head = BenchClock(), LaserHead()
     panel = ITLAPanel("laser", clock, head)
     for data in writes:
         panel.write(data, end=False)

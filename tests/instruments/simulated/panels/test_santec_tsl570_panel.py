@@ -1,35 +1,15 @@
 """The TSL-570 panel as a host sees it, and what its head emits."""
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laser_head import LaserHead
 from panel_host import PanelHost
 
 from labctl.instruments.codecs.ieee488 import decode_block
 from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.panels.santec_tsl570 import SantecTSL570Panel
-from labctl.units import frequency_to_wavelength_m
-
-
-@dataclass
-class Head:
-    """A laser head that notes what it was set to."""
-
-    settings: list[tuple[bool, float, float]] = field(default_factory=list)
-
-    def set_emission(self, on: bool, power_w: float, frequency_hz: float) -> None:
-        self.settings.append((on, power_w, frequency_hz))
-
-    def emitted_power_w(self) -> float:
-        on, power_w, _ = self.settings[-1]
-        return power_w if on else 0.0
-
-    @property
-    def wavelength_nm(self) -> float:
-        return frequency_to_wavelength_m(self.settings[-1][2]) * 1e9
 
 
 class Host(PanelHost[SantecTSL570Panel]):
@@ -37,7 +17,7 @@ class Host(PanelHost[SantecTSL570Panel]):
     says_end = False
 
     def __init__(self, *, warm_up_s: float = 0.0, terminator: bytes = b"\r") -> None:
-        self.clock, self.head = BenchClock(), Head()
+        self.clock, self.head = BenchClock(), LaserHead()
         super().__init__(
             SantecTSL570Panel(
                 "laser", self.clock, self.head, warm_up_s=warm_up_s, terminator=terminator
