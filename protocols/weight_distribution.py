@@ -27,9 +27,11 @@ class WeightsKind(StrEnum):
     LEVELS_PER_COLUMN = "levels per column"
     LEVELS_PER_BLOCK = "levels per block"
     LEVELS_SCALED = "levels behind scales of rows and columns"
+    LEVELS_OFFSET = "levels behind offsets of rows and columns"
     LEVELS_BLURRED = "blurred levels"
     SPIKE = "spike"
     CODEBOOK = "words of a codebook"
+    CHAIN = "weights that follow from those before"
     CLUMPS = "blocks in clumps"
     LOW_RANK = "rows that repeat or combine few others"
 
@@ -114,14 +116,24 @@ class WeightDistribution:
         ]
         return max(most, default=light)
 
+    @property
+    def coded_bits_per_real(self) -> float:
+        """Bits per real weight that heterodyning one query tells of words chosen for it, unseen.
+
+        (1/2) log2(1 + mu): the capacity of a Gaussian channel (Shannon 1948) with noise 1/mu beside
+        weights of variance 1. A client that knows the code mistakes no word and resends all.
+        """
+        return 0.5 * math.log2(1.0 + self.mean_photons)
+
     def statement(self) -> str:
         """Say in words what was found and what follows for the figures."""
         if not self.discrete:
             return (
                 "weights without levels, spikes or codewords in their own order: figures for "
-                "continuous weights apply (not looked for: in another basis, behind "
-                "offsets, words of more than 8 weights that seldom come again, or words that this "
-                "light tells apart no better than half)"
+                "continuous weights apply (not looked for: in another basis, behind scales and "
+                "offsets together, or words that this light tells apart no better than half; "
+                "words that a key makes, none of them twice, no look finds: their client would "
+                f"read up to {self.coded_bits_per_real:.3g} bit per weight and query unseen)"
             )
         found = "; ".join(
             f"layer {number}: {_words(layer)}"
@@ -151,6 +163,7 @@ class WeightDistribution:
             "level_error_rate": self.error_rate if self.discrete else None,
             "guess_error_rate": self.guess_error_rate if self.discrete else None,
             "resend_noise_snu": self.resend_noise,
+            "coded_bits_per_real": self.coded_bits_per_real,
             "most_bits_per_real": self.most_bits_per_real if self.discrete else None,
             "layers": [_layer_json(layer) for layer in self.layers],
             "in_words": self.statement(),
@@ -169,6 +182,8 @@ def _words(layer: LayerDistribution) -> str:
         return f"{layer.kind}: rank {layer.levels}, {layer.weights} weights"
     if layer.kind is WeightsKind.CLUMPS:
         return f"{layer.kind} of {layer.length} weights {layer.order}, as words with noise on them"
+    if layer.kind is WeightsKind.CHAIN:
+        return f"{layer.kind} {layer.order}, {layer.entropy_bits:.3g} bit per weight"
     if layer.kind is WeightsKind.CODEBOOK:
         return (
             f"{layer.levels} {layer.kind}, each {layer.length} weights {layer.order}, "

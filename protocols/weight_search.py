@@ -27,9 +27,11 @@ from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.carried import carried
 from labctl.protocols.clumped_blocks import clumps_of
-from labctl.protocols.codewords import codebook_of
+from labctl.protocols.codewords import chain_of, codebook_of
 from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Floats, unit_rms
 from labctl.protocols.levels import MOST_LEVELS, Decision, Levels
+from labctl.protocols.offset_levels import levels_behind_offsets, without_offsets
+from labctl.protocols.repeated_blocks import FAINT
 from labctl.protocols.scaled_levels import (
     LEAST_PER_LEVEL,
     SAME,
@@ -67,10 +69,12 @@ _SEEN = 0.9
 _STEPS_PER_NOISE = 8
 
 
-# Ranks looked for, and how many numbers a layer may be to be called few. Rounding to half
-# precision leaves a mean square of 1e-7 beside the rank.
-_MOST_RANK = 64
+# How many numbers, of its weights, a layer may be to be called few: at 1/2 the client's noise is
+# half of one reading's. Rounding to half precision leaves a mean square of 1e-7 beside the rank.
+# Behind the rank comes a step: spectra of trained layers fall smoothly below any cut, by a tenth
+# from one to the next, and are what Gaussian figures count as covariance.
 _RANK_CUT = 1e-6
+_RANK_STEP = 1e-2
 _FEW_NUMBERS = 0.5
 
 
@@ -168,6 +172,9 @@ def _layer(unit: Floats, whole: Floats, mean_photons: float) -> LayerDistributio
     if worded is not None and worded.told_apart:
         return worded
     clumps = clumps_of(whole, mean_photons, TOLD_APART)
+    centred = None if clumps is not None else without_offsets(unit)
+    if centred is not None:
+        clumps = clumps_of(centred, mean_photons, TOLD_APART)
     if clumps is not None:
         return LayerDistribution(
             WeightsKind.CLUMPS,
@@ -188,11 +195,24 @@ def _worded(
     if words is None:
         return None
     mistaken, off = words.decided(mean_photons)
+    chain = chain_of(unit, mean_photons)
+    if chain is not None and chain.off < off:
+        return LayerDistribution(
+            WeightsKind.CHAIN,
+            unit.size,
+            min(noise, 2.0 * mean_photons * chain.off),
+            2,
+            chain.error_rate,
+            1.0,
+            chain.bits,
+            order=chain.order,
+            resent=2.0 * mean_photons * chain.off <= TOLD_APART * noise,
+        )
     return LayerDistribution(
         WeightsKind.CODEBOOK,
         unit.size,
         min(noise, 2.0 * mean_photons * off),
-        len(words.words),
+        words.count,
         mistaken,
         1.0 - float(words.shares.max()),
         words.entropy_bits,
@@ -209,19 +229,24 @@ def _low_rank(unit: Floats, mean_photons: float, noise: float) -> LayerDistribut
     M rows of n weights and rank r are r(M + n - r) numbers. All M n readings together give each
     weight to within that share of the noise of one reading, 2 SNU where it is resent.
     """
-    rows, columns = unit.shape
-    most = min(rows, columns) // 2
-    if most < 1 or unit.max() - unit.min() <= SAME:
+    # Rows and columns without light are no numbers to learn.
+    squares = np.square(unit)
+    lit = unit[squares.mean(axis=1) > FAINT**2][:, squares.mean(axis=0) > FAINT**2]
+    rows, columns = lit.shape
+    # r (M + n - r) is a share f of M n at 2 r = M + n - sqrt((M + n)^2 - 4 f M n).
+    both = rows + columns
+    most = math.floor(0.5 * (both - math.sqrt(both**2 - 4.0 * _FEW_NUMBERS * lit.size)))
+    if most < 1 or lit.max() - lit.min() <= SAME:
         return None
-    # As many random mixtures of the columns as the rank in question, and one more.
-    mixed = unit.astype(np.float64) @ np.random.default_rng(0).standard_normal(
-        (columns, min(most, _MOST_RANK) + 1)
-    )
-    spectrum = np.linalg.eigvalsh(mixed.T @ mixed)
-    rank = int(np.count_nonzero(spectrum > _RANK_CUT * spectrum[-1]))
-    share = rank * (rows + columns - rank) / unit.size
-    if rank == len(spectrum) or share > _FEW_NUMBERS:
+    # As many random mixtures of the columns as the largest rank, and one more.
+    mixers = np.random.default_rng(0).standard_normal((columns, most + 1), np.float32)
+    mixed = (lit @ mixers).astype(np.float64)
+    spectrum = np.linalg.eigvalsh(mixed.T @ mixed)[::-1]
+    ends = spectrum[1:] <= np.minimum(_RANK_STEP * spectrum[:-1], _RANK_CUT * spectrum[0])
+    if not ends.any():
         return None
+    rank = int(np.argmax(ends)) + 1
+    share = rank * (both - rank) / lit.size
     # Resent Gaussian weights leave 2 mu/(1 + mu).
     resent = share <= TOLD_APART * mean_photons / (1.0 + mean_photons)
     return LayerDistribution(
@@ -244,7 +269,8 @@ def _levelled(unit: Floats, mean_photons: float, noise: float) -> LayerDistribut
         return found
     for kind, behind in _behind_scales(unit):
         # Combs of exact levels have peaks and valleys too.
-        if kind is WeightsKind.LEVELS_BLURRED and found.kind is not WeightsKind.CONTINUOUS:
+        peaks = kind in {WeightsKind.LEVELS_BLURRED, WeightsKind.LEVELS_OFFSET}
+        if peaks and found.kind is not WeightsKind.CONTINUOUS:
             continue
         other = _described(kind, behind, unit.size, mean_photons, noise)
         if other.told_apart or found.kind is WeightsKind.CONTINUOUS:
@@ -270,6 +296,9 @@ def _behind_scales(unit: Floats) -> Iterator[tuple[WeightsKind, list[Levels]]]:
     blurred = blurred_levels(unit)
     if blurred is not None:
         yield WeightsKind.LEVELS_BLURRED, [blurred]
+    behind_offsets = levels_behind_offsets(unit, levels_of, blurred_levels)
+    if behind_offsets is not None:
+        yield WeightsKind.LEVELS_OFFSET, [behind_offsets]
 
 
 def _described(

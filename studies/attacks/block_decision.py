@@ -23,8 +23,9 @@ import numpy.typing as npt
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.protocols.carried import carried
-from labctl.protocols.codewords import FAINT, Codebook, along_rows, codebook_of
+from labctl.protocols.codewords import Codebook, along_rows, codebook_of
 from labctl.protocols.encoding import Floats, unit_rms
+from labctl.protocols.repeated_blocks import FAINT
 from labctl.protocols.settings import SessionSettings
 from labctl.studies.attacks.attack import Learned, Mark
 from labctl.studies.attacks.marks import Change, LayerPath, pooled_mark

@@ -51,6 +51,9 @@ HIDDEN = {
     "blurred, words of 8": worded(length=8) + BLUR,
     "offset 3, blurred": worded(3) + BLUR,
     "offset 5, words of 8, by column": worded(5, 8) * BY_COLUMN,
+    "offsets of rows and columns": worded(length=8)
+    + 0.3 * normal(ROWS, 1, seed=11)
+    + 0.5 * normal(1, COLUMNS, seed=12),
     "blurred, along columns": np.ascontiguousarray((worded() + BLUR).T),
 }
 

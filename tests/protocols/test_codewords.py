@@ -105,6 +105,38 @@ def test_few_rows_combined_are_called_so(rank: int) -> None:
     assert "levels" not in found.statement()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_rank_of_a_quarter_of_the_rows_is_seen(dtype: type) -> None:
+    random = np.random.default_rng(8)
+    weights = (random.normal(size=(300, 75)) @ random.normal(size=(75, 400)) / 9.0).astype(dtype)
+    (layer,) = look_at(Network((weights.astype(np.float32),), "low rank", {}), 21.0).layers
+    assert (layer.kind, layer.levels) == (WeightsKind.LOW_RANK, 75)
+    assert layer.resend_noise == pytest.approx(2.0 * 75 * (700 - 75) / 120_000)
+    assert layer.told_apart
+
+
+def test_the_noise_of_rows_that_combine_few_is_what_projection_leaves() -> None:
+    """A client projects one reading of all weights on the best rank; 120,000 of them, 2 %."""
+    random, mean_photons = np.random.default_rng(9), 21.0
+    weights = (random.normal(size=(300, 40)) @ random.normal(size=(40, 400))).astype(np.float32)
+    unit = unit_rms(weights)
+    read = unit + random.standard_normal(unit.shape) / np.sqrt(mean_photons)
+    left, sizes, right = np.linalg.svd(read, full_matrices=False)
+    projected = (left[:, :40] * sizes[:40]) @ right[:40]
+    noise = 2.0 * mean_photons * float(np.mean(np.square(projected - unit)))
+    (layer,) = look_at(Network((weights,), "low rank", {}), mean_photons).layers
+    assert layer.resend_noise == pytest.approx(noise, rel=0.05)
+
+
+def test_a_spectrum_that_falls_smoothly_is_no_rank() -> None:
+    """As of trained layers: below a millionth of the power from the 150th of 400 on."""
+    random = np.random.default_rng(10)
+    left, right = (np.linalg.qr(random.normal(size=(400, 400)))[0] for _ in range(2))
+    weights = (left * np.exp(-np.arange(400) / 22.0)) @ right
+    found = look_at(Network((weights.astype(np.float32),), "smooth", {}), 21.0)
+    assert not found.discrete
+
+
 def test_rows_that_repeat_are_called_so() -> None:
     weights = np.tile(np.random.default_rng(7).standard_normal((1, 300), np.float32), (100, 1))
     (layer,) = look_at(Network((weights,), "repeated", {}), 21.0).layers
