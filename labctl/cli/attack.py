@@ -27,6 +27,7 @@ from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.run.report import finite, leakage_json, verification_json
 from labctl.safety import interruptible
+from labctl.shares import share_in_words
 from labctl.studies.attacks.attack import Attack, Attacker, AttackOutcome, Learned, Mark
 from labctl.studies.attacks.catalogue import ATTACKS, attack_of
 from labctl.studies.attacks.detection import DetectionTheory, honesty_of
@@ -364,7 +365,7 @@ def _learned_words(learned: Learned) -> str:
         return f"a copy that classifies {learned.copy_accuracy:.1%} of test images correctly"
     if learned.label_success is not None:
         return (
-            f"{learned.label_success:.1%} ± {learned.label_success_error or 0.0:.1%} of "
+            f"{share_in_words(learned.label_success, learned.samples)}, interval of 95 %, of "
             f"{learned.samples} labels"
         )
     return "nothing"

@@ -38,6 +38,7 @@ from labctl.protocols.settings import Channel, Light, Sampling, VerificationSett
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
 from labctl.run.request import Asked, Common, LinkLevel, Stale
+from labctl.shares import share_in_words
 from labctl.wording import counted
 
 
@@ -252,7 +253,7 @@ def show(report: Report) -> None:
     output.facts(
         f"{report.model} over {counted(report.images, 'image', 'images')}, {report.link} link",
         {
-            "accuracy": f"{report.accuracy:.2%} ± {values['accuracy_standard_error']:.2%}",
+            "accuracy": f"{share_in_words(report.accuracy, report.images, 2)}, interval of 95 %",
             **_prediction(report),
             "setting": f"μ = {values['mu']:g}, G = {values['gain']:g}, F = {values['F']:.3g}",
             **_parameters(report),

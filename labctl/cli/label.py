@@ -28,6 +28,7 @@ from labctl.protocols.link import LayerLight
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.server import Server
 from labctl.safety import interruptible
+from labctl.shares import share_in_words, share_interval
 from labctl.studies.attacks.attack import Learned
 from labctl.studies.attacks.label_reading import (
     DIMENSIONS,
@@ -64,6 +65,7 @@ class _Result:
             "evidence": self.reading.evidence if evident else None,
             "label_success": self.share,
             "standard_error": self.error,
+            "interval": list(share_interval(self.share, self.learned.samples)),
         }
 
 
@@ -369,13 +371,13 @@ def _print(
     repeats = list(dict.fromkeys(one.reading.repeats for one in results))
     output.table(
         f"Labels read at G = {gain:g}, M = {rows} rows, {in_words(mismatch)} "
-        f"({counted(len(attacked.labels), 'image', 'images')}, {of_them})",
+        f"({counted(len(attacked.labels), 'image', 'images')}, {of_them}; intervals of 95 %)",
         ["repeats", *(str(kind) for kind in kinds)],
         [
             [
                 str(count),
                 *(
-                    f"{cells[kind, count].share:.1%} ± {cells[kind, count].error:.1%}"
+                    share_in_words(cells[kind, count].share, cells[kind, count].learned.samples)
                     for kind in kinds
                 ),
             ]

@@ -20,6 +20,7 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, save_network
 from labctl.errors import ModelError, SettingError, UsageError
 from labctl.safety import interruptible, uninterrupted
+from labctl.shares import share_in_words
 from labctl.studies.training.dataset import Dataset, held_out_split
 from labctl.studies.training.evaluation import (
     SIGNAL_TO_NOISE,
@@ -387,12 +388,11 @@ def _tell(path: Path, done: TrainingReport, report: Path | None) -> None:
     )
     output.table(
         f"Accuracy on {done.measured_on}",
-        ["F", "accuracy", "± standard error"],
+        ["F", "accuracy (interval of 95 %)"],
         [
             [
                 "no noise" if point.signal_to_noise == math.inf else f"{point.signal_to_noise:g}",
-                f"{point.accuracy:.2%}",
-                f"{point.standard_error:.2%}",
+                share_in_words(point.accuracy, point.images, 2),
             ]
             for point in done.accuracies
         ],

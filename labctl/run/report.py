@@ -25,6 +25,7 @@ from labctl.protocols.weight_distribution import WeightDistribution
 from labctl.run.request import (
     LinkLevel,
 )
+from labctl.shares import share_interval
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Report:
         return finite(
             {
                 "accuracy": self.accuracy,
+                "accuracy_interval": list(share_interval(self.accuracy, self.images)),
                 "accuracy_standard_error": math.sqrt(
                     self.accuracy * (1.0 - self.accuracy) / self.images
                 ),

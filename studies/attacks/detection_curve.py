@@ -21,6 +21,7 @@ from labctl.errors import SettingError
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
+from labctl.shares import share_interval
 from labctl.studies.attacks.attack import Attack, Mark
 from labctl.studies.attacks.detection import DetectionTheory
 from labctl.studies.attacks.false_alarms import MOST_SESSIONS, failed_at, require_sizes
@@ -49,18 +50,12 @@ class Rate:
     @property
     def lower(self) -> float:
         """Lower end of the interval of the true probability."""
-        from scipy.stats import beta
-
-        tail, missed = 0.5 * (1.0 - CONFIDENCE), self.sessions - self.caught
-        return float(beta.ppf(tail, self.caught, missed + 1)) if self.caught else 0.0
+        return share_interval(self.measured, self.sessions, CONFIDENCE)[0]
 
     @property
     def upper(self) -> float:
         """Upper end of that interval."""
-        from scipy.stats import beta
-
-        tail, missed = 0.5 * (1.0 - CONFIDENCE), self.sessions - self.caught
-        return float(beta.isf(tail, self.caught + 1, missed)) if missed else 1.0
+        return share_interval(self.measured, self.sessions, CONFIDENCE)[1]
 
     def p_value(self, probability: float) -> float:
         """Return how likely counts no likelier than this one are at that true probability."""

@@ -31,6 +31,7 @@ from labctl.protocols.settings import (
 )
 from labctl.protocols.verification.checks import SHARES
 from labctl.protocols.verification.verdict import VerificationReport
+from labctl.shares import share_interval
 
 CONFIDENCE = 0.95
 # Days of sessions, and what memory holds: 1e7 numbers are 40 MB, of which a session makes dozens.
@@ -153,11 +154,7 @@ def _network(sizes: tuple[int, ...], seed: int) -> Network:
 
 
 def _counted(stated: float, sessions: int, counts: dict[str, int]) -> FalseAlarms:
-    from scipy.stats import beta
-
-    rejected, tail = counts[""], 0.5 * (1.0 - CONFIDENCE)
-    lower = float(beta.ppf(tail, rejected, sessions - rejected + 1)) if rejected else 0.0
-    most = sessions - rejected
-    upper = float(beta.isf(tail, rejected + 1, most)) if most else 1.0
+    rejected = counts[""]
+    lower, upper = share_interval(rejected / sessions, sessions, CONFIDENCE)
     by_check = {name: count for name, count in counts.items() if name}
     return FalseAlarms(stated, sessions, rejected, lower, upper, by_check)

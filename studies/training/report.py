@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from labctl.data.models import Network
 from labctl.drawing import new_figure
 from labctl.errors import SettingError, UsageError
+from labctl.shares import share_in_words
 from labctl.studies.training.evaluation import MeasuredAccuracy
 from labctl.studies.training.loop import EpochReport
 from labctl.studies.training.settings import TrainingSettings
@@ -236,14 +237,13 @@ def _page(report: TrainingReport) -> str:
     accuracies = [
         [
             _spoken(point.signal_to_noise),
-            f"{point.accuracy:.2%}",
-            f"{point.standard_error:.2%}",
+            share_in_words(point.accuracy, point.images, 2),
             f"{point.lowest:.2%} to {point.highest:.2%}",
             f"{point.images} images, {point.seeds} noise seed{'s' if point.seeds > 1 else ''}",
         ]
         for point in report.accuracies
     ]
-    head = ["signal-to-noise", "accuracy", "standard error", "over noise seeds", "measured on"]
+    head = ["signal-to-noise", "accuracy (interval of 95 %)", "over noise seeds", "measured on"]
     return "\n".join(
         (
             "<!doctype html>",
