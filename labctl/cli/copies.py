@@ -352,30 +352,39 @@ def show(
     mu: options.Mu = 0.57,
     gain: options.Gain = 1.3,
     fresh_order: Fresh = False,
+    decoys: options.Decoys = 0,
     table_file: Annotated[
         Path | None,
         typer.Option("--table", help="Table of measured copies (default: the shipped one)."),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Look up the best copy after a number of queries, without running an attack."""
+    """Look up the best copy after a number of queries, without running an attack.
+
+    A thief may leave queries alone and put the noise that all of them are allowed into the others:
+    no figure is below that of fewer queries. The noise of decoys is accepted, so that a thief has
+    that of --decoys more clones.
+    """
     counts = ask.whole_numbers("--query-counts", queries)
-    network, settings = load_network(model), _settings(mu, gain, 0, fresh_order)
+    network, settings = load_network(model), _settings(mu, gain, 0, fresh_order, decoys)
     known = load_copies(table_file)
     order = Order.FRESH if fresh_order else Order.FIXED
     refused = known.refusal(network, order)
     rows: list[dict[str, Any]] = []
-    for count in counts:
+    means = {False: 0.0, True: 0.0}
+    for count in sorted(counts):
         for hidden in (False, True):
             found = best_copy(network, settings, count, hidden=hidden, table=known)
             if found is not None:
+                # The mean of the thief with the highest figure may be below that of another.
+                means[hidden] = max(means[hidden], found.figure.accuracy)
                 rows.append(
                     {
                         "queries": count,
                         "noise": "what hides in the sample" if hidden else "honest",
                         "spend": found.spend,
                         "attack": found.attack,
-                        "accuracy": found.figure.accuracy,
+                        "accuracy": means[hidden],
                         "at_most": found.figure.upper,
                         "classes_alone": found.classes_alone.accuracy,
                         "beyond_classes_alone": found.beyond_classes_alone,
@@ -388,6 +397,7 @@ def show(
                 "mu": mu,
                 "gain": gain,
                 "fresh_order": fresh_order,
+                "decoys": decoys,
                 "honest_spend": honest_spend(network, settings),
                 "refused": refused,
                 "copies": rows,
@@ -401,7 +411,8 @@ def show(
         output.people.print(refused)
         return
     output.table(
-        f"Best copy of {network.name} at μ = {mu:g}, G = {gain:g}, order {order}",
+        f"Best copy of {network.name} at μ = {mu:g}, G = {gain:g}, order {order}"
+        + (f", {counted(decoys, 'decoy', 'decoys')}" if decoys else ""),
         ["queries", "noise", "attack", "best copy", "at most", "classes alone", "beyond"],
         [
             [

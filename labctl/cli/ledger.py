@@ -31,7 +31,7 @@ from labctl.protocols.ledger.accounts import (
     named,
     weights_account,
 )
-from labctl.protocols.ledger.amounts import Amounts, Meter, information_of_bits
+from labctl.protocols.ledger.amounts import Amounts, Meter, information_of_bits, limits_of
 from labctl.protocols.ledger.book import Ledger
 
 app = typer.Typer(
@@ -262,8 +262,7 @@ def _existing(folder: Path, keys: Path | None) -> list[Ledger]:
 
 def _given(limits: Mapping[Meter, float | None]) -> dict[Meter, float]:
     given = {meter: value for meter, value in limits.items() if value is not None}
-    Amounts.of(given)
-    return given
+    return limits_of(given)
 
 
 def _information(bits: float) -> float:

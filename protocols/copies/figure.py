@@ -15,7 +15,7 @@ the safe side.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -199,7 +199,7 @@ def figure_of(
         return no_figure(queries, refused)
     pooled = max(queries, pooled_queries or queries)
     best: BestCopy | None = None
-    for robbed in _counts(queries, known, network_sha256):
+    for robbed in known.robbed_counts(network_sha256, queries):
         # All noise that is allowed, in as many queries.
         each = (pooled * spend.steady + math.sqrt(pooled) * spend.hides) / robbed
         found = known.best_of(network_sha256, robbed, min(each, _MOST_SPEND), order)
@@ -217,12 +217,6 @@ def figure_of(
         spend=best.spend,
         assumptions=(*ASSUMPTIONS, f"public: {known.public}; judged: {known.judged}"),
     )
-
-
-def _counts(queries: int, table: CopyTable, network_sha256: str) -> Iterator[int]:
-    """Yield how many queries a thief may rob: those counts that were measured, and all."""
-    counts = {one.queries for one in table.point if one.network_sha256 == network_sha256}
-    yield from sorted({1, queries, *(count for count in counts if count < queries)})
 
 
 @cache

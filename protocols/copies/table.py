@@ -208,6 +208,16 @@ class CopyTable(BaseModel):
         attack = max(found, key=lambda name: found[name].upper)
         return BestCopy(attack, found[attack], alone, queries, spend)
 
+    def robbed_counts(self, sha256: str, queries: int) -> list[int]:
+        """Return how many of its queries a thief may rob, the others being left alone.
+
+        A figure is that of measured points with no fewer queries: of the counts between two points
+        the lowest leaves most spend for each. With these, more queries never have a worse copy.
+        """
+        counts = {one.queries for one in self.point if one.network_sha256 == sha256}
+        after = {count + 1 for count in counts}
+        return sorted({1, queries, *(one for one in counts | after if one < queries)})
+
     def _of(self, sha256: str, order: Order | None, attack: str) -> list[CopyPoint]:
         """Return one attack's points; what classes alone give does not depend on the order."""
         return [
@@ -354,8 +364,7 @@ def honest_spend(network: Network, settings: SessionSettings) -> float:
 def hidden_spend(network: Network, settings: SessionSettings, queries: int) -> float:
     """Return the mean spend per query that passes the pooled check of this number of queries alone.
 
-    Nine times in ten, if the calibration is exact. A client that puts all of it on one query gains
-    nothing where the order is fixed; where it is fresh, one query then has the sum of all.
+    Nine times in ten, if the calibration is exact.
     """
     attack = hidden_noise(queries, sent_sizes(network), settings, ACCEPTANCE)
     return attack * honest_spend(network, settings)
@@ -371,23 +380,25 @@ def best_copy(
 ) -> BestCopy | None:
     """Return the best copy after `queries` at these settings, looked up in `table` or the shipped.
 
-    `hidden`: whether a thief may also use the noise that hides in the sample size; otherwise its
-    noise is exactly honest. None where nothing was measured (`CopyTable.refusal` says why).
+    `hidden`: whether a thief may also use the noise that hides in the sample size, all of it in as
+    many of the queries as serve it best; otherwise its noise is exactly honest. None where nothing
+    was measured (`CopyTable.refusal` says why).
     """
     known = load_copies() if table is None else table
     order = Order.FRESH if settings.light.disguise.permute else Order.FIXED
     if not hidden:
         return known.best(network, queries, honest_spend(network, settings), order)
-    spread = known.best(network, queries, hidden_spend(network, settings, queries), order)
-    if spread is None or order is Order.FIXED:
-        return spread
-    # With a fresh order one query's reading is worth more than as much spread over many: all noise
-    # may go into it, the light of the others being returned as it came.
-    at_once = queries * hidden_spend(network, settings, queries)
-    single = known.best(network, 1, at_once, order)
-    if single is None or single.figure.upper <= spread.figure.upper:
-        return spread
-    return replace(spread, attack=single.attack, figure=single.figure, spend=single.spend)
+    each = hidden_spend(network, settings, queries)
+    spread = known.best(network, queries, each, order)
+    if spread is None:
+        return None
+    best = spread
+    for robbed in known.robbed_counts(network.sha256, queries):
+        # All noise may go into some queries, the light of the others being returned as it came.
+        found = known.best(network, robbed, each * queries / robbed, order)
+        if found is not None and found.figure.upper > best.figure.upper:
+            best = found
+    return replace(spread, attack=best.attack, figure=best.figure, spend=best.spend)
 
 
 def load_copies(path: Path | None = None) -> CopyTable:

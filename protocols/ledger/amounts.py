@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from enum import StrEnum
 
 from labctl import checks
 
-# Charges are counted in whole units, rounded up, so that sums and refunds are exact.
+# Counted in whole units, so that sums and refunds are exact: charges rounded up, limits down.
 UNITS_PER_ONE = 10**12
 # Decimal places of a unit.
 _DIGITS = 12
@@ -109,6 +109,21 @@ def units_of(name: str, value: float) -> int:
     return int(Decimal(repr(float(value))).scaleb(_DIGITS).to_integral_value(ROUND_CEILING))
 
 
+def not_above(name: str, value: float) -> float:
+    """Return the largest quantity in whole units that is not above a value: a limit to write down.
+
+    Charges are rounded up, so that no sum of charges within it is above the value. Raises
+    SettingError as `units_of` does.
+    """
+    checks.within(name, value, 0.0, MOST)
+    units = Decimal(repr(float(value))).scaleb(_DIGITS).to_integral_value(ROUND_FLOOR)
+    limit = float(units.scaleb(-_DIGITS))
+    # Above 9,007 neighbouring numbers are further apart than units.
+    while units_of(name, limit) > units:
+        limit = math.nextafter(limit, 0.0)
+    return limit
+
+
 @dataclass(frozen=True)
 class Amounts:
     """Quantities by meter, in whole units; a meter that is missing is 0."""
@@ -138,3 +153,8 @@ class Amounts:
     def values(self) -> dict[str, float]:
         """Return all meters as numbers, for JSON."""
         return {str(name): units / UNITS_PER_ONE for name, units in sorted(self.units.items())}
+
+
+def limits_of(values: Values) -> dict[Meter, float]:
+    """Return limits as they are written down: see `not_above`."""
+    return {Meter(name): not_above(str(name), value) for name, value in values.items()}

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from labctl.errors import RecordError, SettingError
 from labctl.protocols.ledger.accounts import Balance, Balances, Party
-from labctl.protocols.ledger.amounts import Amounts, Values
+from labctl.protocols.ledger.amounts import Amounts, Values, limits_of
 from labctl.protocols.ledger.chain import seal, unseal
 from labctl.protocols.ledger.entries import (
     ENTRIES,
@@ -175,17 +175,17 @@ class Ledger:
     def set_budget(self, account: str, limits: Limits) -> None:
         """Set the limits of an account, replacing all of them; `any`: of accounts that have none.
 
-        Limits that follow from the balance are worked out while nobody else changes it; no entry
-        is made where they change nothing.
+        Written down are limits of whole units, rounded down. Limits that follow from the balance
+        are worked out while nobody else changes it; no entry is made where they change nothing.
         """
         if not callable(limits):
-            Amounts.of(limits)
+            limits = limits_of(limits)
         with self._changing() as (state, file):
             balance = state.effective(account)
-            wanted = limits(balance) if callable(limits) else limits
+            wanted = limits_of(limits(balance)) if callable(limits) else limits
             if callable(limits) and Amounts.of(wanted) == balance.limits:
                 return
-            entry = self._next(state, BudgetSet, account=account, limits=dict(wanted))
+            entry = self._next(state, BudgetSet, account=account, limits=wanted)
             self._append(state, file, entry)
 
     def fitting(self, account: str, each: Values, most: int) -> int:

@@ -82,6 +82,27 @@ def test_the_shipped_figures_are_shown_with_their_baseline() -> None:
     assert "without labels" in found["assumptions"][0]
 
 
+def test_more_queries_or_decoys_never_show_a_worse_copy() -> None:
+    """A thief may ignore queries; decoys' noise is accepted, and is the thief's to use."""
+    asked = ("--model", "deep", "--mu", "0.15", "--gain", "2", "--fresh-order")
+    counts = ("--query-counts", "1,2,3,4,5,7,10,11,30,100,255,1000")
+    plain, hidden = (
+        answer("show", *asked, *counts),
+        answer("show", *asked, *counts, "--decoys", "3"),
+    )
+    assert (plain["decoys"], hidden["decoys"]) == (0, 3)
+    for noise in ("honest", "what hides in the sample"):
+        rows = [
+            [row for row in each["copies"] if row["noise"] == noise] for each in (plain, hidden)
+        ]
+        for key in ("accuracy", "at_most", "classes_alone"):
+            for found in rows:
+                shown = [row[key] for row in found]
+                assert shown == sorted(shown)
+        assert all(more["at_most"] >= row["at_most"] for row, more in zip(*rows, strict=True))
+    assert hidden["honest_spend"] == pytest.approx(4.0 * plain["honest_spend"])
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [("--public", "5001"), ("--judged", "0"), ("--attack", "burglary"), ("--seeds", "0")],

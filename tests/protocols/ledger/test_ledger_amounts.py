@@ -21,6 +21,8 @@ from labctl.protocols.ledger.amounts import (
     Meter,
     bits_of_information,
     information_of_bits,
+    limits_of,
+    not_above,
     units_of,
 )
 
@@ -45,6 +47,24 @@ def test_sums_are_exact_and_give_back_all_that_was_added(parts: list[float]) -> 
 def test_a_charge_is_rounded_up_by_less_than_a_unit(value: float) -> None:
     exact = Fraction(repr(value)) * 10**12
     assert exact <= units_of("bits", value) < exact + 1
+
+
+@given(st.one_of(values, st.floats(0.0, 1e-9)))
+def test_a_limit_is_rounded_down_and_stays_as_it_is(value: float) -> None:
+    limit = not_above("bits", value)
+    assert Fraction(units_of("bits", limit)) <= Fraction(repr(value)) * 10**12
+    # Numbers above 9,007 are further apart than units: off by one of them at most.
+    assert value - limit < 1e-12 + 3.0 * math.ulp(value)
+    assert not_above("bits", limit) == limit
+
+
+def test_no_charge_fits_a_budget_that_is_a_little_less() -> None:
+    """One charge of 1e-12 was granted for a budget of half of it, rounded up."""
+    balance = Balance("x", limits=Amounts.of(limits_of({BITS: 5e-13})))
+    assert balance.fitting(Amounts.of({BITS: 1e-12})) == 0
+    third = Balance("x", limits=Amounts.of(limits_of({BITS: 1.0 / 3.0})))
+    assert third.fitting(Amounts.of({BITS: 0.333333333334})) == 0
+    assert third.fitting(Amounts.of({BITS: 0.333333333333})) == 1
 
 
 @pytest.mark.parametrize("value", [-1e-12, math.nan, math.inf, 1.1e12])
