@@ -47,6 +47,8 @@ _ROUNDS = 2
 _FAINT = 1e-3
 # Single precision tells blocks apart up to that light. Brighter light resolves blur itself.
 _MOST_PHOTONS = 1e4
+# Dimmer light leaves Gaussian weights 1/1.001 of the noise of guessing: nothing halves it.
+_LEAST_PHOTONS = 1e-3
 _LEAST_BLOCKS = 200
 _CHUNK = 50
 
@@ -71,6 +73,8 @@ def clumps_of(unit: Floats, mean_photons: float, most: float) -> Clumps | None:
     `most`: share of what is left otherwise that resending may leave at most. Seeded: the same
     weights give the same answer.
     """
+    if mean_photons < _LEAST_PHOTONS:
+        return None
     photons = min(mean_photons, _MOST_PHOTONS)
     random = np.random.default_rng(1)
     for order, values, scales in _orders(unit):

@@ -72,6 +72,12 @@ def test_words_that_begin_anywhere_are_found_as_they_are() -> None:
     assert (found.length, found.order) == (4, "along rows behind scales")
 
 
+def test_light_near_nothing_distinguishes_nothing() -> None:
+    """Also where its precision is below what single precision holds."""
+    for mean_photons in (1e-300, 1e-9):
+        assert clumps_of(unit_rms(worded()), mean_photons, 0.5) is None
+
+
 def test_blur_that_light_resolves_hides_words() -> None:
     """Blur of 0.3 RMS, 0.22 of it is the noise of a reading: resent words would leave 3.8 SNU."""
     blurred = worded() + 7.5 * BLUR
