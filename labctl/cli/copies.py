@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +15,12 @@ from labctl.cli import attack_options as ask
 from labctl.cli import options, output
 from labctl.cli.choices import names_of
 from labctl.data.mnist import LabelledImages
-from labctl.data.models import load_network
+from labctl.data.models import Network, load_network
 from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.errors import SettingError
 from labctl.protocols.copies.spend import sent_sizes
 from labctl.protocols.copies.table import (
+    CopyTable,
     Order,
     best_copy,
     honest_spend,
@@ -370,26 +372,7 @@ def show(
     known = load_copies(table_file)
     order = Order.FRESH if fresh_order else Order.FIXED
     refused = known.refusal(network, order)
-    rows: list[dict[str, Any]] = []
-    means = {False: 0.0, True: 0.0}
-    for count in sorted(counts):
-        for hidden in (False, True):
-            found = best_copy(network, settings, count, hidden=hidden, table=known)
-            if found is not None:
-                # The mean of the thief with the highest figure may be below that of another.
-                means[hidden] = max(means[hidden], found.figure.accuracy)
-                rows.append(
-                    {
-                        "queries": count,
-                        "noise": "what hides in the sample" if hidden else "honest",
-                        "spend": found.spend,
-                        "attack": found.attack,
-                        "accuracy": means[hidden],
-                        "at_most": found.figure.upper,
-                        "classes_alone": found.classes_alone.accuracy,
-                        "beyond_classes_alone": found.beyond_classes_alone,
-                    }
-                )
+    rows = _rows(network, settings, counts, known)
     if json:
         output.print_json(
             {
@@ -426,3 +409,31 @@ def show(
         ],
     )
     output.people.print("assumes: " + "; ".join(_ASSUMES), style="dim")
+
+
+def _rows(
+    network: Network, settings: SessionSettings, counts: Sequence[int], known: CopyTable
+) -> list[dict[str, Any]]:
+    """Return the best copies by number of queries, at honest noise and with what hides."""
+    rows: list[dict[str, Any]] = []
+    means = {False: 0.0, True: 0.0}
+    for count in sorted(counts):
+        for hidden in (False, True):
+            found = best_copy(network, settings, count, hidden=hidden, table=known)
+            if found is None:
+                continue
+            # The mean of the thief with the highest figure may be below that of another.
+            means[hidden] = max(means[hidden], found.figure.accuracy)
+            rows.append(
+                {
+                    "queries": count,
+                    "noise": "what hides in the sample" if hidden else "honest",
+                    "spend": found.spend,
+                    "attack": found.attack,
+                    "accuracy": means[hidden],
+                    "at_most": found.figure.upper,
+                    "classes_alone": found.classes_alone.accuracy,
+                    "beyond_classes_alone": found.beyond_classes_alone,
+                }
+            )
+    return rows
