@@ -108,8 +108,9 @@ def test_few_rows_combined_are_called_so(rank: int) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_a_rank_of_a_quarter_of_the_rows_is_seen(dtype: type) -> None:
     random = np.random.default_rng(8)
-    weights = (random.normal(size=(300, 75)) @ random.normal(size=(75, 400)) / 9.0).astype(dtype)
-    (layer,) = look_at(Network((weights.astype(np.float32),), "low rank", {}), 21.0).layers
+    exact = random.normal(size=(300, 75)) @ random.normal(size=(75, 400)) / 9.0
+    weights = exact.astype(dtype).astype(np.float32)
+    (layer,) = look_at(Network((weights,), "low rank", {}), 21.0).layers
     assert (layer.kind, layer.levels) == (WeightsKind.LOW_RANK, 75)
     assert layer.resend_noise == pytest.approx(2.0 * 75 * (700 - 75) / 120_000)
     assert layer.told_apart
