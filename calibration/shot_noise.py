@@ -19,9 +19,10 @@ class ReceiverCalibration:
     """What is known of a homodyne receiver before it judges light.
 
     `efficiency`: of detector and mode matching, above 0, at most 1. `electronic_noise`: in SNU.
-    `blocked_variance`: variance with the local oscillator on and the signal blocked (shot plus
-    electronic noise) in the receiver's own units, from `samples` samples. `electronic_samples`:
-    those of the electronic noise, None where it is known exactly.
+    `blocked_variance`: variance with the local oscillator on and the signal blocked (all noise that
+    the receiver has) in the receiver's own units, from `samples` samples. `electronic_samples`:
+    those of the electronic noise, None where it is known exactly. `lo_excess_noise`: the local
+    oscillator's intensity noise in SNU, as counted by `counted_excess`.
     """
 
     efficiency: float
@@ -29,6 +30,7 @@ class ReceiverCalibration:
     blocked_variance: float
     samples: int
     electronic_samples: int | None = None
+    lo_excess_noise: float = 0.0
 
     def __post_init__(self) -> None:
         checks.at_least("calibration samples", self.samples, 2)
@@ -37,6 +39,12 @@ class ReceiverCalibration:
         checks.above("efficiency", self.efficiency, 0.0, 1.0)
         checks.not_negative("electronic_noise", self.electronic_noise, ", in SNU")
         checks.positive("blocked_variance", self.blocked_variance)
+        checks.above("lo_excess_noise", self.lo_excess_noise, -1.0, note=", in SNU")
+
+    @property
+    def blocked_over_shot_noise(self) -> float:
+        """The blocked variance in SNU: shot noise, what the local oscillator adds, electronics."""
+        return 1.0 + self.lo_excess_noise + self.electronic_noise
 
     @property
     def clearance_db(self) -> float:
@@ -56,10 +64,12 @@ def calibration_from_variances(
     samples: int,
     efficiency: float,
     electronic_samples: int | None = None,
+    lo_excess_noise: float = 0.0,
 ) -> ReceiverCalibration:
     """Return the calibration from the variances with light and without, in the same units.
 
     `samples` and `electronic_samples`: how many each is estimated from; None if known exactly.
+    `lo_excess_noise` x in SNU, above -1: of what light adds, B - E, shot noise is (B - E)/(1 + x).
     Raises SignalError when the light on the local oscillator adds no noise.
     """
     if not blocked > electronic:
@@ -69,11 +79,22 @@ def calibration_from_variances(
         )
     return ReceiverCalibration(
         efficiency=efficiency,
-        electronic_noise=electronic / (blocked - electronic),
+        electronic_noise=electronic * (1.0 + lo_excess_noise) / (blocked - electronic),
         blocked_variance=blocked,
         samples=samples,
         electronic_samples=electronic_samples,
+        lo_excess_noise=lo_excess_noise,
     )
+
+
+def counted_excess(excess: Quantity) -> float:
+    """Return what of a measured intensity noise of the local oscillator is taken off, in SNU.
+
+    Below 0 by more than 2 standard uncertainties it is a detector that saturates: lost carriers
+    take their shot noise with them, so nothing must be subtracted.
+    """
+    saturates = excess.value < -_SATURATION_SIGMA * excess.standard_uncertainty
+    return 0.0 if saturates else excess.value
 
 
 def shot_noise_unit(
@@ -81,10 +102,8 @@ def shot_noise_unit(
 ) -> tuple[Quantity, Quantity]:
     """Return the shot noise, in the unit of the variances, and the electronic noise in SNU.
 
-    S = (B - E)/(1 + x) and E/S, `excess` x being the local oscillator's intensity noise in SNU.
-    Below 0 by more than 2 standard uncertainties, x is a detector that saturates: lost carriers
-    take their shot noise with them, so nothing must be subtracted. Raises SignalError when light
-    adds no noise.
+    S = (B - E)/(1 + x) and E/S, `excess` x being the local oscillator's intensity noise in SNU, as
+    counted by `counted_excess`. Raises SignalError when light adds no noise.
     """
     more = blocked.value - electronic.value
     if not more > 0.0:
@@ -92,8 +111,7 @@ def shot_noise_unit(
             f"noise with light on the local oscillator ({blocked}) is not above that without "
             f"({electronic}): is the local oscillator connected, the detector switched on?"
         )
-    saturates = excess.value < -_SATURATION_SIGMA * excess.standard_uncertainty
-    scale = 1.0 if saturates else 1.0 + excess.value
+    scale = 1.0 + counted_excess(excess)
     shot = more / scale
     snu = electronic.value / shot
     sources = {

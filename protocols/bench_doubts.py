@@ -5,6 +5,12 @@ shot-noise unit in front of the receiver on the efficiency, on the electronic no
 local oscillator's intensity adds. The link's transmittance was calibrated with the same efficiency
 and the same loss: where those records are still the ones in use, their errors cancel in the
 transmittance found over that calibrated, and only what either reading itself adds is left.
+
+Of what light adds to the receiver's noise, B - E, shot noise is S = (B - E)/(1 + x), x the local
+oscillator's intensity noise by the record `balance`. Photons in front of the receiver are counted
+in units of eta S. The efficiency was found as eta = K/S with the S of its own day, K in V^2 per
+photon at the meter: eta S is K times the session's B - E over that day's, and x is in neither.
+So an error of x is in the unit only where efficiency and session took x from different records.
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ from typing import TYPE_CHECKING
 from labctl.calibration import names
 from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
-from labctl.calibration.shot_noise import ReceiverCalibration
+from labctl.calibration.shot_noise import ReceiverCalibration, counted_excess
 from labctl.protocols.verification.doubts import Doubts, Source, sources_of
 from labctl.station.file import ServerConstants
 
@@ -23,9 +29,16 @@ if TYPE_CHECKING:
     from labctl.protocols.server.transmitter import Level
 
 _PER_DB = math.log(10.0) / 10.0
-_EFFICIENCY, _PHOTONS = "efficiency", "photon number"
+_EFFICIENCY, _PHOTONS, _UNIT = "efficiency", "photon number", "shot-noise unit"
+_EXCESS, _RECORDS = "excess noise", "records"
 # Routines whose results are part of the calibrated transmittance and of a session's alike.
 _IN_COMMON = ("efficiency", "photon_number", "attenuator")
+
+
+def lo_excess_noise(knowledge: Knowledge) -> float:
+    """Return the intensity noise of the server's local oscillator in SNU; 0 if not measured."""
+    found = knowledge.quantities.get(names.LO_EXCESS_NOISE.of("server"))
+    return 0.0 if found is None else counted_excess(found)
 
 
 def bench_doubts(
@@ -41,7 +54,7 @@ def bench_doubts(
     readings = Source("monitor's readings", level.relative_error, max(level.readings - 1.0, 1.0))
     slope = _slope(level, knowledge)
     loss = _loss(knowledge, constants)
-    electronic = _electronic(calibration, knowledge)
+    electronic = _electronic(calibration)
     efficiency = _of(
         knowledge,
         names.EFFICIENCY.of("server"),
@@ -49,7 +62,7 @@ def bench_doubts(
         Quantity(constants.efficiency, constants.efficiency_uncertainty, "1"),
     )
     light = (readings, *slope, *loss)
-    unit = (*efficiency, *electronic)
+    unit = (*efficiency, *electronic, *_excess(knowledge, "efficiency"))
     if not _shared(knowledge):
         expected = _of(
             knowledge,
@@ -59,12 +72,8 @@ def bench_doubts(
         )
         both = (*unit, *light, *expected)
         return Doubts(light=light, unit=unit, share=both, client_noise=(*unit, *expected))
-    own = sources_of(
-        knowledge.quantity(names.TRANSMITTANCE),
-        "calibrated transmittance",
-        without=(_EFFICIENCY, _PHOTONS),
-    )
-    apart = (readings, *slope, *electronic, *own)
+    own = _own(knowledge)
+    apart = (readings, *slope, *electronic, *_excess(knowledge, "channel"), *own)
     # Noise over transmittance: the efficiency cancels, the photons that the link was lit with stay.
     return Doubts(light=light, unit=unit, share=apart, client_noise=(*apart, *loss))
 
@@ -101,26 +110,61 @@ def _slope(level: Level, knowledge: Knowledge) -> tuple[Source, ...]:
     return (Source("attenuator's slope", relative, found.degrees_of_freedom),)
 
 
-def _electronic(calibration: ReceiverCalibration, knowledge: Knowledge) -> tuple[Source, ...]:
-    """Return what is not known of B/S: B - E over S less the local oscillator's excess noise."""
-    found = []
-    if calibration.electronic_samples is not None:
-        degrees = calibration.electronic_samples - 1.0
-        relative = calibration.electronic_noise * math.sqrt(2.0 / degrees)
-        found.append(Source("electronic noise", relative))
+def _electronic(calibration: ReceiverCalibration) -> tuple[Source, ...]:
+    """Return what is not known of B - E by the dark receiver's own readings."""
+    if calibration.electronic_samples is None:
+        return ()
+    over_light = calibration.electronic_noise / (1.0 + calibration.lo_excess_noise)
+    scatter = math.sqrt(2.0 / (calibration.electronic_samples - 1.0))
+    return (Source("electronic noise", over_light * scatter),)
+
+
+def _excess(knowledge: Knowledge, routine: str) -> tuple[Source, ...]:
+    """Return the error of 1 + x; none where the routine's own unit rests on the same record."""
     excess = knowledge.quantities.get(names.LO_EXCESS_NOISE.of("server"))
-    if excess is not None:
-        # The unit of a session is stated without it: all that may be there counts as error.
-        most = math.hypot(excess.value, excess.standard_uncertainty)
-        found.append(Source("local oscillator's excess noise", most, excess.degrees_of_freedom))
-    return tuple(found)
+    if excess is None or _rests_on(knowledge, routine, "balance"):
+        return ()
+    counted, error = counted_excess(excess), excess.standard_uncertainty
+    # Of a detector that saturates nothing is taken off: all that may be there counts as error.
+    most = math.hypot(excess.value - counted, error) / (1.0 + counted)
+    return (Source("local oscillator's excess noise", most, excess.degrees_of_freedom),)
+
+
+def _own(knowledge: Knowledge) -> tuple[Source, ...]:
+    """Return what the calibrated transmittance has in it that a session's has not.
+
+    With the same efficiency, light and x; of the unit that it was found in, the variances are left.
+    Its few records stand apart: far out their Student's t is not hidden by what is known well.
+    """
+    found = knowledge.quantity(names.TRANSMITTANCE)
+    name, shot = "calibrated transmittance", names.SHOT_NOISE_V2.of("server")
+    left_out = [_EFFICIENCY, _PHOTONS]
+    unit: tuple[Source, ...] = ()
+    if (
+        shot in knowledge.quantities
+        and _rests_on(knowledge, "channel", "balance")
+        and _rests_on(knowledge, "channel", "shot_noise")
+    ):
+        left_out.append(_UNIT)
+        unit = sources_of(knowledge.quantities[shot], _UNIT, without=(_EXCESS,))
+    if _RECORDS not in found.budget:
+        return (*sources_of(found, name, without=left_out), *unit)
+    others = [each for each in found.budget if each != _RECORDS]
+    known = [found.budget[each] / abs(found.value) for each in others if each not in left_out]
+    records = sources_of(found, name, without=others)
+    return (*records, Source(f"{name}: {', '.join(others)}", math.hypot(*known)), *unit)
+
+
+def _rests_on(knowledge: Knowledge, routine: str, other: str) -> bool:
+    """Tell whether a routine's record rests on the very record of another that is in use."""
+    if routine in knowledge.doubts or other in knowledge.doubts:
+        return False
+    used = knowledge.foundations.get(routine, {})
+    return other in used and used[other] == knowledge.records.get(other)
 
 
 def _shared(knowledge: Knowledge) -> bool:
     """Tell whether the calibrated transmittance rests on the very records that a session uses."""
     if names.TRANSMITTANCE not in knowledge.quantities or "channel" in knowledge.doubts:
         return False
-    channel = knowledge.foundations.get("channel", {})
-    return all(
-        name in channel and channel[name] == knowledge.records.get(name) for name in _IN_COMMON
-    )
+    return all(_rests_on(knowledge, "channel", name) for name in _IN_COMMON)

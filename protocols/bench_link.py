@@ -37,8 +37,10 @@ _CLOCK_RECORDS = 16
 class BenchLink:
     """Carries layers over the instruments of a station.
 
-    `on_raw`: see `BenchSender`. `sender` and `receiver` are the two halves. Raises SettingError for
-    a receiver, or for decoys, that the station cannot have.
+    `lo_excess_noise`: intensity noise of the server's local oscillator as calibrated, in SNU, which
+    the session's shot-noise unit is stated without. `on_raw`: see `BenchSender`. `sender` and
+    `receiver` are the two halves. Raises SettingError for a receiver, or for decoys, that the
+    station cannot have.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class BenchLink:
         equipment: Equipment,
         settings: SessionSettings,
         *,
+        lo_excess_noise: float = 0.0,
         on_raw: RawSink | None = None,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
@@ -53,6 +56,7 @@ class BenchLink:
             raise SettingError("receiver", "tap", "an amplifier: a station's rotation unit has one")
         check_turns(settings.hiding, equipment.frame.turns)
         self._sampling = settings.sampling
+        self._lo_excess_noise = lo_excess_noise
         self._on_step = on_step
         self.sender = BenchSender(
             equipment.server,
@@ -117,6 +121,7 @@ class BenchLink:
             samples=samples,
             efficiency=sender.efficiency,
             electronic_samples=electronic_samples,
+            lo_excess_noise=self._lo_excess_noise,
         )
         self._align(layer)
         return calibration

@@ -62,8 +62,9 @@ _FRAME = "CHANNEL"
 # phase keeps still.
 _ROWS, _MODES = 8, 256
 _BRIGHT_FIELD = 0.3
-# Their scatter is the error of the transmittance, to 1/sqrt(2 x 11) = 21 %.
-_BRIGHT_PAIRS = 12
+# Their scatter is Student's t, which at 2e-12 reaches 13 standard errors with 23 degrees of
+# freedom, 31 with the 11 of the least pairs and 8,200 with 3: verdicts go that far out.
+_BRIGHT_PAIRS, _LEAST_PAIRS = 24, 12
 _WINDOW = 32
 # An eighth of a reading's noise.
 _MONITOR_READINGS = 64
@@ -256,7 +257,7 @@ def _powers(bench: CalibrationBench, sent: _Sent) -> Reals:
     bench.load(_FRAME, layout, frame_of(layout, sent.symbols))
     duration_s = bench.duration_s(layout)
     fit_ranges(bench, ("server",), duration_s, rounds=4, kept=3)
-    pairs = bench.count(_BRIGHT_PAIRS)
+    pairs = bench.count(_BRIGHT_PAIRS, _LEAST_PAIRS)
     powers_v2 = np.empty((pairs, 2))
     for pair in range(pairs):
         for place, turn in enumerate((0.0, 0.5)):

@@ -156,6 +156,7 @@ def opened(
     number = run_number(request)
     with simulated_run(number), station:
         on_station(station)
+        from labctl.protocols.bench_doubts import lo_excess_noise
         from labctl.protocols.bench_link import BenchLink
 
         nominal = equipment_of(station)
@@ -165,7 +166,13 @@ def opened(
         agreed = request.settings(server, client)
         settings = of_run(agreed, number)
         raw = Raw()
-        link = BenchLink(equipment, settings, on_raw=raw, on_step=on_step)
+        link = BenchLink(
+            equipment,
+            settings,
+            lo_excess_noise=lo_excess_noise(knowledge),
+            on_raw=raw,
+            on_step=on_step,
+        )
         collection = collection_of(request, agreed)
         session = Session(
             request.network,

@@ -27,7 +27,7 @@ _CLOSE, _LEAST_HEAD = 1e-9, 1e-300
 
 def shot_noise_at_server(calibration: ReceiverCalibration) -> float:
     """Return the blocked variance referred to the light in front of the receiver, in SNU."""
-    return (1.0 + calibration.electronic_noise) / calibration.efficiency
+    return calibration.blocked_over_shot_noise / calibration.efficiency
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,15 @@ from labctl.protocols.verification.channel import (
 )
 from labctl.protocols.verification.evidence import LayerEvidence
 
+# What sums of the same calibration have in common.
+_CALIBRATION = (
+    "efficiency",
+    "electronic_noise",
+    "blocked_variance",
+    "calibration_samples",
+    "lo_excess_noise",
+)
+
 
 @dataclass(frozen=True)
 class CalibratedSums:
@@ -44,6 +53,8 @@ class CalibratedSums:
     sent: float
     cross: float
     received: float
+    # Sums kept before it was taken off have none.
+    lo_excess_noise: float = 0.0
 
     @property
     def calibration(self) -> ReceiverCalibration:
@@ -53,12 +64,13 @@ class CalibratedSums:
             electronic_noise=self.electronic_noise,
             blocked_variance=self.blocked_variance,
             samples=self.calibration_samples,
+            lo_excess_noise=self.lo_excess_noise,
         )
 
     def merged(self, other: CalibratedSums) -> CalibratedSums:
         """Return both as one; they have the same calibration."""
         own, theirs = asdict(self), asdict(other)
-        kept = ("efficiency", "electronic_noise", "blocked_variance", "calibration_samples")
+        kept = _CALIBRATION
         return CalibratedSums(
             **{name: value if name in kept else value + theirs[name] for name, value in own.items()}
         )
@@ -98,6 +110,7 @@ class PooledEvidence:
             sent=sum(part.sent_power for part in evidence),
             cross=sum(part.cross_power for part in evidence),
             received=sum(part.received_power for part in evidence),
+            lo_excess_noise=calibration.lo_excess_noise,
         )
         return self.with_sums(one)
 

@@ -1,28 +1,37 @@
 """Sessions whose constants are hidden: how often the bounds of a verdict fail, counted.
 
 At mode level, where thousands of sessions are quick. For each seed the truth of the receiver's
-efficiency, of its electronic noise, of mu and of the link's transmittance is drawn around what a
-calibration states, by the uncertainty that it states; the client may tap. The session runs on the
-truth, the bounds are those of the statement. Networks are small and gains large, where noise on one
-mode per row matters most.
+efficiency, of its electronic noise and its local oscillator's intensity noise, of mu and of the
+link's transmittance is drawn around what a calibration states, by the uncertainty that it states;
+the client may tap. The session runs on the truth, the bounds are those of the statement, by the
+same `bench_doubts` as a bench's. In half of the sessions the intensity noise was measured again
+since the efficiency and the link were calibrated. Networks are small and gains large, where noise
+on one mode per row matters most.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 from scipy import stats
 
-from labctl.calibration.shot_noise import ReceiverCalibration
+from labctl.calibration import names
+from labctl.calibration.knowledge import Knowledge
+from labctl.calibration.quantity import Quantity
+from labctl.calibration.shot_noise import ReceiverCalibration, calibration_from_variances
+from labctl.data import shipped_station_path
 from labctl.data.models import Network
+from labctl.protocols.bench_doubts import bench_doubts, lo_excess_noise
 from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne
+from labctl.protocols.server.transmitter import Level
 from labctl.protocols.session import Batch, Session
 from labctl.protocols.settings import (
     Channel,
@@ -33,7 +42,9 @@ from labctl.protocols.settings import (
 )
 from labctl.protocols.verification.bounds import Bounds, Clones, bounds_of
 from labctl.protocols.verification.channel import Estimate, Expectation, estimate_channel
-from labctl.protocols.verification.doubts import EXACT, Doubts, Source
+from labctl.protocols.verification.doubts import EXACT
+from labctl.station.file import ServerConstants, StationFile
+from labctl.toml_file import read_toml
 from labctl.units import db_to_ratio, ratio_to_db
 
 PROBABILITIES = (0.05, 0.005)
@@ -46,6 +57,12 @@ _PHOTONS, _LOSS_DB = 2.0, 2.0
 _LIGHT, _EFFICIENCY, _LINK = 0.03, 0.03, 0.005
 _LINK_DEGREES = 11
 _ELECTRONIC, _ELECTRONIC_SAMPLES, _BLOCKED_SAMPLES = 0.06, 4000, 1_000_000
+# Intensity noise of the local oscillator in SNU: five times that of the shipped laboratory, and
+# known four times worse, so that it matters as much as efficiency and light do.
+_EXCESS, _EXCESS_ERROR = 0.25, 0.03
+_STATED_EFFICIENCY = 0.83
+# In common with the efficiency and the link where the intensity noise was not measured again.
+_RECORDS = {"efficiency": "1", "photon_number": "1", "attenuator": "1", "channel": "1"}
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,37 @@ class _Truth:
         return Case(probability, transmittance, noise, light, share, client, together, as_exact)
 
 
+@dataclass(frozen=True)
+class _Receiver:
+    """A receiver whose truth is drawn around its records.
+
+    efficiency: true. `stated`: intensity noise by the newest record; `earlier`: by the one that
+    efficiency and link rest on, the same where `again` is False.
+    """
+
+    efficiency: float
+    stated: float
+    earlier: float
+    again: bool
+
+    @classmethod
+    def drawn(cls, draw: np.random.Generator) -> _Receiver:
+        again = bool(draw.random() < 0.5)
+        earlier = _EXCESS + _EXCESS_ERROR * float(draw.standard_normal())
+        stated = _EXCESS + _EXCESS_ERROR * float(draw.standard_normal()) if again else earlier
+        meter = 1.0 + _EFFICIENCY * float(draw.standard_normal())
+        # Stated is K (1 + x) / (B - E) with the x of then and K as the meter has it.
+        return cls(
+            _STATED_EFFICIENCY * meter * (1.0 + _EXCESS) / (1.0 + earlier), stated, earlier, again
+        )
+
+    @property
+    def seen_unit(self) -> float:
+        """True over stated eta S of the day when the link was calibrated."""
+        shot = (1.0 + self.earlier) / (1.0 + _EXCESS)
+        return self.efficiency / _STATED_EFFICIENCY * shot
+
+
 def cases_of(seed: int) -> tuple[Case, ...]:
     """Run the session of a seed and return its bounds' worth at each failure probability."""
     draw = np.random.default_rng([seed, 36])
@@ -111,18 +159,21 @@ def cases_of(seed: int) -> tuple[Case, ...]:
     weights = tuple(
         draw.standard_normal((rows, inputs)).astype(np.float32) for inputs, rows in pairwise(sizes)
     )
-    efficiency, electronic = 0.83, _ELECTRONIC
-    # True over stated: mu, efficiency.
+    # True over stated mu.
     light = 1.0 + _LIGHT * float(draw.standard_normal())
-    received = 1.0 + _EFFICIENCY * float(draw.standard_normal())
-    link = db_to_ratio(-_LOSS_DB)
-    agreed = _settings(gain, link, Homodyne(efficiency, 0.0), seed)
-    true = _settings(
-        gain, link * (1.0 - tap) * light, Homodyne(efficiency * received, electronic), seed
-    )
+    receiver, link = _Receiver.drawn(draw), db_to_ratio(-_LOSS_DB)
+    agreed = _settings(gain, link, Homodyne(_STATED_EFFICIENCY, 0.0), seed)
+    # What the local oscillator adds is noise of the receiver, as its electronics' is.
+    verifier = Homodyne(receiver.efficiency, _ELECTRONIC + _EXCESS)
+    true = _settings(gain, link * (1.0 - tap) * light, verifier, seed)
     session = Session(Network(weights, "drawn", {}), agreed, ModeLink(true))
     batches = list(session.run(draw.random((images, sizes[0]), np.float32), batch_images=images))
-    calibration = _calibrated(session, efficiency, draw)
+    # The link was calibrated with the same light and efficiency, whose errors it shares.
+    own = _LINK * float(draw.standard_normal())
+    scatter = math.sqrt(float(draw.chisquare(_LINK_DEGREES)) / _LINK_DEGREES)
+    found = link * (1.0 + own) * light * receiver.seen_unit
+    knowledge = _knowledge(receiver, found, _LINK * scatter)
+    calibration = _calibrated(session, knowledge, draw)
     evidence = session.server.evidence
     estimate = estimate_channel(evidence, calibration)
     noise = _clone_noise(session, true, batches[0])
@@ -133,12 +184,9 @@ def cases_of(seed: int) -> tuple[Case, ...]:
         share=1.0 - tap,
         client_noise=noise / link,
     )
-    # The link was calibrated with the same light and efficiency, whose errors it shares.
-    own = _LINK * float(draw.standard_normal())
-    scatter = math.sqrt(float(draw.chisquare(_LINK_DEGREES)) / _LINK_DEGREES)
-    unit = (1.0 + calibration.electronic_noise) / (1.0 + electronic)
-    found = link * (1.0 + own) * light * received * unit
-    expectation = Expectation(found, noise, doubts=_doubts(_LINK * scatter))
+    level = Level(_PHOTONS, attenuation_db=0.0, relative_error=0.0, readings=2)
+    doubts = bench_doubts(level, calibration, knowledge, _constants())
+    expectation = Expectation(found, noise, doubts=doubts)
     clones = Clones.of(evidence)
     return tuple(
         truth.held(
@@ -148,6 +196,53 @@ def cases_of(seed: int) -> tuple[Case, ...]:
         )
         for probability in PROBABILITIES
     )
+
+
+def _knowledge(receiver: _Receiver, found: float, link: float) -> Knowledge:
+    """Return what a calibration states; `found` of the link, `link` its own relative error."""
+    earlier = {**_RECORDS, "balance": "1", "shot_noise": "1"}
+    records = {**earlier, "balance": "2"} if receiver.again else earlier
+    error = _EXCESS_ERROR / (1.0 + receiver.earlier)
+    efficiency = {"reference meter": _EFFICIENCY, "shot-noise unit": error}
+    transmittance = {
+        "records": link,
+        "photon number": _LIGHT,
+        "efficiency": math.hypot(_EFFICIENCY, error),
+        "shot-noise unit": error,
+    }
+    return Knowledge(
+        {
+            names.EFFICIENCY.of("server"): Quantity.of(
+                _STATED_EFFICIENCY, "1", _parts(efficiency, _STATED_EFFICIENCY)
+            ),
+            names.FIXED_ATTENUATION_DB: Quantity.of(
+                41.0, "dB", {"launch meter": _LIGHT * 10.0 / math.log(10.0)}
+            ),
+            names.TRANSMITTANCE: Quantity.of(
+                found,
+                "1",
+                _parts(transmittance, found),
+                degrees_of_freedom={"records": _LINK_DEGREES},
+            ),
+            names.LO_EXCESS_NOISE.of("server"): Quantity.of(
+                receiver.stated, "SNU", {"fit": _EXCESS_ERROR}
+            ),
+            names.SHOT_NOISE_V2.of("server"): Quantity.of(
+                1.0, "V^2", {"blocked variance": 0.0, "excess noise": error}
+            ),
+        },
+        records,
+        foundations={"efficiency": earlier, "channel": earlier},
+    )
+
+
+def _parts(relative: Mapping[str, float], value: float) -> dict[str, float]:
+    return {source: part * value for source, part in relative.items()}
+
+
+@cache
+def _constants() -> ServerConstants:
+    return read_toml(shipped_station_path(), StationFile).server.constants
 
 
 def counted(cases: Iterable[Case]) -> tuple[Count, ...]:
@@ -192,19 +287,20 @@ def _settings(gain: float, transmittance: float, verifier: Homodyne, seed: int) 
 
 
 def _calibrated(
-    session: Session, efficiency: float, draw: np.random.Generator
+    session: Session, knowledge: Knowledge, draw: np.random.Generator
 ) -> ReceiverCalibration:
-    """Return the calibration as stated: true blocked variance, efficiency and noise as measured."""
+    """Return the calibration as a bench states it, from its two variances and its records."""
     true = session.calibrate()
     assert true is not None
     degrees = _ELECTRONIC_SAMPLES - 1
     scatter = float(draw.chisquare(degrees)) / degrees
-    dark = _ELECTRONIC / (1.0 + _ELECTRONIC) * scatter
-    return replace(
-        true,
-        efficiency=efficiency,
-        electronic_noise=dark / (1.0 - dark),
+    return calibration_from_variances(
+        blocked=true.blocked_variance,
+        electronic=_ELECTRONIC / (1.0 + _EXCESS + _ELECTRONIC) * scatter,
+        samples=true.samples,
+        efficiency=_STATED_EFFICIENCY,
         electronic_samples=_ELECTRONIC_SAMPLES,
+        lo_excess_noise=lo_excess_noise(knowledge),
     )
 
 
@@ -221,19 +317,6 @@ def _clone_noise(session: Session, true: SessionSettings, batch: Batch) -> float
         total += lit * part.samples * shape.loud_modes / shape.modes
         samples += part.samples
     return true.receiver.returned_noise * true.leg_transmittance * total / samples
-
-
-def _doubts(link: float) -> Doubts:
-    relative = _ELECTRONIC * math.sqrt(2.0 / (_ELECTRONIC_SAMPLES - 1))
-    electronic = Source("electronic noise", relative)
-    light = (Source("mean photon number", _LIGHT),)
-    own = (Source("transmittance", link, _LINK_DEGREES), electronic)
-    return Doubts(
-        light=light,
-        unit=(Source("efficiency", _EFFICIENCY), electronic),
-        share=own,
-        client_noise=(*own, *light),
-    )
 
 
 def _bounds(

@@ -19,7 +19,7 @@ from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
 from labctl.data.models import Network
 from labctl.instruments.simulated.bench import LinkBench
-from labctl.protocols.bench_doubts import bench_doubts
+from labctl.protocols.bench_doubts import bench_doubts, lo_excess_noise
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
@@ -63,7 +63,7 @@ def session_on(
 
     draw = np.random.default_rng(seed)
     network = Network((draw.standard_normal((_ROWS, _INPUTS), np.float32),), "drawn", {})
-    link = BenchLink(equipment, settings, on_step=look)
+    link = BenchLink(equipment, settings, lo_excess_noise=lo_excess_noise(knowledge), on_step=look)
     session = Session(network, settings, link)
     light = session.server.light(0)
     link.prepare([light])

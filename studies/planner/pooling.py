@@ -21,6 +21,7 @@ from labctl.protocols.leakage import (
 from labctl.protocols.receiver import Homodyne
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.bounds import Clones, bounds_of
+from labctl.protocols.verification.channel import shot_noise_at_server
 from labctl.protocols.verification.verdict import Estimate, Expectation
 
 ASSURANCE = 0.95
@@ -111,7 +112,7 @@ def bound_after(
     checks.at_least("images", images, 1)
     samples = max(images * evidence.samples_per_image, 2)
     calibration = _calibration(evidence.verifier, calibration_samples or samples)
-    unit = (1.0 + calibration.electronic_noise) / calibration.efficiency
+    unit = shot_noise_at_server(calibration)
     unlucky = float(fisher.isf(1.0 - ASSURANCE, samples - 1, calibration.samples - 1))
     ratio = (1.0 + evidence.expectation.excess_noise / unit) * unlucky
     blocked = calibration.blocked_variance

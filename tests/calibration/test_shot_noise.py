@@ -40,6 +40,22 @@ def test_electronic_noise_is_told_in_units_of_shot_noise(
     assert (found.efficiency, found.samples) == (efficiency, 1000)
 
 
+@settings(deadline=None)
+@given(st.floats(0.5, 2.0), st.floats(0.0, 0.5), st.floats(-0.05, 0.5))
+def test_intensity_noise_of_the_local_oscillator_is_not_shot_noise(
+    shot: float, electronic: float, excess: float
+) -> None:
+    found = calibration_from_variances(
+        blocked=shot * (1.0 + electronic + excess),
+        electronic=shot * electronic,
+        samples=1000,
+        efficiency=0.8,
+        lo_excess_noise=excess,
+    )
+    assert found.electronic_noise == pytest.approx(electronic, abs=1e-12)
+    assert found.blocked_variance == pytest.approx(shot * found.blocked_over_shot_noise)
+
+
 def test_calibration_from_drawn_records() -> None:
     """1e6 samples, seed 3: shot noise of 4 mV^2 over electronic noise of 0.4, four sigma."""
     random = np.random.default_rng(3)
@@ -98,6 +114,8 @@ def test_light_that_adds_no_noise_is_an_unplugged_local_oscillator(
         ("electronic_noise", -0.01),
         ("electronic_noise", math.nan),
         ("electronic_noise", math.inf),
+        ("lo_excess_noise", -1.0),
+        ("lo_excess_noise", math.nan),
         ("blocked_variance", 0.0),
         ("blocked_variance", -1.0),
         ("blocked_variance", math.nan),
@@ -112,6 +130,7 @@ def test_what_no_calibration_can_say_is_refused(name: str, value: float) -> None
             efficiency=value if name == "efficiency" else 0.8,
             electronic_noise=value if name == "electronic_noise" else 0.1,
             blocked_variance=value if name == "blocked_variance" else 1.0,
+            lo_excess_noise=value if name == "lo_excess_noise" else 0.0,
             samples=int(value) if name == "samples" else 1000,
         )
 
