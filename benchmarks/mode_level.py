@@ -5,7 +5,8 @@
 Each figure is timed in turn with its yardstick, round by round, in time of this process alone;
 medians and the median of the ratios are printed. The yardsticks use the same NumPy, the same types
 and the same batch size; that of sums by weight is the same run and verdict without all that needs
-them.
+them. Their share is also timed call by call within one run, over all else of that run: the load of
+the machine is then the same for both.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from unittest import mock
@@ -95,6 +96,64 @@ def session_of(
     return session
 
 
+class Share:
+    """Times what sums by weight need within a run, in seconds of this process, `parts` by name."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+        self._inside = False
+
+    def timed(self, name: str, work: Callable[..., object]) -> Callable[..., object]:
+        """Return `work` with its time counted; not what it takes inside another that is counted."""
+
+        def run(*arguments: object) -> object:
+            if self._inside:
+                return work(*arguments)
+            self._inside, started = True, time.process_time()
+            try:
+                return work(*arguments)
+            finally:
+                self._inside = False
+                self.parts[name] = self.parts.get(name, 0.0) + time.process_time() - started
+
+        return run
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count all of it in the runs that follow."""
+        with ExitStack() as stack:
+            for name, owner, method in _OF_SUMS:
+                timed = self.timed(name, getattr(owner, method))
+                stack.enter_context(mock.patch.object(owner, method, timed))
+            yield
+
+
+_OF_SUMS = (
+    ("begin a query", evidence.LayerEvidence, "_begin_weights"),
+    ("begin a query", varying_evidence.VaryingEvidence, "_begin_weights"),
+    ("add residuals", evidence.LayerEvidence, "_add_weights"),
+    ("add residuals", varying_evidence.VaryingEvidence, "_add_weights"),
+    ("power", verdict, "_sums_of"),
+    ("bound", verdict, "collective_noise"),
+    ("rows", gain_deviation, "_of_rows"),
+    ("modes", gain_deviation, "_of_modes"),
+)
+
+
+def show_share(name: str, work: Callable[[], None], rounds: int) -> None:
+    work()
+    found = []
+    for _ in range(rounds):
+        share = Share()
+        with share.counted():
+            whole = seconds(work)
+        own = sum(share.parts.values())
+        found.append((own / (whole - own), own, whole - own, share.parts))
+    ratio, own, rest, parts = sorted(found, key=lambda each: each[0])[rounds // 2]
+    print(f"{name:<52} {own:8.3f} s {rest:8.3f} s {1.0 + ratio:7.3f}")
+    print("    " + ", ".join(f"{part} {1e3 * taken:.0f} ms" for part, taken in parts.items()))
+
+
 def protocol(network: Network, images: Floats, sampling: Sampling) -> None:
     session_of(network, images, sampling).verdict()
 
@@ -168,6 +227,11 @@ def main() -> None:
             f"with sums by weight, {order}, {len(few)} images / without",
             partial(summed, network, few, disguise),
             partial(unsummed, network, few, disguise),
+            chosen.rounds,
+        )
+        show_share(
+            f"sums by weight, {order}, within the run / all else",
+            partial(summed, network, few, disguise),
             chosen.rounds,
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -150,9 +150,10 @@ def _own(knowledge: Knowledge) -> tuple[Source, ...]:
     if _RECORDS not in found.budget:
         return (*sources_of(found, name, without=left_out), *unit)
     others = [each for each in found.budget if each != _RECORDS]
-    known = [found.budget[each] / abs(found.value) for each in others if each not in left_out]
+    known = [each for each in others if each not in left_out]
+    relative = math.hypot(*(found.budget[each] for each in known)) / abs(found.value)
     records = sources_of(found, name, without=others)
-    return (*records, Source(f"{name}: {', '.join(others)}", math.hypot(*known)), *unit)
+    return (*records, Source(f"{name}: {', '.join(known)}", relative), *unit)
 
 
 def _rests_on(knowledge: Knowledge, routine: str, other: str) -> bool:

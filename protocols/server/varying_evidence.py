@@ -32,7 +32,7 @@ class VaryingEvidence(LayerEvidence):
         self._pattern = pattern
         self._carriers = carriers
         self._placed_sums = PlacedSums(*pattern.shape)
-        self._slot_terms = SlotTerms(light.rows)
+        self._slot_terms = SlotTerms(light.rows, lambda: self._unit_products)
         self._unit = unit_scale(pattern)
         self._placed: Placement | None = None
         self._sent_rows = np.zeros(light.rows)
@@ -53,12 +53,10 @@ class VaryingEvidence(LayerEvidence):
         """Return the sums of each weight, in the weights' own order."""
         return self._placed_sums.sums()
 
-    def mode_terms(self) -> Doubles | None:
-        """Return them where modes carry the same columns in all queries; see `LayerEvidence`.
-
-        A mode sums over its rows, in any order.
-        """
-        return None if self._columns_move else super().mode_terms()
+    @property
+    def keeps_columns(self) -> bool:
+        """Whether each mode carried the same columns in all queries so far."""
+        return not self._columns_move
 
     def row_gains(self) -> RowGains | None:
         """Return them where slots carry the same rows in all queries; see `LayerEvidence`."""
@@ -91,7 +89,7 @@ class VaryingEvidence(LayerEvidence):
         )
         shares = np.stack([cosine**2, cosine * sine, sine**2])
         if placed.keeps_columns:
-            self._slot_terms.add_rows(self._pattern, placed.rows, placed.changed_signs, shares)
+            self._slot_terms.add_rows(placed.rows, placed.changed_signs, shares)
             return
         xx, twice, pp = self._row_powers / self._unit**2
         self._slot_terms.add_powers(np.stack([xx, 0.5 * twice, pp]), shares)

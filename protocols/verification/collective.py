@@ -87,17 +87,20 @@ class WeightSums:
     `sums` (rows, columns), X and P of a mode next to each other. `shares` (3, rows): sums of cos^2,
     cos sin and sin^2 over the queries of each row. `entries` (rows, columns): sum of each weight's
     own squared share where weights change places, None where a row's shares are its weights'.
+    `moments`: of these sums with the weights, where they are known already.
     """
 
     sums: Floats
     shares: Doubles
     entries: Floats | None = None
+    moments: RowMoments | None = None
 
     def scaled(self, amplitude: float, weight: float) -> WeightSums:
         """Return the sums times `amplitude`, and how often they were read times `weight`."""
         sums: Floats = self.sums * np.float32(amplitude)
         entries = None if self.entries is None else self.entries * np.float32(weight)
-        return WeightSums(sums, self.shares * weight, entries)
+        moments = None if self.moments is None else self.moments.scaled(amplitude, weight)
+        return WeightSums(sums, self.shares * weight, entries, moments)
 
     def merged(self, other: WeightSums) -> WeightSums:
         """Return both together; raises SettingError if they are of different layers."""
@@ -123,7 +126,7 @@ class WeightSums:
 
     def power(self, pattern: Floats) -> Power:
         """Return what the sums come to; `pattern` (rows, columns): the weights, on any scale."""
-        moments = RowMoments.of(pattern, self.sums, self.shares, self.entries)
+        moments = self.moments or RowMoments.of(pattern, self.sums, self.shares, self.entries)
         power, read, scatter = self._row_powers(moments) if self.entries is None else self._each()
         rows = moments.row_fit()
         left = float(np.maximum(power - rows.explained, 0.0).sum())

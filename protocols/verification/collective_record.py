@@ -177,7 +177,7 @@ def record_of(
         loud=weight * clones / samples,
     )
     amplitude = math.sqrt(power * unit / calibration.blocked_variance)
-    layers = [each.weight_sums().scaled(amplitude, power) for each in evidence]
+    layers = [each.known_sums().scaled(amplitude, power) for each in evidence]
     return CollectiveRecord(tuple(layers), (part,))
 
 

@@ -8,7 +8,7 @@ only what was read costs passes over the light.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +21,7 @@ from labctl.protocols.verification.collective import RowSums, WeightSums
 from labctl.protocols.verification.gain_terms import gain_terms
 from labctl.protocols.verification.mode_gains import ModeGains
 from labctl.protocols.verification.row_gains import RowGains
-from labctl.protocols.verification.row_moments import TERMS, RowMoments
+from labctl.protocols.verification.row_moments import TERMS, RowMoments, unit_products
 
 # Few enough rows that all passes over a block stay in the cache.
 _ROWS_AT_ONCE = 112
@@ -73,7 +73,7 @@ class LayerEvidence:
         self._scratch = np.zeros((3, _ROWS_AT_ONCE, light.modes), np.float32)
         self._by_weight = RowSums(light.rows, light.modes)
         self._mode_terms: Doubles | None = None
-        self._kept: RowMoments | None = None
+        self._kept: WeightSums | None = None
         self._ones = np.ones(max(light.modes, _ROWS_AT_ONCE), np.float32)
         self._reference: float | None = None
         self._shares = np.zeros((3, light.rows))
@@ -267,35 +267,50 @@ class LayerEvidence:
         """The weights as `weight_sums` has them (rows, 2n), on any scale."""
         return self._light.quadratures
 
-    def mode_terms(self) -> Doubles | None:
-        """Return what a bench's distortion may add to the gain of each mode; see `gain_terms`.
+    @property
+    def keeps_columns(self) -> bool:
+        """Whether each mode carries the same columns in all queries: its gain can repeat."""
+        return True
 
-        None where their weights change from query to query: nothing then repeats.
-        """
+    def mode_terms(self) -> Doubles:
+        """Return what a bench's distortion may add to the gain of each mode; see `gain_terms`."""
         if self._mode_terms is None:
             self._mode_terms = gain_terms(self.pattern)
         return self._mode_terms
 
     def mode_gains(self) -> ModeGains | None:
-        """Return the sums of modes without gain and turn of rows; None as for `mode_terms`."""
-        if self.mode_terms() is None:
+        """Return the sums of modes without gain and turn of rows; None if their columns move.
+
+        A mode sums over its rows, in any order.
+        """
+        if not self.keeps_columns:
             return None
-        return ModeGains.of(self.weight_sums(), self.pattern, self._moments())
+        sums = self.known_sums()
+        assert sums.moments is not None
+        return ModeGains.of(sums, self.pattern, sums.moments)
 
     def row_gains(self) -> RowGains | None:
         """Return the gain of each row with its turn taken off; None where rows change places."""
-        return RowGains.of(self._moments())
+        moments = self.known_sums().moments
+        assert moments is not None
+        return RowGains.of(moments)
 
     def slot_terms(self) -> Doubles:
         """Return what a bench's distortion may add to rows that change places; see `SlotTerms`."""
         return np.zeros((self.row_count, 2 * TERMS))
 
-    def _moments(self) -> RowMoments:
-        """Return what fits to the sums by weight need; kept until light is added."""
+    def known_sums(self) -> WeightSums:
+        """Return the sums of each weight with their moments; kept until light is added."""
         if self._kept is None:
             sums = self.weight_sums()
-            self._kept = RowMoments.of(self.pattern, sums.sums, sums.shares, sums.entries)
+            products = self._unit_products if sums.entries is None else None
+            moments = RowMoments.of(self.pattern, sums.sums, sums.shares, sums.entries, products)
+            self._kept = replace(sums, moments=moments)
         return self._kept
+
+    @cached_property
+    def _unit_products(self) -> Doubles:
+        return unit_products(self.pattern)
 
     @property
     def carriers(self) -> int:

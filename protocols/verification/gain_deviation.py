@@ -75,19 +75,19 @@ def _of_modes(
     doubt: float,
     alone: _Deviations,
 ) -> _Deviations:
-    terms = part.mode_terms()
-    if terms is None:
+    gains = part.mode_gains()
+    if gains is None:
         return alone
     sent, total = sums.sent[used], float(sums.sent.sum())
-    gains = part.mode_gains()
-    if gains is None or not enough(gains.terms[used]):
-        return beyond_terms(*alone, terms[used] / sent[:, None])
+    if not enough(gains.terms[used]):
+        return beyond_terms(*alone, part.mode_terms()[used] / sent[:, None])
     # What was sent over the weights of unit root mean square that `gains` counts in.
     unit, reads = math.sqrt(total / float(gains.sent.sum())), gains.sent[used]
     return beyond_both(
         gains.along[used] / (unit * reads),
         white / sent + doubt,
         gains.terms[used] / reads[:, None],
-        gains.taken[used] * (math.sqrt(white) / (unit * reads))[:, None],
+        gains.taken if used.all() else gains.taken[:, used],
+        math.sqrt(white) / (unit * reads),
         alone,
     )

@@ -64,7 +64,8 @@ def beyond_terms(
     own_deviation, own_variance = alone or (deviation, variance)
     if not enough(terms):
         return own_deviation, own_variance
-    left, leverage, _ = _without(terms, deviation, variance, np.zeros((len(deviation), 0)))
+    basis, left = _fitted(terms, deviation, variance)
+    leverage = np.einsum("ij,ij->i", basis, basis)
     own = leverage > _MOST_LEVERAGE
     return (
         np.where(own, own_deviation, left),
@@ -77,18 +78,26 @@ def beyond_both(
     variance: Doubles,
     terms: Doubles,
     taken: Doubles,
+    scale: Doubles,
     alone: tuple[Doubles, Doubles],
 ) -> tuple[Doubles, Doubles]:
     """Return what `beyond_terms` does of deviations of which an earlier fit took its part.
 
-    They have the covariance diag(`variance`) - `taken` `taken`^T, `taken` (groups, any). With the
-    terms fitted, h is the leverage and the square of what is left of the group's row of `taken`.
-    Groups of which both fits take much are left with the earlier fit; those of which it takes
-    much itself as they are `alone`: deviations and variances without either.
+    They have the covariance diag(`variance`) - K, K = T^T T with `taken` (any, groups) times
+    `scale` (groups,) as T. With the terms fitted, h is the leverage and what is left of K in the
+    group's place. Groups of which both fits take much are left with the earlier fit; those of which
+    it takes much itself as they are `alone`: deviations and variances without either.
     """
-    held = np.einsum("ij,ij->i", taken, taken) / variance
-    left, leverage, kept = _without(terms, deviation, variance, taken)
-    both = leverage + np.einsum("ij,ij->i", kept, kept) / variance
+    weight = scale / np.sqrt(variance)
+    basis, left = _fitted(terms, deviation, variance)
+    leverage = np.einsum("ij,ij->i", basis, basis)
+    held = np.einsum("ij,ij->j", taken, taken) * weight**2
+    # Of (1 - P) K (1 - P), P = B B^T, the diagonal alone: K has as many columns as groups.
+    of_terms = taken @ (weight[:, None] * basis)
+    across = weight[:, None] * (taken.T @ of_terms)
+    kept = held - 2.0 * np.einsum("ij,ij->i", basis, across)
+    kept += np.einsum("ij,jk,ik->i", basis, of_terms.T @ of_terms, basis, optimize=True)
+    both = leverage + np.maximum(kept, 0.0)
     cases = [both <= _MOST_LEVERAGE, held <= _MOST_LEVERAGE]
     return (
         np.select(cases, [left, deviation], alone[0]),
@@ -102,14 +111,10 @@ def enough(terms: Doubles) -> bool:
     return bool(groups >= _LEAST_PER_TERM * number)
 
 
-def _without(
-    terms: Doubles, deviation: Doubles, variance: Doubles, taken: Doubles
-) -> tuple[Doubles, Doubles, Doubles]:
-    """Return deviations with terms taken off, the leverage of each, and `taken` treated alike."""
+def _fitted(terms: Doubles, deviation: Doubles, variance: Doubles) -> tuple[Doubles, Doubles]:
+    """Return an orthonormal basis (groups, any) of weighted terms, and deviations without them."""
     weight = 1.0 / np.sqrt(variance)
     basis, strengths, _ = np.linalg.svd(terms * weight[:, None], full_matrices=False)
     basis = basis[:, strengths > 1e-9 * strengths[0]]
-    both = np.column_stack([deviation, taken]) * weight[:, None]
-    both -= basis @ (basis.T @ both)
-    both /= weight[:, None]
-    return both[:, 0], np.einsum("ij,ij->i", basis, basis), both[:, 1:]
+    weighted = deviation * weight
+    return basis, (weighted - basis @ (basis.T @ weighted)) / weight

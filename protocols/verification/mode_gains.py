@@ -17,6 +17,8 @@ import numpy.typing as npt
 from labctl.protocols.encoding import Floats
 from labctl.protocols.verification.collective import WeightSums
 from labctl.protocols.verification.row_moments import (
+    OWN_P,
+    OWN_X,
     TERMS,
     RowMoments,
     monomials,
@@ -30,14 +32,21 @@ Doubles = npt.NDArray[np.float64]
 _ROWS_AT_ONCE = 28
 
 
+# Powers of x and p to the third order are `monomials`; then x^4 to p^4. Places of x^2, x p and p^2.
+_POWERS, _XX, _XP, _PP = TERMS + 5, 3, 4, 5
+# Places of each term times x, and times p.
+_TIMES_X = [1, 3, 4, 6, 7, 8, 10, 11, 12, 13]
+_TIMES_P = [2, 4, 5, 7, 8, 9, 11, 12, 13, 14]
+
+
 @dataclass(frozen=True, eq=False)
 class ModeGains:
     """Sums of each mode, of what was read times what was sent, without gain and turn of rows.
 
     Weights have unit root mean square. `along` (modes,), in the units of the sums by weight;
     `sent` (modes,): squares of the weights as often as they were read; `terms` (modes, 20): the
-    same sums of each term of a bench's distortion; `taken` (modes, 2 rows): H is its product with
-    itself.
+    same sums of each term of a bench's distortion; `taken` (2 rows, modes): H is its transpose
+    times it.
     """
 
     along: Doubles
@@ -51,46 +60,61 @@ class ModeGains:
 
         `pattern` (rows, columns): the weights, on any scale; `moments`: of both.
         """
-        rows, by_row = moments.row_fit(), moments.by_row()
-        solved = np.einsum("klr,ltr->ktr", rows.inverse, by_row)
+        rows = moments.row_fit()
+        # What gain and turn of each row take of what was read, and of each term.
+        solved = np.einsum("klr,ltr->ktr", rows.inverse, moments.by_row())
+        fitted = np.concatenate([rows.coefficients[:, None], solved], axis=1)
         factor = _factors(rows.inverse)
         weights, read, scale = paired(pattern), paired(sums.sums), unit_scale(pattern)
         count, modes = len(weights), weights.shape[1] // 2
-        along, sent, terms = np.zeros(modes), np.zeros(modes), np.zeros((2 * TERMS, modes))
-        taken = np.empty((2, count, modes))
+        buffer = np.empty((_ROWS_AT_ONCE, _POWERS, modes))
+        along, left = np.zeros(modes), np.zeros((1 + 2 * TERMS, modes))
+        counted, taken = np.zeros((3, _POWERS * modes)), np.empty((2, count, modes))
         for first in range(0, count, _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
-            block = _Block(weights[part] / scale, read[part], sums.shares[:, part, None])
-            reach = block.reach
-            along += block.products - np.einsum("kr,krn->n", rows.coefficients[:, part], reach)
-            sent += reach[0].sum(axis=0)
-            terms += block.terms
-            for one in (0, 1):
-                terms -= solved[one, :, part] @ reach[one]
-                np.multiply(factor[0, one, part, None], reach[0], out=taken[one, part])
-                taken[one, part] += factor[1, one, part, None] * reach[1]
-        return cls(along, sent, terms.T, taken.reshape(2 * count, modes).T)
-
-
-class _Block:
-    """Some rows: weights and sums (rows, 2n), `shares` (3, rows, 1) of cos^2, cos sin, sin^2.
-
-    `reach` (2, rows, n): what gain and turn of each row add to each mode's sum. `products` (n,): of
-    weights and sums; `terms` (20, n): what each term on X, then on P, adds to the modes' sums.
-    """
-
-    def __init__(self, weights: Floats, read: Floats, shares: Doubles) -> None:
-        x, p = (weights[:, part::2].astype(np.float64) for part in (0, 1))
-        xx, xp, pp = shares
-        # W (x, p) and W (p, -x): what a reading shows of a row's gain and of its turn.
-        gain = xx * x + xp * p, xp * x + pp * p
-        turn = xx * p - xp * x, xp * p - pp * x
-        self.reach = np.stack([gain[0] * x + gain[1] * p, turn[0] * x + turn[1] * p])
-        self.products = np.einsum("rn,rn->n", x, read[:, 0::2]) + np.einsum(
-            "rn,rn->n", p, read[:, 1::2]
+            powers = _powers(weights[part] / scale, buffer)
+            shares = sums.shares[:, part]
+            along += np.einsum("rn,rn->n", powers[:, OWN_X], read[part, 0::2])
+            along += np.einsum("rn,rn->n", powers[:, OWN_P], read[part, 1::2])
+            counted += shares @ powers.reshape(len(powers), -1)
+            gain, turn = _reach(powers, shares[:, :, None])
+            left += fitted[0, :, part] @ gain + fitted[1, :, part] @ turn
+            np.multiply(factor[0, 0, part, None], gain, out=taken[0, part])
+            taken[0, part] += factor[1, 0, part, None] * turn
+            np.multiply(factor[1, 1, part, None], turn, out=taken[1, part])
+        xx, xp, pp = counted.reshape(3, _POWERS, modes)
+        terms = [xx[_TIMES_X] + xp[_TIMES_P], xp[_TIMES_X] + pp[_TIMES_P]]
+        return cls(
+            along - left[0],
+            xx[_XX] + 2.0 * xp[_XP] + pp[_PP],
+            (np.concatenate(terms) - left[1:]).T,
+            taken.reshape(2 * count, modes),
         )
-        powers = monomials(x, p)
-        self.terms = np.concatenate([np.einsum("rtn,rn->tn", powers, each) for each in gain])
+
+
+def _powers(weights: Floats, buffer: Doubles) -> Doubles:
+    """Return powers (rows, 15, n) to the fourth order of weights (rows, 2n), in `buffer`."""
+    powers = buffer[: len(weights)]
+    monomials(weights[:, 0::2], weights[:, 1::2], out=powers[:, :TERMS])
+    for place, third in enumerate(range(TERMS - 4, TERMS), start=TERMS):
+        np.multiply(powers[:, third], powers[:, OWN_X], out=powers[:, place])
+    np.multiply(powers[:, TERMS - 1], powers[:, OWN_P], out=powers[:, _POWERS - 1])
+    return powers
+
+
+def _reach(powers: Doubles, shares: Doubles) -> tuple[Doubles, Doubles]:
+    """Return what gain and turn of each row add to each mode's sum (rows, n).
+
+    A reading shows W (x, p) of a gain and W (p, -x) of a turn, W = [[xx, xp], [xp, pp]] being the
+    `shares` (3, rows, 1); the sum is their product with (x, p).
+    """
+    (xx, xp, pp), (square, both, other) = shares, (powers[:, at] for at in (_XX, _XP, _PP))
+    gain, turn = xx * square, (xx - pp) * both
+    gain += pp * other
+    if xp.any():
+        gain += 2.0 * xp * both
+        turn += xp * (other - square)
+    return gain, turn
 
 
 def _factors(inverse: Doubles) -> Doubles:

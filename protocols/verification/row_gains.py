@@ -15,6 +15,7 @@ row, are known all the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,6 @@ from labctl.protocols.verification.row_moments import (
     OWN_X,
     TERMS,
     RowMoments,
-    unit_moments,
 )
 
 Doubles = npt.NDArray[np.float64]
@@ -36,6 +36,8 @@ Doubles = npt.NDArray[np.float64]
 # known much worse for it would hide a thief in sessions of one query, where no turn shows yet: of
 # an honest bench's it is one standard deviation of its brightest row (docs/cumulative-leakage.md).
 _MOST_VARIANCE = 1.25
+# Enough that a product costs little per query, few enough that those that wait need no memory.
+_QUERIES_AT_ONCE = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,51 +81,73 @@ class SlotTerms:
     """What each term of a bench's distortion adds to the products of sent and read of row slots.
 
     Weights of unit root mean square; read as X cos + P sin, a term t on X adds cos (cos x + sin p)
-    t, one on P sin (cos x + sin p) t.
+    t, one on P sin (cos x + sin p) t. `products` gives those of the weights' rows
+    (`unit_products`): a query in their columns adds them in its order of rows, many queries in one
+    sparse product.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, products: Callable[[], Doubles]) -> None:
+        self._products = products
         self._sums = np.zeros((rows, 2 * TERMS))
-        self._own: Doubles | None = None
+        self._waiting: list[tuple[npt.NDArray[np.intp], Floats | None, Doubles]] = []
 
-    def add_rows(
-        self,
-        pattern: Floats,
-        rows: npt.NDArray[np.intp],
-        signs: Floats | None,
-        shares: Doubles,
-    ) -> None:
-        """Add a query whose slots carry `rows` of `pattern`, in its columns, times `signs`.
+    def add_rows(self, rows: npt.NDArray[np.intp], signs: Floats | None, shares: Doubles) -> None:
+        """Add a query whose slots carry `rows` of the weights, in their columns, times `signs`.
 
         shares (3, rows): cos^2, cos sin, sin^2 of each slot.
         """
-        if self._own is None:
-            self._own = unit_moments(pattern)
-        products = self._own[rows]
-        if signs is not None:
-            # x and a term of degree d change sign together: (-1)^(d + 1).
-            products[:, np.tile(DEGREES % 2 == 0, 2)] *= signs[:, None]
-        self._add(products, shares)
+        self._waiting.append((rows, signs, shares))
+        if len(self._waiting) >= _QUERIES_AT_ONCE:
+            self._multiply()
 
     def add_powers(self, powers: Doubles, shares: Doubles) -> None:
         """Add a query of other columns, of which only sums of squares are known.
 
         powers (3, rows): sums of x^2, x p and p^2 over each row, of weights of unit rms.
         """
-        products = np.zeros((len(self._sums), 2 * TERMS))
-        xx, xp, pp = powers
-        products[:, OWN_X], products[:, OWN_P] = xx, xp
-        products[:, TERMS + OWN_X], products[:, TERMS + OWN_P] = xp, pp
-        self._add(products, shares)
-
-    def _add(self, products: Doubles, shares: Doubles) -> None:
-        """Add a query's products of terms with x, then with p."""
-        with_x, with_p = products[:, :TERMS], products[:, TERMS:]
-        square, both, other = shares[:, :, None]
-        self._sums[:, :TERMS] += square * with_x + both * with_p
-        self._sums[:, TERMS:] += both * with_x + other * with_p
+        (xx, xp, pp), (square, both, other) = powers, shares
+        sums = self._sums
+        sums[:, OWN_X] += square * xx + both * xp
+        sums[:, OWN_P] += square * xp + both * pp
+        sums[:, TERMS + OWN_X] += both * xx + other * xp
+        sums[:, TERMS + OWN_P] += both * xp + other * pp
 
     @property
     def sums(self) -> Doubles:
         """The sums (rows, 2 TERMS) over the queries added."""
+        self._multiply()
         return self._sums
+
+    def _multiply(self) -> None:
+        """Add the products of the queries that wait."""
+        if not self._waiting:
+            return
+        rows = np.stack([each for each, _, _ in self._waiting], axis=1)
+        shares = np.stack([each for _, _, each in self._waiting], axis=2)
+        found = self._carried(rows, shares)
+        if any(signs is not None for _, signs, _ in self._waiting):
+            signed = [np.ones(len(rows)) if s is None else s for _, s, _ in self._waiting]
+            # x and a term of degree d change sign together: (-1)^(d + 1).
+            even = np.tile(DEGREES % 2 == 0, 2)
+            found[:, even] = self._carried(rows, shares * np.stack(signed, axis=1))[:, even]
+        self._sums += found
+        self._waiting.clear()
+
+    def _carried(self, rows: npt.NDArray[np.intp], shares: Doubles) -> Doubles:
+        """Return the sums of slots that carried `rows` (slots, queries), as they were read."""
+        from scipy.sparse import csr_array
+
+        slots, queries = rows.shape
+        places = rows.ravel(), np.arange(0, rows.size + 1, queries)
+        with_x, with_p = (self._products()[:, :, own] for own in (OWN_X, OWN_P))
+        found = np.zeros_like(self._sums)
+        for share, on_x, on_p in zip(
+            shares, (with_x, with_p, None), (None, with_x, with_p), strict=True
+        ):
+            if not share.any():
+                continue
+            often = csr_array((share.ravel(), *places), shape=(slots, len(with_x)))
+            for half, own in ((0, on_x), (1, on_p)):
+                if own is not None:
+                    found[:, half * TERMS : (half + 1) * TERMS] += often @ own
+        return found

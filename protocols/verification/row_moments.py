@@ -30,14 +30,14 @@ LINEAR = [_X, _P, TERMS + _X, TERMS + _P]
 _ROWS_AT_ONCE = 28
 
 
-def monomials(x: Floats | Doubles, p: Floats | Doubles) -> Doubles:
+def monomials(x: Floats | Doubles, p: Floats | Doubles, out: Doubles | None = None) -> Doubles:
     """Return the terms (rows, TERMS, n) of what a bench adds to a mode alike in every query.
 
     Powers of the mode's own quadratures to third order, each on X and on P. First: residual
     carrier, a turn, quadratures of different gain. Second: modulator's children off their null.
-    Third: curvature of modulator, drive and receivers. `x`, `p` (rows, n).
+    Third: curvature of modulator, drive and receivers. `x`, `p` (rows, n). In `out` if it is given.
     """
-    terms = np.empty((len(x), TERMS, x.shape[1]))
+    terms = np.empty((len(x), TERMS, x.shape[1])) if out is None else out
     terms[:, 0], terms[:, _X], terms[:, _P] = 1.0, x, p
     own_x, own_p = terms[:, _X], terms[:, _P]
     products = ((_X, own_x), (_X, own_p), (_P, own_p), (3, own_x), (3, own_p), (5, own_x))
@@ -76,38 +76,58 @@ class RowMoments:
 
     @classmethod
     def of(
-        cls, pattern: Floats, sums: Floats, shares: Doubles, entries: Floats | None
+        cls,
+        pattern: Floats,
+        sums: Floats,
+        shares: Doubles,
+        entries: Floats | None,
+        products: Doubles | None = None,
     ) -> RowMoments:
         """Return those of sums (rows, columns) of weights `pattern`, on any scale.
 
         shares (3, rows): how often X, both and P of a row were read, unless `entries` (rows,
-        columns) says it by weight; X and P of one mode then count as read apart.
+        columns) says it by weight; X and P of one mode then count as read apart. `products`: those
+        of `unit_products`, if they are known.
         """
         rows = len(pattern)
-        on_x, on_p = (np.empty((rows, TERMS, TERMS)) for _ in range(2))
-        mixed = np.zeros_like(on_x)
         seen, squares = np.empty((rows, TERMS, 2)), np.empty((3, rows))
+        if entries is None:
+            of_terms = np.empty((rows, TERMS, TERMS)) if products is None else products
+        else:
+            on_x, on_p = (np.empty((rows, TERMS, TERMS)) for _ in range(2))
+            mixed = np.zeros_like(on_x)
         weights, read = paired(pattern), paired(sums)
+        buffer = np.empty((_ROWS_AT_ONCE, TERMS, weights.shape[1] // 2))
         often = None if entries is None else paired(entries)
         scale = unit_scale(pattern)
         for first in range(0, rows, _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
             unit = weights[part] / scale
-            terms = monomials(unit[:, 0::2], unit[:, 1::2])
+            terms = monomials(unit[:, 0::2], unit[:, 1::2], buffer[: len(unit)])
             shown = np.stack([read[part, 0::2], read[part, 1::2]], axis=1).astype(np.float64)
             seen[part] = terms @ shown.swapaxes(1, 2)
             together = shown @ shown.swapaxes(1, 2)
             squares[:, part] = together[:, 0, 0], together[:, 0, 1], together[:, 1, 1]
             if often is None:
-                on_x[part] = terms @ terms.swapaxes(1, 2)
+                if products is None:
+                    of_terms[part] = terms @ terms.swapaxes(1, 2)
                 continue
             for found, quadrature in ((on_x, 0), (on_p, 1)):
                 counted = terms * often[part, None, quadrature::2]
                 found[part] = counted @ terms.swapaxes(1, 2)
         if often is None:
-            xx, xp, pp = shares[:, :, None, None]
-            on_x, mixed, on_p = xx * on_x, xp * on_x, pp * on_x
+            on_x, mixed, on_p = shares[:, :, None, None] * of_terms
         return cls(on_x, mixed, on_p, seen, squares)
+
+    def scaled(self, amplitude: float, weight: float) -> RowMoments:
+        """Return those of sums times `amplitude`, read times `weight` as often."""
+        return RowMoments(
+            self.on_x * weight,
+            self.mixed * weight,
+            self.on_p * weight,
+            self.seen * amplitude,
+            self.squares * amplitude**2,
+        )
 
     @property
     def along(self) -> Doubles:
@@ -147,17 +167,17 @@ class RowMoments:
         return np.block([[x, both], [both.T, p]])
 
 
-def unit_moments(pattern: Floats) -> Doubles:
-    """Return the products (rows, 2 TERMS) of each term with x, then with p, over each row.
+def unit_products(pattern: Floats) -> Doubles:
+    """Return the products (rows, TERMS, TERMS) of all terms over the modes of each row.
 
     Weights of unit root mean square; `pattern` (rows, columns) on any scale.
     """
     weights, scale = paired(pattern), unit_scale(pattern)
-    found = np.empty((len(weights), 2 * TERMS))
+    found = np.empty((len(weights), TERMS, TERMS))
+    buffer = np.empty((_ROWS_AT_ONCE, TERMS, weights.shape[1] // 2))
     for first in range(0, len(weights), _ROWS_AT_ONCE):
         part = slice(first, first + _ROWS_AT_ONCE)
         unit = weights[part] / scale
-        terms = monomials(unit[:, 0::2], unit[:, 1::2])
-        products = terms @ terms[:, [_X, _P]].swapaxes(1, 2)
-        found[part] = products.swapaxes(1, 2).reshape(-1, 2 * TERMS)
+        terms = monomials(unit[:, 0::2], unit[:, 1::2], buffer[: len(unit)])
+        np.matmul(terms, terms.swapaxes(1, 2), out=found[part])
     return found

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from labctl.protocols.verification.gain_terms import beyond_terms, gain_terms
+from labctl.protocols.verification.gain_terms import beyond_both, beyond_terms, gain_terms
 
 Doubles = npt.NDArray[np.float64]
 ROWS, MODES = 120, 100
@@ -87,3 +87,21 @@ def test_modes_without_light_have_no_terms() -> None:
     # x to x^4 of the only weight.
     assert np.count_nonzero(terms[0]) == 4
     assert not terms[1:].any()
+
+
+def test_variance_after_two_fits_is_that_of_the_whole_covariance() -> None:
+    """Against projections of the 60 by 60 covariance itself, an earlier fit having taken a part."""
+    random = np.random.default_rng(11)
+    groups = 60
+    variance, scale = random.uniform(0.5, 2.0, groups), random.uniform(0.5, 2.0, groups)
+    terms, taken = random.normal(size=(groups, 5)), 0.05 * random.normal(size=(25, groups))
+    deviation, alone = random.normal(size=groups), (np.zeros(groups), np.ones(groups))
+    weight = np.diag(1.0 / np.sqrt(variance))
+    basis = np.linalg.qr(weight @ terms)[0]
+    left = np.eye(groups) - basis @ basis.T
+    part = (taken * scale).T @ (taken * scale)
+    whole = left @ weight @ (np.diag(variance) - part) @ weight @ left
+    found = beyond_both(deviation, variance, terms, taken, scale, alone)
+    np.testing.assert_allclose(found[1], variance * np.diag(whole), rtol=1e-10)
+    expected = np.sqrt(variance) * (left @ weight @ deviation)
+    np.testing.assert_allclose(found[0], expected, rtol=0.0, atol=1e-12)

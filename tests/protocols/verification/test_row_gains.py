@@ -15,8 +15,8 @@ from labctl.protocols.server.varying_evidence import VaryingEvidence
 from labctl.protocols.verification.collective import Placement
 from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.gain_deviation import gain_deviations
-from labctl.protocols.verification.row_gains import RowGains
-from labctl.protocols.verification.row_moments import RowMoments
+from labctl.protocols.verification.row_gains import RowGains, SlotTerms
+from labctl.protocols.verification.row_moments import RowMoments, monomials, unit_products
 
 Doubles = npt.NDArray[np.float64]
 ROWS, MODES, NOISE = 120, 40, 1.2
@@ -162,3 +162,26 @@ def test_gain_and_turn_are_those_of_least_squares_over_single_weights() -> None:
         fitted = inverse @ design.T @ left[:, row].ravel()
         assert found.gain[row] == pytest.approx(fitted[0], abs=1e-6)
         assert found.variance[row] == pytest.approx(inverse[0, 0], rel=1e-6)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_terms_of_slots_are_sums_over_what_they_carried(signed: bool) -> None:
+    """Query by query with each query's own light, read at any phase; more than one batch of 128."""
+    random, rows = np.random.default_rng(4), 9
+    weights = random.normal(size=(rows, 12)).astype(np.float32)
+    weights /= np.float32(np.sqrt(np.mean(np.square(weights))))
+    found, expected = SlotTerms(rows, lambda: unit_products(weights)), np.zeros((rows, 20))
+    for query in range(150):
+        order, angle = random.permutation(rows), random.uniform(0.0, 2.0 * np.pi, rows)
+        # The first batch has signs only from its middle on.
+        signs = None
+        if signed and query > 60:
+            signs = random.choice(np.array([-1.0, 1.0], np.float32), rows)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        found.add_rows(order, signs, np.stack([cosine**2, cosine * sine, sine**2]))
+        light = weights[order] * (1.0 if signs is None else signs[:, None])
+        x, p = light[:, 0::2].astype(np.float64), light[:, 1::2].astype(np.float64)
+        sent = cosine[:, None] * x + sine[:, None] * p
+        products = np.einsum("rn,rtn->rt", sent, monomials(x, p))
+        expected += np.hstack([cosine[:, None] * products, sine[:, None] * products])
+    np.testing.assert_allclose(found.sums, expected, rtol=0.0, atol=1e-4)
