@@ -15,7 +15,7 @@ layer, see `row_moments.monomials`, a handful of directions among as many as the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -87,20 +87,26 @@ class WeightSums:
     `sums` (rows, columns), X and P of a mode next to each other. `shares` (3, rows): sums of cos^2,
     cos sin and sin^2 over the queries of each row. `entries` (rows, columns): sum of each weight's
     own squared share where weights change places, None where a row's shares are its weights'.
-    `moments`: of these sums with the weights, where they are known already.
+    `moments`: of these very sums with the weights, where they are known already: see `knowing`.
     """
 
     sums: Floats
     shares: Doubles
     entries: Floats | None = None
-    moments: RowMoments | None = None
+    moments: RowMoments | None = field(default=None, init=False)
+
+    def knowing(self, moments: RowMoments | None) -> WeightSums:
+        """Return these sums with their moments; changed by `replace`, they have none again."""
+        known = replace(self)
+        object.__setattr__(known, "moments", moments)
+        return known
 
     def scaled(self, amplitude: float, weight: float) -> WeightSums:
         """Return the sums times `amplitude`, and how often they were read times `weight`."""
         sums: Floats = self.sums * np.float32(amplitude)
         entries = None if self.entries is None else self.entries * np.float32(weight)
         moments = None if self.moments is None else self.moments.scaled(amplitude, weight)
-        return WeightSums(sums, self.shares * weight, entries, moments)
+        return WeightSums(sums, self.shares * weight, entries).knowing(moments)
 
     def merged(self, other: WeightSums) -> WeightSums:
         """Return both together; raises SettingError if they are of different layers."""

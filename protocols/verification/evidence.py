@@ -8,7 +8,7 @@ only what was read costs passes over the light.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -305,7 +305,7 @@ class LayerEvidence:
             sums = self.weight_sums()
             products = self._unit_products if sums.entries is None else None
             moments = RowMoments.of(self.pattern, sums.sums, sums.shares, sums.entries, products)
-            self._kept = replace(sums, moments=moments)
+            self._kept = sums.knowing(moments)
         return self._kept
 
     @cached_property

@@ -23,6 +23,7 @@ from labctl.protocols.verification.collective import PlacedSums, Placement, Weig
 from labctl.protocols.verification.collective_noise import collective_noise, whole_mode
 from labctl.protocols.verification.collective_record import collective_sums, record_of
 from labctl.protocols.verification.evidence import LayerEvidence
+from labctl.protocols.verification.row_moments import RowMoments
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.studies.attacks.false_alarms import HONEST
 
@@ -429,3 +430,18 @@ def test_turns_of_single_rows_are_taken_off(changes: bool) -> None:
     assert power(turned) == pytest.approx(plain, rel=1e-3)
     # The same by single weights, of changing sign along the row, is seen in full.
     assert power(turned * random.choice([-1.0, 1.0], turned.shape)) > 3.0 * plain
+
+
+def test_sums_that_are_changed_do_not_keep_what_was_known_of_them() -> None:
+    """The power of sums with known moments, scaled, is that of the same sums by themselves."""
+    random = np.random.default_rng(9)
+    pattern = random.normal(size=(5, 8)).astype(np.float32)
+    own = WeightSums(
+        random.normal(size=(5, 8)).astype(np.float32), np.outer([7.0, 0.0, 5.0], np.ones(5))
+    )
+    known = own.knowing(RowMoments.of(pattern, own.sums, own.shares, None))
+    alone = own.scaled(1.7, 2.0).power(pattern)
+    assert known.scaled(1.7, 2.0).power(pattern).value == pytest.approx(alone.value, rel=1e-5)
+    changed = replace(known, sums=3.0 * own.sums)
+    assert changed.moments is None
+    assert changed.power(pattern).value == pytest.approx(9.0 * own.power(pattern).value, rel=1e-5)
