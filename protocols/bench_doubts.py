@@ -24,11 +24,11 @@ from labctl.calibration.quantity import Quantity
 from labctl.calibration.shot_noise import ReceiverCalibration, counted_excess
 from labctl.protocols.verification.doubts import Doubts, Source, sources_of
 from labctl.station.file import ServerConstants
+from labctl.units import PER_DB
 
 if TYPE_CHECKING:
     from labctl.protocols.server.transmitter import Level
 
-_PER_DB = math.log(10.0) / 10.0
 _EFFICIENCY, _PHOTONS, _UNIT = "efficiency", "photon number", "shot-noise unit"
 _EXCESS, _RECORDS = "excess noise", "records"
 # Routines whose results are part of the calibrated transmittance and of a session's alike.
@@ -89,9 +89,9 @@ def _loss(knowledge: Knowledge, constants: ServerConstants) -> tuple[Source, ...
     name = "loss from monitor to fibre"
     found = knowledge.quantities.get(names.FIXED_ATTENUATION_DB)
     if found is None:
-        return (Source(name, _PER_DB * constants.fixed_attenuation_uncertainty_db),)
+        return (Source(name, PER_DB * constants.fixed_attenuation_uncertainty_db),)
     budget = found.budget or {name: found.standard_uncertainty}
-    relative = {source: _PER_DB * part for source, part in budget.items()}
+    relative = {source: PER_DB * part for source, part in budget.items()}
     as_share = Quantity.of(
         1.0,
         "1",
@@ -106,7 +106,7 @@ def _slope(level: Level, knowledge: Knowledge) -> tuple[Source, ...]:
     found = knowledge.quantities.get(names.ATTENUATOR_SLOPE)
     if found is None:
         return ()
-    relative = _PER_DB * level.attenuation_db * found.standard_uncertainty
+    relative = PER_DB * level.attenuation_db * found.standard_uncertainty
     return (Source("attenuator's slope", relative, found.degrees_of_freedom),)
 
 
