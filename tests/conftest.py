@@ -20,8 +20,8 @@ for _library in ("OPENBLAS", "OMP", "MKL"):
 # training; unoptimised it takes half of the time. Read at JAX's import.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-# Workers and the processes that tests start, some hundreds, read labctl compiled. Where the
-# environment forbids to keep that, each would compile what it imports again: about a second.
+# Workers and the processes that tests start read labctl compiled. Where the environment forbids to
+# keep that, each worker would compile all of it and all tests again, which takes 14 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
