@@ -48,6 +48,15 @@ class Instrument(Protocol):
         ...
 
 
+@runtime_checkable
+class Restartable(Protocol):
+    """An instrument that knows whether its supply was lost meanwhile, and its settings with it."""
+
+    def restarted(self) -> bool:
+        """Return whether it has been switched on since it was opened, or since this was asked."""
+        ...
+
+
 class Driver(Instrument, Protocol):
     """An instrument that can be opened from a station file: what an entry point names."""
 

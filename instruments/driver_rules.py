@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from labctl.clock import Clock, wait_until
-from labctl.errors import InstrumentError, InstrumentTimeoutError, LimitError
+from labctl.errors import (
+    ConnectionFailedError,
+    InstrumentError,
+    InstrumentTimeoutError,
+    LimitError,
+)
+from labctl.haste import in_haste
+
+_T = TypeVar("_T")
 
 
 def require_range(
@@ -82,6 +91,24 @@ def wait_for(
     """
     if not wait_until(condition, clock, timeout_s, interval_s):
         raise InstrumentTimeoutError(instrument, problem, command)
+
+
+def asked_again(ask: Callable[[], _T]) -> _T:
+    """Return what `ask` returns; ask again if no answer comes in time.
+
+    For questions that change nothing, so that a dropped reply costs no run. In haste a caller has
+    its own attempts, and the time for them.
+    """
+    try:
+        return ask()
+    except InstrumentTimeoutError as silence:
+        if in_haste():
+            raise
+        try:
+            return ask()
+        except ConnectionFailedError as error:
+            # That the wire cannot get in step again says less than that nobody answers.
+            raise silence from error
 
 
 def try_all(*actions: Callable[[], object]) -> None:

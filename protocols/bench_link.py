@@ -8,13 +8,22 @@ Before a session both find the frame in their records, with light that carries n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from labctl.calibration.shot_noise import ReceiverCalibration, calibration_from_variances
-from labctl.errors import SettingError
+from labctl.errors import (
+    InstrumentError,
+    LabctlError,
+    LimitError,
+    SettingError,
+    SignalError,
+    StoppedError,
+)
 from labctl.instruments.capabilities import Trace
+from labctl.protocols.bench_causes import causes_of
 from labctl.protocols.client.bench_receiver import BenchReceiver
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.turns import check_turns
@@ -55,6 +64,7 @@ class BenchLink:
         if not isinstance(settings.receiver, CloneReceiver):
             raise SettingError("receiver", "tap", "an amplifier: a station's rotation unit has one")
         check_turns(settings.hiding, equipment.frame.turns)
+        self._equipment = equipment
         self._sampling = settings.sampling
         self._lo_excess_noise = lo_excess_noise
         self._on_step = on_step
@@ -85,6 +95,10 @@ class BenchLink:
         `layers`: one light per layer of the shape, power and largest value of all that follows.
         Raises SettingError, before any light, where the rotation unit cannot hold a block.
         """
+        with self._explained():
+            self._prepared(layers)
+
+    def _prepared(self, layers: list[LayerLight]) -> None:
         shapes = {light.layer: _shape(light) for light in layers}
         self.receiver.expect(shapes)
         self.sender.expect(shapes)
@@ -104,6 +118,10 @@ class BenchLink:
 
         Same frames, same matched filter, same range as the data that follow.
         """
+        with self._explained():
+            return self._calibrated()
+
+    def _calibrated(self) -> ReceiverCalibration:
         sender = self.sender
         layer = max(sender.layouts, key=lambda index: sender.layouts[index].rows)
         sender.select(layer)
@@ -127,7 +145,54 @@ class BenchLink:
         return calibration
 
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
-        """Send one frame per image; see `Link.exchange`."""
+        """Send one frame per image; see `Link.exchange`.
+
+        Raises SignalError or InstrumentError with the cause that was found at the instruments.
+        """
+        with self._explained():
+            return self._exchanged(light, coefficients)
+
+    def causes(self) -> list[str]:
+        """Return what is wrong with the bench, the first cause first; nothing where all is right.
+
+        The bench cannot be used for a session any more.
+        """
+        self._on_step("cause: instruments, laser, light along the fibre, receivers")
+        return [*self._clock_causes(), *causes_of(self._equipment, self.sender.rest)]
+
+    def _clock_causes(self) -> list[str]:
+        """Return what the clocks show, as far as frames are still found."""
+        layer = self.sender.longest()
+        try:
+            self._align(layer)
+            client_trace, server_trace = self._both(layer)
+        except (SignalError, InstrumentError, SettingError):
+            return []  # what the instruments show says why
+        found = []
+        for side, trace in ((self.receiver, client_trace), (self.sender, server_trace)):
+            try:
+                side.check_clock(layer, trace)
+            except SignalError as error:
+                found.append(str(error))
+        return found
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Add to an error what is found at the instruments: what failed first, and what followed.
+
+        An error of one setting is its own cause; what another instrument shows says more.
+        """
+        try:
+            yield
+        except (StoppedError, LimitError):
+            raise
+        except (SignalError, InstrumentError) as error:
+            causes = self.causes()
+            if not causes:
+                raise
+            raise _with_cause(error, "; ".join(causes)) from error
+
+    def _exchanged(self, light: LayerLight, coefficients: Floats) -> Exchange:
         values = light.rows * light.blocks.count
         measured = np.empty((*coefficients.shape[:-1], values), np.float32)
         returned = []
@@ -217,6 +282,14 @@ class BenchLink:
         server_trace = self.sender.read() if both else None
         self.sender.wait()
         return client_trace, server_trace
+
+
+def _with_cause(error: SignalError | InstrumentError, cause: str) -> LabctlError:
+    """Return an error of the same kind that says the cause first."""
+    if isinstance(error, InstrumentError):
+        kind = type(error) if type(error).__init__ is InstrumentError.__init__ else InstrumentError
+        return kind(error.instrument, f"{cause}; seen as: {error.problem}", error.command)
+    return type(error)(f"{cause}; seen as: {error}")
 
 
 def _shape(light: LayerLight) -> LayerShape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,19 @@ from labctl.dsp.layout import FrameLayout
 from labctl.dsp.recorder import FIRST_RANGE_V, RECORD_MARGIN_S, Recorder
 from labctl.dsp.sender import frame_layout
 from labctl.dsp.timing import LARGEST_ERROR_SLOTS, SampleClock, pooled_clock, recover_clock
-from labctl.errors import SettingError
+from labctl.errors import SettingError, SignalError
 from labctl.instruments.capabilities import Digitizer, Trace
 from labctl.protocols.leakage import LayerShape
 from labctl.station.file import FrameTable
 
 # So far off, a slot is not taken for its neighbour; all frames together place it well.
 _ROUGH_CLOCK_SLOTS = 0.25
+# Of pulses with noise 0.3 % come near the largest sample of a record; of one that is clipped enough
+# to matter, some 10 % or more.
+_NEAR_THE_END, _MOST_AT_THE_END = 0.85, 0.05
+# Quartz clocks change by less with temperature.
+_STEADY_PPM = 2.0
+_SIGMAS = 5.0
 
 
 class BenchSide:
@@ -26,6 +33,8 @@ class BenchSide:
     `layouts`: of the layers by index, once `expect` has said their shapes. To a frame each block is
     a separate row, with pilot and readout slot.
     """
+
+    party = "a party"
 
     def __init__(self, digitizer: Digitizer, channel: int, frame: FrameTable) -> None:
         self._frame = frame
@@ -98,8 +107,36 @@ class BenchSide:
         """Find the frame in a record; raises SynchronisationError."""
         return synchronise(trace, self.layouts[layer], self._frame.longest_delay_s)
 
+    def _check_clipping(self, trace: Trace) -> None:
+        """Raise SignalError where much of a record is near its largest value."""
+        size_v = np.abs(trace.voltage_v)
+        largest_v = float(size_v.max())
+        share = float(np.mean(size_v >= _NEAR_THE_END * largest_v))
+        if share > _MOST_AT_THE_END:
+            raise SignalError(
+                f"{self.party}'s record is clipped, {share:.1%} of it near {largest_v:.3g} V: the "
+                "detector saturates, or the digitizer's range is too small"
+            )
+
+    def check_clock(self, layer: int, trace: Trace) -> None:
+        """Raise SignalError if the digitizer runs otherwise against the generator than learnt."""
+        found = recover_clock(
+            trace, self.layouts[layer], self.sync(layer, trace), largest_error_slots=math.inf
+        )
+        known = self._clock
+        if known is None:
+            return
+        change_ppm = found.offset_ppm - known.offset_ppm
+        error_ppm = math.hypot(found.offset_error_ppm, known.offset_error_ppm)
+        if abs(change_ppm) > _SIGMAS * error_ppm + _STEADY_PPM:
+            raise SignalError(
+                f"{self.party}'s digitizer runs {change_ppm:.3g} ppm off the clock it had: "
+                "has it lost the common clock reference?"
+            )
+
     def _found(self, layer: int, trace: Trace) -> tuple[Trace, Sync, SampleClock]:
         """Return a record less its offset, where the frame starts in it, and the clock for it."""
+        self._check_clipping(trace)
         lowered = replace(trace, voltage_v=trace.voltage_v - np.float32(self._offset_v))
         sync = self.sync(layer, lowered)
         if self._clock is None:

@@ -17,7 +17,8 @@ from pydantic import Field
 from labctl.errors import InstrumentReportedError, LimitError, ReplyError
 from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Identity
-from labctl.instruments.driver_rules import require_range
+from labctl.instruments.codecs.replies import NumberForms
+from labctl.instruments.driver_rules import asked_again, require_range
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.transport import LinesTransport
 from labctl.instruments.transports.visa_lines import open_visa_lines
@@ -25,7 +26,9 @@ from labctl.instruments.transports.visa_lines import open_visa_lines
 _DONE = "Done"
 _ERROR = "ERROR"
 _NO_CODE = -1
-_NUMBER = re.compile(r"\s*([+-]?\d+(?:\.\d*)?)")
+_QUESTIONS = ("A?", "CD", "D")
+# A unit may follow, a letter or sign of another number may not.
+_NUMBER = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)(?:[\s(].*)?", re.ASCII)
 
 
 class DD100Options(DriverOptions):
@@ -54,6 +57,7 @@ class OzOpticsDD100:
         self._transport = transport
         self._options = options or DD100Options()
         self._max_attenuation_db: float | None = None
+        self._forms = NumberForms()
 
     @classmethod
     def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
@@ -94,7 +98,7 @@ class OzOpticsDD100:
 
     def attenuation_db(self) -> float:
         """Return the attenuation that is set, in dB."""
-        return self._field(self._command("A?"), "ATTEN:", "A?")
+        return self._field([self._confirmed("A?")], "ATTEN:", "A?")
 
     def max_attenuation_db(self) -> float:
         """Return the largest attenuation in dB that the unit states; asked for once."""
@@ -132,7 +136,10 @@ class OzOpticsDD100:
         self._transport.close()
 
     def _command(self, command: str) -> list[str]:
-        lines = self._transport.exchange(command, _closed)
+        def exchange() -> tuple[str, ...]:
+            return self._transport.exchange(command, _closed)
+
+        lines = asked_again(exchange) if command in _QUESTIONS else exchange()
         last = lines[-1]
         if last.upper().startswith(_ERROR):
             # Whether `Done` follows an error is not documented: it must not close the next reply.
@@ -140,10 +147,21 @@ class OzOpticsDD100:
             raise InstrumentReportedError(self.name, _NO_CODE, last, command)
         return [line for line in lines[:-1] if line]
 
+    def _confirmed(self, command: str) -> str:
+        """Return a line of reply, in the form that it has each time."""
+
+        def ask() -> str:
+            return "\n".join(self._command(command))
+
+        try:
+            return self._forms.confirmed(command, ask(), ask)
+        except ValueError as error:
+            raise ReplyError(self.name, str(error), command) from error
+
     def _field(self, lines: Sequence[str], label: str, command: str) -> float:
         for line in lines:
             if line.upper().startswith(label):
-                match = _NUMBER.match(line, len(label))
+                match = _NUMBER.fullmatch(line, len(label))
                 if match is not None:
                     return float(match.group(1))
         raise ReplyError(self.name, f"{list(lines)!r} has no number behind {label!r}", command)

@@ -206,6 +206,12 @@ class ScpiCore:
         self._parts.clear()
         self._completion_asked = False
 
+    def power_cycle(self) -> None:
+        """Lose the supply and come back: settings, queues and registers as after switching on."""
+        self.clear()
+        self._reset()
+        self.status.power_on()
+
     def status_byte(self) -> int:
         """Return the status byte as a serial poll would read it; bit 6 is the service request."""
         self._note_completion()

@@ -68,6 +68,11 @@ class Status:
         self._errors: deque[tuple[int, str]] = deque()
         self._depth = depth
         self._style = style
+        self.power_on()
+
+    def power_on(self) -> None:
+        """Be as after switching on: nothing queued, nothing enabled, the power-on event set."""
+        self._errors.clear()
         self.event = POWER_ON
         self.event_enable = 0
         self.service_enable = 0

@@ -168,6 +168,10 @@ class Keysight33512B(ArbitraryWaveforms):
         self._check_channel(channel)
         return _DcOutput(self, self._scpi, channel)
 
+    def restarted(self) -> bool:
+        """Return whether it was switched off and on since it was opened, or since last asked."""
+        return self._scpi.restarted()
+
     def safe_state(self) -> None:
         """Switch both outputs off; the second also when the first fails."""
         self.safe_state_except(None)
@@ -189,12 +193,11 @@ class Keysight33512B(ArbitraryWaveforms):
         """Put a constant voltage in V on a channel and connect it; raises LimitError."""
         self._check_channel(channel)
         self._check_peak("|voltage_v|", abs(voltage_v))
-        self._scpi.set_all(
-            f"OUTP{channel}:LOAD {self._load()}",
-            f"SOUR{channel}:FUNC DC",
-            f"SOUR{channel}:VOLT:OFFS {voltage_v:.9g}",
-            f"OUTP{channel} 1",
-        )
+        offset, output = f"SOUR{channel}:VOLT:OFFS", f"OUTP{channel}"
+        self._scpi.set_all(f"{output}:LOAD {self._load()}", f"SOUR{channel}:FUNC DC")
+        # Shutters, amplifiers and phases are held by it: a lost setting must not pass unseen.
+        self._scpi.set_and_see(f"{offset} {voltage_v:.9g}", f"{offset}?", voltage_v)
+        self._scpi.set_and_see(f"{output} 1", f"{output}?", 1.0)
 
 
 class _DcOutput:
@@ -210,3 +213,6 @@ class _DcOutput:
 
     def voltage_v(self) -> float:
         return self._scpi.number(f"SOUR{self._channel}:VOLT:OFFS?")
+
+    def restarted(self) -> bool:
+        return self._generator.restarted()

@@ -73,7 +73,7 @@ class ArbitraryWaveforms:
     def stored(self, channel: int) -> tuple[str, ...]:
         """Return what the catalogue of the volatile memory lists, as the instrument spells it."""
         self._check_channel(channel)
-        reply = self._scpi.query(f"SOUR{channel}:DATA:VOL:CAT?")
+        reply = self._scpi.query(f"SOUR{channel}:DATA:VOL:CAT?", may_be_empty=True)
         entries = (entry.strip().strip('"') for entry in reply.split(","))
         return tuple(entry for entry in entries if entry)
 

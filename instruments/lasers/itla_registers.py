@@ -18,7 +18,7 @@ from labctl.instruments.codecs.itla import (
     to_signed,
     to_unsigned,
 )
-from labctl.instruments.driver_rules import wait_for
+from labctl.instruments.driver_rules import asked_again, wait_for
 from labctl.instruments.transports.transport import FrameTransport
 
 
@@ -78,6 +78,7 @@ _ERRORS = {
 _MODULE_RESET = 0x0001
 _READY = 0x0010
 _ATTEMPTS = 3
+_READINGS = 4
 _LONGEST_BYTES = 1024
 
 
@@ -90,12 +91,20 @@ class ItlaRegisters:
         self._timeout_s = timeout_s
 
     def read(self, register: Register) -> int:
-        """Return the unsigned 16 bits of a register."""
-        return self._checked(Request(register), f"read {register.name}").data
+        """Return the unsigned 16 bits of a register, read until they are the same twice in a row.
 
-    def read_signed(self, register: Register) -> int:
-        """Return a register as two's complement."""
-        return to_signed(self.read(register))
+        The checksum has four bits: two that are flipped in the same column of a reply keep it.
+        Raises ReplyError where four replies are all different.
+        """
+        return self._agreed(register, lambda one, other: one == other)
+
+    def read_signed(self, register: Register, *, scatter: int = 0) -> int:
+        """Return a register as two's complement; two readings agree to within `scatter`."""
+
+        def agree(one: int, other: int) -> bool:
+            return abs(to_signed(one) - to_signed(other)) <= scatter
+
+        return to_signed(self._agreed(register, agree))
 
     def write(self, register: Register, value: int) -> None:
         """Write -32768 to 65535 to a register and wait until nothing is pending.
@@ -147,6 +156,19 @@ class ItlaRegisters:
             command="read NOP",
         )
 
+    def _agreed(self, register: Register, agree: Callable[[int, int], bool]) -> int:
+        command = f"read {register.name}"
+        found = [self._read(register)]
+        while len(found) < _READINGS:
+            found.append(self._read(register))
+            if agree(*found[-2:]):
+                return found[-1]
+        problem = f"answered {', '.join(map(str, found))}; check the line and the baud rate"
+        raise ReplyError(self._name, problem, command)
+
+    def _read(self, register: Register) -> int:
+        return self._checked(Request(register), f"read {register.name}").data
+
     def _is_ready(self) -> bool:
         return bool(self._nop().data & _READY)
 
@@ -168,7 +190,7 @@ class ItlaRegisters:
         reply = self._checked(Request(register), command)
         if reply.status is not Status.AEA or not 0 < reply.data <= _LONGEST_BYTES:
             raise ReplyError(self._name, f"{reply.data} is not the length of a string", command)
-        words = [self.read(Register.AEA_EAR) for _ in range((reply.data + 1) // 2)]
+        words = [self._read(Register.AEA_EAR) for _ in range((reply.data + 1) // 2)]
         return b"".join(word.to_bytes(2, "big") for word in words)[: reply.data]
 
     def _checked(self, request: Request, command: str) -> Reply:
@@ -179,6 +201,13 @@ class ItlaRegisters:
             raise InstrumentReportedError(self._name, code, message, command)
         return reply
 
+    def _asked_again(self, frame: bytes) -> bytes:
+        """Send a frame, again if it is not answered: each may be carried out twice.
+
+        A write sets the same value again.
+        """
+        return asked_again(lambda: self._transport.exchange(frame))
+
     def _exchange(self, request: Request, command: str) -> Reply:
         """Send a request until both ends agree on the checksums; at most three times.
 
@@ -187,7 +216,7 @@ class ItlaRegisters:
         """
         frame = request.encode()
         for _ in range(_ATTEMPTS):
-            answer = self._transport.exchange(frame)
+            answer = self._asked_again(frame)
             try:
                 reply = Reply.decode(answer)
             except ChecksumError:

@@ -159,6 +159,10 @@ class KeysightN7776C(N7776CSweep):
         self.set_emission(False)
         self._scpi.set("*RST")
 
+    def restarted(self) -> bool:
+        """Return whether it was switched off and on since it was opened, or since last asked."""
+        return self._scpi.restarted()
+
     def safe_state(self) -> None:
         """Switch the light off."""
         self.set_emission(False)

@@ -174,6 +174,10 @@ class SantecTSL570(TSL570Sweep):
         """Return the laser's alerts, as it spells them."""
         return self._scpi.query(":SYST:ALER?")
 
+    def restarted(self) -> bool:
+        """Return whether it was switched off and on since it was opened, or since last asked."""
+        return self._scpi.restarted()
+
     def safe_state(self) -> None:
         """Switch the light off."""
         self.set_emission(False)

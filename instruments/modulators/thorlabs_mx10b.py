@@ -34,6 +34,8 @@ _LOCKS = {
     BiasPoint.QUADRATURE_PLUS: 3,
     BiasPoint.QUADRATURE_MINUS: 4,
 }
+# Attenuation is shown to a hundredth of a decibel, and counted in tenths by some boxes [M].
+_ATTENUATION_STEP_DB = 0.11
 _LARGEST_BIAS_V = 10.0
 
 
@@ -121,6 +123,11 @@ class ThorlabsMX10B:
         self._line.settle(
             lambda: self._line.flag("VOA:SET?"), "attenuator did not settle", "VOA:SET?"
         )
+        # How much light leaves rests on it: a setting that was lost on its way leaves no error.
+        found_db = self.attenuation_db()
+        if abs(found_db - attenuation_db) > _ATTENUATION_STEP_DB:
+            problem = f"expected {attenuation_db:g} dB after it was set, got {found_db:g} dB"
+            raise ReplyError(self.name, problem, "VOA:ATT?")
 
     def attenuation_db(self) -> float:
         """Return the attenuation that is set, in dB."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from labctl.errors import InstrumentReportedError, ReplyError
-from labctl.instruments.codecs.replies import number_of
-from labctl.instruments.driver_rules import wait_for
+from labctl.instruments.codecs.replies import NumberForms, number_of
+from labctl.instruments.driver_rules import asked_again, wait_for
 from labctl.instruments.transports.transport import MessageTransport
 
 _MARKER = "SYS:MODEL?"
@@ -28,6 +28,7 @@ class MX10BLine:
         self._transport = transport
         self._settling_timeout_s = settling_timeout_s
         self._marker_answer: str | None = None
+        self._forms = NumberForms()
 
     def model(self) -> str:
         """Return the model, as the box spells it."""
@@ -49,7 +50,7 @@ class MX10BLine:
 
     def query(self, command: str) -> str:
         """Return the reply to a query; raises InstrumentReportedError if it is an error."""
-        reply = self._transport.query(command)
+        reply = asked_again(lambda: self._transport.query(command))
         self._refuse_error(reply, command)
         return reply
 
@@ -57,7 +58,7 @@ class MX10BLine:
         """Query a finite number; raises ReplyError on any other reply."""
         reply = self.query(command)
         try:
-            return number_of(reply)
+            return number_of(self._forms.confirmed(command, reply, lambda: self.query(command)))
         except (ValueError, OverflowError) as error:
             raise ReplyError(self.name, str(error), command) from error
 

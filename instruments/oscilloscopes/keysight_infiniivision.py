@@ -172,6 +172,10 @@ class KeysightInfiniiVision:
         """Let the oscilloscope choose ranges, record and trigger by the signals it finds."""
         self._scpi.set(":AUT")
 
+    def restarted(self) -> bool:
+        """Return whether it was switched off and on since it was opened, or since last asked."""
+        return self._scpi.restarted()
+
     def safe_state(self) -> None:
         """Stop waiting for triggers; an oscilloscope does no harm."""
         self._scpi.set(":STOP")

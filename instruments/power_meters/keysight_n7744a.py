@@ -53,6 +53,10 @@ class KeysightN7744A:
         require_channel(self.name, number, range(1, len(self._channels) + 1))
         return self._channels[number - 1]
 
+    def restarted(self) -> bool:
+        """Return whether it was switched off and on since it was opened, or since last asked."""
+        return self._scpi.restarted()
+
     def safe_state(self) -> None:
         """End the logs of all ports, each also when another fails; a power meter does no harm."""
         try_all(*(port.stop_log for port in self._channels))

@@ -66,7 +66,9 @@ class ThorlabsPM100D:
         if not lowest <= wavelength_nm <= highest:
             valid = f"{lowest * 1e-9:g} to {highest * 1e-9:g} m with this sensor"
             raise LimitError(self.name, "wavelength_m", wavelength_m, valid)
-        self._scpi.set(f"SENS:CORR:WAV {wavelength_nm:.6f}")
+        command, query = f"SENS:CORR:WAV {wavelength_nm:.6f}", "SENS:CORR:WAV?"
+        # Every power that is read rests on it.
+        self._scpi.set_and_see(command, query, wavelength_nm)
 
     def wavelength_m(self) -> float:
         """Return the wavelength in m for which the responsivity is corrected."""
@@ -139,6 +141,10 @@ class ThorlabsPM100D:
             hint="; is the sensor dark?",
         )
         self._scpi.check("SENS:CORR:COLL:ZERO")
+
+    def restarted(self) -> bool:
+        """Return whether it was switched off and on since it was opened, or since last asked."""
+        return self._scpi.restarted()
 
     def safe_state(self) -> None:
         """Stop a measurement that is under way; a power meter does no harm."""

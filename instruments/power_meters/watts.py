@@ -27,6 +27,7 @@ def power_in_watts(
         shown, reply = scpi.fields(both, "unit and power")
         if not is_watts(shown, both):
             raise ReplyError(scpi.name, f"unit is {shown!r} after it was set to W", both)
+    reply = scpi.confirmed(query, reply, lambda: scpi.fields(both, "unit and power")[1])
     power_w = scpi.as_number(reply, query)
     if abs(power_w) > BEYOND_RANGE_W:
         raise ReplyError(scpi.name, f"power is beyond the range ({power_w:g})", query)

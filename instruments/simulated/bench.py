@@ -48,13 +48,25 @@ class TriggerCable:
         self._clock = clock
         self._acquire = acquire
         self._listeners: list[Callable[[float], None]] = []
+        self._reaches = (True, True)
 
     def fire(self) -> None:
         """Pulse the cable; see `TriggerPort`."""
         now_s = self._clock.now_s()
-        for listener in self._listeners:
+        to_listeners, to_digitizers = self._reaches
+        for listener in self._listeners if to_listeners else ():
             listener(now_s)
-        self._acquire(now_s)
+        if to_digitizers:
+            self._acquire(now_s)
+
+    def unplug(self, *, digitizers: bool) -> Callable[[], None]:
+        """Pull the cable at the generators that listen, or everywhere; returns what plugs it in."""
+        before, self._reaches = self._reaches, (False, not digitizers)
+
+        def plug_in() -> None:
+            self._reaches = before
+
+        return plug_in
 
     def listen(self, callback: Callable[[float], None]) -> None:
         """Call back at each pulse."""
@@ -62,11 +74,15 @@ class TriggerCable:
 
 
 class Digitizer:
-    """A front end at a receiver; several may share one. Implements `DigitizerPort`."""
+    """A front end at a receiver; several may share one. Implements `DigitizerPort`.
+
+    `clock_offset`: by how much its clock runs fast, relative to the generators'.
+    """
 
     def __init__(self, receiver: str, take: Callable[[Digitizer, CaptureWindow], Capture]) -> None:
         self.receiver = receiver
         self._take = take
+        self.clock_offset = 0.0
         self.armed: tuple[CaptureWindow, Callable[[Capture], None]] | None = None
 
     def arm(self, window: CaptureWindow, deliver: Callable[[Capture], None]) -> None:
@@ -181,6 +197,11 @@ class LinkBench:
         )
         return float(np.vdot(field_, field_).real) / len(field_)
 
+    @property
+    def digitizers(self) -> tuple[Digitizer, ...]:
+        """All front ends on the bench."""
+        return tuple(self._digitizers)
+
     def digitizer_at(self, receiver: str) -> Digitizer:
         """Return a new front end at the client's or the server's detector."""
         self._digitizers.append(Digitizer(receiver, self._take_now))
@@ -203,7 +224,13 @@ class LinkBench:
     ) -> list[Capture]:
         """Compute the fields for the requested windows and digitize them; time passes meanwhile."""
         records = [
-            Record(each.receiver, trigger_s, request, self.grid_hz, self.settling_samples)
+            Record(
+                each.receiver,
+                trigger_s,
+                _by_own_clock(request, each.clock_offset),
+                self.grid_hz,
+                self.settling_samples,
+            )
             for each, request in requests
         ]
         for together in self._together(records):
@@ -275,6 +302,13 @@ class LinkBench:
             )
             rows -= taken
             record.keep(part, volts, receiver)
+
+
+def _by_own_clock(request: CaptureWindow, offset: float) -> CaptureWindow:
+    """Return what a digitizer takes whose clock runs fast by `offset`, in the bench's time."""
+    if offset == 0.0:
+        return request
+    return replace(request, sample_rate_hz=request.sample_rate_hz * (1.0 + offset))
 
 
 class Record:

@@ -31,6 +31,34 @@ class FrontPanel(Protocol):
         ...
 
 
+class ConnectionLostError(Exception):
+    """The connection to a panel breaks; a door cuts its client off."""
+
+
+@runtime_checkable
+class PluggedPanel(Protocol):
+    """A panel whose cable can be pulled."""
+
+    @property
+    def plugged_in(self) -> bool:
+        """Whether a door may open a session to it."""
+        ...
+
+
+def plugged_in(panel: FrontPanel) -> bool:
+    """Return whether a session to a panel may be opened."""
+    return not isinstance(panel, PluggedPanel) or panel.plugged_in
+
+
+@runtime_checkable
+class PowerCycledPanel(Protocol):
+    """A panel that can lose its supply and come back as it leaves the factory."""
+
+    def power_cycle(self) -> None:
+        """Switch off and on again."""
+        ...
+
+
 @runtime_checkable
 class PolledPanel(Protocol):
     """A panel that requests service until it is polled (IEEE 488.2 section 11.2.2.1)."""

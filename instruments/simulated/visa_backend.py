@@ -25,7 +25,7 @@ from labctl.addresses import canonical
 from labctl.clock import Clock
 from labctl.environment import SIMULATED_RUN
 from labctl.errors import StationFileError
-from labctl.instruments.simulated.panel import FrontPanel
+from labctl.instruments.simulated.panel import ConnectionLostError, FrontPanel, plugged_in
 from labctl.instruments.simulated.visa_event_calls import EventLibrary
 from labctl.instruments.simulated.visa_session import (
     MANUFACTURER,
@@ -138,6 +138,8 @@ class LabctlVisaLibrary(EventLibrary):
             if access_mode != constants.AccessModes.no_lock and not _take(lock, number, ""):
                 return self._refuse_open(StatusCode.error_resource_locked)
             panel = world.panels[self._names[found[0]]]
+            if not plugged_in(panel):
+                return self._refuse_open(StatusCode.error_resource_not_found)
             self._sessions[number] = Session(panel, world.clock, parsed, lock)
             return number, self.handle_return_value(number, StatusCode.success)
 
@@ -163,7 +165,10 @@ class LabctlVisaLibrary(EventLibrary):
     def write(self, session: VISASession, data: bytes) -> tuple[int, StatusCode]:
         """Write bytes; returns how many were taken."""
         with self._guard:
-            written, status = self._usable(session).write(data)
+            try:
+                written, status = self._usable(session).write(data)
+            except ConnectionLostError:
+                return 0, self.handle_return_value(session, StatusCode.error_connection_lost)
             if self._is_watched:
                 self._look()
         self._last_status = self._last_status_in_session[session] = status
@@ -172,7 +177,10 @@ class LabctlVisaLibrary(EventLibrary):
     def read(self, session: VISASession, count: int) -> tuple[bytes, StatusCode]:
         """Read up to `count` bytes; VI_ERROR_TMO at once if none come, however long they take."""
         with self._guard:
-            data, status = self._usable(session).read(count)
+            try:
+                data, status = self._usable(session).read(count)
+            except ConnectionLostError:
+                return b"", self.handle_return_value(session, StatusCode.error_connection_lost)
             if self._is_watched:
                 self._look()
         if status is StatusCode.success or status is StatusCode.success_termination_character_read:
@@ -228,12 +236,20 @@ class LabctlVisaLibrary(EventLibrary):
     def clear(self, session: VISASession) -> StatusCode:
         """Clear the device; on a stream, what was received."""
         with self._guard:
-            return self.handle_return_value(session, self._usable(session).clear())
+            try:
+                status = self._usable(session).clear()
+            except ConnectionLostError:
+                status = StatusCode.error_connection_lost
+            return self.handle_return_value(session, status)
 
     def flush(self, session: VISASession, mask: constants.BufferOperation) -> StatusCode:
         """Discard buffers."""
         with self._guard:
-            return self.handle_return_value(session, self._usable(session).flush(mask))
+            try:
+                status = self._usable(session).flush(mask)
+            except ConnectionLostError:
+                status = StatusCode.error_connection_lost
+            return self.handle_return_value(session, status)
 
     def read_stb(self, session: VISASession) -> tuple[int, StatusCode]:
         """Serial poll."""

@@ -6,13 +6,19 @@ SOCKET resources; defaults as PyVISA documents them.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
 from pyvisa import attributes, constants, rname
 from pyvisa.constants import BufferOperation, InterfaceType, ResourceAttribute, StatusCode
 
 from labctl.clock import Clock
-from labctl.instruments.simulated.panel import EVERYTHING, FrontPanel, serial_poll
+from labctl.instruments.simulated.panel import (
+    EVERYTHING,
+    ConnectionLostError,
+    FrontPanel,
+    serial_poll,
+)
 from labctl.instruments.simulated.visa_events import ServiceRequests
 
 # Bench time that a message takes on its way: assumed, as in a local network.
@@ -173,7 +179,8 @@ class Session:
     def hang_up(self) -> None:
         """The last session on a stream is gone, and all that was under way with it."""
         if self.is_stream:
-            self._panel.clear()
+            with suppress(ConnectionLostError):  # gone before it was closed
+                self._panel.clear()
 
     def get_attribute(self, attribute: int) -> tuple[Any, StatusCode]:
         """Return an attribute's state."""

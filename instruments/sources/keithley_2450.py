@@ -166,6 +166,10 @@ class Keithley2450:
         """Connect or disconnect the output."""
         self._scpi.set(f"OUTP {'ON' if on else 'OFF'}")
 
+    def restarted(self) -> bool:
+        """Return whether it was switched off and on since it was opened, or since last asked."""
+        return self._scpi.restarted()
+
     def safe_state(self) -> None:
         """Switch the output off."""
         self._configured = False
@@ -212,7 +216,7 @@ class Keithley2450:
 
     def _reading(self, quantity: Literal["CURR", "VOLT"]) -> float:
         self._sense(quantity)
-        value = self._scpi.number(":READ?")
+        value = self._scpi.number(":READ?", quantity)
         if abs(value) > _OVERFLOW:
             raise ReplyError(self.name, f"reading is beyond the range ({value:g})", ":READ?")
         return value

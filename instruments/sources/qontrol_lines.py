@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from labctl.errors import InstrumentReportedError, InstrumentTimeoutError, ReplyError
+from labctl.instruments.driver_rules import asked_again
 from labctl.instruments.transports.transport import LinesTransport
 
 _ERRORS = {
@@ -91,11 +92,18 @@ class QontrolLines:
                 answer.append(lines[-1])
             return len(answer) == count
 
-        try:
-            self._transport.exchange(command, complete)
-        except InstrumentTimeoutError:
-            self._raise(errors, blamed)
-            raise
+        def exchange() -> None:
+            answer.clear()
+            try:
+                self._transport.exchange(command, complete)
+            except InstrumentTimeoutError:
+                self._raise(errors, blamed)
+                raise
+
+        if command.endswith("?"):
+            asked_again(exchange)
+        else:
+            exchange()
         self._raise(errors, blamed)
         return answer
 

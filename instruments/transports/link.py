@@ -54,6 +54,7 @@ class WireLink(ABC):
         self._closed = False
         self._in_step = True
         self._settled = True
+        self._silences = 0
 
     @property
     def timeout_s(self) -> float:
@@ -80,6 +81,7 @@ class WireLink(ABC):
                 self._prepare(command)
                 self.send(*message)
                 answer = receive()
+                self._silences = 0
             except LabctlError as error:
                 _wire.debug("%s ! %s", self.name, error)
                 raise
@@ -176,6 +178,7 @@ class WireLink(ABC):
             if self._greet is not None:
                 self._greet(self)
         except LabctlError:
+            self._silences += 1
             raise
         except Exception as error:
             raise self._translated(error, command) from error
@@ -183,6 +186,7 @@ class WireLink(ABC):
 
     def _translated(self, error: Exception, command: str | None) -> LabctlError:
         if self._is_timeout(error):
+            self._silences += 1
             return self._timed_out(command)
         self._disconnect()
         problem = f"connection to {self.address} failed: {error}"

@@ -2,19 +2,23 @@
 
 How a session gets back in step after a time-out (or an interrupt in mid-query) depends on what
 the wire offers: a raw socket is closed and opened again, for a new connection cannot carry an old
-reply; a serial line is drained until it has been silent for one whole time-out; everything else
-(HiSLIP, VXI-11, USB, GPIB) has a device clear.
+reply; a serial line is drained until it has been silent for one whole time-out, or for as long as
+its protocol lets an answer take; everything else (HiSLIP, VXI-11, USB, GPIB) has a device clear.
+After a second time-out in a row the session is opened again: a connection that is closed at its
+far end alone takes all that is sent, and never answers.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from labctl.clock import Clock, SystemClock
 from labctl.errors import ConnectionFailedError, ReplyError
+from labctl.haste import at_most
 from labctl.instruments.codecs.ieee488 import BlockError, block_span
 from labctl.instruments.transports.link import BLOCK_END_S, WireLink
 
@@ -26,6 +30,7 @@ _CHUNK_BYTES = 1 << 18
 _LINE_BYTES = 1 << 16
 _LINE_READS = 256
 _DRAIN_READS = 64
+_SILENCES = 2
 
 _managers: dict[str, pyvisa.ResourceManager] = {}
 _managers_lock = threading.Lock()
@@ -86,6 +91,8 @@ class VisaLink(WireLink):
 
     `terminator` ends a line read (None: there are no lines). `baud_rate` is set on serial lines
     (8N1) and means nothing elsewhere. `greet` runs after a disturbance, once old bytes are gone.
+    `quiet_s`: how long a serial line has to be silent to carry no old answer any more, in s, if
+    that is less than the time-out.
     """
 
     def __init__(
@@ -98,7 +105,9 @@ class VisaLink(WireLink):
         terminator: str | None,
         baud_rate: int,
         greet: Callable[[WireLink], None] | None = None,
+        quiet_s: float = math.inf,
     ) -> None:
+        self._quiet_s = quiet_s
         self._manager = resource_manager(library)
         clock: Clock | None = getattr(self._manager.visalib, "clock", None)
         super().__init__(
@@ -216,7 +225,8 @@ class VisaLink(WireLink):
                 resource.close()
 
     def _get_in_step(self, command: str | None) -> None:
-        if self._resource is None or self._is_socket:
+        if self._resource is None or self._is_socket or self._silences >= _SILENCES:
+            self._silences = 0
             self._reconnect()
         if self._is_serial:
             self._drain(command)
@@ -236,13 +246,20 @@ class VisaLink(WireLink):
             self._opened().clear()
 
     def _drain(self, command: str | None) -> None:
-        for _ in range(_DRAIN_READS):
-            try:
-                self._read(_LINE_BYTES)
-            except Exception as error:
-                if self._is_timeout(error):
-                    return
-                raise
+        with at_most(min(self._quiet_s, self.timeout_s)):
+            self._be_patient()
+            for _ in range(_DRAIN_READS):
+                try:
+                    self._read(_LINE_BYTES)
+                except Exception as error:
+                    if self._is_timeout(error):
+                        break
+                    raise
+            else:
+                self._raise_endless(command)
+        self._be_patient()
+
+    def _raise_endless(self, command: str | None) -> NoReturn:
         problem = f"{self.address} does not stop sending; check the baud rate, switch it off and on"
         raise ConnectionFailedError(self.name, problem, command)
 

@@ -31,7 +31,8 @@ _GREETED_S = 0.1
 # An instrument that holds no part of a frame answers only the last filler byte. With a whole
 # time-out after each of those before it, a laser whose program was interrupted in mid-frame stayed
 # lit for 1.2 s, and longer where an attempt failed. Modules answer within 50 ms
-# (docs/wire/purephotonics_ppcl550.md), and a serial adapter holds bytes back for some 16 ms.
+# (docs/wire/purephotonics_ppcl550.md), and a serial adapter holds bytes back for some 16 ms. For
+# the same reason a line of frames that was silent for so long carries no old answer.
 
 
 def open_visa(
@@ -106,6 +107,7 @@ def open_visa_frames(
                 terminator=None,
                 baud_rate=baud_rate,
                 greet=greet,
+                quiet_s=_GREETED_S,
             )
         return LinkFrameTransport(link, frame_bytes)
 

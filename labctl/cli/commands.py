@@ -73,6 +73,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "calibration": Entry("calibration", _BENCH, "List, show, plot and check calibration records."),
     "sim": Entry("sim", _BENCH, "Offer a simulated bench to other programs."),
+    "faults": Entry("faults", _BENCH, "Break a simulated bench; see what comes of it."),
     "record": Entry(
         "record", _BENCH, "Run a program and keep every wire message.", "record", _PROGRAM
     ),

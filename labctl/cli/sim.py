@@ -14,6 +14,7 @@ from labctl.data import shipped_fleet_path
 from labctl.instruments.simulated.bench_file import load_bench
 from labctl.instruments.simulated.doors.serving import Offer
 from labctl.instruments.simulated.doors.serving import serve as serve_doors
+from labctl.instruments.simulated.faults.plan import FaultyBench, read_plan
 
 app = typer.Typer(help="Run a simulated bench.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -28,6 +29,9 @@ def serve(
     bench: Annotated[
         Path | None, typer.Argument(help="Bench file (default: the demo's).", show_default=False)
     ] = None,
+    faults: Annotated[
+        Path | None, typer.Option("--faults", help="Fault plan, TOML: what breaks meanwhile.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Offer every instrument through HiSLIP, TCP and a pseudo-terminal, on loopback only.
@@ -37,6 +41,8 @@ def serve(
     """
     path = bench or shipped_fleet_path()
     loaded = load_bench(path)
+    if faults is not None:
+        FaultyBench(loaded).plan(read_plan(faults))
 
     def announce(offers: Sequence[Offer]) -> None:
         if json:

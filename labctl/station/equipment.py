@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 import numpy as np
@@ -175,12 +175,32 @@ ROLES: dict[str, type] = {
 
 @dataclass(frozen=True)
 class Equipment:
-    """Both benches, the timing that the parties agree on, and the instruments' time."""
+    """Both benches, the timing that the parties agree on, and the instruments' time.
+
+    `names`: the instrument of each role, for messages.
+    """
 
     server: ServerEquipment
     client: ClientEquipment
     frame: FrameTable
     clock: Clock
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def parts(self) -> dict[str, object]:
+        """Return what plays each role, by the role's name."""
+        found: dict[str, object] = {}
+        for party, table in (("server", self.server), ("client", self.client)):
+            for each in fields(table):
+                part = getattr(table, each.name)
+                if isinstance(part, IQDrive):
+                    part = part.generator
+                elif isinstance(part, LimitedVoltage):
+                    part = part.source
+                elif isinstance(part, FibreMeter):
+                    part = part.input
+                if f"{party}.{each.name}" in ROLES and part is not None:
+                    found[f"{party}.{each.name}"] = part
+        return found
 
 
 def equipment_of(station: Station) -> Equipment:
@@ -223,6 +243,7 @@ def equipment_of(station: Station) -> Equipment:
         ),
         frame=station.table.frame,
         clock=open_clock(_library(station), station.record),
+        names=dict(station.table.roles()),
     )
 
 

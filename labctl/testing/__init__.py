@@ -12,6 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from labctl.instruments.simulated.faults.plan import (
+        FaultPlan,
+        FaultyBench,
+        PlannedFault,
+        read_plan,
+    )
     from labctl.testing.bench import Bench, close_idle_benches
     from labctl.testing.checks import Check, driver_checks
     from labctl.testing.fuzz import panel_fuzz
@@ -30,7 +36,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Bench",
     "Check",
+    "FaultPlan",
+    "FaultyBench",
     "GarbageWire",
+    "PlannedFault",
     "ScriptError",
     "ScriptedClock",
     "ScriptedFrames",
@@ -43,7 +52,10 @@ __all__ = [
     "messages_in",
     "panel_fuzz",
     "panel_walk",
+    "read_plan",
 ]
+
+_FAULTS = "labctl.instruments.simulated.faults.plan"
 
 # Where each name is found: pytest loads the plugin in every project, and with it this module.
 _PLACES = {
@@ -52,17 +64,23 @@ _PLACES = {
     "GarbageWire": "wires",
     "SilentWire": "wires",
     "close_idle_benches": "bench",
+    "FaultPlan": _FAULTS,
+    "FaultyBench": _FAULTS,
+    "PlannedFault": _FAULTS,
     "driver_checks": "checks",
     "messages_in": "words",
     "panel_fuzz": "fuzz",
     "panel_walk": "walk",
+    "read_plan": _FAULTS,
 }
 
 
 def _loaded(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'labctl.testing' has no attribute {name!r}")
-    value = getattr(import_module(f"labctl.testing.{_PLACES.get(name, 'scripts')}"), name)
+    place = _PLACES.get(name, "scripts")
+    module = place if "." in place else f"labctl.testing.{place}"
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from labctl.clock import Clock
+from labctl.instruments.simulated.faults.plan import FaultyBench
 from labctl.instruments.transports.visa_link import close_library, resource_manager
 from labctl.station import Station
 from labctl.station.file import SIMULATED, read_station_file
@@ -40,6 +41,7 @@ class Bench:
         self.path.write_text(text, encoding="utf-8")
         self.library = f"{self.path}{SIMULATED}"
         self._opened = ExitStack()
+        self._faults: FaultyBench | None = None
 
     @property
     def world(self) -> Any:
@@ -87,6 +89,16 @@ class Bench:
         station = Station(path, table.model_copy(update=here)).open()
         self._opened.callback(station.close)
         return station
+
+    @property
+    def faults(self) -> FaultyBench:
+        """What can be broken on this bench: wires, instruments and light.
+
+        Ask for it before a session is opened: sessions that are open keep their whole wires.
+        """
+        if self._faults is None:
+            self._faults = FaultyBench(self.world)
+        return self._faults
 
     def close(self) -> None:
         """Leave safe and close all that was opened here, and end the world."""

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import pyvisa
 
+from labctl.addresses import canonical
 from labctl.errors import InstrumentReportedError, LimitError
 from labctl.instruments.codecs.itla import Request
+from labctl.instruments.simulated.panel import FrontPanel
 from labctl.instruments.transports.transport import FrameTransport
 from labctl.instruments.transports.visa_link import close_library, resource_manager
 from labctl.testing.shape import channels_of
@@ -64,6 +66,25 @@ class OnBench:
         with suppress(pyvisa.errors.VisaIOError):
             for _ in range(_MOST_READS):
                 self.library.read(self.sessions[-1], 4096)
+
+    @property
+    def panel(self) -> FrontPanel:
+        """The front panel itself, past every session."""
+        panels: dict[str, FrontPanel] = self.library.world.panels
+        return next(panel for at, panel in panels.items() if canonical(at) == self._address)
+
+    @property
+    def _address(self) -> str:
+        return canonical(self.place.address)
+
+    def panel_write(self, message: str) -> None:
+        """Send a line to the panel as another program does; what it replies is dropped."""
+        self.panel_reply(message)
+
+    def panel_reply(self, message: str) -> str:
+        """Ask the panel a line as another program does, and return its reply."""
+        self.panel.write(message.encode("ascii") + b"\n", end=True)
+        return self.panel.read(1 << 20)[0].decode("latin-1").strip()
 
     def get(self, capability: type[Any]) -> list[Any]:
         """Return all that has the capability: the instrument, and its first channel."""

@@ -16,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from labctl.clock import Clock
+    from labctl.instruments.simulated.faults.plan import FaultyBench
     from labctl.station import Station
     from labctl.testing.bench import Bench
 
@@ -23,7 +24,16 @@ OPTION = "--labctl-station"
 MARKER = "labctl"
 _SIMULATED = "@labctl"
 # An assertion in these says what was compared, as one in a test does.
-_WITH_ASSERTIONS = ("abilities", "alone", "fuzz", "host", "on_bench", "walk", "with_panel")
+_WITH_ASSERTIONS = (
+    "abilities",
+    "alone",
+    "behind",
+    "fuzz",
+    "host",
+    "on_bench",
+    "walk",
+    "with_panel",
+)
 
 pytest.register_assert_rewrite(*(f"labctl.testing.{name}" for name in _WITH_ASSERTIONS))
 
@@ -89,6 +99,12 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
         yield found
     finally:
         found.close()
+
+
+@pytest.fixture
+def faults(bench: Bench) -> FaultyBench:
+    """What can be broken on the bench: `faults.arm(PlannedFault(...))`, `faults.plan(plan)`."""
+    return bench.faults
 
 
 @pytest.fixture

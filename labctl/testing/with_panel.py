@@ -21,6 +21,7 @@ from labctl.errors import (
 from labctl.instruments.capabilities import Identity
 from labctl.testing.abilities import CHECKS
 from labctl.testing.alone import about
+from labctl.testing.behind import what_the_panel_changes_is_no_wrong_value
 from labctl.testing.on_bench import OnBench
 from labctl.testing.shape import parts_of, properties_of
 
@@ -117,5 +118,6 @@ WITH_PANEL: tuple[Callable[[OnBench], None], ...] = (
     each_further_property_is_read_back,
     after_a_time_out_no_old_answer_is_taken_for_a_new_one,
     a_connection_that_is_lost_is_told_and_found_again,
+    what_the_panel_changes_is_no_wrong_value,
 )
 """Those that hold for every driver; each capability that it has adds another."""

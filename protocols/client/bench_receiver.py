@@ -36,13 +36,27 @@ _LEAST_COHERENCE = 0.7
 # One frame's preamble shows the laser's phase noise over the delay between its light and the local
 # oscillator; only the slow part of it must be followed.
 _LOOP_GAIN = 0.15
+# Half of the power: values of so little signal are worth half of what was planned. Slow drifts stay
+# far above it, and the verifier's own bound on the transmittance is narrower.
+_LEAST_AMPLITUDE = 0.7
+# 257 symbols show the noise's size to 4 %; three times as much costs nine tenths of F.
+_MOST_NOISE = 3.0
 # Of the stream of random numbers that places come from.
 _PLACES_KEY = 98
+# Of a pilot's amplitude; a rotation leaves 0 of it, light that is not rotated all.
+_MOST_PILOT = 0.3
+_SIGMAS = 5.0
+# Of the preamble's amplitude: a null of 30 dB leaves 0.03, and the lock all but nothing of that.
+_MOST_CARRIER = 0.3
+# Pulses of the slots beside it reach into the guard.
+_GUARD_EDGE = 2
 _ROTATION_NAME = "ROTATION"
 
 
 class BenchReceiver(BenchSide):
     """The client's instruments. gain: G of its clone, above 1. seed: of the places of modes."""
+
+    party = "client"
 
     def __init__(
         self, equipment: ClientEquipment, frame: FrameTable, *, gain: float, seed: int
@@ -52,6 +66,8 @@ class BenchReceiver(BenchSide):
         self._gain = gain
         self._places = party_stream(seed, _PLACES_KEY)
         self._arrival_s: float | None = None
+        self._aligned_v = 0.0
+        self._aligned_noise_v = math.inf
         self._phase_rad = 0.0
 
     def expect(self, shapes: dict[int, LayerShape]) -> None:
@@ -112,23 +128,81 @@ class BenchReceiver(BenchSide):
                 "linewidth and path drift small over a frame, the local-oscillator path matched?"
             )
         start_s = float(np.median([sync.start_s for sync in syncs]))
+        self._aligned_v = float(np.median([sync.amplitude for sync in syncs]))
+        self._aligned_noise_v = float(np.median([sync.noise for sync in syncs]))
         self._arrival_s = start_s - self._equipment.constants.detector_delay_s
         self._turn(float(np.angle(phasor)))
 
     def values(self, layer: int, trace: Trace) -> Floats:
         """Return a value in V per turn and block (turns, rows * blocks).
 
-        Keeps the phase of later frames at zero.
+        Keeps the phase of later frames at zero. Raises SignalError where the preamble is far dimmer
+        than when the layer was aligned, or pilots show that nothing rotated the modes: values would
+        be noise, and look like any others.
         """
         layout = self.layouts[layer]
         lowered, sync, clock = self._found(layer, trace)
+        self._check_amplitude(sync)
+        self._check_noise(sync)
         rows = layout.rows * layout.row_slots
         slots = clock.read(lowered, layout, layout.first_row_slot, rows)
         self._turn(_LOOP_GAIN * sync.phase_rad)
         by_row = slots.reshape(layout.rows, layout.row_slots)
+        guard = clock.read(
+            lowered, layout, layout.slots - layout.guard_symbols, layout.guard_symbols
+        )
+        _check_carrier(guard[_GUARD_EDGE:-_GUARD_EDGE], sync)
+        _check_rotated(by_row[:, layout.pilot_offsets], layout.pilot_symbols.real, sync)
         return by_row[:, layout.readout_offsets].T.astype(np.float32)
+
+    def _check_amplitude(self, sync: Sync) -> None:
+        if sync.amplitude < _LEAST_AMPLITUDE * self._aligned_v:
+            raise SignalError(
+                f"client's preamble has {sync.amplitude:.3g} V, {self._aligned_v:.3g} V when it "
+                "was aligned: is the light dimmer, its polarisation turned, the local oscillator "
+                "dimmed?"
+            )
+
+    def _check_noise(self, sync: Sync) -> None:
+        if sync.noise > _MOST_NOISE * self._aligned_noise_v:
+            raise SignalError(
+                f"client's preamble differs by {sync.noise:.3g} V from what was sent, by "
+                f"{self._aligned_noise_v:.3g} V when it was aligned: has a modulator's bias moved, "
+                "does the phase jump, is other light in the fibre?"
+            )
 
     def _turn(self, error_rad: float) -> None:
         self._phase_rad = math.remainder(self._phase_rad - error_rad, 2.0 * math.pi)
         v_pi_v = self._equipment.constants.phase_shifter_v_pi_v
         self._equipment.lo_phase.set(self._phase_rad / math.pi * v_pi_v)
+
+
+def _check_carrier(guard: Floats, sync: Sync) -> None:
+    """Raise SignalError where slots that carry nothing show light that is not modulated.
+
+    The rotation adds it up over all modes: values would be that light, not the weights.
+    """
+    carrier = float(np.mean(guard)) / sync.amplitude
+    error = sync.noise / sync.amplitude / math.sqrt(len(guard))
+    if abs(carrier) > _MOST_CARRIER + _SIGMAS * error:
+        raise SignalError(
+            f"frame's dark slots show light (amplitude {carrier:.2f} of the preamble's, 0 "
+            "expected): has a modulator's bias moved?"
+        )
+
+
+def _check_rotated(pilots: Floats, known: Floats, sync: Sync) -> None:
+    """Raise SignalError where pilots show in a rotated row.
+
+    A rotation collects all light of a row in its readout slots. Pilots on X, at the phase that the
+    client keeps, have the preamble's amplitude where nothing was rotated; `known` is what each has
+    on X, 0 or 1, and both are (rows, pilots).
+    """
+    count = float(np.sum(known**2))
+    seen = float(np.vdot(known, pilots)) / count / sync.amplitude
+    error = sync.noise / sync.amplitude / math.sqrt(count)
+    if seen > _MOST_PILOT + _SIGMAS * error:
+        raise SignalError(
+            f"pilots of the rows arrive unrotated (amplitude {seen:.2f}, 0 expected): was the "
+            "rotation loaded, does its generator get the trigger?"
+        )

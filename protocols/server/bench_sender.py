@@ -17,7 +17,9 @@ import numpy as np
 from labctl.dsp.dsp import read_slots
 from labctl.dsp.layout import PEAK, Complexes
 from labctl.dsp.phase import track_phase
+from labctl.errors import SignalError
 from labctl.instruments.capabilities import Trace
+from labctl.protocols.bench_causes import Rest
 from labctl.protocols.bench_side import BenchSide
 from labctl.protocols.encoding import Floats
 from labctl.protocols.link import LayerLight, ReturnedLight
@@ -33,6 +35,8 @@ _BLOCKED_RECORDS, _MOST_RECORDS = 4, 64
 _BLOCKED_SAMPLES = 200_000
 # Of the stream of random numbers that bases come from.
 _BASIS_KEY = 99
+# Of the modes' RMS amplitude: what 30 dB of extinction leaves at a moved null is 0.3.
+_MOST_CARRIER = 1.0
 
 RawSink = Callable[[str, Floats], None]
 
@@ -44,6 +48,8 @@ class BenchSender(BenchSide):
     array) is given what a re-analysis needs: each frame's returned quadratures and the cosine and
     sine of each row's phase.
     """
+
+    party = "server"
 
     def __init__(
         self,
@@ -67,6 +73,11 @@ class BenchSender(BenchSide):
     def level(self) -> Level | None:
         """How the light was set, once it is."""
         return self._transmitter.level
+
+    @property
+    def rest(self) -> Rest | None:
+        """What the monitor read when the light was levelled, once it is."""
+        return self._transmitter.rest
 
     def settle(self) -> None:
         """Open the shutter and turn the local oscillator to where it starts."""
@@ -201,4 +212,10 @@ def _remove_carrier(light: LayerLight, read: ReturnedLight) -> None:
     centred = expected - expected.mean()
     slope = float(np.vdot(centred, read.measured)) / float(np.vdot(centred, centred))
     offset = float(read.measured.mean()) - slope * float(expected.mean())
+    share = abs(offset / slope) / math.sqrt(float(np.mean(expected**2)))
+    if share > _MOST_CARRIER:
+        raise SignalError(
+            f"light that came back has a carrier of {share:.2f} of its RMS amplitude, 0 expected: "
+            "has a modulator's bias moved?"
+        )
     read.measured[...] -= np.float32(offset)

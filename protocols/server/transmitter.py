@@ -11,6 +11,7 @@ import numpy as np
 from labctl.dsp.layout import PEAK, FrameLayout
 from labctl.dsp.sender import FrameSender, Predistortion
 from labctl.errors import InstrumentError, SettingError, SignalError
+from labctl.protocols.bench_causes import Rest
 from labctl.protocols.encoding import Floats
 from labctl.protocols.link import LayerLight
 from labctl.station.equipment import ServerEquipment
@@ -62,6 +63,7 @@ class Transmitter:
         self.layouts: dict[int, FrameLayout] = {}
         self.scale = 1.0
         self.level: Level | None = None
+        self.rest: Rest | None = None
 
     def prepare(self, layers: Sequence[LayerLight]) -> None:
         """Switch on, level every layer's payload on the power meter, upload every frame.
@@ -132,6 +134,7 @@ class Transmitter:
         modes = light.rows * light.modes
         played_w, error_w = self._monitor_w()
         added_w = played_w - background_w
+        self.rest = Rest(background_w, played_w)
         attenuation_db = self._attenuate(layout.duration_s, modes, added_w)
         self.level = Level(
             mean_photons=self._mean_photons,

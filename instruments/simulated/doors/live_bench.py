@@ -15,7 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from labctl.clock import Clock, SystemClock
-from labctl.instruments.simulated.panel import EVERYTHING, FrontPanel, serial_poll
+from labctl.instruments.simulated.panel import (
+    EVERYTHING,
+    ConnectionLostError,
+    FrontPanel,
+    serial_poll,
+)
 from labctl.instruments.simulated.visa_session import TimeoutWitness
 
 # Between looks for replies: soon after a client wrote, then each twice as late.
@@ -156,8 +161,10 @@ class LivePanel:
                 client.deliver(data, ends=ends, status=owed)
 
     def _fail(self, error: Exception) -> None:
-        report = {"message": f"panel {self.name!r} failed", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(report)
         client, self._talker = self._talker, None
         if client is not None:
             client.hang_up()
+        if isinstance(error, ConnectionLostError):
+            return
+        report = {"message": f"panel {self.name!r} failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(report)

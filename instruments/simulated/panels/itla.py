@@ -151,6 +151,11 @@ class ITLAPanel:
         """Return 0: a serial module has none."""
         return 0
 
+    def power_cycle(self) -> None:
+        """Lose the supply and come back: dark, with the settings of the factory."""
+        self.clear()
+        self._power_up()
+
     def _power_up(self) -> None:
         low_hz = self._frequency_limits_hz[0]
         self._stored = dict.fromkeys((0x08, 0x09, 0x0A, 0x0D, 0x0E, 0x0F, 0x33, 0x59, 0x5A), 0)

@@ -97,6 +97,7 @@ class InfiniiVisionPanel:
         self.clear, self.status_byte = self._scpi.clear, self._scpi.status_byte
         self.serial_poll = self._scpi.serial_poll
         self.read, self.read_timed_out = self._scpi.read, self._scpi.read_timed_out
+        self.power_cycle = self._scpi.power_cycle
         self._reset()
 
     def write(self, data: bytes, *, end: bool) -> None:

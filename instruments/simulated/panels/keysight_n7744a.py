@@ -125,6 +125,7 @@ class KeysightN7744APanel:
         self.clear, self.status_byte = self._scpi.clear, self._scpi.status_byte
         self.serial_poll = self._scpi.serial_poll
         self.read_timed_out = self._scpi.read_timed_out
+        self.power_cycle = self._scpi.power_cycle
         self._reset()
         if trigger_in is not None:
             trigger_in.listen(self._triggered)

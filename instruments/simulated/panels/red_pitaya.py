@@ -76,6 +76,7 @@ class RedPitayaPanel:
             message_bytes=1 << 20,
         )
         self.read_timed_out = self._scpi.read_timed_out
+        self.power_cycle = self._scpi.power_cycle
 
     def write(self, data: bytes, *, end: bool) -> None:
         """Take bytes from the host."""

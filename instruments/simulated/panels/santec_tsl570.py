@@ -102,6 +102,7 @@ class SantecTSL570Panel:
             message_bytes=1 << 16,
         )
         self.read_timed_out = self._scpi.read_timed_out
+        self.power_cycle = self._scpi.power_cycle
         self._reset()
 
     def write(self, data: bytes, *, end: bool) -> None:

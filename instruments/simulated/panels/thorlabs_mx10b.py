@@ -103,6 +103,11 @@ class ThorlabsMX10BPanel:
         """Return 0: it has none."""
         return 0
 
+    def power_cycle(self) -> None:
+        """Lose the supply and come back: dark, with the defaults after switching on."""
+        self.clear()
+        self._restart()
+
     def _reply(self, text: str | None) -> None:
         if text is not None and len(self._output) < LONGEST_OUTPUT:
             self._output += text.encode("ascii") + b"\r\n"

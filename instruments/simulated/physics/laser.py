@@ -9,6 +9,7 @@ window, and again the same values where windows overlap.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,7 @@ class Laser:
         self._power_w = 0.0
         # In the middle of the C band, until somebody sets it.
         self._frequency_hz = 193.4e12
+        self._hop_hz, self._share = 0.0, 1.0
         self._last = Window(0, 1)
         self._last_phase = np.zeros(1, np.float32)
 
@@ -45,12 +47,22 @@ class Laser:
 
     def emitted_power_w(self) -> float:
         """Return the power that leaves the head now."""
-        return self._power_w if self._on else 0.0
+        return self._power_w * self._share if self._on else 0.0
 
     @property
     def frequency_hz(self) -> float:
         """Optical frequency in Hz."""
-        return self._frequency_hz
+        return self._frequency_hz + self._hop_hz
+
+    def hop(self, hop_hz: float, *, share: float) -> Callable[[], None]:
+        """Be `hop_hz` (Hz) off what is set, with a share of that power; returns what ends it."""
+        before = self._hop_hz, self._share
+        self._hop_hz, self._share = hop_hz, share
+
+        def end() -> None:
+            self._hop_hz, self._share = before
+
+        return end
 
     def phase(self, window: Window) -> Real:
         """Return the phase in rad over a window.

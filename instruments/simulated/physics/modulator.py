@@ -171,6 +171,15 @@ class BiasElectrode:
         away = math.remainder(target - self._offset_rad - self._followed_rad, 2.0 * math.pi)
         self._voltage_v = away * self._v_rad() - self.external()
 
+    def jump(self, angle_rad: float) -> Callable[[], None]:
+        """Move the electrode's own phase, which no lock follows; returns what moves it back."""
+        self._offset_rad += angle_rad
+
+        def back() -> None:
+            self._offset_rad -= angle_rad
+
+        return back
+
     def voltage_v(self) -> float:
         """Return the controller's voltage on the electrode."""
         if self._followed_rad is None:

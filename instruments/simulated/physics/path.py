@@ -48,6 +48,12 @@ class VariableAttenuator:
         loss_db = self._scale * self._attenuation_db + self._insertion_loss_db
         return float(10.0 ** (-loss_db / 10.0))
 
+    def stuck_at(self, attenuation_db: float) -> VariableAttenuator:
+        """Return one in its place that stays at an attenuation in dB, which no setting changes."""
+        stuck = VariableAttenuator(self._insertion_loss_db, self._input_power)
+        stuck.set_attenuation(attenuation_db)
+        return stuck
+
     def input_power_w(self) -> float:
         """Return the mean power that enters now."""
         return self._input_power()
@@ -126,6 +132,19 @@ class PhaseDrift:
         self._phase = float(noise.generator.uniform(-math.pi, math.pi))
         self._sample = 0
 
+    def hop(self) -> None:
+        """Jump to any phase, as when the laser hops and both paths differ in length."""
+        self._phase = float(self._noise.generator.uniform(-math.pi, math.pi))
+
+    def hurry(self, rate_rad2_s: float) -> Callable[[], None]:
+        """Walk at another rate; returns what ends it."""
+        before, self._rate_rad2_s = self._rate_rad2_s, rate_rad2_s
+
+        def end() -> None:
+            self._rate_rad2_s = before
+
+        return end
+
     def phase(self, window: Window) -> Real:
         """Return the phase in rad over a window that begins after earlier ones ended."""
         per_sample = self._rate_rad2_s / self._grid_hz
@@ -168,9 +187,32 @@ class PolarisationDrift:
         self._stokes = np.array([1.0, 0.0, 0.0])
         self._sample = 0
 
+    @property
+    def _aligned(self) -> bool:
+        return self._rate_rad2_s == 0.0 and bool(self._stokes[0] == 1.0)
+
+    def turn(self, angle_rad: float) -> Callable[[], None]:
+        """Jump by an angle on the Poincare sphere, away from the local oscillator; returns what
+        turns it back to where it was.
+        """
+        before = self._stokes
+        cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
+        self._stokes = np.array(
+            [
+                cosine * before[0] - sine * before[1],
+                sine * before[0] + cosine * before[1],
+                before[2],
+            ]
+        )
+
+        def back() -> None:
+            self._stokes = before
+
+        return back
+
     def mix(self, field: Field, window: Window) -> None:
         """Keep, in place, what overlaps over a window that begins after earlier ones ended."""
-        if self._rate_rad2_s == 0.0:
+        if self._aligned:
             return
         knots = np.append(np.arange(0, window.samples, self._STRIDE), window.samples)
         knots += window.start
@@ -180,7 +222,7 @@ class PolarisationDrift:
         """Keep what overlaps at instants that begin after earlier windows ended; walks linearly
         between a few knots.
         """
-        if self._rate_rad2_s == 0.0:
+        if self._aligned:
             return
         knots = np.linspace(instants[0], instants[-1], self._KNOTS).astype(np.int64)
         self._keep(field, knots, instants)

@@ -150,7 +150,7 @@ def test_half_a_step_is_no_motor_position() -> None:
 
 def test_a_reply_that_is_not_closed_times_out() -> None:
     with pytest.raises(InstrumentTimeoutError):
-        OzOpticsDD100(script(("A?", ("Atten:5.00(dB)",)))).attenuation_db()
+        OzOpticsDD100(script(*2 * [("A?", ("Atten:5.00(dB)",))])).attenuation_db()
 
 
 def test_the_safe_state_is_the_darkest_even_if_nothing_was_asked_before() -> None:
@@ -165,4 +165,4 @@ def test_the_safe_state_is_the_darkest_even_if_nothing_was_asked_before() -> Non
 def test_a_lost_connection_passes_through() -> None:
     silent: Any = InstrumentTimeoutError("scripted", "no answer", "CD")
     with pytest.raises(InstrumentTimeoutError):
-        OzOpticsDD100(script(("CD", silent))).safe_state()
+        OzOpticsDD100(script(("CD", silent), ("CD", silent))).safe_state()

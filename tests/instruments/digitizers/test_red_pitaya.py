@@ -277,7 +277,9 @@ def test_the_first_of_the_counted_errors_is_raised_and_the_queue_emptied() -> No
             ("ACQ:STOP", None),
             ("SYST:ERR:COUN?", "2"),
             ("SYST:ERR:NEXT?", '-113,"Undefined header"'),
+            ("SYST:ERR:COUN?", "1"),
             ("SYST:ERR:NEXT?", '-350,"Queue overflow"'),
+            ("SYST:ERR:COUN?", "0"),
         ]
     )
     with pytest.raises(InstrumentReportedError, match=r"-113.*'ACQ:STOP'"):

@@ -249,8 +249,16 @@ def test_output_and_software_trigger(accepted: Accepted) -> None:
 
 
 def test_a_channel_as_a_constant_voltage(accepted: Accepted) -> None:
-    commands = ("OUTP2:LOAD INF", "SOUR2:FUNC DC", "SOUR2:VOLT:OFFS -7.5", "OUTP2 1")
-    wire = ScriptedTransport([*accepted(*commands), ("SOUR2:VOLT:OFFS?", "-7.5E+00")])
+    offset = ("SOUR2:VOLT:OFFS?", "-7.5E+00")
+    wire = ScriptedTransport(
+        [
+            *accepted("OUTP2:LOAD INF", "SOUR2:FUNC DC", "SOUR2:VOLT:OFFS -7.5"),
+            offset,
+            *accepted("OUTP2 1"),
+            ("OUTP2?", "1"),
+            offset,
+        ]
+    )
     options = Keysight33512BOptions(load_ohm=float("inf"))
     source = Keysight33512B(wire, options).dc_output(2)
     source.set_voltage(-7.5)
@@ -266,7 +274,8 @@ def test_half_the_voltage_is_left_into_fifty_ohm() -> None:
 
 def test_safe_state_switches_both_outputs_off_even_if_one_fails(accepted: Accepted) -> None:
     silent = InstrumentTimeoutError("scripted", "no answer", "SYST:ERR?")
-    wire = ScriptedTransport([("OUTP1 0", None), ("SYST:ERR?", silent), *accepted("OUTP2 0")])
+    lost: list[Any] = [("SYST:ERR?", silent), ("*ESR?", silent)]
+    wire = ScriptedTransport([("OUTP1 0", None), *lost, *accepted("OUTP2 0")])
     with pytest.raises(InstrumentTimeoutError):
         Keysight33512B(wire).safe_state()
     wire.finish()

@@ -41,7 +41,7 @@ def test_the_wavelength_travels_in_nanometres(accepted: Accepted) -> None:
         [
             *LIMITS,
             *accepted("SENS:CORR:WAV 1550.120000"),
-            ("SENS:CORR:WAV?", "1.550120E+03"),
+            *2 * [("SENS:CORR:WAV?", "1.550120E+03")],
         ]
     )
     meter = ThorlabsPM100D(wire)
@@ -52,7 +52,8 @@ def test_the_wavelength_travels_in_nanometres(accepted: Accepted) -> None:
 
 def test_the_limits_of_the_sensor_are_themselves_allowed(accepted: Accepted) -> None:
     lowest, highest = (accepted(f"SENS:CORR:WAV {nm}.000000") for nm in (800, 1700))
-    wire = ScriptedTransport([*LIMITS, *lowest, *LIMITS, *highest])
+    seen = [[("SENS:CORR:WAV?", reply)] for reply in ("8.000000E+02", "1.700000E+03")]
+    wire = ScriptedTransport([*LIMITS, *lowest, *seen[0], *LIMITS, *highest, *seen[1]])
     meter = ThorlabsPM100D(wire)
     meter.set_wavelength(800e-9)
     meter.set_wavelength(1700e-9)
@@ -73,12 +74,12 @@ def test_power_is_in_watts_whatever_the_front_panel_was_set_to(accepted: Accepte
     wire = ScriptedTransport(
         [
             *((measured, "DBM;-2.9E+00"), *to_watts, (measured, "W;1.234000E-03")),
-            (measured, "W;-2.1E-10"),
+            (measured, "W;-2.100000E-04"),
             *((fetched, "DBM;0.0E+00"), *to_watts, (fetched, "W;1.0E-03")),
         ]
     )
     meter = ThorlabsPM100D(wire)
-    assert [meter.power_w(), meter.power_w()] == [1.234e-3, -2.1e-10]
+    assert [meter.power_w(), meter.power_w()] == [1.234e-3, -2.1e-4]
     assert meter.latest_power_w() == 1e-3
     wire.finish()
 
@@ -143,7 +144,30 @@ def test_an_error_queue_that_answers_garbage_is_a_reply_error(reply: str) -> Non
 def test_a_time_out_passes_through() -> None:
     silent = InstrumentTimeoutError("scripted", "no answer", "*IDN?")
     with pytest.raises(InstrumentTimeoutError):
-        ThorlabsPM100D(ScriptedTransport([("*IDN?", silent)])).identify()
+        ThorlabsPM100D(
+            ScriptedTransport([("*IDN?", silent), ("SYST:ERR?", OK), ("*IDN?", silent)])
+        ).identify()
+
+
+def test_one_reply_that_is_dropped_costs_nothing() -> None:
+    silent = InstrumentTimeoutError("scripted", "no answer", "*IDN?")
+    identity = "THORLABS,PM100D,P0000001,2.7.0"
+    wire = ScriptedTransport([("*IDN?", silent), ("SYST:ERR?", OK), ("*IDN?", identity)])
+    assert ThorlabsPM100D(wire).identify().serial == "P0000001"
+    wire.finish()
+
+
+def test_an_error_reply_that_is_dropped_is_looked_for_in_the_event_register() -> None:
+    """No error bit: the setting was taken. One: it may have been refused, which nobody can tell."""
+    silent = InstrumentTimeoutError("scripted", "no answer", "SYST:ERR?")
+    start: list[tuple[str | bytes, Any]] = [("ABOR", None), ("SYST:ERR?", silent)]
+    wire = ScriptedTransport([*start, ("*ESR?", "+0"), ("SYST:ERR?", OK)])
+    ThorlabsPM100D(wire).safe_state()
+    wire.finish()
+    wire = ScriptedTransport([*start, ("*ESR?", "+16")])
+    with pytest.raises(InstrumentTimeoutError):
+        ThorlabsPM100D(wire).safe_state()
+    wire.finish()
 
 
 def test_a_query_that_is_refused_says_what_the_instrument_reports() -> None:

@@ -182,7 +182,7 @@ def test_the_sense_function_is_set_before_each_reading(accepted: Accepted) -> No
             *accepted(":SENS:FUNC 'CURR'"),
             (":READ?", "1.234000E-06"),
             *accepted(":SENS:FUNC 'CURR'"),
-            (":READ?", "-1.5E-09"),
+            (":READ?", "-1.500000E-09"),
             *accepted(":SENS:FUNC 'VOLT'"),
             (":READ?", "2.499876E+00"),
         ]
@@ -224,6 +224,7 @@ def test_the_safe_state_is_reached_also_after_a_time_out() -> None:
         ("SYST:ERR?", OK),
         (":READ?", silent),
         ("SYST:ERR?", OK),
+        (":READ?", silent),
         ("OUTP OFF", None),
         ("SYST:ERR?", OK),
     ]

@@ -240,7 +240,7 @@ def test_garbage_is_no_voltage(reply: str) -> None:
 @settings(deadline=None)
 @given(st.text(st.characters(codec="latin-1"), max_size=12))
 def test_whatever_comes_is_a_number_or_an_error(line: str) -> None:
-    source = QontrolQ8iv(script(("V1?", (line.strip(),))))
+    source = QontrolQ8iv(script(*2 * [("V1?", (line.strip(),))]))
     try:
         voltage_v = source.channel_voltage_v(1)
     except LabctlError:

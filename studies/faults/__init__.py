@@ -1,0 +1,1 @@
+"""What faults do to drivers and runs on a simulated bench, measured for docs/faults.md."""
