@@ -187,7 +187,9 @@ class RowSums:
         rows, signs = self._own_rows, None
         if placed is not None:
             rows, signs = placed.rows, placed.changed_signs
-        self._shares[:, rows] += np.stack([cosine**2, cosine * sine, sine**2])
+        # One at a time: numpy takes two and a half times as long for all three at once.
+        for sums, share in zip(self._shares, (cosine**2, cosine * sine, sine**2), strict=True):
+            sums[rows] += share
         self._query = query = _Query(cosine, sine, rows, signs)
         single = query.single if query.signs is None else None
         self._places = None if single is None else 2 * rows + ~single
