@@ -18,12 +18,12 @@ from labctl.protocols.leakage.direction import Doubles
 from labctl.protocols.leakage.multipliers import (
     LEAST,
     MOST,
-    Attack,
+    PricedAttack,
     Prices,
     attack_at,
     is_attack,
 )
-from labctl.protocols.leakage.uphill import Range, Whole, climb, differences, shifted
+from labctl.protocols.leakage.uphill import Domain, Whole, climb, differences, shifted
 
 # The top of a mixture is this close, of what it gains.
 _ENOUGH = 1e-9
@@ -45,7 +45,7 @@ class Kinds(Enum):
 
 @dataclass(frozen=True)
 class Shared:
-    """What a mixture gains per direction, in bits; see `multipliers.Attack`.
+    """What a mixture gains per direction, in bits; see `multipliers.PricedAttack`.
 
     `slopes`: by each number of the place; `taken`: mean noise along, noise across and amplitude.
     """
@@ -76,20 +76,20 @@ class Mixture:
             return self._with_dark(place, prices)
         return self._two(place, prices)
 
-    def _range(self) -> Range:
+    def _range(self) -> Domain:
         """Return the range of places: dim ones below the mean, bright ones above, true attacks."""
         mean = np.array([[math.log(self.mean)]])
         if self.kinds is Kinds.ALIKE:
-            return Range(LEAST, MOST, is_attack)
+            return Domain(LEAST, MOST, is_attack)
         far = np.array([[_FARTHEST]])
         least, most = [mean + _NEAREST, LEAST], [mean + far, MOST]
         if self.kinds is Kinds.DARK_AND_LIT:
-            return Range(
+            return Domain(
                 np.concatenate([-far, *least]),
                 np.concatenate([far, *most]),
                 lambda place: is_attack(place[2:]),
             )
-        return Range(
+        return Domain(
             np.concatenate([mean - far, LEAST, *least]),
             np.concatenate([mean - _NEAREST, MOST, *most]),
             lambda place: is_attack(place[1:5]) & is_attack(place[6:]),
@@ -154,5 +154,5 @@ class Mixture:
         )
 
 
-def _part(attack: Attack, of: slice) -> Attack:
-    return Attack(attack.gain[of], attack.slopes[:, of], attack.taken[:, of])
+def _part(attack: PricedAttack, of: slice) -> PricedAttack:
+    return PricedAttack(attack.gain[of], attack.slopes[:, of], attack.taken[:, of])

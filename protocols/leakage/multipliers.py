@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.protocols.leakage.direction import Doubles, entropy_slope, held
-from labctl.protocols.leakage.uphill import Range, Whole, climb
+from labctl.protocols.leakage.uphill import Domain, Whole, climb
 
 # Logarithms of r, theta, phi and v/phi stay where no value overflows. Below the least v the mixing
 # is worth less than rounding of what is learned.
@@ -48,7 +48,7 @@ class Prices:
 
 
 @dataclass(frozen=True)
-class Attack:
+class PricedAttack:
     """Attacks of directions at some prices: the gain J in bits and its slopes.
 
     `slopes`: by the logarithm of lambda, then by each logarithm of `place`, shape (5, directions).
@@ -68,7 +68,7 @@ class Best:
     """
 
     place: Doubles
-    attack: Attack
+    attack: PricedAttack
 
     @property
     def gain(self) -> Doubles:
@@ -76,7 +76,7 @@ class Best:
         return self.attack.gain
 
 
-def attack_at(variance: Doubles, place: Doubles, prices: Prices) -> Attack:
+def attack_at(variance: Doubles, place: Doubles, prices: Prices) -> PricedAttack:
     """Return the attacks at `place` (see `Best`) of directions of this `variance` (SNU)."""
     root, tap, back_action, ratio = np.exp(place)
     mixing = ratio * back_action
@@ -118,7 +118,7 @@ def attack_at(variance: Doubles, place: Doubles, prices: Prices) -> Attack:
             by_mixing,
         ]
     )
-    return Attack(gain, slopes, np.stack([along, across, pulled]))
+    return PricedAttack(gain, slopes, np.stack([along, across, pulled]))
 
 
 def is_attack(place: Doubles) -> npt.NDArray[np.bool_]:
@@ -158,7 +158,7 @@ def best_attacks(
     place = climb(
         evaluate,
         first_place(len(variance), prices) if start is None else start,
-        Range(LEAST, MOST, is_attack),
+        Domain(LEAST, MOST, is_attack),
         steps=steps,
         enough=np.broadcast_to(np.asarray(enough, np.float64), variance.shape),
     )

@@ -47,7 +47,7 @@ def differences(values: Doubles, axes: int) -> Doubles:
 
 
 @dataclass(frozen=True)
-class Range:
+class Domain:
     """Where the hills are: each axis from `least` to `most` (axes, 1), and what `allowed` says."""
 
     least: Doubles
@@ -60,7 +60,7 @@ class Range:
 
 
 def climb(
-    evaluate: Evaluate, start: Doubles, inside: Range, *, steps: int, enough: Doubles
+    evaluate: Evaluate, start: Doubles, inside: Domain, *, steps: int, enough: Doubles
 ) -> Doubles:
     """Return places (axes, hills) near the tops of all hills, from `start` on.
 
