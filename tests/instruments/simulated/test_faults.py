@@ -70,7 +70,7 @@ def asked(
 
 
 def received(panel: FaultyPanel) -> list[bytes]:
-    found: list[bytes] = []
+    found: list[tuple[list[tuple[bytes, bool]], float]] = []
     while (reply := panel.read(1 << 20)[0]) and len(found) < 5:
         found.append(reply)
     return found
@@ -178,7 +178,7 @@ def test_a_restart_loses_settings_and_sets_the_power_on_event() -> None:
 
 
 def test_without_a_fault_a_wire_changes_neither_answers_nor_time() -> None:
-    found: list[bytes] = []
+    found: list[tuple[list[tuple[bytes, bool]], float]] = []
     for wrapped in (False, True):
         bench = load_bench(shipped_bench_path())
         if wrapped:
