@@ -32,6 +32,8 @@ KEYSIGHT_ERRORS = '{code:+d},"{text}"'
 SCPI_ERRORS = '{code:d},"{text}"'
 
 _BYTE = Integer(0, 255)
+# Of one message, which is carried out without a pause; the longest set-ups have some fifty.
+MOST_UNITS = 1000
 _CACHED_BYTES = 128
 _CACHED_MESSAGES = 1024
 
@@ -120,8 +122,8 @@ class ScpiCore:
     `reset` is *RST; `trigger` is *TRG, absent if None; `busy` returns whether an overlapped
     operation is still running: *OPC?, *WAI and *OPC wait for it. Error replies follow
     `error_style`, the error queue holds `error_depth` entries. A message has at most
-    `message_bytes` and replies that wait at most `output_bytes` (beyond: -363, -430). `declared`
-    are all commands. `last_may_lack` is for instruments that take a comma with
+    `message_bytes` and 1000 commands, replies that wait at most `output_bytes` (beyond: -363,
+    -430). `declared` are all commands. `last_may_lack` is for instruments that take a comma with
     nothing behind it for an omitted last parameter, which IEEE 488.2 does not allow.
     """
 
@@ -148,10 +150,11 @@ class ScpiCore:
         self._input = MessageInput(message_bytes)
         self._input_limit = message_bytes
         self._output: deque[bytes] = deque()
-        self._output_limit = output_bytes
+        self._output_bytes, self._output_limit = 0, output_bytes
         self._sent = 0
         self._steps: deque[_Step] = deque()
         self._parts: list[bytes] = []
+        self._part_bytes = 0
         self._completion_asked = False
         self._cache: dict[bytes, tuple[_Step, ...]] = {}
         self._headers: dict[tuple[str, bool], tuple[Command, Suffixes] | None] = {}
@@ -181,17 +184,19 @@ class ScpiCore:
             return b"", False
         reply, start = self._output[0], self._sent
         if start == 0 and len(reply) <= limit:
-            self._output.popleft()
-            self._note_reasons()
+            self._take_reply()
             return reply, True
         chunk = bytes(memoryview(reply)[start : start + limit])
         self._sent += len(chunk)
         if self._sent < len(reply):
             return chunk, False
-        self._output.popleft()
+        self._take_reply()
+        return chunk, True
+
+    def _take_reply(self) -> None:
+        self._output_bytes -= len(self._output.popleft())
         self._sent = 0
         self._note_reasons()
-        return chunk, True
 
     def read_timed_out(self) -> None:
         """Note that the host timed out on a reply: a query error (-420), unless one is pending."""
@@ -204,6 +209,7 @@ class ScpiCore:
         self._drop_output()
         self._steps.clear()
         self._parts.clear()
+        self._part_bytes = 0
         self._completion_asked = False
 
     def power_cycle(self) -> None:
@@ -234,7 +240,7 @@ class ScpiCore:
 
     def _drop_output(self) -> None:
         self._output.clear()
-        self._sent = 0
+        self._output_bytes = self._sent = 0
         self._note_reasons()
 
     def _note_reasons(self) -> None:
@@ -257,15 +263,18 @@ class ScpiCore:
         while not self._steps or self._carry_out():
             try:
                 message = self._input.take()
-            except ScpiError as fault:
-                self.status.fault(fault)
+            except ScpiError:
+                self.status.fault(self._too_long())
                 continue
             if message is None:
                 return
             self._steps.extend(self._resolve(message))
         if len(self._input) > self._input_limit:
             self._input.clear()
-            self.status.fault(ScpiError(-363))
+            self.status.fault(self._too_long())
+
+    def _too_long(self) -> ScpiError:
+        return ScpiError(-363, f"a message has at most {self._input_limit} bytes")
 
     def _begin(self, steps: tuple[_Step, ...]) -> None:
         self._input.passed_by()
@@ -289,6 +298,7 @@ class ScpiCore:
         if self._parts:
             self._answer(b";".join(self._parts) + b"\n")
             self._parts.clear()
+            self._part_bytes = 0
             self._note_reasons()
         return True
 
@@ -298,7 +308,12 @@ class ScpiCore:
             if isinstance(reply, str):
                 # Upper case of what came in as Latin-1 need not be Latin-1.
                 reply = reply.encode("latin-1", "replace")
+            if self._part_bytes + len(reply) > self._output_limit:
+                self._parts.clear()
+                self._part_bytes = 0
+                raise ScpiError(-430)
             self._parts.append(reply)
+            self._part_bytes += len(reply)
         elif step.do is not None:
             step.do(step.suffixes, step.parameters)
         elif step.fault is not None:
@@ -308,15 +323,19 @@ class ScpiCore:
         if self._input.is_followed:
             self._interrupt()
             return
-        if sum(map(len, self._output)) + len(reply) > self._output_limit:
+        if self._output_bytes + len(reply) > self._output_limit:
             self._drop_output()
             self.status.fault(ScpiError(-430))
             return
         self._output.append(reply)
+        self._output_bytes += len(reply)
 
     def _resolve(self, message: bytes) -> Iterable[_Step]:
         try:
-            for unit in program_units(message, last_may_lack=self._last_may_lack):
+            units = program_units(message, last_may_lack=self._last_may_lack)
+            for number, unit in enumerate(units):
+                if number == MOST_UNITS:
+                    raise ScpiError(-363, f"a message has at most {MOST_UNITS} commands")
                 yield self._step(unit)
         except ScpiError as fault:
             yield _Step(fault=fault)

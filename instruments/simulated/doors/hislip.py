@@ -21,8 +21,11 @@ from labctl.instruments.simulated.doors.hislip_session import Session
 from labctl.instruments.simulated.doors.live_bench import LivePanel
 
 SUB_ADDRESS = "hislip0"
-# More than one program opens; each may hold a message in memory.
-MOST_SESSIONS = 64
+# More than one program opens.
+MOST_SESSIONS = 256
+# At the maximum the session that has said nothing for longest makes room for a new one, if it has
+# been silent for so long.
+_SPARED_S = 60.0
 # 1.0, major in the upper byte.
 _VERSION = 0x0100
 
@@ -32,7 +35,7 @@ class HislipServer:
 
     def __init__(self, panel: LivePanel) -> None:
         self.panel = panel
-        self.locks = Locks()
+        self.locks = Locks(lambda who: who.silent_s if isinstance(who, Session) else 0.0)
         self._sessions: dict[int, Session] = {}
         self._numbers = count(1)
 
@@ -42,7 +45,7 @@ class HislipServer:
         await _telling_faults(channel, self._serve(channel))
 
     async def _serve(self, channel: Channel) -> None:
-        header = await channel.header()
+        header = await channel.header(is_due=True)
         if header.kind == Kind.INITIALIZE:
             await self._serve_synchronous(channel, header)
         elif header.kind == Kind.ASYNC_INITIALIZE:
@@ -53,7 +56,7 @@ class HislipServer:
 
     async def _serve_synchronous(self, channel: Channel, header: Header) -> None:
         await _check_sub_address(channel, header)
-        if len(self._sessions) >= MOST_SESSIONS:
+        if len(self._sessions) >= MOST_SESSIONS and not self._end_the_most_silent():
             raise FatalError(Fatal.TOO_MANY_CLIENTS, f"there are {MOST_SESSIONS} sessions already")
         number = next(n for n in self._numbers if n & 0xFFFF not in self._sessions) & 0xFFFF
         session = Session(self.panel, self.locks, channel)
@@ -63,8 +66,17 @@ class HislipServer:
             channel.send(Kind.INITIALIZE_RESPONSE, 0, version << 16 | number)
             await _telling_faults(channel, session.serve_synchronous())
         finally:
-            del self._sessions[number]
+            self._sessions.pop(number, None)
             session.end()
+
+    def _end_the_most_silent(self) -> bool:
+        """Make room; False if every session has spoken lately."""
+        number, session = max(self._sessions.items(), key=lambda item: item[1].silent_s)
+        if session.silent_s < _SPARED_S:
+            return False
+        del self._sessions[number]
+        session.give_up(f"silent for {session.silent_s:.0f} s, and another client needs the place")
+        return True
 
     async def _serve_asynchronous(self, channel: Channel, header: Header) -> None:
         await channel.discard(header)

@@ -7,7 +7,12 @@ string; who shares may also take the exclusive one. Locks do not nest.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import IntEnum
+
+# A client that holds a lock and has said nothing for so long loses it to one that waits. No
+# measurement of one message takes longer.
+LONGEST_SILENCE_S = 300.0
 
 
 class LockReply(IntEnum):
@@ -20,9 +25,13 @@ class LockReply(IntEnum):
 
 
 class Locks:
-    """Who holds which lock. Clients are distinguished by identity."""
+    """Who holds which lock. Clients are distinguished by identity.
 
-    def __init__(self) -> None:
+    `silent_s` returns for how long a client has said nothing.
+    """
+
+    def __init__(self, silent_s: Callable[[object], float] = lambda _: 0.0) -> None:
+        self._silent_s = silent_s
         self._exclusive: object | None = None
         self._shared: set[object] = set()
         self._key = ""
@@ -40,6 +49,7 @@ class Locks:
 
     def permits(self, client: object) -> bool:
         """Return whether a client is not locked out by others."""
+        self._forget_the_silent(client)
         if self._exclusive is not None:
             return self._exclusive is client
         return not self._shared or client in self._shared
@@ -52,6 +62,7 @@ class Locks:
         held = client in self._shared if key else self._exclusive is client
         if held:
             return LockReply.ERROR
+        self._forget_the_silent(client)
         if not self._is_free(client, key):
             return LockReply.FAILURE
         if key:
@@ -89,6 +100,12 @@ class Locks:
     async def changed(self) -> None:
         """Wait until a lock was released, or `wake` was called."""
         await self._changed.wait()
+
+    def _forget_the_silent(self, but: object) -> None:
+        """Take the locks of others that have been silent for too long."""
+        for holder in (self._shared | {self._exclusive}) - {None, but}:
+            if self._silent_s(holder) >= LONGEST_SILENCE_S:
+                self.leave(holder)
 
     def _is_free(self, client: object, key: str) -> bool:
         if self._exclusive is not None and self._exclusive is not client:

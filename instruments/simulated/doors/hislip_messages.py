@@ -16,6 +16,10 @@ PROLOGUE = b"HS"
 LARGEST_PAYLOAD_BYTES = 1 << 20
 _HEADER = struct.Struct("!2sBBIQ")
 HEADER_BYTES = _HEADER.size
+# What may wait for a client that does not read: eight of the longest records, 4 million samples.
+MOST_UNREAD_BYTES = 1 << 26
+# A message that has begun comes without a pause of so long, even from a busy program.
+LONGEST_PAUSE_S = 10.0
 # Read at a time of what is thrown away.
 _DISCARD_BYTES = 1 << 16
 
@@ -99,14 +103,37 @@ def decode(data: bytes) -> Header:
 
 
 class Channel:
-    """One of the two connections of a session. Reading raises IncompleteReadError at its end."""
+    """One of the two connections of a session.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    Reading raises IncompleteReadError at its end, and FatalError if a message that has begun
+    stops for `pause_s`.
+    """
 
-    async def header(self) -> Header:
-        """Read the next header."""
-        return decode(await self._reader.readexactly(HEADER_BYTES))
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        pause_s: float = LONGEST_PAUSE_S,
+    ) -> None:
+        self._reader, self._writer, self._pause_s = reader, writer, pause_s
+
+    async def header(self, *, is_due: bool = False) -> Header:
+        """Read the next header; it may be long in coming unless it `is_due`."""
+        first = await (self._next(1) if is_due else self._reader.readexactly(1))
+        return decode(first + await self._next(HEADER_BYTES - 1))
+
+    async def _next(self, size: int) -> bytes:
+        """Read bytes that are due; each 64 KiB of them within the longest pause."""
+        parts = []
+        while size:
+            try:
+                async with asyncio.timeout(self._pause_s):
+                    parts.append(await self._reader.readexactly(min(size, _DISCARD_BYTES)))
+            except TimeoutError:
+                text = f"silent for {self._pause_s:g} s where a message was due"
+                raise FatalError(Fatal.UNIDENTIFIED, text) from None
+            size -= len(parts[-1])
+        return b"".join(parts)
 
     async def payload(self, header: Header, limit: int) -> bytes | None:
         """Read a message's payload; None, with an Error to the peer, if it is over the limit."""
@@ -114,13 +141,13 @@ class Channel:
             text = f"a payload of {header.length} bytes; {limit} are taken"
             await self.refuse(header, Fault.MESSAGE_TOO_LARGE, text)
             return None
-        return await self._reader.readexactly(header.length)
+        return await self._next(header.length)
 
     async def discard(self, header: Header) -> None:
         """Read a payload and forget it."""
         left = header.length
         while left:
-            left -= len(await self._reader.readexactly(min(left, _DISCARD_BYTES)))
+            left -= len(await self._next(min(left, _DISCARD_BYTES)))
 
     async def refuse(self, header: Header, code: Fault, text: str) -> None:
         """Skip a message and send the reason to the peer."""
@@ -136,8 +163,14 @@ class Channel:
     def send(
         self, kind: Kind, control: int, parameter: int, payload: bytes | memoryview = b""
     ) -> None:
-        """Send a message, in one piece even if others send too; nothing if the peer is gone."""
+        """Send a message, in one piece even if others send too; nothing if the peer is gone.
+
+        Who has left 64 MiB unread is cut off.
+        """
         if self._writer.is_closing():
+            return
+        if self._writer.transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
+            self.abort()
             return
         self._writer.write(encode(kind, control, parameter, len(payload)))
         if payload:

@@ -20,6 +20,8 @@ from labctl.instruments.simulated.doors.hislip_locks import LockReply, Locks
 from labctl.instruments.simulated.doors.hislip_messages import (
     HEADER_BYTES,
     LARGEST_PAYLOAD_BYTES,
+    LONGEST_PAUSE_S,
+    MOST_UNREAD_BYTES,
     Channel,
     Fatal,
     FatalError,
@@ -29,12 +31,14 @@ from labctl.instruments.simulated.doors.hislip_messages import (
 )
 from labctl.instruments.simulated.doors.live_bench import LivePanel
 
-# 256 MB of one instrument message in memory, far more than any waveform's block.
-LONGEST_MESSAGE_BYTES = 1 << 28
+# An unfinished message goes on within this time, or its session ends: it holds memory that others
+# need.
+LONGEST_UNFINISHED_S = 60.0
 # A client that asks for less would leave no room behind the header.
 _SMALLEST_MESSAGE_BYTES = 256
 _REQUEST, _RELEASE = 1, 0
 _REMOTE_LOCAL_CODES = range(7)
+_LOOK_AGAIN_S = 1.0
 _SIZE = struct.Struct("!Q")
 
 Handler = Callable[[Channel, Header, bytes], Awaitable[None]]
@@ -56,6 +60,7 @@ class Session:
         self._message_id = 0
         self._pieces: list[bytes] = []
         self._piece_bytes = 0
+        self._heard_s = asyncio.get_running_loop().time()
         self._is_spoilt = self._is_clearing = self._has_ended = False
         self._unread_status = 0
         self._replies: deque[_Reply] = deque()
@@ -65,6 +70,16 @@ class Session:
     def is_established(self) -> bool:
         """Whether the asynchronous channel is there too."""
         return self._asynchronous is not None
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the client's last message on either channel."""
+        return asyncio.get_running_loop().time() - self._heard_s
+
+    def give_up(self, why: str) -> None:
+        """End the session; the client gets the reason."""
+        self._channel.send(Kind.FATAL_ERROR, Fatal.UNIDENTIFIED, 0, why.encode())
+        self.end()
 
     def establish(self, channel: Channel) -> None:
         """Take the asynchronous channel."""
@@ -76,6 +91,7 @@ class Session:
         if self._has_ended:
             return
         self._has_ended = True
+        self._drop_pieces()
         self._locks.leave(self)
         self._channel.close()
         if self._asynchronous is not None:
@@ -91,15 +107,22 @@ class Session:
     def deliver(self, data: bytes, *, ends: bool, status: int) -> None:
         """Queue a reply to the client's last message."""
         self._unread_status |= status
+        if sum(len(reply.data) for reply in self._replies) > MOST_UNREAD_BYTES:
+            text = f"more than {MOST_UNREAD_BYTES} bytes of replies were not read; they are dropped"
+            self._channel.send(Kind.ERROR, Fault.MESSAGE_TOO_LARGE, 0, text.encode())
+            self._replies.clear()
         self._replies.append(_Reply(data, ends, self._message_id))
         self._replied.set()
 
     async def serve_synchronous(self) -> None:
         """Carry out messages of the synchronous channel until the client leaves."""
-        sender = asyncio.get_running_loop().create_task(self._send_replies())
+        loop = asyncio.get_running_loop()
+        sender = loop.create_task(self._send_replies())
+        half = loop.call_later(LONGEST_PAUSE_S, self._end_half)
         try:
             while True:
-                header = await self._channel.header()
+                header = await self._next_header()
+                await self._panel.give_way(self)
                 if header.kind in (Kind.DATA, Kind.DATA_END, Kind.TRIGGER):
                     await self._take_message(header)
                 elif header.kind == Kind.DEVICE_CLEAR_COMPLETE:
@@ -109,7 +132,24 @@ class Session:
                 elif not await self._take_common(self._channel, header):
                     return
         finally:
+            half.cancel()
             sender.cancel()
+
+    def _end_half(self) -> None:
+        if not self.is_established:
+            self.give_up(f"no asynchronous channel within {LONGEST_PAUSE_S:g} s")
+
+    async def _next_header(self) -> Header:
+        """Read the next header; while a message is not whole it has a minute to come."""
+        limit_s = LONGEST_UNFINISHED_S if self._pieces else None
+        try:
+            async with asyncio.timeout(limit_s):
+                header = await self._channel.header()
+        except TimeoutError:
+            text = f"a message was not finished and nothing came for {limit_s:g} s"
+            raise FatalError(Fatal.UNIDENTIFIED, text) from None
+        self._heard_s = asyncio.get_running_loop().time()
+        return header
 
     async def serve_asynchronous(self, channel: Channel) -> None:
         """Carry out messages of the asynchronous channel until the client leaves."""
@@ -123,6 +163,9 @@ class Session:
         }
         while True:
             header = await channel.header()
+            await channel.drain()
+            await self._panel.give_way(self)
+            self._heard_s = asyncio.get_running_loop().time()
             if header.kind in handlers:
                 payload = await channel.payload(header, LARGEST_PAYLOAD_BYTES)
                 if payload is not None:
@@ -160,32 +203,39 @@ class Session:
             await self._pass_on(header)
 
     def _collect(self, payload: bytes) -> None:
-        if payload:
-            self._pieces.append(payload)
-            self._piece_bytes += len(payload)
-        if self._piece_bytes > LONGEST_MESSAGE_BYTES:
-            text = f"messages have at most {LONGEST_MESSAGE_BYTES} bytes"
+        memory = self._panel.memory
+        if not memory.take(len(payload)):
+            text = f"all unfinished messages have at most {memory.most_bytes} bytes together"
             self._channel.send(Kind.ERROR, Fault.MESSAGE_TOO_LARGE, 0, text.encode())
             self._drop_pieces()
             self._is_spoilt = True
+        elif payload:
+            self._pieces.append(payload)
+            self._piece_bytes += len(payload)
 
-    def _drop_pieces(self) -> list[bytes]:
-        """Forget the message so far; returns its pieces."""
-        pieces, self._pieces, self._piece_bytes = self._pieces, [], 0
-        return pieces
+    def _drop_pieces(self) -> None:
+        """Forget the message so far."""
+        self._panel.memory.give_back(self._piece_bytes)
+        self._pieces, self._piece_bytes = [], 0
 
     async def _pass_on(self, header: Header) -> None:
         """Give a complete message to the panel, once no other client's lock prevents it."""
         while not (self._locks.permits(self) or self._is_clearing or self._has_ended):
-            await self._locks.changed()
-        pieces = self._drop_pieces()
+            # Looks again by itself, since nobody tells that a lock's holder has been silent.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._locks.changed(), _LOOK_AGAIN_S)
         is_spoilt, self._is_spoilt = self._is_spoilt, False
-        if self._is_clearing or self._has_ended:
-            return
-        if header.kind == Kind.TRIGGER:
-            self._panel.trigger(self)
-        elif pieces and not is_spoilt:
-            self._panel.write(pieces, self, end=True)
+        try:
+            if header.kind == Kind.TRIGGER:
+                await self._panel.trigger(self, self._wants)
+            elif self._pieces and not is_spoilt:
+                await self._panel.take_message(self._pieces, self, self._wants)
+        finally:
+            self._drop_pieces()
+
+    def _wants(self) -> bool:
+        """Whether the client still wants its message carried out."""
+        return not (self._is_clearing or self._has_ended)
 
     async def _send_replies(self) -> None:
         # That the client is gone is for the reading side to find out.
@@ -238,9 +288,9 @@ class Session:
             if left_s <= 0.0 or self._has_ended:
                 break
             try:
-                await asyncio.wait_for(self._locks.changed(), left_s)
+                await asyncio.wait_for(self._locks.changed(), min(left_s, _LOOK_AGAIN_S))
             except TimeoutError:
-                break
+                continue
         return reply
 
     async def _tell_locks(self, channel: Channel, header: Header, payload: bytes) -> None:

@@ -4,17 +4,25 @@ Bench time is the wall time since the doors opened, plus what commands themselve
 (a record's length, a meter's averaging), which they answer at once. So a caller that sleeps on
 the wall sees at least as much time pass on the bench, and nothing else makes it run ahead.
 
-All calls come from one event loop; that is what serialises them. A panel has one input and one
-output, as an instrument on GPIB: a reply goes to the client that wrote last.
+All calls come from one event loop; that is what serialises them. Clients have turns of bounded
+work (`turns`): one that sends half a million commands holds up nobody else. A panel has one input
+and one output, as an instrument on GPIB: a reply goes to the client that wrote last.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from labctl.clock import Clock, SystemClock
+from labctl.instruments.simulated.doors.turns import (
+    LONGEST_PIECE_BYTES,
+    TURN_S,
+    Memory,
+    message_pieces,
+    stream_pieces,
+)
 from labctl.instruments.simulated.panel import (
     EVERYTHING,
     ConnectionLostError,
@@ -40,7 +48,7 @@ class Client(Protocol):
 
 
 class LiveBench:
-    """A bench's panels and its clock, which follows `wall`.
+    """A bench's panels and its clock, which follows `wall`; `turn_clock` measures turns.
 
     While a client is connected that has written something, panels are polled for replies that
     take time, at growing intervals up to 50 ms; every write polls all of them at once, for an
@@ -48,19 +56,37 @@ class LiveBench:
     """
 
     def __init__(
-        self, panels: Mapping[str, FrontPanel], clock: Clock, wall: Clock | None = None
+        self,
+        panels: Mapping[str, FrontPanel],
+        clock: Clock,
+        wall: Clock | None = None,
+        turn_clock: Clock | None = None,
     ) -> None:
         self._clock, self._wall = clock, wall or SystemClock()
+        self._turn_clock, self.memory = turn_clock or SystemClock(), Memory()
         self._followed_s = self._wall.now_s()
         self.panels = {name: LivePanel(name, panel, self) for name, panel in panels.items()}
         self._timer: asyncio.TimerHandle | None = None
         self._pause_s = 0.0
+        self._turns_begun_s: dict[Client, float] = {}
 
     def follow(self) -> None:
         """Let the time pass on the bench that passed on the wall since the last call."""
         now_s = self._wall.now_s()
         self._clock.sleep(max(now_s - self._followed_s, 0.0))
         self._followed_s = max(now_s, self._followed_s)
+
+    async def give_way(self, client: Client) -> None:
+        """Let the others have their turn, if this client's has lasted long enough.
+
+        Call it before every piece of work. A turn begins with the first one in a round of the
+        event loop.
+        """
+        now_s = self._turn_clock.now_s()
+        if not self._turns_begun_s:
+            asyncio.get_running_loop().call_soon(self._turns_begun_s.clear)
+        if now_s - self._turns_begun_s.setdefault(client, now_s) >= TURN_S:
+            await asyncio.sleep(0)
 
     def settle(self) -> None:
         """Let every panel continue, and deliver its replies."""
@@ -102,6 +128,12 @@ class LivePanel:
     def __init__(self, name: str, panel: FrontPanel, bench: LiveBench) -> None:
         self.name, self._panel, self._bench = name, panel, bench
         self._talker: Client | None = None
+        self._message = asyncio.Lock()
+
+    @property
+    def memory(self) -> Memory:
+        """What unfinished messages may hold, all those of the bench together."""
+        return self._bench.memory
 
     @property
     def is_in_use(self) -> bool:
@@ -109,7 +141,11 @@ class LivePanel:
         return self._talker is not None
 
     def write(self, pieces: Sequence[bytes], client: Client, *, end: bool) -> None:
-        """Hand over bytes without others in between; `end`: END came with the last."""
+        """Hand over bytes at once; `end`: END came with the last."""
+        self._hand_over(pieces, client, end=end)
+        self._bench.written()
+
+    def _hand_over(self, pieces: Sequence[bytes], client: Client, *, end: bool) -> None:
         self._bench.follow()
         self._talker = client
         try:
@@ -117,12 +153,65 @@ class LivePanel:
                 self._panel.write(piece, end=end and number == len(pieces))
         except Exception as error:  # an error of a panel must not end the bench
             self._fail(error)
+
+    async def give_way(self, client: Client) -> None:
+        """Let others have their turn; before each of what a client can ask in quick succession."""
+        await self._bench.give_way(client)
+
+    async def take_stream(
+        self, data: bytes, client: Client, room: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Take what came on a wire without END, in turns; others may write between two of them.
+
+        `room` returns when there is room for further replies.
+        """
+        await self._bench.give_way(client)
+        await self._in_turns(stream_pieces(data), client, room)
+
+    async def take_message(
+        self, pieces: Sequence[bytes], client: Client, wanted: Callable[[], bool]
+    ) -> None:
+        """Take a message that END came with, in turns, without others in between.
+
+        What is left is dropped once it is no longer `wanted`.
+        """
+        await self._bench.give_way(client)
+        async with self._message:
+            if sum(map(len, pieces)) <= LONGEST_PIECE_BYTES and not b"".join(pieces)[:-1].count(
+                b"\n"
+            ):
+                if wanted():
+                    self.write(pieces, client, end=True)
+                return
+
+            async def room() -> None:
+                """Replies of HiSLIP are kept, or dropped, by their session."""
+
+            await self._in_turns(message_pieces(pieces), client, room, wanted)
+
+    async def _in_turns(
+        self,
+        pieces: Iterable[bytes],
+        client: Client,
+        room: Callable[[], Awaitable[None]],
+        wanted: Callable[[], bool] | None = None,
+    ) -> None:
+        """Write piece by piece; `wanted` is given for what ends with END."""
+        following = iter(pieces)
+        piece = next(following, None)
+        while piece is not None and (wanted is None or wanted()):
+            ahead = next(following, None)
+            self._hand_over([piece], client, end=wanted is not None and ahead is None)
+            self.go_on()
+            await room()
+            await self._bench.give_way(client)
+            piece = ahead
         self._bench.written()
 
-    def trigger(self, client: Client) -> None:
+    async def trigger(self, client: Client, wanted: Callable[[], bool]) -> None:
         """Pass on a bus trigger, which is *TRG to a panel of IEEE 488.2 and nothing to others."""
         if isinstance(self._panel, TimeoutWitness):
-            self.write([b"*TRG\n"], client, end=True)
+            await self.take_message([b"*TRG\n"], client, wanted)
 
     def clear(self) -> None:
         """Clear the device."""

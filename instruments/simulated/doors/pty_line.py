@@ -13,7 +13,7 @@ from collections import deque
 from labctl.instruments.simulated.doors.live_bench import LivePanel
 
 # Read at a time, and what may wait for a reader of replies before no more is read of its commands.
-_CHUNK_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 14
 _MOST_UNSENT_BYTES = 1 << 16
 
 
@@ -39,17 +39,24 @@ class PtyLine:
         self._unsent: deque[memoryview] = deque()
         self._events = select.epoll()
         self._events.register(self._master, select.EPOLLIN | select.EPOLLHUP | select.EPOLLET)
+        self._gone = False
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._room.set()
         self._loop.add_reader(self._events.fileno(), self._woken)
+        self._serving = self._loop.create_task(self._serve())
 
     def close(self) -> None:
         """Take the device away."""
+        self._serving.cancel()
         self._loop.remove_reader(self._events.fileno())
         self._events.close()
         self._drop_unsent()
         os.close(self._master)
 
     def deliver(self, data: bytes, *, ends: bool, status: int) -> None:
-        """Send a reply, as fast as the host fetches it."""
+        """Send a reply, as fast as the host fetches it; none to a host that is gone."""
+        if self._gone:
+            return
         self._unsent.append(memoryview(data))
         self._send()
 
@@ -58,12 +65,21 @@ class PtyLine:
         self._drop_unsent()
 
     def _woken(self) -> None:
-        events = self._events.poll(0)
-        self._receive(gone=any(event & select.EPOLLHUP for _, event in events))
+        if any(event & select.EPOLLHUP for _, event in self._events.poll(0)):
+            self._gone = True
+            self._drop_unsent()
+        self._news.set()
 
-    def _receive(self, *, gone: bool = False) -> None:
+    async def _serve(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self._receive()
+
+    async def _receive(self) -> None:
         """Read until nothing waits: the edge does not come again. Who is gone fetches nothing."""
-        while gone or sum(map(len, self._unsent)) <= _MOST_UNSENT_BYTES:
+        while True:
+            await self._room.wait()
             try:
                 data = os.read(self._master, _CHUNK_BYTES)
             except BlockingIOError:
@@ -71,14 +87,17 @@ class PtyLine:
             except OSError as error:
                 if error.errno != errno.EIO:
                     raise
-                gone = True
+                self._gone = True
                 break
             self._in_use = True
-            self._panel.write([data], self, end=False)
-            if gone:
-                self._drop_unsent()
-        if gone:
+            await self._panel.take_stream(data, self, self._fetched)
+        if self._gone:
+            self._gone = False
             self._closed_by_host()
+
+    async def _fetched(self) -> None:
+        """Wait until the host has fetched most of its replies."""
+        await self._room.wait()
 
     def _closed_by_host(self) -> None:
         # Opening and closing the device below looks like a host to this very method.
@@ -100,14 +119,15 @@ class PtyLine:
                 if not self._unsent[0]:
                     self._unsent.popleft()
         except BlockingIOError:
-            self._loop.add_writer(self._master, self._go_on_sending)
-            return
-        self._loop.remove_writer(self._master)
-
-    def _go_on_sending(self) -> None:
-        self._send()
-        self._receive()
+            self._loop.add_writer(self._master, self._send)
+        else:
+            self._loop.remove_writer(self._master)
+        if sum(map(len, self._unsent)) <= _MOST_UNSENT_BYTES:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _drop_unsent(self) -> None:
         self._unsent.clear()
+        self._room.set()
         self._loop.remove_writer(self._master)

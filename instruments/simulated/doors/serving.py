@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +24,10 @@ from labctl.instruments.simulated.doors.tcp import LOOPBACK, Listener, serve_soc
 
 # Binary frames without any end of message: HiSLIP, which is made of messages, has none to carry.
 FRAMED_PANELS = frozenset({"itla"})
+
+# After a signal: a panel at work, or a pile of connections, may hold up the orderly end so long.
+# A simulated bench has nothing that would need more than its end.
+LAST_MOMENT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,10 @@ class Doors:
 
 
 def serve(bench: LinkBench, announce: Callable[[Sequence[Offer]], None]) -> None:
-    """Open all doors, announce them, and serve until SIGTERM or SIGINT; then close them."""
+    """Open all doors, announce them, and serve until SIGTERM or SIGINT; then close them.
+
+    The process ends within 1 s of the signal, whatever a panel is doing. Main thread only.
+    """
     asyncio.run(_serve(bench, announce))
 
 
@@ -105,11 +115,28 @@ async def _serve(bench: LinkBench, announce: Callable[[Sequence[Offer]], None]) 
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_report)
     told_to_end = asyncio.Event()
+    allow_many_connections()
+
+    def end(number: int, frame: object) -> None:
+        # Python runs this between two instructions of a panel too, where the loop does not come.
+        if not told_to_end.is_set():
+            last = threading.Timer(LAST_MOMENT_S, os._exit, [0])
+            last.daemon = True
+            last.start()
+        loop.call_soon_threadsafe(told_to_end.set)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told_to_end.set)
+        signal.signal(number, end)
     async with Doors(bench) as doors:
         announce(doors.offers)
         await told_to_end.wait()
+
+
+def allow_many_connections() -> None:
+    """Raise the limit of open files as far as the system lets this process."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _report(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:

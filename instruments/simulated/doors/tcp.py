@@ -9,10 +9,13 @@ from contextlib import suppress
 from labctl.instruments.simulated.doors.live_bench import LivePanel
 
 LOOPBACK = "127.0.0.1"
-# Read at a time; a block of samples comes in a few.
-_CHUNK_BYTES = 1 << 17
-# What a client may send before its instrument takes it.
-_READ_AHEAD_BYTES = 1 << 20
+# Read at a time: with an indefinite block in it, it is one piece of work.
+_CHUNK_BYTES = 1 << 14
+# What a client may send before its instrument takes it; asyncio keeps up to twice as much.
+_READ_AHEAD_BYTES = 1 << 16
+# Each may keep that much and a file descriptor. 200 programs at one instrument are far more than
+# any bench has.
+MOST_CONNECTIONS = 600
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -42,6 +45,9 @@ class Listener:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= MOST_CONNECTIONS:
+            writer.transport.abort()
+            return
         connection = asyncio.get_running_loop().create_task(self._run(reader, writer))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
@@ -83,7 +89,6 @@ async def serve_socket(
     client = SocketClient(writer)
     try:
         while data := await reader.read(_CHUNK_BYTES):
-            panel.write([data], client, end=False)
-            await writer.drain()
+            await panel.take_stream(data, client, writer.drain)
     finally:
         panel.leave(client)

@@ -184,7 +184,7 @@ def test_a_trigger_is_trg_on_a_bus_and_nothing_elsewhere(panel: EchoPanel | Sile
     async def story() -> None:
         bench, _ = live(BenchClock(), panel=panel)
         visitor = Visitor()
-        bench.panels["panel"].trigger(visitor)
+        await bench.panels["panel"].trigger(visitor, lambda: True)
         heard = [data for data, _, _ in visitor.replies]
         assert heard == ([b"*TRG\n"] if isinstance(panel, TimeoutWitness) else [])
         assert isinstance(panel, EchoPanel) or panel.received == b""

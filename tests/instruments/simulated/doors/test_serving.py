@@ -24,6 +24,7 @@ from pyvisa.resources import MessageBasedResource
 from pyvisa_py.protocols import hislip  # type: ignore[import-untyped]  # it ships no types
 
 from labctl.instruments.codecs.itla import Reply, Request, Status
+from labctl.instruments.simulated.doors.serving import LAST_MOMENT_S
 
 Offers = dict[str, dict[str, str]]
 Open = Callable[..., MessageBasedResource]
@@ -619,3 +620,85 @@ def test_a_completion_that_a_client_gave_up_never_answers_its_next_query(visa: O
     assert generator.query("*IDN?").startswith(GENERATOR)
     assert generator.query("SYST:ERR?").startswith("-410")
     assert generator.query("SYST:ERR?").startswith("+0")
+
+
+@pytest.mark.parametrize("door", ["hislip", "socket", "pty"])
+def test_half_a_million_commands_of_one_client_hold_up_neither_others_nor_the_end(
+    door: str,
+) -> None:
+    with serving() as (process, found):
+        place = found["server_generator"]
+        over = threading.Event()
+        poured = threading.Thread(target=pour, args=(place, door, over), daemon=True)
+        poured.start()
+        with socket.create_connection(
+            ("127.0.0.1", port_of(found["monitor"]["socket"])), timeout=20.0
+        ) as other:
+            begun = time.monotonic()
+            for _ in range(20):
+                other.sendall(b"*IDN?\n")
+                assert other.recv(100).startswith(b"THORLABS")
+            assert time.monotonic() - begun < 5.0
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+        assert time.monotonic() - begun < 3.0
+        assert process.returncode == 0
+        over.set()
+        poured.join(20.0)
+
+
+def pour(place: dict[str, str], door: str, over: threading.Event) -> None:
+    """Send 500,000 commands, as fast as they are taken and never reading, and stay until `over`."""
+    with suppress(OSError):
+        if door == "pty":
+            line = os.open(place["pty"], os.O_RDWR | os.O_NOCTTY)
+            try:
+                for _ in range(500):
+                    os.write(line, b"*IDN?\n" * 1000)
+            finally:
+                os.close(line)
+        elif door == "socket":
+            with socket.create_connection(("127.0.0.1", port_of(place["socket"]))) as stream:
+                stream.sendall(b"*IDN?\n" * 500_000)
+                over.wait(20.0)
+        else:
+            with raw_session({"pouring": place}, "pouring") as session:
+                session.synchronous.settimeout(None)
+                message = HEADER.pack(b"HS", DATA_END, 0, 0xFFFF_FF00, 6) + b"*IDN?\n"
+                session.synchronous.sendall(message * 500_000)
+                over.wait(20.0)
+
+
+ENDLESS = """
+from types import SimpleNamespace
+from labctl.instruments.simulated.clock import BenchClock
+from labctl.instruments.simulated.doors.serving import serve
+
+class Endless:
+    def write(self, data, *, end):
+        print("at work", flush=True)
+        while True: pass
+    def read(self, limit): return b"", False
+    def clear(self): pass
+    def status_byte(self): return 0
+
+bench = SimpleNamespace(names={"a": ("a", "scpi")}, panels={"a": Endless()}, clock=BenchClock())
+serve(bench, lambda offers: print(offers[0].socket, flush=True))
+"""
+
+
+def test_a_signal_ends_it_though_a_panel_never_comes_back() -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            port = port_of(process.stdout.readline().decode())
+            with socket.create_connection(("127.0.0.1", port), timeout=20.0) as client:
+                client.sendall(b"go\n")
+                assert process.stdout.readline() == b"at work\n"
+                begun = time.monotonic()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(timeout=20) == 0
+                assert LAST_MOMENT_S <= time.monotonic() - begun < LAST_MOMENT_S + 2.0
+        finally:
+            process.kill()
