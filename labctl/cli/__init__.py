@@ -1,7 +1,8 @@
 """The command line: `labctl COMMAND`, each command in its own file.
 
-Exit codes: 0 done, 1 failure, 2 usage, 4 something may still emit light, 130 interrupted by Ctrl-C,
-143 by SIGTERM (128 + the signal's number). Errors are one line on stderr.
+Exit codes: 0 done, 1 failure, 2 usage, 3 a session was rejected by its verdict, 4 something may
+still emit light, 130 interrupted by Ctrl-C, 143 by SIGTERM (128 + the signal's number).
+Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import typer
 
 from labctl.cli.commands import Commands
 from labctl.errors import LabctlError, UsageError
+from labctl.visible import visible
 
 _DEBUG = "--debug"
 # What a shell sets to ask for completions; the parser's own name for it.
@@ -64,7 +66,7 @@ def main() -> None:
         _explain(error, debug)
         sys.exit(error.exit_code)
     except KeyboardInterrupt as error:
-        print(f"interrupted{_notes(error)}", file=sys.stderr)
+        print(visible(f"interrupted{_notes(error)}"), file=sys.stderr)
         sys.exit(128 + getattr(error, "number", signal.SIGINT))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -100,11 +102,12 @@ def _explain_usage(error: Any, debug: bool) -> int:
 def _explain(error: Exception, debug: bool) -> int:
     """Say on one line of stderr what went wrong; return the exit code."""
     if debug:
-        traceback.print_exc()
+        print(visible(traceback.format_exc()), file=sys.stderr)
     known = isinstance(error, LabctlError)
     what = str(error) if known else f"unexpected {type(error).__name__}: {error}"
     hint = "" if known or debug else f" (run with {_DEBUG} to see where)"
-    print("error: " + " ".join(f"{what}{_notes(error)}{hint}".split()), file=sys.stderr)
+    line = " ".join(f"{what}{_notes(error)}{hint}".split())
+    print(f"error: {visible(line)}", file=sys.stderr)
     return LabctlError.exit_code
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from labctl.cli import options, output
 from labctl.cli.choices import images_of
+from labctl.cli.verdicts import end_if_rejected
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.protocols.disguise import PLAIN
@@ -64,6 +65,7 @@ def demo(
                 "figure": str(figure),
             }
         )
+        end_if_rejected(bench, *(verified for _, verified in reports))
         return
     output.table(
         "Private inference on MNIST",
@@ -89,6 +91,7 @@ def demo(
             "figure": str(figure),
         },
     )
+    end_if_rejected(bench, *(verified for _, verified in reports))
 
 
 def _on_bench(runs: Path, seed: int, *, quiet: bool) -> Report:

@@ -22,6 +22,7 @@ from labctl.cli.infer_request import (
     mode_run,
     probation_of,
 )
+from labctl.cli.verdicts import end_if_rejected
 from labctl.data.models import load_network
 from labctl.errors import BudgetError
 from labctl.protocols.disguise import Disguise
@@ -236,7 +237,12 @@ def infer(
     else:
         show(report)
     if report.stopped is not None:
-        raise stopped_early(report, images)
+        stopped = stopped_early(report, images)
+        if report.verification.accepted is False:
+            output.aside.print(f"error: {stopped}", soft_wrap=True)
+            end_if_rejected(report)
+        raise stopped
+    end_if_rejected(report)
 
 
 def stopped_early(report: Report, images: int) -> BudgetError:

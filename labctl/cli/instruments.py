@@ -24,6 +24,7 @@ from labctl.safety import interruptible
 from labctl.station import Station, describe
 from labctl.station.drivers import Openable
 from labctl.station.file import library_of
+from labctl.visible import visible_line
 
 if TYPE_CHECKING:
     from labctl.instruments.transports.transport import MessageTransport
@@ -190,7 +191,7 @@ def query(
             }
         )
     else:
-        print(reply)
+        print(visible_line(reply))
 
 
 def _names(row: Mapping[str, object]) -> list[str]:

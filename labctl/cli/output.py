@@ -19,11 +19,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from labctl.errors import SettingError, UsageError
+from labctl.visible import visible
 
-people = Console(highlight=False, markup=False, emoji=False)
-aside = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+class PlainConsole(Console):
+    """A console on which text cannot act: all strings that are printed pass `render_str`.
+
+    Styles are its own. Instruments, files and records write what they like into names, identities
+    and errors.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        """Return a string as it is printed, control characters written out."""
+        return super().render_str(visible(text), **options)
+
+
+people = PlainConsole(highlight=False, markup=False, emoji=False)
+aside = PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def print_json(values: Mapping[str, Any]) -> None:

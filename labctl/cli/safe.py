@@ -12,6 +12,7 @@ from labctl.addresses import canonical
 from labctl.cli import options, output
 from labctl.errors import InstrumentError, StillLitError
 from labctl.station import Station
+from labctl.visible import visible_line
 
 
 def safe(
@@ -31,7 +32,7 @@ def safe(
     for address in {canonical(table.address) for table in station.table.instruments.values()}:
         owner = owner_of(address)
         if owner is not None:
-            print(f"labctl: {owner}; it may switch on again", file=sys.stderr)
+            print(visible_line(f"labctl: {owner}; it may switch on again"), file=sys.stderr)
     left = make_safe(station)
     if json:
         output.print_json(

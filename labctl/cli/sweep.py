@@ -14,7 +14,7 @@ from labctl.studies.sweep.results_file import ResultRecord, read_results
 from labctl.studies.sweep.run import Plan, estimate_s, plan, run_sweep
 from labctl.studies.sweep.summary import Average, SummaryFigure, averages, spoken, write_csv
 from labctl.studies.sweep.sweep_file import Sweep, read_sweep
-from labctl.studies.sweep.workers import OpenWorkers, cluster, here, processes
+from labctl.studies.sweep.workers import OpenWorkers, TlsFiles, cluster, here, processes
 
 _MOST_ROWS = 40
 _MOST_FAILURES = 5
@@ -25,7 +25,19 @@ def sweep(
     out: options.OptionalOut = None,
     processes_: options.OptionalProcesses = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler, as tcp://host:8786.")
+        str | None,
+        typer.Option(help="Address of a Dask scheduler, as tcp://host:8786 or tls://host:8786."),
+    ] = None,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option("--tls-ca", help="Certificate of the scheduler's authority, PEM."),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="Our certificate for the scheduler, PEM.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option("--tls-key", help="Its key, PEM (default: in the certificate's file)."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the file, count points, estimate the time.")
@@ -57,7 +69,7 @@ def sweep(
         raise SettingError("--processes", processes_, "left out with --scheduler")
     if dry_run and no_run:
         raise SettingError("--dry-run", True, "left out with --no-run")
-    workers = _workers(processes_, scheduler)
+    workers = _workers(processes_, scheduler, _tls(scheduler, tls_ca, tls_cert, tls_key))
     output.require_png(figure)
     output.require_folder(csv)
     read = read_sweep(file)
@@ -78,9 +90,24 @@ def sweep(
     _require_success(read, records, no_run)
 
 
-def _workers(count: int | None, scheduler: str | None) -> OpenWorkers:
+def _tls(
+    scheduler: str | None, authority: Path | None, certificate: Path | None, key: Path | None
+) -> TlsFiles | None:
+    """Return the files of an encrypted way to the scheduler; None for an open one."""
+    if authority is None and certificate is None and key is None:
+        if (scheduler or "").startswith("tls://"):
+            raise SettingError("--scheduler", scheduler, "given with --tls-ca and --tls-cert")
+        return None
+    if authority is None or certificate is None:
+        raise SettingError("--tls-ca and --tls-cert", str(authority or certificate), "both")
+    if not (scheduler or "").startswith("tls://"):
+        raise SettingError("--scheduler", scheduler, "an address as tls://host:8786, with --tls-ca")
+    return TlsFiles(authority, certificate, key)
+
+
+def _workers(count: int | None, scheduler: str | None, tls: TlsFiles | None) -> OpenWorkers:
     if scheduler is not None:
-        return cluster(scheduler)
+        return cluster(scheduler, tls)
     return here if count is None else processes(count)
 
 

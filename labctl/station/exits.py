@@ -40,6 +40,7 @@ from labctl.errors import InstrumentError, StillLitError
 from labctl.safety import ENDING_SIGNALS, UNWINDS, interruption, last_words, unwinding
 from labctl.station.insistence import Insistence, in_ipython
 from labctl.station.sentinel import Sentinel
+from labctl.visible import visible_line
 
 _log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ def _say_last_words() -> None:
         return
     logging.shutdown()
     with suppress(OSError, ValueError):  # nobody may be left to read it
-        print(f"labctl: {last_words(lit)}", file=sys.stderr, flush=True)
+        print(visible_line(f"labctl: {last_words(lit)}"), file=sys.stderr, flush=True)
         sys.stdout.flush()
     # Nothing but this sets the code of a program that ends in any other way.
     os._exit(StillLitError.exit_code)
@@ -150,7 +151,7 @@ def leave_all() -> None:
         try:
             station.close()
         except InstrumentError as error:
-            print(f"labctl: {error}", file=sys.stderr)
+            print(visible_line(f"labctl: {error}"), file=sys.stderr)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -21,12 +21,26 @@ from labctl.station.heartbeat import COMPUTING_S, FROZEN_AFTER_S
 from labctl.toml_file import place, read_toml
 
 SIMULATED = "@labctl"
+# A station file that was sent by somebody else must not run its code: other names are a path of a
+# shared library, or a package that is imported.
+KNOWN_LIBRARIES = ("", "@py", "@ivi", SIMULATED)
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Channel = Annotated[int, Field(ge=0)]
 Bound = Annotated[float, Field(allow_inf_nan=True)]
+
+
+def _known(library: str) -> str:
+    """Refuse a name that makes VISA load any other code, as a path to a library does."""
+    if library not in KNOWN_LIBRARIES and not library.endswith(SIMULATED):
+        known = ", ".join(f'"{name}"' for name in KNOWN_LIBRARIES)
+        raise ValueError(f'expected one of {known} or "FILE{SIMULATED}", got {library!r}')
+    return library
+
+
+Library = Annotated[str, AfterValidator(_known)]
 
 _REFERENCE = re.compile(r"(?P<instrument>[^/]+)(?:/(?P<channel>[0-9]{1,4}))?")
 
@@ -70,7 +84,7 @@ class InstrumentTable(_Table):
 
     driver: Annotated[str, Field(min_length=1)]
     address: Annotated[str, Field(min_length=1)]
-    library: str | None = None
+    library: Library | None = None
     options: dict[str, Any] = {}
     limits: dict[str, LimitTable] = {}
     hazard: Literal["emission", "shutter", "amplifier", "heater", "bias", "none"] | None = None
@@ -317,14 +331,14 @@ class StationFile(_Table):
     """A whole station file; `name` is the file's own unless given.
 
     `library` is the VISA library: "" for the system's, "@py", or "FILE@labctl" for a simulated
-    bench, FILE being relative to the station file. `record`: a file, relative to the station file,
+    bench, FILE being relative to the station file. `record`: a file in the station file's folder,
     to which all messages with the instruments are written; if it exists, the next free of
     FILE-2, FILE-3 and so on. `frame`, `server` and `client` are the tables of an experiment; asking
     one that is not in the file for anything raises StationFileError.
     """
 
     name: str = ""
-    library: str = ""
+    library: Library = ""
     record: Annotated[str, Field(min_length=1)] | None = None
     watchdog: WatchdogTable = WatchdogTable()
     watch: WatchTable | None = None
@@ -436,7 +450,12 @@ def record_of(station: StationFile, path: Path) -> Path | None:
     """Return the file that a station's next wire record goes to, None if it keeps none."""
     if station.record is None:
         return None
-    wanted = free = (path.parent / station.record).resolve()
+    folder = path.parent.resolve()
+    wanted = free = (folder / station.record).resolve()
+    if folder not in wanted.parents:
+        raise StationFileError(
+            f"{path}: record: expected a file in the station file's folder, got {station.record!r}"
+        )
     number = 1
     while free.exists():
         number += 1

@@ -30,6 +30,7 @@ from labctl.safety import ENDING_SIGNALS
 from labctl.station.heartbeat import FAREWELL
 from labctl.station.rescue import make_safe
 from labctl.station.station import Station
+from labctl.visible import visible_line
 
 _LOOK_S = 0.1
 # Nobody else is there to try: a laser that did not answer may be busy, or another program may have
@@ -124,7 +125,7 @@ def _send(program: int, number: int) -> None:
 
 def _say(what: str) -> None:
     with suppress(OSError, ValueError):  # nobody may be left to read it
-        print(f"labctl watchdog: {what}", file=sys.stderr, flush=True)
+        print(visible_line(f"labctl watchdog: {what}"), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

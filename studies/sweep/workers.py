@@ -15,6 +15,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from labctl import checks
@@ -107,8 +108,30 @@ def _follow(parent: Any) -> None:
     os._exit(1)
 
 
-def cluster(address: str) -> OpenWorkers:
+@dataclass(frozen=True)
+class TlsFiles:
+    """PEM files for an encrypted way to a cluster: its authority, our certificate and key.
+
+    All three, since the scheduler and we show each other who we are; `key` may be within
+    `certificate`. Raises SettingError for a file that is not there.
+    """
+
+    authority: Path
+    certificate: Path
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the files are there."""
+        named = {"ca": self.authority, "cert": self.certificate, "key": self.key}
+        for name, path in named.items():
+            if path is not None and not path.is_file():
+                raise SettingError(f"--tls-{name}", str(path), "a PEM file")
+
+
+def cluster(address: str, tls: TlsFiles | None = None) -> OpenWorkers:
     """Evaluate on the workers of the Dask scheduler at `address`, as tcp://host:8786.
+
+    With `tls`, at tls://host:8786, and nothing is sent unencrypted.
 
     Raises UsageError when the extra `cluster` is not installed, SettingError when no scheduler
     with workers answers there.
@@ -117,7 +140,7 @@ def cluster(address: str) -> OpenWorkers:
 
     @contextmanager
     def opened(points: int) -> Iterator[Workers]:
-        with _quiet(), _connected(distributed, address) as client:
+        with _quiet(), _connected(distributed, address, tls) as client:
             executor = client.get_executor(pure=False)
             try:
                 yield Workers(
@@ -134,10 +157,13 @@ def cluster(address: str) -> OpenWorkers:
 
 
 @contextmanager
-def _connected(distributed: Any, address: str) -> Iterator[Any]:
-    valid = "the address of a running Dask scheduler, as tcp://host:8786"
+def _connected(distributed: Any, address: str, tls: TlsFiles | None) -> Iterator[Any]:
+    form = "tcp" if tls is None else "tls"
+    valid = f"the address of a running Dask scheduler, as {form}://host:8786"
     try:
-        client = distributed.Client(address, timeout=_CONNECT_S, set_as_default=False)
+        client = distributed.Client(
+            address, timeout=_CONNECT_S, set_as_default=False, security=_security(distributed, tls)
+        )
     except (OSError, ValueError, TypeError) as error:
         raise SettingError("--scheduler", address, f"{valid} ({error})") from error
     with client:
@@ -146,6 +172,17 @@ def _connected(distributed: Any, address: str) -> Iterator[Any]:
         except (OSError, TimeoutError) as error:
             raise SettingError("--scheduler", address, f"{valid} with workers ({error})") from error
         yield client
+
+
+def _security(distributed: Any, tls: TlsFiles | None) -> Any:
+    if tls is None:
+        return None
+    return distributed.Security(
+        require_encryption=True,
+        tls_ca_file=str(tls.authority),
+        tls_client_cert=str(tls.certificate),
+        tls_client_key=str(tls.key or tls.certificate),
+    )
 
 
 @contextmanager

@@ -106,7 +106,7 @@ class Doors:
 def serve(bench: LinkBench, announce: Callable[[Sequence[Offer]], None]) -> None:
     """Open all doors, announce them, and serve until SIGTERM or SIGINT; then close them.
 
-    The process ends within 1 s of the signal, whatever a panel is doing. Main thread only.
+    The process ends within 1 s of the signal, also while a panel is at work. Main thread only.
     """
     asyncio.run(_serve(bench, announce))
 

@@ -157,12 +157,6 @@ def test_honest_light_is_accepted_and_measured_right(infer: Infer) -> None:
     assert found["excess_noise"] < found["excess_noise_upper"]
 
 
-def test_a_limit_that_the_bound_exceeds_rejects_but_does_not_fail(infer: Infer) -> None:
-    found = infer("--weights-bits-limit", "1e-9")["verification"]
-    assert found["accepted"] is False
-    assert "1e-09" in found["reason"]
-
-
 def without_times(found: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key not in ("seconds", "run_file")}
 
@@ -564,3 +558,19 @@ def test_a_disguise_of_hidden_neurons_changes_what_is_sent_and_not_what_is_found
     first, second = (kept[0] for kept in runs if kept is not None)
     assert not np.allclose(first, second, rtol=0.01)
     assert np.allclose(np.sort(first, axis=1), np.sort(second, axis=1), rtol=0.0, atol=20.0)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_rejected_session_is_reported_whole_and_ends_with_exit_code_3(
+    form: list[str], run_here: Callable[..., Result], tiny_network: str, pictures: str
+) -> None:
+    given = ("--model", tiny_network, "--data", pictures, "--images", "12")
+    result = run_here("infer", *given, "--weights-bits-limit", "1e-9", *form)
+    assert (result.returncode, result.stderr.count("error")) == (3, 0)
+    if form:
+        found = json.loads(result.stdout)["verification"]
+        assert found["accepted"] is False
+        assert "1e-09" in found["reason"]
+    else:
+        assert "REJECTED" in result.stdout
+        assert "run file" in result.stdout

@@ -10,7 +10,7 @@ import pytest
 from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.errors import StationFileError
 from labctl.instruments.simulated.bench_tables import BenchFile
-from labctl.station.file import library_of, read_station_file
+from labctl.station.file import library_of, read_station_file, record_of
 from labctl.toml_file import read_toml
 
 STATION = shipped_station_path().read_text(encoding="utf-8")
@@ -208,12 +208,39 @@ def test_a_station_without_instruments_is_refused(tmp_path: Path) -> None:
         read_station_file(path)
 
 
-@pytest.mark.parametrize("library", ["", "@py", "@labctl", "/opt/visa/libvisa.so"])
+@pytest.mark.parametrize("library", ["", "@py", "@ivi", "@labctl"])
 def test_a_library_that_is_no_bench_file_is_left_as_it_is(
     library: str, small_station: Callable[..., Path]
 ) -> None:
     path = small_station({"a": ("x", "1"), "b": ("x", "2"), "c": ("x", "3")}, library=library)
     assert library_of(read_station_file(path), path) == library
+
+
+PLAYERS = {"a": ("x", "1"), "b": ("x", "2"), "c": ("x", "3")}
+
+
+@pytest.mark.parametrize("library", ["/opt/visa/libvisa.so", "evil@evil", "@evil", "lib.so@ivi"])
+def test_a_library_that_would_load_other_code_is_refused_with_its_line(
+    library: str, small_station: Callable[..., Path]
+) -> None:
+    path = small_station(PLAYERS, library=library)
+    with pytest.raises(StationFileError, match=r"expected one of .*FILE@labctl") as caught:
+        read_station_file(path)
+    assert f"{path}:" in str(caught.value)
+    assert repr(library) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["above", "absolute", "link"])
+def test_a_record_outside_the_station_files_folder_is_refused(
+    kind: str, small_station: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = small_station(PLAYERS, library="@py")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (path.parent / "link").symlink_to(elsewhere)
+    record = {"above": "../wire.jsonl", "absolute": f"{elsewhere}/x", "link": "link/wire.jsonl"}
+    path.write_text(f"record = {record[kind]!r}\n" + path.read_text(encoding="utf-8"))
+    with pytest.raises(StationFileError, match="expected a file in the station file's folder"):
+        record_of(read_station_file(path), path)
 
 
 def test_a_bench_file_stands_relative_to_the_station_file(

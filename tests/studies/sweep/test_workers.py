@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from labctl.errors import LabctlError, SettingError, UsageError
 from labctl.studies.sweep import single_thread
 from labctl.studies.sweep.infer_task import InferSettings, InferTask
 from labctl.studies.sweep.sweep_file import Sweep
-from labctl.studies.sweep.workers import cluster, here, processes
+from labctl.studies.sweep.workers import TlsFiles, cluster, here, processes
 
 Read = Callable[[str], Sweep]
 Run = Callable[..., dict[str, dict[str, Any]]]
@@ -145,3 +147,57 @@ def test_blas_that_keeps_its_threads_is_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(single_thread, "_libraries", Stubborn)
     with pytest.raises(LabctlError, match="BLAS keeps 4 threads"):
         single_thread.keep_single_threaded()
+
+
+@pytest.fixture
+def own_authority(tmp_path: Path) -> TlsFiles:
+    """Make a certificate that signs itself, by the openssl program."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("the program openssl is not installed")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    options = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    places = ["-keyout", str(key), "-out", str(certificate), "-subj", "/CN=localhost"]
+    subprocess.run([openssl, *options, *places, "-days", "2"], check=True, capture_output=True)
+    return TlsFiles(certificate, certificate, key)
+
+
+@pytest.mark.usefixtures("blas_as_before")
+def test_a_cluster_that_demands_encryption_is_reached_with_certificates_alone(
+    swept: Read, run_all: Run, tmp_path: Path, own_authority: TlsFiles
+) -> None:
+    distributed = pytest.importorskip(
+        "distributed", reason="Dask is not installed (extra test-full)"
+    )
+    text = 'name = "one"\ntask = "infer"\n[settings]\nimages = 3\ngain = 1.4\nmean_photons = 0.8\n'
+    sweep = swept(text)
+    security = distributed.Security(
+        require_encryption=True,
+        tls_ca_file=str(own_authority.authority),
+        **{
+            f"tls_{who}_{what}": str(path)
+            for who in ("scheduler", "worker", "client")
+            for what, path in (("cert", own_authority.certificate), ("key", own_authority.key))
+        },
+    )
+    with distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        worker_dashboard_address=None,
+        protocol="tls://",
+        security=security,
+    ) as local:
+        assert local.scheduler_address.startswith("tls://")
+        found = run_all(
+            sweep, tmp_path / "a.jsonl", cluster(local.scheduler_address, own_authority)
+        )
+        assert found == run_all(sweep, tmp_path / "b.jsonl")
+        with pytest.raises(SettingError, match="--scheduler"), cluster(local.scheduler_address)(1):
+            pass
+
+
+def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"--tls-ca = .*none\.pem"):
+        TlsFiles(tmp_path / "none.pem", tmp_path / "none.pem")

@@ -1,0 +1,32 @@
+"""Text from elsewhere made visible: control characters are written out, so that none acts."""
+
+from __future__ import annotations
+
+import re
+
+# Controls (C0 but tab and newline, DEL, C1), the soft hyphen, and what is invisible or turns the
+# direction of writing (Unicode categories Cf, Zl and Zp of general punctuation; surrogates).
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Return text in which nothing but tabs and newlines acts on a terminal.
+
+    What an instrument says of itself, the name of a file and the text of a record may hold
+    escapes that rewrite what was printed, set a window's title or paste into a shell.
+
+    >>> visible("LASER\x1b[2J off")
+    'LASER\\x1b[2J off'
+    """
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def visible_line(text: str) -> str:
+    r"""Return text as one line: newlines and tabs are written out too.
+
+    >>> visible_line("ACME,1\nall is safe")
+    'ACME,1\\nall is safe'
+    """
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
