@@ -236,12 +236,16 @@ def infer(
         output.print_json(report.as_json())
     else:
         show(report)
+    _end(report, images)
+
+
+def _end(report: Report, images: int) -> None:
+    """End as the run did: stopped by a budget, rejected, or well."""
     if report.stopped is not None:
         stopped = stopped_early(report, images)
-        if report.verification.accepted is False:
-            output.aside.print(f"error: {stopped}", soft_wrap=True)
-            end_if_rejected(report)
-        raise stopped
+        if report.verification.accepted is not False:
+            raise stopped
+        output.aside.print(f"error: {stopped}", soft_wrap=True)
     end_if_rejected(report)
 
 

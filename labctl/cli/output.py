@@ -32,7 +32,7 @@ class PlainConsole(Console):
     and errors.
     """
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """Return a string as it is printed, control characters written out."""
         return super().render_str(visible(text), **options)
 
