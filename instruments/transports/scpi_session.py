@@ -119,7 +119,7 @@ class ScpiSession:
 
         What was set before is lost then. The event register is empty from `forget_errors` on.
         """
-        self._noted(self.integer(EVENT_QUERY))
+        self._note_events()
         restarted, self._restarted = self._restarted, False
         return restarted
 
@@ -332,13 +332,16 @@ class ScpiSession:
         except InstrumentTimeoutError:
             if in_haste():
                 raise
-            reply = self.transport.query(EVENT_QUERY)
-            if self._noted(int(self.as_number(reply, EVENT_QUERY))) & _ERRORS:
+            if self._note_events() & _ERRORS:
                 raise
             return self._next_error(command)
 
-    def _noted(self, events: int) -> int:
-        """Return what the event register held, which is empty now; remember that power came on."""
+    def _note_events(self) -> int:
+        """Return what the event register held; remember that power came on.
+
+        Reading empties it, so that it is asked once: a second reply would say that nothing was.
+        """
+        events = int(self.as_number(self.transport.query(EVENT_QUERY), EVENT_QUERY))
         self._restarted = self._restarted or bool(events & _POWER_ON)
         return events
 

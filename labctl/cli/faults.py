@@ -113,9 +113,7 @@ def _short(said: str) -> str:
 @app.command()
 def check(
     plan: Annotated[Path, typer.Argument(help="Fault plan, TOML.")],
-    bench: Annotated[
-        Path | None, typer.Option("--bench", help="Bench file (default: the demo's).")
-    ] = None,
+    bench: Annotated[Path | None, typer.Argument(help="Bench file (default: the demo's).")] = None,
     json: options.Json = False,
 ) -> None:
     """Check a fault plan against a bench: every panel that it names is there."""

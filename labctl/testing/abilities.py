@@ -21,6 +21,7 @@ from labctl.instruments.capabilities import (
     Laser,
     ModulatorBias,
     PowerMeter,
+    Restartable,
     SourceMeter,
     SweptLaser,
     TriggerSource,
@@ -28,6 +29,7 @@ from labctl.instruments.capabilities import (
     VoltageSource,
     WaveformGenerator,
 )
+from labctl.instruments.simulated.panel import PowerCycledPanel
 from labctl.testing.on_bench import OnBench, refused, refused_by_panel
 from labctl.units import frequency_to_wavelength_m
 
@@ -206,6 +208,16 @@ def check_power_meter(bench: OnBench, each: PowerMeter) -> None:
     assert math.isfinite(each.power_w())
 
 
+def check_restartable(bench: OnBench, each: Restartable) -> None:
+    """It has not been off since it was opened; once its supply was, it says so one time."""
+    assert each.restarted() is False
+    panel = bench.panel
+    assert isinstance(panel, PowerCycledPanel), f"{type(panel).__name__} has no power_cycle"
+    panel.power_cycle()
+    assert each.restarted() is True
+    assert each.restarted() is False
+
+
 CHECKS: dict[type[Any], Callable[[OnBench, Any], None]] = {
     Attenuator: check_attenuator,
     Laser: check_laser,
@@ -217,5 +229,6 @@ CHECKS: dict[type[Any], Callable[[OnBench, Any], None]] = {
     WaveformGenerator: check_waveform_generator,
     Digitizer: check_digitizer,
     PowerMeter: check_power_meter,
+    Restartable: check_restartable,
 }
 """Each capability with its check; a driver or channel that has it is checked by it."""

@@ -27,8 +27,8 @@ from labctl.protocols.leakage.uphill import Domain, Whole, climb
 
 # Logarithms of r, theta, phi and v/phi stay where no value overflows. Below the least v the mixing
 # is worth less than rounding of what is learned.
-LEAST = np.array([[-8.0], [-30.0], [-30.0], [-20.0]])
-MOST = np.array([[3.0], [math.log(math.pi / 2.0)], [math.log(math.pi / 2.0)], [6.0]])
+LEAST = np.array([[-12.0], [-30.0], [-30.0], [-20.0]])
+MOST = np.array([[12.0], [math.log(math.pi / 2.0)], [math.log(math.pi / 2.0)], [6.0]])
 # tan() and 1/cos() of angles up to this stay finite.
 _WIDEST = math.pi / 2.0 - 1e-4
 # Attacks begin near those of weak noise, where cost of the noise is second order in the tap: theta

@@ -100,7 +100,9 @@ def test_rows_that_are_copies_count_as_one_with_their_light(
 ) -> None:
     network = Network((rows.astype(np.float32),), "rows", {})
     receiver = CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE)
-    report = SimpleNamespace(settings=SimpleNamespace(receiver=receiver, mean_photons=1.5))
+    report = SimpleNamespace(
+        settings=SimpleNamespace(receiver=receiver, light=SimpleNamespace(mean_photons=1.5))
+    )
     found = HOSPITAL["if_rows_are_alike"](network, report)
     copies = 2.0 / effective
     expected = holevo_bits_per_mode(1.5 * copies, 1.0, receiver.returned_noise * copies) / 2.0

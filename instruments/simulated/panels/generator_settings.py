@@ -9,8 +9,8 @@ from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Form, Number, Parameter
 from labctl.units import dbm_to_w, w_to_dbm
 
-# 50 ohm is on the page docs/wire/keysight_33512b.md; the largest open-circuit peak is assumed there
-# ([M]), and so are here the smallest amplitude and the narrowest pulse.
+# 50 ohm: docs/wire/keysight_33512b.md, section Output. The largest open-circuit peak is assumed
+# there ([M]), and so are here the smallest amplitude and the narrowest pulse.
 SOURCE_OHM = 50.0
 LARGEST_OPEN_V = 10.0
 SMALLEST_OPEN_VPP = 2e-3

@@ -54,15 +54,15 @@ def test_finds_the_hidden_voltages(open_bench: OpenBench, seed: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
-    """5 benches, seeds 100 to 104: of each 95 % intervals at least 4 hold the truth."""
+    """12 benches, seeds 100 to 111: of 95 % intervals at least 10 hold (p 0.002 of fewer)."""
     hits = {"i": 0, "q": 0}
-    for seed in range(100, 105):
+    for seed in range(100, 112):
         with open_bench(seed=seed, effort=0.1, spread=SPREAD) as (bench, world):
             found = HalfWaveVoltage().run(bench).quantities
             for place, part in enumerate("iq"):
                 low_v, high_v = found[Name(f"server.v_pi_{part}_v")].interval()
                 hits[part] += low_v <= true_v_pi_v(world, place) <= high_v
-    assert min(hits.values()) >= 4, hits
+    assert min(hits.values()) >= 10, hits
 
 
 def test_fit_is_within_its_uncertainty() -> None:

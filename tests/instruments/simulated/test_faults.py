@@ -70,7 +70,7 @@ def asked(
 
 
 def received(panel: FaultyPanel) -> list[bytes]:
-    found: list[tuple[list[tuple[bytes, bool]], float]] = []
+    found: list[bytes] = []
     while (reply := panel.read(1 << 20)[0]) and len(found) < 5:
         found.append(reply)
     return found

@@ -71,7 +71,7 @@ def test_every_installed_driver_is_listed_with_what_it_can_do(
     assert tuple(found) == drivers.names()
     assert all(row["kind"] and row["doc"] for row in found.values())
     assert found["thorlabs_pm100d"]["kind"] == "power meters"
-    assert found["thorlabs_pm100d"]["capabilities"] == ["PowerMeter"]
+    assert found["thorlabs_pm100d"]["capabilities"] == ["PowerMeter", "Restartable"]
     assert found["purephotonics_ppcl550"]["capabilities"] == ["Laser", "TunableLaser"]
     assert found["thorlabs_mx10b"]["capabilities"] == ["Attenuator", "ModulatorBias"]
 

@@ -54,8 +54,8 @@ def test_a_page_needs_no_other_file_and_shows_names_as_they_are(tmp_path: Path) 
     write_report(tmp_path / "run.html", REPORT)
     page = (tmp_path / "run.html").read_text(encoding="utf-8")
     assert "Training of &lt;mine&gt;" in page
-    assert "<td>F = 0.3</td><td>50.00%</td><td>3.00%</td>" in page
-    assert "<td>no noise</td><td>90.00%</td>" in page
+    assert "<td>F = 0.3</td><td>50.00% (44.20 to 55.80)</td>" in page
+    assert "<td>no noise</td><td>90.00% (86.03 to 93.15)</td>" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
 
 

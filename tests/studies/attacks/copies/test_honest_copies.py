@@ -29,7 +29,7 @@ def test_flat_ridge_is_the_best_linear_estimate_of_the_first_layer(small: Any) -
     unit = small.judged.images[:30] / np.linalg.norm(
         small.judged.images[:30], axis=1, keepdims=True
     )
-    design = np.sqrt(2.0 * weak.mean_photons * (weak.receiver.gain - 1.0)) * unit
+    design = np.sqrt(2.0 * weak.light.mean_photons * (weak.receiver.gain - 1.0)) * unit
     noise = weak.receiver.measured_noise
     ridge = np.linalg.solve(design.T @ design + noise * np.eye(60), design.T @ values).T
     truth = unit_rms(small.network.layers[0])
@@ -69,7 +69,7 @@ def test_a_fresh_order_denies_linking(small: Any) -> None:
     weak = small.settings(2.0, 1.05)
     fresh = replace(
         weak,
-        disguise=replace(weak.disguise, permute=True),
+        light=replace(weak.light, disguise=replace(weak.light.disguise, permute=True)),
     )
     for attack in (ModelCopy(small.public), ChosenPrincipalInputs(small.public)):
         fixed, hidden = (
@@ -147,6 +147,8 @@ def test_what_is_no_thief_of_copies_or_too_many_queries_is_refused(small: Any) -
             small.judged,
         )
     with pytest.raises(SettingError, match="whole rows"):
-        ModelCopy(small.public).mount(small.network, replace(weak, block_modes=4))
+        ModelCopy(small.public).mount(
+            small.network, replace(weak, channel=replace(weak.channel, block_modes=4))
+        )
     with pytest.raises(SettingError, match="directions"):
         ModelCopy(small.public, directions=0)

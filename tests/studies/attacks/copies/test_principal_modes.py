@@ -145,7 +145,7 @@ def test_what_hides_in_one_query_is_many_times_honest_noise_and_passes(small: An
 def test_a_fresh_order_costs_a_single_query_nothing_and_many_queries_something(small: Any) -> None:
     """A strong thief, 8 queries, seed 0: rows found by matching make a working copy."""
     settings = small.settings(5.0, 1.05)
-    fresh = replace(settings, disguise=Disguise(permute=True))
+    fresh = replace(settings, light=replace(settings.light, disguise=Disguise(permute=True)))
     attack = PrincipalModes(small.public, 60.0)
     for queries, least in ((1, 0.5), (8, 0.8)):
         found = steal(
@@ -174,10 +174,13 @@ def test_a_batch_of_queries_tells_no_query_of_a_later_one(small: Any) -> None:
 def test_blocks_and_signs_and_no_noise_are_refused(small: Any) -> None:
     settings = small.settings(5.0, 1.05)
     with pytest.raises(SettingError, match="whole rows"):
-        PrincipalModes(small.public).mount(small.network, replace(settings, block_modes=4))
+        PrincipalModes(small.public).mount(
+            small.network, replace(settings, channel=replace(settings.channel, block_modes=4))
+        )
     with pytest.raises(SettingError, match="signs"):
         PrincipalModes(small.public).mount(
-            small.network, replace(settings, disguise=Disguise(signs=True))
+            small.network,
+            replace(settings, light=replace(settings.light, disguise=Disguise(signs=True))),
         )
     with pytest.raises(SettingError, match="above 0"):
         PrincipalModes(small.public, 0.0)
@@ -187,7 +190,8 @@ def test_blocks_and_signs_and_no_noise_are_refused(small: Any) -> None:
 
 def test_all_noise_of_many_queries_passes_in_the_first_alone(small: Any) -> None:
     """8 queries, fresh order, seeds 0 to 9: of 10 at 0.9 each, 6 pass but once in 600 times."""
-    settings = replace(small.settings(0.5, 1.05), disguise=Disguise(permute=True))
+    plain = small.settings(0.5, 1.05)
+    settings = replace(plain, light=replace(plain.light, disguise=Disguise(permute=True)))
     queries = 8
     once = PrincipalModes(small.public).at_once_in(queries, small.network.sizes, settings, 0.9)
     noise = hidden_noise(queries, small.network.sizes, settings, 0.9)
@@ -213,7 +217,8 @@ def test_of_inputs_that_carry_nothing_no_light_comes_and_copies_need_none(
     first[:, ::3] = 0.0
     last[:, ::4] = 0.0
     cut = Network((first, last), "cut", {})
-    settings = replace(small.settings(5.0, 1.05), disguise=Disguise(permute=fresh))
+    plain = small.settings(5.0, 1.05)
+    settings = replace(plain, light=replace(plain.light, disguise=Disguise(permute=fresh)))
     for attack in (PrincipalModes(small.public, 60.0), ModelCopy(small.public)):
         shown = small.judged.images[:3]
         found = steal(attack, cut, settings, shown, small.public, small.judged)
