@@ -23,12 +23,16 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.protocols.leakage.direction import Doubles, entropy_slope, held
-from labctl.protocols.leakage.uphill import Domain, Whole, climb
+from labctl.protocols.leakage.downhill import PricePoint
+from labctl.protocols.leakage.uphill import Domain, Whole, climb, differences, shifted
 
 # Logarithms of r, theta, phi and v/phi stay where no value overflows. Below the least v the mixing
 # is worth less than rounding of what is learned.
 LEAST = np.array([[-12.0], [-30.0], [-30.0], [-20.0]])
 MOST = np.array([[12.0], [math.log(math.pi / 2.0)], [math.log(math.pi / 2.0)], [6.0]])
+_AXES = len(LEAST)
+# Of the largest: below it a curvature is rounding, and its direction flat.
+_ROUNDING = 1e-14
 # tan() and 1/cos() of angles up to this stay finite.
 _WIDEST = math.pi / 2.0 - 1e-4
 # Attacks begin near those of weak noise, where cost of the noise is second order in the tap: theta
@@ -45,6 +49,38 @@ class Prices:
     across: float
     amplitude: float
     pooled_amplitude: float
+
+
+# exp(60) bits per SNU is more than any noise is worth; a search step beyond would overflow.
+_DEAREST = 60.0
+
+
+def prices_of(logs: Doubles, pooled_amplitude: float) -> Prices:
+    """Return the prices that a search describes by `logs` (3,): along, across and, as is, gamma."""
+    along, across = np.exp(np.minimum(logs[:2], _DEAREST))
+    return Prices(float(along), float(across), float(logs[2]), pooled_amplitude)
+
+
+def bound_at(
+    prices: Prices,
+    *,
+    excess_noise: float,
+    gain: float,
+    taken: Doubles,
+    bends: Doubles,
+    place: Doubles,
+) -> PricePoint:
+    """Return the bound per direction at these prices, and its slopes by their logarithms.
+
+    gain: mean J of all directions; taken: what it takes of each constraint, (3,), which is its
+    slope downward by the prices; bends: its second derivatives (3, 3); place: of the attacks.
+    """
+    scale = np.array([prices.along, prices.across, 1.0])
+    slopes = (np.array([excess_noise, excess_noise, 0.0]) - taken) * scale
+    by_logs = bends * np.outer(scale, scale) + np.diag([slopes[0], slopes[1], 0.0])
+    logs = np.array([math.log(prices.along), math.log(prices.across), prices.amplitude])
+    bound = (prices.along + prices.across) * excess_noise + gain
+    return PricePoint(logs, bound, slopes, by_logs, place)
 
 
 @dataclass(frozen=True)
@@ -163,3 +199,15 @@ def best_attacks(
         enough=np.broadcast_to(np.asarray(enough, np.float64), variance.shape),
     )
     return Best(place, attack_at(variance, place, prices))
+
+
+def bends_of_prices(variance: Doubles, place: Doubles, prices: Prices) -> Doubles:
+    """Return second derivatives (directions, 3, 3) of the largest J by the three prices.
+
+    As of `mixture.Mixture.bend_of_prices`, of each direction by itself, at its best `place`.
+    """
+    around = attack_at(np.tile(variance, 2 * _AXES), shifted(place), prices)
+    bends = differences(around.slopes[1:], _AXES)
+    taken = differences(around.taken, _AXES)
+    inverse = np.linalg.pinv(0.5 * (bends + bends.transpose(0, 2, 1)), rcond=_ROUNDING)
+    return np.asarray(-taken @ inverse @ taken.transpose(0, 2, 1), np.float64)

@@ -20,7 +20,14 @@ from labctl.data.models import Network
 from labctl.protocols.carried import carried
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage.direction import Doubles, entropy_bits
-from labctl.protocols.leakage.multipliers import Best, Prices, best_attacks
+from labctl.protocols.leakage.downhill import Descent, PricePoint
+from labctl.protocols.leakage.multipliers import (
+    bends_of_prices,
+    best_attacks,
+    bound_at,
+    first_place,
+    prices_of,
+)
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 
 # Variances are counted in bins and each bin counts as its upper edge: the bound grows by less than
@@ -28,7 +35,8 @@ from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 _WIDTH, _SEARCH_WIDTH = 0.03, 0.25
 # Directions darker than this share of the brightest count as that bright.
 _DARKEST = 1e-9
-_SEARCH_STEPS = 60
+# Prices tried for each width of bins: 5 to 10 do.
+_MOST_TRIED = 30
 # What a last step to the best attack of a direction gains at most, of the bound: far below the
 # bins' width, which the bound carries anyway.
 _ENOUGH = 1e-9
@@ -109,13 +117,11 @@ def network_bits_per_mode(
         return 0.0
     brightness = 2.0 * mean_photons
     wide, wide_counts = spectrum.bins(_SEARCH_WIDTH)
-    search = _Search(brightness * wide, wide_counts, transmittance, excess_noise)
-    prices = search.prices(most)
+    look = _Search(brightness * wide, wide_counts, transmittance, excess_noise).near(most)
     fine, counts = spectrum.bins(_WIDTH)
-    start = search.place(brightness * fine)
-    # Near the best already: from the searched bins, interpolated.
-    best = best_attacks(brightness * fine, prices, start, enough=_ENOUGH * most)
-    bound = (prices.along + prices.across) * excess_noise + _mean(best.gain, counts)
+    search = _Search(brightness * fine, counts, transmittance, excess_noise)
+    there = search.at_prices_of(look, brightness * wide, most)
+    bound = search.from_there(there, most).bound
     whole = _mean(entropy_bits(brightness * fine), counts)
     return min(2.0 * bound, 2.0 * whole, most)
 
@@ -125,70 +131,48 @@ def _mean(values: Doubles, counts: Doubles) -> float:
 
 
 class _Search:
-    """The search for the prices that make the bound least: it is convex in them."""
+    """The search for the prices that make the bound of a spectrum least: it is convex in them."""
 
     def __init__(
         self, variances: Doubles, counts: Doubles, transmittance: float, excess_noise: float
     ) -> None:
         self._variances, self._counts = variances, counts
         self._amplitude, self._noise = math.sqrt(transmittance), excess_noise
-        self._best: Best | None = None
         self._scale = 1.0
 
-    def prices(self, scale: float) -> Prices:
-        """Return the best prices found from a start that knows the size of the bound, in bits."""
-        from scipy.optimize import minimize
-
-        self._scale = scale
+    def near(self, scale: float) -> PricePoint:
+        """Return the best point from a start that knows the size of the bound, in bits."""
         # With both prices at scale/(4 eps), (alpha + beta) eps is scale/2, the bound of a
         # direction. Noise of 0 counts as 1e-9 here, for a finite start.
         start = math.log(0.25 * scale / max(self._noise, 1e-9))
-        found = minimize(
-            self._bound,
-            np.array([start, start, 0.0]),
-            jac=True,
-            method="BFGS",
-            # The bound is 1e-4 of itself from its best at most; any prices give a bound.
-            options={"maxiter": _SEARCH_STEPS, "gtol": 1e-4 * scale},
-        )
-        return self._prices(found.x)
+        logs = np.array([start, start, 0.0])
+        self._scale = scale
+        first = self._at(logs, first_place(len(self._variances), prices_of(logs, self._amplitude)))
+        return self.from_there(first, scale)
 
-    def place(self, variances: Doubles) -> Doubles:
-        """Return where the best attacks of these variances may be, from those searched."""
-        if self._best is None:
-            raise RuntimeError("no prices were searched for yet")
+    def from_there(self, first: PricePoint, scale: float) -> PricePoint:
+        """Return the best point found from this one on."""
+        self._scale = scale
+        return Descent(self._at, most_tried=_MOST_TRIED).least(first)
+
+    def at_prices_of(self, other: PricePoint, variances: Doubles, scale: float) -> PricePoint:
+        """Return the point at the prices of another search, of attacks of these `variances`."""
+        self._scale = scale
         # Dark directions, of variance 0, have a logarithm too.
-        known = np.log(np.maximum(self._variances, 1e-30))
-        wanted = np.log(np.maximum(variances, 1e-30))
-        return np.stack([np.interp(wanted, known, axis) for axis in self._best.place])
+        known = np.log(np.maximum(variances, 1e-30))
+        wanted = np.log(np.maximum(self._variances, 1e-30))
+        place = np.stack([np.interp(wanted, known, axis) for axis in other.place])
+        return self._at(other.logs, place)
 
-    def _prices(self, logs: Doubles) -> Prices:
-        # exp(60) bits per SNU is more than any noise is worth; a search step beyond would overflow.
-        return Prices(
-            math.exp(min(logs[0], 60.0)), math.exp(min(logs[1], 60.0)), logs[2], self._amplitude
-        )
-
-    def _bound(self, logs: Doubles) -> tuple[float, Doubles]:
-        """Return the bound in bits per direction, and its slopes."""
-        prices = self._prices(logs)
-        first = self._best is None
-        best = best_attacks(
-            self._variances,
+    def _at(self, logs: Doubles, start: Doubles) -> PricePoint:
+        prices = prices_of(logs, self._amplitude)
+        best = best_attacks(self._variances, prices, start, enough=_ENOUGH * self._scale)
+        bends = bends_of_prices(self._variances, best.place, prices)
+        return bound_at(
             prices,
-            None if self._best is None else self._best.place,
-            # From the place of the prices before, few steps are left to do.
-            steps=40 if first else 12,
-            enough=_ENOUGH * self._scale,
+            excess_noise=self._noise,
+            gain=_mean(best.gain, self._counts),
+            taken=np.array([_mean(each, self._counts) for each in best.attack.taken]),
+            bends=np.einsum("n,nij->ij", self._counts / self._counts.sum(), bends),
+            place=best.place,
         )
-        self._best = best
-        along, across, amplitude = best.attack.taken
-        slopes = [
-            prices.along * (self._noise - self._mean(along)),
-            prices.across * (self._noise - self._mean(across)),
-            -self._mean(amplitude),
-        ]
-        bound = (prices.along + prices.across) * self._noise + self._mean(best.gain)
-        return bound, np.array(slopes)
-
-    def _mean(self, values: Doubles) -> float:
-        return _mean(values, self._counts)

@@ -17,15 +17,15 @@ the bound, and none above it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from labctl.protocols.leakage.direction import Doubles
+from labctl.protocols.leakage.downhill import Descent, PricePoint
 from labctl.protocols.leakage.holevo import holevo_bits_per_mode, thermal_entropy_bits
 from labctl.protocols.leakage.mixture import Kinds, Mixture
-from labctl.protocols.leakage.multipliers import Best, Prices, best_attacks
+from labctl.protocols.leakage.multipliers import Best, Prices, best_attacks, bound_at, prices_of
 
 # Logarithms of the brightness beside the mean one, 0 among them: dimmer ones than 1 % of the mean
 # count as dark, and bright ones reach 1e4 times the mean or 1e5 SNU. Wide steps for a first look.
@@ -36,9 +36,9 @@ _BRIGHTEST, _BRIGHTEST_SNU = 1e4, 1e5
 _BETWEEN = 16
 # Brightnesses closer than this to each other and to the mean are one.
 _ALIKE, _SAME = 0.25, 1e-3
-# The bound is this close to the least one, of itself. Prices tried: 5 to 12 do, but for light below
-# 1e-3 photons, where kinds of directions come and go from one try to the next.
-_ENOUGH, _MOST_TRIED = 1e-7, 30
+# Prices tried: 5 to 12 do, but for light below 1e-3 photons, where kinds of directions come and go
+# from one try to the next.
+_MOST_TRIED = 30
 # Where much noise allows a client to hold nearly all light, the entropy is lower than any bound.
 _MOST_TRIED_ABOVE = 20
 # Above what the tops of mixtures and brightnesses may be missed by, of the bound.
@@ -48,8 +48,6 @@ _LOOSE = 1e-6
 # First prices: a noise of this size or the honest one's buys a fifth of what light of this power
 # may tell.
 _FIRST_SHARE, _FIRST_AMPLITUDE, _LEAST_NOISE = 0.2, -1.0, 1e-12
-# Prices change by a factor of e in a first step at most.
-_FIRST_REACH, _LEAST_SHARE = 1.0, 1e-4
 
 
 @lru_cache(maxsize=4096)
@@ -73,21 +71,6 @@ def prior_free_bits_per_mode(
     return min(max(2.0 * bound * (1.0 + _MARGIN), honest), everything)
 
 
-@dataclass(frozen=True)
-class _Point:
-    """The bound at some prices, in bits per direction, and how it changes with them.
-
-    `place`: of the attacks of each brightness. Prices count by their logarithms, that of the
-    amplitude by itself.
-    """
-
-    logs: Doubles
-    bound: float
-    slopes: Doubles
-    bends: Doubles
-    place: Doubles
-
-
 class _Dual:
     """The bound of all measures of this mean variance (SNU) as a function of three prices."""
 
@@ -96,7 +79,6 @@ class _Dual:
         self._amplitude = math.sqrt(transmittance)
         # Bits per direction of the honest figure, which the bound is above, until one is found.
         self._scale = 0.5 * holevo_bits_per_mode(0.5 * mean, transmittance, excess_noise) + 1e-300
-        self._tried = 0
         self._everything = 0.5 * thermal_entropy_bits(mean + 1.0)
         top = math.log(max(_BRIGHTEST, _BRIGHTEST_SNU / mean))
         self._wide = mean * np.exp(np.arange(_DIMMEST, top + _WIDE, _WIDE))
@@ -105,62 +87,44 @@ class _Dual:
 
     def least(self) -> float:
         """Return the least bound found, in bits per direction."""
-        here, reach = self._first(), _FIRST_REACH
-        while self._tried < _MOST_TRIED:
-            self._scale = here.bound
-            step = _downhill(here)
-            if -float(here.slopes @ step) < _ENOUGH * here.bound:
-                break
-            if self._tried >= _MOST_TRIED_ABOVE and here.bound > self._everything:
-                break
-            step *= min(1.0, reach / float(np.abs(step).max()))
-            there, share = self._lower(here, step)
-            if there is None:
-                break
-            here, reach = there, _FIRST_REACH * max(2.0 * share, 0.1)
-        return here.bound
+        descent = Descent(self._at, most_tried=_MOST_TRIED)
 
-    def _lower(self, here: _Point, step: Doubles) -> tuple[_Point | None, float]:
-        """Return a point of a lower bound along `step`, and how much of the step it is."""
-        share = 1.0
-        while share > _LEAST_SHARE and self._tried < _MOST_TRIED:
-            there = self._at(here.logs + share * step, here.place)
-            if there.bound < here.bound:
-                return there, share
-            # Along the step the slope rises: where it crosses zero if it rises evenly.
-            down, up = float(here.slopes @ step), float(there.slopes @ step)
-            share *= min(max(down / (down - up), 0.1), 0.6) if up > 0.0 else 0.3
-        return None, 0.0
+        def good(point: PricePoint) -> bool:
+            """Keep the size of the bound in mind; say whether the entropy is lower anyway."""
+            self._scale = point.bound
+            return descent.tried >= _MOST_TRIED_ABOVE and point.bound > self._everything
 
-    def _first(self) -> _Point:
+        return descent.least(self._first(), good).bound
+
+    def _first(self) -> PricePoint:
         noise = max(self._noise, 1e-3 * (1.0 - self._amplitude**2), _LEAST_NOISE)
         price = math.log(_FIRST_SHARE * min(_FIRST_SHARE * self._mean, 1.0) / noise)
         logs = np.array([price, price, _FIRST_AMPLITUDE])
-        look = best_attacks(self._wide, self._prices(logs), enough=self._enough(self._wide, 1e-2))
+        look = best_attacks(
+            self._wide, prices_of(logs, self._amplitude), enough=self._enough(self._wide, 1e-2)
+        )
         place = np.stack([np.interp(self._logs, np.log(self._wide), axis) for axis in look.place])
         return self._at(logs, place)
-
-    def _prices(self, logs: Doubles) -> Prices:
-        return Prices(math.exp(logs[0]), math.exp(logs[1]), float(logs[2]), self._amplitude)
 
     def _enough(self, variances: Doubles, share: float) -> Doubles:
         """Return what gains may be off by: what few bright directions gain counts little."""
         return np.asarray(share * self._scale * np.maximum(variances / self._mean, 1.0), np.float64)
 
-    def _at(self, logs: Doubles, start: Doubles) -> _Point:
-        self._tried += 1
-        prices = self._prices(logs)
+    def _at(self, logs: Doubles, start: Doubles) -> PricePoint:
+        prices = prices_of(logs, self._amplitude)
         enough = self._enough(self._variances, _LOOSE)
         best = best_attacks(self._variances, prices, start, enough=enough)
         mixture, place = self._worst(best, prices)
         place = mixture.best(place, prices)
         shared = mixture.at(place, prices)
-        scale = np.array([prices.along, prices.across, 1.0])
-        slopes = (np.array([self._noise, self._noise, 0.0]) - shared.taken[:, 0]) * scale
-        bends = mixture.bend_of_prices(place, prices) * np.outer(scale, scale)
-        bends += np.diag([slopes[0], slopes[1], 0.0])
-        spent = (prices.along + prices.across) * self._noise
-        return _Point(logs, spent + float(shared.gain[0]), slopes, bends, best.place)
+        return bound_at(
+            prices,
+            excess_noise=self._noise,
+            gain=float(shared.gain[0]),
+            taken=shared.taken[:, 0],
+            bends=mixture.bend_of_prices(place, prices),
+            place=best.place,
+        )
 
     def _worst(self, best: Best, prices: Prices) -> tuple[Mixture, Doubles]:
         """Return the mixture that the concave envelope at the mean variance rests on."""
@@ -207,11 +171,3 @@ def _cubics(logs: Doubles, best: Best) -> tuple[Doubles, Doubles]:
     gains = left * (1.0 + 2.0 * w) * (1.0 - w) ** 2 + from_left * w * (1.0 - w) ** 2
     gains = gains + right * w**2 * (3.0 - 2.0 * w) + from_right * w**2 * (w - 1.0)
     return (logs[:-1, None] + w * width).ravel(), gains.ravel()
-
-
-def _downhill(point: _Point) -> Doubles:
-    """Return Newton's step to the least bound; where it bends downward, as if it bent upward."""
-    sizes, axes = np.linalg.eigh(0.5 * (point.bends + point.bends.T))
-    sizes = np.abs(sizes)
-    sizes = np.maximum(sizes, 1e-9 * sizes.max() + 1e-300)
-    return np.asarray(-axes @ ((axes.T @ point.slopes) / sizes), np.float64)

@@ -53,6 +53,13 @@ def test_no_less_than_the_honest_figure_on_any_fraction_of_the_modes(
     assert found <= prior_free_bits_per_mode(photons, transmittance, 1.1 * noise) * (1 + 1e-5)
 
 
+def test_much_noise_lets_a_client_squeeze_far() -> None:
+    """Where amplifying few directions by 400 and more pays, more noise never lowers the bound."""
+    bits = [prior_free_bits_per_mode(0.05, 1.0, noise) for noise in (1.0, 3.0, 10.0)]
+    assert bits == sorted(bits)
+    assert bits[-1] <= thermal_entropy_bits(1.1)
+
+
 @pytest.mark.parametrize("transmittance", [0.1, 0.9])
 def test_no_less_than_the_honest_figure_at_the_dimmest_light(transmittance: float) -> None:
     honest = holevo_bits_per_mode(1e-12, transmittance, 1e-5)
