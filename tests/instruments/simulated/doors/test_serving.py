@@ -628,9 +628,11 @@ def test_half_a_million_commands_of_one_client_hold_up_neither_others_nor_the_en
 ) -> None:
     with serving() as (process, found):
         place = found["server_generator"]
-        over = threading.Event()
-        poured = threading.Thread(target=pour, args=(place, door, over), daemon=True)
+        begins, over = threading.Event(), threading.Event()
+        poured = threading.Thread(target=pour, args=(place, door, begins, over), daemon=True)
         poured.start()
+        # Its session is open: a server that ends before would refuse it, which is no flood.
+        assert begins.wait(20.0)
         with socket.create_connection(
             ("127.0.0.1", port_of(found["monitor"]["socket"])), timeout=20.0
         ) as other:
@@ -648,11 +650,15 @@ def test_half_a_million_commands_of_one_client_hold_up_neither_others_nor_the_en
         poured.join(20.0)
 
 
-def pour(place: dict[str, str], door: str, over: threading.Event) -> None:
-    """Send 500,000 commands, as fast as they are taken and never reading, and stay until `over`."""
+def pour(place: dict[str, str], door: str, begins: threading.Event, over: threading.Event) -> None:
+    """Send 500,000 commands, as fast as they are taken and never reading, and stay until `over`.
+
+    `begins` is set when the session is open.
+    """
     with suppress(OSError):
         if door == "pty":
             line = os.open(place["pty"], os.O_RDWR | os.O_NOCTTY)
+            begins.set()
             try:
                 for _ in range(500):
                     os.write(line, b"*IDN?\n" * 1000)
@@ -660,11 +666,13 @@ def pour(place: dict[str, str], door: str, over: threading.Event) -> None:
                 os.close(line)
         elif door == "socket":
             with socket.create_connection(("127.0.0.1", port_of(place["socket"]))) as stream:
+                begins.set()
                 stream.sendall(b"*IDN?\n" * 500_000)
                 over.wait(20.0)
         else:
             with raw_session({"pouring": place}, "pouring") as session:
                 session.synchronous.settimeout(None)
+                begins.set()
                 message = HEADER.pack(b"HS", DATA_END, 0, 0xFFFF_FF00, 6) + b"*IDN?\n"
                 session.synchronous.sendall(message * 500_000)
                 over.wait(20.0)
