@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 
 import numpy as np
 
@@ -21,9 +21,10 @@ from labctl.protocols.leakage.multipliers import (
     PricedAttack,
     Prices,
     attack_at,
+    bends_at_top,
     is_attack,
 )
-from labctl.protocols.leakage.uphill import Domain, Whole, climb, differences, shifted
+from labctl.protocols.leakage.uphill import Domain, Whole, climb, shifted
 
 # The top of a mixture is this close, of what it gains.
 _ENOUGH = 1e-9
@@ -32,15 +33,14 @@ _STEPS = 40
 _FARTHEST = 46.0
 # Kinds closer to the mean than this, in the logarithm, are ALIKE.
 _NEAREST = 1e-9
-_ROUNDING = 1e-14
 
 
 class Kinds(Enum):
-    """Which directions carry the light, and how many numbers describe their attacks."""
+    """Which directions carry the light."""
 
-    ALIKE = 4
-    DARK_AND_LIT = 6
-    TWO_LIT = 10
+    ALIKE = auto()
+    DARK_AND_LIT = auto()
+    TWO_LIT = auto()
 
 
 @dataclass(frozen=True)
@@ -106,18 +106,9 @@ class Mixture:
         return climb(evaluate, start, self._range(), steps=_STEPS, enough=_ENOUGH * scale)
 
     def bend_of_prices(self, place: Doubles, prices: Prices) -> Doubles:
-        """Return second derivatives (3, 3) of the largest gain by the three prices.
-
-        The gain is linear in prices: F_p = -taken. At the best place z(p) its slopes vanish, so
-        that z_p = -F_zz^-1 F_zp, and the largest gain bends by -F_pz F_zz^-1 F_zp, which is never
-        downward: it is convex in the prices.
-        """
-        axes = len(place)
+        """Return second derivatives (3, 3) of the largest gain by the three prices."""
         around = self.at(shifted(place), prices)
-        bends = differences(around.slopes, axes)[0]
-        taken = differences(around.taken, axes)[0]
-        inverse = np.linalg.pinv(0.5 * (bends + bends.T), rcond=_ROUNDING)
-        return np.asarray(-taken @ inverse @ taken.T, np.float64)
+        return np.asarray(bends_at_top(around.slopes, around.taken, len(place))[0], np.float64)
 
     def _with_dark(self, place: Doubles, prices: Prices) -> Shared:
         squeeze, variance = place[0], np.exp(place[1])

@@ -31,6 +31,8 @@ from labctl.protocols.leakage.uphill import Domain, Whole, climb, differences, s
 LEAST = np.array([[-12.0], [-30.0], [-30.0], [-20.0]])
 MOST = np.array([[12.0], [math.log(math.pi / 2.0)], [math.log(math.pi / 2.0)], [6.0]])
 _AXES = len(LEAST)
+# From a place nearby 5 to 20 do.
+_STEPS = 60
 # Of the largest: below it a curvature is rounding, and its direction flat.
 _ROUNDING = 1e-14
 # tan() and 1/cos() of angles up to this stay finite.
@@ -173,18 +175,22 @@ def first_place(directions: int, prices: Prices) -> Doubles:
     return np.repeat(np.array(place)[:, None], directions, axis=1)
 
 
+def between(place: Doubles, known: Doubles, wanted: Doubles) -> Doubles:
+    """Return places at the `wanted` logarithms of variance, from `place` (4, known) at those."""
+    return np.stack([np.interp(wanted, known, axis) for axis in place])
+
+
 def best_attacks(
     variance: Doubles,
     prices: Prices,
     start: Doubles | None = None,
     *,
-    steps: int = 60,
     enough: Doubles | float = 1e-16,
 ) -> Best:
     """Return the best attack at these prices of directions of this prior variance (SNU).
 
-    `start`: a place to begin from, (4, directions). At most `steps` steps, fewer where the last one
-    gained no more than `enough` bits of each direction.
+    `start`: a place to begin from, (4, directions). The best is less than `enough` bits higher, or
+    60 steps away.
     """
 
     def evaluate(place: Doubles, which: Whole) -> tuple[Doubles, Doubles]:
@@ -195,7 +201,7 @@ def best_attacks(
         evaluate,
         first_place(len(variance), prices) if start is None else start,
         Domain(LEAST, MOST, is_attack),
-        steps=steps,
+        steps=_STEPS,
         enough=np.broadcast_to(np.asarray(enough, np.float64), variance.shape),
     )
     return Best(place, attack_at(variance, place, prices))
@@ -204,10 +210,20 @@ def best_attacks(
 def bends_of_prices(variance: Doubles, place: Doubles, prices: Prices) -> Doubles:
     """Return second derivatives (directions, 3, 3) of the largest J by the three prices.
 
-    As of `mixture.Mixture.bend_of_prices`, of each direction by itself, at its best `place`.
+    Of each direction by itself, at its best `place`.
     """
     around = attack_at(np.tile(variance, 2 * _AXES), shifted(place), prices)
-    bends = differences(around.slopes[1:], _AXES)
-    taken = differences(around.taken, _AXES)
+    return bends_at_top(around.slopes[1:], around.taken, _AXES)
+
+
+def bends_at_top(slopes: Doubles, taken: Doubles, axes: int) -> Doubles:
+    """Return second derivatives (places, 3, 3) of the largest gain F by the three prices.
+
+    `slopes` (axes, ...) and what is `taken` (3, ...) at the `uphill.shifted` places around the top.
+    The gain is linear in prices: F_p = -taken. At the best place z(p) its slopes vanish, so that
+    z_p = -F_zz^-1 F_zp, and the largest gain bends by -F_pz F_zz^-1 F_zp, which is never downward:
+    it is convex in the prices.
+    """
+    bends, taken = differences(slopes, axes), differences(taken, axes)
     inverse = np.linalg.pinv(0.5 * (bends + bends.transpose(0, 2, 1)), rcond=_ROUNDING)
     return np.asarray(-taken @ inverse @ taken.transpose(0, 2, 1), np.float64)

@@ -24,6 +24,7 @@ from labctl.protocols.leakage.downhill import Descent, PricePoint
 from labctl.protocols.leakage.multipliers import (
     bends_of_prices,
     best_attacks,
+    between,
     bound_at,
     first_place,
     prices_of,
@@ -161,8 +162,7 @@ class _Search:
         # Dark directions, of variance 0, have a logarithm too.
         known = np.log(np.maximum(variances, 1e-30))
         wanted = np.log(np.maximum(self._variances, 1e-30))
-        place = np.stack([np.interp(wanted, known, axis) for axis in other.place])
-        return self._at(other.logs, place)
+        return self._at(other.logs, between(other.place, known, wanted))
 
     def _at(self, logs: Doubles, start: Doubles) -> PricePoint:
         prices = prices_of(logs, self._amplitude)

@@ -25,7 +25,14 @@ from labctl.protocols.leakage.direction import Doubles
 from labctl.protocols.leakage.downhill import Descent, PricePoint
 from labctl.protocols.leakage.holevo import holevo_bits_per_mode, thermal_entropy_bits
 from labctl.protocols.leakage.mixture import Kinds, Mixture
-from labctl.protocols.leakage.multipliers import Best, Prices, best_attacks, bound_at, prices_of
+from labctl.protocols.leakage.multipliers import (
+    Best,
+    Prices,
+    best_attacks,
+    between,
+    bound_at,
+    prices_of,
+)
 
 # Logarithms of the brightness beside the mean one, 0 among them: dimmer ones than 1 % of the mean
 # count as dark, and bright ones reach 1e4 times the mean or 1e5 SNU. Wide steps for a first look.
@@ -45,8 +52,8 @@ _MOST_TRIED_ABOVE = 20
 _MARGIN = 1e-7
 # Of all that is gained, what one direction's gain may be off by while mixtures are looked for.
 _LOOSE = 1e-6
-# First prices: a noise of this size or the honest one's buys a fifth of what light of this power
-# may tell.
+# First prices: all noise, or a thousandth of what is lost, is worth a fifth of what light of this
+# power may tell.
 _FIRST_SHARE, _FIRST_AMPLITUDE, _LEAST_NOISE = 0.2, -1.0, 1e-12
 
 
@@ -66,20 +73,31 @@ def prior_free_bits_per_mode(
     honest = holevo_bits_per_mode(mean_photons, transmittance, excess_noise)
     if excess_noise == 0.0 and transmittance == 1.0:
         return honest
-    bound = _Dual(2.0 * mean_photons, transmittance, excess_noise).least()
+    dual = _Dual(2.0 * mean_photons, transmittance, excess_noise, honest, everything)
+    bound = dual.least()
     # Light so dim that the search's rounding shows is bounded by the honest figure's own entropies.
     return min(max(2.0 * bound * (1.0 + _MARGIN), honest), everything)
 
 
 class _Dual:
-    """The bound of all measures of this mean variance (SNU) as a function of three prices."""
+    """The bound of all measures of this mean variance (SNU) as a function of three prices.
 
-    def __init__(self, mean: float, transmittance: float, excess_noise: float) -> None:
+    `honest` and `everything`: bits per mode of the honest figure and of all light.
+    """
+
+    def __init__(
+        self,
+        mean: float,
+        transmittance: float,
+        excess_noise: float,
+        honest: float,
+        everything: float,
+    ) -> None:
         self._mean, self._noise = mean, excess_noise
         self._amplitude = math.sqrt(transmittance)
-        # Bits per direction of the honest figure, which the bound is above, until one is found.
-        self._scale = 0.5 * holevo_bits_per_mode(0.5 * mean, transmittance, excess_noise) + 1e-300
-        self._everything = 0.5 * thermal_entropy_bits(mean + 1.0)
+        # Bits per direction: the honest figure's, until a bound is found.
+        self._scale = 0.5 * honest + 1e-300
+        self._everything = 0.5 * everything
         top = math.log(max(_BRIGHTEST, _BRIGHTEST_SNU / mean))
         self._wide = mean * np.exp(np.arange(_DIMMEST, top + _WIDE, _WIDE))
         self._variances = mean * np.exp(_STEP * np.arange(round(_DIMMEST / _STEP), top / _STEP))
@@ -103,8 +121,7 @@ class _Dual:
         look = best_attacks(
             self._wide, prices_of(logs, self._amplitude), enough=self._enough(self._wide, 1e-2)
         )
-        place = np.stack([np.interp(self._logs, np.log(self._wide), axis) for axis in look.place])
-        return self._at(logs, place)
+        return self._at(logs, between(look.place, np.log(self._wide), self._logs))
 
     def _enough(self, variances: Doubles, share: float) -> Doubles:
         """Return what gains may be off by: what few bright directions gain counts little."""
@@ -129,8 +146,8 @@ class _Dual:
     def _worst(self, best: Best, prices: Prices) -> tuple[Mixture, Doubles]:
         """Return the mixture that the concave envelope at the mean variance rests on."""
         dark = (math.sqrt(prices.along) - math.sqrt(prices.across)) ** 2
-        between, gains = _cubics(self._logs, best)
-        variances = np.concatenate([[0.0], np.exp(between)])
+        logs, gains = _cubics(self._logs, best)
+        variances = np.concatenate([[0.0], np.exp(logs)])
         gains = np.concatenate([[dark], gains])
         dim = variances <= self._mean * (1.0 + 1e-9)
         low, high = variances[dim][:, None], variances[~dim][None, :]
@@ -158,7 +175,7 @@ class _Dual:
         return Mixture(Kinds.TWO_LIT, self._mean), np.concatenate(parts)[:, None]
 
     def _attack(self, best: Best, log_variance: float) -> Doubles:
-        return np.array([np.interp(log_variance, self._logs, axis) for axis in best.place])
+        return between(best.place, self._logs, np.array([log_variance]))[:, 0]
 
 
 def _cubics(logs: Doubles, best: Best) -> tuple[Doubles, Doubles]:
