@@ -243,21 +243,13 @@ def _mean_square(equipment: Equipment, digitizer: Digitizer, channel: int) -> fl
 
 def _steady_light(equipment: Equipment) -> None:
     """Drive both children between their largest fields by a slow square wave."""
-    drive, constants = equipment.server.drive, equipment.server.constants
+    drive = equipment.server.drive
+    sender = FrameSender(equipment.server, equipment.frame)
+    sender.forget()
     wave = np.repeat(np.array([1.0, -1.0], np.float32), _STEADY_SAMPLES)
-    for channel, v_pi_v in zip(
-        drive.channels, (constants.v_pi_i_v, constants.v_pi_q_v), strict=True
-    ):
-        drive.generator.forget(channel)
+    for channel in drive.channels:
         drive.generator.upload(channel, _STEADY_NAME, wave)
-        drive.generator.play(
-            channel,
-            _STEADY_NAME,
-            sample_rate_hz=equipment.frame.sample_rate_hz,
-            amplitude_v=drive.amplitude_v(v_pi_v),
-            offset_v=0.0,
-        )
-        drive.generator.set_output(channel, True)
+    sender.play(_STEADY_NAME)
 
 
 def _mean_w(equipment: Equipment) -> float:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from labctl.clock import Clock
 from labctl.errors import ReplyError
 from labctl.instruments.transports.link import WireLink
-from labctl.instruments.transports.socket_transport import SocketLink, opens_own_socket
 from labctl.instruments.transports.taps import tapped_lines
 from labctl.instruments.transports.transport import Complete, LinesTransport
-from labctl.instruments.transports.visa_link import VisaLink
+from labctl.instruments.transports.visa_transport import open_link
 
 _MOST_LINES = 256
 
@@ -62,19 +61,15 @@ def open_visa_lines(
     """
 
     def connect() -> LinkLinesTransport:
-        if opens_own_socket(address, library):
-            link: WireLink = SocketLink(
-                name, address, timeout_s=timeout_s, line_end="\n", drops_unasked=False
-            )
-        else:
-            link = VisaLink(
-                name,
-                address,
-                library=library,
-                timeout_s=timeout_s,
-                terminator="\n",
-                baud_rate=baud_rate,
-            )
+        link = open_link(
+            name,
+            address,
+            library=library,
+            timeout_s=timeout_s,
+            terminator="\n",
+            baud_rate=baud_rate,
+            drops_unasked=False,
+        )
         return LinkLinesTransport(link, end)
 
     return tapped_lines(name, address, connect)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError
@@ -15,12 +16,17 @@ from labctl.instruments.transports.socket_transport import (
 )
 from labctl.instruments.transports.taps import tapped_frames, tapped_messages
 from labctl.instruments.transports.transport import FrameTransport, MessageTransport
-from labctl.instruments.transports.visa_link import VisaLink, close_library, resource_manager
+from labctl.instruments.transports.visa_link import (
+    VisaLink,
+    close_library,
+    resource_manager,
+)
 
 __all__ = [
     "LinkFrameTransport",
     "VisaTransport",
     "close_library",
+    "open_link",
     "open_visa",
     "open_visa_frames",
     "resource_manager",
@@ -94,24 +100,57 @@ def open_visa_frames(
         raise ConnectionFailedError(name, problem)
 
     def connect() -> LinkFrameTransport:
-        if opens_own_socket(address, library):
-            link: WireLink = SocketLink(
-                name, address, timeout_s=timeout_s, line_end="\n", greet=greet
-            )
-        else:
-            link = VisaLink(
-                name,
-                address,
-                library=library,
-                timeout_s=timeout_s,
-                terminator=None,
-                baud_rate=baud_rate,
-                greet=greet,
-                quiet_s=_GREETED_S,
-            )
+        link = open_link(
+            name,
+            address,
+            library=library,
+            timeout_s=timeout_s,
+            terminator=None,
+            baud_rate=baud_rate,
+            greet=greet,
+            quiet_s=_GREETED_S,
+        )
         return LinkFrameTransport(link, frame_bytes)
 
     return tapped_frames(name, address, connect)
+
+
+def open_link(
+    name: str,
+    address: str,
+    *,
+    library: str,
+    timeout_s: float,
+    terminator: str | None,
+    baud_rate: int,
+    greet: Callable[[WireLink], None] | None = None,
+    quiet_s: float = math.inf,
+    drops_unasked: bool = True,
+) -> WireLink:
+    """Open an address for replies that are no plain messages; raises ConnectionFailedError.
+
+    A raw socket is opened as by `open_visa`, its lines end with a line feed; see `SocketLink` for
+    `drops_unasked`, and `VisaLink` for the rest.
+    """
+    if opens_own_socket(address, library):
+        return SocketLink(
+            name,
+            address,
+            timeout_s=timeout_s,
+            line_end="\n",
+            drops_unasked=drops_unasked,
+            greet=greet,
+        )
+    return VisaLink(
+        name,
+        address,
+        library=library,
+        timeout_s=timeout_s,
+        terminator=terminator,
+        baud_rate=baud_rate,
+        greet=greet,
+        quiet_s=quiet_s,
+    )
 
 
 class VisaTransport(LinkTransport):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,7 +157,6 @@ def measure(
     thieves = [_thief(name) for name in dict.fromkeys(attack or THIEVES)]
     images = _images(data, public, judged, features)
     hidden_among = images.decoys(decoys, seed)
-    found: dict[str, tuple[CopyCurvePoint, ...]] = {}
     total = len(thieves) * len(counts) * seeds
     with interruptible() as check, output.progress("copies", total, "sessions") as advance:
 
@@ -164,13 +164,9 @@ def measure(
             advance(1)
             check()
 
-        for thief in thieves:
-
-            def attack_for(count: int, thief: Thief = thief) -> Attack:
-                return thief.attack(images.public, count, sent_sizes(network), settings)
-
-            found[thief.name] = copy_curve(
-                attack_for,
+        found = {
+            thief.name: copy_curve(
+                partial(_attack_by, thief, images.public, network, settings),
                 network,
                 settings,
                 counts,
@@ -180,6 +176,8 @@ def measure(
                 collection=hidden_among,
                 on_session=step,
             )
+            for thief in thieves
+        }
     if figure is not None:
         from labctl.cli.copies_figure import draw_copies
 
@@ -207,6 +205,13 @@ def measure(
     )
     output.people.print(f"public: {images.words[0]}; judged: {images.words[1]}", style="dim")
     output.people.print("assumes: " + "; ".join(_ASSUMES), style="dim")
+
+
+def _attack_by(
+    thief: Thief, public: PublicImages, network: Network, settings: SessionSettings, queries: int
+) -> Attack:
+    """Return the attack of a thief who has that number of queries."""
+    return thief.attack(public, queries, sent_sizes(network), settings)
 
 
 def _points_json(points: tuple[CopyCurvePoint, ...]) -> list[dict[str, Any]]:

@@ -15,27 +15,23 @@ from labctl.cli.choices import (
     refuse_given,
 )
 from labctl.cli.infer_request import (
+    LinkOptions,
     Reserve,
     bench_run,
+    hiding_of,
     ledger_of,
-    mismatch_of,
-    mode_run,
     probation_of,
 )
 from labctl.cli.verdicts import end_if_rejected
 from labctl.data.models import load_network
 from labctl.errors import BudgetError
 from labctl.protocols.disguise import Disguise
-from labctl.protocols.hiding.hiding import DEFAULT_DECOYS, OPEN, Hiding
+from labctl.protocols.hiding.hiding import OPEN
 from labctl.protocols.labels.figures import in_words
 from labctl.protocols.leakage import MEAN_OVER_SESSION, Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS
-from labctl.protocols.receiver import (
-    Homodyne,
-    ReceiverKind,
-)
-from labctl.protocols.rotation import Rotation
-from labctl.protocols.settings import Channel, Light, Sampling, VerificationSettings
+from labctl.protocols.receiver import ReceiverKind
+from labctl.protocols.settings import Light, Sampling, VerificationSettings
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
 from labctl.run.request import Asked, Common, LinkLevel, Stale
@@ -178,29 +174,25 @@ def infer(
     --clone-gain-error the clone is matched, and figures for labels are stated at 0.002. Without
     --ledger the run is entered in no ledger.
     """
-    of_a_mode_link = {
-        "--loss-db": loss_db,
-        "--technical-noise": technical_noise,
-        "--efficiency": efficiency,
-        "--electronic-noise": electronic_noise,
-        "--noise-figure-db": noise_figure_db,
-        "--block-modes": block_modes,
-        "--rotation-loss-db-per-mode": rotation_loss_db_per_mode,
-        "--coupler-error-rad": coupler_error_rad,
-        "--phase-error-rad": phase_error_rad,
-        "--return-modes": return_modes,
-        "--clone-gain-error": clone_gain_error,
-        "--clone-phase-rad": clone_phase_rad,
-    }
+    modes = LinkOptions(
+        loss_db=loss_db,
+        technical_noise=technical_noise,
+        efficiency=efficiency,
+        electronic_noise=electronic_noise,
+        noise_figure_db=noise_figure_db,
+        block_modes=block_modes,
+        rotation_loss_db_per_mode=rotation_loss_db_per_mode,
+        coupler_error_rad=coupler_error_rad,
+        phase_error_rad=phase_error_rad,
+        clone_gain_error=clone_gain_error,
+        clone_phase_rad=clone_phase_rad,
+    )
     if link is LinkLevel.BENCH:
-        refuse_given(of_a_mode_link, "the bench link: the station and its light decide")
+        given = {**modes.by_option(), "--return-modes": return_modes}
+        refuse_given(given, "the bench link: the station and its light decide")
     else:
         refuse_given({"--station": station}, "the mode link: it has no instruments")
-    if decoys is None and decoy_images is not None and return_modes is None:
-        decoys = DEFAULT_DECOYS
-    hiding = Hiding(decoys or 0, return_modes, hidden_return_modes)
-    if hiding == OPEN:
-        refuse_given({"--decoy-images": decoy_images}, "a run without decoys")
+    hiding = hiding_of(decoys, decoy_images, return_modes, hidden_return_modes)
     common = Common(
         network=load_network(model),
         images=images_of(data, images),
@@ -220,16 +212,7 @@ def infer(
     if link is LinkLevel.BENCH:
         asked = bench_run(common, receiver, station, calibrations, gain, stale)
     else:
-        homodyne = Homodyne(
-            1.0 if efficiency is None else efficiency,
-            0.0 if electronic_noise is None else electronic_noise,
-        )
-        rotation = Rotation(
-            rotation_loss_db_per_mode or 0.0, coupler_error_rad or 0.0, phase_error_rad or 0.0
-        )
-        mismatch = mismatch_of(clone_gain_error, clone_phase_rad)
-        channel = Channel(loss_db or 0.0, technical_noise or 0.0, rotation, block_modes, mismatch)
-        asked = mode_run(common, receiver, gain, noise_figure_db, homodyne, channel)
+        asked = modes.run(common, receiver, gain)
     with output.progress("inference", images, "images") as advance:
         report = run_inference(asked, on_images=advance, on_step=output.say_step)
     if json:

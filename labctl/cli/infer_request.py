@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from labctl.cli.choices import refuse_given
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.errors import SettingError
+from labctl.protocols.hiding.hiding import DEFAULT_DECOYS, OPEN, Hiding
 from labctl.protocols.ledger.accounts import checked_client
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.mismatch import CloneMismatch
@@ -18,6 +21,7 @@ from labctl.protocols.receiver import (
     emission_factor_of_noise_figure,
     receiver_of,
 )
+from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import Channel
 from labctl.run.request import (
     BenchRun,
@@ -57,24 +61,71 @@ def bench_run(
     )
 
 
-def mode_run(
-    common: Common,
-    receiver: ReceiverKind,
-    gain: float,
-    noise_figure_db: float | None,
-    homodyne: Homodyne,
-    channel: Channel,
-) -> ModeRun:
-    """Return a run on simulated modes; without a noise figure the amplifier is at its limit."""
-    factor = 1.0
-    if noise_figure_db is not None:
-        factor = emission_factor_of_noise_figure(noise_figure_db, gain)
-    return ModeRun(
-        **common,
-        channel=channel,
-        receiver=receiver_of(receiver, gain, factor, homodyne),
-        verifier=homodyne,
-    )
+@dataclass(frozen=True, kw_only=True)
+class LinkOptions:
+    """What was said of a link of simulated modes; None where nothing was, a bench measures it.
+
+    Losses in dB, noise in SNU, errors of hardware in rad; `clone_gain_error` relative.
+    """
+
+    loss_db: float | None
+    technical_noise: float | None
+    efficiency: float | None
+    electronic_noise: float | None
+    noise_figure_db: float | None
+    block_modes: int | None
+    rotation_loss_db_per_mode: float | None
+    coupler_error_rad: float | None
+    phase_error_rad: float | None
+    clone_gain_error: float | None
+    clone_phase_rad: float | None
+
+    def by_option(self) -> dict[str, object]:
+        """Return each value by the option that gives it."""
+        return {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()}
+
+    def run(self, common: Common, receiver: ReceiverKind, gain: float) -> ModeRun:
+        """Return a run on such a link; without a noise figure the amplifier is at its limit."""
+        factor = 1.0
+        if self.noise_figure_db is not None:
+            factor = emission_factor_of_noise_figure(self.noise_figure_db, gain)
+        homodyne = Homodyne(
+            1.0 if self.efficiency is None else self.efficiency, self.electronic_noise or 0.0
+        )
+        return ModeRun(
+            **common,
+            channel=self._channel(),
+            receiver=receiver_of(receiver, gain, factor, homodyne),
+            verifier=homodyne,
+        )
+
+    def _channel(self) -> Channel:
+        rotation = Rotation(
+            self.rotation_loss_db_per_mode or 0.0,
+            self.coupler_error_rad or 0.0,
+            self.phase_error_rad or 0.0,
+        )
+        mismatch = None
+        if self.clone_gain_error is not None or self.clone_phase_rad is not None:
+            mismatch = CloneMismatch(self.clone_gain_error or 0.0, self.clone_phase_rad or 0.0)
+        return Channel(
+            self.loss_db or 0.0, self.technical_noise or 0.0, rotation, self.block_modes, mismatch
+        )
+
+
+def hiding_of(
+    decoys: int | None,
+    decoy_images: str | None,
+    return_modes: int | None,
+    hidden_return_modes: int | None,
+) -> Hiding:
+    """Return how inputs are hidden; pictures for decoys alone ask for the usual number of them."""
+    if decoys is None and decoy_images is not None and return_modes is None:
+        decoys = DEFAULT_DECOYS
+    hiding = Hiding(decoys or 0, return_modes, hidden_return_modes)
+    if hiding == OPEN:
+        refuse_given({"--decoy-images": decoy_images}, "a run without decoys")
+    return hiding
 
 
 def probation_of(queries: int, real_share: float, stand_in: str | None) -> ProbationRequest | None:
@@ -87,13 +138,6 @@ def probation_of(queries: int, real_share: float, stand_in: str | None) -> Proba
     if wanted.none:
         raise SettingError("--stand-in", stand_in, "given with --probation or --real-share")
     return ProbationRequest(wanted, load_network(stand_in))
-
-
-def mismatch_of(gain_error: float | None, phase_rad: float | None) -> CloneMismatch | None:
-    """Return the clone's mismatch that was stated, None if none was."""
-    if gain_error is None and phase_rad is None:
-        return None
-    return CloneMismatch(gain_error or 0.0, phase_rad or 0.0)
 
 
 def ledger_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -150,22 +150,17 @@ def label_attack(
     sent = carried(network)
     require_block_modes(block_modes, modes_of(sent.network.sizes[0]))
     count_of_rows = sent.network.sizes[1] if rows is None else rows
-    readings = [
-        Reading(
-            gain=gain,
-            rows=count_of_rows,
-            repeats=count,
-            transmittance=db_to_ratio(-loss_db),
-            technical_noise=technical_noise,
-            block_modes=block_modes,
-            emission_factor=emission_factor,
-            receiver=kind,
-            background_photons=background_photons,
-            mismatch=mismatch,
-        )
-        for kind in (dict.fromkeys(receiver) if receiver else Detection)
-        for count in _numbers(repeats)
-    ]
+    once = Reading(
+        gain=gain,
+        rows=count_of_rows,
+        transmittance=db_to_ratio(-loss_db),
+        technical_noise=technical_noise,
+        block_modes=block_modes,
+        emission_factor=emission_factor,
+        background_photons=background_photons,
+        mismatch=mismatch,
+    )
+    readings = _readings(once, receiver or Detection, repeats)
     output.require_png(figure)
     output.require_folder(curve)
     attacked, public = _images(images, templates, data, fetch)
@@ -186,22 +181,31 @@ def label_attack(
     if figure is not None:
         _draw(figure, results, chance, spoken)
     bits = _journal_bits(readings[0], attacked)
-    if json:
-        output.print_json(
-            {
-                **_light_as_json(readings[0], loss_db), "dimensions": dimensions, "seed": seed,
-                "images": len(attacked.labels), "templates": len(public.labels), "chance": chance,
-                "gain_error": gain_error, "phase_error_rad": phase_error_rad,
-                "model": model, "mean_photons": mean_photons, "data_bits_journal": bits,
-                **_decoys_as_json(hidden, decoys, candidates),
-                # What a mismatch adds is known for whole rows alone.
-                "results": [one.as_json(light is None or block_modes is None) for one in results],
-                "assumptions": spoken,
-            }
-        )  # fmt: skip
+    if not json:
+        _print(results, gain, count_of_rows, mismatch, attacked)
+        _print_assumed(bits, spoken)
         return
-    _print(results, gain, count_of_rows, mismatch, attacked)
-    _print_assumed(bits, spoken)
+    output.print_json(
+        {
+            **_light_as_json(once, loss_db), "dimensions": dimensions, "seed": seed,
+            "images": len(attacked.labels), "templates": len(public.labels), "chance": chance,
+            "gain_error": gain_error, "phase_error_rad": phase_error_rad,
+            "model": model, "mean_photons": mean_photons, "data_bits_journal": bits,
+            **_decoys_as_json(hidden, decoys, candidates),
+            # What a mismatch adds is known for whole rows alone.
+            "results": [one.as_json(light is None or block_modes is None) for one in results],
+            "assumptions": spoken,
+        }
+    )  # fmt: skip
+
+
+def _readings(once: Reading, receivers: Iterable[Detection], repeats: str) -> list[Reading]:
+    """Return each way of reading, without repeats, with each number of repeats that is listed."""
+    return [
+        replace(once, receiver=kind, repeats=count)
+        for kind in dict.fromkeys(receivers)
+        for count in _numbers(repeats)
+    ]
 
 
 def _seen_by_rows(

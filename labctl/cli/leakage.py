@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from labctl.protocols.leakage import MEAN_OVER_SESSION, LayerShape, Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS, Cumulative
 from labctl.protocols.weight_distribution import WeightDistribution
 from labctl.run.report import finite, leakage_json
-from labctl.run.setting import layer_shape, leakage_of_setting
+from labctl.run.setting import LeakageOfSetting, layer_shape, leakage_of_setting
 
 
 def leakage(
@@ -65,20 +65,31 @@ def leakage(
         honest_prior=honest_prior,
         failure_probability=failure_probability,
     )
-    found, together = setting.one, setting.together
     modes, rows = setting.first.modes, setting.first.rows
-    values = leakage_json(found, queries=queries)
-    values["cumulative"] = finite(together.as_json())
-    distribution = setting.distribution
-    values["weight_distribution"] = None if distribution is None else distribution.as_json()
     if json:
         output.print_json(
             {"mu": mu, "gain": gain, "modes": modes, "rows": rows, "loss_db": loss_db,
              "block_modes": block_modes, "model": model,
              "rotation_loss_db_per_mode": rotation_loss_db_per_mode,
-             "technical_noise": technical_noise, **values}
+             "technical_noise": technical_noise, **_as_json(setting, queries)}
         )  # fmt: skip
-        return
+    else:
+        _show(setting, mu, gain)
+
+
+def _as_json(setting: LeakageOfSetting, queries: int) -> dict[str, Any]:
+    """Return the figures of one query, of all together, and how the weights lie."""
+    distribution = setting.distribution
+    return {
+        **leakage_json(setting.one, queries=queries),
+        "cumulative": finite(setting.together.as_json()),
+        "weight_distribution": None if distribution is None else distribution.as_json(),
+    }
+
+
+def _show(setting: LeakageOfSetting, mu: float, gain: float) -> None:
+    """Print the figures for people."""
+    found, modes, rows = setting.one, setting.first.modes, setting.first.rows
     output.facts(
         f"Leakage at μ = {mu:g}, G = {gain:g}, n = {modes} modes, M = {rows} rows",
         {
@@ -89,11 +100,11 @@ def leakage(
             else f"{found.weights_bits_network:.5g} bit per real weight: by its own covariance",
             "weights, honest": f"{found.weights_bits_per_real:.5g} bit per real weight, "
             f"{found.weights_bits_per_mode:.5g} per mode: weights alike, noise spread evenly",
-            **_distributed(distribution),
+            **_distributed(setting.distribution),
             "weights, per query": f"{found.weights_bits_per_query:.5g} bit; 1 bit per weight after "
             f"{found.queries_per_bit_per_weight:.4g} queries; "
             f"{MEAN_OVER_SESSION}",
-            "weights, all queries": _together(together),
+            "weights, all queries": _together(setting.together),
             "data, first version": f"{found.data_bits_first:.4g} bit per symbol, "
             f"{found.data_bits_first_per_input:.4g} per input",
             "data, journal": f"{found.data_bits_journal:.4g} bit per symbol, "

@@ -177,6 +177,7 @@ def plan(
     network = load_network(model)
     limits = PlanLimits(weights_bits, data_bits, label_attack)
     copy_limit = CopyLimit(copy_accuracy, copy_distance, copy_queries)
+    # Refuses a share that is none.
     Probation(0, real_share)
     wish = Wish(accuracy, limits, confidence, prefer)
     homodyne = Homodyne(efficiency, electronic_noise)
@@ -228,9 +229,14 @@ def plan(
     else:
         _print(planner, found, distribution, copies_found, source, model)
     if found.recommended is None:
-        at_fault = plan_report.binding_limits(planner, found)
-        copies_alone = copies_found.refusal() if at_fault == (BindingLimit.COPIES,) else None
-        raise LabctlError(copies_alone or plan_report.refusal(planner, found, at_fault))
+        raise _refused(planner, found, copies_found)
+
+
+def _refused(planner: Planner, found: Plan, copies: PlanCopies) -> LabctlError:
+    """Return the error of a wish that nothing fulfils: it names the limits at fault."""
+    at_fault = plan_report.binding_limits(planner, found)
+    copies_alone = copies.refusal() if at_fault == (BindingLimit.COPIES,) else None
+    return LabctlError(copies_alone or plan_report.refusal(planner, found, at_fault))
 
 
 def _spares(

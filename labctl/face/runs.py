@@ -82,22 +82,13 @@ def infer(
 
     Raises SettingError, ModelError, DatasetError, StationFileError, BudgetError, InstrumentError.
     """
-    of_a_mode_link = {
-        "loss_db": loss_db,
-        "technical_noise": technical_noise,
-        "efficiency": efficiency,
-        "electronic_noise": electronic_noise,
-    }
     if station is not None:
-        for name, value in of_a_mode_link.items():
-            if value is not None:
-                raise SettingError(name, value, "left out with a station, whose light decides")
-    if (ledger is None) != (client is None):
-        given = {"ledger": ledger, "client": client}
-        name = next(name for name, value in given.items() if value is None)
-        raise SettingError(name, None, "given with a ledger: accounts are per client")
-    if ledger is None and budget_bits is not None:
-        raise SettingError("budget_bits", budget_bits, "given with a ledger")
+        _refuse_given(
+            loss_db=loss_db,
+            technical_noise=technical_noise,
+            efficiency=efficiency,
+            electronic_noise=electronic_noise,
+        )
     both: Common = {
         "network": _network(model),
         "images": _images(images, data),
@@ -106,9 +97,7 @@ def infer(
         "assumptions": _assumptions(loss, noise),
         "sampling": _choice("sample", sample, Sampling),
         "verification": VerificationSettings(weights_bits_limit=weights_bits_limit),
-        "ledger": None
-        if ledger is None or client is None
-        else LedgerRequest(Path(ledger), client, budget_bits),
+        "ledger": _ledger(ledger, client, budget_bits),
         "accept_discrete_weights": accept_discrete_weights,
         "seed": seed,
     }
@@ -132,15 +121,7 @@ def infer(
             effort=effort,
         )
     report = run_inference(asked, on_step=on_step or _log.info)
-    verdict = {True: "accepted", False: "rejected", None: "not verified"}
-    _log.info(
-        "%d images over the %s link: accuracy %.4f, %s, run file %s",
-        report.images,
-        report.link,
-        report.accuracy,
-        verdict[report.verification.accepted],
-        report.run_file,
-    )
+    _log_end(report)
     return report
 
 
@@ -237,6 +218,39 @@ def open_run(path: str | Path) -> Run:
     Raises RunFileError.
     """
     return read_run(Path(path))
+
+
+def _refuse_given(**of_a_mode_link: float | None) -> None:
+    """Refuse what a station's light decides."""
+    for name, value in of_a_mode_link.items():
+        if value is not None:
+            raise SettingError(name, value, "left out with a station, whose light decides")
+
+
+def _ledger(
+    folder: str | Path | None, client: str | None, budget_bits: float | None
+) -> LedgerRequest | None:
+    """Return what to book where; refuses one of ledger and client without the other."""
+    if folder is None or client is None:
+        for name, value, other in (("ledger", folder, client), ("client", client, folder)):
+            if value is None and other is not None:
+                raise SettingError(name, None, "given with a ledger: accounts are per client")
+        if budget_bits is not None:
+            raise SettingError("budget_bits", budget_bits, "given with a ledger")
+        return None
+    return LedgerRequest(Path(folder), client, budget_bits)
+
+
+def _log_end(report: Report) -> None:
+    verdict = {True: "accepted", False: "rejected", None: "not verified"}
+    _log.info(
+        "%d images over the %s link: accuracy %.4f, %s, run file %s",
+        report.images,
+        report.link,
+        report.accuracy,
+        verdict[report.verification.accepted],
+        report.run_file,
+    )
 
 
 def _network(model: str | Path | Network) -> Network:

@@ -15,6 +15,7 @@ from labctl.instruments.codecs.scpi import Command
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Boolean, Kind, Number, T, Word
 from labctl.instruments.simulated.panels.generator_settings import Settings
+from labctl.instruments.simulated.panels.kept_settings import as_set
 
 INFINITE = {"INFinity": math.inf}
 ROOT = "[:SOURce#]"
@@ -41,14 +42,12 @@ def shape_commands(declare: Declare, max_frequency_hz: float) -> list[Command]:
         declare(
             f"{ROOT}:FUNCtion:SQUare:DCYCle",
             Number("PCT", 0.01, 99.99, 50.0),
-            lambda s: s.square_duty_pct,
-            lambda s, v: replace(s, square_duty_pct=v),
+            *as_set("square_duty_pct"),
         ),
         declare(
             f"{ROOT}:FUNCtion:RAMP:SYMMetry",
             Number("PCT", 0.0, 100.0, 100.0),
-            lambda s: s.symmetry_pct,
-            lambda s, v: replace(s, symmetry_pct=v),
+            *as_set("symmetry_pct"),
         ),
         declare(
             f"{ROOT}:FUNCtion:PULSe:WIDTh",
@@ -68,24 +67,9 @@ def shape_commands(declare: Declare, max_frequency_hz: float) -> list[Command]:
             lambda s: 1.0 / s.frequency_hz,
             lambda s, v: s.with_frequency(1.0 / v),
         ),
-        declare(
-            f"{ROOT}:FUNCtion:PULSe:HOLD",
-            Word("WIDTh", "DCYCle"),
-            lambda s: s.pulse_hold,
-            lambda s, v: replace(s, pulse_hold=v),
-        ),
-        declare(
-            f"{ROOT}:FUNCtion:PULSe:TRANsition[:LEADing]",
-            edge,
-            lambda s: s.leading_s,
-            lambda s, v: replace(s, leading_s=v),
-        ),
-        declare(
-            f"{ROOT}:FUNCtion:PULSe:TRANsition:TRAiling",
-            edge,
-            lambda s: s.trailing_s,
-            lambda s, v: replace(s, trailing_s=v),
-        ),
+        declare(f"{ROOT}:FUNCtion:PULSe:HOLD", Word("WIDTh", "DCYCle"), *as_set("pulse_hold")),
+        declare(f"{ROOT}:FUNCtion:PULSe:TRANsition[:LEADing]", edge, *as_set("leading_s")),
+        declare(f"{ROOT}:FUNCtion:PULSe:TRANsition:TRAiling", edge, *as_set("trailing_s")),
         declare(
             f"{ROOT}:FUNCtion:PULSe:TRANsition:BOTH",
             edge,
@@ -98,9 +82,7 @@ def shape_commands(declare: Declare, max_frequency_hz: float) -> list[Command]:
 def burst_commands(declare: Declare) -> list[Command]:
     """Declare the settings of bursts."""
     return [
-        declare(
-            f"{ROOT}:BURSt:STATe", Boolean(), lambda s: s.burst, lambda s, v: replace(s, burst=v)
-        ),
+        declare(f"{ROOT}:BURSt:STATe", Boolean(), *as_set("burst")),
         declare(f"{ROOT}:BURSt:MODE", Word("TRIGgered", "GATed"), lambda s: "TRIG", _not_gated),
         declare(
             f"{ROOT}:BURSt:NCYCles",
@@ -111,20 +93,13 @@ def burst_commands(declare: Declare) -> list[Command]:
         declare(
             f"{ROOT}:BURSt:INTernal:PERiod",
             Number("S", 1e-6, 8e3, 10e-3),
-            lambda s: s.burst_period_s,
-            lambda s, v: replace(s, burst_period_s=v),
+            *as_set("burst_period_s"),
         ),
         declare(
-            f"{ROOT}:BURSt:PHASe",
-            Number("DEG", -360.0, 360.0, 0.0),
-            lambda s: s.burst_phase_deg,
-            lambda s, v: replace(s, burst_phase_deg=v),
+            f"{ROOT}:BURSt:PHASe", Number("DEG", -360.0, 360.0, 0.0), *as_set("burst_phase_deg")
         ),
         declare(
-            f"{ROOT}:BURSt:GATE:POLarity",
-            Word("NORMal", "INVerted"),
-            lambda s: s.gate_polarity,
-            lambda s, v: replace(s, gate_polarity=v),
+            f"{ROOT}:BURSt:GATE:POLarity", Word("NORMal", "INVerted"), *as_set("gate_polarity")
         ),
     ]
 
@@ -135,27 +110,11 @@ def trigger_commands(declare: Declare) -> list[Command]:
         declare(
             ":TRIGger#:SOURce",
             Word("IMMediate", "EXTernal", "TIMer", "BUS"),
-            lambda s: s.trigger_source,
-            lambda s, v: replace(s, trigger_source=v),
+            *as_set("trigger_source"),
         ),
-        declare(
-            ":TRIGger#:SLOPe",
-            Word("POSitive", "NEGative"),
-            lambda s: s.trigger_slope,
-            lambda s, v: replace(s, trigger_slope=v),
-        ),
-        declare(
-            ":TRIGger#:DELay",
-            Number("S", 0.0, 1e3, 0.0),
-            lambda s: s.trigger_delay_s,
-            lambda s, v: replace(s, trigger_delay_s=v),
-        ),
-        declare(
-            ":TRIGger#:TIMer",
-            Number("S", 1e-6, 8e3, 1.0),
-            lambda s: s.trigger_timer_s,
-            lambda s, v: replace(s, trigger_timer_s=v),
-        ),
+        declare(":TRIGger#:SLOPe", Word("POSitive", "NEGative"), *as_set("trigger_slope")),
+        declare(":TRIGger#:DELay", Number("S", 0.0, 1e3, 0.0), *as_set("trigger_delay_s")),
+        declare(":TRIGger#:TIMer", Number("S", 1e-6, 8e3, 1.0), *as_set("trigger_timer_s")),
         declare(
             ":TRIGger#:COUNt",
             Number("", 1.0, 1e6, 1.0),

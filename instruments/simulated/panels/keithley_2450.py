@@ -55,6 +55,7 @@ from labctl.instruments.simulated.panels.keithley_2450_sweep import (
     Sweep,
     parse_sweep,
 )
+from labctl.instruments.simulated.panels.kept_settings import as_set
 from labctl.instruments.simulated.ports import SourcePort
 
 KEITHLEY_ERRORS = '{code:d},"{text};0;0 0"'
@@ -238,18 +239,12 @@ class Keithley2450Panel:
             ),
             readout(f"{root}:{limit_node}[:LEVel]:TRIPped", lambda _: self._tripped(quantity)),
             *self._delay_settings(quantity, root),
-            declare(
-                ":READ:BACK",
-                Boolean(),
-                lambda s: s.read_back,
-                lambda s, v: replace(s, read_back=v),
-            ),
+            declare(":READ:BACK", Boolean(), *as_set("read_back")),
             self._source_setting(
                 quantity,
                 f":OUTPut#:{_NODES[quantity].removesuffix('[:DC]')}:SMODe",
                 Word("NORMal", "HIMPedance", "ZERO", "GUARd"),
-                lambda s: s.off_state,
-                lambda s, v: replace(s, off_state=v),
+                *as_set("off_state"),
             ),
             self._delay_command(root),
         ]
@@ -263,13 +258,7 @@ class Keithley2450Panel:
                 lambda s: s.delay_s,
                 lambda s, delay_s: replace(s, delay_s=delay_s, auto_delay=False),
             ),
-            self._source_setting(
-                quantity,
-                f"{root}:DELay:AUTO",
-                Boolean(),
-                lambda s: s.auto_delay,
-                lambda s, auto: replace(s, auto_delay=auto),
-            ),
+            self._source_setting(quantity, f"{root}:DELay:AUTO", Boolean(), *as_set("auto_delay")),
         ]
 
     def _source_setting(
@@ -308,40 +297,13 @@ class Keithley2450Panel:
                 lambda s: s.range,
                 lambda s, value: replace(s, range=fitting(quantity, value), auto=False),
             ),
-            declare(":RANGe:AUTO", Boolean(), lambda s: s.auto, lambda s, v: replace(s, auto=v)),
-            declare(
-                ":NPLCycles",
-                Number("", 0.01, 10.0, 1.0, STYLE),
-                lambda s: s.cycles,
-                lambda s, cycles: replace(s, cycles=cycles),
-            ),
-            declare(
-                ":RSENse", Boolean(), lambda s: s.four_wire, lambda s, v: replace(s, four_wire=v)
-            ),
-            declare(
-                ":AZERo[:STATe]",
-                Boolean(),
-                lambda s: s.auto_zero,
-                lambda s, v: replace(s, auto_zero=v),
-            ),
-            declare(
-                ":AVERage[:STATe]",
-                Boolean(),
-                lambda s: s.filtered,
-                lambda s, v: replace(s, filtered=v),
-            ),
-            declare(
-                ":AVERage:COUNt",
-                Integer(1, MOST_AVERAGED, 10),
-                lambda s: s.filter_count,
-                lambda s, v: replace(s, filter_count=v),
-            ),
-            declare(
-                ":AVERage:TCONtrol",
-                Word("REPeat", "MOVing"),
-                lambda s: s.filter_type,
-                lambda s, v: replace(s, filter_type=v),
-            ),
+            declare(":RANGe:AUTO", Boolean(), *as_set("auto")),
+            declare(":NPLCycles", Number("", 0.01, 10.0, 1.0, STYLE), *as_set("cycles")),
+            declare(":RSENse", Boolean(), *as_set("four_wire")),
+            declare(":AZERo[:STATe]", Boolean(), *as_set("auto_zero")),
+            declare(":AVERage[:STATe]", Boolean(), *as_set("filtered")),
+            declare(":AVERage:COUNt", Integer(1, MOST_AVERAGED, 10), *as_set("filter_count")),
+            declare(":AVERage:TCONtrol", Word("REPeat", "MOVing"), *as_set("filter_type")),
             self._delay_command(root),
         ]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from labctl.instruments.codecs.scpi import Command, Suffixes, setting
 from labctl.instruments.codecs.scpi_values import Kind, T
@@ -29,3 +31,13 @@ def kept(
         write(suffixes, put(read(suffixes), value))
 
     return setting(pattern, kind, lambda suffixes: get(read(suffixes)), adopt)
+
+
+def as_set(name: str) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]:
+    """Return `get` and `put` of the field of that name, which holds what was set as it is.
+
+    >>> get, put = as_set("imag")
+    >>> get(2 + 1j)
+    1.0
+    """
+    return attrgetter(name), lambda settings, value: replace(settings, **{name: value})

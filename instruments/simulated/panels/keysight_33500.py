@@ -51,6 +51,7 @@ from labctl.instruments.simulated.panels.generator_settings import (
     divider,
 )
 from labctl.instruments.simulated.panels.generator_system import GeneratorSystem
+from labctl.instruments.simulated.panels.kept_settings import as_set
 from labctl.instruments.simulated.panels.waveforms import (
     Samples,
     noise_waveform,
@@ -160,49 +161,29 @@ class Keysight33500Panel:
 
     def _signal_commands(self) -> list[Command]:
         return [
-            self._setting(
-                f"{ROOT}:FUNCtion",
-                Word(*SHAPES),
-                lambda s: s.function,
-                lambda s, function: replace(s, function=function),
-            ),
+            self._setting(f"{ROOT}:FUNCtion", Word(*SHAPES), *as_set("function")),
             self._setting(
                 f"{ROOT}:FREQuency",
                 self._frequency,
                 lambda s: s.frequency_hz,
                 lambda s, frequency_hz: s.with_frequency(frequency_hz),
             ),
-            self._setting(
-                f"{ROOT}:PHASe",
-                Number("DEG", -360.0, 360.0, 0.0),
-                lambda s: s.phase_deg,
-                lambda s, phase_deg: replace(s, phase_deg=phase_deg),
-            ),
-            self._setting(":OUTPut#", Boolean(), lambda s: s.on, lambda s, on: replace(s, on=on)),
+            self._setting(f"{ROOT}:PHASe", Number("DEG", -360.0, 360.0, 0.0), *as_set("phase_deg")),
+            self._setting(":OUTPut#", Boolean(), *as_set("on")),
             self._setting(
                 ":OUTPut#:LOAD",
                 Number("OHM", 1.0, 10e3, 50.0, words=INFINITE),
                 lambda s: s.load_ohm,
                 lambda s, load_ohm: s.with_load(load_ohm),
             ),
-            self._setting(
-                ":OUTPut#:POLarity",
-                Word("NORMal", "INVerted"),
-                lambda s: s.polarity,
-                lambda s, polarity: replace(s, polarity=polarity),
-            ),
+            self._setting(":OUTPut#:POLarity", Word("NORMal", "INVerted"), *as_set("polarity")),
             action(f"{ROOT}:PHASe:SYNChronize", lambda _: self._synchronise()),
         ]
 
     def _level_commands(self) -> list[Command]:
         return [
             Command(f"{ROOT}:VOLTage", self._put_amplitude, self._ask_amplitude),
-            self._setting(
-                f"{ROOT}:VOLTage:OFFSet",
-                LEVEL,
-                lambda s: s.offset_v,
-                lambda s, offset_v: replace(s, offset_v=offset_v),
-            ),
+            self._setting(f"{ROOT}:VOLTage:OFFSet", LEVEL, *as_set("offset_v")),
             self._setting(
                 f"{ROOT}:VOLTage:HIGH",
                 LEVEL,
@@ -243,23 +224,16 @@ class Keysight33500Panel:
                 lambda n: self._of(n).waveform,
                 self._select,
             ),
-            self._setting(
-                f"{ROOT}:FUNCtion:ARBitrary:SRATe",
-                rate,
-                lambda s: s.sample_rate_hz,
-                lambda s, sample_rate_hz: replace(s, sample_rate_hz=sample_rate_hz),
-            ),
+            self._setting(f"{ROOT}:FUNCtion:ARBitrary:SRATe", rate, *as_set("sample_rate_hz")),
             self._setting(
                 f"{ROOT}:FUNCtion:ARBitrary:FILTer",
                 Word("NORMal", "STEP", "OFF"),
-                lambda s: s.filter,
-                lambda s, filter_: replace(s, filter=filter_),
+                *as_set("filter"),
             ),
             self._setting(
                 f"{ROOT}:FUNCtion:ARBitrary:PTPeak",
                 Number("V", 0.0, 2.0 * LARGEST_OPEN_V, 0.1),
-                lambda s: s.amplitude_vpp,
-                lambda s, amplitude_vpp: replace(s, amplitude_vpp=amplitude_vpp),
+                *as_set("amplitude_vpp"),
             ),
         ]
 

@@ -6,7 +6,7 @@ Source: docs/wire/keysight_e36312a.md, sections Commands, Outputs and Assumed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from labctl.clock import Clock
 from labctl.instruments.codecs.scpi import (
@@ -20,6 +20,7 @@ from labctl.instruments.codecs.scpi import (
 )
 from labctl.instruments.codecs.scpi_values import Boolean, Kind, Number, T
 from labctl.instruments.simulated.panels.channel_list import split_channels
+from labctl.instruments.simulated.panels.kept_settings import as_set
 from labctl.instruments.simulated.ports import SourcePort
 
 LIMITS = {1: (6.0, 5.0), 2: (25.0, 1.0), 3: (25.0, 1.0)}
@@ -81,21 +82,14 @@ class KeysightE36312APanel:
             self._setting(
                 f"[:SOURce]:VOLTage{_LEVEL}",
                 lambda n: Number("V", 0.0, self._limits[n][0], 0.0, STYLE),
-                lambda s: s.voltage_v,
-                lambda s, voltage_v: replace(s, voltage_v=voltage_v),
+                *as_set("voltage_v"),
             ),
             self._setting(
                 f"[:SOURce]:CURRent{_LEVEL}",
                 lambda n: Number("A", 0.0, self._limits[n][1], self._limits[n][1], STYLE),
-                lambda s: s.current_a,
-                lambda s, current_a: replace(s, current_a=current_a),
+                *as_set("current_a"),
             ),
-            self._setting(
-                ":OUTPut[:STATe]",
-                lambda _: Boolean(),
-                lambda s: s.on,
-                lambda s, on: replace(s, on=on),
-            ),
+            self._setting(":OUTPut[:STATe]", lambda _: Boolean(), *as_set("on")),
             Command(":MEASure[:SCALar]:VOLTage[:DC]", ask=self._measuring(lambda p: p.voltage_v())),
             Command(":MEASure[:SCALar]:CURRent[:DC]", ask=self._measuring(lambda p: p.current_a())),
         ]

@@ -23,6 +23,7 @@ from labctl.instruments.codecs.scpi import (
 )
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Boolean, Integer, Kind, Number, T, Text, Word
+from labctl.instruments.simulated.panels.kept_settings import as_set
 from labctl.instruments.simulated.panels.oscilloscope_acquisition import Acquisition
 from labctl.instruments.simulated.panels.oscilloscope_measure import Trace
 from labctl.instruments.simulated.panels.oscilloscope_measurements import Measurements
@@ -173,47 +174,26 @@ class InfiniiVisionPanel:
         volts = Number("V", -4e5, 4e5, 0.0, "{:+.8E}")
         return [
             readout(":CHANnel#", self._channel_summary),
-            self._channel("RANGe", volts, lambda c: c.range_v, lambda c, v: replace(c, range_v=v)),
+            self._channel("RANGe", volts, *as_set("range_v")),
             self._channel(
                 "SCALe",
                 volts,
                 lambda c: c.range_v / DIVISIONS_Y,
                 lambda c, v: replace(c, range_v=v * DIVISIONS_Y),
             ),
-            self._channel(
-                "OFFSet", volts, lambda c: c.offset_v, lambda c, v: replace(c, offset_v=v)
-            ),
-            self._channel(
-                "COUPling",
-                Word("AC", "DC"),
-                lambda c: c.coupling,
-                lambda c, v: replace(c, coupling=v),
-            ),
-            self._channel(
-                "IMPedance",
-                Word("ONEMeg", "FIFTy"),
-                lambda c: c.impedance,
-                lambda c, v: replace(c, impedance=v),
-            ),
-            self._channel(
-                "DISPlay", Boolean(), lambda c: c.display, lambda c, v: replace(c, display=v)
-            ),
-            self._channel(
-                "BWLimit",
-                Boolean(),
-                lambda c: c.bandwidth_limit,
-                lambda c, v: replace(c, bandwidth_limit=v),
-            ),
-            self._channel(
-                "INVert", Boolean(), lambda c: c.invert, lambda c, v: replace(c, invert=v)
-            ),
+            self._channel("OFFSet", volts, *as_set("offset_v")),
+            self._channel("COUPling", Word("AC", "DC"), *as_set("coupling")),
+            self._channel("IMPedance", Word("ONEMeg", "FIFTy"), *as_set("impedance")),
+            self._channel("DISPlay", Boolean(), *as_set("display")),
+            self._channel("BWLimit", Boolean(), *as_set("bandwidth_limit")),
+            self._channel("INVert", Boolean(), *as_set("invert")),
             self._channel(
                 "PROBe",
                 Number("", 0.1, 1e4, 1.0, "{:+.8E}"),
                 lambda c: c.probe,
                 lambda c, v: replace(c, probe=v, range_v=c.range_v * v / c.probe),
             ),
-            self._channel("LABel", Text(32), lambda c: c.label, lambda c, v: replace(c, label=v)),
+            self._channel("LABel", Text(32), *as_set("label")),
         ]
 
     def _timebase_setting(
@@ -235,10 +215,7 @@ class InfiniiVisionPanel:
             readout(":TIMebase", lambda _: self._scope.timebase.summary()),
             setting(":TIMebase:MODE", Word("MAIN"), lambda _: "MAIN", lambda _, name: None),
             self._timebase_setting(
-                "RANGe",
-                Number("S", low_s, high_s, 1e-3, style),
-                lambda t: t.range_s,
-                lambda t, v: replace(t, range_s=v),
+                "RANGe", Number("S", low_s, high_s, 1e-3, style), *as_set("range_s")
             ),
             self._timebase_setting(
                 "SCALe",
@@ -247,16 +224,10 @@ class InfiniiVisionPanel:
                 lambda t, v: replace(t, range_s=v * DIVISIONS_X),
             ),
             self._timebase_setting(
-                "POSition",
-                Number("S", -high_s, high_s, 0.0, style),
-                lambda t: t.position_s,
-                lambda t, v: replace(t, position_s=v),
+                "POSition", Number("S", -high_s, high_s, 0.0, style), *as_set("position_s")
             ),
             self._timebase_setting(
-                "REFerence",
-                Word("LEFT", "CENTer", "RIGHt"),
-                lambda t: t.reference,
-                lambda t, v: replace(t, reference=v),
+                "REFerence", Word("LEFT", "CENTer", "RIGHt"), *as_set("reference")
             ),
         ]
 
@@ -275,20 +246,12 @@ class InfiniiVisionPanel:
     def _trigger_commands(self) -> list[Command]:
         sources = Word(*(f"CHANnel{n}" for n in self._numbers), "EXTernal", "LINE")
         return [
+            self._trigger_setting("SOURce", sources, *as_set("source")),
             self._trigger_setting(
-                "SOURce", sources, lambda t: t.source, lambda t, v: replace(t, source=v)
+                "LEVel", Number("V", -4e5, 4e5, 0.0, "{:+.8E}"), *as_set("level_v")
             ),
             self._trigger_setting(
-                "LEVel",
-                Number("V", -4e5, 4e5, 0.0, "{:+.8E}"),
-                lambda t: t.level_v,
-                lambda t, v: replace(t, level_v=v),
-            ),
-            self._trigger_setting(
-                "SLOPe",
-                Word("POSitive", "NEGative", "EITHer", "ALTernate"),
-                lambda t: t.slope,
-                lambda t, v: replace(t, slope=v),
+                "SLOPe", Word("POSitive", "NEGative", "EITHer", "ALTernate"), *as_set("slope")
             ),
         ]
 
@@ -308,33 +271,21 @@ class InfiniiVisionPanel:
         sources = Word(*(f"CHANnel{n}" for n in self._numbers))
         return [
             setting(":WAVeform:SOURce", sources, lambda _: f"CHAN{self._source}", self._put_source),
-            self._format_setting(
-                "FORMat",
-                Word("BYTE", "WORD", "ASCii"),
-                lambda f: f.form,
-                lambda f, v: replace(f, form=v),
-            ),
+            self._format_setting("FORMat", Word("BYTE", "WORD", "ASCii"), *as_set("form")),
             self._format_setting(
                 "BYTeorder",
                 Word("LSBFirst", "MSBFirst"),
                 lambda f: "LSBF" if f.little_endian else "MSBF",
                 lambda f, v: replace(f, little_endian=v == "LSBF"),
             ),
-            self._format_setting(
-                "UNSigned", Boolean(), lambda f: f.unsigned, lambda f, v: replace(f, unsigned=v)
-            ),
+            self._format_setting("UNSigned", Boolean(), *as_set("unsigned")),
             self._format_setting(
                 "POINts",
                 Integer(1, self._scope.memory_samples, style="{:+d}"),
                 lambda f: self._points(),
                 lambda f, v: replace(f, points=v),
             ),
-            self._format_setting(
-                "POINts:MODE",
-                Word("NORMal", "MAXimum", "RAW"),
-                lambda f: f.mode,
-                lambda f, v: replace(f, mode=v),
-            ),
+            self._format_setting("POINts:MODE", Word("NORMal", "MAXimum", "RAW"), *as_set("mode")),
         ]
 
     def _transfer_commands(self) -> list[Command]:

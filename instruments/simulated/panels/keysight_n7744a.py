@@ -25,7 +25,7 @@ from labctl.instruments.codecs.scpi import (
 )
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import INFINITY, Boolean, Integer, Kind, Number, T, Word
-from labctl.instruments.simulated.panels.kept_settings import kept
+from labctl.instruments.simulated.panels.kept_settings import as_set, kept
 from labctl.instruments.simulated.panels.optical_values import (
     DBM,
     WATT,
@@ -176,17 +176,13 @@ class KeysightN7744APanel:
             self._setting(
                 f"{power}:WAVelength",
                 LongNumber("M", *self._limits_m, self._default_m),
-                lambda s: s.wavelength_m,
-                lambda s, wavelength_m: replace(s, wavelength_m=wavelength_m),
+                *as_set("wavelength_m"),
             ),
-            self._setting(
-                f"{power}:UNIT", PowerUnit(), lambda s: s.unit, lambda s, u: replace(s, unit=u)
-            ),
+            self._setting(f"{power}:UNIT", PowerUnit(), *as_set("unit")),
             self._setting(
                 f"{power}:ATIMe",
                 LongNumber("S", *self._averaging_limits_s, 0.1),
-                lambda s: s.averaging_s,
-                lambda s, averaging_s: replace(s, averaging_s=averaging_s),
+                *as_set("averaging_s"),
             ),
             self._setting(
                 f"{power}:RANGe[:UPPer]",
@@ -194,30 +190,15 @@ class KeysightN7744APanel:
                 lambda s: s.range_dbm,
                 lambda s, dbm: replace(s, range_dbm=_decade_dbm(dbm), auto_range=False),
             ),
-            self._setting(
-                f"{power}:RANGe:AUTO",
-                Boolean(),
-                lambda s: s.auto_range,
-                lambda s, auto: replace(s, auto_range=auto),
-            ),
-            self._setting(
-                f"{power}:GAIN:AUTO",
-                Boolean(),
-                lambda s: s.auto_gain,
-                lambda s, auto: replace(s, auto_gain=auto),
-            ),
+            self._setting(f"{power}:RANGe:AUTO", Boolean(), *as_set("auto_range")),
+            self._setting(f"{power}:GAIN:AUTO", Boolean(), *as_set("auto_gain")),
         ]
 
     def _reference_commands(self) -> list[Command]:
         reference = f":SENSe#{_CHANNEL}:POWer:REFerence"
         return [
             Command(reference, self._put_reference, self._ask_reference),
-            self._setting(
-                f"{reference}:STATe",
-                Boolean(),
-                lambda s: s.relative,
-                lambda s, relative: replace(s, relative=relative),
-            ),
+            self._setting(f"{reference}:STATe", Boolean(), *as_set("relative")),
             Command(f"{reference}:STATe:RATio", self._put_ratio, self._ask_ratio),
             action(f"{reference}:DISPlay", self._adopt_reference),
         ]
@@ -227,21 +208,14 @@ class KeysightN7744APanel:
             self._setting(
                 f":TRIGger#{_CHANNEL}:INPut",
                 Word("IGNore", "SMEasure", "CMEasure"),
-                lambda s: s.trigger_in,
-                lambda s, word: replace(s, trigger_in=word),
+                *as_set("trigger_in"),
             ),
             self._setting(
                 f":TRIGger#{_CHANNEL}:OUTPut",
                 Word("DISabled", "AVGover", "MEASure"),
-                lambda s: s.trigger_out,
-                lambda s, word: replace(s, trigger_out=word),
+                *as_set("trigger_out"),
             ),
-            self._setting(
-                f":INITiate#{_CHANNEL}:CONTinuous",
-                Boolean(),
-                lambda s: s.continuous,
-                lambda s, continuous: replace(s, continuous=continuous),
-            ),
+            self._setting(f":INITiate#{_CHANNEL}:CONTinuous", Boolean(), *as_set("continuous")),
         ]
 
     def _measure_commands(self) -> list[Command]:

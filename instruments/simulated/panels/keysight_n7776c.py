@@ -26,7 +26,7 @@ from labctl.instruments.codecs.scpi import (
 )
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Boolean, Integer, Kind, Number, T, Word
-from labctl.instruments.simulated.panels.kept_settings import kept
+from labctl.instruments.simulated.panels.kept_settings import as_set, kept
 from labctl.instruments.simulated.panels.keysight_n7776c_sweep import (
     SMALLEST_STEP_M,
     LaserSweep,
@@ -169,33 +169,20 @@ class KeysightN7776CPanel:
                 sweeping=True,
             ),
             Command(f"{_SOURCE}:POWer", self._put_power, self._ask_power),
-            self._setting(
-                f"{_SOURCE}:POWer:UNIT",
-                PowerUnit(),
-                lambda s: s.unit,
-                lambda s, unit: replace(s, unit=unit),
-                sweeping=True,
-            ),
+            self._setting(f"{_SOURCE}:POWer:UNIT", PowerUnit(), *as_set("unit"), sweeping=True),
             self._setting(
                 f"{_SOURCE}:POWer:ATTenuation",
                 attenuation,
-                lambda s: s.attenuation_db,
-                lambda s, value_db: replace(s, attenuation_db=value_db),
+                *as_set("attenuation_db"),
                 sweeping=True,
             ),
             self._setting(
                 f"{_SOURCE}:POWer:ATTenuation:AUTO",
                 Boolean(),
-                lambda s: s.auto_attenuation,
-                lambda s, auto: replace(s, auto_attenuation=auto),
+                *as_set("auto_attenuation"),
                 sweeping=True,
             ),
-            self._setting(
-                f"{_SOURCE}:AM:STATe",
-                Boolean(),
-                lambda s: s.modulated,
-                lambda s, modulated: replace(s, modulated=modulated),
-            ),
+            self._setting(f"{_SOURCE}:AM:STATe", Boolean(), *as_set("modulated")),
         ]
 
     def _wavelength_commands(self) -> list[Command]:
@@ -208,23 +195,12 @@ class KeysightN7776CPanel:
                 self._now_m,
                 lambda s, value_m: replace(s, wavelength_m=value_m),
             ),
-            self._setting(
-                f"{_SWEEP}:STARt",
-                wavelength,
-                lambda s: s.start_m,
-                lambda s, value_m: replace(s, start_m=value_m),
-            ),
-            self._setting(
-                f"{_SWEEP}:STOP",
-                wavelength,
-                lambda s: s.stop_m,
-                lambda s, value_m: replace(s, stop_m=value_m),
-            ),
+            self._setting(f"{_SWEEP}:STARt", wavelength, *as_set("start_m")),
+            self._setting(f"{_SWEEP}:STOP", wavelength, *as_set("stop_m")),
             self._setting(
                 f"{_SWEEP}:STEP[:WIDTh]",
                 LongNumber("M", SMALLEST_STEP_M, high_m - low_m),
-                lambda s: s.step_m,
-                lambda s, value_m: replace(s, step_m=value_m),
+                *as_set("step_m"),
             ),
             self._setting(
                 f"{_SWEEP}:SPEed",
@@ -232,41 +208,17 @@ class KeysightN7776CPanel:
                 lambda s: s.speed_m_s,
                 lambda s, value_m_s: replace(s, speed_m_s=self._nominal_speed_m_s(value_m_s)),
             ),
-            self._setting(
-                f"{_SWEEP}:DWELl",
-                LongNumber("S", 1e-3, 1e3),
-                lambda s: s.dwell_s,
-                lambda s, dwell_s: replace(s, dwell_s=dwell_s),
-            ),
+            self._setting(f"{_SWEEP}:DWELl", LongNumber("S", 1e-3, 1e3), *as_set("dwell_s")),
         ]
 
     def _sweep_commands(self) -> list[Command]:
         return [
             self._setting(
-                f"{_SWEEP}:MODE",
-                Word("STEPped", "MANual", "CONTinuous"),
-                lambda s: s.mode,
-                lambda s, mode: replace(s, mode=mode),
+                f"{_SWEEP}:MODE", Word("STEPped", "MANual", "CONTinuous"), *as_set("mode")
             ),
-            self._setting(
-                f"{_SWEEP}:CYCLes",
-                Integer(0, 999, 1, "{:+d}"),
-                lambda s: s.cycles,
-                lambda s, cycles: replace(s, cycles=cycles),
-            ),
-            self._setting(
-                f"{_SWEEP}:REPeat",
-                Word("ONEWay", "TWOWay"),
-                lambda s: s.repeat,
-                lambda s, repeat: replace(s, repeat=repeat),
-            ),
-            self._setting(
-                f"{_SWEEP}:LLOGging",
-                Boolean(),
-                lambda s: s.logging,
-                lambda s, logging: replace(s, logging=logging),
-                sweeping=True,
-            ),
+            self._setting(f"{_SWEEP}:CYCLes", Integer(0, 999, 1, "{:+d}"), *as_set("cycles")),
+            self._setting(f"{_SWEEP}:REPeat", Word("ONEWay", "TWOWay"), *as_set("repeat")),
+            self._setting(f"{_SWEEP}:LLOGging", Boolean(), *as_set("logging"), sweeping=True),
             Command(
                 f"{_SWEEP}[:STATe]", self._control, self._answer(lambda: f"{self._sweep.state:+d}")
             ),
@@ -286,22 +238,19 @@ class KeysightN7776CPanel:
             self._setting(
                 ":TRIGger#[:CHANnel#]:OUTPut",
                 Word("DISabled", "STFinished", "SWFinished", "SWSTarted"),
-                lambda s: s.trigger_out,
-                lambda s, word: replace(s, trigger_out=word),
+                *as_set("trigger_out"),
                 sweeping=True,
             ),
             self._setting(
                 ":TRIGger#[:CHANnel#]:INPut",
                 Word("IGNore", "NEXTstep", "SWStart"),
-                lambda s: s.trigger_in,
-                lambda s, word: replace(s, trigger_in=word),
+                *as_set("trigger_in"),
                 sweeping=True,
             ),
             self._setting(
                 ":TRIGger:CONFiguration",
                 Word("DISabled", "DEFault", "PASSthrough", "LOOPback"),
-                lambda s: s.trigger_path,
-                lambda s, word: replace(s, trigger_path=word),
+                *as_set("trigger_path"),
                 sweeping=True,
             ),
         ]

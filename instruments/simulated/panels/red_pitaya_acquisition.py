@@ -26,6 +26,7 @@ from labctl.instruments.codecs.scpi import (
 )
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Integer, Kind, Number, Parameter, T, Word
+from labctl.instruments.simulated.panels.kept_settings import as_set
 from labctl.instruments.simulated.panels.red_pitaya_values import (
     BUFFER_SAMPLES,
     CLOCK_HZ,
@@ -139,21 +140,14 @@ class RedPitayaAcquisition:
                 lambda a, value: replace(a, decimation=_factor(value)),
             ),
             readout(":ACQ:SRATe", lambda _: f"{self._acquisition.sample_rate_hz:9.0f} Hz"),
-            self._declare(
-                ":ACQ:AVG", Switch(), lambda a: a.averaging, lambda a, v: replace(a, averaging=v)
-            ),
+            self._declare(":ACQ:AVG", Switch(), *as_set("averaging")),
             self._declare(
                 ":ACQ:DATA:FORMAT",
                 Word("ASCII", "BIN"),
                 lambda a: "BIN" if a.format.binary else "ASCII",
                 lambda a, v: replace(a, format=replace(a.format, binary=v == "BIN")),
             ),
-            self._declare(
-                ":ACQ:DATA:Units",
-                Word("VOLTS", "RAW"),
-                lambda a: a.units,
-                lambda a, word: replace(a, units=word),
-            ),
+            self._declare(":ACQ:DATA:Units", Word("VOLTS", "RAW"), *as_set("units")),
             self._declare(
                 ":ACQ:DATA:BYTE:ORDER",
                 Word("BEND", "LEND"),
@@ -173,29 +167,17 @@ class RedPitayaAcquisition:
         return [
             Command(":ACQ:TRig", self._put_source),
             self._declare(
-                ":ACQ:TRig:LEV",
-                Number("V", -20.0, 20.0, style=FLOAT),
-                lambda a: a.level_v,
-                lambda a, level_v: replace(a, level_v=level_v),
+                ":ACQ:TRig:LEV", Number("V", -20.0, 20.0, style=FLOAT), *as_set("level_v")
             ),
             self._declare(
-                ":ACQ:TRig:HYST",
-                Number("V", 0.0, 20.0, style=FLOAT),
-                lambda a: a.hysteresis_v,
-                lambda a, hysteresis_v: replace(a, hysteresis_v=hysteresis_v),
+                ":ACQ:TRig:HYST", Number("V", 0.0, 20.0, style=FLOAT), *as_set("hysteresis_v")
             ),
             self._declare(
                 ":ACQ:TRig:EXT:DEBouncer[:US]",
                 Number("", 0.0, 1e6, style=FLOAT),
-                lambda a: a.debounce_us,
-                lambda a, debounce_us: replace(a, debounce_us=debounce_us),
+                *as_set("debounce_us"),
             ),
-            self._declare(
-                ":ACQ:TRig:DLY",
-                Integer(*DELAY_LIMITS),
-                lambda a: a.delay,
-                lambda a, delay: replace(a, delay=delay),
-            ),
+            self._declare(":ACQ:TRig:DLY", Integer(*DELAY_LIMITS), *as_set("delay")),
             self._declare(
                 ":ACQ:TRig:DLY:NS",
                 Integer(-(2**53), 2**53),

@@ -25,6 +25,7 @@ from labctl.instruments.codecs.scpi import (
 )
 from labctl.instruments.codecs.scpi_status import ScpiError
 from labctl.instruments.codecs.scpi_values import Integer, Kind, Number, T, Word
+from labctl.instruments.simulated.panels.kept_settings import as_set
 from labctl.instruments.simulated.panels.red_pitaya_values import (
     BUFFER_SAMPLES,
     CLOCK_HZ,
@@ -130,45 +131,22 @@ class RedPitayaGenerator:
         return [
             Command(":OUTPUT:STATE", self._switch_all),
             self._declare(":OUTPUT#:STATE", Switch(), lambda o: o.on, self._switched),
+            self._declare(":SOUR#:FUNC", shapes, *as_set("shape")),
             self._declare(
-                ":SOUR#:FUNC", shapes, lambda o: o.shape, lambda o, v: replace(o, shape=v)
+                ":SOUR#:VOLT", Number("V", -1.0, 1.0, style=FLOAT), *as_set("amplitude_v")
             ),
             self._declare(
-                ":SOUR#:VOLT",
-                Number("V", -1.0, 1.0, style=FLOAT),
-                lambda o: o.amplitude_v,
-                lambda o, v: replace(o, amplitude_v=v),
+                ":SOUR#:VOLT:OFFS", Number("V", -1.0, 1.0, style=FLOAT), *as_set("offset_v")
             ),
             self._declare(
-                ":SOUR#:VOLT:OFFS",
-                Number("V", -1.0, 1.0, style=FLOAT),
-                lambda o: o.offset_v,
-                lambda o, v: replace(o, offset_v=v),
+                ":SOUR#:FREQ:FIX", Number("HZ", 1e-3, 50e6, style=FLOAT), *as_set("frequency_hz")
             ),
             self._declare(
-                ":SOUR#:FREQ:FIX",
-                Number("HZ", 1e-3, 50e6, style=FLOAT),
-                lambda o: o.frequency_hz,
-                lambda o, v: replace(o, frequency_hz=v),
+                ":SOUR#:PHAS", Number("DEG", -360.0, 360.0, style=FLOAT), *as_set("phase_deg")
             ),
-            self._declare(
-                ":SOUR#:PHAS",
-                Number("DEG", -360.0, 360.0, style=FLOAT),
-                lambda o: o.phase_deg,
-                lambda o, v: replace(o, phase_deg=v),
-            ),
-            self._declare(
-                ":SOUR#:DCYC",
-                Number("", 0.0, 1.0, style=FLOAT),
-                lambda o: o.duty_cycle,
-                lambda o, v: replace(o, duty_cycle=v),
-            ),
-            self._declare(
-                ":SOUR#:RISE:TIME", edge_us, lambda o: o.rise_us, lambda o, v: replace(o, rise_us=v)
-            ),
-            self._declare(
-                ":SOUR#:FALL:TIME", edge_us, lambda o: o.fall_us, lambda o, v: replace(o, fall_us=v)
-            ),
+            self._declare(":SOUR#:DCYC", Number("", 0.0, 1.0, style=FLOAT), *as_set("duty_cycle")),
+            self._declare(":SOUR#:RISE:TIME", edge_us, *as_set("rise_us")),
+            self._declare(":SOUR#:FALL:TIME", edge_us, *as_set("fall_us")),
             Command(":SOUR#:TRAC:DATA:DATA", self._put_trace, self._ask_trace),
             action(":GEN:RST", lambda _: self.reset()),
         ]
@@ -199,9 +177,7 @@ class RedPitayaGenerator:
         level_v = Number("V", -1.0, 1.0, style=FLOAT)
 
         def first(node: str) -> Command:
-            return self._declare(
-                node, level_v, lambda o: o.first_v, lambda o, v: replace(o, first_v=v)
-            )
+            return self._declare(node, level_v, *as_set("first_v"))
 
         return [
             self._declare(
@@ -210,29 +186,14 @@ class RedPitayaGenerator:
                 lambda o: o.mode,
                 lambda o, v: replace(o, mode=v, triggered=False),
             ),
+            self._declare(":SOUR#:BURS:NCYC", count, *as_set("burst_cycles")),
+            self._declare(":SOUR#:BURS:NOR", count, *as_set("bursts")),
             self._declare(
-                ":SOUR#:BURS:NCYC",
-                count,
-                lambda o: o.burst_cycles,
-                lambda o, v: replace(o, burst_cycles=v),
-            ),
-            self._declare(
-                ":SOUR#:BURS:NOR", count, lambda o: o.bursts, lambda o, v: replace(o, bursts=v)
-            ),
-            self._declare(
-                ":SOUR#:BURS:INT:PER",
-                Number("", 1.0, 5e8, style=FLOAT),
-                lambda o: o.burst_period_us,
-                lambda o, v: replace(o, burst_period_us=v),
+                ":SOUR#:BURS:INT:PER", Number("", 1.0, 5e8, style=FLOAT), *as_set("burst_period_us")
             ),
             first(":SOUR#:BURS:INITValue"),
             first(":SOUR#:INITValue"),
-            self._declare(
-                ":SOUR#:BURS:LASTValue",
-                level_v,
-                lambda o: o.last_v,
-                lambda o, v: replace(o, last_v=v),
-            ),
+            self._declare(":SOUR#:BURS:LASTValue", level_v, *as_set("last_v")),
         ]
 
     def _sweep_commands(self) -> list[Command]:
@@ -244,48 +205,15 @@ class RedPitayaGenerator:
                 lambda o: o.sweep,
                 lambda o, v: replace(o, sweep=v, triggered=False),
             ),
+            self._declare(":SOUR#:SWeep:FREQ:START", frequency, *as_set("sweep_start_hz")),
+            self._declare(":SOUR#:SWeep:FREQ:STOP", frequency, *as_set("sweep_stop_hz")),
+            self._declare(":SOUR#:SWeep:TIME", Integer(1, 2**31 - 1), *as_set("sweep_us")),
+            self._declare(":SOUR#:SWeep:MODE", Word("LINEAR", "LOG"), *as_set("sweep_mode")),
             self._declare(
-                ":SOUR#:SWeep:FREQ:START",
-                frequency,
-                lambda o: o.sweep_start_hz,
-                lambda o, v: replace(o, sweep_start_hz=v),
+                ":SOUR#:SWeep:DIR", Word("NORMAL", "UP_DOWN"), *as_set("sweep_direction")
             ),
-            self._declare(
-                ":SOUR#:SWeep:FREQ:STOP",
-                frequency,
-                lambda o: o.sweep_stop_hz,
-                lambda o, v: replace(o, sweep_stop_hz=v),
-            ),
-            self._declare(
-                ":SOUR#:SWeep:TIME",
-                Integer(1, 2**31 - 1),
-                lambda o: o.sweep_us,
-                lambda o, v: replace(o, sweep_us=v),
-            ),
-            self._declare(
-                ":SOUR#:SWeep:MODE",
-                Word("LINEAR", "LOG"),
-                lambda o: o.sweep_mode,
-                lambda o, v: replace(o, sweep_mode=v),
-            ),
-            self._declare(
-                ":SOUR#:SWeep:DIR",
-                Word("NORMAL", "UP_DOWN"),
-                lambda o: o.sweep_direction,
-                lambda o, v: replace(o, sweep_direction=v),
-            ),
-            self._declare(
-                ":SOUR#:SWeep:REP:INF",
-                Switch(),
-                lambda o: o.sweep_endless,
-                lambda o, v: replace(o, sweep_endless=v),
-            ),
-            self._declare(
-                ":SOUR#:SWeep:REP:COUNT",
-                Integer(1, 2**31 - 1),
-                lambda o: o.sweep_count,
-                lambda o, v: replace(o, sweep_count=v),
-            ),
+            self._declare(":SOUR#:SWeep:REP:INF", Switch(), *as_set("sweep_endless")),
+            self._declare(":SOUR#:SWeep:REP:COUNT", Integer(1, 2**31 - 1), *as_set("sweep_count")),
         ]
 
     def _number(self, suffixes: Suffixes) -> int:

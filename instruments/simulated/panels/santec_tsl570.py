@@ -26,7 +26,7 @@ from labctl.instruments.codecs.scpi import (
 from labctl.instruments.codecs.scpi_status import MESSAGE_WAITS, ScpiError
 from labctl.instruments.codecs.scpi_values import Boolean, Integer, Kind, Number, T
 from labctl.instruments.simulated.panel import EVERYTHING
-from labctl.instruments.simulated.panels.kept_settings import kept
+from labctl.instruments.simulated.panels.kept_settings import as_set, kept
 from labctl.instruments.simulated.panels.santec_tsl570_sweep import LaserSweep, Settings
 from labctl.instruments.simulated.panels.santec_tsl570_values import (
     LEGACY,
@@ -202,25 +202,12 @@ class SantecTSL570Panel:
 
     def _power_commands(self) -> list[Command]:
         return [
-            self._setting(
-                "[:SOURce]:POWer:STATe",
-                Boolean(),
-                lambda s: s.on,
-                lambda s, on: replace(s, on=on),
-                sweeping=True,
-            ),
-            self._setting(
-                "[:SOURce]:POWer:SHUTter",
-                Boolean(),
-                lambda s: s.shut,
-                lambda s, shut: replace(s, shut=shut),
-                sweeping=True,
-            ),
+            self._setting("[:SOURce]:POWer:STATe", Boolean(), *as_set("on"), sweeping=True),
+            self._setting("[:SOURce]:POWer:SHUTter", Boolean(), *as_set("shut"), sweeping=True),
             self._setting(
                 "[:SOURce]:POWer[:LEVel][:IMMediate][:AMPLitude]",
                 self._power,
-                lambda s: s.power_w,
-                lambda s, power_w: replace(s, power_w=power_w),
+                *as_set("power_w"),
                 sweeping=True,
             ),
             readout("[:SOURce]:POWer:ACTual[:LEVel]", lambda _: self._actual_power()),
@@ -234,15 +221,13 @@ class SantecTSL570Panel:
             self._setting(
                 "[:SOURce]:POWer:ATTenuation",
                 Number("DB", 0.0, LARGEST_ATTENUATION_DB, 0.0, "{:.2f}"),
-                lambda s: s.attenuation_db,
-                lambda s, value_db: replace(s, attenuation_db=value_db),
+                *as_set("attenuation_db"),
                 sweeping=True,
             ),
             self._setting(
                 "[:SOURce]:POWer:ATTenuation:AUTo",
                 Boolean(),
-                lambda s: s.auto_attenuation,
-                lambda s, auto: replace(s, auto_attenuation=auto),
+                *as_set("auto_attenuation"),
                 sweeping=True,
             ),
         ]
@@ -266,8 +251,7 @@ class SantecTSL570Panel:
                 self._setting(
                     f"[:SOURce]:WAVelength:{fine}",
                     Number("", -100.0, 100.0, 0.0, "{:+.2f}"),
-                    lambda s: s.fine,
-                    lambda s, value: replace(s, fine=value),
+                    *as_set("fine"),
                 )
                 for fine in _FINE
             ),
@@ -275,13 +259,7 @@ class SantecTSL570Panel:
                 action(f"[:SOURce]:WAVelength:{fine}:DISable", lambda _: self._stop_fine())
                 for fine in _FINE
             ),
-            self._setting(
-                "[:SOURce]:COHCtrl",
-                Boolean(),
-                lambda s: s.coherence,
-                lambda s, coherence: replace(s, coherence=coherence),
-                sweeping=True,
-            ),
+            self._setting("[:SOURce]:COHCtrl", Boolean(), *as_set("coherence"), sweeping=True),
         ]
         for pattern in ("[:SOURce]:WAVelength:FREQuency", "[:SOURce]:FREQuency"):
             commands.append(
@@ -340,21 +318,10 @@ class SantecTSL570Panel:
                 lambda s: s.speed_nm_s,
                 lambda s, speed: replace(s, speed_nm_s=nominal_speed(speed)),
             ),
-            self._setting(
-                f"{sweep}:DWELl", seconds, lambda s: s.dwell_s, lambda s, v: replace(s, dwell_s=v)
-            ),
-            self._setting(
-                f"{sweep}:DELay", seconds, lambda s: s.delay_s, lambda s, v: replace(s, delay_s=v)
-            ),
-            self._setting(
-                f"{sweep}:CYCLes",
-                Integer(0, 999),
-                lambda s: s.cycles,
-                lambda s, v: replace(s, cycles=v),
-            ),
-            self._setting(
-                f"{sweep}:MODe", Integer(0, 3), lambda s: s.mode, lambda s, v: replace(s, mode=v)
-            ),
+            self._setting(f"{sweep}:DWELl", seconds, *as_set("dwell_s")),
+            self._setting(f"{sweep}:DELay", seconds, *as_set("delay_s")),
+            self._setting(f"{sweep}:CYCLes", Integer(0, 999), *as_set("cycles")),
+            self._setting(f"{sweep}:MODe", Integer(0, 3), *as_set("mode")),
             setting(f"{sweep}[:STATe]", Integer(0, 1), lambda _: self._sweep.state, self._control),
             action(f"{sweep}[:STATe]:REPeat", lambda _: self._start(math.inf)),
             readout(f"{sweep}:COUNt", lambda _: str(self._sweep.cycles_done)),
@@ -383,65 +350,25 @@ class SantecTSL570Panel:
                     lambda s: wavelength_to_frequency_hz(s.stop_m),
                     lambda s, value_hz: replace(s, stop_m=frequency_to_wavelength_m(value_hz)),
                 ),
-                self._setting(
-                    f"{sweep}:STEP",
-                    step,
-                    lambda s: s.step_hz,
-                    lambda s, value_hz: replace(s, step_hz=value_hz),
-                ),
+                self._setting(f"{sweep}:STEP", step, *as_set("step_hz")),
             )
         ]
 
     def _trigger_commands(self) -> list[Command]:
         return [
-            self._setting(
-                ":TRIGger:OUTPut",
-                Integer(0, 3),
-                lambda s: s.trigger_out,
-                lambda s, value: replace(s, trigger_out=value),
-            ),
+            self._setting(":TRIGger:OUTPut", Integer(0, 3), *as_set("trigger_out")),
             self._setting(
                 ":TRIGger:OUTPut:STEP[:WIDTh]",
                 self._wavelength(RESOLUTION_M, self._limits_m[1] - self._limits_m[0]),
                 lambda s: s.trigger_step_m,
                 lambda s, step_m: replace(s, trigger_step_m=rounded(step_m)),
             ),
-            self._setting(
-                ":TRIGger:OUTPut:SETTing",
-                Integer(0, 1),
-                lambda s: s.trigger_setting,
-                lambda s, value: replace(s, trigger_setting=value),
-            ),
-            self._setting(
-                ":TRIGger:INPut:EXTernal",
-                Boolean(),
-                lambda s: s.external,
-                lambda s, external: replace(s, external=external),
-            ),
-            self._setting(
-                ":TRIGger:INPut:STANdby",
-                Boolean(),
-                lambda s: s.standby,
-                lambda s, standby: replace(s, standby=standby),
-            ),
-            self._setting(
-                ":TRIGger:INPut:ACTive",
-                Boolean(),
-                lambda s: s.trigger_in_falls,
-                lambda s, falls: replace(s, trigger_in_falls=falls),
-            ),
-            self._setting(
-                ":TRIGger:OUTPut:ACTive",
-                Boolean(),
-                lambda s: s.trigger_out_falls,
-                lambda s, falls: replace(s, trigger_out_falls=falls),
-            ),
-            self._setting(
-                ":TRIGger:THRough",
-                Boolean(),
-                lambda s: s.trigger_through,
-                lambda s, through: replace(s, trigger_through=through),
-            ),
+            self._setting(":TRIGger:OUTPut:SETTing", Integer(0, 1), *as_set("trigger_setting")),
+            self._setting(":TRIGger:INPut:EXTernal", Boolean(), *as_set("external")),
+            self._setting(":TRIGger:INPut:STANdby", Boolean(), *as_set("standby")),
+            self._setting(":TRIGger:INPut:ACTive", Boolean(), *as_set("trigger_in_falls")),
+            self._setting(":TRIGger:OUTPut:ACTive", Boolean(), *as_set("trigger_out_falls")),
+            self._setting(":TRIGger:THRough", Boolean(), *as_set("trigger_through")),
             action(":TRIGger:INPut:SOFTtrigger", lambda _: self._sweep.trigger()),
             readout(":READout:POINts", lambda _: str(self._sweep.logged(self._settings).size)),
             readout(":READout:DATa", lambda _: self._block()),

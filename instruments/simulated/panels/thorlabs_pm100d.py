@@ -33,7 +33,7 @@ from labctl.instruments.codecs.scpi_values import (
     T,
     Word,
 )
-from labctl.instruments.simulated.panels.kept_settings import kept
+from labctl.instruments.simulated.panels.kept_settings import as_set, kept
 from labctl.instruments.simulated.ports import PowerSensorPort
 from labctl.units import db_to_ratio, w_to_dbm
 
@@ -167,61 +167,37 @@ class ThorlabsPM100DPanel:
             self._setting(
                 "[:SENSe]:CORRection:WAVelength",
                 Number("NM", low_nm, high_nm, self._default_nm, STYLE),
-                lambda s: s.wavelength_nm,
-                lambda s, wavelength_nm: replace(s, wavelength_nm=wavelength_nm),
+                *as_set("wavelength_nm"),
             ),
             self._setting(
                 "[:SENSe]:CORRection[:LOSS][:INPut][:MAGNitude]",
                 Number("DB", -60.0, 60.0, 0.0, STYLE),
-                lambda s: s.loss_db,
-                lambda s, loss_db: replace(s, loss_db=loss_db),
+                *as_set("loss_db"),
             ),
-            self._setting(
-                "[:SENSe]:AVERage[:COUNt]",
-                Integer(1, 10_000, 1),
-                lambda s: s.averages,
-                lambda s, averages: replace(s, averages=averages),
-            ),
+            self._setting("[:SENSe]:AVERage[:COUNt]", Integer(1, 10_000, 1), *as_set("averages")),
             self._setting(
                 "[:SENSe]:CORRection:BEAMdiameter",
                 Number("MM", *BEAM_LIMITS_MM, BEAM_MM, STYLE),
-                lambda s: s.beam_mm,
-                lambda s, beam_mm: replace(s, beam_mm=beam_mm),
+                *as_set("beam_mm"),
             ),
             readout(
                 "[:SENSe]:CORRection:POWer[:PDIode][:RESPonse]",
                 lambda _: STYLE.format(self._responsivity_a_w()),
             ),
-            self._setting(
-                ":INPut[:PDIode]:FILTer[:LPASs][:STATe]",
-                Boolean(),
-                lambda s: s.low_pass,
-                lambda s, low_pass: replace(s, low_pass=low_pass),
-            ),
+            self._setting(":INPut[:PDIode]:FILTer[:LPASs][:STATe]", Boolean(), *as_set("low_pass")),
         ]
 
     def _power_commands(self) -> list[Command]:
         return [
             *self._range_commands("POWer", "W", self._watts_per_ampere),
             *self._range_commands("CURRent", "A", lambda: 1.0),
-            self._setting(
-                "[:SENSe]:POWer[:DC]:UNIT",
-                Word("W", "DBM"),
-                lambda s: s.unit,
-                lambda s, unit: replace(s, unit=unit),
-            ),
+            self._setting("[:SENSe]:POWer[:DC]:UNIT", Word("W", "DBM"), *as_set("unit")),
             self._setting(
                 "[:SENSe]:POWer[:DC]:REFerence[:VALue]",
                 Number("W", 0.0, 1e3, 1e-3, STYLE),
-                lambda s: s.reference_w,
-                lambda s, reference_w: replace(s, reference_w=reference_w),
+                *as_set("reference_w"),
             ),
-            self._setting(
-                "[:SENSe]:POWer[:DC]:REFerence:STATe",
-                Boolean(),
-                lambda s: s.relative,
-                lambda s, relative: replace(s, relative=relative),
-            ),
+            self._setting("[:SENSe]:POWer[:DC]:REFerence:STATe", Boolean(), *as_set("relative")),
         ]
 
     def _range_commands(
@@ -241,12 +217,7 @@ class ThorlabsPM100DPanel:
 
         return [
             Command(f"[:SENSe]:{quantity}[:DC]:RANGe[:UPPer]", put, ask),
-            self._setting(
-                f"[:SENSe]:{quantity}[:DC]:RANGe:AUTO",
-                Boolean(),
-                lambda s: s.auto_range,
-                lambda s, auto_range: replace(s, auto_range=auto_range),
-            ),
+            self._setting(f"[:SENSe]:{quantity}[:DC]:RANGe:AUTO", Boolean(), *as_set("auto_range")),
         ]
 
     def _zero_commands(self) -> list[Command]:
