@@ -298,50 +298,6 @@ def test_reset_brings_defaults_and_silence(bench: Bench) -> None:
     assert bench.ask("FUNC?;:FORM:BORD?;:DATA:VOL:CAT?") == 'SIN;NORM;""'
 
 
-WORDS = st.sampled_from(
-    [
-        "SOUR1:",
-        "FUNC",
-        ":ARB",
-        "SQU",
-        "BURS:STAT",
-        " ON",
-        "?",
-        "VOLT",
-        " 1 V",
-        "OUTP",
-        ";",
-        ",",
-        "TRIG2:SOUR",
-        " BUS",
-        "*TRG",
-        "DATA:ARB X,",
-        "#216",
-        "0123456789abcdef",
-        "INF",
-        " -1e400",
-        "FREQ",
-        " MAX",
-        "\n",
-        '"',
-        "FUNC:ARB:SRAT",
-        "BURS:NCYC",
-        "TRIG:SOUR EXT",
-        "PHAS:SYNC",
-    ]
-)
-
-
-@settings(max_examples=75)
-@given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=12)), max_size=12))
-def test_random_messages_never_stop_it(words: list[bytes]) -> None:
-    bench = Bench(memory_samples=5000)
-    bench.panel.write(b"".join(words), end=True)
-    bench.into.listeners[0](1.0)
-    bench.panel.clear()
-    assert bench.ask("*IDN?").startswith("Agilent")
-
-
 @pytest.mark.parametrize(
     ("function", "setting", "above"),
     [

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from panel_host import PanelHost
 
 from labctl.instruments.simulated.clock import BenchClock
@@ -112,37 +110,3 @@ def test_reset_switches_off(host: Host) -> None:
     host.send("VOLT 5, (@1)", "OUTP ON, (@1)", "*RST")
     assert host.ask("OUTP? (@1);VOLT? (@1)") == "0;+0.00000000E+00"
     assert host.loads[1].on is False
-
-
-WORDS = st.sampled_from(
-    [
-        "VOLT",
-        "CURR",
-        "?",
-        " 1",
-        ", ",
-        "(@1)",
-        "(@1:9999)",
-        "(@",
-        "MEAS:",
-        ";",
-        "\n",
-        "OUTP",
-        " ON",
-        " MAX",
-        "*RST",
-        " 1E999",
-        "#",
-        "'",
-    ]
-)
-
-
-@settings(max_examples=75)
-@given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=9)), max_size=10))
-def test_random_messages_never_stop_it(words: list[bytes]) -> None:
-    host = Host()
-    host.panel.write(b"".join(words), end=True)
-    host.panel.read(1 << 20)
-    host.panel.clear()
-    assert host.ask("*IDN?").startswith("Keysight")

@@ -348,48 +348,6 @@ def test_engineering_numbers_read_back(value: float) -> None:
     assert float(engineering(value)) == pytest.approx(value, rel=1e-8, abs=1e-99)
 
 
-WORDS = st.sampled_from(
-    [
-        ":CHAN1:",
-        "RANG",
-        " 1",
-        "?",
-        ";",
-        ":DIG",
-        ":SING",
-        ":RUN",
-        ":STOP",
-        "*OPC?",
-        "\n",
-        ":WAV:",
-        "DATA?",
-        "PRE?",
-        ":TRIG:EDGE:SOUR ",
-        "EXT",
-        "CHAN2",
-        "LINE",
-        ":TIM:RANG",
-        " 1E-6",
-        ":AUT",
-        ":TIM:POS 400",
-        "FORM ASC",
-        "POIN",
-        " MAX",
-        '"',
-    ]
-)
-
-
-@settings(max_examples=75)
-@given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=9)), max_size=12))
-def test_random_messages_never_stop_it(words: list[bytes]) -> None:
-    bench = Bench()
-    bench.panel.write(b"".join(words), end=True)
-    bench.read()
-    bench.panel.clear()
-    assert bench.ask("*IDN?").startswith("KEYSIGHT")
-
-
 @pytest.mark.parametrize(
     ("kind", "code", "count"), [("NORM", 0, 1), ("HRES", 3, 1), ("AVER", 2, 4)]
 )

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from laser_head import LaserHead
 from panel_host import PanelHost
 
@@ -269,47 +267,3 @@ def test_a_laser_in_a_slot_has_its_index() -> None:
 def test_many_errors_end_in_an_overflow(host: Host) -> None:
     host.send(*["NONSENSE"] * 50)
     assert host.errors() == [-113] * 19 + [-350]
-
-
-WORDS = st.sampled_from(
-    [
-        "SOUR0:",
-        "WAV",
-        "WAV:SWE",
-        " 1550nm",
-        "?",
-        ";",
-        " 1",
-        "\n",
-        ":",
-        "STEP:NEXT",
-        ":LLOG",
-        "READ:DATA? LLOG",
-        "*RST",
-        "*OPC?",
-        "POW",
-        " 3 dBm",
-        "LOCK 1,1234",
-        ":SOFT",
-        "TRIG0:INP",
-        "WAV:SWE:CYCL 0",
-        " MAX",
-        " SWS",
-        ":MODE MAN",
-        "SOUR0:WAV:SWE 1",
-        ":CHEC?",
-        " 1E400",
-        "#9",
-    ]
-)
-
-
-@settings(max_examples=75)
-@given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=9)), max_size=10))
-def test_random_messages_never_stop_it(words: list[bytes]) -> None:
-    host = Host()
-    host.panel.write(b"".join(words), end=True)
-    host.clock.sleep(10.0)
-    host.panel.read(1 << 20)
-    host.panel.clear()
-    assert host.ask("*IDN?").startswith("Keysight")

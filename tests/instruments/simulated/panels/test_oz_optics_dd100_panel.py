@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.panels.oz_optics_dd100 import OzOpticsDD100Panel
@@ -129,23 +127,6 @@ def test_a_host_that_never_reads_does_not_fill_memory(host: Host) -> None:
     for _ in range(10_000):
         host.send("CD\r")
     assert len(host.received()) <= 1 << 16
-
-
-WORDS = st.sampled_from(
-    ["A", "A5", "A?", "D", "CD", "H", "RST", "L", "1", "99", "-", ".", "?", "\r", "\n", " "]
-)
-
-
-@settings(max_examples=75)
-@given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=9)), max_size=12))
-def test_random_lines_never_stop_it(words: list[bytes]) -> None:
-    host = Host()
-    host.panel.write(b"".join(words), end=True)
-    for _ in range(20):
-        host.clock.sleep(30.0)
-        host.received()
-    host.panel.clear()
-    assert host.ask("A?").startswith("Atten:")
 
 
 def test_the_motor_is_moved_by_steps(host: Host) -> None:

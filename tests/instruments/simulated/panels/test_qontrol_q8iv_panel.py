@@ -1,8 +1,6 @@
 """The Q8iv panel as a host sees it, with a resistor on each channel."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.panels.qontrol_q8iv import QontrolQ8ivPanel
@@ -148,21 +146,6 @@ def test_clear_drops_what_waits(host: Host) -> None:
     host.panel.write(b"id?\nV1", end=False)
     host.panel.clear()
     assert host.ask("nchan?") == ["8"]
-
-
-WORDS = st.sampled_from(
-    ["V", "I", "VMAX", "VVEC", "all", "0", "7", "9", "=", "?", "1,", "-", "1e9", "\n", "id?", "nup"]
-)
-
-
-@settings(max_examples=75)
-@given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=9)), max_size=12))
-def test_random_lines_never_stop_it(words: list[bytes]) -> None:
-    host = Host()
-    host.panel.write(b"".join(words), end=True)
-    host.lines()
-    host.panel.clear()
-    assert host.ask("id?") == ["Q8iv-0123"]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from panel_host import PanelHost
 
 from labctl.instruments.codecs.ieee488 import decode_block
@@ -298,45 +296,6 @@ def test_resets_bring_defaults(host: Host) -> None:
     assert host.front.armed is None
     host.send("OUTPUT1:STATE ON", "*RST")
     assert host.outputs[1].drive is None
-
-
-WORDS = st.sampled_from(
-    [
-        "ACQ:",
-        "START",
-        "TRIG",
-        " NOW",
-        " CH1_PE",
-        " EXT_PE",
-        ":STAT?",
-        "SOUR1:DATA?",
-        "SOUR1:DATA:STA:N? 1,2",
-        "DEC",
-        " 8",
-        ";",
-        "\r\n",
-        "?",
-        ":TRIG:DLY 200000",
-        "OUTPUT1:STATE ON",
-        ":SOUR1:FUNC",
-        " ARBITRARY",
-        "DATA:FORMAT BIN",
-        "SYST:ERR:COUN?",
-        " 1E999",
-        "#",
-    ]
-)
-
-
-@settings(max_examples=75)
-@given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=9)), max_size=10))
-def test_random_messages_never_stop_it(words: list[bytes]) -> None:
-    host = Host()
-    host.panel.write(b"".join(words), end=True)
-    while host.panel.read(1 << 20)[0]:
-        host.clock.sleep(1e-3)
-    host.panel.clear()
-    assert host.ask("*IDN?").startswith("REDPITAYA")
 
 
 def test_a_burst_waits_for_its_trigger_and_rests_at_its_last_value(host: Host) -> None:

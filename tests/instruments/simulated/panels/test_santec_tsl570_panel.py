@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from laser_head import LaserHead
 from panel_host import PanelHost
 
@@ -236,45 +234,6 @@ def test_on_a_wire_with_end_a_new_query_interrupts(host: Host) -> None:
     host.panel.write(b"*OPC?", end=True)
     assert host.panel.read(100) == (b"1\r", True)
     assert host.errors() == [-410]
-
-
-WORDS = st.sampled_from(
-    [
-        ":WAV",
-        ":SWE",
-        ":POW",
-        ":STAT",
-        ":REP",
-        " 1",
-        " 1550",
-        "?",
-        ";",
-        "\r",
-        "\n",
-        ":SYST:COMM:COD 1",
-        ":READ:DAT?",
-        ":TRIG:OUTP 3",
-        ":FREQ",
-        "*RST",
-        ":SPEC:REB",
-        ":SYST:ERR?",
-        " nm",
-        " 1E999",
-        "#",
-    ]
-)
-
-
-@settings(max_examples=75)
-@given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=9)), max_size=10))
-def test_random_messages_never_stop_it(words: list[bytes]) -> None:
-    host = Host()
-    host.panel.write(b"".join(words), end=True)
-    host.clock.sleep(10.0)
-    while host.panel.read(1 << 20)[0]:
-        host.clock.sleep(1e-3)
-    host.panel.clear()
-    assert host.ask("*IDN?").startswith("SANTEC")
 
 
 @pytest.mark.parametrize(

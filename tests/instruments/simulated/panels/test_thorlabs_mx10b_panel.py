@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from labctl.instruments.simulated.clock import BenchClock
 from labctl.instruments.simulated.panels.thorlabs_mx10b import ThorlabsMX10BPanel
@@ -270,38 +268,6 @@ def test_unread_replies_are_bounded_and_clear_drops_them(box: Box) -> None:
     box.panel.clear()
     assert box.panel.read(100) == (b"", False)
     assert box.panel.status_byte() == 0
-
-
-WORDS = st.sampled_from(
-    [
-        "VOA:",
-        "ATT",
-        ":",
-        " 5",
-        "?",
-        "\n",
-        "\r",
-        "MZM:MODE: ",
-        "7",
-        "LAS:",
-        "POW: 1",
-        "SYS:SLEEP",
-        "1e999",
-        "-",
-        "MZM:HOLD:V",
-        "VOA:OUT:MW:",
-    ]
-)
-
-
-@settings(max_examples=75)
-@given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=9)), max_size=10))
-def test_random_lines_never_stop_it(words: list[bytes]) -> None:
-    box = Box()
-    box.panel.write(b"".join(words), end=True)
-    while box.panel.read(1000)[0]:
-        pass
-    assert box.tell("SYS:MODEL?") == "MX10B"
 
 
 @pytest.mark.parametrize(

@@ -208,41 +208,6 @@ def test_reset_brings_defaults(meter: Meter) -> None:
     assert meter.ask("SENS:CORR:WAV?;:SENS:AVER?") == "1.550000E+03;1"
 
 
-WORDS = st.sampled_from(
-    [
-        "SENS:",
-        "CORR:WAV",
-        " 1550 nm",
-        "?",
-        ";",
-        "MEAS:POW?",
-        "READ?",
-        "COLL:ZERO",
-        "POW:RANG",
-        " MIN",
-        " 1E-3",
-        "\n",
-        ":",
-        "POW:REF",
-        " -1",
-        "FETC?",
-        "*OPC?",
-        "ABOR",
-        "AVER 100000",
-    ]
-)
-
-
-@settings(max_examples=75)
-@given(st.lists(st.one_of(WORDS.map(str.encode), st.binary(max_size=9)), max_size=10))
-def test_random_messages_never_stop_it(words: list[bytes]) -> None:
-    meter = Meter()
-    meter.panel.write(b"".join(words), end=True)
-    meter.clock.sleep(10.0)
-    meter.panel.clear()
-    assert meter.ask("*IDN?").startswith("THORLABS")
-
-
 def test_density_is_power_over_the_area_of_the_beam(meter: Meter) -> None:
     meter.send("CORR:BEAM 10")
     assert meter.number("MEAS:PDEN?") == pytest.approx(1e-3 / (math.pi / 4))
