@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sessions import images_of, network
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
@@ -68,19 +68,6 @@ UNIT_BLOCKS = np.array([0.5, -0.1, 0.7, 0.5, 0.1, 0.9, -0.3, 0.3, 0.6, -0.8], np
 for _pair in (slice(0, 4), slice(4, 8), slice(8, 10)):
     UNIT_BLOCKS[_pair] /= np.sqrt(UNIT_BLOCKS[_pair] @ UNIT_BLOCKS[_pair])
 MEAN = np.array([1.0, -2.0, 0.5, 3.0, -1.5, 0.7, 0.2, 1.1, -0.6, 2.0], np.float32)
-
-
-def network(*sizes: int) -> Network:
-    random = np.random.default_rng(3)
-    layers = tuple(
-        random.normal(size=(outputs, inputs)).astype(np.float32)
-        for inputs, outputs in pairwise(sizes)
-    )
-    return Network(layers, "random", {})
-
-
-def images_of(count: int, pixels: int) -> Floats:
-    return np.random.default_rng(4).random((count, pixels)).astype(np.float32)
 
 
 def quiet(block_modes: int | None) -> SessionSettings:

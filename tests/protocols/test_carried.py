@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from sessions import ideal_session
 
 from labctl.data.models import Network
 from labctl.errors import ModelError, SettingError
@@ -16,29 +17,17 @@ from labctl.protocols.disguise import PLAIN, Disguise
 from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.hiding.collection import Collected
 from labctl.protocols.hiding.orthogonal import collected_together
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
 from labctl.protocols.session import Session
 from labctl.protocols.settings import (
-    Channel,
-    Light,
     Sampling,
-    SessionSettings,
     VerificationSettings,
 )
 from labctl.studies.training.evaluation import noisy_classes
 
-SETTINGS = SessionSettings(
-    light=Light(2e4, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=5,
-    verification=VerificationSettings(calibration_samples=10_000_000),
+SETTINGS = ideal_session(
+    2e4, 1.3, seed=5, verification=VerificationSettings(calibration_samples=10_000_000)
 )
 
 

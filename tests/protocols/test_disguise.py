@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sessions import ideal_session, images_of, network
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
@@ -21,41 +22,19 @@ from labctl.protocols.disguise import (
     key_of_seed,
     new_key,
 )
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import BEST_GAIN, IDEAL_HOMODYNE, CloneReceiver
+from labctl.protocols.receiver import BEST_GAIN
 from labctl.protocols.server import Server
 from labctl.protocols.server.disguised import DisguisedServer
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
+from labctl.protocols.settings import Light, Sampling, SessionSettings
 from labctl.protocols.verification.evidence import LayerEvidence
 
 Floats = NDArray[np.float32]
 
 PERMUTED = Disguise(permute=True)
 BOTH = Disguise(permute=True, signs=True)
-SETTINGS = SessionSettings(
-    light=Light(1e8, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(BEST_GAIN, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.MEASURED,
-    seed=5,
-)
-
-
-def network(*sizes: int) -> Network:
-    random = np.random.default_rng(3)
-    layers = tuple(
-        random.normal(size=(outputs, inputs)).astype(np.float32)
-        for inputs, outputs in pairwise(sizes)
-    )
-    return Network(layers, "random", {})
-
-
-def images_of(count: int, pixels: int) -> Floats:
-    return np.random.default_rng(4).random((count, pixels)).astype(np.float32)
+SETTINGS = ideal_session(1e8, BEST_GAIN, sampling=Sampling.MEASURED, seed=5)
 
 
 def logits(net: Network, settings: SessionSettings, images: Floats, batch: int = 7) -> Floats:

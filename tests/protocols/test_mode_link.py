@@ -9,34 +9,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import chi2, kstest, norm
+from sessions import ideal_session
 
-from labctl.protocols.disguise import PLAIN
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import LayerLight
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne
-from labctl.protocols.settings import (
-    Channel,
-    Light,
-    Sampling,
-    SessionSettings,
-    VerificationSettings,
-)
+from labctl.protocols.receiver import CloneReceiver, Homodyne
+from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 
 Values = NDArray[np.float64]
 Floats = NDArray[np.float32]
 
 SAMPLES = 300_000
 
-IDEAL = SessionSettings(
-    light=Light(4.0, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=11,
-    verification=VerificationSettings(calibration_samples=1000),
+IDEAL = ideal_session(
+    4.0, 2.0, seed=11, verification=VerificationSettings(calibration_samples=1000)
 )
 REAL = replace(
     IDEAL,

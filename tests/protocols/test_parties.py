@@ -4,51 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sessions import ideal_session, images_of, network
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.client import Client
 from labctl.protocols.client.machine import ClientMachine
-from labctl.protocols.disguise import PLAIN
-from labctl.protocols.leakage import Assumptions, LayerShape, Trust
+from labctl.protocols.leakage import LayerShape
 from labctl.protocols.link import LayerLight, ReturnedLight
 from labctl.protocols.messages import AbortCode, Done, Message
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import BEST_GAIN, IDEAL_HOMODYNE, CloneReceiver
+from labctl.protocols.receiver import BEST_GAIN
 from labctl.protocols.server import Server
 from labctl.protocols.server.machine import ServerMachine
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
+from labctl.protocols.settings import Sampling, SessionSettings
 
 Floats = NDArray[np.float32]
 
-BRIGHT = SessionSettings(
-    light=Light(1e6, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(BEST_GAIN, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=1,
-)
-
-
-def network(*sizes: int, seed: int = 3) -> Network:
-    random = np.random.default_rng(seed)
-    layers = tuple(
-        random.normal(size=(outputs, inputs)).astype(np.float32)
-        for inputs, outputs in pairwise(sizes)
-    )
-    return Network(layers, "random", {})
-
-
-def images_of(count: int, pixels: int, seed: int = 4) -> Floats:
-    return np.random.default_rng(seed).random((count, pixels)).astype(np.float32)
+BRIGHT = ideal_session(1e6, BEST_GAIN, seed=1)
 
 
 def forward(network: Network, images: Floats) -> NDArray[np.float64]:

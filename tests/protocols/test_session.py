@@ -5,59 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sessions import ideal_session, images_of, network
 
 from labctl.calibration.shot_noise import ReceiverCalibration
-from labctl.data.models import Network
-from labctl.protocols.disguise import PLAIN
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import Exchange, LayerLight, Link, ReturnedLight
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne
 from labctl.protocols.session import Session
-from labctl.protocols.settings import (
-    Channel,
-    Light,
-    Sampling,
-    SessionSettings,
-    VerificationSettings,
-)
+from labctl.protocols.settings import Sampling, SessionSettings, VerificationSettings
 from labctl.protocols.verification.verdict import Expectation, VerificationReport
 
 Floats = NDArray[np.float32]
 
-IDEAL = SessionSettings(
-    light=Light(4.0, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=7,
-)
+IDEAL = ideal_session(4.0, 2.0, seed=7)
 REAL = replace(
     IDEAL,
     receiver=CloneReceiver(1.8, 1.6, Homodyne(efficiency=0.7, electronic_noise=0.12)),
     verifier=Homodyne(efficiency=0.65, electronic_noise=0.2),
     channel=replace(IDEAL.channel, loss_db=1.5, technical_noise=0.02),
 )
-
-
-def network(*sizes: int) -> Network:
-    random = np.random.default_rng(3)
-    layers = tuple(
-        random.normal(size=(outputs, inputs)).astype(np.float32)
-        for inputs, outputs in pairwise(sizes)
-    )
-    return Network(layers, "random", {})
-
-
-def images_of(count: int, pixels: int) -> Floats:
-    return np.random.default_rng(4).random((count, pixels)).astype(np.float32)
 
 
 NETWORK = network(41, 30, 10)

@@ -9,28 +9,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sessions import ideal_session
 
 from labctl.errors import SettingError
-from labctl.protocols.disguise import PLAIN
-from labctl.protocols.leakage import Assumptions, Trust
-from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.settings import (
-    Channel,
-    Light,
-    Sampling,
     SessionSettings,
     VerificationSettings,
 )
 
-VALID = SessionSettings(
-    light=Light(4.0, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=1,
-)
+VALID = ideal_session(4.0, 2.0, seed=1)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])

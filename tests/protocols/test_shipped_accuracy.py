@@ -7,15 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from sessions import ideal_session
 
 from labctl.data.mnist import load_test_images
 from labctl.data.models import load_network
-from labctl.protocols.disguise import PLAIN
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
+from labctl.protocols.settings import Sampling
 
 
 @pytest.mark.parametrize(
@@ -41,15 +39,7 @@ def test_accuracy_and_leakage(
 ) -> None:
     """One seed; the standard error of an accuracy of 0.97 on 10,000 images is 0.0017."""
     data = load_test_images()
-    settings = SessionSettings(
-        light=Light(mean_photons, PLAIN),
-        channel=Channel(),
-        receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE),
-        verifier=IDEAL_HOMODYNE,
-        assumptions=Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED),
-        sampling=Sampling.MEASURED,
-        seed=0,
-    )
+    settings = ideal_session(mean_photons, gain, sampling=Sampling.MEASURED, seed=0)
     session = Session(load_network(model), settings, ModeLink(settings))
     correct = sum(
         int((batch.classes == data.labels[batch.first_image :][: len(batch.classes)]).sum())

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sessions import ideal_session
 
 from labctl.data.models import Network
 from labctl.errors import LabctlError, ProtocolError, SettingError, VerificationError
 from labctl.protocols.client.machine import ClientMachine
-from labctl.protocols.disguise import FRESH_ORDER, PLAIN
+from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.encoding import Floats
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.messages import (
     Abort,
@@ -38,25 +38,17 @@ from labctl.protocols.messages import (
     Welcome,
 )
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import BEST_GAIN, IDEAL_HOMODYNE, CloneReceiver
+from labctl.protocols.receiver import BEST_GAIN
 from labctl.protocols.server.disguised import honest_server
 from labctl.protocols.server.machine import ServerMachine
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
+from labctl.protocols.settings import SessionSettings
 from labctl.protocols.states import CLIENT, SERVER, Machine, Own, PartyState, Table
 from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, PowerMonitor
 
 SIZES = (6, 4, 3)
 QUERIES = 2
-SETTINGS = SessionSettings(
-    light=Light(4.0, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(BEST_GAIN, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=1,
-)
+SETTINGS = ideal_session(4.0, BEST_GAIN, seed=1)
 
 
 def network() -> Network:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sessions import ideal_session
 
 from labctl.data.models import Network
 from labctl.errors import BudgetError, RecordError, SettingError, UsageError
-from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, Trust, leakage_of
 from labctl.protocols.leakage.cumulative import everything_bits
@@ -25,13 +25,8 @@ from labctl.protocols.ledger.charges import Basis, data_charge
 from labctl.protocols.ledger.entries import Committed, Reserved
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.session import Session
 from labctl.protocols.settings import (
-    Channel,
-    Light,
-    Sampling,
-    SessionSettings,
     VerificationSettings,
 )
 from labctl.protocols.verification.verdict import no_verification
@@ -66,15 +61,7 @@ NETWORK = Network(
     "small",
     {},
 )
-SETTINGS = SessionSettings(
-    light=Light(MU, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(GAIN, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=UNTRUSTED,
-    sampling=Sampling.ALL,
-    seed=4,
-)
+SETTINGS = ideal_session(MU, GAIN, seed=4)
 
 
 def session_of(seed: int = 4) -> Session:

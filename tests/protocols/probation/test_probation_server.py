@@ -6,24 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sessions import ideal_session
 
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.disguise import FRESH_ORDER, PLAIN, key_of_seed
+from labctl.protocols.disguise import FRESH_ORDER, key_of_seed
 from labctl.protocols.encoding import Floats
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.probation.run import Round, run_on_probation
 from labctl.protocols.probation.schedule import Probation, Schedule
 from labctl.protocols.probation.server import ProbationServer
-from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
 from labctl.protocols.server.disguised import DisguisedServer
 from labctl.protocols.session import Session
 from labctl.protocols.settings import (
-    Channel,
-    Light,
-    Sampling,
     SessionSettings,
     VerificationSettings,
 )
@@ -31,15 +27,8 @@ from labctl.studies.attacks.heterodyne_resend import HeterodyneResend
 
 SIZES = (30, 40, 10)
 KEY = bytes(range(32))
-SETTINGS = SessionSettings(
-    light=Light(2.0, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(1.5, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=3,
-    verification=VerificationSettings(false_alarm_probability=1e-6),
+SETTINGS = ideal_session(
+    2.0, 1.5, seed=3, verification=VerificationSettings(false_alarm_probability=1e-6)
 )
 BRIGHT = replace(SETTINGS, light=replace(SETTINGS.light, mean_photons=1e7))
 

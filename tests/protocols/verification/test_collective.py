@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from sessions import network
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data.models import Network
@@ -29,14 +29,6 @@ from labctl.studies.attacks.false_alarms import HONEST
 
 Doubles = npt.NDArray[np.float64]
 SETTINGS = replace(HONEST, verification=replace(HONEST.verification, calibration_samples=10**8))
-
-
-def network(*sizes: int, seed: int = 3) -> Network:
-    random = np.random.default_rng(seed)
-    layers = tuple(
-        random.normal(size=(rows, columns)).astype(np.float32) for columns, rows in pairwise(sizes)
-    )
-    return Network(layers, "random", {})
 
 
 class Disturbed(ModeLink):

@@ -7,22 +7,14 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sessions import PATIENT, ideal_session
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.disguise import PLAIN
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 from labctl.protocols.link import LayerLight
-from labctl.protocols.receiver import CloneReceiver, Homodyne, TapReceiver
-from labctl.protocols.settings import (
-    Channel,
-    Light,
-    Sampling,
-    SessionSettings,
-    VerificationSettings,
-)
+from labctl.protocols.receiver import Homodyne, TapReceiver
 from labctl.studies.attacks.adaptive_tap import (
     AdaptiveTap,
     RefilledTap,
@@ -33,16 +25,7 @@ from labctl.studies.attacks.attack import carry_out
 from labctl.studies.attacks.tampered_link import Beam
 from labctl.studies.attacks.weights_estimate import Notebook
 
-SETTINGS = SessionSettings(
-    light=Light(4.0, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(2.0, 1.0, Homodyne(1.0, 0.0)),
-    verifier=Homodyne(1.0, 0.0),
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=4,
-    verification=VerificationSettings(calibration_samples=10**8, false_alarm_probability=1e-3),
-)
+SETTINGS = ideal_session(4.0, 2.0, seed=4, verification=PATIENT)
 GENERATOR = np.random.default_rng(17)
 NETWORK = Network((GENERATOR.standard_normal((250, 96)).astype(np.float32),), "gaussian", {})
 IMAGES = LabelledImages(GENERATOR.random((40, 96), dtype=np.float32), np.zeros(40, np.uint8))

@@ -10,19 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sessions import ideal_session
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
-from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import unit_norm, unit_rms
-from labctl.protocols.leakage import Assumptions, Trust, holevo_bits_per_mode
+from labctl.protocols.leakage import holevo_bits_per_mode
 from labctl.protocols.link import LayerLight
 from labctl.protocols.receiver import CloneReceiver, Homodyne, Receiver, TapReceiver
 from labctl.protocols.session import Session
 from labctl.protocols.settings import (
-    Channel,
-    Light,
-    Sampling,
     SessionSettings,
     VerificationSettings,
 )
@@ -50,15 +47,7 @@ TRUTH = unit_rms(NETWORK.layers[0]).astype(np.float64)
 IMAGES = LabelledImages(
     GENERATOR.random((INPUTS, INPUTS), dtype=np.float32), np.zeros(INPUTS, np.uint8)
 )
-IDEAL = SessionSettings(
-    light=Light(4.0, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(2.0, 1.0, Homodyne(1.0, 0.0)),
-    verifier=Homodyne(1.0, 0.0),
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=4,
-)
+IDEAL = ideal_session(4.0, 2.0, seed=4)
 REAL = replace(
     IDEAL,
     receiver=CloneReceiver(2.0, 1.3, Homodyne(0.8, 0.1)),

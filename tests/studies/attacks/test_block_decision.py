@@ -6,23 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sessions import PATIENT, ideal_session
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
-from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import Floats, unit_rms
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
-from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
-from labctl.protocols.settings import (
-    Channel,
-    Light,
-    Sampling,
-    SessionSettings,
-    VerificationSettings,
-)
 from labctl.studies.attacks.attack import carry_out
 from labctl.studies.attacks.block_decision import BlockDecision
 
@@ -52,16 +43,7 @@ def worded(rows: int, columns: int) -> Floats:
 
 NETWORK = Network((worded(245, 160), worded(100, 245)), "words", {})
 IMAGES = LabelledImages(GENERATOR.random((12, 160), dtype=np.float32), np.zeros(12, np.uint8))
-SETTINGS = SessionSettings(
-    light=Light(21.0, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(1.0048, 1.0, Homodyne(1.0, 0.0)),
-    verifier=Homodyne(1.0, 0.0),
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=2,
-    verification=VerificationSettings(calibration_samples=10**8, false_alarm_probability=1e-3),
-)
+SETTINGS = ideal_session(21.0, 1.0048, seed=2, verification=PATIENT)
 
 
 def some(count: int) -> LabelledImages:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sessions import ideal_session
 
 from labctl.calibration.names import Name
 from labctl.calibration.quantity import Quantity
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.protocols.client import directions_of
-from labctl.protocols.disguise import PLAIN
 from labctl.protocols.labels.curve import repeats_within
 from labctl.protocols.labels.figures import (
     TYPICAL_MISMATCH,
@@ -25,24 +25,14 @@ from labctl.protocols.labels.figures import (
     supported_mismatches,
 )
 from labctl.protocols.labels.reading import Detection, Reading
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.protocols.server import Server
-from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.studies.attacks.label_joint import unit_of
 from labctl.studies.attacks.label_reading import arriving, label_success
 
 NETWORK = load_network("noise-aware")
-SETTINGS = SessionSettings(
-    light=Light(8.91, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(1.0128, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=1,
-)
+SETTINGS = ideal_session(8.91, 1.0128, seed=1)
 
 
 @pytest.fixture(scope="module")

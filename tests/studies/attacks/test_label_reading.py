@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal, poisson
+from sessions import ideal_session
 
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import Network
 from labctl.errors import DatasetError, SettingError
 from labctl.protocols.client import directions_of
-from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import unit_norm
 from labctl.protocols.labels.reading import Detection, Reading
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import LayerLight
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import (
@@ -28,21 +27,13 @@ from labctl.protocols.receiver import (
     TapReceiver,
     added_noise,
 )
-from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
+from labctl.protocols.settings import Channel, Sampling
 from labctl.studies.attacks.attack import Attacker, Mark, carry_out
 from labctl.studies.attacks.label_reading import LabelReader, LabelReading, chance_of, label_success
 
 Floats = NDArray[np.float32]
 
-SETTINGS = SessionSettings(
-    light=Light(3.0, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=1,
-)
+SETTINGS = ideal_session(3.0, 2.0, seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -8,24 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sessions import PATIENT, ideal_session
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import SettingError
 from labctl.protocols.carried import carried
-from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import unit_rms
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 from labctl.protocols.levels import Levels, decision_error_probability
-from labctl.protocols.receiver import CloneReceiver, Homodyne
-from labctl.protocols.settings import (
-    Channel,
-    Light,
-    Sampling,
-    SessionSettings,
-    VerificationSettings,
-)
 from labctl.studies.attacks.attack import carry_out
 from labctl.studies.attacks.level_decision import LevelDecision
 from labctl.studies.attacks.level_fit import fitted_levels
@@ -42,16 +33,7 @@ NETWORK = Network(
     {},
 )
 IMAGES = LabelledImages(GENERATOR.random((30, 80), dtype=np.float32), np.zeros(30, np.uint8))
-SETTINGS = SessionSettings(
-    light=Light(21.0, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(1.0048, 1.0, Homodyne(1.0, 0.0)),
-    verifier=Homodyne(1.0, 0.0),
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=2,
-    verification=VerificationSettings(calibration_samples=10**8, false_alarm_probability=1e-3),
-)
+SETTINGS = ideal_session(21.0, 1.0048, seed=2, verification=PATIENT)
 
 
 def some(count: int) -> LabelledImages:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sessions import ideal_session
 
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import Network
@@ -16,7 +17,6 @@ from labctl.errors import SettingError
 from labctl.protocols.client import directions_of
 from labctl.protocols.disguise import PLAIN
 from labctl.protocols.encoding import modes_of, unit_norm
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.link import LayerLight
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, TapReceiver
@@ -31,15 +31,7 @@ from labctl.studies.attacks.probes import (
 
 Floats = NDArray[np.float32]
 
-SETTINGS = SessionSettings(
-    light=Light(7.5, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.ALL,
-    seed=1,
-)
+SETTINGS = ideal_session(7.5, 1.3, seed=1)
 LOSSY = replace(
     SETTINGS,
     receiver=CloneReceiver(1.8, 1.3, Homodyne(0.8, 0.1)),

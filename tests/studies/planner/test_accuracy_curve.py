@@ -12,17 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
+from sessions import ideal_session
 
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import load_network
 from labctl.errors import SettingError, UsageError
-from labctl.protocols.disguise import PLAIN
-from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, TapReceiver
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
-from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
+from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.studies.planner.accuracy_curve import (
     DEFAULT_GRID,
     AccuracyCurve,
@@ -40,15 +39,7 @@ from labctl.studies.planner.curve_file import (
 )
 
 SOME = LabelledImages(load_test_images().images[:1000], load_test_images().labels[:1000])
-BASE = SessionSettings(
-    light=Light(1.0, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
-    sampling=Sampling.MEASURED,
-    seed=11,
-)
+BASE = ideal_session(1.0, 1.3, sampling=Sampling.MEASURED, seed=11)
 
 
 def synthetic(

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from sessions import ideal_session
 
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
-from labctl.protocols.disguise import PLAIN
-from labctl.protocols.leakage import Assumptions, Trust
-from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
-from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
+from labctl.protocols.settings import SessionSettings
 from labctl.studies.attacks.copies.features import Features
 from labctl.studies.attacks.copies.stolen import PublicImages
 
@@ -41,15 +39,7 @@ def a_network() -> Network:
 
 
 def settings_of(mean_photons: float, gain: float, seed: int = 0) -> SessionSettings:
-    return SessionSettings(
-        light=Light(mean_photons, PLAIN),
-        channel=Channel(),
-        receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE),
-        verifier=IDEAL_HOMODYNE,
-        assumptions=Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED),
-        sampling=Sampling.ALL,
-        seed=seed,
-    )
+    return ideal_session(mean_photons, gain, seed=seed)
 
 
 @dataclass(frozen=True, eq=False)

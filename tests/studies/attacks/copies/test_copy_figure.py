@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from sessions import ideal_session
 
 from labctl.data.models import load_network
 from labctl.errors import SettingError
@@ -29,23 +30,14 @@ from labctl.protocols.copies.table import (
     ServedNetwork,
     honest_spend,
 )
-from labctl.protocols.disguise import FRESH_ORDER, PLAIN
+from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.leakage import Assumptions, Trust
-from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
-from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
+from labctl.protocols.settings import Sampling
 
 SHA, SIZES = "0" * 64, (784, 784, 784, 10)
 UNTRUSTED = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
-SETTINGS = SessionSettings(
-    light=Light(0.15, PLAIN),
-    channel=Channel(),
-    receiver=CloneReceiver(2.0, 1.0, IDEAL_HOMODYNE),
-    verifier=IDEAL_HOMODYNE,
-    assumptions=UNTRUSTED,
-    sampling=Sampling.ALL,
-    seed=0,
-)
+SETTINGS = ideal_session(0.15, 2.0, seed=0)
 TRUSTED = Assumptions(loss=Trust.TRUSTED, technical_noise=Trust.TRUSTED)
 # Two of a single copy's standard deviations: that of the mean of two runs is 0.001 below.
 ONE_COPY = 2.0 * math.sqrt(2.0) * 0.001

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.stats import norm
+from sessions import ideal_session
 
 from labctl.data.models import load_network
 from labctl.errors import SettingError, StationFileError
@@ -31,9 +32,7 @@ from labctl.protocols.copies.table import (
 )
 from labctl.protocols.disguise import FRESH_ORDER, PLAIN
 from labctl.protocols.hiding.hiding import Hiding
-from labctl.protocols.leakage import Assumptions, Trust
-from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
-from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
+from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.checks import SHARES
 
 # Two of a single copy's standard deviations: that of the mean of two runs is 0.01 below.
@@ -57,15 +56,7 @@ def point(
 
 
 def _settings(mean_photons: float, gain: float) -> SessionSettings:
-    return SessionSettings(
-        light=Light(mean_photons, PLAIN),
-        channel=Channel(),
-        receiver=CloneReceiver(gain, 1.0, IDEAL_HOMODYNE),
-        verifier=IDEAL_HOMODYNE,
-        assumptions=Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED),
-        sampling=Sampling.ALL,
-        seed=0,
-    )
+    return ideal_session(mean_photons, gain, seed=0)
 
 
 TABLE = CopyTable(
