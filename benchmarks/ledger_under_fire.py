@@ -3,12 +3,16 @@
     python benchmarks/ledger_under_fire.py [--kills 60] [--interruptions 20] [--at-once 8]
 
 After each process the account must hold no less than the bound of all its light, within its
-budget, and every entry must hold. Prints how the processes ended; fails at the first that does not.
+budget, and every entry must hold. Then what killed processes left reserved is settled, first by a
+dry run: while another process holds a reservation that is left open, and after it was killed too.
+Nothing may stay reserved, and no account come out below the bound of its light. Prints how the
+processes ended; fails at the first that does not.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -19,8 +23,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from labctl.data.models import Network, load_network, save_network
 from labctl.protocols.ledger.accounts import Party, weights_account
@@ -49,12 +55,17 @@ class Fire:
         save_network(Network(layers, "small", {}), self.model)
         self.sha256 = load_network(str(self.model)).sha256
         self.folder, self.ended = folder, Counter[str]()
+        self.settlements = Counter[str]()
 
     def start(self, ledger: Path, *options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "labctl", "infer", "--model", str(self.model)]
         command += ["--ledger", str(ledger), "--client", "a", "--runs", str(self.folder / "runs")]
         return subprocess.Popen(
-            [*command, "--images", "100", "--json", *options],
+            [
+                *command,
+                "--json",
+                *(options if "--images" in options else ("--images", "100", *options)),
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -68,6 +79,10 @@ class Fire:
         self.ended[f"exit {process.returncode}"] += 1
         assert process.returncode in {0, 2, 130, -signal.SIGKILL}, said
         assert len(said) == (process.returncode in {2, 130}), said
+        self.bounded(ledger, budget)
+
+    def bounded(self, ledger: Path, budget: float) -> None:
+        """Check that the account holds the bound of its light; raises AssertionError."""
         book = Ledger(ledger, Party.SERVER)
         if not book.exists:
             return
@@ -80,6 +95,44 @@ class Fire:
         if taken.value(Meter.PHOTONS) > 0.0:
             assert booked >= bound * (1.0 - _ROUNDING), (booked, bound)
         assert booked <= budget, (booked, budget)
+
+    def settled(self, ledger: Path, budget: float) -> None:
+        """Settle what was left, by the command; check before and after; raises AssertionError."""
+        living = self.start(ledger, "--budget-bits", str(budget), "--images", "2000")
+        path = ledger / f"{Party.SERVER}.jsonl"
+        size = path.stat().st_size
+        while path.stat().st_size == size and living.poll() is None:
+            time.sleep(0.002)
+        stop_outside_locks(living, ledger)
+        left = self.command("settle", "--ledger", str(ledger), "--json")["reservations"]
+        held = [each for each in left if not each["settled"]]
+        assert {each["process"]["process_id"] for each in held} <= {living.pid}, held
+        living.kill()
+        living.wait()
+        planned = self.command("settle", "--ledger", str(ledger), "--dry-run", "--json")
+        done = self.command("settle", "--ledger", str(ledger), "--json")
+        assert planned["reservations"] == done["reservations"]
+        assert all(each["settled"] for each in done["reservations"]), done
+        for each in [*left, *done["reservations"]]:
+            sent = each["queries_sent_at_most"]
+            words = "nothing noted" if sent is None else "none sent" if not sent else "noted"
+            self.settlements[f"{each['party']}: {words if each['settled'] else 'left open'}"] += 1
+        for party in Party:
+            book = Ledger(ledger, party)
+            assert not book.open_queries()
+            book.verify()
+        assert not list(Ledger(ledger, Party.SERVER).keys.glob("sent/*"))
+        self.bounded(ledger, budget)
+
+    def command(self, *arguments: str) -> dict[str, Any]:
+        """Run `labctl ledger` and return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "labctl", "ledger", *arguments],
+            stdout=subprocess.PIPE,
+            check=True,
+            env={**os.environ, **_ONE_THREAD},
+        )
+        return dict(json.loads(done.stdout))
 
     def struck(self, name: str, number: signal.Signals, times: int, options: Sequence[str]) -> None:
         """Strike one process after the other at random moments."""
@@ -95,6 +148,7 @@ class Fire:
             process.send_signal(number)
             process.wait()
             self.check(ledger, process, budget)
+        self.settled(ledger, budget)
 
     def at_once(self, name: str, processes: int, options: Sequence[str]) -> None:
         """Run many processes against one budget, which is changed meanwhile."""
@@ -107,6 +161,20 @@ class Fire:
             self.check(ledger, process, budget)
 
 
+def stop_outside_locks(process: subprocess.Popen[str], ledger: Path) -> None:
+    """Stop a process at a moment at which it holds no lock of the ledger."""
+    while process.poll() is None:
+        process.send_signal(signal.SIGSTOP)
+        try:
+            for party in Party:
+                with FileLock(str(ledger / f"{party}.lock"), timeout=0.05):
+                    pass
+            return
+        except Timeout:
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.01)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=60)
@@ -116,10 +184,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fire = Fire(Path(folder))
         fire.struck("killed", signal.SIGKILL, chosen.kills, ())
-        print("killed:", dict(fire.ended), flush=True)
+        print("killed:", dict(fire.ended), "settled:", dict(fire.settlements), flush=True)
         for number in (signal.SIGINT, signal.SIGTERM):
             fire.struck(number.name, number, chosen.interruptions, ("--reserve", "honest"))
-        print("and interrupted:", dict(fire.ended), flush=True)
+        print("and interrupted:", dict(fire.ended), dict(fire.settlements), flush=True)
         for options in ((), ("--sample", "measured"), ("--reserve", "honest")):
             fire.at_once("".join(options) or "everything", chosen.at_once, options)
         print("and at once:", dict(fire.ended))

@@ -7,7 +7,7 @@ images stay with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,9 @@ class Session:
 
     `server_half` and `client_half` are the two parties' machines. When a batch fails, both are
     aborted: what was under way is lost, and another session has to be started.
+
+    `on_light` is called before light leaves, with how many images of the `run` it may then have
+    left of; what it raises keeps the light in.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Session:
             raise SettingError(
                 "collection", collection, "given with decoys or a public subspace, and only then"
             )
+        self.on_light: Callable[[int], None] = lambda images: None
         self._settings = settings
         self._link = link
         self.server_half = ServerMachine(
@@ -126,7 +130,7 @@ class Session:
         try:
             message = self.server_half.receive(asked)
             while isinstance(message, LayerOpen):
-                message = self._exchanged(message)
+                message = self._exchanged(message, first + len(images))
             assert message is not None
             self.client_half.receive(message)
         except BaseException as error:
@@ -135,12 +139,16 @@ class Session:
         answers = self.client_half.answers()
         return Batch(first, answers.classes, answers.measured)
 
-    def _exchanged(self, opened: LayerOpen) -> Message | None:
-        """Carry the open frames to the client and back; return what the server says next."""
+    def _exchanged(self, opened: LayerOpen, images: int) -> Message | None:
+        """Carry the open frames to the client and back; return what the server says next.
+
+        images: how many of the run have been sent after that.
+        """
         armed = self.client_half.receive(opened)
         assert armed is not None
         self.server_half.receive(armed)
         light, setting = self.server_half.light, self.client_half.setting
+        self.on_light(images)
         if isinstance(light, Reordered):
             assert isinstance(self._link, ModeLink)
             exchange = self._link.exchange_reordered(light, setting)

@@ -1,4 +1,4 @@
-"""`labctl ledger show|set-budget|verify`: what has leaked so far, what may, and is it all there."""
+"""`labctl ledger show|set-budget|settle|verify`: what leaked, what may, and is it all there."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from labctl.cli.ledger_shown import (
     draw,
     limits_in_words,
     print_books,
+    print_settlements,
+    settlement_json,
 )
 from labctl.data.models import load_network
 from labctl.errors import RecordError, SettingError
@@ -33,6 +35,7 @@ from labctl.protocols.ledger.accounts import (
 )
 from labctl.protocols.ledger.amounts import Amounts, Meter, information_of_bits, limits_of
 from labctl.protocols.ledger.book import Ledger
+from labctl.protocols.ledger.settle import settle
 
 app = typer.Typer(
     help="Show what has leaked and what may still leak; set budgets; check that nothing changed.",
@@ -237,6 +240,40 @@ def verify(
         return
     for name, each in found.items():
         output.facts(f"{name}: every entry holds", _verified_words(each))
+
+
+@app.command("settle")
+def settle_killed(
+    ledger: options.Ledger = options.DEFAULT_LEDGER,
+    keys: _KEYS = None,
+    presume_ended: Annotated[
+        bool,
+        typer.Option(
+            "--presume-ended",
+            help="Also book, at the worst, what processes reserved that cannot be looked up here: "
+            "of another computer, or from before processes were named. Your word that they ended.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be booked; change nothing.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Book what killed processes left reserved: by what they noted as sent, or all of it.
+
+    Nothing is settled while its process runs. Where nothing was noted, or the notes are not whole,
+    all that was reserved is booked.
+    """
+    found = [
+        each
+        for book in _existing(ledger, keys)
+        for each in settle(book, presume_ended=presume_ended, dry_run=dry_run)
+    ]
+    if json:
+        values = {"folder": str(ledger), "dry_run": dry_run}
+        output.print_json({**values, "reservations": [settlement_json(each) for each in found]})
+        return
+    print_settlements(found, dry_run=dry_run)
 
 
 def _verified_words(found: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 from labctl.protocols.ledger.entries import Reserved
 from labctl.protocols.ledger.further import COUNTLESS, QueryTerms
 from labctl.protocols.ledger.run import additive_bits, composition
+from labctl.protocols.ledger.settle import Settlement
+from labctl.protocols.ledger.state import Worst
+from labctl.wording import counted
 
 PER_QUERY = f"bits per weight and query that entries hold are of a session: {MEAN_OVER_SESSION}"
 _SHOWN_INPUTS = 5
@@ -269,3 +272,54 @@ def limits_in_words(limits: Mapping[str, float]) -> dict[str, str]:
     """Return limits for people, by unit; information as the bits that it is."""
     meters = [meter for meter in Meter if str(meter) in limits]
     return {meter.words: f"{meter.shown(limits[str(meter)]):.6g}" for meter in meters}
+
+
+def settlement_json(found: Settlement) -> dict[str, Any]:
+    """Return what became of one reservation as plain values."""
+
+    def by_account(amounts: Worst) -> dict[str, dict[str, float]]:
+        return {
+            account: {str(meter): value for meter, value in values.items()}
+            for account, values in amounts.items()
+        }
+
+    return {
+        "party": str(found.party),
+        "query": found.query,
+        "settled": found.booked is not None,
+        "why": found.why,
+        "process": None if found.holder is None else found.holder.as_json(),
+        "queries_reserved": found.queries,
+        "queries_sent_at_most": found.sent,
+        "reserved": by_account(found.reserved),
+        "booked": None if found.booked is None else by_account(found.booked),
+    }
+
+
+def print_settlements(found: Sequence[Settlement], *, dry_run: bool) -> None:
+    """Print what became of each open reservation, for people."""
+    if not found:
+        output.people.print("no reservation is open")
+        return
+    would = "would be booked" if dry_run else "booked"
+    for each in found:
+        state = "left open" if each.booked is None else would if each.booked else "freed"
+        if not each.booked and each.booked is not None and dry_run:
+            state = "would be freed"
+        rows = {"why": each.why, "reserved": _queries_and_bits(each.party, each.reserved)}
+        if each.booked:
+            rows[would] = _queries_and_bits(each.party, each.booked)
+        output.facts(f"{each.party}, query {each.query[:12]}: {state}", rows)
+
+
+def _queries_and_bits(party: Party, amounts: Worst) -> str:
+    """Return the amounts of a reservation: at the server by account, of inputs all together."""
+    total = sum(values.get(Meter.QUERIES, 0.0) for values in amounts.values())
+    if party is Party.CLIENT:
+        inputs = counted(len(amounts), "input", "inputs")
+        return f"{counted(round(total), 'query', 'queries')} of {inputs}"
+    return "\n".join(
+        f"{counted(round(values.get(Meter.QUERIES, 0.0)), 'query', 'queries')}, "
+        f"{values.get(Meter.WEIGHT_BITS, 0.0):.6g} {Meter.WEIGHT_BITS.words}: {named(account)}"
+        for account, values in amounts.items()
+    )

@@ -13,7 +13,7 @@ import numpy as np
 from labctl.data.run_writer import RunFileWriter
 from labctl.errors import BudgetError
 from labctl.protocols.encoding import Floats
-from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
+from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger, SentBatch
 from labctl.protocols.probation.run import QueryKind, run_on_probation
 from labctl.protocols.probation.schedule import NO_PROBATION
 from labctl.protocols.probation.server import ProbationServer
@@ -82,13 +82,24 @@ def _batches(request: Asked, run: OpenRun, books: RunLedger | None) -> Iterator[
     while first < len(images):
         with books.sending(images[first : first + size], or_fewer=True) as sent:
             count = sent.queries
-            batches = list(run.session.run(images[first : first + count], batch_images=count))
+            with _noting(run.session, sent):
+                batches = list(run.session.run(images[first : first + count], batch_images=count))
             honest = run.expectation()
             verdict = run.session.verdict(honest)
             sent.book(verdict, run.session.record(honest), run.session.server.own_evidence)
         for batch in batches:
             yield replace(batch, first_image=first + batch.first_image)
         first += count
+
+
+@contextmanager
+def _noting(session: Session, sent: SentBatch) -> Iterator[None]:
+    """Note in the ledgers, before light leaves, how much of the batch is then sent."""
+    before, session.on_light = session.on_light, sent.noted()
+    try:
+        yield
+    finally:
+        session.on_light = before
 
 
 def _served(
@@ -110,7 +121,8 @@ def _served(
                 yield
         else:
             with books.sending(inputs) as sent:
-                yield
+                with _noting(run.session, sent):
+                    yield
                 honest = run.expectation()
                 verdict = run.session.verdict(honest)
                 sent.book(verdict, run.session.record(honest), run.session.server.own_evidence)

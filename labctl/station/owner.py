@@ -29,6 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from labctl.errors import BenchHeldError
+from labctl.processes import runs, start_of
 
 LOCKS = "LABCTL_LOCKS"
 _GATE = ".gate"
@@ -60,12 +61,12 @@ class Owner:
     @property
     def is_alive(self) -> bool:
         """Whether its program still runs; one on another computer counts as running."""
-        return self.host != socket.gethostname() or _runs(self.process_id, self.started)
+        return self.host != socket.gethostname() or runs(self.process_id, self.started)
 
     @property
     def is_being_made_safe(self) -> bool:
         """Whether the watchdog of a program that ended is still at work."""
-        return bool(self.watchdog_id) and _runs(self.watchdog_id, self.watchdog_started)
+        return bool(self.watchdog_id) and runs(self.watchdog_id, self.watchdog_started)
 
 
 class Ownership:
@@ -92,7 +93,7 @@ class Ownership:
             for path in self._held:
                 own = _read(path)
                 if own is not None and own.token == self._token:
-                    started = _started(process_id)
+                    started = start_of(process_id)
                     _write(path, replace(own, watchdog_id=process_id, watchdog_started=started))
 
     def give_back(self) -> None:
@@ -117,7 +118,7 @@ class Ownership:
             own = Owner(
                 "",
                 os.getpid(),
-                _started(os.getpid()),
+                start_of(os.getpid()),
                 socket.gethostname(),
                 datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
                 purpose,
@@ -179,26 +180,3 @@ def _write(path: Path, owner: Owner) -> None:
     fresh = path.with_suffix(f".{os.getpid()}")
     fresh.write_text(json.dumps(asdict(owner), indent=1), "utf-8")
     os.replace(fresh, path)
-
-
-def _runs(process_id: int, started: str) -> bool:
-    """Tell whether a process runs that is the one which started then."""
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is another user's
-        pass
-    return _started(process_id) == started
-
-
-def _started(process_id: int) -> str:
-    """Return when a process started, in ticks since the system did; empty where nobody can tell.
-
-    A process that has ended and only waits for its parent to notice has no start any more.
-    """
-    try:
-        fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]

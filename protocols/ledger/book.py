@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from labctl.errors import RecordError, SettingError
+from labctl.processes import ProcessName
 from labctl.protocols.ledger.accounts import Balance, Balances, Party
 from labctl.protocols.ledger.amounts import Amounts, Values, limits_of
 from labctl.protocols.ledger.chain import seal, unseal
@@ -42,6 +43,7 @@ from labctl.protocols.ledger.entries import (
 from labctl.protocols.ledger.files import disk, locked, write_whole
 from labctl.protocols.ledger.key import keys_beside, make_key, read_key
 from labctl.protocols.ledger.lines import Line, chained, why_not
+from labctl.protocols.ledger.sent import SentNotes, sent_path
 from labctl.protocols.ledger.state import (
     Charge,
     Head,
@@ -54,6 +56,8 @@ from labctl.protocols.ledger.state import (
 )
 from labctl.safety import uninterrupted
 
+HOLDER = "holder"
+"""What a reservation calls, among what it says, the process that holds it."""
 Limits = Values | Callable[[Balance], Values]
 
 
@@ -70,6 +74,16 @@ class OpenQuery:
         self.id = identifier
         self.worst_case = worst_case
         self.is_open = True
+        self._notes: SentNotes | None = None
+
+    def noted(self, items: Sequence[str]) -> Callable[[int], None]:
+        """Return what has to be called before light leaves, with how many queries may then be sent.
+
+        `items`: what each query is of, in order. If this process is killed, `settle` books no more
+        queries than that; without notes it books all. Raises RecordError where it cannot be noted.
+        """
+        self._notes = self._ledger.notes(self.id, items)
+        return self._notes.begins
 
     def commit(self, actual: Charge, about: Mapping[str, Any]) -> Worst:
         """Book what was used, by account, and free the rest; return what was booked.
@@ -80,7 +94,7 @@ class OpenQuery:
         # An interruption waits until it is known here, too, that the query has ended.
         with uninterrupted():
             booked = self._ledger.commit(self.id, actual, about)
-            self.is_open = False
+            self._ended()
         return booked
 
     def release(self, reason: str, owed: Charge | None = None) -> None:
@@ -90,7 +104,12 @@ class OpenQuery:
         """
         with uninterrupted():
             self._ledger.release(self.id, reason, owed)
-            self.is_open = False
+            self._ended()
+
+    def _ended(self) -> None:
+        self.is_open = False
+        if self._notes is not None:
+            self._notes.remove()
 
 
 class Ledger:
@@ -224,8 +243,9 @@ class Ledger:
             asked = {account: Amounts.of(values) for account, values in worst_case.items()}
             for account, amounts in asked.items():
                 state.effective(account).refuse_beyond(amounts)
+            says = {HOLDER: ProcessName.own().as_json(), **about}
             entry = self._next(
-                state, Reserved, query=identifier, postings=_plain(worst_case), about=dict(about)
+                state, Reserved, query=identifier, postings=_plain(worst_case), about=says
             )
             self._append(state, file, entry)
         return OpenQuery(self, identifier, worst_case)
@@ -257,6 +277,14 @@ class Ledger:
                 else self._next(state, Released, query=query, reason=reason)
             )
             self._append(state, file, entry)
+
+    def notes(self, query: str, items: Sequence[str]) -> SentNotes:
+        """Return what notes, for `settle`, how many queries of a reservation were sent."""
+        return SentNotes(self.sent_path(query), self._key(), query, items)
+
+    def sent_path(self, query: str) -> Path:
+        """Return the file of those notes."""
+        return sent_path(self.keys, self.party, query)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all entries, each checked; raises RecordError at the first that does not hold."""

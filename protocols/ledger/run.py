@@ -278,7 +278,7 @@ class RunLedger:
         except LabctlError:
             self.free(server, "the client's ledger refused: no light was sent")
             raise
-        return SentBatch(self, server, client, queries)
+        return SentBatch(self, server, client, tuple(self.inputs(images)))
 
     def free(self, server: OpenQuery, reason: str) -> None:
         """Free a reservation of queries that never happened, but for what others owe without it."""
@@ -368,7 +368,28 @@ class SentBatch:
     run: RunLedger
     server: OpenQuery
     client: OpenQuery
-    queries: int
+    inputs: tuple[str, ...]
+
+    @property
+    def queries(self) -> int:
+        """How many queries it is of."""
+        return len(self.inputs)
+
+    def noted(self) -> Callable[[int], None]:
+        """Return what has to be called before light leaves, with how many queries were then sent.
+
+        If this process is killed, both ledgers can be settled for no more than that.
+        """
+        notes = [
+            self.server.noted([self.run.account] * self.queries),
+            self.client.noted(self.inputs),
+        ]
+
+        def begins(count: int) -> None:
+            for note in notes:
+                note(count)
+
+        return begins
 
     def book(
         self,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import typer
 from labctl.cli import ledger as command
 from labctl.data.models import load_network
 from labctl.errors import LabctlError, ModelError, RecordError, SettingError, UsageError
+from labctl.processes import ProcessName
 from labctl.protocols.ledger.accounts import Party, weights_account
 from labctl.protocols.ledger.amounts import Meter, information_of_bits
-from labctl.protocols.ledger.book import Ledger
+from labctl.protocols.ledger.book import HOLDER, Ledger
 
 Run = Callable[..., str]
 MODEL = "0123456789abcdef" * 4
@@ -261,3 +264,36 @@ def test_a_budget_in_accuracy_needs_a_network_that_was_measured(
     (account,) = shown["server"]["accounts"]
     assert account["budget"] == {"copy_accuracy": 0.9}
     assert account["best_copy"]["reason"] == "no query was sent yet"
+
+
+def unheld(books: Ledger) -> None:
+    """Have the fixture's open query be of a process that has ended."""
+    (query,) = books.open_queries()
+    books.release(query, "of this process")
+    gone = replace(ProcessName.own(), process_id=os.getppid(), started="1")
+    books.reserve({ALICE: {Meter.WEIGHT_BITS: 0.08, Meter.QUERIES: 2.0}}, {HOLDER: gone.as_json()})
+
+
+def test_what_a_killed_process_reserved_is_settled(run: Run, books: Ledger) -> None:
+    unheld(books)
+    planned = json.loads(run("settle", "--dry-run", "--json"))
+    assert planned["dry_run"] is True
+    (reservation,) = planned["reservations"]
+    assert reservation["settled"] is True
+    assert reservation["booked"] == {ALICE: {"bits_per_weight": 0.08, "queries": 2.0}}
+    assert (reservation["queries_reserved"], reservation["queries_sent_at_most"]) == (2.0, None)
+    assert len(books.open_queries()) == 1
+    text = " ".join(run("settle").replace("│", " ").split())
+    assert "nothing was noted of what was sent: all counts" in text
+    assert "2 queries, 0.08 bit per real weight: client alice on model" in text
+    assert books.open_queries() == {}
+    assert books.balance(ALICE).spent.value(Meter.WEIGHT_BITS) == pytest.approx(0.24)
+    assert run("settle").strip() == "no reservation is open"
+
+
+def test_what_a_process_that_runs_has_reserved_is_left_open(run: Run, books: Ledger) -> None:
+    (reservation,) = json.loads(run("settle", "--presume-ended", "--json"))["reservations"]
+    assert (reservation["settled"], reservation["booked"]) == (False, None)
+    assert reservation["process"]["process_id"] == os.getpid()
+    assert f"process {os.getpid()} on" in " ".join(run("settle").replace("│", " ").split())
+    assert len(books.open_queries()) == 1

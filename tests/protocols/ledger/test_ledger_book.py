@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labctl.errors import RecordError, SettingError, UsageError
+from labctl.processes import ProcessName
 from labctl.protocols.ledger.accounts import ANY, Party, weights_account
 from labctl.protocols.ledger.amounts import Amounts, Meter
-from labctl.protocols.ledger.book import Ledger, OpenQuery
+from labctl.protocols.ledger.book import HOLDER, Ledger, OpenQuery
 from labctl.protocols.ledger.entries import Committed, Recovered, Reserved
 
 MODEL = "0" * 64
@@ -164,7 +165,7 @@ def test_remarks_that_are_not_finite_become_null(ledger: Ledger) -> None:
     ledger.reserve({ALICE: bits(0.1)}, {"T": float("nan"), "more": [float("inf")]})
     entry = list(ledger.entries())[-1]
     assert isinstance(entry, Reserved)
-    assert entry.about == {"T": None, "more": [None]}
+    assert entry.about == {"T": None, "more": [None], HOLDER: ProcessName.own().as_json()}
 
 
 steps = st.lists(
