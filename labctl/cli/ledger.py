@@ -254,9 +254,7 @@ def settle_killed(
             "of another computer, or from before processes were named. Your word that they ended.",
         ),
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be booked; change nothing.")
-    ] = False,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
     """Book what killed processes left reserved: by what they noted as sent, or all of it.

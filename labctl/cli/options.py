@@ -276,4 +276,7 @@ OptionalReport = Annotated[Path | None, shared("--report", RESULTS, "Write a rep
 _OUT = shared("--out", RESULTS, "File or folder to write the result to.")
 Out = Annotated[Path, _OUT]
 OptionalOut = Annotated[Path | None, _OUT]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only show what would be done; change nothing.")
+]
 Json = Annotated[bool, shared("--json", RESULTS, "Print JSON instead of text.")]

@@ -39,9 +39,7 @@ def sweep(
         Path | None,
         typer.Option("--tls-key", help="Its key, PEM (default: in the certificate's file)."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file, count points, estimate the time.")
-    ] = False,
+    dry_run: options.DryRun = False,
     no_run: Annotated[
         bool, typer.Option("--no-run", help="Run nothing; show the contents of the results file.")
     ] = False,

@@ -43,6 +43,7 @@ from labctl.protocols.ledger.entries import (
 from labctl.protocols.ledger.files import disk, locked, write_whole
 from labctl.protocols.ledger.key import keys_beside, make_key, read_key
 from labctl.protocols.ledger.lines import Line, chained, why_not
+from labctl.protocols.ledger.open_query import OpenQuery
 from labctl.protocols.ledger.sent import SentNotes, sent_path
 from labctl.protocols.ledger.state import (
     Charge,
@@ -64,52 +65,6 @@ Limits = Values | Callable[[Balance], Values]
 def utc_now() -> datetime:
     """Return the time of an entry."""
     return datetime.now(UTC)
-
-
-class OpenQuery:
-    """A query whose worst case is reserved; it ends once, as committed or released."""
-
-    def __init__(self, ledger: Ledger, identifier: str, worst_case: Worst) -> None:
-        self._ledger = ledger
-        self.id = identifier
-        self.worst_case = worst_case
-        self.is_open = True
-        self._notes: SentNotes | None = None
-
-    def noted(self, items: Sequence[str]) -> Callable[[int], None]:
-        """Return what has to be called before light leaves, with how many queries may then be sent.
-
-        `items`: what each query is of, in order. If this process is killed, `settle` books no more
-        queries than that; without notes it books all. Raises RecordError where it cannot be noted.
-        """
-        self._notes = self._ledger.notes(self.id, items)
-        return self._notes.begins
-
-    def commit(self, actual: Charge, about: Mapping[str, Any]) -> Worst:
-        """Book what was used, by account, and free the rest; return what was booked.
-
-        Also more than was reserved is booked: the account is then overdrawn and refuses. Raises
-        RecordError if the query has ended.
-        """
-        # An interruption waits until it is known here, too, that the query has ended.
-        with uninterrupted():
-            booked = self._ledger.commit(self.id, actual, about)
-            self._ended()
-        return booked
-
-    def release(self, reason: str, owed: Charge | None = None) -> None:
-        """Free everything; only for a query of which no light was sent.
-
-        `owed`: what was booked too little because of it, if anything.
-        """
-        with uninterrupted():
-            self._ledger.release(self.id, reason, owed)
-            self._ended()
-
-    def _ended(self) -> None:
-        self.is_open = False
-        if self._notes is not None:
-            self._notes.remove()
 
 
 class Ledger:

@@ -25,7 +25,7 @@ from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage
 from labctl.protocols.ledger.accounts import Balance, Party, input_account, weights_account
 from labctl.protocols.ledger.amounts import UNITS_PER_ONE, Amounts, Meter, Values
-from labctl.protocols.ledger.book import Ledger, OpenQuery
+from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import (
     COMPOSITION_OF_DATA,
     COMPOSITION_OF_WEIGHTS,
@@ -40,6 +40,7 @@ from labctl.protocols.ledger.collective_store import CollectiveStore, LightTerms
 from labctl.protocols.ledger.copy_account import CopyBudget, CopyMeans, with_copies
 from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 from labctl.protocols.ledger.further import COUNTLESS, QueryTerms
+from labctl.protocols.ledger.open_query import OpenQuery
 from labctl.protocols.ledger.state import Worst
 from labctl.protocols.verification.collective_record import CollectiveRecord
 from labctl.protocols.verification.evidence import LayerEvidence

@@ -9,7 +9,7 @@ was reserved is booked.
 
 Nothing is settled while its process runs. Of a process that nobody here can look up (another
 computer, or a reservation of before processes were named) it takes a person's word that it
-has ended; then all is booked, whatever was noted, for the word may be wrong.
+has ended; then all is booked and notes are not looked at, for the word may be wrong.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def _charge_of(ledger: Ledger, entry: Reserved, sent: Sent | None) -> Callable[[
 
 
 def _of_inputs(entry: Reserved, sent: Sent | None) -> Worst:
-    """Return what the first queries of a reservation told of each input: each the same."""
+    """Return what the first queries of a reservation revealed of each input: each the same."""
     if sent is None:
         return entry.postings
     reserved, were = Counter(sent.items), Counter(sent.items[: sent.count])
@@ -230,7 +230,7 @@ def _of_weights(
     balance: Balance,
     bound: Callable[[float], float],
 ) -> Values:
-    """Return what the queries that were sent told of an account's weights, at the worst.
+    """Return what the queries that were sent revealed of an account's weights, at the worst.
 
     balance: of the account, the reservation included. bound: of all its light, in bit per real
     weight by photons per mode.

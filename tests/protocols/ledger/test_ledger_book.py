@@ -19,8 +19,9 @@ from labctl.errors import RecordError, SettingError, UsageError
 from labctl.processes import ProcessName
 from labctl.protocols.ledger.accounts import ANY, Party, weights_account
 from labctl.protocols.ledger.amounts import Amounts, Meter
-from labctl.protocols.ledger.book import HOLDER, Ledger, OpenQuery
+from labctl.protocols.ledger.book import HOLDER, Ledger
 from labctl.protocols.ledger.entries import Committed, Recovered, Reserved
+from labctl.protocols.ledger.open_query import OpenQuery
 
 MODEL = "0" * 64
 ALICE = weights_account("alice", MODEL)
