@@ -17,7 +17,7 @@ from labctl.errors import (
     SettingError,
 )
 from labctl.instruments.attenuators.oz_optics_dd100 import DD100Options, OzOpticsDD100
-from labctl.instruments.capabilities import Attenuator, Driver, Identity, Instrument
+from labctl.instruments.capabilities import Identity
 from labctl.testing.scripts import ScriptedLines
 
 DESCRIPTION = (
@@ -31,19 +31,11 @@ DESCRIPTION = (
     "WAVELENGTH:2000",
     "Done",
 )
-ATTENUATOR: type[Attenuator] = OzOpticsDD100
-DRIVER: type[Driver] = OzOpticsDD100
 Lines = tuple[str, ...]
 
 
 def script(*steps: tuple[str, Lines | LabctlError]) -> ScriptedLines:
     return ScriptedLines(steps)
-
-
-def test_it_is_an_attenuator() -> None:
-    attenuator = OzOpticsDD100(script())
-    assert isinstance(attenuator, Attenuator)
-    assert isinstance(attenuator, Instrument)
 
 
 @pytest.mark.parametrize("before", [(), ("",), ("", "Welcome")])

@@ -16,15 +16,12 @@ from labctl.errors import (
     ReplyError,
     SettingError,
 )
-from labctl.instruments.capabilities import Digitizer, Driver, Instrument
 from labctl.instruments.digitizers.red_pitaya import RedPitaya, RedPitayaOptions
 from labctl.testing.scripts import ScriptedTransport
 
 IDN = "REDPITAYA,INSTR2024,0,01-16"
 SIZE = ("ACQ:BUF:SIZE?", "16384")
 DONE: list[Any] = [("ACQ:TRIG:STAT?", "TD"), ("ACQ:TRIG:FILL?", "1")]
-DIGITIZER: type[Digitizer] = RedPitaya
-DRIVER: type[Driver] = RedPitaya
 
 
 def counted(*commands: str) -> list[Any]:
@@ -47,12 +44,6 @@ def armed(*steps: Any, options: RedPitayaOptions | None = None) -> tuple[RedPita
     board.configure_trigger("external", level_v=0.0)
     board.arm([1, 2])
     return board, wire
-
-
-def test_it_is_a_digitizer() -> None:
-    board = RedPitaya(ScriptedTransport([]))
-    assert isinstance(board, Digitizer)
-    assert isinstance(board, Instrument)
 
 
 def test_identity() -> None:

@@ -18,11 +18,7 @@ from labctl.errors import (
     SettingError,
 )
 from labctl.instruments.capabilities import (
-    Driver,
     Identity,
-    Instrument,
-    SweptLaser,
-    TunableLaser,
 )
 from labctl.instruments.lasers.keysight_n7776c import KeysightN7776C, N7776COptions
 from labctl.testing.scripts import ScriptedTransport
@@ -38,16 +34,6 @@ WAVELENGTHS: list[Any] = [
 ]
 READY = ("*OPC?", "1")
 Accepted = Callable[..., list[Any]]
-LASER: type[TunableLaser] = KeysightN7776C
-SWEPT: type[SweptLaser] = KeysightN7776C
-DRIVER: type[Driver] = KeysightN7776C
-
-
-def test_it_is_a_tunable_and_swept_laser() -> None:
-    laser = KeysightN7776C(ScriptedTransport([]))
-    assert isinstance(laser, TunableLaser)
-    assert isinstance(laser, SweptLaser)
-    assert isinstance(laser, Instrument)
 
 
 def test_identity() -> None:

@@ -11,7 +11,7 @@ from labctl.errors import (
     LimitError,
     ReplyError,
 )
-from labctl.instruments.capabilities import Identity, Instrument, Laser, TunableLaser
+from labctl.instruments.capabilities import Identity
 from labctl.instruments.codecs.itla import Reply, Status, to_unsigned
 from labctl.instruments.lasers.purephotonics_ppcl550 import (
     ControlMode,
@@ -64,13 +64,6 @@ LIMITS = [
     *read("00550000", 2500),
 ]
 CHANNEL_1 = [*read("60350000", 194), *read("50360000", 1751), *read("30300000", 1)]
-
-
-def test_it_is_a_tunable_laser() -> None:
-    source, _ = laser()
-    assert isinstance(source, TunableLaser)
-    assert isinstance(source, Laser)
-    assert isinstance(source, Instrument)
 
 
 def test_identity_is_read_two_bytes_at_a_time() -> None:

@@ -18,11 +18,7 @@ from labctl.errors import (
     SettingError,
 )
 from labctl.instruments.capabilities import (
-    Driver,
     Identity,
-    Instrument,
-    SweptLaser,
-    TunableLaser,
 )
 from labctl.instruments.lasers.santec_tsl570 import SantecTSL570, TSL570Options
 from labctl.testing.scripts import ScriptedTransport
@@ -37,16 +33,6 @@ NANOMETRES: list[Any] = [(":WAV:MIN?", "1480.0000"), (":WAV:MAX?", "1640.0000")]
 METRES: list[Any] = [(":WAV:MIN?", "+1.4800000E-006"), (":WAV:MAX?", "+1.6400000E-006")]
 WARM = (":SYST:ALER?", "No alerts.")
 Accepted = Callable[..., list[Any]]
-LASER: type[TunableLaser] = SantecTSL570
-SWEPT: type[SweptLaser] = SantecTSL570
-DRIVER: type[Driver] = SantecTSL570
-
-
-def test_it_is_a_tunable_and_swept_laser() -> None:
-    laser = SantecTSL570(ScriptedTransport([]))
-    assert isinstance(laser, TunableLaser)
-    assert isinstance(laser, SweptLaser)
-    assert isinstance(laser, Instrument)
 
 
 def test_identity() -> None:

@@ -14,11 +14,8 @@ from labctl.errors import (
     ReplyError,
 )
 from labctl.instruments.capabilities import (
-    Attenuator,
     BiasPoint,
     Identity,
-    Instrument,
-    ModulatorBias,
 )
 from labctl.instruments.modulators.thorlabs_mx10b import MX10BOptions, ThorlabsMX10B
 from labctl.testing.scripts import ScriptedTransport
@@ -26,13 +23,6 @@ from labctl.testing.scripts import ScriptedTransport
 MODEL = ("SYS:MODEL?", "MX10B")
 ACKNOWLEDGEMENTS = pytest.mark.parametrize("ack", [(), ("1",)], ids=["silent", "acknowledged"])
 Ack = tuple[str, ...]
-
-
-def test_it_is_a_bias_and_an_attenuator() -> None:
-    box = ThorlabsMX10B(ScriptedTransport([]))
-    assert isinstance(box, ModulatorBias)
-    assert isinstance(box, Attenuator)
-    assert isinstance(box, Instrument)
 
 
 def test_identity() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from labctl.errors import InstrumentReportedError, InstrumentTimeoutError, LimitError, ReplyError
-from labctl.instruments.capabilities import Digitizer, Instrument
 from labctl.instruments.oscilloscopes.keysight_infiniivision import (
     InfiniiVisionOptions,
     KeysightInfiniiVision,
@@ -20,12 +19,6 @@ Accepted = Callable[..., list[Any]]
 RECORD = ":WAV:FORM WORD;:WAV:BYT LSBF;:WAV:UNS 1;:WAV:POIN:MODE RAW;:WAV:POIN MAX"
 PREAMBLE = "+1,+0,+4,+1,+1.0E-09,-2.0E-06,+0,+1.0E-03,+5.0E-01,+32768"
 DONE = (":OPER:COND?", "+0")
-
-
-def test_it_is_a_digitizer() -> None:
-    scope = KeysightInfiniiVision(ScriptedTransport([]))
-    assert isinstance(scope, Digitizer)
-    assert isinstance(scope, Instrument)
 
 
 @pytest.mark.parametrize("model", ["DSO-X 3034A", "MSO-X 4104A", "DSOX1102G"])

@@ -15,11 +15,10 @@ from labctl.errors import (
     ReplyError,
     SettingError,
 )
-from labctl.instruments.capabilities import Driver, Instrument, PowerMeter
+from labctl.instruments.capabilities import Instrument, PowerMeter
 from labctl.instruments.power_meters.keysight_n7744a import (
     KeysightN7744A,
     N7744AOptions,
-    PowerMeterPort,
 )
 from labctl.testing.scripts import ScriptedTransport
 
@@ -29,8 +28,6 @@ BUSY = "LOGGING_STABILITY,PROGRESS"
 IN_WATTS, IN_WATTS_2 = (("SENS1:POW:UNIT?", "+1"), ("SENS2:POW:UNIT?", "+1"))
 IDLE = [(f"SENS{number}:FUNC:STAT?", "NONE,PROGRESS") for number in (1, 2, 3, 4)]
 Accepted = Callable[..., list[Any]]
-METER: type[PowerMeter] = PowerMeterPort
-DRIVER: type[Driver] = KeysightN7744A
 
 
 def test_its_ports_are_power_meters() -> None:

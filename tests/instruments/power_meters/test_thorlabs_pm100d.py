@@ -8,19 +8,13 @@ from typing import Any
 import pytest
 
 from labctl.errors import InstrumentReportedError, InstrumentTimeoutError, LimitError, ReplyError
-from labctl.instruments.capabilities import Identity, Instrument, PowerMeter
+from labctl.instruments.capabilities import Identity
 from labctl.instruments.power_meters.thorlabs_pm100d import ThorlabsPM100D
 from labctl.testing.scripts import ScriptedTransport
 
 OK = '+0,"No error"'
 LIMITS: list[Any] = [("SENS:CORR:WAV? MIN", "8.0E+02"), ("SENS:CORR:WAV? MAX", "1.7E+03")]
 Accepted = Callable[..., list[Any]]
-
-
-def test_it_is_a_power_meter() -> None:
-    meter = ThorlabsPM100D(ScriptedTransport([]))
-    assert isinstance(meter, PowerMeter)
-    assert isinstance(meter, Instrument)
 
 
 def test_identity() -> None:

@@ -16,19 +16,13 @@ from labctl.errors import (
     SettingError,
 )
 from labctl.instruments.capabilities import (
-    Driver,
     Identity,
-    Instrument,
-    SourceMeter,
-    VoltageSource,
 )
 from labctl.instruments.sources.keithley_2450 import Keithley2450, Keithley2450Options
 from labctl.testing.scripts import ScriptedTransport
 
 OK = '0,"No error;0;0 0"'
 Accepted = Callable[..., list[Any]]
-METER: type[SourceMeter] = Keithley2450
-DRIVER: type[Driver] = Keithley2450
 FIRST = (
     ":SOUR:FUNC VOLT",
     ":SOUR:VOLT:RANG:AUTO ON",
@@ -39,13 +33,6 @@ FIRST = (
 )
 IS_VOLTAGE = (":SOUR:FUNC?", "VOLT")
 STILL = (IS_VOLTAGE, (":SOUR:VOLT:ILIM?", "1.000000E-03"))
-
-
-def test_it_is_a_source_meter() -> None:
-    smu = Keithley2450(ScriptedTransport([]))
-    assert isinstance(smu, SourceMeter)
-    assert isinstance(smu, VoltageSource)
-    assert isinstance(smu, Instrument)
 
 
 @pytest.mark.parametrize(

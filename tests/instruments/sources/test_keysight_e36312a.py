@@ -14,14 +14,13 @@ from labctl.errors import (
     ReplyError,
     SettingError,
 )
-from labctl.instruments.capabilities import Driver, Instrument, SourceMeter, VoltageSource
+from labctl.instruments.capabilities import Instrument, SourceMeter, VoltageSource
 from labctl.instruments.sources.keysight_e36312a import E36312AOptions, KeysightE36312A
 from labctl.testing.scripts import ScriptedTransport
 
 OK = '+0,"No error"'
 IDN = "Keysight Technologies,E36312A,MY12345678,1.0.4-1.0.3-1.00"
 Accepted = Callable[..., list[Any]]
-DRIVER: type[Driver] = KeysightE36312A
 
 
 def test_its_outputs_are_source_meters() -> None:

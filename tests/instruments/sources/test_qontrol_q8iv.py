@@ -17,7 +17,6 @@ from labctl.errors import (
     SettingError,
 )
 from labctl.instruments.capabilities import (
-    Driver,
     Identity,
     Instrument,
     SourceMeter,
@@ -29,7 +28,6 @@ from labctl.testing.scripts import ScriptedLines
 Lines = tuple[str, ...]
 OK: Lines = ("OK",)
 FULL: list[tuple[str, Lines]] = [("vfull?", ("+12.000 V",)), ("ifull?", ("+24.000 mA",))]
-DRIVER: type[Driver] = QontrolQ8iv
 
 
 def script(*steps: tuple[str, Lines | LabctlError]) -> ScriptedLines:

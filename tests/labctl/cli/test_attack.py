@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from labctl.cli import attack, attack_curve
 from labctl.cli.attack import app
-from labctl.data.models import Network, save_network
 from labctl.errors import LabctlError, SettingError, UsageError
 from labctl.studies.attacks.attack import Attack
 from labctl.studies.attacks.catalogue import ATTACKS
@@ -21,16 +19,6 @@ from labctl.studies.attacks.detection_cases import CASES
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = ("--sizes", "16,12,4", "--pooled-modes", "120,1200", "--sessions", "8")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a network for MNIST images that is quickly carried as light."""
-    random = np.random.default_rng(0)
-    layers = [random.standard_normal(size).astype(np.float32) for size in ((12, 784), (10, 12))]
-    path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    save_network(Network(tuple(layers), "small", {}), path)
-    return str(path)
 
 
 def invoked(*arguments: str) -> str:

@@ -6,27 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from labctl.cli import copies
 from labctl.cli.copies import app
-from labctl.data.models import Network, save_network
 from labctl.errors import SettingError
 from labctl.studies.attacks.copies import copy_measure
 
 FEW = ("--public", "300", "--judged", "100")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a network for MNIST images that is quickly carried as light."""
-    random = np.random.default_rng(0)
-    layers = [random.standard_normal(size).astype(np.float32) for size in ((12, 784), (10, 12))]
-    path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    save_network(Network(tuple(layers), "small", {}), path)
-    return str(path)
 
 
 def answer(*arguments: str) -> dict[str, Any]:
