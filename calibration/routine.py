@@ -17,6 +17,7 @@ from labctl.calibration.record import SettingValue
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Units of time in which routines say how long a record holds.
 HOUR_S = 3600.0
 DAY_S = 24.0 * HOUR_S
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+# Exact by definition since 2019 (SI brochure, 9th edition).
 PLANCK_J_S = 6.62607015e-34
 SPEED_OF_LIGHT_M_S = 299_792_458.0
 ELEMENTARY_CHARGE_C = 1.602176634e-19

@@ -31,6 +31,7 @@ from labctl.protocols.encoding import Floats
 
 Doubles = npt.NDArray[np.float64]
 
+# Four first: words of eight show in fours as halves, and words of two as pairs.
 _LENGTHS = (4, 8, 2, 3)
 _PATCHES = ((2, 2), (2, 4), (4, 2))
 # Blocks read, blocks that the client knows, and the share of the noise of changed blocks above

@@ -25,6 +25,7 @@ from labctl.protocols.encoding import Floats, unit_rms
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
+# Four times what eight bits have. Decisions take matrices of levels by levels, 8 MB at that many.
 MOST_LEVELS = 1024
 # Single precision rounds weights of the RMS to 6e-8; what is further apart was meant to be.
 _STEP = 1e-6

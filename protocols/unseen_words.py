@@ -22,6 +22,7 @@ from labctl.protocols.encoding import Floats
 
 Doubles = npt.NDArray[np.float64]
 
+# The longest blocks in which `clumped_blocks` looks for words.
 _TOGETHER = 8
 
 

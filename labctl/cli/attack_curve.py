@@ -36,7 +36,9 @@ from labctl.studies.attacks.detection_curve import (
 )
 from labctl.wording import counted
 
+# An even chance to be caught, and near certainty.
 _POWERS = (0.5, 0.99)
+# A false alarm that can be counted in sessions, and one that a laboratory would choose.
 _ALARMS = (1e-3, 1e-6)
 _NOTE = (
     f"Bars: Clopper and Pearson, {CONFIDENCE:.0%}. Theory: pooled noise and pooled gain alone; "

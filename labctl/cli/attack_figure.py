@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 _COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:purple")
 _MARKERS = ("o", "s", "^", "D")
 _LINES = ("-", "--", "-.", ":")
+# Points of a curve.
 _GRID = 90
+# Choices of modes over which the theory's power is averaged, where it depends on them.
 _SEEDS = 12
+# Panels side by side.
 _ACROSS = 3
 
 

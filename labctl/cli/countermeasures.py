@@ -25,9 +25,12 @@ from labctl.studies.countermeasures.quota import Quota, quota
 from labctl.studies.countermeasures.survey import Effect, Survey
 from labctl.wording import counted
 
+# The 10,000 shipped test images in parts: 6,000 to attack, 2,000 for decoys, 2,000 public
+# templates.
 _TEMPLATES = 2000
 _POOL = slice(6000, 8000)
 _MOST_IMAGES = 6000
+# Doubled: labels are read less in proportion to 1/(J + 1).
 _FIGURE_DECOYS = (0, 1, 2, 4, 8)
 
 

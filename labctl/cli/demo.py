@@ -24,6 +24,7 @@ from labctl.run.request import WORST_CASE, BenchRun, ModeRun
 from labctl.station import Station, describe
 from labctl.studies.reproduce.accuracy_leakage import Point, Series, accuracy_against_leakage
 
+# The bench takes seconds an image; the verdict at mode level gets enough light of 200.
 BENCH_IMAGES = 5
 VERIFIED_IMAGES = 200
 _ALL = 10_000

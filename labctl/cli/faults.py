@@ -69,6 +69,7 @@ _COLUMNS = {
     FaultSet.RUN: ["fault", "the run", "laser dark", "said"],
     FaultSet.WIRE: ["driver", "question", "fault", "answer", "later", "said"],
 }
+# Two lines of a terminal; --json has all.
 _SHOWN = 150
 _Rows = tuple[list[list[str]], list[bool], list[dict[str, object]]]
 

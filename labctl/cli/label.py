@@ -42,6 +42,7 @@ from labctl.studies.attacks.wishart import Complexes
 from labctl.units import db_to_ratio
 from labctl.wording import counted
 
+# One photon of 1e10 arrives; a slip beyond.
 _MOST_LOSS_DB = 100.0
 
 

@@ -55,6 +55,7 @@ from labctl.studies.planner.search import Search
 from labctl.studies.planner.throughput import Transmission
 from labctl.units import dbm_to_w
 
+# 10 MW; a slip beyond.
 _MOST_DBM = 100.0
 
 

@@ -20,6 +20,7 @@ from labctl.studies.planner.option import Option
 from labctl.studies.planner.plan import Plan, Planner
 from labctl.wording import counted
 
+# A calibration this long adds next to nothing to the noise that is allowed.
 _CALIBRATION_SAMPLES = 100_000_000
 
 

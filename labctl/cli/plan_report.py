@@ -21,9 +21,13 @@ from labctl.studies.planner.pooling import ASSURANCE, Pool, SentBefore
 from labctl.studies.planner.throughput import Throughput
 from labctl.wording import counted
 
+# A terminal's page with the sentences around; --json has the whole front.
 _ROWS = 14
+# A share of the leakage below which a cause gets no sentence.
 _NEGLIGIBLE = 0.02
+# Accuracies alike but for rounding.
 _SAME = 1e-6
+# Settings that leak more than this many times the least at the same accuracy are not shown.
 _FAR_MORE = 10.0
 
 

@@ -38,6 +38,7 @@ from labctl.run.opening import OpenRun, collection_of
 from labctl.run.request import Asked, ModeRun
 from labctl.run.serving import BATCH_IMAGES
 
+# Their mean scatters by a quarter of what one session's accuracy does.
 _PREDICTIONS = 16
 
 

@@ -27,6 +27,7 @@ from labctl.environment import RECORD, REPLAY
 from labctl.errors import InstrumentError
 from labctl.pulse import pulse
 
+# Six beats are FROZEN_AFTER_S.
 BEAT_S = 0.25
 FROZEN_AFTER_S = 1.5
 """How long without a beat counts as frozen, in s: six beats, and half of the 3 s in which a station

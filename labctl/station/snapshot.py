@@ -12,6 +12,7 @@ from labctl.quantities import public_methods, unit_of
 from labctl.station.check import channel_methods
 
 _SETS = "set_"
+# More than any supported instrument has.
 _MOST_CHANNELS = 64
 
 

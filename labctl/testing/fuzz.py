@@ -24,6 +24,7 @@ MESSAGES_VARIABLE = "LABCTL_FUZZ_MESSAGES"
 """Says how many messages a search draws that is given no number."""
 
 _MESSAGES = "2000"
+# Messages to a panel from one start, and random bytes that make a message.
 _PER_EXAMPLE = 100
 _GENE_BYTES = 16
 _PAUSES_S = (1e-4, 0.01, 0.3, 5.0, 100.0, 0.0)

@@ -31,6 +31,7 @@ BLOCKS = (
     b"#216\x00\x00\x80?\x00\x00\x80\xbf\x00\x00\x00\x00\xff\xff\xff\x7f",
     *(b"#0\x01\x02\x03\n\x04", b"#18\xff\xff\xff\xff\x00\x00\xc0\x7f", b"#11", b"#3010abc"),
 )
+# Registers that the panel knows and some that it does not, and data at the edges of their ranges.
 REGISTERS = (0x32, 0x30, 0x31, 0x34, 0x35, 0x36, 0x62, 0x90, 0x20, 0x21, 0x00, 0x0B, 0x01, 0x58)
 REGISTER_DATA = (8, 0, 1, 2, 10, 196, 191, 5000, 600, 1350, 1000, 0xFFFF, 0x8000, 0x00FF, 9)
 COMMON = (

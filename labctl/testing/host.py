@@ -33,6 +33,7 @@ MOST_HELD_BYTES = 96 << 20
 """What one panel may hold in queues, settings and memories: its own records and waveforms, and
 replies that nobody read; a hundred messages that only ever add up to more are a leak."""
 
+# Far above what a message takes on a loaded machine.
 _LONGEST_HANG_S = 60.0
 _MOST_READS = 20_000
 # An error queue holds fewer (IEEE 488.2 instruments 16 to 50), and says so when it overflows.

@@ -15,6 +15,7 @@ from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE
 from labctl.protocols.leakage.assumptions import Assumptions, Trust
 from labctl.protocols.leakage.holevo import holevo_bits_per_mode
 
+# X and P of a mode carry a real weight each.
 WEIGHTS_PER_MODE = 2
 
 Figure = Callable[[float, float, float], float]

@@ -38,6 +38,7 @@ from labctl.studies.attacks.weights_estimate import Complex, Notebook
 
 Doubles = npt.NDArray[np.float64]
 
+# Lower end of a bracket, far below any root.
 _SMALLEST = 1e-30
 
 

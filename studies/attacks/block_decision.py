@@ -37,6 +37,7 @@ from labctl.studies.attacks.weights_estimate import Complex, Mask, network_size,
 
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
+# Branch of the session's seed for the choice of rows.
 _ROWS_KEY = 9
 
 

@@ -19,6 +19,7 @@ from labctl.studies.attacks.attack import Attacker
 from labctl.studies.attacks.marks import Change, LayerPath
 from labctl.studies.attacks.tampered_link import Path, Waypoint
 
+# A hundred times an honest clone's noise is no attack that hides; a slip beyond.
 MOST_BUDGET = 100.0
 
 
@@ -42,6 +43,7 @@ class NoiseSpender:
         return self.budget
 
 
+# What rounding leaves of a budget of 1.
 _LEAST_CLONE = 1e-9
 
 

@@ -36,6 +36,7 @@ from labctl.studies.attacks.tap import Tap
 from labctl.studies.attacks.tap_and_squeeze import TapAndSqueeze
 
 _SHARE = "0 to 1"
+# The client's splitter returns 1 % too much: an ordinary mismatch of a clone.
 _GAIN_ERROR = 0.01
 
 
@@ -194,6 +195,7 @@ _OVER_QUERIES = (
     ),
 )
 
+# Half of what a thief of copies has by default (5,000): the catalogue's sessions are short.
 _PUBLIC_COUNT = 2500
 
 

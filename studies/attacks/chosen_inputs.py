@@ -24,6 +24,7 @@ from labctl.studies.attacks.share import OfAShare
 from labctl.studies.attacks.tampered_link import Path, TamperedLink
 from labctl.studies.attacks.weights_estimate import Notebook
 
+# Branch of the session's seed for the order of basis vectors.
 _ORDER_KEY = 9
 
 

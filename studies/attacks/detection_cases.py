@@ -26,7 +26,9 @@ from labctl.studies.attacks.catalogue import attack_of
 from labctl.studies.attacks.detection import DetectionTheory
 from labctl.studies.attacks.detection_curve import DetectionCurve, detection_curve, random_network
 
+# Each case has 100,000 seeds to itself, more than it has sessions.
 SEED = 2026
+# A false alarm that can be counted in sessions, and one that a laboratory would choose.
 ALARMS = (1e-3, 1e-6)
 _SEEDS_APART = 100_000
 

@@ -61,6 +61,7 @@ Labels = npt.NDArray[Any]
 _Seen = tuple[npt.NDArray[Any], ...]
 
 DIMENSIONS = 48
+# Images and templates that are worked on at once: memory does not grow with their numbers.
 _IMAGES_AT_ONCE = 64
 _TEMPLATES_AT_ONCE = 4096
 

@@ -19,12 +19,17 @@ from labctl.protocols.levels import Levels
 
 Doubles = npt.NDArray[np.float64]
 
+# How many steps of the grid are tried at first.
 _LEAST_STEPS, _MOST_STEPS = 40, 600
+# Each of three further looks is that many times finer than the one before.
 _REFINED = 7
 _ROUNDS = 25
+# Bins of a sixth of the noise add 1/432 of its variance.
 _BINS_PER_NOISE = 6.0
 _MOST_BINS = 3000
+# Up to 81 levels, more than six bits have.
 _MOST_MULTIPLE = 40
+# Steps below the noise are not seen: the mixture is as smooth as one Gaussian.
 _STEPS_PER_NOISE = 1.0
 
 

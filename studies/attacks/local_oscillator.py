@@ -26,6 +26,7 @@ from labctl.studies.attacks.stations import HETERODYNE_NOISE, DrawnModes, Replac
 from labctl.studies.attacks.tampered_link import Path
 from labctl.studies.attacks.weights_estimate import Notebook
 
+# Eleven times the power; a slip beyond.
 MOST_BRIGHTENING = 10.0
 
 

@@ -18,6 +18,7 @@ from labctl.studies.attacks.mounted import WeightThief
 from labctl.studies.attacks.tampered_link import Path
 from labctl.studies.attacks.weights_estimate import Notebook
 
+# More modes than any block has; a slip beyond.
 MOST_CLONES = 1_000_000
 
 

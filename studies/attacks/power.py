@@ -18,6 +18,7 @@ from labctl.protocols.verification.checks import SHARES
 from labctl.protocols.verification.noise_ratio import normal_isf, normal_sf
 from labctl.studies.attacks.attack import Mark
 
+# A year and a half of light at 20 MBd: what is not caught until then is called never caught.
 MOST_MODES = 10**15
 
 

@@ -43,6 +43,7 @@ from labctl.studies.attacks.demands import require_returned_light, require_whole
 
 Complexes = npt.NDArray[np.complex64]
 
+# Branch of the session's seed for the probes of a layer.
 _LAYER_KEY = 8
 
 

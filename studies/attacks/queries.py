@@ -24,6 +24,7 @@ from labctl.studies.attacks.copies.stolen import worth_of
 from labctl.studies.attacks.copies.thief import CopyThief
 from labctl.studies.training.evaluation import noisy_accuracy
 
+# Small batches, so that progress is seen and an interrupt comes through.
 BATCH_IMAGES = 16
 
 

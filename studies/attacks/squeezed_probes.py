@@ -35,7 +35,10 @@ from labctl.studies.attacks.label_reading import (
 from labctl.studies.attacks.probes import ProbedLink
 from labctl.units import db_to_ratio
 
+# Four times the decibels of the best squeezed light (15 dB: Vahlbruch et al., Phys. Rev. Lett. 117,
+# 110801 (2016)), so that limits are seen.
 MOST_SQUEEZING_DB = 60.0
+# As of `labels.reading`.
 _MOST_ROWS = 1_000_000_000
 
 

@@ -12,7 +12,9 @@ from labctl.protocols.link import LayerLight
 from labctl.studies.attacks.tampered_link import Beam, Replaced
 from labctl.studies.attacks.weights_estimate import Complex, Mask, Notebook
 
+# Vacuum of the light and of the second port of the receiver, in SNU at the input.
 HETERODYNE_NOISE = 2.0
+# Branch of the session's seed for the choice of modes.
 _FIXED_KEY = 8
 
 

@@ -26,6 +26,7 @@ from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.streams import Streams
 from labctl.studies.attacks.weights_estimate import Complex, Mask, Notebook
 
+# Branch of the session's seed for what an attacked layer draws, apart from the honest link's.
 _LAYER_KEY = 7
 
 

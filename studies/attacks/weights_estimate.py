@@ -26,10 +26,14 @@ Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
 
+# Conjugate gradients end by the relative tolerance; the number of steps only guards against none.
 _MOST_STEPS = 500
 _TOLERANCE = 1e-4
+# Above that share few modes are missing, and taking those away is less work than masking all.
 _MOST_KEPT = 0.75
+# Relative to the largest second moment: below is rounding, as of pixels that never change.
 _LEAST_VALUE = 1e-12
+# Rows differ only by what was drawn for each, and each costs a determinant.
 _ROWS_SAMPLED = 16
 
 

@@ -14,6 +14,7 @@ from labctl import checks
 from labctl.errors import SettingError
 from labctl.studies.attacks.chosen_inputs import ChosenInputs
 
+# A query each microsecond for thirty years.
 _MOST_QUERIES = 10**15
 
 

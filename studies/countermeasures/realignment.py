@@ -28,9 +28,13 @@ from labctl.protocols.disguise import Disguise
 
 Doubles = npt.NDArray[np.float64]
 
+# Steps of expectation maximisation, where it does not settle before.
 _MOST_STEPS = 100
+# Rows come out exact and columns nearly so: the next step starts from better shares.
 _SINKHORN_STEPS = 5
+# A thousandth of a weight's standard deviation.
 _SETTLED = 1e-3
+# Weights have unit variance, and so has the noise of a number.
 _PRIOR = 1.0
 
 

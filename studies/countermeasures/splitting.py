@@ -24,6 +24,7 @@ from labctl.protocols.leakage import (
 )
 from labctl.protocols.receiver import Receiver
 
+# A session's light in a million parts; a slip beyond.
 _MOST_SENDS = 1_000_000
 
 

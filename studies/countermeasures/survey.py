@@ -33,9 +33,12 @@ from labctl.studies.countermeasures.quota import queries_for_correlation
 from labctl.studies.countermeasures.realignment import Repeats, realign, repeat_input
 from labctl.studies.countermeasures.splitting import split_option
 
+# Half decades.
 REPEATS = (1, 3, 10, 30, 100, 300, 1000)
+# So few that expectation maximisation takes seconds: it is shown that it can be done.
 _FEW_NEURONS = (16, 8)
 _FEW_QUERIES = 300
+# One example of each option, as the page has it.
 _SENDS = 10
 _BLOCKS = 14
 _DECOYS = 1

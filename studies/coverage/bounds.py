@@ -47,7 +47,10 @@ from labctl.station.file import ServerConstants, StationFile
 from labctl.toml_file import read_toml
 from labctl.units import db_to_ratio, ratio_to_db
 
+# Failures that can be counted: one at 1e-10 is never seen.
 PROBABILITIES = (0.05, 0.005)
+# What is drawn from: layers of few rows and of many, gains from gentle to bright, a tap that steals
+# in one case of three, few queries and some.
 _SIZES = ((8, 6, 3), (40, 20, 5), (200, 30, 4))
 _GAINS = (1.05, 1.3, 2.0, 4.0)
 _TAPS = (0.0, 0.0, 0.1)

@@ -11,9 +11,11 @@ from scipy import stats
 from labctl.studies.coverage.benches import BenchResult, Case
 from labctl.studies.coverage.truths import why_unjudged
 
+# Shares of intervals of 95 % that are not looked into; see docs/calibration.md.
 BAND = (0.90, 0.98)
 COLUMNS = ["routine", "quantity", "covered", "share", "95 % range"]
 COLUMNS += ["mean pull", "RMS pull", "90–98 %"]
+# That of the intervals that are counted.
 _CONFIDENCE = 0.95
 
 

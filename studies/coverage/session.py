@@ -34,8 +34,10 @@ from labctl.station.equipment import Equipment
 from labctl.units import db_to_ratio, photon_energy_j, ratio_to_db
 
 SESSION = "session"
+# Near the settings of `labctl infer`; few rows, so that many benches can be measured.
 _MEAN_PHOTONS, _GAIN = 0.7, 1.3
 _INPUTS, _ROWS, _QUERIES = 784, 32, 6
+# A failure that can be counted.
 _FAILURE = 0.05
 
 

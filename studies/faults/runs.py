@@ -39,6 +39,7 @@ from labctl.station.file import SIMULATED
 from labctl.studies.faults.catalogue import CATALOGUE, NamedFault
 from labctl.units import ratio_to_db
 
+# A short run: hundreds of faults are tried.
 _SIZES = (16, 40)
 _IMAGES, _BATCH = 8, 4
 _MEAN_PHOTONS, _GAIN = 4.0, 2.0

@@ -25,6 +25,7 @@ from labctl.station.file import SIMULATED, read_station_file
 LATER = 3
 """How often a question is asked again after a fault."""
 
+# Light drifts and readings scatter by less; a wrong field is off by far more.
 _RELATIVE = 0.02
 
 

@@ -35,8 +35,10 @@ from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 
 Reals = npt.NDArray[np.float64]
 
+# Five times below and above the F at which training is judged (`training.evaluation`).
 LEAST_F, MOST_F = 0.02, 20.0
 DEFAULT_GRID = tuple(float(f"{f:.5g}") for f in np.geomspace(LEAST_F, MOST_F, 25))
+# Passes of noise over each image; --runs takes more.
 DEFAULT_RUNS = 3
 _LEAST_POINTS = 4
 # Dense enough that a straight line between two of them is exact to 1e-6.

@@ -20,6 +20,7 @@ from labctl.protocols.settings import (
 from labctl.studies.planner.option import Conditions, Option
 from labctl.wording import counted
 
+# The middle of the shipped table, 1 to 1,000 queries, in decades; figures are also given at these.
 DEFAULT_QUERIES = 30
 TOLD = (1, 30, 100)
 

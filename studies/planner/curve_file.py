@@ -14,6 +14,7 @@ from labctl.data.models import Network
 from labctl.errors import LabctlError, SettingError, UsageError
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, AccuracyPoint, digest_of
 
+# 64 bits of a digest: no two files of a cache have the same by chance.
 _SHOWN = 16
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

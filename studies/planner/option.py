@@ -18,6 +18,7 @@ from labctl.protocols.receiver import MOST_NOISE, Homodyne, Receiver, ReceiverKi
 from labctl.protocols.rotation import IDEAL_ROTATION, Rotation
 from labctl.units import db_to_ratio
 
+# A noise figure of some 60 dB; a slip beyond.
 MOST_EMISSION = 1e6
 
 

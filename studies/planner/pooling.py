@@ -24,10 +24,15 @@ from labctl.protocols.verification.bounds import Clones, bounds_of
 from labctl.protocols.verification.channel import shot_noise_at_server
 from labctl.protocols.verification.verdict import Estimate, Expectation
 
+# One honest session in 20 misses its bound, and is repeated.
 ASSURANCE = 0.95
+# Thirty years at an image a second; a slip beyond.
 MOST_IMAGES = 10**9
+# Well within the 1 % that is promised.
 _CLOSE = 0.003
+# Where the root is looked for first, and how much further each time it is not there.
 _FIRST, _WIDER = 3000, 60
+# In place of infinity, which too few images give and a root finder cannot use.
 _FAR = 50.0
 
 

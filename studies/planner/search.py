@@ -32,8 +32,10 @@ from labctl.studies.planner.pareto import pareto_front
 from labctl.studies.planner.pooling import Evidence
 from labctl.units import db_to_ratio
 
+# Clones that add g = 2 - 2/G from 0.002 to 1.55 of at most 2 SNU.
 LEAST_GAIN, MOST_GAIN = 1.001, 4.4
 _LOG_LEAST, _LOG_MOST = math.log(LEAST_GAIN - 1.0), math.log(MOST_GAIN - 1.0)
+# Points of a logarithmic grid of gains; half as many where each is refined by bisection.
 _GAINS, _FEWER_GAINS = 25, 13
 _HALVINGS = 60
 # Of a bisection over log F that spans decades: to 1e-5.

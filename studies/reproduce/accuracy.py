@@ -21,6 +21,7 @@ from labctl.studies.reproduce.ours import (
     most_data_bits,
 )
 
+# Accuracies of which the light is given.
 _LEVELS = (0.5, 0.8, 0.9, 0.95)
 _LEVELS_OF_ALL = _LEVELS[1:]
 # G - 1 from 10^-2.2 to 2.2, the range of their maps.

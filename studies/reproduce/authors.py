@@ -26,6 +26,7 @@ from labctl.units import db_to_ratio
 
 Reals = npt.NDArray[np.float64]
 
+# The authors' layer, and the settings of their figure of loss.
 INPUTS, MODES, ROWS = 784, 392, 784
 LOSS_INPUTS, LOSS_GAIN, LOSS_PHOTONS = 748, 1.2, 2.0
 JOURNAL_ROWS = 794

@@ -21,6 +21,7 @@ from labctl.studies.reproduce.ours import BEST, OPERATING_F, WORST, leakage_at, 
 
 _POINT = authors.REALISTIC_NOISE_SNU
 _NOISES = tuple(float(noise) for noise in np.geomspace(1e-5, authors.JOURNAL_NOISES_SNU[1], 81))
+# Points of a side of the map, and its lines of equal leakage in bit.
 _GRID = 61
 _MAP_NOISES = tuple(float(noise) for noise in np.linspace(*authors.JOURNAL_NOISES_SNU, _GRID))
 _MAP_LOSSES_DB = tuple(float(loss) for loss in np.linspace(*authors.JOURNAL_LOSSES_DB, _GRID))

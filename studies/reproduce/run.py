@@ -20,6 +20,7 @@ from labctl.studies.reproduce.files import PREFIX, page, write_figure, write_who
 from labctl.studies.reproduce.ours import F_GRID, Measured, measured
 from labctl.version import __version__
 
+# Lines that can be distinguished in one figure.
 MOST_NETWORKS = 4
 _MEASURED: dict[str, Callable[[Sequence[Measured]], Reproduction]] = {
     "accuracy": accuracy.against_f,

@@ -15,6 +15,7 @@ from labctl.version import __version__
 
 _PACKAGES = (labctl.calibration, labctl.data, labctl.protocols, labctl.studies.sweep)
 _LIBRARIES = ("numpy", "scipy")
+# 48 bits: no two versions of a project have the same by chance.
 _DIGITS = 12
 
 

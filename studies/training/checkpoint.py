@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from labctl.errors import UsageError
 
+# Counts changes of what a checkpoint holds.
 _FORMAT = 1
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 

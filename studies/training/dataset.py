@@ -16,6 +16,7 @@ from labctl import checks
 from labctl.data.mnist import LabelledImages, load_images
 from labctl.errors import DatasetError, SettingError
 
+# Labels of idx files are bytes.
 MOST_CLASSES = 256
 _FORMS = "a folder of idx files, a .npz file or a .csv file"
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)

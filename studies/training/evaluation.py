@@ -20,7 +20,9 @@ from labctl.studies.training.channel import (
     value_limits,
 )
 
+# Half an octave to an octave apart, over what sessions use.
 SIGNAL_TO_NOISE = (0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 4.0)
+# Values of 784 neurons for this many images take 8 MB.
 _IMAGES_AT_ONCE = 2500
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REPORT_SUFFIXES = (".html", ".png", ".json")
+# Numbers of more classes do not fit into the figure's cells.
 _MOST_NUMBERED_CLASSES = 20
 
 

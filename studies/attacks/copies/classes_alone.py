@@ -26,6 +26,7 @@ from labctl.studies.attacks.copies.recording import RecordingLink
 from labctl.studies.attacks.copies.stolen import Copy, PublicImages, named
 from labctl.studies.attacks.mounted import BesideHonestServer
 
+# Branch of the session's seed for the pictures that are asked for.
 _KEY = 11
 
 

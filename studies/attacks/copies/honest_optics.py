@@ -34,7 +34,10 @@ from labctl.studies.attacks.copies.thief import correlation_of
 from labctl.studies.attacks.mounted import BesideHonestServer
 
 DIRECTIONS = MOST_DIRECTIONS
+# Five times as many pictures as directions.
 _PICTURES = 1500
+# Later layers are planned again when queries have grown by that factor: errors of the layers
+# before, which fall as the root of queries at best, are then an eighth smaller.
 _REFRESH = 1.3
 
 

@@ -25,7 +25,10 @@ from labctl.studies.attacks.copies.features import Features, features_of
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
+# 94 % of the variance of 392 features of digits; distances in fewer dimensions are found faster.
 _DIMENSIONS = 64
+# Few neighbours, or classes become joined; the scale is the distance to the seventh, as in Zelnik-
+# Manor and Perona's paper, and labels keep 0.99 of what is spread, as in that of Zhou et al.
 _NEIGHBOURS = 12
 _SCALE_NEIGHBOUR = 7
 _VOTERS = 10

@@ -18,6 +18,7 @@ from labctl.studies.attacks.copies.features import Features
 from labctl.studies.attacks.copies.looks import RowPrior
 from labctl.studies.attacks.copies.neighbours import Doubles, Indices, NeighbourGraph
 
+# 300 directions hold 99 % of the power of digits of 784 pixels; all others get one variance.
 MOST_DIRECTIONS = 300
 
 
