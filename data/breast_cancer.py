@@ -25,6 +25,7 @@ from labctl.errors import DatasetError, UsageError
 CLASS_NAMES = ("malignant", "benign")
 TEST_SHARE = 0.3
 _RANGE = 3.0
+# Of the data set as it is published; anything else is another file.
 _PATIENTS, _FEATURES = 569, 30
 
 Reals = NDArray[np.float64]

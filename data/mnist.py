@@ -23,6 +23,7 @@ _SHIPPED = Path(__file__).parent / "mnist"
 _STEMS = {"test": "t10k", "train": "train"}
 _IMAGES, _LABELS = "images", "labels"
 _RANKS = {_IMAGES: 3, _LABELS: 1}
+# The type of an idx file's values, its third byte.
 _IDX_UNSIGNED_BYTE = 0x08
 
 MNIST_MIRRORS = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+# Nine digits are the most that a block's header has room for (IEEE 488.2, 8.7.9).
 MOST_BLOCK_BYTES = 999_999_999
 _ERROR = re.compile(r"^\s*([+-]?\d+)\s*(?:,\s*(.*))?$", re.DOTALL)
 

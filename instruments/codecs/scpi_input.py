@@ -13,6 +13,7 @@ from labctl.instruments.codecs.scpi_status import ScpiError
 
 _NEWLINE, _BLOCK = ord("\n"), ord("#")
 _MARK = re.compile(rb"[\n\"'#]")
+# #, one digit, nine digits.
 _LONGEST_BLOCK_HEADER = 11
 
 

@@ -36,6 +36,7 @@ from labctl.instruments.transports.visa_transport import open_visa
 
 _DECIMATIONS = tuple(1 << power for power in range(17))
 _PEAK_V = {"LV": 1.0, "HV": 20.0}
+# A range or time that is met but for rounding is met.
 _ROUNDING = 1 + 1e-9
 _LARGEST_DELAY = 2**31 - 1
 _TRIGGER_STATES = {"TD": True, "WAIT": False}

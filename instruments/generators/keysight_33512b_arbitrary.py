@@ -21,6 +21,8 @@ from labctl.instruments.transports.opening import DriverOptions
 from labctl.instruments.transports.scpi_session import ScpiSession
 
 CHANNELS = range(1, 3)
+# Samples are 16-bit numbers, both ends alike; the output has 50 ohms; a limit that is met but for
+# rounding is met.
 _FULL_SCALE = 32767
 _OUTPUT_OHM = 50.0
 _ROUNDING = 1 + 1e-9

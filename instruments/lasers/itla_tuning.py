@@ -11,6 +11,7 @@ from labctl.errors import InstrumentReportedError, LimitError
 from labctl.instruments.driver_rules import require_range
 from labctl.instruments.lasers.itla_registers import NOT_IMPLEMENTED, ItlaRegisters, Register
 
+# Registers count frequency in 0.1 GHz, fine tuning in MHz (docs/wire/purephotonics_ppcl550.md).
 _STEP_HZ = 1e8
 _FINE_STEP_HZ = 1e6
 _WIDEST_GRID_HZ = 0x7FFF * _STEP_HZ

@@ -24,6 +24,7 @@ from labctl.instruments.transports.scpi_session import ScpiSession
 from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 
+# Overflow is 9.9E37 and not-a-number 9.91E37 (SCPI-99, 7.2.1): no reading comes near this.
 _OVERFLOW = 1e30
 _LONGEST_DELAY_S = 1e4  # 10 ks, 2461 reference manual p. 6-89; 2450 revision B still has 4 s
 

@@ -28,6 +28,7 @@ from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 
 _CHANNELS = range(1, 4)
+# Overflow is 9.9E37 and not-a-number 9.91E37 (SCPI-99, 7.2.1): no reading comes near this.
 _OVERFLOW = 1e30
 
 

@@ -7,6 +7,7 @@ from labctl.errors import ReplyError, SettingError
 from labctl.instruments.codecs.ieee488 import MOST_BLOCK_BYTES, BlockError, block_header
 from labctl.instruments.transports.link import WireLink
 
+# More lines than any command answers with.
 _FENCE_LINES = 32
 
 

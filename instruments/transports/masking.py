@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 MASK = "***"
 _SECRET_NAME = re.compile(r"password|passwd|(?:^|[_-])(?:pin|[a-z]*key)(?:$|[_-])", re.IGNORECASE)
+# Shorter secrets may be parts of other words.
 _SHORT = 4
 
 _known: set[str] = set()

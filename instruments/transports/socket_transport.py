@@ -36,11 +36,17 @@ _RESOURCE = re.compile(
 )
 
 _OWN_SOCKETS = frozenset({"", "@py"})
+# What one receive takes at most. Shorter messages of several parts are joined: one packet, not
+# three.
 _CHUNK_BYTES = 1 << 16
 _JOINED_BYTES = 1 << 16
+# 16 MB without a line's end: not an answer.
 _MOST_LINE_BYTES = 1 << 24
+# The longest header of an IEEE 488.2 block: #, one digit, nine digits.
 _HEADER_BYTES = 11
+# 4 MB of what nobody asked for: an instrument that goes on is not made silent by reading.
 _UNASKED_READS = 64
+# A line feed after which nothing comes for that long ends a block of unknown length.
 _PAUSE_S = 1.0
 
 

@@ -9,6 +9,7 @@ from labctl.instruments.transports.taps import tapped_lines
 from labctl.instruments.transports.transport import Complete, LinesTransport
 from labctl.instruments.transports.visa_transport import open_link
 
+# More lines than any documented reply has.
 _MOST_LINES = 256
 
 

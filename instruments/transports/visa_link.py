@@ -26,10 +26,14 @@ if TYPE_CHECKING:
     import pyvisa
     from pyvisa.resources import MessageBasedResource, Resource
 
+# What is read of blocks and lines at a time: large for blocks, since each read is a call.
 _CHUNK_BYTES = 1 << 18
 _LINE_BYTES = 1 << 16
+# 16 MB without a line's end: not an answer.
 _LINE_READS = 256
+# 4 MB of what nobody asked for: an instrument that goes on is not made silent by reading.
 _DRAIN_READS = 64
+# Time-outs in a row before the session is opened again; see the top of this file.
 _SILENCES = 2
 
 _managers: dict[str, pyvisa.ResourceManager] = {}

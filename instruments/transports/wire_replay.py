@@ -38,6 +38,7 @@ _ERRORS: dict[str, type[InstrumentError]] = {
     error.__name__: error for error in (ConnectionFailedError, InstrumentTimeoutError, ReplyError)
 }
 _EVENTS = ("open", "sent", "received", "failed", "time", "clear", "close")
+# What is shown of a message: two lines of a terminal.
 _LONGEST = 160
 
 _replays: dict[tuple[str, str], WireReplay] = {}

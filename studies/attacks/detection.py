@@ -194,6 +194,7 @@ class DetectionTheory:
         return None
 
 
+# Images after which an attack that changes is no longer followed; it has settled long before.
 _MOST_GUESSES = 1024
 
 

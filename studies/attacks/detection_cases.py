@@ -50,6 +50,7 @@ LOSSY = replace(
     channel=replace(IDEAL.channel, loss_db=1.0, technical_noise=0.02),
 )
 
+# Networks whose image takes from 1,000 to 311,248 modes: pools of every size are few images of one.
 _SMALL, _MIDDLE, _LARGE, _REFERENCE = (
     (40, 40, 10),
     (136, 136, 10),

@@ -26,6 +26,7 @@ from labctl.studies.sweep.sweep_file import Sweep
 from labctl.studies.sweep.task import Scalar
 
 FORMAT = "labctl sweep results"
+# Counts changes of the table's form.
 FORMAT_VERSION = 1
 _START = json.dumps({"format": FORMAT})[:-1].encode()
 
