@@ -23,7 +23,9 @@ from labctl.data.mnist import LabelledImages
 from labctl.errors import DatasetError, UsageError
 
 CLASS_NAMES = ("malignant", "benign")
+# Share of the patients of each class that test.
 TEST_SHARE = 0.3
+# Values beyond three standard deviations are cut to that.
 _RANGE = 3.0
 # Of the data set as it is published; anything else is another file.
 _PATIENTS, _FEATURES = 569, 30

@@ -26,6 +26,7 @@ from labctl.data.models import Network
 from labctl.errors import RunFileError
 
 FORMAT = "labctl run"
+# Counts changes of what a run file holds.
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, FORMAT_VERSION)
 _DOCUMENTS = ("verification", "leakage", "ended")

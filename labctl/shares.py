@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# Two standard deviations, as physicists print intervals.
 CONFIDENCE = 0.95
 
 

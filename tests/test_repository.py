@@ -176,3 +176,64 @@ def test_the_search_for_machines_finds_absolute_paths_alone(folder: str) -> None
     assert re.search(MACHINES, f'"{path}"')
     assert not re.search(MACHINES, f"https://example.org{path}")
     assert not re.search(MACHINES, f"here{path}")
+
+
+def constants_without_reason(source: str) -> list[str]:
+    """Return the numbers that a module names in capitals with no comment or docstring beside them.
+
+    A comment counts for all constants up to the next empty line.
+    """
+    lines, body = source.splitlines(), ast.parse(source).body
+    found = []
+    for statement, after in zip(body, [*body[1:], None], strict=True):
+        if not isinstance(statement, ast.Assign | ast.AnnAssign) or not is_a_number(
+            statement.value
+        ):
+            continue
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        names = [node.id for node in ast.walk(targets[0]) if isinstance(node, ast.Name)]
+        assert statement.end_lineno is not None
+        last = statement.end_lineno
+        first = statement.lineno - 1
+        while first > 0 and lines[first - 1].strip():
+            first -= 1
+        beside = "#" in "".join([*lines[first:last], *lines[last : last + 1]])
+        said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        if names and all(map(str.isupper, names)) and not beside and not said:
+            found.append(", ".join(names))
+    return found
+
+
+def is_a_number(node: ast.expr | None) -> bool:
+    """Return whether an expression consists of literal numbers alone."""
+    match node:
+        case ast.Constant(value=bool()):
+            return False
+        case ast.Constant(value=int() | float()):
+            return True
+        case ast.UnaryOp(operand=inner):
+            return is_a_number(inner)
+        case ast.BinOp(left=left, right=right):
+            return is_a_number(left) and is_a_number(right)
+        case ast.Tuple(elts=parts):
+            return bool(parts) and all(map(is_a_number, parts))
+    return False
+
+
+def test_every_number_that_is_named_says_why() -> None:
+    """Except what instruments understand: facts of the wire, on the pages of docs/wire."""
+    bare = {
+        name_of(path): names
+        for path in SHIPPED
+        if path.relative_to(ROOT).parts[0] != "instruments"
+        and (names := constants_without_reason(path.read_text(encoding="utf-8")))
+    }
+    assert bare == {}
+
+
+def test_the_search_for_reasons_sees_comments_and_docstrings() -> None:
+    source = (
+        'A = 1\n\n# Why.\nB = 2\nC = -3.0\n\nD = 4\n"""Why."""\n\nE, F = 2**4, (1, 2)\n'
+        "\nG = 5  # why\n\nh = 6\nTEXT = 'a'\nYES = True\n"
+    )
+    assert constants_without_reason(source) == ["A", "E, F"]

@@ -44,6 +44,7 @@ app = typer.Typer(
 )
 
 _DIGITS = re.compile(r"[0-9a-f]{4,64}")
+# More than any digitizer tells of a symbol; a slip beyond.
 _MOST_BITS_PER_SYMBOL = 16.0
 
 

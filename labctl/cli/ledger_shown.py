@@ -30,6 +30,7 @@ from labctl.protocols.ledger.state import Worst
 from labctl.wording import counted
 
 PER_QUERY = f"bits per weight and query that entries hold are of a session: {MEAN_OVER_SESSION}"
+# A few of many inputs; --json has all.
 _SHOWN_INPUTS = 5
 _COPY_FIELDS = ("queries", "accuracy", "classes_alone", "attack", "spend", "reason")
 

@@ -16,6 +16,7 @@ from labctl.studies.sweep.summary import Average, SummaryFigure, averages, spoke
 from labctl.studies.sweep.sweep_file import Sweep, read_sweep
 from labctl.studies.sweep.workers import OpenWorkers, TlsFiles, cluster, here, processes
 
+# A terminal's page; files have all.
 _MOST_ROWS = 40
 _MOST_FAILURES = 5
 

@@ -32,6 +32,7 @@ from labctl.studies.training.loop import EpochReport, Training
 from labctl.studies.training.report import TrainingReport, check_report_path, write_report
 from labctl.studies.training.settings import RECIPES, TrainingSettings
 
+# What an interrupted training loses at most, in s.
 _CHECKPOINT_EVERY_S = 60.0
 
 

@@ -16,6 +16,7 @@ from labctl.studies.coverage.seen import Seen, party_of
 from labctl.units import ELEMENTARY_CHARGE_C, db_to_ratio, photon_energy_j, ratio_to_db
 
 Reals = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+# A pulse with room on both sides of its centre.
 _PULSE_SAMPLES, _PULSE_START = 256, 100
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = ("png", "pdf", "svg")
+# A figure as wide as a page's text.
 _WIDTH_IN, _HEIGHT_IN, _DPI = 7.0, 4.1, 200
 _LEGEND_LINE_IN = 0.16
 # One network has its tags above its lines, one below; a third would have them in between.

@@ -18,7 +18,9 @@ from labctl.studies.sweep.single_thread import single_threaded
 from labctl.studies.sweep.sweep_file import Sweep
 from labctl.studies.sweep.workers import OpenWorkers, Workers
 
+# How often an interrupt is looked for while points are computed, in s.
 _LOOK_S = 1.0
+# Enough to see how long a point takes, spread over the sweep.
 _TIMED_POINTS = 5
 
 

@@ -16,7 +16,9 @@ from labctl.studies.sweep.results_file import ResultRecord
 from labctl.studies.sweep.sweep_file import Sweep
 from labctl.studies.sweep.task import Scalar
 
+# More cannot be distinguished in one figure.
 MOST_CURVES = 12
+# Axes over more than a decade and a half are read better on a logarithmic scale.
 _LOG_FROM = 30.0
 
 

@@ -26,7 +26,9 @@ from labctl.studies.sweep.task import Scalar, SweepTask
 from labctl.studies.sweep.tasks import TASKS
 from labctl.toml_file import ENCODING, place, read_toml
 
+# Three weeks at two seconds each; a slip beyond.
 MOST_POINTS = 1_000_000
+# Steps in decimals: 0.1 + 0.2 is written 0.3.
 _DIGITS = 12
 _SPOKEN = {"spoken": "with first, last and points"}
 _Value = bool | int | float | str

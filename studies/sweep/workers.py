@@ -23,6 +23,7 @@ from labctl.errors import SettingError, UsageError
 from labctl.studies.sweep.point import Point, PointOutcome, evaluate, evaluate_elsewhere
 from labctl.studies.sweep.single_thread import single_threaded
 
+# More processors than one machine has; more machines have a scheduler.
 MOST_PROCESSES = 256
 _QUEUE_PER_WORKER = 2
 # The way to a cluster and back takes longer than a short point.
