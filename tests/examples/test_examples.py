@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,28 @@ def run(folder: Path, script: str, *arguments: str) -> Result:
         timeout=280.0,
         check=False,
     )
+
+
+@pytest.fixture
+def run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """Run a script in this process, in an empty folder: for what ends before anything is opened."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script: str, *arguments: str) -> Result:
+        path = str(EXAMPLES / f"{script}.py")
+        monkeypatch.setattr(sys, "argv", [path, *arguments])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(path, run_name="__main__")
+        out, err = capsys.readouterr()
+        code = stop.value.code
+        # As the interpreter does: a text is written to stderr, and means 1.
+        if isinstance(code, str):
+            return Result([path, *arguments], 1, out, f"{err}{code}\n")
+        return Result([path, *arguments], code or 0, out, err)
+
+    return run
 
 
 def looks_of(path: Path) -> list[dict[str, str]]:
@@ -108,22 +130,25 @@ def test_help_says_how_to_run_a_script(script: str, tmp_path: Path) -> None:
     [*((script, ()) for script in SCRIPTS), (SCRIPTS[0], ("--simulate", "station.toml"))],
 )
 def test_a_station_file_or_the_simulation_must_be_given(
-    script: str, arguments: tuple[str, ...], tmp_path: Path
+    script: str, arguments: tuple[str, ...], tmp_path: Path, run_here: Callable[..., Result]
 ) -> None:
-    told = run(tmp_path, script, *arguments)
+    told = run_here(script, *arguments)
     assert told.returncode == 2
     assert "give a station file, or --simulate" in told.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_station_file_that_is_not_there_is_told_in_one_line(script: str, tmp_path: Path) -> None:
-    told = run(tmp_path, script, "--calibrations", "kept", "nowhere.toml")
+def test_a_station_file_that_is_not_there_is_told_in_one_line(
+    script: str, run_here: Callable[..., Result]
+) -> None:
+    told = run_here(script, "--calibrations", "kept", "nowhere.toml")
     assert told.returncode == 1
     assert "nowhere.toml" in told.stderr
     assert told.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_aligning_finds_the_light_and_calibrating_measures_everything(
     aligned: tuple[Path, Result],
 ) -> None:
@@ -145,6 +170,7 @@ def test_aligning_finds_the_light_and_calibrating_measures_everything(
         assert str(next(iter(record.quantities.values())).quantity()) in told.stdout
 
 
+@pytest.mark.long
 def test_the_report_shows_every_routine_with_its_figure(aligned: tuple[Path, Result]) -> None:
     html = (aligned[0] / "calibration.html").read_text(encoding="utf-8")
     assert html.startswith("<!DOCTYPE html>")
@@ -152,6 +178,7 @@ def test_the_report_shows_every_routine_with_its_figure(aligned: tuple[Path, Res
     assert html.count("data:image/png;base64,") == len(ROUTINES)
 
 
+@pytest.mark.long
 def test_an_inference_says_what_it_found_and_what_that_rests_on(calibrated: Path) -> None:
     told = run(calibrated, "secure_inference", "--simulate", *QUICK)
     assert told.returncode == 0, told.stderr
@@ -176,6 +203,7 @@ def test_an_inference_says_what_it_found_and_what_that_rests_on(calibrated: Path
         assert f"{record.routine:<20} {record.id}" in told.stdout
 
 
+@pytest.mark.long
 def test_a_watch_recalibrates_held_biases_that_drift(calibrated: Path) -> None:
     before = len(Store(calibrated / "labctl-calibration").records())
     hours = ("--interval", "600", "--duration", "14400")
@@ -201,6 +229,7 @@ def test_a_watch_recalibrates_held_biases_that_drift(calibrated: Path) -> None:
     assert "by chance alone" in told.stdout
 
 
+@pytest.mark.long
 def test_a_watch_of_a_station_file_that_does_not_drift_recalibrates_nothing(
     calibrated: Path, still_station: Path
 ) -> None:
@@ -213,6 +242,7 @@ def test_a_watch_of_a_station_file_that_does_not_drift_recalibrates_nothing(
     assert {look["event"] for look in looks} == {"in band"}
 
 
+@pytest.mark.long
 def test_a_watch_that_is_interrupted_leaves_all_safe_and_its_looks_readable(
     calibrated: Path,
 ) -> None:
@@ -244,6 +274,7 @@ def test_a_watch_that_is_interrupted_leaves_all_safe_and_its_looks_readable(
     assert modes[-3:] == ["0", "0", "0"]
 
 
+@pytest.mark.long
 def test_a_watch_writes_over_no_other(calibrated: Path) -> None:
     path = calibrated / "drift-watch.csv"
     path.write_text("yesterday's\n", encoding="utf-8")
@@ -253,6 +284,7 @@ def test_a_watch_writes_over_no_other(calibrated: Path) -> None:
     assert path.read_text(encoding="utf-8") == "yesterday's\n"
 
 
+@pytest.mark.long
 def test_leaked_light_leaves_its_band_where_a_child_has_drifted_too_far(
     calibrator: Calibrator,
 ) -> None:
@@ -268,6 +300,7 @@ def test_leaked_light_leaves_its_band_where_a_child_has_drifted_too_far(
         assert (low <= value <= high) == within, drift_rad
 
 
+@pytest.mark.long
 def test_shot_noise_leaves_its_band_where_the_light_has_faded(calibrator: Calibrator) -> None:
     """Three looks at the right power, at a chance of 5e-4 each; 15 % less light is 10 sigma."""
     noise = DRIFT_WATCH["ShotNoise"](calibrator.bench, CHANCE)

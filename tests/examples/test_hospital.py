@@ -52,6 +52,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_the_budget_ends_a_run_before_it_is_overdrawn(told: dict[str, Any]) -> None:
     assert 20 <= told["images"] == len(told["patients"]) < 100
     spent = told["ledger"]["spent"]["bits_per_weight"]
@@ -59,6 +60,7 @@ def test_the_budget_ends_a_run_before_it_is_overdrawn(told: dict[str, Any]) -> N
     assert 0.0 < spent <= 5.0 < spent + 2.5
 
 
+@pytest.mark.long
 def test_each_patient_gets_the_class_that_light_told(told: dict[str, Any]) -> None:
     parts = split(0)
     assert [one["patient"] for one in told["patients"]] == parts.test_patients[
@@ -70,6 +72,7 @@ def test_each_patient_gets_the_class_that_light_told(told: dict[str, Any]) -> No
     assert sum(right) >= 0.75 * len(right)
 
 
+@pytest.mark.long
 def test_leakage_is_told_with_assumptions_and_proof(told: dict[str, Any]) -> None:
     leak, verdict = told["leakage"], told["verification"]
     assert leak["assumptions"]["in_words"]
@@ -79,6 +82,7 @@ def test_leakage_is_told_with_assumptions_and_proof(told: dict[str, Any]) -> Non
     assert verdict["weights_bits_per_real_upper"] > leak["weights_bits_per_real"]
 
 
+@pytest.mark.long
 def test_one_sending_tells_a_curious_server_no_diagnosis(told: dict[str, Any]) -> None:
     chance = told["chance"]
     assert chance == pytest.approx(107 / 171)

@@ -58,7 +58,13 @@ def agreed_on(settings: SessionSettings) -> SessionSettings:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("rotation", [Rotation(), ELEMENTS], ids=["ideal", "imperfect"])
+@pytest.mark.parametrize(
+    "rotation",
+    [
+        pytest.param(Rotation(), marks=pytest.mark.long, id="ideal"),
+        pytest.param(ELEMENTS, id="imperfect"),
+    ],
+)
 def test_mode_level_predicts_blocks_over_instruments(
     rotation: Rotation,
     unit_station: Callable[..., Path],

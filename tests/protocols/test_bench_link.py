@@ -169,6 +169,7 @@ def assert_repeats_nothing_but_what_is_put_in(session: Session) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_full_size_network_runs_over_instruments_and_leaves_them_safe(
     tmp_path: Path, benches: list[LinkBench]
 ) -> None:

@@ -442,7 +442,7 @@ def test_honest_blocks_show_what_they_should(settings: SessionSettings, block_mo
         ),
     )
     session = played(settings)
-    report = session.verdict()
+    report = session.verdict(figures=False)
     assert report.accepted is True, report.reason
     assert report.samples == SAMPLES_READ
     noisy, shares, legs = 0.0, [], []
@@ -473,8 +473,8 @@ def test_over_gain_is_caught_at_every_block_size(block_modes: int) -> None:
         receiver=CloneReceiver(1.3, 1.0, IDEAL_HOMODYNE),
     )
     greedy = replace(agreed, receiver=CloneReceiver(8.0, 1.0, IDEAL_HOMODYNE))
-    assert played(agreed).verdict().accepted is True
-    report = played(agreed, greedy).verdict()
+    assert played(agreed).verdict(figures=False).accepted is True
+    report = played(agreed, greedy).verdict(figures=False)
     assert report.accepted is False
     assert "excess noise" in report.reason
 
@@ -489,7 +489,7 @@ def test_smaller_blocks_than_agreed_are_caught() -> None:
     coefficients = Client((40, 30), images_of(50, 40), 2).coefficients()
     for returned in cheat.exchange(replace(light, block_modes=2), coefficients).returned:
         session.server.check(0, returned)
-    report = session.verdict()
+    report = session.verdict(figures=False)
     assert report.accepted is False
     assert "excess noise" in report.reason
 
@@ -500,7 +500,7 @@ def test_a_rotation_that_loses_more_than_agreed_is_caught() -> None:
     )
     report = played(
         agreed, replace(agreed, channel=replace(agreed.channel, rotation=Rotation(0.15)))
-    ).verdict()
+    ).verdict(figures=False)
     assert report.accepted is False
     assert "transmittance" in report.reason
 

@@ -155,7 +155,7 @@ def test_a_session_keeps_no_image_after_its_run() -> None:
     net, images = network(21, 16, 10), images_of(6, 21)
     session = Session(net, BRIGHT, ModeLink(BRIGHT))
     assert len(list(session.run(images))) == 1
-    session.verdict()
+    session.verdict(figures=False)
     assert not holds(session, images)
     beside = {name: value for name, value in vars(session).items() if name != "server_half"}
     assert not any(holds(beside, weights) for weights in net.layers)

@@ -82,7 +82,7 @@ def test_one_image_of_the_reference_shape_is_accepted() -> None:
     """784-784-10: 311,248 modes, which resolve the excess noise to 0.0025 SNU."""
     session = Session(network(784, 784, 10), IDEAL, ModeLink(IDEAL))
     assert len(list(session.run(images_of(1, 784)))) == 1
-    report = session.verdict()
+    report = session.verdict(figures=False)
     assert report.accepted is True
     assert report.samples == 311_248
     assert report.excess_noise_standard_error == pytest.approx(0.0025, abs=1e-4)
@@ -96,7 +96,7 @@ def test_honest_sessions_are_not_rejected() -> None:
         settings = replace(REAL, seed=seed)
         session = Session(net, settings, ModeLink(settings))
         assert len(list(session.run(images))) == 1
-        assert session.verdict().accepted is True
+        assert session.verdict(figures=False).accepted is True
 
 
 def test_evidence_is_pooled_over_runs_and_does_not_depend_on_batches() -> None:
@@ -106,7 +106,7 @@ def test_evidence_is_pooled_over_runs_and_does_not_depend_on_batches() -> None:
     list(whole.run(images))
     list(parts.run(images[:3], batch_images=2))
     list(parts.run(images[3:], batch_images=1))
-    ours, theirs = parts.verdict(), whole.verdict()
+    ours, theirs = parts.verdict(figures=False), whole.verdict(figures=False)
     assert ours.samples == theirs.samples == 8 * (9 * 6 + 4 * 5)
     assert ours.excess_noise == pytest.approx(theirs.excess_noise, abs=1e-3)
     assert ours.transmittance == pytest.approx(theirs.transmittance, rel=1e-4)
@@ -126,7 +126,7 @@ def test_batches_come_in_order_with_their_values() -> None:
 def test_no_images_give_no_batches_and_no_verdict() -> None:
     session = Session(NETWORK, IDEAL, ModeLink(IDEAL))
     assert list(session.run(IMAGES[:0])) == []
-    assert session.verdict().accepted is None
+    assert session.verdict(figures=False).accepted is None
 
 
 def test_a_run_that_reads_no_returned_light_calibrates_nothing_and_claims_nothing() -> None:
@@ -140,16 +140,16 @@ def test_a_run_that_reads_no_returned_light_calibrates_nothing_and_claims_nothin
 def test_the_verifier_is_calibrated_once() -> None:
     link = CountingLink(ModeLink(REAL))
     session, _ = played(REAL, link)
-    session.verdict()
+    session.verdict(figures=False)
     assert session.calibrate() is session.calibrate()
     assert link.calibrations == 1
 
 
 def test_a_session_that_has_not_run_claims_nothing() -> None:
     session = Session(NETWORK, IDEAL, ModeLink(IDEAL))
-    assert session.verdict().accepted is None
+    assert session.verdict(figures=False).accepted is None
     session.calibrate()
-    assert session.verdict().accepted is None
+    assert session.verdict(figures=False).accepted is None
 
 
 @dataclass

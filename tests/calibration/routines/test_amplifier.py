@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from long_tests import long
 from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
@@ -134,7 +135,7 @@ def test_a_pulse_shows_its_energy() -> None:
     assert pulse_energy(record, 0.0, 8.0, values) == pytest.approx(1.0 / 0.64, rel=0.01)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *long(2, 3)])
 @pytest.mark.parametrize("changes", [{}, NOISY], ids=["quantum limit", "noisy"])
 def test_what_is_found_is_what_the_bench_has(
     open_bench: OpenBench, noise_truth: NoiseTruth, seed: int, changes: dict[str, object]
@@ -181,6 +182,7 @@ def test_without_a_meter_the_channel_must_be_known(open_bench: OpenBench) -> Non
         Amplifier().run(bench)
 
 
+@pytest.mark.long
 def test_intervals_cover_the_truth(open_bench: OpenBench, noise_truth: NoiseTruth) -> None:
     """5 drawn benches, seeds 100 to 104: each 95 % interval holds 4 times or more."""
     covered: dict[str, int] = {}

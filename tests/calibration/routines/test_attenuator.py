@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
+from long_tests import long
 from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
@@ -51,7 +52,7 @@ def test_points_share_the_typical_noise_of_both_meters() -> None:
     assert shared_errors(found) == pytest.approx(np.hypot(fibre, [1e-3, 1e-4]))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, *long(2, 3, 4)])
 def test_finds_the_hidden_curve(open_bench: OpenBench, seed: int) -> None:
     with open_bench(seed=seed, spread=SPREAD) as (bench, world):
         found = AttenuatorCurve().run(bench).quantities
@@ -67,6 +68,7 @@ def test_finds_the_hidden_curve(open_bench: OpenBench, seed: int) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
     """5 benches, seeds 100 to 104: of 95 % intervals at least 4 hold the truth."""
     slopes = ratios = 0

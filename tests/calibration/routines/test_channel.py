@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from long_tests import long
 from matplotlib.figure import Figure
 from scipy import signal
 
@@ -168,7 +169,7 @@ def test_a_share_is_at_most_one() -> None:
             at_most_one(Quantity(bad, 0.01, "1"), "share")
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *long(2, 3)])
 def test_what_is_found_is_what_the_bench_is(
     open_bench: OpenBench, noise_truth: NoiseTruth, seed: int
 ) -> None:
@@ -183,6 +184,7 @@ def test_what_is_found_is_what_the_bench_is(
     assert len(figure.axes) == 2
 
 
+@pytest.mark.long
 def test_intervals_cover_the_truth(open_bench: OpenBench, noise_truth: NoiseTruth) -> None:
     """5 drawn benches, seeds 100 to 104: each 95 % interval holds 4 times or more."""
     covered: dict[str, int] = {}

@@ -83,6 +83,7 @@ def test_what_is_found_is_what_the_bench_is(open_bench: OpenBench, seed: int) ->
     assert len(figure.axes) == 1
 
 
+@pytest.mark.long
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
     """5 drawn benches that drift, seeds 100 to 104: each 95 % interval holds 3 times or more."""
     covered: dict[str, int] = {}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from long_tests import long
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -122,7 +123,7 @@ def test_clipping_is_seen_at_both_ends() -> None:
     assert clipped_share(trace, 2.0) == 0.0
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, *long(2, 3, 4)])
 def test_finds_the_hidden_offsets(open_bench: OpenBench, seed: int) -> None:
     with open_bench(seed=seed, spread=SPREAD) as (bench, world):
         outcome = Electronics().run(bench)
@@ -134,6 +135,7 @@ def test_finds_the_hidden_offsets(open_bench: OpenBench, seed: int) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
     """5 benches, seeds 100 to 104: of each 95 % intervals at least 4 hold the truth."""
     hits: dict[str, list[bool]] = {}

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
+from long_tests import long
 from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
@@ -42,7 +43,7 @@ def test_model_is_that_of_a_modulator_under_a_square_wave(open_bench: OpenBench)
     assert fit.values[2] == pytest.approx(true_v, rel=1e-4)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, *long(2, 3, 4)])
 def test_finds_the_hidden_voltages(open_bench: OpenBench, seed: int) -> None:
     with open_bench(seed=seed, spread=SPREAD) as (bench, world):
         found = HalfWaveVoltage().run(bench).quantities
@@ -53,6 +54,7 @@ def test_finds_the_hidden_voltages(open_bench: OpenBench, seed: int) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
     """12 benches, seeds 100 to 111: of 95 % intervals at least 10 hold (p 0.002 of fewer)."""
     hits = {"i": 0, "q": 0}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from long_tests import long
 from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
@@ -144,7 +145,7 @@ def test_image_rejection() -> None:
     assert image_rejection_db(1.0, 0.01) == pytest.approx(46.02, abs=0.01)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *long(2, 3)])
 def test_finds_the_modulators_map(open_bench: OpenBench, seed: int) -> None:
     with open_bench(seed=seed) as (bench, world):
         bench.learn(knowledge_of(world))
@@ -156,6 +157,7 @@ def test_finds_the_modulators_map(open_bench: OpenBench, seed: int) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
     """5 benches, seeds 100 to 104: of each 95 % intervals at least 4 hold the truth."""
     hits: dict[str, int] = {}

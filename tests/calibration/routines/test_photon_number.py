@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
+from long_tests import long
 from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
@@ -67,7 +68,7 @@ def test_photons_are_energy_over_that_of_one() -> None:
     assert photons_per_mode(monitor_w, 0.01, layout, FREQUENCY_HZ) == pytest.approx(3.0)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, *long(2, 3, 4)])
 def test_finds_the_photons_in_the_fibre(open_bench: OpenBench, seed: int) -> None:
     with open_bench(seed=seed, spread=SPREAD) as (bench, world):
         outcome = measured(bench)
@@ -81,6 +82,7 @@ def test_finds_the_photons_in_the_fibre(open_bench: OpenBench, seed: int) -> Non
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
     """5 benches, seeds 100 to 104: of each 95 % intervals at least 4 hold the truth."""
     hits: dict[str, int] = {}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from long_tests import long
 from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
@@ -118,7 +119,7 @@ def test_the_collected_share_is_unbiased() -> None:
     assert abs(float(np.mean(shares)) - overlap) < 4.0 * error
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *long(2, 3)])
 @pytest.mark.parametrize("changes", [{}, IMPERFECT], ids=["exact", "imperfect"])
 def test_what_is_found_is_what_the_bench_is(
     open_bench: OpenBench, seed: int, changes: dict[str, object]
@@ -151,6 +152,7 @@ def test_the_clone_s_net_gain_does_not_count_as_fidelity(open_bench: OpenBench) 
     assert abs(found.value - truth["client.rotation_fidelity"]) < 2.0 * found.standard_uncertainty
 
 
+@pytest.mark.long
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
     """5 drawn benches, seeds 100 to 104: each 95 % interval holds 4 times or more."""
     covered: dict[str, int] = {}

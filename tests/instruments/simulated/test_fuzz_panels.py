@@ -1,11 +1,11 @@
 """Every panel of the fleet bench stands drawn messages, and walks through its settings.
 
-A search by drawing is never done: 2000 messages a panel here, 20,000 and more on demand, e.g.
+A search by drawing is never done: 500 messages a panel here, 20,000 and more on demand, e.g.
 
     export LABCTL_FUZZ_SEED=random LABCTL_FUZZ_MESSAGES=20000
     pytest tests/instruments/simulated/test_fuzz_panels.py
 
-Panels are found by their types on the shipped bench, so that a new one is drawn too. The 2000
+Panels are found by their types on the shipped bench, so that a new one is drawn too. The 500
 messages find the link dark: the light of their records is nine tenths of their work, and what a
 panel does with records does not depend on it. The search on demand has the whole bench's light.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from long_tests import long
 
 from labctl.data import shipped_fleet_path
 from labctl.instruments.simulated.bench_light import Light
@@ -43,8 +44,10 @@ IDENTITIES = {
 # The oscilloscope has the most states to be in, and an error that took 200 to 5000 steps to show;
 # the source meter's sweeps take the longest.
 SCOPE = "keysight_infiniivision"
-SCOPE_STEPS = 8000
-STEPS = {"keithley_2450": 200}
+SCOPE_STEPS = [2000, *long(8000)]
+STEPS = [500, *long(2000)]
+SHARES = {"keithley_2450": 0.1}
+MESSAGES = None if MESSAGES_VARIABLE in os.environ else 500
 
 
 def specified(kind: str) -> tuple[str, ...]:
@@ -76,7 +79,7 @@ class Digitizer:
 @pytest.fixture
 def dark_link(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let detectors show 0 V for nothing; digitizers go on with ranges, codes and noise."""
-    if MESSAGES_VARIABLE in os.environ:
+    if MESSAGES is None:
         return
 
     def voltages(_: Light, windows: Mapping[str, Window]) -> dict[str, Real]:
@@ -96,20 +99,22 @@ def test_drawn_messages_leave_a_panel_alive(kind: str) -> None:
     panel_fuzz(
         shipped_fleet_path(),
         NAMES[kind],
+        messages=MESSAGES,
         specified=specified(kind),
         question=question,
         answer=answer,
     )
 
 
+@pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("kind", sorted(set(NAMES) - {SCOPE}))
-def test_no_error_leaves_a_panel_while_it_walks_through_its_settings(kind: str) -> None:
-    panel_walk(
-        shipped_fleet_path(), NAMES[kind], steps=STEPS.get(kind, 2000), specified=specified(kind)
-    )
+def test_no_error_leaves_a_panel_while_it_walks_through_its_settings(kind: str, steps: int) -> None:
+    taken = round(steps * SHARES.get(kind, 1.0))
+    panel_walk(shipped_fleet_path(), NAMES[kind], steps=taken, specified=specified(kind))
 
 
-def test_no_error_leaves_an_oscilloscope_while_it_walks_through_its_settings() -> None:
+@pytest.mark.parametrize("steps", SCOPE_STEPS)
+def test_no_error_leaves_an_oscilloscope_while_it_walks_through_its_settings(steps: int) -> None:
     clock, digitizer = BenchClock(), Digitizer()
     scope = InfiniiVisionPanel("scope", clock, digitizer, 2, memory_samples=1000)
     messages = [f"{text}\n".encode("latin-1") for text in specified(SCOPE) if "RST" not in text]
@@ -118,7 +123,7 @@ def test_no_error_leaves_an_oscilloscope_while_it_walks_through_its_settings() -
         clock,
         digitizer.fire,
         kind=SCOPE,
-        steps=SCOPE_STEPS,
+        steps=steps,
         seed=None,
         specified=messages,
     )

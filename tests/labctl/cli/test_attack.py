@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from long_tests import long
 from typer.testing import CliRunner
 
 from labctl.cli import attack, attack_curve
@@ -19,6 +20,8 @@ from labctl.studies.attacks.detection_cases import CASES
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = ("--sizes", "16,12,4", "--pooled-modes", "120,1200", "--sessions", "8")
+# Of a client, of a server, refused, and one that nothing detects.
+EACH_KIND = ("tap", "hidden-tap", "chosen-inputs", "label-reading")
 
 
 def invoked(*arguments: str) -> str:
@@ -96,10 +99,14 @@ def test_the_seed_decides_everything(model: str) -> None:
     assert answer(*asked) == answer(*asked) != answer(*asked, "--seed", "1")
 
 
-def test_compare_sets_all_attacks_side_by_side(model: str) -> None:
+@pytest.mark.parametrize("names", [EACH_KIND, *long(ATTACKS)])
+def test_compare_sets_attacks_side_by_side(
+    names: Sequence[str], model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attack, "ATTACKS", {name: ATTACKS[name] for name in names})
     found = answer("compare", "--model", model, "--labels", "2")
     rows = {row["attack"]: row for row in found["attacks"]}
-    assert list(rows) == list(ATTACKS)
+    assert list(rows) == list(names)
     assert "loss_db" in rows["hidden-tap"]["refused"]
     assert rows["label-reading"]["modes_to_99_percent"] is None
     assert rows["chosen-inputs"]["modes_to_99_percent"] == {"0.001": None, "1e-06": None}

@@ -23,6 +23,7 @@ IMAGES = 1000
 
 
 @pytest.mark.usefixtures("quick_calibration")
+@pytest.mark.long
 def test_demo_reaches_its_figures_and_saves_what_it_says(
     run_here: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from long_tests import long
 
 from labctl import __version__
 from labctl.cli import app, leakage
@@ -85,7 +86,10 @@ def test_help_and_a_wrong_name_load_no_numerical_library(
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("labctl ca", {"calibrate", "calibration"}), ("labctl attack ru", {"run"})],
+    [
+        pytest.param("labctl ca", {"calibrate", "calibration"}, marks=pytest.mark.long),
+        ("labctl attack ru", {"run"}),
+    ],
 )
 def test_the_shell_completes_commands(words: str, expected: set[str]) -> None:
     asked = {
@@ -224,7 +228,7 @@ def test_the_app_has_a_name_for_its_messages() -> None:
     assert app.info.name == "labctl"
 
 
-@pytest.mark.parametrize("encoding", ["ascii:strict", "latin-1:strict"])
+@pytest.mark.parametrize("encoding", ["ascii:strict", *long("latin-1:strict")])
 def test_a_stream_without_some_characters_gets_the_result(
     run_process: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:

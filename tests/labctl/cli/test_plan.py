@@ -17,6 +17,7 @@ from labctl.cli import plan as plan_command
 from labctl.data.mnist import load_test_images
 from labctl.data.models import load_network
 from labctl.studies.planner import plan as plans
+from labctl.studies.planner import search
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, AccuracyPoint, digest_of
 from labctl.studies.planner.curve_file import save_curve
 
@@ -60,6 +61,16 @@ def curve(tmp_path: Path) -> str:
 def short_front(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work out the front at the accuracy wanted alone: it takes most of the time of a plan."""
     monkeypatch.setattr(plans, "_ERROR_LEVELS", (1.0,))
+
+
+@pytest.fixture(autouse=True)
+def _coarse_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at fewer gains, and find the greatest F within 4 %: the words are looked at here.
+
+    How near the search comes to the best setting is for the tests of the planner.
+    """
+    monkeypatch.setattr(search, "_GAINS", 9)
+    monkeypatch.setattr(search, "_F_HALVINGS", 8)
 
 
 @pytest.fixture
@@ -266,7 +277,6 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(
     assert complaint in refused("plan", *arguments)
 
 
-@pytest.mark.usefixtures("short_front")
 @pytest.mark.usefixtures("short_front")
 def test_a_figure_that_cannot_be_written_is_named(refused: Callable[..., str], curve: str) -> None:
     wish = ("plan", *HONEST, "--accuracy", "0.96", "--accuracy-curve", curve)

@@ -79,6 +79,7 @@ def test_a_script_is_recorded_and_played_back_without_a_bench(
     assert (tmp_path / "again.txt").read_text() == power
 
 
+@pytest.mark.long
 def test_inference_over_the_bench_plays_back_with_the_same_result(
     tiny_network: str, tmp_path: Path, run_here: Callable[..., Result]
 ) -> None:

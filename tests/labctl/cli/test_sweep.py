@@ -32,10 +32,10 @@ loss = ["trusted", "untrusted"]
 LONG = """\
 name = "long"
 task = "infer"
-repeats = 40
+repeats = 20
 
 [settings]
-images = 400
+images = 200
 sample = "measured"
 
 [axes]
@@ -176,14 +176,14 @@ def test_a_killed_sweep_goes_on_to_the_same_bits(
         # Its pipes close when its workers have ended too.
         run.communicate(timeout=200)
     acknowledged = read_results(path).records
-    assert 3 <= len(acknowledged) < 40
+    assert 3 <= len(acknowledged) < 20
     resumed = run_here("sweep", "long.toml", "--out", "r.jsonl", "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout)["reused"] == len(acknowledged)
     assert run_here("sweep", "long.toml", "--out", "whole.jsonl").returncode == 0
     whole = values_of(tmp_path / "long.toml", tmp_path / "whole.jsonl")
     assert values_of(tmp_path / "long.toml", path) == whole
-    assert len(whole) == 40
+    assert len(whole) == 20
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", "2")])
@@ -198,9 +198,9 @@ def test_ctrl_c_says_how_to_go_on(options: tuple[str, ...], tmp_path: Path) -> N
             run.kill()
     held = len(read_results(path).records)
     assert (run.returncode, out) == (130, "")
-    assert 3 <= held < 40
+    assert 3 <= held < 20
     last = err.splitlines()[-1]
-    assert last == f"interrupted ({held} of 40 points are in r.jsonl; the same command continues)"
+    assert last == f"interrupted ({held} of 20 points are in r.jsonl; the same command continues)"
 
 
 def test_the_example_is_a_sweep() -> None:

@@ -224,6 +224,7 @@ def test_a_network_that_cannot_be_written_is_kept_elsewhere(
 
 
 @needs_training
+@pytest.mark.long
 def test_the_trained_network_runs(
     lessons: str, tmp_path: Path, run_here: Callable[..., Result]
 ) -> None:

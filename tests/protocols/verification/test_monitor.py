@@ -28,7 +28,7 @@ def verdict(settings: SessionSettings = HONEST, link: Link | None = None) -> Ver
     session = Session(NETWORK, settings, link or ModeLink(settings))
     for _ in session.run(IMAGES, batch_images=4):
         pass
-    return session.verdict()
+    return session.verdict(figures=False)
 
 
 def test_readings_have_the_scatter_of_their_samples() -> None:

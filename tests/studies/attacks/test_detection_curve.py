@@ -13,6 +13,7 @@ from labctl.errors import SettingError
 from labctl.studies.attacks.attack import Mark
 from labctl.studies.attacks.catalogue import attack_of
 from labctl.studies.attacks.chosen_inputs import ChosenInputs
+from labctl.studies.attacks.detection import DetectionTheory
 from labctl.studies.attacks.detection_cases import CASES, IDEAL, SEED, cases_of
 from labctl.studies.attacks.detection_curve import (
     DetectionCurve,
@@ -33,6 +34,23 @@ SMALL = (16, 12, 4)
 _QUICK = ("heterodyne-resend", "tap", "local-oscillator-unwatched")
 
 
+def test_counts_of_a_small_network_agree_with_theory() -> None:
+    """40 sessions at three numbers of modes, seeds from 0: p above 1e-3."""
+    network = random_network(SMALL, 1)
+    attack = HeterodyneResend(0.1)
+    curve = detection_curve(attack, network, IDEAL, (120, 240, 360), 40, (0.1,))
+    found = agreement_of([curve])
+    assert found.degrees == 3
+    assert found.holds, found
+    # They tell something: at a tenth of the modes the same counts would be far off.
+    theory = DetectionTheory(attack, network, IDEAL)
+    points = tuple(
+        replace(p, theory=theory.power(curve.mark, p.modes // 10, 0.1).either) for p in curve.points
+    )
+    assert not agreement_of([replace(curve, points=points)]).holds
+
+
+@pytest.mark.long
 def test_counts_agree_with_theory() -> None:
     """24 sessions per point of three cases, seeds from 2026: p above 1e-3."""
     curves = [case.curve(SEED, scale=0.12) for case in cases_of(list(_QUICK))]

@@ -66,11 +66,12 @@ def test_truths_differ_from_bench_to_bench_and_are_found(results: list[BenchResu
 
 def test_processes_change_nothing(quick: Setup, results: list[BenchResult]) -> None:
     done: list[int] = []
-    found = run(quick, SEEDS, 2, on_bench=lambda result: done.append(result.seed))
-    assert values(found) == values(results)
-    assert sorted(done) == list(SEEDS)
+    found = run(quick, SEEDS[:2], 2, on_bench=lambda result: done.append(result.seed))
+    assert values(found) == values(results[:2])
+    assert sorted(done) == list(SEEDS[:2])
 
 
+@pytest.mark.long
 def test_an_interruption_ends_all_processes(quick: Setup) -> None:
     def asked() -> None:
         raise KeyboardInterrupt
@@ -122,6 +123,7 @@ def test_a_refusal_is_told_and_so_is_what_needed_it(quick: Setup) -> None:
     assert (first.routine, first.benches) == ("half_wave_voltage", 2)
 
 
+@pytest.mark.long
 def test_every_catalogued_quantity_has_a_truth_or_a_reason() -> None:
     """One bench, all routines; none is refused."""
     result = calibrated(setup(BENCH, STATION, (), 0.02), 1003)

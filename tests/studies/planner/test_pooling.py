@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from long_tests import long
 from scipy.stats import norm
 
 from labctl.calibration.shot_noise import ReceiverCalibration
@@ -64,10 +65,11 @@ def test_the_pool_proves_its_bound_and_a_little_less_does_not() -> None:
 
 @pytest.mark.parametrize("images", [1, 3, 40])
 @pytest.mark.parametrize("verifier", [IDEAL_HOMODYNE, Homodyne(0.7, 0.1)])
+@pytest.mark.parametrize("sessions", [300, *long(2000)])
 def test_honest_light_keeps_the_bound_in_95_of_100_sessions(
-    images: int, verifier: Homodyne
+    images: int, verifier: Homodyne, sessions: int
 ) -> None:
-    """Drawn sessions of 2,000 samples an image, 2,000 of them (seed 5): 3 sigma are 1.5 %.
+    """Drawn sessions of 2,000 samples an image (seed 5): 3 sigma are 1.5 % of 2,000, 3.8 % of 300.
 
     The slope, too, is unlucky in the bound, so that a few more than 95 % keep it.
     """
@@ -77,7 +79,7 @@ def test_honest_light_keeps_the_bound_in_95_of_100_sessions(
     bound = bound_after(evidence, images, SETTINGS, calibration_samples=50_000)
     random, kept = np.random.default_rng(5), []
     samples, unit = bound.samples, (1.0 + verifier.electronic_noise) / verifier.efficiency
-    for _ in range(2000):
+    for _ in range(sessions):
         blocked = (1.0 + verifier.electronic_noise) * random.chisquare(49_999) / 49_999
         noise = (1.0 + verifier.electronic_noise) * (1.0 + 0.01 / unit)
         noise *= random.chisquare(samples - 1) / (samples - 1)
@@ -96,7 +98,7 @@ def test_honest_light_keeps_the_bound_in_95_of_100_sessions(
             assumptions=UNTRUSTED,
         )
         kept.append(bits / 2.0 <= bound.weights_bits_upper)
-    assert np.mean(kept) >= 0.935
+    assert np.mean(kept) >= 0.95 - 3.0 * math.sqrt(0.95 * 0.05 / sessions)
 
 
 def test_many_samples_follow_the_normal_law() -> None:

@@ -30,7 +30,7 @@ zip = ["sample", "images"]
 [axes]
 gain = [1.1, 1.5]
 sample = ["measured", "all"]
-images = [40, 2]
+images = [8, 1]
 """
 
 

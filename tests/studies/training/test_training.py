@@ -73,6 +73,7 @@ def test_the_seed_decides_every_bit(digits: LabelledImages) -> None:
 
 
 @needs_training
+@pytest.mark.long
 def test_noise_in_the_loop_pays_where_the_light_is_weak(digits: LabelledImages) -> None:
     long = replace(SMALL, epochs=15, signal_to_noise=0.2)
     aware = trained(long, digits)
