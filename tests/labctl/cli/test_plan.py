@@ -286,8 +286,9 @@ def test_a_figure_that_cannot_be_written_is_named(refused: Callable[..., str], c
 
 @pytest.mark.usefixtures("short_front")
 def test_the_bound_is_what_a_plan_goes_by_unless_told_otherwise(
-    run_here: Callable[..., Result], curve: str
+    run_here: Callable[..., Result], curve: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(search, "_F_HALVINGS", 1)
     few = ("--weights-bits", "0.01", "--accuracy-curve", curve, "--json")
     result = run_here("plan", "--accuracy", "0.96", *few)
     assert result.returncode == 1

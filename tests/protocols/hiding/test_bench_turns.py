@@ -82,8 +82,12 @@ def watched_places(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("decoys", "rotation", "block"),
-    [(3, IDEAL_ROTATION, None), (1, Rotation(0.02, 0.02, 0.02), 12)],
-    ids=["three in whole rows", "one in blocks, lossy unit of four turns"],
+    [
+        pytest.param(3, IDEAL_ROTATION, None, id="three in whole rows", marks=pytest.mark.long),
+        pytest.param(
+            1, Rotation(0.02, 0.02, 0.02), 12, id="one in blocks, lossy unit of four turns"
+        ),
+    ],
 )
 def test_mode_level_predicts_decoys_over_instruments(
     decoys: int,
