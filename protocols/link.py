@@ -59,14 +59,37 @@ class LayerLight:
         return 0.25 * np.stack(squares, axis=1)
 
     @cached_property
+    def by_quadrature(self) -> Floats:
+        """Mean X of each mode of all rows, then mean P, (2 rows, n)."""
+        parts = [self.quadratures[:, 0::2], self.quadratures[:, 1::2]]
+        return np.concatenate(parts)
+
+    def rows_read(self, on_x: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+        """Return which row of `by_quadrature` is read of each row; `on_x` (rows,): whether X is."""
+        return np.arange(self.rows) + np.where(on_x, 0, self.rows)
+
+    @property
     def x(self) -> Floats:
         """Mean X of each mode, (rows, n)."""
-        return np.ascontiguousarray(self.quadratures[:, 0::2])
+        return self.by_quadrature[: self.rows]
 
-    @cached_property
+    @property
     def p(self) -> Floats:
         """Mean P of each mode, (rows, n)."""
-        return np.ascontiguousarray(self.quadratures[:, 1::2])
+        return self.by_quadrature[self.rows :]
+
+    @cached_property
+    def row_powers(self) -> npt.NDArray[np.float64]:
+        """Sums of X^2, 2 X P and P^2 of each row, (3, rows): what weighs cos^2, cos sin, sin^2."""
+        pairs = ((1.0, self.x, self.x), (2.0, self.x, self.p), (1.0, self.p, self.p))
+        return np.stack(
+            [factor * np.einsum("ij,ij->i", a, b, dtype=np.float64) for factor, a, b in pairs]
+        )
+
+    @cached_property
+    def quadrature_sums(self) -> npt.NDArray[np.float64]:
+        """Sums of X and of P of each row, (2, rows)."""
+        return np.stack([np.sum(part, axis=1, dtype=np.float64) for part in (self.x, self.p)])
 
 
 @dataclass(frozen=True, eq=False)

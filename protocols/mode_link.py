@@ -14,14 +14,14 @@ light, its vacuum in both quadratures and the kick; a matched one draws no numbe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from labctl.calibration.shot_noise import ReceiverCalibration
-from labctl.protocols.encoding import Blocks, Floats
+from labctl.protocols.encoding import Floats
 from labctl.protocols.link import Exchange, LayerLight, MonitorReading, Reordered, ReturnedLight
 from labctl.protocols.receiver import CloneReceiver, TapReceiver
 from labctl.protocols.settings import Sampling, SessionSettings
@@ -126,147 +126,194 @@ class ModeLink:
         through = self._settings.transmittance_of(light.modes) * efficiency
         seen = self._settings.leg_transmittance_of(light.modes) * efficiency
         returned = np.empty((light.rows, light.modes), np.float32)
-        bright = np.concatenate([light.x, light.p])
-        bright *= np.float32(math.sqrt(through / self._blocked_variance))
-        at_once = _ROWS_AT_ONCE * blocks.count
+        amplitude = np.float32(math.sqrt(through / self._blocked_variance))
+        columns, at_once = blocks.slices(), _ROWS_AT_ONCE * blocks.count
+        scratch = np.empty((min(at_once, light.rows), light.modes), np.float32)
         for image_values, row in zip(measured, coefficients, strict=True):
             on_x = generator.random(light.rows, dtype=np.float32) < np.float32(0.5)
             # (2, K, n): real and imaginary part of each collected mode.
             halves = np.ascontiguousarray(np.moveaxis(row.reshape(len(row), -1, 2), 2, 0))
-            chosen = np.arange(light.rows) + np.where(on_x, 0, light.rows)
-            values = image_values.reshape(len(row), light.rows, blocks.count)
-            bright_b = self._bright_b(light, row)
+            collected = self._collected([halves[..., each] for each in columns], columns, seen)
+            values = image_values.reshape(len(row), light.rows, blocks.count).transpose(2, 0, 1)
+            bright_b, chosen = self._bright_b(light, row), light.rows_read(on_x)
+            # Few enough rows that their light stays in the cache until it is complete.
             for first in range(0, light.rows, at_once):
                 part = slice(first, first + at_once)
-                self._blocks(
-                    blocks,
-                    on_x[part],
-                    halves,
-                    values[:, part],
-                    bright_b[:, part],
-                    seen,
-                    generator,
-                    returned[part],
-                )
-                returned[part] += bright.take(chosen[part], axis=0)
+                lines, sent = returned[part], scratch[: len(chosen[part])]
+                bright = None if bright_b is None else bright_b[..., part]
+                self._rows(on_x[part], collected, values[..., part], bright, generator, lines, sent)
+                light.by_quadrature.take(chosen[part], 0, sent, "clip")
+                sent *= amplitude
+                lines += sent
             cosine = on_x.astype(np.float32)[:, None]
             yield ReturnedLight(returned, cosine, np.float32(1.0) - cosine)
 
-    def _bright_b(self, light: LayerLight, modes: Floats) -> npt.NDArray[np.complex64]:
-        """Return the mean of modes b at the clone (K, rows, blocks); 0 without a mismatch."""
-        blocks = light.blocks
-        bright = np.zeros((len(modes), light.rows, blocks.count), np.complex64)
+    def _collected(self, halves: list[Floats], columns: Sequence[slice], seen: float) -> _Collected:
+        """Return what one image's light is drawn with; `halves` (2, K, b) of each block."""
+        settings = self._settings
+        white = (
+            self._blocked_variance + settings.verifier.efficiency * settings.channel.technical_noise
+        )
+        return _Collected(
+            halves,
+            columns,
+            _Roots.of(halves, seen / white, both=not settings.channel.clone_mismatch.matched),
+            math.sqrt(seen / white),
+            math.sqrt(seen / self._blocked_variance),
+            np.float32(math.sqrt(white / self._blocked_variance)),
+        )
+
+    def _bright_b(self, light: LayerLight, modes: Floats) -> npt.NDArray[np.complex64] | None:
+        """Return the mean of modes b at the clone (blocks, K, rows); None without a mismatch."""
         if self._settings.channel.clone_mismatch.matched:
-            return bright
+            return None
         sent, c = light.quadratures.view(np.complex64), modes.view(np.complex64)
-        for block, columns in enumerate(blocks.slices()):
-            bright[..., block] = c[:, columns].conj() @ sent[:, columns].T
+        bright = np.stack(
+            [c[:, columns].conj() @ sent[:, columns].T for columns in light.blocks.slices()]
+        )
         bright *= np.float32(math.sqrt(self._settings.leg_transmittance_of(light.modes)))
         return bright
-
-    def _blocks(
-        self,
-        blocks: Blocks,
-        on_x: npt.NDArray[np.bool_],
-        halves: Floats,
-        values: Floats,
-        bright_b: npt.NDArray[np.complex64],
-        seen: float,
-        generator: np.random.Generator,
-        returned: Floats,
-    ) -> None:
-        """Draw some rows of one image, block by block: `values` (K, rows, blocks), `returned`."""
-        if blocks.count == 1:
-            self._rows(on_x, halves, values[..., 0], bright_b[..., 0], seen, generator, returned)
-            return
-        for block, columns in enumerate(blocks.slices()):
-            drawn = np.empty((len(on_x), blocks.sizes[block]), np.float32)
-            own, bright = values[..., block], bright_b[..., block]
-            self._rows(on_x, halves[..., columns], own, bright, seen, generator, drawn)
-            returned[:, columns] = drawn
 
     def _rows(
         self,
         on_x: npt.NDArray[np.bool_],
-        halves: Floats,
-        row_values: Floats,
-        bright_b: npt.NDArray[np.complex64],
-        seen: float,
+        collected: _Collected,
+        values: Floats,
+        bright_b: npt.NDArray[np.complex64] | None,
         generator: np.random.Generator,
         returned: Floats,
+        scratch: Floats,
     ) -> None:
-        """Draw one block of some rows of one image: `row_values` (K, rows) and `returned` noise.
+        """Draw some rows of one image: `values` (blocks, K, rows), `returned` without the light.
 
-        `halves` (2, K, b): real and imaginary coefficients. `bright_b` (K, rows): mean of the
-        modes b at the clone. `seen`: transmittance from the clone to what the server detects.
+        `bright_b` (blocks, K, rows): mean of the modes b at the clone.
         """
-        settings = self._settings
-        white = self._blocked_variance
-        white += settings.verifier.efficiency * settings.channel.technical_noise
-        generator.standard_normal(out=returned, dtype=np.float32)
-        both = math.sqrt(seen / white) * (halves @ returned.T)
-        fresh = generator.standard_normal((6, halves.shape[1], len(on_x)), dtype=np.float32)
-        roots = _unseen(halves, seen / white, both=not settings.channel.clone_mismatch.matched)
-        b_vacuum = np.where(on_x, both[0], both[1])
-        b_vacuum += np.where(on_x, *(root.own @ fresh[0] for root in roots))
-        receiver = settings.receiver
+        numbers = 6 if bright_b is None else 9
+        shown = np.empty((2, *values.shape), np.float32)
+        fresh = np.empty((numbers, *values.shape), np.float32)
+        for block, (own, place) in enumerate(zip(collected.halves, collected.columns, strict=True)):
+            whole = len(collected.halves) == 1
+            drawn = returned if whole else np.empty((len(returned), own.shape[2]), np.float32)
+            generator.standard_normal(out=drawn, dtype=np.float32)
+            shown[:, block] = own @ drawn.T
+            fresh[:, block] = generator.standard_normal(
+                (numbers, *values.shape[1:]), dtype=np.float32
+            )
+            if not whole:
+                returned[:, place] = drawn
+        shown *= collected.vacuum
+        kicks = self._kicks(on_x, collected.roots, shown, fresh, values, bright_b)
+        kicks *= collected.back
+        if collected.noise != 1.0:
+            returned *= collected.noise
+        for block, (own, place) in enumerate(zip(collected.halves, collected.columns, strict=True)):
+            flat = own.reshape(-1, own.shape[2])
+            np.matmul(kicks[:, block].reshape(len(flat), -1).T, flat, out=scratch[:, place])
+        returned += scratch
+
+    def _kicks(
+        self,
+        on_x: npt.NDArray[np.bool_],
+        roots: _Roots,
+        shown: Floats,
+        fresh: Floats,
+        values: Floats,
+        bright_b: npt.NDArray[np.complex64] | None,
+    ) -> Floats:
+        """Complete `values` (blocks, K, rows) and return what modes b take back.
+
+        `shown` (2, blocks, K, rows): what X and P of the modes b have of the vacuum read; `fresh`
+        (6 or 9, blocks, K, rows): further normal numbers. Returns (2, blocks, K, rows), for the
+        real and the imaginary coefficients.
+        """
+        receiver, mismatch = self._settings.receiver, self._settings.channel.clone_mismatch
+        b_vacuum = np.where(on_x, shown[0], shown[1])
+        b_vacuum += roots.chosen(roots.own, on_x, fresh[0])
         if isinstance(receiver, TapReceiver):
-            kicks_x, kicks_p = _tap(receiver, b_vacuum, fresh, row_values)
+            kicks = _tap(receiver, b_vacuum, fresh, values)
         else:
-            kicks_x, kicks_p = _clone(receiver, b_vacuum, fresh, row_values)
-        if not settings.channel.clone_mismatch.matched:
-            drawn = generator.standard_normal(fresh.shape[1:], dtype=np.float32)
-            b_conjugate = np.where(on_x, -both[1], both[0])
-            b_conjugate += np.where(
-                on_x, *(root.crossed @ fresh[0] + root.other @ drawn for root in roots)
+            kicks = _clone(receiver, b_vacuum, fresh, values)
+        if bright_b is not None:
+            drawn, vacuum = fresh[6], fresh[7:]
+            b_conjugate = np.where(on_x, -shown[1], shown[0])
+            b_conjugate += roots.chosen(roots.crossed, on_x, fresh[0]) + roots.chosen(
+                roots.other, on_x, drawn
             )
             mode = bright_b + (b_vacuum + 1j * b_conjugate)
-            vacuum = generator.standard_normal((2, *fresh.shape[1:]), dtype=np.float32)
-            changed = settings.channel.clone_mismatch.change(
-                mode, kicks_x + 1j * kicks_p, vacuum[0] + 1j * vacuum[1]
-            )
-            kicks_x = changed.real.astype(np.float32)
-            kicks_p = changed.imag.astype(np.float32)
-        kicks = np.where(on_x, np.stack([kicks_x, -kicks_p]), np.stack([kicks_p, kicks_x]))
-        kicks *= math.sqrt(seen / self._blocked_variance)
-        returned *= np.float32(math.sqrt(white / self._blocked_variance))
-        flat = halves.reshape(-1, halves.shape[2])
-        returned += kicks.reshape(len(flat), -1).T.astype(np.float32) @ flat
+            changed = mismatch.change(mode, kicks[0] + 1j * kicks[1], vacuum[0] + 1j * vacuum[1])
+            kicks = np.stack([changed.real, changed.imag]).astype(np.float32)
+        turned: Floats = np.where(on_x, kicks, kicks[::-1])
+        np.negative(turned[1], out=turned[1], where=on_x)
+        return turned
 
 
 @dataclass(frozen=True, eq=False)
-class _Root:
-    """Lower triangular root of a covariance of X (own) and P (other) of K modes, (K, K) each."""
+class _Collected:
+    """What the client collects of one image's light, and amplitudes that it is drawn with.
+
+    `halves` (2, K, b) of each block: real and imaginary coefficients of its modes, which are in
+    `columns`. `vacuum`: share of the vacuum read that was at the clone; `back`: of what the clone
+    adds, at the receiver; `noise`: of the noise without the clone's.
+    """
+
+    halves: list[Floats]
+    columns: Sequence[slice]
+    roots: _Roots
+    vacuum: float
+    back: float
+    noise: np.float32
+
+
+@dataclass(frozen=True, eq=False)
+class _Roots:
+    """Lower triangular roots of covariances of X (own) and P (other) of K modes, by block.
+
+    Each (2, blocks, K, K): where X, and where P, of all modes is read.
+    """
 
     own: Floats
     crossed: Floats
     other: Floats
 
+    @classmethod
+    def of(cls, halves: list[Floats], seen: float, *, both: bool) -> _Roots:
+        """Return those of what is left of the modes' vacuum when X, or P, of all modes is read.
 
-def _unseen(halves: Floats, seen: float, *, both: bool) -> tuple[_Root, _Root]:
-    """Return the roots of what is left of the modes' vacuum when X, or P, of all modes is read.
+        X_b = sum Re c X + Im c P and P_b = sum Re c P - Im c X; all have unit variance and are
+        independent of each other for orthonormal modes. Readings of X show A = (Re c, -Im c) of
+        them, readings of P (Im c, Re c), a share `seen` of the variance being the vacuum at the
+        clone: what is left has covariance 1 - seen A A^T. `halves`: (2, K, b) of each block.
+        `both`: whether P is asked for.
+        """
+        roots: list[list[Floats]] = [[], []]
+        for real, imaginary in halves:
+            for found, pair in zip(roots, ((real, -imaginary), (imaginary, real)), strict=True):
+                found.append(_root(np.concatenate(pair) if both else pair[0], seen))
+        whole, modes = np.array(roots), len(halves[0][0])
+        return cls(
+            whole[..., :modes, :modes], whole[..., modes:, :modes], whole[..., modes:, modes:]
+        )
 
-    X_b = sum Re c X + Im c P and P_b = sum Re c P - Im c X; all have unit variance and are
-    independent of each other for orthonormal modes. Readings of X show A = (Re c, -Im c) of them,
-    readings of P (Im c, Re c), a share `seen` of the variance being the vacuum at the clone: what
-    is left has covariance 1 - seen A A^T. `both`: whether P is asked for.
-    """
-    real, imaginary = halves
-    pairs = (real, -imaginary), (imaginary, real)
-    first, second = (np.concatenate(pair) if both else pair[0] for pair in pairs)
-    return _root(first, seen, len(real)), _root(second, seen, len(real))
+    @staticmethod
+    def chosen(root: Floats, on_x: npt.NDArray[np.bool_], numbers: Floats) -> Floats:
+        """Return roots times numbers (blocks, K, rows), as X or P of each row is read."""
+        found: Floats
+        if root.shape[-1] == 1:
+            found = np.where(on_x, root[0], root[1]) * numbers
+        else:
+            found = np.where(on_x, root[0] @ numbers, root[1] @ numbers)
+        return found
 
 
-def _root(shown: Floats, seen: float, modes: int) -> _Root:
-    left = np.eye(len(shown)) - seen * (shown @ shown.T).astype(np.float64)
-    root = _lower(left).astype(np.float32)
-    return _Root(root[:modes, :modes], root[modes:, :modes], root[modes:, modes:])
+def _root(shown: Floats, seen: float) -> Floats:
+    taken = seen * (shown @ shown.T).astype(np.float64)
+    if len(taken) == 1:
+        return np.sqrt(np.maximum(1.0 - taken, 0.0)).astype(np.float32)
+    return _lower(np.eye(len(taken)) - taken).astype(np.float32)
 
 
 def _lower(covariance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the lower triangular root of a covariance that may be singular, or so by rounding."""
-    if len(covariance) == 1:
-        return np.sqrt(np.maximum(covariance, 0.0))
     values, vectors = np.linalg.eigh(covariance)
     upper = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0))).T, mode="r")
     return np.asarray((np.where(np.diag(upper) < 0.0, -1.0, 1.0)[:, None] * upper).T)
@@ -288,32 +335,31 @@ def _products(light: LayerLight, coefficients: Floats) -> Floats:
     return products
 
 
-def _clone(
-    receiver: CloneReceiver, b_vacuum: Floats, fresh: Floats, row_values: Floats
-) -> tuple[Floats, Floats]:
-    """Add the measured arm's noise to `row_values`; return what X and P of b take back."""
+def _clone(receiver: CloneReceiver, b_vacuum: Floats, fresh: Floats, values: Floats) -> Floats:
+    """Add the measured arm's noise to `values`; return what X and P of b take back (2, ...)."""
     gain, homodyne = receiver.gain, receiver.homodyne
     idler = math.sqrt(2.0 * receiver.emission_factor - 1.0)
-    idler_x, idler_p = idler * fresh[1], -idler * fresh[2]
-    vacuum_x, vacuum_p = fresh[3], fresh[4]
+    idlers, vacua = fresh[1:3], fresh[3:5]
+    idlers[0] *= idler
+    idlers[1] *= -idler
     arm = math.sqrt(gain - 1.0) * b_vacuum
-    arm += (gain - 1.0) / math.sqrt(gain) * idler_x - vacuum_x / math.sqrt(gain)
-    detector = math.sqrt(1.0 - homodyne.efficiency + homodyne.electronic_noise) * fresh[5]
-    row_values += (math.sqrt(homodyne.efficiency) * arm + detector).astype(np.float32)
-    split = math.sqrt(1.0 - 1.0 / gain)
-    return split * (idler_x + vacuum_x), split * (idler_p + vacuum_p)
+    arm += (gain - 1.0) / math.sqrt(gain) * idlers[0] - vacua[0] / math.sqrt(gain)
+    arm *= math.sqrt(homodyne.efficiency)
+    arm += math.sqrt(1.0 - homodyne.efficiency + homodyne.electronic_noise) * fresh[5]
+    values += arm
+    kicks: Floats = idlers + vacua
+    kicks *= math.sqrt(1.0 - 1.0 / gain)
+    return kicks
 
 
-def _tap(
-    receiver: TapReceiver, b_vacuum: Floats, fresh: Floats, row_values: Floats
-) -> tuple[Floats, Floats]:
-    """Add the dual homodyne's noise in X to `row_values`; return what X and P of b take back."""
+def _tap(receiver: TapReceiver, b_vacuum: Floats, fresh: Floats, values: Floats) -> Floats:
+    """Add the dual homodyne's noise to `values`; return what X and P of b take back (2, ...)."""
     efficiency = receiver.homodyne.efficiency
     tapped, added = fresh[1], fresh[2]
     detector = math.sqrt(1.0 - efficiency + receiver.homodyne.electronic_noise) * fresh[3]
     own = receiver.amplitude_gain * b_vacuum + detector
     own -= math.sqrt(efficiency * receiver.tap_transmittance / 2.0) * tapped
     own += math.sqrt(efficiency / 2.0) * added
-    row_values += own.astype(np.float32)
+    values += own
     kicks_x = receiver.vacuum_amplitude * (tapped + added) + receiver.displacement * detector
-    return kicks_x, math.sqrt(receiver.returned_noise) * fresh[4]
+    return np.stack([kicks_x, math.sqrt(receiver.returned_noise) * fresh[4]])

@@ -19,6 +19,7 @@ from labctl.protocols.verification.collective import (
     WeightSums,
 )
 from labctl.protocols.verification.evidence import LayerEvidence, Sums
+from labctl.protocols.verification.read_shares import ReadShares
 from labctl.protocols.verification.row_gains import RowGains, SlotTerms
 from labctl.protocols.verification.row_moments import unit_scale
 
@@ -32,7 +33,7 @@ class VaryingEvidence(LayerEvidence):
         self._pattern = pattern
         self._carriers = carriers
         self._placed_sums = PlacedSums(*pattern.shape)
-        self._slot_terms = SlotTerms(light.rows, lambda: self._unit_products)
+        self._slot_terms = SlotTerms(light.rows, self._unit_products)
         self._unit = unit_scale(pattern)
         self._placed: Placement | None = None
         self._sent_rows = np.zeros(light.rows)
@@ -91,7 +92,7 @@ class VaryingEvidence(LayerEvidence):
         if placed.keeps_columns:
             self._slot_terms.add_rows(placed.rows, placed.changed_signs, shares)
             return
-        xx, twice, pp = self._row_powers / self._unit**2
+        xx, twice, pp = self._light.row_powers / self._unit**2
         self._slot_terms.add_powers(np.stack([xx, 0.5 * twice, pp]), shares)
 
     def row_sums(self) -> Sums:
@@ -102,15 +103,14 @@ class VaryingEvidence(LayerEvidence):
         """Return the sums of each mode slot, over all rows and images."""
         return self._sums(self._light.modes, self._sent_modes, self._mode_sums)
 
-    def _begin_weights(self, cosine: Doubles, sine: Doubles) -> None:
+    def _begin_weights(self, shares: ReadShares) -> None:
         assert self._placed is not None
-        self._placed_sums.begin(cosine, sine, self._placed)
+        self._placed_sums.begin(shares, self._placed)
 
     def _add_weights(self, first: int, left: Floats) -> None:
         self._placed_sums.add(first, left)
 
     def _turn_to(self, light: LayerLight) -> None:
         self._light = light
-        # What the base class remembers of its light; its strongest direction is that of the last.
-        for name in ("_row_powers", "_quadrature_sums", "strongest_direction"):
-            self.__dict__.pop(name, None)
+        # The strongest direction is that of the last light.
+        self.__dict__.pop("strongest_direction", None)

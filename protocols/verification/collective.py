@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from labctl.errors import SettingError
 from labctl.protocols.encoding import Floats
+from labctl.protocols.verification.read_shares import ReadShares
 from labctl.protocols.verification.row_fit import RowFit
 from labctl.protocols.verification.row_moments import RowMoments
 
@@ -33,7 +34,6 @@ _ALIKE = 1e-4
 
 # Relative to the square of the trace: below, the two quadratures of a row cannot be separated.
 _SINGULAR = 1e-9
-
 
 # Few enough rows that what is added to them stays in the cache.
 _ROWS_AT_ONCE = 112
@@ -182,16 +182,18 @@ class RowSums:
         self._query: _Query | None = None
         self._places: npt.NDArray[np.intp] | None = None
 
-    def begin(self, cosine: Doubles, sine: Doubles, placed: Placement | None = None) -> None:
-        """Begin a query whose rows are read as X cos + P sin; `placed` None: each in its place."""
+    def begin(self, read: ReadShares, placed: Placement | None = None) -> None:
+        """Begin a query; `placed` None: each weight in its place."""
         rows, signs = self._own_rows, None
-        if placed is not None:
+        if placed is None:
+            self._shares += read.squares
+        else:
             rows, signs = placed.rows, placed.changed_signs
-        # One at a time: numpy takes two and a half times as long for all three at once.
-        for sums, share in zip(self._shares, (cosine**2, cosine * sine, sine**2), strict=True):
-            sums[rows] += share
-        self._query = query = _Query(cosine, sine, rows, signs)
-        single = query.single if query.signs is None else None
+            # One at a time: numpy takes two and a half times as long for all three at once.
+            for sums, share in zip(self._shares, read.squares, strict=True):
+                sums[rows] += share
+        self._query = _Query(read, rows, signs)
+        single = read.on_x if signs is None else None
         self._places = None if single is None else 2 * rows + ~single
 
     def add(self, first: int, left: Floats) -> None:
@@ -210,7 +212,7 @@ class RowSums:
                 self._increase(2 * rows[slots] + quadrature, values, scratch[: len(slots)])
 
     def _increase(self, places: npt.NDArray[np.intp], values: Floats, scratch: Floats) -> None:
-        np.take(self._sums, places, axis=0, out=scratch, mode="clip")
+        self._sums.take(places, axis=0, out=scratch, mode="clip")
         scratch += values
         self._sums[places] = scratch
 
@@ -225,28 +227,18 @@ class RowSums:
 class _Query:
     """One query's shares: rows of the slots, and how much of X and of P each slot shows.
 
-    `single`: whether a slot shows X, where each shows X or P alone; None otherwise. `signs`: of
-    the rows, None if all are 1.
+    `signs`: of the rows, None if all are 1.
     """
 
-    def __init__(
-        self,
-        cosine: Doubles,
-        sine: Doubles,
-        rows: npt.NDArray[np.intp],
-        signs: Floats | None,
-    ) -> None:
-        self.rows, self.signs = rows, signs
-        on_x = cosine == 1.0
-        alone = np.array_equal(cosine, on_x) and np.array_equal(sine, ~on_x)
-        self.single = on_x if alone else None
-        self._cosine, self._sine = cosine, sine
+    def __init__(self, read: ReadShares, rows: npt.NDArray[np.intp], signs: Floats | None) -> None:
+        self.read, self.rows, self.signs = read, rows, signs
 
     @cached_property
     def shares(self) -> tuple[Floats, Floats]:
         """How much of X and of P each slot shows, times the row's sign."""
         factor = np.float32(1.0) if self.signs is None else self.signs
-        return self._cosine.astype(np.float32) * factor, self._sine.astype(np.float32) * factor
+        cosine, sine = self.read.cosine, self.read.sine
+        return cosine.astype(np.float32) * factor, sine.astype(np.float32) * factor
 
 
 class PlacedSums:
@@ -263,8 +255,8 @@ class PlacedSums:
         self._moved: _MovedSums | None = None
         self._current: RowSums | _MovedSums | None = None
 
-    def begin(self, cosine: Doubles, sine: Doubles, placed: Placement) -> None:
-        """Begin a query whose slot rows are read as X cos + P sin."""
+    def begin(self, read: ReadShares, placed: Placement) -> None:
+        """Begin a query; `read`: of the slot rows."""
         rows, columns = self._shape
         if placed.keeps_columns:
             if self._straight is None:
@@ -274,7 +266,7 @@ class PlacedSums:
             if self._moved is None:
                 self._moved = _MovedSums(rows, columns)
             self._current = self._moved
-        self._current.begin(cosine, sine, placed)
+        self._current.begin(read, placed)
 
     def add(self, first: int, left: Floats) -> None:
         """Add residuals of slot rows from `first` on, (at most 112, modes), of the query begun."""
@@ -312,13 +304,13 @@ class _MovedSums:
         self._signs: list[Floats | None] = []
         self._gathers: list[list[npt.NDArray[np.intp]]] = []
 
-    def begin(self, cosine: Doubles, sine: Doubles, placed: Placement) -> None:
+    def begin(self, read: ReadShares, placed: Placement) -> None:
         """Begin a query; see `PlacedSums.begin`."""
         rows, columns = self._sums.shape
-        self._shares[:, placed.rows] += np.stack([cosine**2, cosine * sine, sine**2])
-        self._query = _Query(cosine, sine, placed.rows, placed.changed_signs)
+        self._shares[:, placed.rows] += read.squares
+        self._query = _Query(read, placed.rows, placed.changed_signs)
         self._signs, self._gathers = [], []
-        for quadrature, share in enumerate((cosine, sine)):
+        for quadrature, share in enumerate((read.cosine, read.sine)):
             carried = placed.columns[quadrature::2]
             signs = placed.column_signs[quadrature::2]
             self._signs.append(None if bool((signs == 1.0).all()) else signs)
@@ -344,7 +336,7 @@ class _MovedSums:
                 continue
             values = self._padded[: len(slots)]
             np.take(left, slots, axis=0, out=values[:, :-1], mode="clip")
-            if query.single is None or query.signs is not None:
+            if query.read.on_x is None or query.signs is not None:
                 values[:, :-1] *= share[part][slots, None]
             if signs is not None:
                 values[:, :-1] *= signs

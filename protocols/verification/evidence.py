@@ -19,7 +19,8 @@ from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.link import LayerLight, ReturnedLight
 from labctl.protocols.verification.collective import RowSums, WeightSums
 from labctl.protocols.verification.gain_terms import gain_terms
-from labctl.protocols.verification.mode_gains import ModeGains
+from labctl.protocols.verification.mode_gains import ModeGains, ModeSums, layer_moments
+from labctl.protocols.verification.read_shares import ReadShares
 from labctl.protocols.verification.row_gains import RowGains
 from labctl.protocols.verification.row_moments import TERMS, RowMoments, unit_products
 
@@ -74,6 +75,8 @@ class LayerEvidence:
         self._by_weight = RowSums(light.rows, light.modes)
         self._mode_terms: Doubles | None = None
         self._kept: WeightSums | None = None
+        self._kept_modes: ModeSums | None = None
+        self._products: Doubles | None = None
         self._ones = np.ones(max(light.modes, _ROWS_AT_ONCE), np.float32)
         self._reference: float | None = None
         self._shares = np.zeros((3, light.rows))
@@ -124,20 +127,20 @@ class LayerEvidence:
             raise SettingError("returned light", read.shape, f"of shape {self._light.x.shape}")
         cosine = np.asarray(returned.cosine, np.float64)[:, 0]
         sine = np.asarray(returned.sine, np.float64)[:, 0]
-        shares = np.stack([cosine**2, cosine * sine, sine**2])
-        sent_rows = np.einsum("ij,ij->j", shares, self._row_powers)
+        shares = ReadShares.of(cosine, sine)
+        sent_rows = np.einsum("ij,ij->j", shares.squares, self._light.row_powers)
         sent = float(sent_rows.sum())
         slope = self._reference
         if slope is None:
             slope = self._first_slope(returned, sent)
         self._require_finite(read, sent, slope)
-        self._begin_weights(cosine, sine)
+        self._begin_weights(shares)
         self._kept = None
-        rows, modes = self._passes(returned, np.float32(slope))
+        rows, modes = self._passes(returned, shares, np.float32(slope))
         self._reference = slope
         self._keep_offsets(cosine, sine, rows[2], slope)
         self._offset_removed |= returned.offset_removed
-        self._shares += shares
+        self._shares += shares.squares
         self._row_sums += rows[:2]
         self._mode_sums += modes
         along, square = float(rows[0].sum()), float(rows[1].sum())
@@ -174,21 +177,25 @@ class LayerEvidence:
         if not (math.isfinite(sent) and reach < _LARGEST_NORM):
             raise SignalError("returned light holds values that are not finite, or beyond 1e19")
 
-    def _passes(self, returned: ReturnedLight, slope: np.float32) -> tuple[Doubles, Doubles]:
+    def _passes(
+        self, returned: ReturnedLight, shares: ReadShares, slope: np.float32
+    ) -> tuple[Doubles, Doubles]:
         """Return sums of what `slope` leaves: times sent, squared, and (by row) itself.
 
         By row (3, rows) and by mode (2, modes).
         """
         rows, modes = np.empty((3, self._light.rows)), np.zeros((2, self._light.modes))
         across = self._ones[: self._light.modes]
+        chosen = None if shares.on_x is None else self._light.rows_read(shares.on_x)
         for first in range(0, self._light.rows, _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
             read = returned.measured[part]
             expected, product, left = self._scratch[:, : len(read)]
             down = self._ones[: len(read)]
-            np.multiply(returned.cosine[part], self._light.x[part], out=expected)
-            np.multiply(returned.sine[part], self._light.p[part], out=left)
-            expected += left
+            if chosen is None:
+                self._expect(returned, part, expected, left)
+            else:
+                self._light.by_quadrature.take(chosen[part], 0, expected, "clip")
             np.multiply(expected, -slope, out=left)
             left += read
             np.multiply(expected, left, out=product)
@@ -201,16 +208,24 @@ class LayerEvidence:
             self._add_weights(first, left)
         return rows, modes
 
-    def _begin_weights(self, cosine: Doubles, sine: Doubles) -> None:
+    def _expect(
+        self, returned: ReturnedLight, part: slice, expected: Floats, scratch: Floats
+    ) -> None:
+        """Put into `expected` what was sent of some rows in the quadratures that were read."""
+        np.multiply(returned.cosine[part], self._light.x[part], out=expected)
+        np.multiply(returned.sine[part], self._light.p[part], out=scratch)
+        expected += scratch
+
+    def _begin_weights(self, shares: ReadShares) -> None:
         """Begin an image's part of the sums of each weight."""
-        self._by_weight.begin(cosine, sine)
+        self._by_weight.begin(shares)
 
     def _add_weights(self, first: int, left: Floats) -> None:
         """Add what the slope left of rows from `first` on to the sums of each weight."""
         self._by_weight.add(first, left)
 
     def _keep_offsets(self, cosine: Doubles, sine: Doubles, left: Doubles, slope: float) -> None:
-        sums = self._quadrature_sums
+        sums = self._light.quadrature_sums
         sent = cosine * sums[0] + sine * sums[1]
         for quadrature, share in enumerate((cosine, sine)):
             expected = float(share @ sent)
@@ -218,24 +233,9 @@ class LayerEvidence:
             self._offsets[1, quadrature] += expected
             self._offsets[2, quadrature] += float(share @ left) + slope * expected
 
-    @cached_property
-    def _row_powers(self) -> Doubles:
-        """Return, per row, the sums of X^2, 2 X P and P^2: what weighs cos^2, cos sin, sin^2."""
-        x, p = self._light.x, self._light.p
-        pairs = ((1.0, x, x), (2.0, x, p), (1.0, p, p))
-        return np.stack(
-            [factor * np.einsum("ij,ij->i", a, b, dtype=np.float64) for factor, a, b in pairs]
-        )
-
-    @cached_property
-    def _quadrature_sums(self) -> Doubles:
-        return np.stack(
-            [np.sum(part, axis=1, dtype=np.float64) for part in (self._light.x, self._light.p)]
-        )
-
     def row_sums(self) -> Sums:
         """Return the sums of each row, over its modes and all images."""
-        sent = np.einsum("ij,ij->j", self._shares, self._row_powers)
+        sent = np.einsum("ij,ij->j", self._shares, self._light.row_powers)
         return self._sums(self._light.rows, sent, self._row_sums)
 
     def mode_sums(self) -> Sums:
@@ -287,7 +287,8 @@ class LayerEvidence:
             return None
         sums = self.known_sums()
         assert sums.moments is not None
-        return ModeGains.of(sums, self.pattern, sums.moments)
+        assert self._kept_modes is not None
+        return ModeGains.of(self._kept_modes, self.pattern, sums.moments)
 
     def row_gains(self) -> RowGains | None:
         """Return the gain of each row with its turn taken off; None where rows change places."""
@@ -303,14 +304,18 @@ class LayerEvidence:
         """Return the sums of each weight with their moments; kept until light is added."""
         if self._kept is None:
             sums = self.weight_sums()
-            products = self._unit_products if sums.entries is None else None
-            moments = RowMoments.of(self.pattern, sums.sums, sums.shares, sums.entries, products)
+            if sums.entries is None:
+                moments, self._kept_modes = layer_moments(sums, self.pattern)
+                self._products = moments.products[0]
+            else:
+                moments = RowMoments.of(self.pattern, sums.sums, sums.shares, sums.entries)
             self._kept = sums.knowing(moments)
         return self._kept
 
-    @cached_property
     def _unit_products(self) -> Doubles:
-        return unit_products(self.pattern)
+        if self._products is None:
+            self._products = unit_products(self.pattern)
+        return self._products
 
     @property
     def carriers(self) -> int:

@@ -19,24 +19,58 @@ from labctl.protocols.verification.collective import WeightSums
 from labctl.protocols.verification.row_moments import (
     OWN_P,
     OWN_X,
+    POWERS,
+    SUMS,
     TERMS,
+    MomentsBuilder,
     RowMoments,
-    monomials,
+    by_quadrature,
     paired,
+    term_blocks,
     unit_scale,
 )
 
 Doubles = npt.NDArray[np.float64]
 
-# Few enough rows that the powers of their weights stay in the cache.
-_ROWS_AT_ONCE = 28
+# Few enough rows that all that is made of their weights stays in the cache.
+_ROWS_AT_ONCE = 56
 
 
-# Powers of x and p to the third order are `monomials`; then x^4 to p^4. Places of x^2, x p and p^2.
-_POWERS, _XX, _XP, _PP = TERMS + 5, 3, 4, 5
+# Powers of x and p to the fourth order, as in `monomials`: places of x^2, x p and p^2.
+_XX, _XP, _PP = 3, 4, 5
 # Places of each term times x, and times p.
 _TIMES_X = [1, 3, 4, 6, 7, 8, 10, 11, 12, 13]
 _TIMES_P = [2, 4, 5, 7, 8, 9, 11, 12, 13, 14]
+
+
+@dataclass(frozen=True, eq=False)
+class ModeSums:
+    """Sums of each mode over its rows, weights of unit root mean square.
+
+    `along` (modes,): of the sums by weight times the weight. `counted` (3, POWERS, modes): of all
+    powers, each row counted as often as X, both and P of it were read.
+    """
+
+    along: Doubles
+    counted: Doubles
+
+
+def layer_moments(sums: WeightSums, pattern: Floats) -> tuple[RowMoments, ModeSums]:
+    """Return what rows and modes of a layer come to whose columns keep their places.
+
+    `pattern` (rows, columns): the weights, on any scale. Every power of the weights is worked out
+    once for both.
+    """
+    modes = paired(pattern).shape[1] // 2
+    built = MomentsBuilder(len(pattern))
+    along, counted = np.zeros(modes), np.zeros((POWERS, 3, modes))
+    for part, planes in term_blocks(pattern, sums.sums, POWERS):
+        built.add(part, planes)
+        powers = planes[SUMS:]
+        for own, read in ((OWN_X, planes[0]), (OWN_P, planes[1])):
+            along += np.einsum("rn,rn->n", powers[own], read)
+        counted += sums.shares[:, part] @ powers
+    return built.moments(sums.shares), ModeSums(along, counted.swapaxes(0, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,66 +89,54 @@ class ModeGains:
     taken: Doubles
 
     @classmethod
-    def of(cls, sums: WeightSums, pattern: Floats, moments: RowMoments) -> ModeGains:
-        """Return what sums by weight come to whose columns keep their places in all queries.
-
-        `pattern` (rows, columns): the weights, on any scale; `moments`: of both.
-        """
+    def of(cls, modes: ModeSums, pattern: Floats, moments: RowMoments) -> ModeGains:
+        """Return them; `modes` and `moments` as `layer_moments` found them of the `pattern`."""
         rows = moments.row_fit()
         # What gain and turn of each row take of what was read, and of each term.
         solved = np.einsum("klr,ltr->ktr", rows.inverse, moments.by_row())
         fitted = np.concatenate([rows.coefficients[:, None], solved], axis=1)
         factor = _factors(rows.inverse)
-        weights, read, scale = paired(pattern), paired(sums.sums), unit_scale(pattern)
-        count, modes = len(weights), weights.shape[1] // 2
-        buffer = np.empty((_ROWS_AT_ONCE, _POWERS, modes))
-        along, left = np.zeros(modes), np.zeros((1 + 2 * TERMS, modes))
-        counted, taken = np.zeros((3, _POWERS * modes)), np.empty((2, count, modes))
+        weights, scale = paired(pattern), unit_scale(pattern)
+        count, number = len(weights), weights.shape[1] // 2
+        left, taken = np.zeros((1 + 2 * TERMS, number)), np.empty((2, count, number))
         for first in range(0, count, _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
-            powers = _powers(weights[part] / scale, buffer)
-            shares = sums.shares[:, part]
-            along += np.einsum("rn,rn->n", powers[:, OWN_X], read[part, 0::2])
-            along += np.einsum("rn,rn->n", powers[:, OWN_P], read[part, 1::2])
-            counted += shares @ powers.reshape(len(powers), -1)
-            gain, turn = _reach(powers, shares[:, :, None])
-            left += fitted[0, :, part] @ gain + fitted[1, :, part] @ turn
-            np.multiply(factor[0, 0, part, None], gain, out=taken[0, part])
-            taken[0, part] += factor[1, 0, part, None] * turn
+            gain, turn = _reach(by_quadrature(weights[part] / scale), moments.shares[:, part, None])
+            left += fitted[0, :, part] @ gain
+            left += fitted[1, :, part] @ turn
             np.multiply(factor[1, 1, part, None], turn, out=taken[1, part])
-        xx, xp, pp = counted.reshape(3, _POWERS, modes)
+            turn *= factor[1, 0, part, None]
+            gain *= factor[0, 0, part, None]
+            np.add(gain, turn, out=taken[0, part])
+        xx, xp, pp = modes.counted
         terms = [xx[_TIMES_X] + xp[_TIMES_P], xp[_TIMES_X] + pp[_TIMES_P]]
         return cls(
-            along - left[0],
+            modes.along - left[0],
             xx[_XX] + 2.0 * xp[_XP] + pp[_PP],
             (np.concatenate(terms) - left[1:]).T,
-            taken.reshape(2 * count, modes),
+            taken.reshape(2 * count, number),
         )
 
 
-def _powers(weights: Floats, buffer: Doubles) -> Doubles:
-    """Return powers (rows, 15, n) to the fourth order of weights (rows, 2n), in `buffer`."""
-    powers = buffer[: len(weights)]
-    monomials(weights[:, 0::2], weights[:, 1::2], out=powers[:, :TERMS])
-    for place, third in enumerate(range(TERMS - 4, TERMS), start=TERMS):
-        np.multiply(powers[:, third], powers[:, OWN_X], out=powers[:, place])
-    np.multiply(powers[:, TERMS - 1], powers[:, OWN_P], out=powers[:, _POWERS - 1])
-    return powers
-
-
-def _reach(powers: Doubles, shares: Doubles) -> tuple[Doubles, Doubles]:
+def _reach(weights: Doubles, shares: Doubles) -> tuple[Doubles, Doubles]:
     """Return what gain and turn of each row add to each mode's sum (rows, n).
 
     A reading shows W (x, p) of a gain and W (p, -x) of a turn, W = [[xx, xp], [xp, pp]] being the
-    `shares` (3, rows, 1); the sum is their product with (x, p).
+    `shares` (3, rows, 1); the sum is their product with (x, p), the `weights` (rows, 2, n).
     """
-    (xx, xp, pp), (square, both, other) = shares, (powers[:, at] for at in (_XX, _XP, _PP))
-    gain, turn = xx * square, (xx - pp) * both
-    gain += pp * other
-    if xp.any():
-        gain += 2.0 * xp * both
+    (xx, xp, pp), x, p = shares, weights[:, 0], weights[:, 1]
+    turn = x * p
+    mixed = 2.0 * xp * turn if xp.any() else None
+    turn *= xx - pp
+    square, other = x * x, p * p
+    if mixed is not None:
         turn += xp * (other - square)
-    return gain, turn
+    square *= xx
+    other *= pp
+    square += other
+    if mixed is not None:
+        square += mixed
+    return square, turn
 
 
 def _factors(inverse: Doubles) -> Doubles:

@@ -8,7 +8,8 @@ precision, by one small matrix product per row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,12 @@ Doubles = npt.NDArray[np.float64]
 TERMS = 10
 # Places of a mode's own x and p among them.
 OWN_X, OWN_P = _X, _P = 1, 2
+# With x^4 to p^4.
+POWERS = TERMS + 5
+# Sums on X and on P, which stand before the terms in `term_blocks`.
+SUMS = 2
+# First and last place of the terms of first, second and third degree.
+_DEGREES = (1, 2), (3, 5), (6, 9)
 # Of each term, how many factors it has.
 DEGREES = np.array([0, 1, 1, 2, 2, 2, 3, 3, 3, 3])
 # Places of a turn and of gains of X and P among the terms on X, then on P.
@@ -31,19 +38,42 @@ _ROWS_AT_ONCE = 28
 
 
 def monomials(x: Floats | Doubles, p: Floats | Doubles, out: Doubles | None = None) -> Doubles:
-    """Return the terms (rows, TERMS, n) of what a bench adds to a mode alike in every query.
+    """Return the terms (TERMS, rows, n) of what a bench adds to a mode alike in every query.
 
     Powers of the mode's own quadratures to third order, each on X and on P. First: residual
     carrier, a turn, quadratures of different gain. Second: modulator's children off their null.
-    Third: curvature of modulator, drive and receivers. `x`, `p` (rows, n). In `out` if it is given.
+    Third: curvature of modulator, drive and receivers. `x`, `p` (rows, n). In `out` if it is given;
+    one of (POWERS, rows, n) gets x^4 to p^4 as well.
     """
-    terms = np.empty((len(x), TERMS, x.shape[1])) if out is None else out
-    terms[:, 0], terms[:, _X], terms[:, _P] = 1.0, x, p
-    own_x, own_p = terms[:, _X], terms[:, _P]
-    products = ((_X, own_x), (_X, own_p), (_P, own_p), (3, own_x), (3, own_p), (5, own_x))
-    for place, (first, second) in enumerate((*products, (5, own_p)), start=3):
-        np.multiply(terms[:, first], second, out=terms[:, place])
+    terms = np.empty((TERMS, *x.shape)) if out is None else out
+    terms[0], terms[_X], terms[_P] = 1.0, x, p
+    place = 3
+    for first, last in _DEGREES[: 3 if len(terms) == POWERS else 2]:
+        for factor in range(first, last + 1):
+            np.multiply(terms[factor], terms[_X], out=terms[place])
+            place += 1
+        np.multiply(terms[last], terms[_P], out=terms[place])
+        place += 1
     return terms
+
+
+def term_blocks(pattern: Floats, sums: Floats, number: int) -> Iterator[tuple[slice, Doubles]]:
+    """Yield rows with their sums and terms (SUMS + number, rows, n) in turn.
+
+    `pattern` (rows, columns): the weights, on any scale; their terms are of unit root mean square.
+    `sums` (rows, columns): those by weight, of which X and P come first. `number`: TERMS or POWERS.
+    Use each block before asking for the next, whose memory it shares.
+    """
+    weights, read, scale = paired(pattern), paired(sums), unit_scale(pattern)
+    # Each plane by itself: planes that are interleaved may overlap for all NumPy knows; it copies.
+    buffer = np.empty((SUMS + number, _ROWS_AT_ONCE, weights.shape[1] // 2))
+    for first in range(0, len(weights), _ROWS_AT_ONCE):
+        part = slice(first, first + _ROWS_AT_ONCE)
+        unit = weights[part] / scale
+        planes = buffer[:, : len(unit)]
+        planes[0], planes[1] = read[part, 0::2], read[part, 1::2]
+        monomials(unit[:, 0::2], unit[:, 1::2], planes[SUMS:])
+        yield part, planes
 
 
 def paired(columns: Floats) -> Floats:
@@ -59,72 +89,61 @@ def unit_scale(pattern: Floats) -> float:
     return max(float(np.sqrt(np.mean(np.square(pattern), dtype=np.float64))), 1e-30)
 
 
+def by_quadrature(columns: Floats) -> Doubles:
+    """Return columns of X and P in turn (rows, 2n) as doubles, X and P apart (rows, 2, n)."""
+    parts = np.empty((len(columns), 2, columns.shape[1] // 2))
+    parts[:, 0], parts[:, 1] = columns[:, 0::2], columns[:, 1::2]
+    return parts
+
+
 @dataclass(frozen=True, eq=False)
 class RowMoments:
     """Of each row's terms, its weights at unit root mean square over the layer.
 
-    `on_x`, `mixed`, `on_p` (rows, TERMS, TERMS): products of terms, each mode counted as often as
-    X, both and P of it were read. `seen` (rows, TERMS, 2): products with the sums on X and on P.
-    `squares` (3, rows): of the sums, X times X, X times P and P times P.
+    `products` (1 or 3, rows, TERMS, TERMS): of terms with each other, that `shares` (3, rows)
+    multiply: how often X, both and P of a row were read; where weights were counted one by one,
+    products of X, both and P that have this in them. `seen` (rows, TERMS, 2): with the sums on X
+    and on P. `squares` (3, rows): of the sums, X times X, X times P and P times P.
     """
 
-    on_x: Doubles
-    mixed: Doubles
-    on_p: Doubles
+    products: Doubles
+    shares: Doubles
     seen: Doubles
     squares: Doubles
 
     @classmethod
     def of(
-        cls,
-        pattern: Floats,
-        sums: Floats,
-        shares: Doubles,
-        entries: Floats | None,
-        products: Doubles | None = None,
+        cls, pattern: Floats, sums: Floats, shares: Doubles, entries: Floats | None
     ) -> RowMoments:
         """Return those of sums (rows, columns) of weights `pattern`, on any scale.
 
         shares (3, rows): how often X, both and P of a row were read, unless `entries` (rows,
-        columns) says it by weight; X and P of one mode then count as read apart. `products`: those
-        of `unit_products`, if they are known.
+        columns) says it by weight; X and P of one mode then count as read apart.
         """
-        rows = len(pattern)
-        seen, squares = np.empty((rows, TERMS, 2)), np.empty((3, rows))
-        if entries is None:
-            of_terms = np.empty((rows, TERMS, TERMS)) if products is None else products
-        else:
-            on_x, on_p = (np.empty((rows, TERMS, TERMS)) for _ in range(2))
-            mixed = np.zeros_like(on_x)
-        weights, read = paired(pattern), paired(sums)
-        buffer = np.empty((_ROWS_AT_ONCE, TERMS, weights.shape[1] // 2))
+        built = MomentsBuilder(len(pattern))
+        counted = None if entries is None else np.zeros((3, len(pattern), TERMS, TERMS))
         often = None if entries is None else paired(entries)
-        scale = unit_scale(pattern)
-        for first in range(0, rows, _ROWS_AT_ONCE):
-            part = slice(first, first + _ROWS_AT_ONCE)
-            unit = weights[part] / scale
-            terms = monomials(unit[:, 0::2], unit[:, 1::2], buffer[: len(unit)])
-            shown = np.stack([read[part, 0::2], read[part, 1::2]], axis=1).astype(np.float64)
-            seen[part] = terms @ shown.swapaxes(1, 2)
-            together = shown @ shown.swapaxes(1, 2)
-            squares[:, part] = together[:, 0, 0], together[:, 0, 1], together[:, 1, 1]
-            if often is None:
-                if products is None:
-                    of_terms[part] = terms @ terms.swapaxes(1, 2)
+        for part, planes in term_blocks(pattern, sums, TERMS):
+            built.add(part, planes)
+            if counted is None or often is None:
                 continue
-            for found, quadrature in ((on_x, 0), (on_p, 1)):
-                counted = terms * often[part, None, quadrature::2]
-                found[part] = counted @ terms.swapaxes(1, 2)
-        if often is None:
-            on_x, mixed, on_p = shares[:, :, None, None] * of_terms
-        return cls(on_x, mixed, on_p, seen, squares)
+            terms = planes[SUMS:]
+            for quadrature in (0, 1):
+                np.matmul(
+                    (terms * often[part, quadrature::2]).swapaxes(0, 1),
+                    terms.transpose(1, 2, 0),
+                    out=counted[2 * quadrature, part],
+                )
+        found = built.moments(shares)
+        if counted is None:
+            return found
+        return replace(found, products=counted, shares=np.ones(shares.shape))
 
     def scaled(self, amplitude: float, weight: float) -> RowMoments:
         """Return those of sums times `amplitude`, read times `weight` as often."""
         return RowMoments(
-            self.on_x * weight,
-            self.mixed * weight,
-            self.on_p * weight,
+            self.products,
+            self.shares * weight,
             self.seen * amplitude,
             self.squares * amplitude**2,
         )
@@ -138,33 +157,72 @@ class RowMoments:
     @property
     def sent(self) -> Doubles:
         """Squares (rows,) of the weights as often as they were read."""
-        both = 2.0 * self.mixed[:, _X, _P]
-        return np.asarray(self.on_x[:, _X, _X] + both + self.on_p[:, _P, _P])
+        return self._each(0, _X, _X) + 2.0 * self._each(1, _X, _P) + self._each(2, _P, _P)
 
     def row_fit(self) -> RowFit:
         """Return gain and turn of each row."""
-        on_x, mixed, on_p = self.on_x, self.mixed, self.on_p
+        each = self._each
         return RowFit.of(
             self.along,
             self.sent,
-            on_x[:, _X, _P] - on_p[:, _X, _P] + mixed[:, _P, _P] - mixed[:, _X, _X],
-            on_x[:, _P, _P] - 2.0 * mixed[:, _X, _P] + on_p[:, _X, _X],
+            each(0, _X, _P) - each(2, _X, _P) + each(1, _P, _P) - each(1, _X, _X),
+            each(0, _P, _P) - 2.0 * each(1, _X, _P) + each(2, _X, _X),
         )
+
+    def _each(self, place: int, *term: int) -> Doubles:
+        """Return products of rows with a term (TERMS, rows), or of two, as read on X, both, P."""
+        products = self.products[place if len(self.products) > 1 else 0]
+        return np.asarray(self.shares[place] * products[(slice(None), *term)].T)
 
     def by_row(self) -> Doubles:
         """Return what each term on X, then on P, adds to the products that rows are fitted by.
 
         Shape (2, 2 TERMS, rows): products with weights (gain) and with turned weights (turn).
         """
-        on_x, mixed, on_p = self.on_x, self.mixed, self.on_p
-        gain = [on_x[:, :, _X] + mixed[:, :, _P], mixed[:, :, _X] + on_p[:, :, _P]]
-        turn = [on_x[:, :, _P] - mixed[:, :, _X], mixed[:, :, _P] - on_p[:, :, _X]]
-        return np.stack([np.concatenate(each, axis=1).T for each in (gain, turn)])
+        each = self._each
+        found = np.empty((2, 2 * TERMS, len(self.seen)))
+        gain, turn = found
+        np.add(each(0, _X), each(1, _P), out=gain[:TERMS])
+        np.add(each(1, _X), each(2, _P), out=gain[TERMS:])
+        np.subtract(each(0, _P), each(1, _X), out=turn[:TERMS])
+        np.subtract(each(1, _P), each(2, _X), out=turn[TERMS:])
+        return found
 
     def overlaps(self) -> Doubles:
         """Return the products (2 TERMS, 2 TERMS) of all terms on X and on P over all rows."""
-        x, both, p = (each.sum(axis=0) for each in (self.on_x, self.mixed, self.on_p))
+        flat = self.products.reshape(len(self.products), len(self.seen), -1)
+        x, both, p = (
+            (share @ flat[place if len(flat) > 1 else 0]).reshape(TERMS, TERMS)
+            for place, share in enumerate(self.shares)
+        )
         return np.block([[x, both], [both.T, p]])
+
+
+class MomentsBuilder:
+    """Collects the moments of a layer's rows, block by block."""
+
+    def __init__(self, rows: int) -> None:
+        self._products = np.empty((rows, TERMS, TERMS))
+        self._seen, self._squares = np.empty((rows, TERMS, 2)), np.empty((3, rows))
+
+    def add(self, part: slice, planes: Doubles) -> None:
+        """Add rows `part`, whose sums and terms are the first of the `planes` of `term_blocks`.
+
+        All but one column of a matrix times its own transpose: of the whole one NumPy would have
+        BLAS find one half and copy the other, three times as slow for matrices this small.
+        """
+        whole = planes[: SUMS + TERMS]
+        found = whole.swapaxes(0, 1) @ whole[:-1].transpose(1, 2, 0)
+        products = self._products[part]
+        products[:, :, :-1] = found[:, SUMS:, SUMS:]
+        products[:, :-1, -1] = found[:, -1, SUMS:]
+        products[:, -1, -1] = np.einsum("rn,rn->r", whole[-1], whole[-1])
+        self._seen[part] = found[:, SUMS:, :SUMS]
+        self._squares[:, part] = found[:, 0, 0], found[:, 0, 1], found[:, 1, 1]
+
+    def moments(self, shares: Doubles) -> RowMoments:
+        """Return the moments of all rows, of which X, both and P were read `shares` (3, rows)."""
+        return RowMoments(self._products[None], shares, self._seen, self._squares)
 
 
 def unit_products(pattern: Floats) -> Doubles:
@@ -172,12 +230,7 @@ def unit_products(pattern: Floats) -> Doubles:
 
     Weights of unit root mean square; `pattern` (rows, columns) on any scale.
     """
-    weights, scale = paired(pattern), unit_scale(pattern)
-    found = np.empty((len(weights), TERMS, TERMS))
-    buffer = np.empty((_ROWS_AT_ONCE, TERMS, weights.shape[1] // 2))
-    for first in range(0, len(weights), _ROWS_AT_ONCE):
-        part = slice(first, first + _ROWS_AT_ONCE)
-        unit = weights[part] / scale
-        terms = monomials(unit[:, 0::2], unit[:, 1::2], buffer[: len(unit)])
-        np.matmul(terms, terms.swapaxes(1, 2), out=found[part])
-    return found
+    built = MomentsBuilder(len(pattern))
+    for part, planes in term_blocks(pattern, np.zeros_like(pattern), TERMS):
+        built.add(part, planes)
+    return np.asarray(built.moments(np.ones((3, len(pattern)))).products[0])

@@ -161,7 +161,7 @@ ABORT = Abort(AbortCode.OPERATOR, "stop")
 
 
 # What is computed when first asked for is no change.
-CACHED = {"photons", "x", "p", "_row_powers", "_quadrature_sums"}
+CACHED = {"photons", "by_quadrature", "row_powers", "quadrature_sums"}
 
 
 def seen(machine: Machine) -> str:

@@ -23,6 +23,7 @@ from labctl.protocols.verification.collective import PlacedSums, Placement, Weig
 from labctl.protocols.verification.collective_noise import collective_noise, whole_mode
 from labctl.protocols.verification.collective_record import collective_sums, record_of
 from labctl.protocols.verification.evidence import LayerEvidence
+from labctl.protocols.verification.read_shares import ReadShares
 from labctl.protocols.verification.row_moments import RowMoments
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.studies.attacks.false_alarms import HONEST
@@ -303,7 +304,7 @@ def test_weights_in_disguise_read_between_x_and_p_scatter_as_the_record_says(
         sums = PlacedSums(rows, columns)
         for _ in range(3):
             left = random.normal(size=(rows, columns // 2)).astype(np.float32)
-            sums.begin(cosine, sine, placed)
+            sums.begin(ReadShares.of(cosine, sine), placed)
             sums.add(0, left)
         found.append(sums.sums().power(pattern))
     powers = np.array([each.value for each in found])
@@ -345,7 +346,7 @@ def test_sums_of_weights_that_change_places_are_those_added_one_by_one(
             cosine = (random.random(rows) < 0.5).astype(np.float64)
             sine = 1.0 - cosine
         left = random.normal(size=(rows, len(columns) // 2)).astype(np.float32)
-        sums.begin(cosine, sine, placed)
+        sums.begin(ReadShares.of(cosine, sine), placed)
         for first in range(0, rows, 100):
             sums.add(first, left[first : first + 100])
         for quadrature, share in enumerate((cosine, sine)):

@@ -182,6 +182,6 @@ def test_terms_of_slots_are_sums_over_what_they_carried(signed: bool) -> None:
         light = weights[order] * (1.0 if signs is None else signs[:, None])
         x, p = light[:, 0::2].astype(np.float64), light[:, 1::2].astype(np.float64)
         sent = cosine[:, None] * x + sine[:, None] * p
-        products = np.einsum("rn,rtn->rt", sent, monomials(x, p))
+        products = np.einsum("rn,trn->rt", sent, monomials(x, p))
         expected += np.hstack([cosine[:, None] * products, sine[:, None] * products])
     np.testing.assert_allclose(found.sums, expected, rtol=0.0, atol=1e-4)
