@@ -168,7 +168,13 @@ def test_the_mode_level_link_gives_the_same_numbers(case: str) -> None:
     assert found(session, batch_images=4) == pytest.approx(PINNED[case], rel=EXACT)
 
 
-@pytest.mark.parametrize("disguise", [Disguise(), FRESH_ORDER], ids=["plain", "fresh order"])
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        pytest.param(Disguise(), id="plain", marks=pytest.mark.long),
+        pytest.param(FRESH_ORDER, id="fresh order"),
+    ],
+)
 def test_the_bench_link_gives_the_same_numbers(disguise: Disguise) -> None:
     with Station.read(shipped_station_path()) as station:
         client, server = station.table.client.constants, station.table.server.constants

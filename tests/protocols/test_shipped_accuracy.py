@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from long_tests import long
 from sessions import ideal_session
 
 from labctl.data.mnist import load_test_images
@@ -52,7 +53,7 @@ def test_accuracy_and_leakage(
 
 
 @pytest.mark.parametrize(
-    "sample", [["--images", "10000", "--sample", "measured"], ["--images", "64"]]
+    "sample", [["--images", "10000", "--sample", "measured"], *long(["--images", "64"])]
 )
 def test_a_mode_level_run_stays_below_one_gibibyte(tmp_path: Path, sample: list[str]) -> None:
     program = (

@@ -48,6 +48,7 @@ def test_accepted_levels_are_stated_with_the_error_rate(
     assert "DO NOT HOLD" in " ".join(spoken.split())
 
 
+@pytest.mark.long
 def test_levels_that_run_into_each_other_are_stated_too(
     run_here: Callable[..., Result], signs: tuple[str, ...]
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from long_tests import long
 from safetensors.numpy import save_file
 
 from labctl.data.models import Network, load_network, save_network
@@ -167,7 +168,7 @@ def measured_of(found: dict[str, Any], folder: Path) -> list[list[float]]:
     return [layer.ravel().tolist() for layer in measured]
 
 
-@pytest.mark.parametrize("sample", ["measured", "all"])
+@pytest.mark.parametrize("sample", ["all", *long("measured")])
 def test_the_same_seed_gives_the_same_run_and_another_another(
     sample: str, infer: Infer, tmp_path: Path
 ) -> None:

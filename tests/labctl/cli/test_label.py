@@ -126,6 +126,7 @@ def test_a_folder_without_training_images_is_named(
     assert "must hold one of train-images" in line
 
 
+@pytest.mark.long
 def test_decoys_are_read_all_together_and_the_cap_is_said(run_here: Callable[..., Result]) -> None:
     options = (
         "label-attack", "--images", "20", "--templates", "300", "--dimensions", "12", "--decoys",

@@ -88,6 +88,7 @@ def test_a_network_is_trained_written_and_described(
 
 
 @needs_training
+@pytest.mark.long
 def test_own_data_are_trained_on_with_the_hardware_in_the_loop_and_reported(
     own_csv: str, tmp_path: Path, run_here: Callable[..., Result]
 ) -> None:
@@ -159,6 +160,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
 
 
 @needs_training
+@pytest.mark.long
 def test_a_network_is_not_lost_when_measuring_it_is_interrupted(
     lessons: str, tmp_path: Path, run_here: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,8 +43,8 @@ def test_shipped_networks(
     [
         ("noise-aware", 21.0, 1.0, (2.0 - 2.0 / 1.0048) / 392),
         ("reference", 0.0015352, 1.0, 2.2598e-5),
-        ("pruned", 800.69, 0.4707, 2.512),
-        ("reference", 1.35, 3e-5, 0.342),
+        pytest.param("pruned", 800.69, 0.4707, 2.512, marks=pytest.mark.long),
+        pytest.param("reference", 1.35, 3e-5, 0.342, marks=pytest.mark.long),
     ],
 )
 def test_a_little_more_light_or_noise_or_loss_makes_it_a_little_higher(

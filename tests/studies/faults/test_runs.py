@@ -25,8 +25,8 @@ def unit() -> ReceiverCalibration:
     ("name", "ending"),
     [
         ("reply lost", "right"),
-        ("generator of frames restarts", "stopped"),
-        ("fibre cut", "stopped"),
+        pytest.param("generator of frames restarts", "stopped", marks=pytest.mark.long),
+        pytest.param("fibre cut", "stopped", marks=pytest.mark.long),
         ("trigger of the rotation lost", "stopped"),
     ],
 )

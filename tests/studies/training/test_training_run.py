@@ -75,7 +75,15 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("settings", VARIANTS.values(), ids=list(VARIANTS))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(
+            settings, id=name, marks=[] if name.startswith("held out") else pytest.mark.long
+        )
+        for name, settings in VARIANTS.items()
+    ],
+)
 def test_a_run_that_was_left_ends_at_the_same_bits(
     settings: TrainingSettings, stripes: LabelledImages, tmp_path: Path
 ) -> None:
@@ -204,6 +212,7 @@ def test_reports_say_whether_a_network_is_the_best_so_far(stripes: LabelledImage
     assert all(report.best and report.held_out_loss is None for report in without)
 
 
+@pytest.mark.long
 def test_training_with_the_hardware_in_the_loop_pays_on_that_hardware(
     stripes: LabelledImages,
 ) -> None:

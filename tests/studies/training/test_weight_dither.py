@@ -43,6 +43,7 @@ def trained(channel: TrainingChannel) -> Network:
 
 
 @needs_training
+@pytest.mark.long
 def test_a_network_trained_for_few_bits_has_these_levels() -> None:
     network = trained(TrainingChannel(weight_bits=3))
     for found in look_at(network, 50.0).layers:
