@@ -53,16 +53,24 @@ def calibrate(
         check_output(report, ".html")
     table = Station.read(path)
     kept = Store(store)
-    with interruptible() as check, table:
+    records: list[Record] | None = None
+    late: BaseException | None = None
+    try:
+        with interruptible() as check, table:
 
-        def step(what: str) -> None:
-            check()
-            output.say_step(what)
+            def step(what: str) -> None:
+                check()
+                output.say_step(what)
 
-        calibrator = Calibrator(
-            table, equipment_of(table), kept, ROUTINES, effort=effort, seed=seed, on_step=step
-        )
-        records = _measured(calibrator, routines or calibrator.names, stale)
+            calibrator = Calibrator(
+                table, equipment_of(table), kept, ROUTINES, effort=effort, seed=seed, on_step=step
+            )
+            records = _measured(calibrator, routines or calibrator.names, stale)
+    except BaseException as error:
+        if records is None:
+            raise
+        # The station could not be left safe, say: after what was measured is shown.
+        late = error
     standing = calibrator.standing()
     written = None
     if report is not None:
@@ -71,6 +79,8 @@ def calibrate(
         _print(path, store, records, standing.judgements, written)
     else:
         _show(table.table.name, store, records, standing.judgements, written)
+    if late is not None:
+        raise late
 
 
 def _station_path(station: Path | None, routines: Sequence[str]) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from labctl.cli import options, output
 from labctl.cli.choices import images_of
-from labctl.cli.verdicts import end_if_rejected
+from labctl.cli.verdicts import end_if_rejected, reported
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
 from labctl.protocols.disguise import PLAIN
@@ -42,7 +42,13 @@ def demo(
     json: options.Json = False,
 ) -> None:
     """Show the protocol on the simulated bench and on all MNIST test images."""
-    bench = _on_bench(runs, seed, quiet=json)
+    bench, late = _on_bench(runs, seed, quiet=json)
+    if late is not None:
+        if json:
+            output.print_json({"bench": bench.as_json(), "mode": [], "figure": None})
+        else:
+            output.table("On the bench", ["", bench.model], _rows([(bench, bench)]), numeric=True)
+        raise late
     reports = [_at_mode_level(*setting, runs, seed) for setting in _SETTINGS]
     with output.progress("accuracy curves", 2 * len(_CURVE_PHOTONS), "points") as advance:
         curves = [_curve(name, seed, advance) for name in ("reference", "noise-aware")]
@@ -95,7 +101,9 @@ def demo(
     end_if_rejected(bench, *(verified for _, verified in reports))
 
 
-def _on_bench(runs: Path, seed: int, *, quiet: bool) -> Report:
+def _on_bench(runs: Path, seed: int, *, quiet: bool) -> tuple[Report, BaseException | None]:
+    """Return the bench run's report, and what went wrong after it was made."""
+
     def found(station: Station) -> None:
         if not quiet:
             output.table(
@@ -115,7 +123,7 @@ def _on_bench(runs: Path, seed: int, *, quiet: bool) -> Report:
         effort=_EFFORT,
     )
     with output.progress("bench", BENCH_IMAGES, "images") as advance:
-        return run_inference(request, on_images=advance, on_step=output.say_step, on_station=found)
+        return reported(request, on_images=advance, on_step=output.say_step, on_station=found)
 
 
 def _found(station: Station) -> list[list[str]]:

@@ -22,7 +22,7 @@ from labctl.cli.infer_request import (
     ledger_of,
     probation_of,
 )
-from labctl.cli.verdicts import end_if_rejected
+from labctl.cli.verdicts import end_if_rejected, reported
 from labctl.data.models import load_network
 from labctl.errors import BudgetError
 from labctl.protocols.disguise import Disguise
@@ -32,7 +32,6 @@ from labctl.protocols.leakage import MEAN_OVER_SESSION, Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS
 from labctl.protocols.receiver import ReceiverKind
 from labctl.protocols.settings import Light, Sampling, VerificationSettings
-from labctl.run.inference import run_inference
 from labctl.run.report import Report
 from labctl.run.request import Asked, Common, LinkLevel, Stale
 from labctl.shares import share_in_words
@@ -214,11 +213,13 @@ def infer(
     else:
         asked = modes.run(common, receiver, gain)
     with output.progress("inference", images, "images") as advance:
-        report = run_inference(asked, on_images=advance, on_step=output.say_step)
+        report, late = reported(asked, on_images=advance, on_step=output.say_step)
     if json:
         output.print_json(report.as_json())
     else:
         show(report)
+    if late is not None:
+        raise late
     _end(report, images)
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from labctl import processes
 from labctl.processes import Life, ProcessName, runs, start_of
 
 OWN = ProcessName.own()
@@ -64,7 +63,7 @@ def test_another_users_process_that_hides_its_start_counts_as_running(
     def not_ours(process_id: int, number: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(processes.os, "kill", not_ours)
+    monkeypatch.setattr(os, "kill", not_ours)
     assert runs(2**22 + 1, "17")
 
 
