@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labctl.errors import UsageError
+from labctl.whole_file import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,6 +54,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 def write_png(path: Path, figure: Figure, *, dpi: int = 150) -> None:
     """Write a figure to a PNG file; raises UsageError where it cannot be written."""
     try:
-        figure.savefig(path, dpi=dpi, format="png")
+        with whole_file(path) as part:
+            figure.savefig(part, dpi=dpi, format="png")
     except OSError as problem:
         raise UsageError(f"{path}: cannot be written ({problem.strerror})") from problem

@@ -44,8 +44,11 @@ def every_command(
     """Quantum-secure deep learning on the lab bench."""
 
 
-def main() -> None:
-    """Run the command line and exit the process."""
+def main(interrupts: bool = False) -> None:
+    """Run the command line and exit the process.
+
+    interrupts: Ctrl-C ended the process until now, and is from here on for the command to answer.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A stream that lacks a character (a C locale, a pipe of Windows) must not cost a result
@@ -59,6 +62,8 @@ def main() -> None:
         print(f"labctl {__version__}")
         sys.exit(0)
     try:
+        if interrupts:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         _run(arguments)
     except typer.Exit as ended:
         sys.exit(ended.exit_code)

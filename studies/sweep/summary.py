@@ -15,6 +15,7 @@ from labctl.errors import RunFileError, SettingError
 from labctl.studies.sweep.results_file import ResultRecord
 from labctl.studies.sweep.sweep_file import Sweep
 from labctl.studies.sweep.task import Scalar
+from labctl.whole_file import whole_file
 
 # More cannot be distinguished in one figure.
 MOST_CURVES = 12
@@ -70,7 +71,7 @@ def write_csv(path: Path, sweep: Sweep, records: Mapping[str, ResultRecord]) -> 
     fixed = [name for name in sweep.task.settings.model_fields if name not in sweep.axes]
     columns = [*sweep.axes, "repeat", "seed", *sweep.task.values, "error", "duration_s", *fixed]
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with whole_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()
             for point in sweep.points:

@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from labctl import checks
 from labctl.errors import SettingError, UsageError
+from labctl.safety import ENDING_SIGNALS
 from labctl.studies.sweep.point import Point, PointOutcome, evaluate, evaluate_elsewhere
 from labctl.studies.sweep.single_thread import single_threaded
 
@@ -52,6 +53,29 @@ class Workers:
         return self.executor.submit(self.evaluate, point, code)
 
 
+@dataclass(frozen=True)
+class _Processes(Workers):
+    """Local processes, which leave signals to this one, from their first line on."""
+
+    def submit(self, point: Point, code: str) -> Future[PointOutcome]:
+        """Hand over a point; a process that begins meanwhile does so with signals held back."""
+        with _held_back():
+            return super().submit(point, code)
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Have processes that the block starts begin with signals held back; they wait here too."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 OpenWorkers = Callable[[int], AbstractContextManager[Workers]]
 
 
@@ -80,16 +104,17 @@ def processes(number: int) -> OpenWorkers:
     def opened(points: int) -> Iterator[Workers]:
         count = max(min(number, points), 1)
         others = set(multiprocessing.active_children())
-        pool = ProcessPoolExecutor(
-            count, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
-        )
+        # Its first lock starts Python's resource tracker, which a closed terminal would end.
+        with _held_back():
+            spawn = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin_worker)
 
         def abandon() -> None:
             for child in set(multiprocessing.active_children()) - others:
-                child.terminate()
+                child.kill()
 
         try:
-            yield Workers(pool, _QUEUE_PER_WORKER * count, evaluate_elsewhere, abandon=abandon)
+            yield _Processes(pool, _QUEUE_PER_WORKER * count, evaluate_elsewhere, abandon=abandon)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -97,8 +122,14 @@ def processes(number: int) -> OpenWorkers:
 
 
 def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it, not even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave signals to the parent, and do not outlive it, not even if it is killed.
+
+    A terminal gives Ctrl-C, and its own end, to all processes at once.
+    """
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()

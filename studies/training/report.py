@@ -22,6 +22,7 @@ from labctl.shares import share_in_words
 from labctl.studies.training.evaluation import MeasuredAccuracy
 from labctl.studies.training.loop import EpochReport
 from labctl.studies.training.settings import TrainingSettings
+from labctl.whole_file import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +102,8 @@ def write_report(path: Path, report: TrainingReport) -> None:
     else:
         content = _page(report).encode()
     try:
-        path.write_bytes(content)
+        with whole_file(path) as part:
+            part.write_bytes(content)
     except OSError as problem:
         raise UsageError(f"{path}: cannot be written ({problem.strerror})") from problem
 
