@@ -19,7 +19,8 @@ def main() -> None:
     try:
         run(own)
     finally:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        unclaimed = (signal.default_int_handler, signal.SIG_DFL)
+        if own and signal.getsignal(signal.SIGINT) in unclaimed:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from labctl.data.run_file import read_run
 from labctl.errors import InstrumentError, StillLitError
-from labctl.run import inference
+from labctl.run.opening import opened
 
 Result = subprocess.CompletedProcess[str]
 LIT = "not left safe: laser: no answer; MAY STILL EMIT LIGHT: LASER (ASRL1): SWITCH IT OFF BY HAND"
@@ -22,7 +22,6 @@ LIT = "not left safe: laser: no answer; MAY STILL EMIT LIGHT: LASER (ASRL1): SWI
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
     """Have what a run opens raise when it is left."""
-    opened = inference.opened
 
     def set_up(error: BaseException) -> None:
         @contextmanager
@@ -31,7 +30,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
                 yield run
             raise error
 
-        monkeypatch.setattr(inference, "opened", left_badly)
+        monkeypatch.setattr("labctl.run.inference.opened", left_badly)
 
     return set_up
 
@@ -79,7 +78,7 @@ def test_an_error_before_the_report_is_raised_as_it_is(
     def fails(*arguments: Any) -> None:
         raise InstrumentError("laser", "is deaf")
 
-    monkeypatch.setattr(inference, "classify", fails)
+    monkeypatch.setattr("labctl.run.inference.classify", fails)
     result = run_here("infer", "--model", tiny_network, "--data", pictures, "--images", "12")
     assert (result.returncode, result.stdout) == (1, "")
     assert "whole" not in result.stderr
