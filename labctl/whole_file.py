@@ -12,7 +12,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a file to write in the block, which takes the path's place when the block has ended.
 
     What was at the path stays until then, and stays if the block raises. A killed program
-    leaves the unfinished file, `NAME.part`, which the next one writes anew. What is no file (a
+    leaves the unfinished file, `NAME.part`, which the next one replaces. What is no file (a
     device, a pipe) is written to directly.
     """
     if path.exists() and not path.is_file():
