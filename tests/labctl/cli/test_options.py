@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-import pytest
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
@@ -69,22 +68,21 @@ def test_all_commands_are_looked_at() -> None:
     assert {"--mu", "--gain", "--seed", "--json", "--figure"} <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_name_has_one_type_and_one_meaning(name: str) -> None:
-    uses = [each for each in DECLARED if each.name == name]
-    assert len({each.meaning for each in uses}) == 1, [
-        (each.command, each.meaning) for each in uses
-    ]
+def test_a_name_has_one_type_and_one_meaning() -> None:
+    for name in NAMES:
+        uses = [each for each in DECLARED if each.name == name]
+        assert len({each.meaning for each in uses}) == 1, [
+            (each.command, each.meaning) for each in uses
+        ]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_option_of_several_files_is_declared_once(name: str) -> None:
-    assert len({id(each.info) for each in DECLARED if each.name == name}) == 1
+def test_an_option_of_several_files_is_declared_once() -> None:
+    for name in NAMES:
+        assert len({id(each.info) for each in DECLARED if each.name == name}) == 1, name
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_help_is_a_sentence(name: str) -> None:
-    for each in (each for each in DECLARED if each.name == name):
+def test_help_is_a_sentence() -> None:
+    for each in DECLARED:
         text = each.info.help or ""
         assert text[:1].isupper() or text[:1] == "*", text
         assert text.endswith("."), text
