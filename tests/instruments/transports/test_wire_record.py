@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from recorded_bench import ADDRESS, Bench, steps
 
 from labctl.clock import wait_until
 from labctl.environment import RECORD, RECORD_BLOCKS, REPLAY, REPLAY_STATE
@@ -25,13 +24,12 @@ from labctl.errors import (
 from labctl.instruments.transports import masking, taps
 from labctl.instruments.transports.opening import DriverOptions, read_options
 from labctl.instruments.transports.socket_transport import SocketTransport
-from labctl.instruments.transports.transport import Complete, FrameTransport, MessageTransport
+from labctl.instruments.transports.transport import Complete, MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
-from labctl.instruments.transports.wire_replay import read_record, read_state, unplayed
+from labctl.instruments.transports.wire_replay import read_record
 from labctl.testing.scripts import ScriptedFrames, ScriptedTransport
 
 Use = Callable[[MessageTransport], Any]
-ADDRESS = "ASRL1::INSTR"
 
 
 @pytest.fixture(autouse=True)
@@ -44,39 +42,6 @@ def _no_tap_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.delenv(switch, raising=False)
     monkeypatch.setattr(masking, "_known", set())
-
-
-class Bench:
-    """Opens scripted wires while a record is written, and nothing at all while it is played."""
-
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.path = folder / "wire.jsonl"
-        self.state = folder / "state.json"
-        self._patch = patch
-
-    def record(self, blocks: str = "keep") -> None:
-        self._patch.delenv(REPLAY, raising=False)
-        self._patch.setenv(RECORD, str(self.path))
-        self._patch.setenv(RECORD_BLOCKS, blocks)
-
-    def replay(self) -> None:
-        self._patch.delenv(RECORD, raising=False)
-        self._patch.setenv(REPLAY, str(self.path))
-        self._patch.setenv(REPLAY_STATE, str(self.state))
-
-    def messages(self, steps: list[Any], name: str = "scripted") -> MessageTransport:
-        return taps.tapped_messages(name, ADDRESS, lambda: ScriptedTransport(steps, name))
-
-    def frames(self, steps: list[Any]) -> FrameTransport:
-        return taps.tapped_frames("scripted", ADDRESS, lambda: ScriptedFrames(steps))
-
-    def entries(self) -> list[dict[str, Any]]:
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines][1:]
-
-    def difference(self) -> str | None:
-        found = unplayed(read_record(self.path), read_state(self.state))
-        return None if found is None else str(found)
 
 
 @pytest.fixture
@@ -478,16 +443,6 @@ def test_a_block_that_was_tampered_with_is_refused(bench: Bench, block: str) -> 
     bench.replay()
     with pytest.raises(RunFileError, match="line 4: block "):
         bench.messages([]).query_block("A?")
-
-
-texts = st.text(st.characters(codec="latin-1"), max_size=20)
-steps = st.lists(
-    st.one_of(
-        st.tuples(texts.map(lambda text: text + "?"), st.one_of(texts, st.binary(max_size=50))),
-        st.tuples(texts.map(lambda text: text + "!"), st.none()),
-    ),
-    max_size=12,
-)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,9 +1,13 @@
-"""A network that commands about attacks are quickly done with."""
+"""A small network for commands about attacks, and `labctl infer` on a few pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
+from infer_runs import Infer, Result, object_of
 
 from labctl.data.models import Network, save_network
 
@@ -16,3 +20,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_network(Network(tuple(layers), "small", {}), path)
     return str(path)
+
+
+@pytest.fixture
+def infer(run_here: Callable[..., Result], tiny_network: str, pictures: str) -> Infer:
+    """Run `labctl infer --json` with the tiny network on the twelve pictures."""
+
+    def run(*arguments: str) -> dict[str, Any]:
+        given = ("--model", tiny_network, "--data", pictures, "--images", "12")
+        return object_of(run_here("infer", *given, *arguments, "--json"))
+
+    return run

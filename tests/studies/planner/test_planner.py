@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
+from sessions import ideal_session
 
 from labctl.data.models import load_network
 from labctl.errors import SettingError
-from labctl.protocols.disguise import PLAIN
 from labctl.protocols.labels.curve import LabelCurve
 from labctl.protocols.labels.reading import Detection, Reading
 from labctl.protocols.leakage import (
@@ -30,13 +30,7 @@ from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, ReceiverKind
 from labctl.protocols.rotation import Rotation
 from labctl.protocols.session import Session
-from labctl.protocols.settings import (
-    Channel,
-    Light,
-    Sampling,
-    SessionSettings,
-    VerificationSettings,
-)
+from labctl.protocols.settings import Channel, VerificationSettings
 from labctl.studies.planner import search as searching
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, AccuracyPoint
 from labctl.studies.planner.option import Conditions, PlanLimits
@@ -133,18 +127,12 @@ def test_every_layer_gets_the_f_that_it_needs() -> None:
     conditions = replace(SMALL, rotation=Rotation(0.01))
     option = Search(conditions).option(0.3, 1.3, 30)
     assert option is not None
-    reached = [
-        SessionSettings(
-            light=Light(option.mean_photons, PLAIN),
-            channel=Channel(rotation=conditions.rotation, block_modes=30),
-            receiver=conditions.receiver(1.3),
-            verifier=IDEAL_HOMODYNE,
-            assumptions=UNTRUSTED,
-            sampling=Sampling.MEASURED,
-            seed=0,
-        ).signal_to_noise_of(modes)
-        for modes in (24, 30)
-    ]
+    settings = replace(
+        ideal_session(option.mean_photons, 1.3, seed=0),
+        channel=Channel(rotation=conditions.rotation, block_modes=30),
+        receiver=conditions.receiver(1.3),
+    )
+    reached = [settings.signal_to_noise_of(modes) for modes in (24, 30)]
     assert min(reached) == pytest.approx(0.3, rel=1e-9)
 
 
@@ -165,8 +153,8 @@ def test_what_comes_back_is_what_a_session_expects(conditions: Conditions) -> No
     search = Search(conditions)
     option = search.option(0.3, 1.3, 392 if conditions.rotation == Rotation() else 100)
     assert option is not None
-    settings = SessionSettings(
-        light=Light(option.mean_photons, PLAIN),
+    settings = replace(
+        ideal_session(option.mean_photons, 1.3, seed=0),
         channel=Channel(
             loss_db=conditions.loss_db,
             technical_noise=conditions.technical_noise,
@@ -175,9 +163,6 @@ def test_what_comes_back_is_what_a_session_expects(conditions: Conditions) -> No
         ),
         receiver=conditions.receiver(1.3),
         verifier=conditions.verifier,
-        assumptions=UNTRUSTED,
-        sampling=Sampling.ALL,
-        seed=0,
     )
     session = Session(network, settings, ModeLink(settings))
     for _ in session.run(np.ones((1, 784), np.float32)):

@@ -17,96 +17,28 @@ so per quadrature, with var b = 1,
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rotation_unit import (
+    GRID_HZ,
+    SLOT,
+    client,
+    coherent_rows,
+    random_coefficients,
+    unit_norm,
+    variance_tolerance,
+)
 
-from labctl.instruments.simulated.physics.drive import DriveOutput, DriveParameters
-from labctl.instruments.simulated.physics.grid import Field, Noise, Window
+from labctl.instruments.simulated.physics.grid import Noise, Window
 from labctl.instruments.simulated.physics.rotation import (
     Cycles,
-    RotationParameters,
     RotationUnit,
 )
 from labctl.instruments.simulated.ports import Drive
-
-GRID_HZ = 160e6
-SLOT = 8
-GAIN_PER_V = 0.25
-
-
-@dataclass
-class Client:
-    """A rotation unit and the three generator outputs that drive it."""
-
-    unit: RotationUnit
-    real: DriveOutput
-    imaginary: DriveOutput
-    gain_control: DriveOutput
-
-    def set_gain(self, gain: float) -> None:
-        volts = np.array([(gain - 1.0) / GAIN_PER_V], np.float32)
-        self.gain_control.play(Drive(volts, 1.0, 0.0, None, 0.0))
-
-    def rotate(self, coefficients: npt.NDArray[np.complex128], rows: int, start: int = 0) -> Cycles:
-        """Play coefficients (n,) of the slots between pilot and collected slot."""
-        held = np.repeat(np.concatenate(([0.0], coefficients, [0.0])), SLOT)
-        for output, levels in ((self.real, held.real), (self.imaginary, held.imag)):
-            output.play(Drive(levels.astype(np.float32), GRID_HZ, start / GRID_HZ, rows, 0.0))
-        cycles = self.unit.cycles(Window(start, len(held) * rows))
-        assert cycles is not None
-        return cycles
-
-
-def client(
-    *,
-    gain: float = 2.0,
-    emission_factor: float = 1.0,
-    seed: int = 1,
-    noise_v: float = 0.0,
-    loss_db_per_mode: float = 0.0,
-    coupler_error_rad: float = 0.0,
-    phase_error_rad: float = 0.0,
-) -> Client:
-    stage = DriveParameters(24, 10.0, 0.49 * GRID_HZ, noise_v)
-    seeds = np.random.SeedSequence(seed).spawn(5)
-    real, imaginary, control = (DriveOutput(stage, GRID_HZ, Noise(one)) for one in seeds[:3])
-    parameters = RotationParameters(
-        GAIN_PER_V, emission_factor, SLOT, 0, loss_db_per_mode, coupler_error_rad, phase_error_rad
-    )
-    unit = RotationUnit(parameters, real, imaginary, control, Noise(seeds[3]), seeds[4])
-    made = Client(unit, real, imaginary, control)
-    made.set_gain(gain)
-    return made
-
-
-def random_coefficients(modes: int, seed: int) -> npt.NDArray[np.complex128]:
-    """Return coefficients within 1 V, of no particular norm."""
-    random = np.random.default_rng(seed)
-    values = random.uniform(-0.7, 0.7, modes) + 1j * random.uniform(-0.7, 0.7, modes)
-    return np.asarray(values, np.complex128)
-
-
-def unit_norm(coefficients: npt.NDArray[np.complex128]) -> npt.NDArray[np.complex128]:
-    return coefficients / np.linalg.norm(coefficients)
-
-
-def coherent_rows(rows: int, modes: int, seed: int) -> tuple[Field, npt.NDArray[np.complex128]]:
-    """Return rows of coherent pulses with pilots, and each slot's mean field (slots,)."""
-    random = np.random.default_rng(seed)
-    means = random.normal(0.0, 3.0, modes + 2) + 1j * random.normal(0.0, 3.0, modes + 2)
-    means[0], means[-1] = 40.0 + 9.0j, 0.0
-    field = Noise(np.random.SeedSequence(seed)).vacuum(rows * (modes + 2) * SLOT)
-    field += np.tile(np.repeat(means, SLOT), rows).astype(np.complex64)
-    return field, means
-
-
-def variance_tolerance(expected: float, samples: int) -> float:
-    return 5.0 * expected * math.sqrt(2.0 / samples)
 
 
 @pytest.mark.parametrize(

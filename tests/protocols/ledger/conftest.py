@@ -1,0 +1,20 @@
+"""A ledger in its own folder, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labctl.protocols.ledger.accounts import Party
+from labctl.protocols.ledger.book import Ledger
+
+
+@pytest.fixture
+def notices() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, notices: list[str]) -> Ledger:
+    return Ledger(tmp_path / "ledger", Party.SERVER, on_notice=notices.append)
