@@ -151,7 +151,8 @@ def show_share(name: str, work: Callable[[], None], rounds: int) -> None:
         found.append((own / (whole - own), own, whole - own, share.parts))
     ratio, own, rest, parts = sorted(found, key=lambda each: each[0])[rounds // 2]
     print(f"{name:<52} {own:8.3f} s {rest:8.3f} s {1.0 + ratio:7.3f}")
-    print("    " + ", ".join(f"{part} {1e3 * taken:.0f} ms" for part, taken in parts.items()))
+    shown = ", ".join(f"{part} {1e3 * taken:.0f} ms" for part, taken in parts.items())
+    print(f"    {own / (own + rest):.1%} of the run: {shown}")
 
 
 def protocol(network: Network, images: Floats, sampling: Sampling) -> None:

@@ -14,6 +14,7 @@ import hashlib
 import math
 import secrets
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -50,8 +51,14 @@ class HiddenOrder:
     def rows(self, weights: Floats) -> Floats:
         """Return the layer's rows (m, N) as they are sent."""
         sent: Floats = weights.take(self.neurons, axis=0)
-        sent *= self.signs[:, None]
+        if self.changed_signs is not None:
+            sent *= self.changed_signs[:, None]
         return sent
+
+    @cached_property
+    def changed_signs(self) -> Floats | None:
+        """The signs, None where all are 1."""
+        return None if bool((self.signs == 1.0).all()) else self.signs
 
     def columns(self, weights: Floats, doubled: bool) -> Floats:
         """Return the next layer's columns (m', m), or (m', 2 m) for inputs y' and |y'|."""

@@ -24,12 +24,16 @@ class LayerLight:
 
     `block_modes`: modes that the client's receiver collects at a time, None for a whole row.
     `clones`: orthogonal modes that it collects of each block, all of a block that has no more.
+    `plain` and `order`: light that this one is with its rows in another order, row i being row
+    `order[i]` of it; what is known of that need not be worked out again. None: of no other.
     """
 
     layer: int
     quadratures: Floats
     block_modes: int | None = None
     clones: int = 1
+    plain: LayerLight | None = None
+    order: npt.NDArray[np.intp] | None = None
 
     @property
     def rows(self) -> int:
@@ -54,33 +58,42 @@ class LayerLight:
     @cached_property
     def photons(self) -> npt.NDArray[np.float64]:
         """Mean photons of each block of each row as sent, (rows, blocks)."""
+        if self.plain is not None:
+            return self.plain.photons[self.order]
         parts = [self.quadratures[:, columns] for columns in self.blocks.slices(2)]
         squares = [np.einsum("ij,ij->i", part, part).astype(np.float64) for part in parts]
         return 0.25 * np.stack(squares, axis=1)
 
     @cached_property
     def by_quadrature(self) -> Floats:
-        """Mean X of each mode of all rows, then mean P, (2 rows, n)."""
-        parts = [self.quadratures[:, 0::2], self.quadratures[:, 1::2]]
-        return np.concatenate(parts)
+        """Mean X of each mode of all rows, then mean P, (2 rows, n); of `plain` if there is one."""
+        if self.plain is not None:
+            return self.plain.by_quadrature
+        return np.concatenate([self.quadratures[:, 0::2], self.quadratures[:, 1::2]])
 
     def rows_read(self, on_x: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
         """Return which row of `by_quadrature` is read of each row; `on_x` (rows,): whether X is."""
-        return np.arange(self.rows) + np.where(on_x, 0, self.rows)
+        own = np.arange(self.rows) if self.order is None else self.order
+        return own + np.where(on_x, 0, self.rows)
 
     @property
     def x(self) -> Floats:
         """Mean X of each mode, (rows, n)."""
-        return self.by_quadrature[: self.rows]
+        return self._in_order(self.by_quadrature[: self.rows])
 
     @property
     def p(self) -> Floats:
         """Mean P of each mode, (rows, n)."""
-        return self.by_quadrature[self.rows :]
+        return self._in_order(self.by_quadrature[self.rows :])
+
+    def _in_order(self, rows: Floats) -> Floats:
+        return rows if self.order is None else rows.take(self.order, axis=0)
 
     @cached_property
     def row_powers(self) -> npt.NDArray[np.float64]:
         """Sums of X^2, 2 X P and P^2 of each row, (3, rows): what weighs cos^2, cos sin, sin^2."""
+        if self.plain is not None:
+            return self.plain.row_powers[:, self.order]
         pairs = ((1.0, self.x, self.x), (2.0, self.x, self.p), (1.0, self.p, self.p))
         return np.stack(
             [factor * np.einsum("ij,ij->i", a, b, dtype=np.float64) for factor, a, b in pairs]
@@ -89,6 +102,8 @@ class LayerLight:
     @cached_property
     def quadrature_sums(self) -> npt.NDArray[np.float64]:
         """Sums of X and of P of each row, (2, rows)."""
+        if self.plain is not None:
+            return self.plain.quadrature_sums[:, self.order]
         return np.stack([np.sum(part, axis=1, dtype=np.float64) for part in (self.x, self.p)])
 
 

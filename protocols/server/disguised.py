@@ -139,11 +139,22 @@ class DisguisedServer(Server):
     def _light_of(self, query: int, layer: int) -> LayerLight:
         """Return what is sent of a layer for a query."""
         weights: Floats = self._sent[layer]
+        plain, order = None, None
         if layer > 0:
             weights = self._order(query, layer - 1).columns(weights, self.signed)
         if layer < self.layers - 1:
-            weights = self._order(query, layer).rows(weights)
-        return LayerLight(layer, pad_to_modes(weights), self._block_modes, self._clones_of(layer))
+            drawn = self._order(query, layer)
+            weights = drawn.rows(weights)
+            if layer == 0 and drawn.changed_signs is None:
+                plain, order = self._plain[0], drawn.neurons
+        return LayerLight(
+            layer,
+            pad_to_modes(weights),
+            self._block_modes,
+            self._clones_of(layer),
+            plain,
+            order,
+        )
 
     def _placement_of(self, query: int, layer: int) -> Placement:
         """Return which weight each slot of a layer carries for a query."""

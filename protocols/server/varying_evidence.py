@@ -36,6 +36,7 @@ class VaryingEvidence(LayerEvidence):
         self._slot_terms = SlotTerms(light.rows, self._unit_products)
         self._unit = unit_scale(pattern)
         self._placed: Placement | None = None
+        self._expected = np.zeros((light.rows, light.modes), np.float32)
         self._sent_rows = np.zeros(light.rows)
         self._sent_modes = np.zeros(light.modes)
         self._rows_move = self._columns_move = False
@@ -76,19 +77,20 @@ class VaryingEvidence(LayerEvidence):
         self._placed = placed
         self._rows_move |= not np.array_equal(placed.rows, np.arange(len(placed.rows)))
         self._columns_move |= not placed.keeps_columns
-        self.add(returned)
-        self._add_slot_terms(placed, returned)
-        expected = returned.cosine * light.x
-        expected += returned.sine * light.p
+        shares = ReadShares.of_light(returned)
+        self._add(returned, shares)
+        self._add_slot_terms(placed, shares.squares)
+        if shares.on_x is None:
+            expected = returned.cosine * light.x
+            expected += returned.sine * light.p
+        else:
+            expected = self._expected
+            light.by_quadrature.take(light.rows_read(shares.on_x), 0, expected, "clip")
         np.multiply(expected, expected, out=expected)
         self._sent_rows += expected @ np.ones(light.modes, np.float32)
         self._sent_modes += np.ones(light.rows, np.float32) @ expected
 
-    def _add_slot_terms(self, placed: Placement, returned: ReturnedLight) -> None:
-        cosine, sine = (
-            np.asarray(part, np.float64)[:, 0] for part in (returned.cosine, returned.sine)
-        )
-        shares = np.stack([cosine**2, cosine * sine, sine**2])
+    def _add_slot_terms(self, placed: Placement, shares: Doubles) -> None:
         if placed.keeps_columns:
             self._slot_terms.add_rows(placed.rows, placed.changed_signs, shares)
             return

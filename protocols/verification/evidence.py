@@ -122,12 +122,12 @@ class LayerEvidence:
         Raises SettingError if its shape is not that of the light sent, SignalError if it holds
         values that are not finite or whose squares are not.
         """
+        self._add(returned, ReadShares.of_light(returned))
+
+    def _add(self, returned: ReturnedLight, shares: ReadShares) -> None:
         read = returned.measured
         if read.shape != self._light.x.shape:
             raise SettingError("returned light", read.shape, f"of shape {self._light.x.shape}")
-        cosine = np.asarray(returned.cosine, np.float64)[:, 0]
-        sine = np.asarray(returned.sine, np.float64)[:, 0]
-        shares = ReadShares.of(cosine, sine)
         sent_rows = np.einsum("ij,ij->j", shares.squares, self._light.row_powers)
         sent = float(sent_rows.sum())
         slope = self._reference
@@ -138,7 +138,7 @@ class LayerEvidence:
         self._kept = None
         rows, modes = self._passes(returned, shares, np.float32(slope))
         self._reference = slope
-        self._keep_offsets(cosine, sine, rows[2], slope)
+        self._keep_offsets(shares.cosine, shares.sine, rows[2], slope)
         self._offset_removed |= returned.offset_removed
         self._shares += shares.squares
         self._row_sums += rows[:2]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from labctl.protocols.link import ReturnedLight
+
 Doubles = npt.NDArray[np.float64]
 
 
@@ -33,3 +35,11 @@ class ReadShares:
         np.multiply(sine, sine, out=squares[2])
         alone = bool((cosine == on_x).all() and (sine == ~on_x).all())
         return cls(cosine, sine, squares, on_x if alone else None)
+
+    @classmethod
+    def of_light(cls, returned: ReturnedLight) -> ReadShares:
+        """Return those of light as it was read."""
+        cosine, sine = (
+            np.asarray(part, np.float64)[:, 0] for part in (returned.cosine, returned.sine)
+        )
+        return cls.of(cosine, sine)
