@@ -67,6 +67,13 @@ def first_rows(dataset: Any, rows: int) -> Any:
     return dataset[:rows]
 
 
+def single_value(dataset: Any) -> Any:
+    """Read a dataset of one value; raises ValueError for any other."""
+    if dataset.shape != ():
+        raise ValueError(f"{dataset.name} has shape {dataset.shape}; must be one value")
+    return dataset[()]
+
+
 def _require_stored(dataset: Any, size: int) -> None:
     stored = dataset.id.get_storage_size()
     if size > stored:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl import checks
+from labctl.data.archive_room import unpacked_limit
 from labctl.errors import DatasetError, UsageError
 
 _SHIPPED = Path(__file__).parent / "mnist"
@@ -180,8 +181,12 @@ def _content(path: Path) -> bytes:
     try:
         if path.suffix != ".gz":
             return path.read_bytes()
+        limit = unpacked_limit(path.stat().st_size)
         with gzip.open(path) as file:
-            return file.read()
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise DatasetError(f"{path}: unpacks to more than {limit} bytes")
+        return content
     except (EOFError, zlib.error, gzip.BadGzipFile) as problem:
         raise DatasetError(f"{path}: damaged gzip file ({problem})") from problem
     except OSError as problem:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from labctl.data.archive_room import plain_npz
 from labctl.errors import ModelError
 
 _FOLDER = Path(__file__).parent / "models"
@@ -142,7 +143,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, st
 def _read_npz(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     if not zipfile.is_zipfile(path):
         raise ModelError(f"{path}: not an .npz file (no zip archive)")
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as content, plain_npz(content) as file:
         return {name: file[name] for name in file.files}, {}
 
 

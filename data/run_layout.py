@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labctl.data.hdf5_structure import first_rows
+from labctl.data.hdf5_structure import first_rows, single_value
 from labctl.data.models import Network
 from labctl.errors import RunFileError
 
@@ -151,11 +151,11 @@ class BlockTable:
 def blocks_of(file: Any, stream: str) -> BlockTable:
     """Return the acknowledged blocks of a stream; raises ValueError where the table is damaged."""
     if file.attrs["format_version"] == 1:
-        rows = int(file[f"committed/{stream}"][()])
+        rows = int(single_value(file[f"committed/{stream}"]))
         if rows < 0:
             raise ValueError(f"committed/{stream}: {rows} rows; must be 0 or more")
         return BlockTable(stream, (rows,), None)
-    count, complement = (int(value) for value in file[f"committed/{stream}"][:])
+    count, complement = (int(value) for value in first_rows(file[f"committed/{stream}"], 2))
     table = file[f"blocks/{stream}"]
     if complement != ~count or not 0 <= count <= len(table):
         raise ValueError(f"committed/{stream}: damaged, or being written just now")
@@ -192,7 +192,7 @@ def network_of(file: Any) -> Network:
     group = file["model"]
     layers = []
     for depth in range(len(group)):
-        layer = group[str(depth)][()]
+        layer = first_rows(group[str(depth)], len(group[str(depth)]))
         if file.attrs["format_version"] > 1 and checksum(layer) != group[str(depth)].attrs["crc32"]:
             raise ValueError(f"model/{depth} is damaged, its checksum differs")
         layers.append(layer)

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from labctl.data.archive_room import plain_npz
 from labctl.errors import RecordError, SettingError
 from labctl.protocols.leakage.assumptions import Assumptions, Trust
 from labctl.protocols.ledger.files import disk, locked, write_whole
@@ -259,7 +260,7 @@ class CollectiveStore:
                 yield None
                 return
             try:
-                with content, np.load(content, allow_pickle=False) as file:
+                with content, plain_npz(content) as file:
                     yield file
             except _UNREADABLE as error:
                 raise self._damaged(path, str(error)) from error

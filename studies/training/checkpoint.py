@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.data.archive_room import plain_npz
 from labctl.errors import UsageError
 
 # Counts changes of what a checkpoint holds.
@@ -58,7 +59,7 @@ def load_checkpoint(path: Path, settings: str, data_sha256: str) -> Checkpoint:
         raise UsageError(f"{path}: no such checkpoint")
     try:
         # Opened here: of a damaged archive NumPy leaves its own file open.
-        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
+        with path.open("rb") as content, plain_npz(content) as file:
             about = json.loads(str(file["about"]))
             leaves = [file[f"leaf{index}"] for index in range(len(file.files) - 1)]
         found = Checkpoint(about["settings"], about["data_sha256"], about["reports"], leaves)

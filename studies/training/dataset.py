@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl import checks
+from labctl.data.archive_room import plain_npz
 from labctl.data.mnist import LabelledImages, load_images
 from labctl.errors import DatasetError, SettingError
 
@@ -99,7 +100,7 @@ def _is_square(pixels: int) -> bool:
 def _of_npz(path: Path, scale: float | None) -> Dataset:
     try:
         # Opened here: of a damaged archive NumPy leaves its own file open.
-        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
+        with path.open("rb") as content, plain_npz(content) as file:
             arrays = {name: file[name] for name in file.files}
     except _DAMAGE as problem:
         raise DatasetError(f"{path}: not a readable .npz file ({problem})") from problem
