@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 # Controls (C0 but tab and newline, DEL, C1), the soft hyphen, and what is invisible or turns the
@@ -30,3 +31,29 @@ def visible_line(text: str) -> str:
     'ACME,1\\nall is safe'
     """
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+class _VisibleRecords(logging.Filter):
+    """Makes the text of each record visible, before any handler of a host program has it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Put the visible text in the record's place; every record passes."""
+        record.msg, record.args = visible_line(record.getMessage()), ()
+        if record.exc_info and record.exc_info[0] is not None:
+            # Formatters take a traceback that is there already.
+            record.exc_text = visible(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+_VISIBLE_RECORDS = _VisibleRecords()
+
+
+def visible_logger(name: str) -> logging.Logger:
+    """Return the logger of this name, whose records cannot act on a terminal.
+
+    Identities, replies and errors of instruments go into it; where they are written to is for the
+    program that uses labctl to say.
+    """
+    logger = logging.getLogger(name)
+    logger.addFilter(_VISIBLE_RECORDS)
+    return logger

@@ -21,9 +21,10 @@ from labctl.haste import at_most, in_haste, patience_s
 from labctl.instruments.transports.masking import masked
 from labctl.permit import require_permit
 from labctl.pulse import pulse
+from labctl.visible import visible_logger
 
 _T = TypeVar("_T")
-_wire = logging.getLogger("labctl.wire")
+_wire = visible_logger("labctl.wire")
 _SHOWN = 200  # characters of a message in the log; a waveform has megabytes
 
 BLOCK_END_S = 0.1

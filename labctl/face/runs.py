@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
@@ -28,13 +27,14 @@ from labctl.run.setting import LeakageOfSetting, layer_shape, leakage_of_setting
 from labctl.safety import interruptible
 from labctl.station import Station
 from labctl.station.equipment import equipment_of, require_roles
+from labctl.visible import visible_logger
 
 RUNS = "labctl-runs"
 STORE = "labctl-calibration"
 
 Trusted = Literal["trusted", "untrusted"]
 _E = TypeVar("_E", bound=Enum)
-_log = logging.getLogger(__name__)
+_log = visible_logger(__name__)
 
 
 def infer(

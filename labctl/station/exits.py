@@ -40,9 +40,9 @@ from labctl.errors import InstrumentError, StillLitError
 from labctl.safety import ENDING_SIGNALS, UNWINDS, interruption, last_words, unwinding
 from labctl.station.insistence import Insistence, in_ipython
 from labctl.station.sentinel import Sentinel
-from labctl.visible import visible_line
+from labctl.visible import visible_line, visible_logger
 
-_log = logging.getLogger(__name__)
+_log = visible_logger(__name__)
 
 
 class Leavable(Protocol):

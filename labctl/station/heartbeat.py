@@ -11,7 +11,6 @@ A main thread that waits (a sleep, a prompt, a lock, a notebook between two cell
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -26,6 +25,7 @@ from typing import Any
 from labctl.environment import RECORD, REPLAY
 from labctl.errors import InstrumentError
 from labctl.pulse import pulse
+from labctl.visible import visible_logger
 
 # Six beats are FROZEN_AFTER_S.
 BEAT_S = 0.25
@@ -40,7 +40,7 @@ _READY_S = 30.0
 _FAREWELL_S = 2.0
 _SIGNAL = getattr(signal, "SIGURG", None)
 
-_log = logging.getLogger(__name__)
+_log = visible_logger(__name__)
 
 
 class Heartbeat:

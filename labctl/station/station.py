@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -48,10 +47,11 @@ from labctl.station.teardown import Leaving, Left, darken, leave_safe
 from labctl.station.turns import Turns
 from labctl.station.watch import LimitsWatch, Watched
 from labctl.toml_file import place
+from labctl.visible import visible_logger
 
 Capability = TypeVar("Capability")
 
-_log = logging.getLogger(__name__)
+_log = visible_logger(__name__)
 
 
 class Station:

@@ -14,7 +14,6 @@ that is open is closed if something may still emit.
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from labctl.hazards import Hazard
 from labctl.safety import last_words, uninterrupted
 from labctl.station.crew import Crew, CrewTask, await_all
 from labctl.station.drivers import CHANNEL_METHODS, Openable
+from labctl.visible import visible_logger
 
 BUDGET_S = 6.0
 """How long one instrument may take in s, unless its driver or the station file says another:
@@ -42,7 +42,7 @@ _SHARE_OF_BUDGET = 0.75
 # An answer is waited for so long in steps other than emission off: it still ends by itself, and
 # says more, before the instrument is given up.
 
-_log = logging.getLogger(__name__)
+_log = visible_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ StoppedError with the name, the value and the limit. So does a quantity that cou
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,8 +18,9 @@ from dataclasses import dataclass
 from labctl.errors import LabctlError
 from labctl.station.limits import Allowed, Limits
 from labctl.station.turns import Turns
+from labctl.visible import visible_logger
 
-_log = logging.getLogger(__name__)
+_log = visible_logger(__name__)
 
 
 @dataclass(frozen=True)
