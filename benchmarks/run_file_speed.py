@@ -4,8 +4,8 @@
 
 Both append the same blocks of 16-value float32 rows to a growing dataset and flush after each; a
 run file also writes its checksums and its count of blocks. What was written is read back and
-compared. Prints the best of the repeats, in MB/s by the wall and by processor time, and the ratio of
-both; opening and closing the files counts. `--folder`: where they are.
+compared. Prints the best of the repeats, in MB/s by the wall and by processor time, and the
+ratio of both; opening and closing the files counts. `--folder`: where they are.
 """
 
 from __future__ import annotations
