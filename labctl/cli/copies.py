@@ -49,6 +49,10 @@ _ASSUMES = (
     "the thief's features are local histograms of gradients; another thief may know better ones",
     "QND couplings and homodyne; noise independent between queries, no quantum memory",
 )
+_LOOKED_UP = (
+    "a spend between two that were measured counts as the higher one: weak light, whose readings "
+    "have a vacuum of their own, gives less; no copy seen in a session lies above 'at most'",
+)
 
 Public = Annotated[int, typer.Option(help="Number of public images, without labels.")]
 Judged = Annotated[int, typer.Option(help="Number of test images, with labels, that judge a copy.")]
@@ -391,7 +395,7 @@ def show(
                 "copies": rows,
                 "table": known.command,
                 "public": known.public,
-                "assumptions": list(_ASSUMES),
+                "assumptions": [*_ASSUMES, *_LOOKED_UP],
             }
         )
         return
@@ -413,7 +417,7 @@ def show(
             for row in rows
         ],
     )
-    output.people.print("assumes: " + "; ".join(_ASSUMES), style="dim")
+    output.people.print("assumes: " + "; ".join(_ASSUMES + _LOOKED_UP), style="dim")
 
 
 def _rows(

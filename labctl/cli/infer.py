@@ -143,6 +143,8 @@ def infer(
             rich_help_panel=options.LIMITS,
         ),
     ] = None,
+    failure_probability: options.FailureProbability = 1e-10,
+    false_alarm_probability: options.FalseAlarmProbability = 1e-6,
     ledger: options.OptionalLedger = None,
     client: options.OptionalClient = None,
     budget_bits: Annotated[
@@ -199,7 +201,11 @@ def infer(
         light=Light(mu, Disguise(permute, signs)),
         assumptions=assumptions(loss, noise),
         sampling=sample,
-        verification=VerificationSettings(weights_bits_limit=weights_bits_limit),
+        verification=VerificationSettings(
+            failure_probability=failure_probability,
+            false_alarm_probability=false_alarm_probability,
+            weights_bits_limit=weights_bits_limit,
+        ),
         hiding=hiding,
         pictures=None if hiding == OPEN else pictures_besides(data, images, decoy_images),
         ledger=ledger_of(ledger, client, budget_bits, reserve),

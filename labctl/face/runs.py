@@ -54,6 +54,8 @@ def infer(
     electronic_noise: float | None = None,
     seed: int = 0,
     weights_bits_limit: float | None = None,
+    failure_probability: float = 1e-10,
+    false_alarm_probability: float = 1e-6,
     ledger: str | Path | None = None,
     client: str | None = None,
     budget_bits: float | None = None,
@@ -75,7 +77,9 @@ def infer(
     case. sample: draw all returned modes, or the measured values alone, which verifies nothing.
     loss_db (of the round trip), technical_noise (SNU), efficiency and electronic_noise (SNU) of
     both receivers describe a mode-level link, by default an ideal one; a station's are measured.
-    weights_bits_limit: reject above this bound, in bit per real weight. ledger: folder to book the
+    weights_bits_limit: reject above this bound, in bit per real weight. failure_probability: that a
+    stated bound does not hold; false_alarm_probability: that the verdict rejects an honest session;
+    both between 0 and 1. ledger: folder to book the
     run in, for `client`, within `budget_bits` per real weight. calibrations: folder of records;
     stale: what to do about those that do not apply; effort: of routines that run for it. runs:
     folder of run files. The other protections and hardware errors are options of `labctl infer`.
@@ -96,7 +100,11 @@ def infer(
         "light": Light(mean_photons),
         "assumptions": _assumptions(loss, noise),
         "sampling": _choice("sample", sample, Sampling),
-        "verification": VerificationSettings(weights_bits_limit=weights_bits_limit),
+        "verification": VerificationSettings(
+            failure_probability=failure_probability,
+            false_alarm_probability=false_alarm_probability,
+            weights_bits_limit=weights_bits_limit,
+        ),
         "ledger": _ledger(ledger, client, budget_bits),
         "accept_discrete_weights": accept_discrete_weights,
         "seed": seed,

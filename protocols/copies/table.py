@@ -9,8 +9,9 @@ for all queries the spends of the QND attack add up, so its curve is one over th
 orders a thief has no more than that, even if more was measured.
 
 A figure between measured points is that of the next point where the thief has more of everything,
-after successes were made monotone: on the safe side. No copy is taken to be better than the network
-itself, or than the best that was measured. Networks that were not measured get no figure.
+after successes were made monotone: on the safe side. It is never below a copy that was seen in a
+whole session where the thief had no more (`SeenCopy`). No copy is taken to be better than the
+network itself, or than the best that was measured. Networks that were not measured get no figure.
 """
 
 from __future__ import annotations
@@ -93,6 +94,22 @@ class CopyPoint(BaseModel):
         return math.hypot(self.image_error, self.spread)
 
 
+class SeenCopy(BaseModel):
+    """The best of the copies that accepted sessions of `queries` and this spend each gave.
+
+    A limit from below and no more: thieves in a session, with decoys or with noise that hides, make
+    less of a spend than those of the table's points.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network_sha256: _Digest
+    queries: int = Field(ge=1)
+    spend: float = Field(ge=0.0)
+    highest: _Share
+    sessions: int = Field(ge=1)
+
+
 class ServedNetwork(BaseModel):
     """A network that was measured, with the share of images that it names rightly without noise."""
 
@@ -113,6 +130,7 @@ class CopyTable(BaseModel):
     judged: str
     network: tuple[ServedNetwork, ...] = Field(min_length=1)
     point: tuple[CopyPoint, ...] = Field(min_length=1)
+    seen: tuple[SeenCopy, ...] = ()
 
     def toml(self) -> str:
         """Return the file's text."""
@@ -129,6 +147,10 @@ class CopyTable(BaseModel):
             lines += [f"standard_error = {point.standard_error!r}", f"seeds = {point.seeds}"]
             lines += [] if point.highest is None else [f"highest = {point.highest!r}"]
             lines += [] if point.images is None else [f"images = {point.images}"]
+        for one in self.seen:
+            lines += ["", "[[seen]]", f'network_sha256 = "{one.network_sha256}"']
+            lines += [f"queries = {one.queries}", f"spend = {one.spend!r}"]
+            lines += [f"highest = {one.highest!r}", f"sessions = {one.sessions}"]
         return "\n".join(lines) + "\n"
 
     def joined(self, other: CopyTable) -> CopyTable:
@@ -148,6 +170,7 @@ class CopyTable(BaseModel):
             judged=self.judged,
             network=added + self.network,
             point=points + self.point,
+            seen=tuple(dict.fromkeys(other.seen + self.seen)),
         )
 
     def served(self, network: Network) -> ServedNetwork | None:
@@ -242,14 +265,16 @@ class CopyTable(BaseModel):
         if not found:
             return Figure(served.accuracy, most)
         best = min(found, key=lambda one: one.upper)
-        return replace(best, upper=min(best.upper, most))
+        seen = 0.0 if attack == CLASSES_ALONE else self._seen(served.sha256, queries, spend)
+        return replace(best, upper=min(max(best.upper, seen), most))
 
     def _most(self, served: ServedNetwork) -> float:
         """Return the maximum that any copy is taken to be worth: the network, or the best measured.
 
         Without standard errors, which two runs of a few answers do not give well.
         """
-        mine = (_highest(one) for one in self.point if one.network_sha256 == served.sha256)
+        mine = [_highest(one) for one in self.point if one.network_sha256 == served.sha256]
+        mine += [one.highest for one in self.seen if one.network_sha256 == served.sha256]
         return max(served.accuracy, *mine)
 
     def _reached(self, sha256: str, attack: str, queries: int, spend: float) -> float:
@@ -264,6 +289,18 @@ class CopyTable(BaseModel):
         ]
         done = float(queries), spend
         return max((_upper(one) for one in points if _covers(done, _both(one))), default=0.0)
+
+    def _seen(self, sha256: str, queries: int, spend: float) -> float:
+        """Return the best copy seen in sessions in which the thief had no more; 0 if none was."""
+        asked = float(queries), spend
+        return max(
+            (
+                one.highest
+                for one in self.seen
+                if one.network_sha256 == sha256 and _covers(asked, (one.queries, one.spend))
+            ),
+            default=0.0,
+        )
 
     def _covering(
         self, sha256: str, order: Order, attack: str, queries: int, spend: float

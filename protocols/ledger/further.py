@@ -15,13 +15,14 @@ from typing import Any
 from labctl.protocols.copies.figure import QuerySpend
 from labctl.protocols.copies.table import Order
 from labctl.protocols.ledger.accounts import Balance
-from labctl.protocols.ledger.amounts import Amounts
+from labctl.protocols.ledger.amounts import Amounts, Meter
 from labctl.protocols.ledger.charges import Basis, WeightCharge
 from labctl.protocols.ledger.copy_account import CopyBudget, CopyMeans
 from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 
 # More queries than that are any number.
 COUNTLESS = 10**9
+_BITS = {Meter.WEIGHT_BITS, Meter.CUMULATIVE_BITS, Meter.TOTAL_BITS}
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,22 @@ class QueryTerms:
     ) -> int:
         """Return how many queries, at most `most`, fit the account if reserved together."""
 
-        def fits(queries: int) -> bool:
-            asked = Amounts.of(self.worst(balance, bound, queries).values())
-            lefts = ((balance.left(meter), asked.unit(meter)) for meter in balance.limits.units)
-            within = all(left is None or asked_for <= left >= 0 for left, asked_for in lefts)
-            return within and copies.fits(balance, queries)
+        bounded = not _BITS.isdisjoint(balance.limits.units)
 
-        low, high = 0, most + 1
+        def fits(queries: int) -> bool:
+            # What costs nothing to know comes first: bits are a search over attacks.
+            light = WeightCharge(queries, queries * self.light, 0.0, self.modes)
+            if not (_within(balance, light) and copies.fits(balance, queries)):
+                return False
+            return not bounded or _within(balance, self.worst(balance, bound, queries))
+
+        # From few to many, for the bound on much light takes longest.
+        low, high = 0, 1
+        while high <= most and fits(high):
+            if not balance.limits.units:
+                return most
+            low, high = high, 2 * high
+        high = min(high, most + 1)
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)
@@ -94,3 +104,10 @@ class QueryTerms:
             failure_probability=numbers[2],
             copies=CopyMeans(steady_and_hidden, Order(values["copy_order"])),
         )
+
+
+def _within(balance: Balance, charge: WeightCharge) -> bool:
+    """Whether an account has room for a charge, in every meter that has a limit."""
+    asked = Amounts.of(charge.values())
+    lefts = ((balance.left(meter), asked.unit(meter)) for meter in balance.limits.units)
+    return all(left is None or asked_for <= left >= 0 for left, asked_for in lefts)

@@ -163,6 +163,19 @@ def test_one_query_was_measured_in_eight_sessions_and_many_in_two() -> None:
             assert float(np.std(worth, ddof=1)) < 0.005
 
 
+def test_no_accepted_copy_of_any_session_lies_above_what_is_looked_up() -> None:
+    """At honest noise by `copies show`, and with what hides by `infer` and `plan`."""
+    for service in SESSIONS:
+        if service.return_modes:
+            continue
+        honest = best_copy(network_of(service.model), service.session(), 1, hidden=False)
+        assert honest is not None
+        assert max(copies(service, HONEST, 1)) <= honest.figure.upper
+        for queries in QUERIES:
+            found = max(copies(service, AT_ONCE, queries) + copies(service, HIDDEN, queries))
+            assert found <= at_most(service, queries)
+
+
 def test_the_readme_prints_mean_spread_and_best_and_what_is_looked_up() -> None:
     cells = {}
     for row, honest, hides, *later, most in table_of("README.md", "row", "1 query, honest noise"):

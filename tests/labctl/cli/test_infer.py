@@ -95,6 +95,21 @@ def test_the_run_file_holds_settings_model_results_and_verdict(
     assert [layer.shape for layer in measured] == [(12, 8), (12, 10)]
 
 
+def test_a_rarer_failure_of_the_bounds_costs_bits(infer: Infer) -> None:
+    """Bounds, sum and verdict hold except with the failure probability that was asked for."""
+    often, rarely = (infer("--failure-probability", chance) for chance in ("0.01", "1e-10"))
+    assert often["verification"]["failure_probability"] == 0.01
+    for part, name in (
+        ("verification", "weights_bits_per_real_upper"),
+        ("cumulative", "collective_upper"),
+    ):
+        assert 0.0 < often[part][name] < rarely[part][name], name
+    found = infer("--false-alarm-probability", "1e-3")["verification"]
+    assert found["false_alarm_probability"] == 1e-3
+    shares = {one["name"]: one["false_alarm_probability"] for one in found["checks"]}
+    assert sum(shares.values()) <= 1e-3 * (1.0 + 1e-9)
+
+
 def test_the_server_can_be_checked_from_the_run_file(infer: Infer, tmp_path: Path) -> None:
     run = run_of(infer("--sample", "all"), tmp_path)
     assert set(run.raw_names) == {"evidence/layer0", "evidence/layer1"}

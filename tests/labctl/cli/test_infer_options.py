@@ -82,6 +82,8 @@ def test_a_models_name_is_printed_as_it_is(
         ("--efficiency", "1.1", "efficiency = 1.1: must be 1e-6 to 1"),
         ("--electronic-noise", "-1", "electronic_noise = -1.0: must be 0 to 1e+06"),
         ("--noise-figure-db", "0", "noise_figure_db = 0.0: must be at least"),
+        ("--failure-probability", "0", "failure_probability = 0.0: must be above 0 and below 1"),
+        ("--false-alarm-probability", "1", "false_alarm_probability = 1.0: must be above 0"),
         ("--weights-bits-limit", "0", "weights_bits_limit = 0.0: must be above 0 bits"),
         ("--weights-bits-limit", "inf", "weights_bits_limit = inf: must be above 0 bits"),
         ("--return-modes", "393", "return_modes = 393: must be 1 to 392"),

@@ -18,6 +18,7 @@ from labctl.protocols.leakage import Assumptions, LayerShape, Trust, leakage_of
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.copy_account import CopyMeans
+from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 from labctl.protocols.ledger.further import QueryTerms
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
 from labctl.protocols.settings import VerificationSettings
@@ -94,3 +95,22 @@ def test_terms_are_read_back_as_they_were_noted() -> None:
     copies = CopyMeans(QuerySpend(0.25, 0.5), Order.FRESH)
     for each in (terms, replace(terms, copies=copies, worst_case=Basis.HONEST)):
         assert QueryTerms.of_json(json.loads(json.dumps(each.as_json()))) == each
+
+
+def test_without_a_limit_nothing_is_searched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound on a billion queries takes long; with a budget in queries alone it is not asked."""
+    ledgers = Ledgers.in_folder(tmp_path / "ledger", "alice")
+    books = RunLedger(ledgers, facts(0.57, Basis.EVERYTHING))
+    images = np.zeros((1, 16), np.float32)
+    with books.sending(images) as batch:
+        batch.book(UNSEEN)
+
+    def refuse(*_: object) -> float:
+        raise AssertionError("the bound was worked out")
+
+    monkeypatch.setattr(CumulativeAccount, "bits", refuse)
+    assert left_by_show(tmp_path / "ledger") is None
+    ledgers.server.set_budget(books.account, {Meter.QUERIES: 60.0})
+    assert left_by_show(tmp_path / "ledger") == 59

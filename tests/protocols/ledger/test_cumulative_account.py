@@ -138,3 +138,15 @@ def test_more_looked_at_never_costs_more_than_light_that_was_kept(
     loud = replace(HONEST, light=replace(HONEST.light, mean_photons=3.0), seed=6)
     after = keep((session_of(loud, [30.0]), terms_of(loud)))
     assert after.bits(light + 3.0) <= unseen * 1.01
+
+
+@pytest.mark.parametrize(("light", "noise"), [(0.01, 1e-6), (0.57, 1e-4), (57.0, 0.5), (5e4, 1e-6)])
+def test_with_a_tenth_looked_at_the_bound_is_the_entropy_of_all_light(
+    light: float, noise: float
+) -> None:
+    """So that an account need not search for it; with half looked at it is well below."""
+    channel = AssumedChannel(1.0, 0.0, Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED))
+    for share, same in ((0.1, True), (0.5, False)):
+        total = light / share
+        bits = channel.bits(light, noise, unseen=total - light)
+        assert (bits == pytest.approx(everything_bits(total), abs=1e-9)) is (same or noise >= 0.5)

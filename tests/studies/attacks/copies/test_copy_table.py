@@ -23,6 +23,7 @@ from labctl.protocols.copies.table import (
     CopyPoint,
     CopyTable,
     Order,
+    SeenCopy,
     ServedNetwork,
     best_copy,
     hidden_spend,
@@ -120,6 +121,22 @@ def test_a_figure_is_no_lower_than_any_copy_that_was_measured(tmp_path: Path) ->
     assert (found.figure.accuracy, found.figure.upper) == (0.6, 0.75)
     (tmp_path / "table.toml").write_text(table.toml(), encoding="utf-8")
     assert load_copies(tmp_path / "table.toml") == table
+
+
+def test_a_figure_is_no_lower_than_a_copy_that_a_session_gave(tmp_path: Path) -> None:
+    """Where the thief had no more, in either order; classes alone are not concerned."""
+    seen = SeenCopy(network_sha256=NETWORK.sha256, queries=1, spend=0.4, highest=0.9, sessions=8)
+    table = TABLE.model_copy(update={"seen": (seen,)})
+    for order in Order:
+        with_less, with_more = (table.best(NETWORK, 1, spend, order) for spend in (0.39, 0.5))
+        plain = TABLE.best(NETWORK, 1, 0.39, order)
+        assert with_less == plain
+        assert with_more is not None
+        assert with_more.figure.upper == 0.9
+        assert with_more.classes_alone.upper < 0.9
+    (tmp_path / "table.toml").write_text(table.toml(), encoding="utf-8")
+    assert load_copies(tmp_path / "table.toml") == table
+    assert table.joined(TABLE).seen == TABLE.joined(table).seen == (seen,)
 
 
 def test_between_points_the_next_one_counts_and_none_falls() -> None:
