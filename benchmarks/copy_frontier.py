@@ -2,7 +2,6 @@
 
     python benchmarks/copy_frontier.py measure benchmarks/copy_frontier.csv --data FOLDER
     python benchmarks/copy_frontier.py draw benchmarks/copy_frontier.csv docs/copy-frontier.png
-    python benchmarks/copy_frontier.py join benchmarks/copy_frontier.csv data/copy_table.toml
     python benchmarks/copy_frontier.py least
 
 `measure` runs what the file does not hold yet, each row in its own session, and adds it: half an
@@ -10,9 +9,9 @@ hour in all on one core. FOLDER holds the MNIST training images (idx files): 5,0
 public, the first 2,000 test images judge copies and service, decoys are among the others. Hidden
 neurons come in a fresh order, no loss, no technical noise, calibration of 1e8 samples. A seed draws
 light, order and decoys; public and judged images are the same for all. `draw` prints a table too;
-classes alone are those of the shipped table. `join` enters the best accepted copies in a table of
-copies, so that no figure looked up there is below a copy that was made. `least` prints, for each F,
-the gain at which a thief of one query has least to spend, and the copy that the table knows for it.
+classes alone are those of the shipped table. `least` prints, for each F, the gain at which a thief
+of one query has least to spend, and the copy that the table knows for it. `copies_seen.py` enters
+the best copies in a table.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.drawing import new_figure, write_png
 from labctl.protocols.copies.figure import copy_figure, query_spend
 from labctl.protocols.copies.spend import sent_sizes
-from labctl.protocols.copies.table import Order, SeenCopy, load_copies
+from labctl.protocols.copies.table import Order, load_copies
 from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.hiding.collection import Collection
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
@@ -344,44 +343,6 @@ def tell(rows: Sequence[Row]) -> None:
         print(f"| {name} | {right:.1%} |", " | ".join(cells(rows, service)), "|")
 
 
-def seen_in(rows: Sequence[Row]) -> Iterator[SeenCopy]:
-    """Yield the best accepted copies of thieves that spent all they had in one query.
-
-    At honest noise, and with what hides in one query or in all that follow it. A public return has
-    other noise than a table's spends describe, and is left out.
-    """
-    for service in served_by(rows):
-        if service.return_modes:
-            continue
-        sizes = sent_sizes(load_network(service.model))
-        spend = query_spend(sizes, service.session())
-        for thief, queries, spent in (
-            (HONEST, 1, spend.steady),
-            (HIDDEN, 1, spend.most),
-            (AT_ONCE, 1, spend.most),
-            *((AT_ONCE, many, many * spend.steady + math.sqrt(many) * spend.hides)
-              for many in QUERIES[1:]),
-        ):  # fmt: skip
-            copies = copies_of(rows, service, thief, queries)
-            if copies is not None:
-                digest = load_network(service.model).sha256
-                yield SeenCopy(
-                    network_sha256=digest,
-                    queries=1,
-                    spend=spent,
-                    highest=copies.highest,
-                    sessions=copies.accepted,
-                )
-
-
-def join(path: Path, table_path: Path) -> None:
-    """Enter the best copies of a file of sessions in a table of copies, in place of all there."""
-    table, rows = load_copies(table_path), read(path)
-    joined = table.model_copy(update={"seen": tuple(seen_in(rows))})
-    table_path.write_text(joined.toml(), encoding="utf-8")
-    print(f"{len(joined.seen)} best copies of {path} in {table_path}")
-
-
 def _legend(axes: Axes, colours: Mapping[int, str]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -478,7 +439,7 @@ def least() -> None:
 
 
 def main() -> None:
-    """Measure, draw, join, or print the least spends."""
+    """Measure, draw, or print the least spends."""
     parser = argparse.ArgumentParser(description="Service against secrecy.")
     commands = parser.add_subparsers(dest="command", required=True)
     measuring = commands.add_parser("measure")
@@ -487,17 +448,12 @@ def main() -> None:
     drawing = commands.add_parser("draw")
     drawing.add_argument("file", type=Path)
     drawing.add_argument("figure", type=Path)
-    joining = commands.add_parser("join")
-    joining.add_argument("file", type=Path)
-    joining.add_argument("table", type=Path)
     commands.add_parser("least")
     chosen = parser.parse_args()
     if chosen.command == "measure":
         measure(chosen.file, chosen.data)
     elif chosen.command == "draw":
         draw(chosen.file, chosen.figure)
-    elif chosen.command == "join":
-        join(chosen.file, chosen.table)
     else:
         least()
 

@@ -50,8 +50,8 @@ _ASSUMES = (
     "QND couplings and homodyne; noise independent between queries, no quantum memory",
 )
 _LOOKED_UP = (
-    "a spend between two that were measured counts as the higher one: weak light, whose readings "
-    "have a vacuum of their own, gives less; no copy seen in a session lies above 'at most'",
+    "a spend between two that were measured counts as the higher one: weak light is read with "
+    "more vacuum and gives less; no copy seen in a session lies above 'at most'",
 )
 
 Public = Annotated[int, typer.Option(help="Number of public images, without labels.")]
