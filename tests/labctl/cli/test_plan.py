@@ -16,6 +16,8 @@ from scipy.special import ndtr
 from labctl.cli import plan as plan_command
 from labctl.data.mnist import load_test_images
 from labctl.data.models import load_network
+from labctl.errors import LabctlError
+from labctl.protocols.leakage.setting import WeightsFigure
 from labctl.studies.planner import plan as plans
 from labctl.studies.planner import search
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, AccuracyPoint, digest_of
@@ -284,6 +286,22 @@ def test_a_figure_that_cannot_be_written_is_named(refused: Callable[..., str], c
         assert said in refused(*wish, "--figure", place)
 
 
+def test_the_bound_is_the_figure_unless_told_otherwise(
+    run_here: Callable[..., Result], curve: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noted(*, weights_figure: WeightsFigure, **_: object) -> None:
+        asked.append(weights_figure)
+        raise LabctlError("that was the question")
+
+    monkeypatch.setattr(plan_command, "Conditions", noted)
+    for figure in ((), HONEST):
+        run_here("plan", "--accuracy", "0.96", "--accuracy-curve", curve, *figure)
+    assert asked == [WeightsFigure.PRIOR_FREE, WeightsFigure.HONEST]
+
+
+@pytest.mark.long
 @pytest.mark.usefixtures("short_front")
 def test_the_bound_is_what_a_plan_goes_by_unless_told_otherwise(
     run_here: Callable[..., Result], curve: str, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from long_tests import long
 from sessions import ideal_session
 
 from labctl.data.models import Network
@@ -73,7 +74,7 @@ def send(books: RunLedger, session: Session, images: Floats) -> None:
     """Reserve, send and book images whose returned light is looked at."""
     with books.sending(images) as batch:
         list(session.run(images))
-        batch.book(session.verdict(), session.record(), session.server.evidence)
+        batch.book(session.verdict(figures=False), session.record(), session.server.evidence)
 
 
 def kept(queries: int) -> float:
@@ -120,7 +121,7 @@ def test_a_batch_is_reserved_at_its_worst_and_booked_at_the_bound(
         reserved = ledgers.server.balance(books.account).reserved.value(BITS)
         assert reserved == pytest.approx(kept(3))
         list(session.run(IMAGES[:3]))
-        batch.book(session.verdict(), session.record(), session.server.evidence)
+        batch.book(session.verdict(figures=False), session.record(), session.server.evidence)
     balance = ledgers.server.balance(books.account)
     assert 0.0 < balance.spent.value(BITS) <= kept(3) * (1.0 + 1e-9)
     assert balance.spent.value(BITS) == pytest.approx(books.cumulative().bits(3 * MU))
@@ -191,7 +192,9 @@ def test_what_is_taken_never_lies_below_the_bound_of_all_light(
             if what == 0:
                 batch.book(UNSEEN)
             elif what == 1:
-                batch.book(session.verdict(), session.record(), session.server.evidence)
+                batch.book(
+                    session.verdict(figures=False), session.record(), session.server.evidence
+                )
             manager.__exit__(None, None, None)
             balance = ledgers.server.balance(account)
             bound = runs[0][0].cumulative().bits(balance.taken.value(Meter.PHOTONS))
@@ -215,8 +218,9 @@ def test_reserving_an_honest_share_books_the_bound_all_the_same(
     assert ledgers.server.balance(books.account).spent.value(BITS) == pytest.approx(kept(4))
 
 
+@pytest.mark.parametrize("looked", [False, *long(True)], ids=["unseen", "looked at"])
 def test_what_was_counted_additively_stays_and_is_named(
-    run: Callable[..., RunLedger], ledgers: Ledgers
+    run: Callable[..., RunLedger], ledgers: Ledgers, looked: bool
 ) -> None:
     """Entries as they were written before sums by weight were kept."""
     books = run()
@@ -225,7 +229,11 @@ def test_what_was_counted_additively_stays_and_is_named(
     )
     assert books.state()["counted_additively"] == pytest.approx(0.25)
     assert "0.25 bit per real weight booked before" in books.state()["composition"][1]
-    send(books, session_of(), IMAGES[:3])
+    if looked:
+        send(books, session_of(), IMAGES[:3])
+    else:
+        with books.sending(IMAGES[:3]) as batch:
+            batch.book(UNSEEN)
     spent = ledgers.server.balance(books.account).spent
     assert spent.value(BITS) == pytest.approx(0.25 + books.cumulative().bits(3 * MU))
     assert books.state()["counted_additively"] == pytest.approx(0.25)
@@ -260,6 +268,7 @@ def test_repeats_of_an_input_add_information(
     assert second.value(Meter.ADDED_FIRST) == pytest.approx(leakage().data_bits_first, abs=1e-12)
 
 
+@pytest.mark.long
 def test_a_run_ends_where_the_weights_budget_does(
     run: Callable[..., RunLedger], ledgers: Ledgers
 ) -> None:
