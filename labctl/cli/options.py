@@ -145,7 +145,6 @@ _MODELS = shared(
     "--models", SUBJECT, "Networks with commas between: shipped names or files, as with --model."
 )
 Models = Annotated[str, _MODELS]
-OptionalModels = Annotated[str | None, _MODELS]
 OptionalData = Annotated[
     Path | None,
     shared("--data", SUBJECT, "Images: a folder of idx files, or a task's name (default: MNIST)."),
