@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
+from long_tests import long
 from matplotlib.figure import Figure
 
 from labctl.calibration.bench import CalibrationBench
@@ -100,7 +101,7 @@ def test_child_is_dark_at_its_null_and_bright_half_a_period_away() -> None:
     assert beat == pytest.approx([0.25, 4.5, 3.5])
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, *long(2, 3, 4)])
 def test_finds_the_hidden_points(open_bench: OpenBench, seed: int) -> None:
     """Within five standard uncertainties: those of 8 sweeps have Student's tails."""
     with open_bench(seed=seed) as (bench, world):
@@ -112,6 +113,7 @@ def test_finds_the_hidden_points(open_bench: OpenBench, seed: int) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_intervals_cover_the_truth(open_bench: OpenBench) -> None:
     """5 benches, seeds 100 to 104: of each 95 % intervals at least 4 hold the truth."""
     hits: dict[str, int] = {}
