@@ -77,8 +77,8 @@ class Fire:
         assert process.stderr is not None
         said = process.stderr.read().strip().splitlines()
         self.ended[f"exit {process.returncode}"] += 1
-        assert process.returncode in {0, 2, 130, -signal.SIGKILL}, said
-        assert len(said) == (process.returncode in {2, 130}), said
+        assert process.returncode in {0, 2, 130, 143, -signal.SIGKILL}, said
+        assert len(said) == (process.returncode in {2, 130, 143}), said
         self.bounded(ledger, budget)
 
     def bounded(self, ledger: Path, budget: float) -> None:
