@@ -11,6 +11,7 @@ LabctlError
 │   └── DatasetError          images or labels are missing or damaged
 ├── InstrumentError           something on the wire or behind it           (exit code 1)
 │   ├── ConnectionFailedError nothing answers at the address
+│   ├── OtherInstrumentError  another instrument answers there than was opened
 │   ├── InstrumentTimeoutError the instrument did not answer in time
 │   ├── ReplyError            the instrument answered what no manual allows
 │   ├── InstrumentReportedError the instrument itself refused the command
@@ -104,6 +105,10 @@ class InstrumentError(LabctlError):
 
 class ConnectionFailedError(InstrumentError):
     """Nothing answers at the instrument's address."""
+
+
+class OtherInstrumentError(InstrumentError):
+    """Another instrument answers at the address than was opened there: names both."""
 
 
 class InstrumentTimeoutError(InstrumentError):

@@ -22,7 +22,7 @@ import numpy as np
 
 from labctl.dsp.recorder import Recorder
 from labctl.dsp.sender import FrameSender
-from labctl.errors import InstrumentError, InstrumentTimeoutError
+from labctl.errors import InstrumentError, InstrumentTimeoutError, StoppedError
 from labctl.instruments.capabilities import Digitizer, Restartable, TriggerSource
 from labctl.station.equipment import Equipment, FibreMeter
 from labctl.units import db_to_ratio, ratio_to_db
@@ -89,6 +89,9 @@ def _of_instruments(equipment: Equipment) -> Iterator[str]:
         try:
             if part.restarted():
                 yield f"{name} was switched off and on: its settings are lost"
+        except StoppedError as error:
+            yield error.reason  # why the whole station may not be used
+            return
         except InstrumentError as error:
             yield f"{name} does not answer: {error.problem}"
 

@@ -18,6 +18,7 @@ from labctl.errors import (
     InstrumentError,
     LabctlError,
     LimitError,
+    OtherInstrumentError,
     SettingError,
     SignalError,
     StoppedError,
@@ -184,7 +185,7 @@ class BenchLink:
         """
         try:
             yield
-        except (StoppedError, LimitError):
+        except (StoppedError, LimitError, OtherInstrumentError):
             raise
         except (SignalError, InstrumentError) as error:
             causes = self.causes()

@@ -19,6 +19,7 @@ from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, LabctlError
 from labctl.haste import at_most, in_haste, patience_s
 from labctl.instruments.transports.masking import masked
+from labctl.instruments.transports.recognition import Recognition, note_asked, recognising
 from labctl.permit import require_permit
 from labctl.pulse import pulse
 from labctl.visible import visible_logger
@@ -34,7 +35,8 @@ BLOCK_END_S = 0.1
 class WireLink(ABC):
     """Bytes out and in under a lock; `timeout_s` is how long an answer may take.
 
-    `greet` runs after a disturbance, once old bytes are gone.
+    `greet` runs after a disturbance, once old bytes are gone. `recognition` is asked who answers
+    before the first message over a wire that was opened again.
     """
 
     def __init__(
@@ -51,11 +53,14 @@ class WireLink(ABC):
         self._timeout_s = timeout_s
         self.clock = clock
         self._greet = greet
-        self._lock = threading.Lock()
+        # Who answers is asked in the middle of a turn.
+        self._lock = threading.RLock()
         self._closed = False
         self._in_step = True
         self._settled = True
         self._silences = 0
+        self._reopened = False
+        self.recognition: Recognition | None = None
 
     @property
     def timeout_s(self) -> float:
@@ -73,6 +78,8 @@ class WireLink(ABC):
         with self._turn(command):
             if not self._in_step:
                 self._resynchronise(command)
+            note_asked(self)
+            self._recognise(command)
             self._in_step = False
             self._settled = True
             logged = _wire.isEnabledFor(logging.DEBUG)
@@ -154,6 +161,7 @@ class WireLink(ABC):
         with self._lock:
             self._closed = True
             self._in_step = False
+            self.recognition = None
             self._disconnect()
 
     @abstractmethod
@@ -170,6 +178,14 @@ class WireLink(ABC):
 
     def _prepare(self, command: str) -> None:  # noqa: B027  most wires need no preparation
         """Do what the wire needs right before a command is sent."""
+
+    def _recognise(self, command: str) -> None:
+        """Make sure, once the wire was opened again, that the same instrument is at its end."""
+        if not self._reopened or recognising():
+            return
+        if self.recognition is not None:
+            self.recognition.require(self.name, self.address, command)
+        self._reopened = False
 
     def _resynchronise(self, command: str | None) -> None:
         if self._closed:

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from labctl.clock import Clock
 from labctl.errors import ConnectionFailedError, InstrumentTimeoutError, SettingError
-from labctl.instruments.capabilities import Instrument
+from labctl.instruments.capabilities import Identity, Instrument
 from labctl.instruments.transports.masking import conceal
+from labctl.instruments.transports.recognition import Recognition, wires_asked
 from labctl.instruments.transports.taps import tapped_clock
 
 _CLOCK = "clock"
@@ -56,11 +57,16 @@ def open_clock(library: str, record: Path | None = None) -> Clock:
 def verified(instrument: _I, address: str, *checks: Callable[[], object]) -> _I:
     """Return the instrument once all checks have passed, or close it and raise what went wrong.
 
-    Silence becomes ConnectionFailedError: the address exists, but nothing there answers.
+    Silence becomes ConnectionFailedError: the address exists, but nothing there answers. Who
+    answers (a check that returns an Identity) has to answer again after a lost connection.
     """
+    recognition: Recognition | None = None
     try:
-        for check in checks:
-            check()
+        with wires_asked() as wires:
+            for check in checks:
+                found = check()
+                if isinstance(found, Identity):
+                    recognition = Recognition(found, check)
     except InstrumentTimeoutError as error:
         instrument.close()
         problem = (
@@ -71,4 +77,6 @@ def verified(instrument: _I, address: str, *checks: Callable[[], object]) -> _I:
     except BaseException:
         instrument.close()
         raise
+    for wire in wires:
+        wire.recognition = recognition
     return instrument

@@ -27,6 +27,7 @@ from labctl.instruments.capabilities import Identity
 from labctl.instruments.codecs.ieee488 import parse_error
 from labctl.instruments.codecs.replies import NumberForms, number_of
 from labctl.instruments.driver_rules import wait_for
+from labctl.instruments.transports.recognition import recognising
 from labctl.instruments.transports.transport import MessageTransport
 
 _Reply = TypeVar("_Reply", str, memoryview)
@@ -259,7 +260,13 @@ class ScpiSession:
 
     @contextmanager
     def _turn(self, command: str) -> Iterator[None]:
-        """Keep other threads' messages out; in haste they are not waited for long."""
+        """Keep other threads' messages out; in haste they are not waited for long.
+
+        Who asks who answers holds the wire itself, and must not wait for those who wait for it.
+        """
+        if recognising():
+            yield
+            return
         if not self._turns.acquire(timeout=patience_s(_LONGEST_TURN_S)):
             problem = "busy with another thread's command"
             raise InstrumentTimeoutError(self.name, problem, command)

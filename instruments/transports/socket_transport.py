@@ -196,6 +196,7 @@ class SocketLink(WireLink):
 
     def _get_in_step(self, command: str | None) -> None:
         self._disconnect()
+        self._reopened = True
         self._connect()
 
     def _is_timeout(self, error: Exception) -> bool:

@@ -240,6 +240,7 @@ class VisaLink(WireLink):
 
     def _reconnect(self) -> None:
         self._disconnect()
+        self._reopened = True
         self._connect()
 
     def _device_clear(self) -> None:

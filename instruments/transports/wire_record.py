@@ -31,6 +31,7 @@ from labctl.clock import Clock
 from labctl.environment import RECORD_BLOCKS
 from labctl.errors import InstrumentError, RunFileError
 from labctl.instruments.transports.masking import masked, masked_arguments
+from labctl.instruments.transports.recognition import recognising
 from labctl.instruments.transports.transport import (
     Complete,
     FrameTransport,
@@ -147,7 +148,13 @@ class InstrumentLog:
         self._address = address
 
     def note(self, entry: Mapping[str, object], time_s: float | None = None) -> None:
-        """Write a line with its stamps; `time_s` is now on the instrument's clock if left out."""
+        """Write a line with its stamps; `time_s` is now on the instrument's clock if left out.
+
+        What a wire asks between the program's own messages is none of them, and would have no place
+        in a replay, where no connection is lost.
+        """
+        if recognising():
+            return
         if time_s is None and self.clock is not None:
             time_s = self.clock.now_s()
         stamps = {"time_s": time_s, "wall": _now()}

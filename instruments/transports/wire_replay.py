@@ -25,6 +25,7 @@ from labctl.errors import (
     ConnectionFailedError,
     InstrumentError,
     InstrumentTimeoutError,
+    OtherInstrumentError,
     ReplyError,
     RunFileError,
 )
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from labctl.instruments.transports.transport import Complete
 
 _ERRORS: dict[str, type[InstrumentError]] = {
-    error.__name__: error for error in (ConnectionFailedError, InstrumentTimeoutError, ReplyError)
+    error.__name__: error
+    for error in (ConnectionFailedError, InstrumentTimeoutError, OtherInstrumentError, ReplyError)
 }
 _EVENTS = ("open", "sent", "received", "failed", "time", "clear", "close")
 # What is shown of a message: two lines of a terminal.

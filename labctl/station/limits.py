@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from labctl.errors import LimitError
+from labctl.errors import LimitError, OtherInstrumentError
 from labctl.permit import only_while
 from labctl.quantities import unit_of
 from labctl.station.gate import Gate
@@ -32,29 +32,38 @@ class Allowed:
 class Limits:
     """What may be sent to the instrument of this name, by quantity, while its gate is open.
 
-    `turns`: of an instrument that is watched, whose calls and readings must not mix.
+    `turns`: of an instrument that is watched, whose calls and readings must not mix. `stop`: stops
+    the station's emission for a reason.
     """
 
     instrument: str
     allowed: Mapping[str, Allowed]
     gate: Gate = field(default_factory=Gate)
     turns: Turns | None = None
+    stop: Callable[[str], None] | None = None
 
     def check_open(self) -> None:
         """Raise UsageError or StoppedError if the instrument may not be used now."""
         self.gate.check(self.instrument)
 
-    def called(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def called(self) -> Iterator[None]:
         """Be a call of the program, which no reading of a watch falls into.
 
-        It ends at its next message to the instrument once the gate is closed.
+        It ends at its next message to the instrument once the gate is closed. One that finds
+        another instrument at the address ends all use of the station, dark: what was set, limited
+        and calibrated is not in front of it any more.
         """
-        return only_while(self.check_open) if self.turns is None else self._in_turn(self.turns)
+        try:
+            with only_while(self.check_open), self._turn():
+                yield
+        except OtherInstrumentError as error:
+            if self.stop is not None and self.gate.reason is None:
+                self.stop(str(error))
+            raise
 
-    @contextmanager
-    def _in_turn(self, turns: Turns) -> Iterator[None]:
-        with only_while(self.check_open), turns.call():
-            yield
+    def _turn(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.turns is None else self.turns.call()
 
     def check(self, quantity: str, value: object) -> None:
         """Raise LimitError unless every number of `value` is allowed; a quantity may be free.

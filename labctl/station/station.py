@@ -249,7 +249,9 @@ class Station:
             for quantity, limit in self.table.instruments[name].limits.items():
                 where = place(self.path, "instruments", name, "limits", quantity)
                 allowed[quantity] = Allowed(limit.low, limit.high, where)
-            self._known_limits[name] = Limits(name, allowed, self._gate, self._turns.get(name))
+            self._known_limits[name] = Limits(
+                name, allowed, self._gate, self._turns.get(name), self.stop_emission
+            )
         return self._known_limits[name]
 
     def _channel(self, name: str, channel: int, capability: type[Any] | None) -> Any:

@@ -73,6 +73,12 @@ class OnBench:
         panels: dict[str, FrontPanel] = self.library.world.panels
         return next(panel for at, panel in panels.items() if canonical(at) == self._address)
 
+    def put(self, panel: FrontPanel) -> None:
+        """Put another panel at the address; a session that is open keeps the old one."""
+        panels: dict[str, FrontPanel] = self.library.world.panels
+        at = next(at for at in panels if canonical(at) == self._address)
+        panels[at] = panel
+
     @property
     def _address(self) -> str:
         return canonical(self.place.address)

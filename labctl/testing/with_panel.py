@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any
 
@@ -18,8 +18,11 @@ from labctl.errors import (
     InstrumentReportedError,
     InstrumentTimeoutError,
     LimitError,
+    OtherInstrumentError,
 )
 from labctl.instruments.capabilities import Identity
+from labctl.instruments.simulated.faults.wire import faulty
+from labctl.instruments.transports.transport import FrameTransport
 from labctl.testing.abilities import CHECKS
 from labctl.testing.alone import about
 from labctl.testing.behind import what_the_panel_changes_is_no_wrong_value
@@ -87,6 +90,39 @@ def after_a_time_out_no_old_answer_is_taken_for_a_new_one(bench: OnBench) -> Non
 def a_connection_that_is_lost_is_told_and_found_again(bench: OnBench) -> None:
     """ConnectionFailedError with the address; the next call connects again."""
     identity = bench.instrument.identify()
+    with _lost(bench):
+        with pytest.raises(ConnectionFailedError, match=re.escape(bench.place.address)):
+            bench.instrument.identify()
+        with pytest.raises(InstrumentError):
+            bench.instrument.safe_state()
+    assert bench.instrument.identify() == identity
+
+
+def another_instrument_in_its_place_is_refused(bench: OnBench) -> None:
+    """Model and serial number are compared after a lost connection; nothing is set on another."""
+    known = bench.instrument.identify()
+    new = _other_serial(known.serial or known.model)
+    panel = faulty(bench.panel, bench.library.clock, framed=bench.transport is FrameTransport)
+    bench.put(panel)
+    with _lost(bench), pytest.raises(ConnectionFailedError):
+        bench.instrument.identify()
+    panel.replace_by(known.serial or known.model, new)
+    bench.sent.clear()
+    with pytest.raises(OtherInstrumentError) as raised:
+        bench.instrument.identify()
+    for named in (known.serial or known.model, new, bench.place.address):
+        assert named in raised.value.problem
+    assert raised.value.command
+    with suppress(OtherInstrumentError):  # some have nothing to send
+        bench.instrument.safe_state()
+    assert bench.settings() == []
+    panel.disarm()
+    assert bench.instrument.identify() == known
+
+
+@contextmanager
+def _lost(bench: OnBench) -> Iterator[None]:
+    """Let every read find the connection lost."""
     lost = pyvisa.errors.VisaIOError(StatusCode.error_connection_lost)
 
     def fails(session: Any, count: int) -> Any:
@@ -94,11 +130,12 @@ def a_connection_that_is_lost_is_told_and_found_again(bench: OnBench) -> None:
 
     with pytest.MonkeyPatch.context() as broken:
         broken.setattr(bench.library, "read", fails)
-        with pytest.raises(ConnectionFailedError, match=re.escape(bench.place.address)):
-            bench.instrument.identify()
-        with pytest.raises(InstrumentError):
-            bench.instrument.safe_state()
-    assert bench.instrument.identify() == identity
+        yield
+
+
+def _other_serial(serial: str) -> str:
+    """Return a serial number, or a model, of the same length."""
+    return serial[:-1] + ("8" if serial[-1] != "8" else "9")
 
 
 def sets_and_reads_back(capability: type[Any]) -> Callable[[OnBench], None]:
@@ -121,6 +158,7 @@ WITH_PANEL: tuple[Callable[[OnBench], None], ...] = (
     each_further_property_is_read_back,
     after_a_time_out_no_old_answer_is_taken_for_a_new_one,
     a_connection_that_is_lost_is_told_and_found_again,
+    another_instrument_in_its_place_is_refused,
     what_the_panel_changes_is_no_wrong_value,
 )
 """Those that hold for every driver; each capability that it has adds another."""

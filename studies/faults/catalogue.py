@@ -58,6 +58,9 @@ _FAULTS: dict[str, tuple[PlannedFault, str]] = {
     "connection dropped": _at(_SCOPE, _ASKED, "dropped"),
     "connection dropped for 5 s": _at(_SCOPE, _ASKED, "dropped", value=5.0),
     "connection half-closed": _at(_SCOPE, _ASKED, "half-closed"),
+    "another instrument in its place": _at(
+        _SCOPE, _ASKED, "other serial", text="MY57450002 > MY57459999", cause="MY57459999"
+    ),
     "instrument silent": _at(_SCOPE, "", "silent", times=0),
     "generator of frames restarts": _at(_SENDER, "*TRG", "reboot"),
     "generator of the rotation restarts": _at("client_generator", "", "reboot", after=40),

@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias, get_args
 
 from labctl.clock import Clock
 from labctl.instruments.codecs.itla import FRAME_BYTES, Reply, Status
+from labctl.instruments.simulated.faults.other_serial import OtherSerial
 from labctl.instruments.simulated.panel import (
     EVERYTHING,
     ConnectionLostError,
@@ -134,7 +135,7 @@ class FaultyPanel:
         self._armed: list[_Armed] = []
         self._acting: list[WireFault] = []
         self._swallowed = False
-        self._serial: tuple[bytes, bytes] | None = None
+        self._serial: OtherSerial | None = None
         self._line = _Line()
 
     @property
@@ -152,6 +153,10 @@ class FaultyPanel:
         self._acting.clear()
         self._serial = None
         self._line = _Line()
+
+    def replace_by(self, old: str, new: str) -> None:
+        """Let another instrument with the serial number `new` instead of `old` answer."""
+        self._serial = OtherSerial(old, new, framed=self._framed)
 
     def hits(self) -> int:
         """Return how often faults have acted."""
@@ -174,6 +179,8 @@ class FaultyPanel:
             self._line.chunks.clear()
         self._swallowed = False
         message = _readable(data, self._framed)
+        if self._serial is not None:
+            self._serial.asked(message)
         hitting = [each for each in self._armed if each.hit_by(message)]
         for each in hitting:
             if each.instead is not None:
@@ -268,10 +275,13 @@ class FaultyPanel:
         return data
 
     def _swap(self, fault: WireFault, data: bytes) -> bytes:
-        """Put another instrument of this model in its place: `text` is "old > new" serial."""
+        """Put another instrument of this model in its place: `text` is "old > new" serial.
+
+        For that the first one has to be unplugged: its connection goes, for `value` s.
+        """
         old, _, new = fault.text.partition(" > ")
-        self._serial = (old.encode("ascii"), new.encode("ascii"))
-        return data
+        self.replace_by(old, new)
+        return self._drop(fault, data)
 
     def _fetch(self, limit: int) -> None:
         """Take what the panel has to say, changed by the faults that act on it."""
@@ -284,7 +294,7 @@ class FaultyPanel:
                 break
             data += more
         if self._serial is not None:
-            data = data.replace(*self._serial)
+            data = self._serial.said(data)
         chunks = [_Chunk(data, ends, -math.inf)]
         for fault in self._acting:
             chunks = [new for old in chunks for new in self._changed(fault, old)]

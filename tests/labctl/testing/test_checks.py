@@ -62,6 +62,11 @@ SPOILT_DRIVERS = {
         'self._scpi.transport.query("*IDN?"); return Identity("", "VS1", "", "")',
         "garbage_identifies_nobody",
     ),
+    "any serial number is taken for its own": (
+        "verified(source, address, source._scpi.forget_errors, source.identify)",
+        "verified(source, address, source._scpi.forget_errors, lambda: str(source.identify()))",
+        "another_instrument",
+    ),
     "close sends": (
         "self._scpi.transport.close()",
         'self._scpi.transport.write("X"); self._scpi.transport.close()',
