@@ -203,6 +203,8 @@ class Keysight33512B(ArbitraryWaveforms):
 class _DcOutput:
     """One channel of a generator as a VoltageSource."""
 
+    reads_back = frozenset({"set_voltage"})
+
     def __init__(self, generator: Keysight33512B, scpi: ScpiSession, channel: int) -> None:
         self._generator = generator
         self._scpi = scpi

@@ -106,21 +106,32 @@ class ItlaRegisters:
 
         return to_signed(self._agreed(register, agree))
 
-    def write(self, register: Register, value: int) -> None:
-        """Write -32768 to 65535 to a register and wait until nothing is pending.
+    def write(self, register: Register, value: int) -> int:
+        """Write -32768 to 65535 to a register and wait until nothing is pending; return the reply.
 
         What an earlier program left pending when it was killed is waited for first.
         """
         command = f"write {register.name} = {value}"
         request = Request(register, to_unsigned(value), write=True)
         try:
-            self._checked(request, command)
+            reply = self._checked(request, command)
         except InstrumentReportedError as error:
             if error.code != PENDING:
                 raise
             self.wait(self._is_idle, "end what was pending before " + repr(command))
-            self._checked(request, command)
+            reply = self._checked(request, command)
         self.wait(self._is_idle, f"complete {command!r}")
+        return reply.data
+
+    def write_and_see(self, register: Register, value: int) -> None:
+        """Write as `write` does; raises ReplyError unless the register then holds the value.
+
+        A reply to a write says what the register holds, so that this takes no message more.
+        """
+        held = to_signed(self.write(register, value))
+        if held != value:
+            problem = f"expected {value} after it was set, got {held}"
+            raise ReplyError(self._name, problem, f"write {register.name} = {value}")
 
     def text(self, register: Register) -> str:
         """Return the string that a register gives access to."""

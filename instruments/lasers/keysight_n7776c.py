@@ -26,6 +26,8 @@ from labctl.instruments.transports.visa_transport import open_visa
 from labctl.units import frequency_to_wavelength_m, wavelength_to_frequency_hz
 
 _ENDS = ("MIN", "MAX")
+# A hundredth of a decibel, in which powers are shown.
+_RESOLUTION = 2.3e-3
 
 
 class N7776COptions(DriverOptions):
@@ -54,6 +56,7 @@ class KeysightN7776C(N7776CSweep):
 
     Options = N7776COptions
     hazard = Hazard.EMISSION
+    reads_back = frozenset({"set_power"})
 
     def __init__(self, transport: MessageTransport, options: N7776COptions | None = None) -> None:
         self.name = transport.name
@@ -81,7 +84,11 @@ class KeysightN7776C(N7776CSweep):
         self._use_watts()
         lowest, highest = (self._scpi.number(f"{self._source}:POW? {end}") for end in _ENDS)
         require_range(self.name, "power_w", power_w, lowest, highest, "W")
-        self._scpi.set(f"{self._source}:POW {power_w:.8E}")
+        query = f"{self._source}:POW?"
+        resolution_w = _RESOLUTION * power_w
+        self._scpi.set_and_see(
+            f"{self._source}:POW {power_w:.8E}", query, power_w, resolution=resolution_w
+        )
 
     def power_w(self) -> float:
         """Return the power in W that the laser reports, 0 while the light is off."""

@@ -60,6 +60,7 @@ class PurePhotonicsPPCL550:
 
     Options = PPCL550Options
     hazard = Hazard.EMISSION
+    reads_back = frozenset({"set_power"})
 
     def __init__(self, transport: FrameTransport, options: PPCL550Options | None = None) -> None:
         self.name = transport.name
@@ -104,7 +105,7 @@ class PurePhotonicsPPCL550:
         if not lowest - 0.5 <= code <= highest + 0.5:
             valid = f"{dbm_to_w(lowest / 100):.4g} to {dbm_to_w(highest / 100):.4g} W"
             raise LimitError(self.name, "power_w", power_w, valid)
-        self._registers.write(Register.PWR, round(code))
+        self._registers.write_and_see(Register.PWR, round(code))
 
     def power_w(self) -> float:
         """Return the measured output power in W."""

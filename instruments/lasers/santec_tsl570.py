@@ -31,6 +31,7 @@ from labctl.units import (
 )
 
 _IN_DBM = 0
+_STEP_DB = 0.01
 _WARMING_UP = "NO23"
 
 
@@ -60,6 +61,7 @@ class SantecTSL570(TSL570Sweep):
 
     Options = TSL570Options
     hazard = Hazard.EMISSION
+    reads_back = frozenset({"set_power"})
 
     def __init__(self, transport: MessageTransport, options: TSL570Options | None = None) -> None:
         self.name = transport.name
@@ -95,7 +97,7 @@ class SantecTSL570(TSL570Sweep):
             valid = f"{dbm_to_w(lowest):.4g} to {dbm_to_w(highest):.4g} W"
             raise LimitError(self.name, "power_w", power_w, valid)
         self._use_dbm()
-        self._scpi.set(f":POW {power_dbm:.2f}")
+        self._scpi.set_and_see(f":POW {power_dbm:.2f}", ":POW?", power_dbm, resolution=_STEP_DB)
 
     def power_w(self) -> float:
         """Return the power in W that the laser measures at its output."""

@@ -26,6 +26,8 @@ from labctl.instruments.transports.visa_transport import open_visa
 
 # Overflow is 9.9E37 and not-a-number 9.91E37 (SCPI-99, 7.2.1): no reading comes near this.
 _OVERFLOW = 1e30
+# A source has 40,000 steps in each of its ranges, the finest of 500 nV (its wire page).
+_STEP, _FINEST_V = 2.5e-5, 500e-9
 _LONGEST_DELAY_S = 1e4  # 10 ks, 2461 reference manual p. 6-89; 2450 revision B still has 4 s
 
 
@@ -51,6 +53,7 @@ class Keithley2450:
 
     Options = Keithley2450Options
     hazard = Hazard.BIAS
+    reads_back = frozenset({"set_voltage", "set_current_limit"})
 
     def __init__(
         self, transport: MessageTransport, options: Keithley2450Options | None = None
@@ -100,7 +103,10 @@ class Keithley2450:
         require_range(self.name, "voltage_v", voltage_v, -limit_v, limit_v, "V")
         if not (self._configured and self._is_limited_voltage_source()):
             self._configure()
-        self._scpi.set(f":SOUR:VOLT {voltage_v:.9g}")
+        resolution_v = max(_STEP * (self._options.range_v or 0.0), _FINEST_V)
+        self._scpi.set_and_see(
+            f":SOUR:VOLT {voltage_v:.9g}", ":SOUR:VOLT?", voltage_v, resolution=resolution_v
+        )
         self._scpi.set("OUTP ON")
 
     def voltage_v(self) -> float:
@@ -110,7 +116,7 @@ class Keithley2450:
     def set_current_limit(self, current_a: float) -> None:
         """Limit the current to a magnitude in A, now and for later voltages; raises LimitError."""
         self._check_current(current_a)
-        self._scpi.set(f":SOUR:VOLT:ILIM {current_a:.9g}")
+        self._limit_current(current_a)
         self._current_limit_a = current_a
 
     def measured_voltage_v(self) -> float:
@@ -137,11 +143,13 @@ class Keithley2450:
         require_range(self.name, "current_a", current_a, -limit_a, limit_a, "A")
         require_positive(self.name, "voltage_limit_v", voltage_limit_v, limit_v, "V")
         if self._function() != "CURR":
-            self._scpi.set_all("OUTP OFF", ":SOUR:FUNC CURR")
+            self._scpi.set("OUTP OFF")
+            self._scpi.set_and_see_word(":SOUR:FUNC CURR", ":SOUR:FUNC?", "CURR")
         self._scpi.set(":SOUR:CURR:RANG:AUTO ON")
-        self._scpi.set_all(
-            f":SOUR:CURR:VLIM {voltage_limit_v:.9g}", f":SOUR:CURR {current_a:.9g}", "OUTP ON"
-        )
+        limit = f":SOUR:CURR:VLIM {voltage_limit_v:.9g}"
+        self._scpi.set_and_see(limit, ":SOUR:CURR:VLIM?", voltage_limit_v, resolution=_FINEST_V)
+        self._scpi.set_and_see(f":SOUR:CURR {current_a:.9g}", ":SOUR:CURR?", current_a)
+        self._scpi.set("OUTP ON")
 
     def set_delay(self, duration_s: float) -> None:
         """Set how long the instrument waits between setting a voltage and measuring, in s.
@@ -190,15 +198,18 @@ class Keithley2450:
         self._configured = False
         if self._function() != "VOLT":
             self._scpi.set("OUTP OFF")
-        self._scpi.set_all(
-            ":SOUR:FUNC VOLT",
-            ":SOUR:VOLT:RANG:AUTO ON" if range_v is None else f":SOUR:VOLT:RANG {range_v:.9g}",
-            f":SOUR:VOLT:ILIM {self._current_limit_a:.9g}",
+        self._scpi.set_and_see_word(":SOUR:FUNC VOLT", ":SOUR:FUNC?", "VOLT")
+        self._scpi.set(
+            ":SOUR:VOLT:RANG:AUTO ON" if range_v is None else f":SOUR:VOLT:RANG {range_v:.9g}"
         )
+        self._limit_current(self._current_limit_a)
         self._sense("CURR")
         self._scpi.set(":SENS:CURR:RANG:AUTO ON")
         self._scpi.set(f":SENS:CURR:NPLC {self._options.nplc:g}")
         self._configured = True
+
+    def _limit_current(self, current_a: float) -> None:
+        self._scpi.set_and_see(f":SOUR:VOLT:ILIM {current_a:.9g}", ":SOUR:VOLT:ILIM?", current_a)
 
     def _sense(self, quantity: Literal["CURR", "VOLT"]) -> None:
         # Set before each reading: the front panel can change it at any time, and what the

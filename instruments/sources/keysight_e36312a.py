@@ -30,6 +30,8 @@ from labctl.instruments.transports.visa_transport import open_visa
 _CHANNELS = range(1, 4)
 # Overflow is 9.9E37 and not-a-number 9.91E37 (SCPI-99, 7.2.1): no reading comes near this.
 _OVERFLOW = 1e30
+# Of settings, assumed (docs/wire/keysight_e36312a.md, section Outputs) [M].
+_RESOLUTION_V, _RESOLUTION_A = 1e-3, 1e-3
 
 
 class E36312AOptions(DriverOptions):
@@ -98,6 +100,8 @@ class KeysightE36312A:
 class _Output:
     """One output of the supply as a SourceMeter; its voltages are 0 or positive."""
 
+    reads_back = frozenset({"set_voltage", "set_current_limit"})
+
     def __init__(
         self,
         name: str,
@@ -115,7 +119,8 @@ class _Output:
     def set_voltage(self, voltage_v: float) -> None:
         unit = f"V at output {self._list}"
         require_range(self._name, "voltage_v", voltage_v, 0, self._max_voltage_v, unit)
-        self._scpi.set(f"VOLT {voltage_v:.9g}, {self._list}")
+        setting, query = f"VOLT {voltage_v:.9g}, {self._list}", f"VOLT? {self._list}"
+        self._scpi.set_and_see(setting, query, voltage_v, resolution=_RESOLUTION_V)
         self._scpi.set(f"OUTP 1, {self._list}")
 
     def voltage_v(self) -> float:
@@ -124,7 +129,8 @@ class _Output:
     def set_current_limit(self, current_a: float) -> None:
         unit = f"A at output {self._list}"
         require_positive(self._name, "current_a", current_a, self._max_current_a, unit)
-        self._scpi.set(f"CURR {current_a:.9g}, {self._list}")
+        setting, query = f"CURR {current_a:.9g}, {self._list}", f"CURR? {self._list}"
+        self._scpi.set_and_see(setting, query, current_a, resolution=_RESOLUTION_A)
 
     def measured_voltage_v(self) -> float:
         return self._measured(f"MEAS:VOLT? {self._list}")

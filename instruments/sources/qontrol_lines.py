@@ -47,6 +47,23 @@ class QontrolLines:
         self.acknowledged(command)
         self._exchange(reading, 1, blamed=command)
 
+    def set_and_see(
+        self, command: str, query: str, value: float, unit: str, *, scatter: float
+    ) -> None:
+        """Send a setting and read back what it set, to within `scatter`, both in `unit`.
+
+        An acknowledgement says that something was set; a digit that changed on its way, it does
+        not. Sent again if another value is found; raises ReplyError, naming both, if it is not
+        there then.
+        """
+        for _ in range(2):
+            self.acknowledged(command)
+            found = self._parsed(self._exchange(query, 1, blamed=command)[0], unit, query)
+            if abs(found - value) <= scatter:
+                return
+        problem = f"expected {value:g} {unit} after it was set, got {found:g} {unit}"
+        raise ReplyError(self._name, f"{problem} (from {query!r})", command)
+
     def acknowledged(self, command: str) -> None:
         """Send a setting; raises ReplyError unless it is answered `OK`."""
         reply = self.query(command)

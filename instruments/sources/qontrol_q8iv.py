@@ -28,6 +28,12 @@ from labctl.instruments.transports.opening import DriverOptions, read_options, v
 from labctl.instruments.transports.transport import LinesTransport
 from labctl.instruments.transports.visa_lines import open_visa_lines
 
+# A reading of a channel is what is at its output: it differs from what was set by the converters'
+# errors, which no source states. 50 mV is assumed (docs/wire/qontrol_q8iv.md, section Assumed) [M].
+_SCATTER_V = 50e-3
+# Limits are shown to a thousandth of a volt and of a milliampere (same page, section Commands).
+_SHOWN = 1e-3
+
 
 class Q8ivOptions(DriverOptions):
     """Line, channels, and limits that the module itself enforces.
@@ -114,7 +120,8 @@ class QontrolQ8iv:
         self._check_channel(channel)
         require_range(self.name, "voltage_v", voltage_v, 0, self._highest_v(), "V")
         self._limit(channel)
-        self._lines.set(f"V{channel}={abs(voltage_v):.5f}", f"V{channel}?")
+        setting, reading = f"V{channel}={abs(voltage_v):.5f}", f"V{channel}?"
+        self._lines.set_and_see(setting, reading, voltage_v, "V", scatter=_SCATTER_V)
 
     def set_voltages(self, voltages_v: Sequence[float]) -> None:
         """Apply voltages in V to all channels of the first module at once; raises LimitError."""
@@ -155,7 +162,7 @@ class QontrolQ8iv:
         self._check_channel(channel)
         require_positive(self.name, "current_a", current_a, self._highest_a(), "A")
         self._limit(channel)
-        self._lines.set(f"IMAX{channel}={current_a * 1e3:.4f}", f"V{channel}?")
+        self._write_current_limit(channel, current_a)
 
     def set_limits(self, channel: int, *, voltage_v: float, current_a: float) -> None:
         """Set the voltage (V) and the current (A) above which the module reports an error.
@@ -165,8 +172,8 @@ class QontrolQ8iv:
         self._check_channel(channel)
         require_range(self.name, "voltage_v", voltage_v, 0, self._highest_v(), "V")
         require_range(self.name, "current_a", current_a, 0, self._highest_a(), "A")
-        self._lines.acknowledged(f"VMAX{channel}={voltage_v:.5f}")
-        self._lines.acknowledged(f"IMAX{channel}={current_a * 1e3:.4f}")
+        self._write_voltage_limit(channel, voltage_v)
+        self._write_current_limit(channel, current_a)
         self._limited.add(channel)
 
     def limits(self, channel: int) -> tuple[float, float]:
@@ -233,14 +240,25 @@ class QontrolQ8iv:
         if channel in self._limited:
             return
         if self._options.max_voltage_v is not None:
-            self._lines.acknowledged(f"VMAX{channel}={self._options.max_voltage_v:.5f}")
+            self._write_voltage_limit(channel, self._options.max_voltage_v)
         if self._options.max_current_a is not None:
-            self._lines.acknowledged(f"IMAX{channel}={self._options.max_current_a * 1e3:.4f}")
+            self._write_current_limit(channel, self._options.max_current_a)
         self._limited.add(channel)
+
+    def _write_voltage_limit(self, channel: int, voltage_v: float) -> None:
+        setting, query = f"VMAX{channel}={voltage_v:.5f}", f"VMAX{channel}?"
+        self._lines.set_and_see(setting, query, voltage_v, "V", scatter=_SHOWN)
+
+    def _write_current_limit(self, channel: int, current_a: float) -> None:
+        current_ma = current_a * 1e3
+        setting, query = f"IMAX{channel}={current_ma:.4f}", f"IMAX{channel}?"
+        self._lines.set_and_see(setting, query, current_ma, "mA", scatter=_SHOWN)
 
 
 class _Output:
     """One channel of the module as a SourceMeter."""
+
+    reads_back = frozenset({"set_voltage", "set_current_limit"})
 
     def __init__(self, source: QontrolQ8iv, channel: int) -> None:
         self._source = source

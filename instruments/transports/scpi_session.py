@@ -65,17 +65,21 @@ class ScpiSession:
             self.transport.write(command)
             self.check(command)
 
-    def set_and_see(self, command: str, query: str, value: float) -> None:
+    def set_and_see(
+        self, command: str, query: str, value: float, *, resolution: float = 1e-9
+    ) -> None:
         """Send a setting and read back what it set; send it again if that is another value.
 
         For what safety or a figure rests on: a setting that is lost on its way leaves no error.
-        `value` is compared to a part in a thousand. Raises ReplyError if it is not there then.
+        `value` is compared to a part in a thousand, or to the instrument's `resolution`, in the
+        same unit, where that is coarser. Raises ReplyError, naming both values, if it is not there
+        then.
         """
         with self._turn(command):
             self.set(command)
-            if not self._shows(query, value):
+            if not self._shows(query, value, resolution):
                 self.set(command)
-                if not self._shows(query, value):
+                if not self._shows(query, value, resolution):
                     problem = f"expected {value:g} after it was set, got {self.number(query):g}"
                     raise ReplyError(self.name, f"{problem} (from {query!r})", command)
 
@@ -275,8 +279,19 @@ class ScpiSession:
         finally:
             self._turns.release()
 
-    def _shows(self, query: str, value: float) -> bool:
-        return math.isclose(self.number(query), value, rel_tol=1e-3, abs_tol=1e-9)
+    def set_and_see_word(self, command: str, query: str, word: str) -> None:
+        """Send a setting and read back that the reply starts with `word`, as `set_and_see` does."""
+        with self._turn(command):
+            for _ in range(2):
+                self.set(command)
+                found = self.query(query).strip('"').upper()
+                if found.startswith(word):
+                    return
+            problem = f"expected {word} after it was set, got {found} (from {query!r})"
+            raise ReplyError(self.name, problem, command)
+
+    def _shows(self, query: str, value: float, resolution: float) -> bool:
+        return math.isclose(self.number(query), value, rel_tol=1e-3, abs_tol=resolution)
 
     def _reply(self, command: str) -> str:
         """Return a query's reply, empty or not."""

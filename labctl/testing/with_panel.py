@@ -26,6 +26,7 @@ from labctl.instruments.transports.transport import FrameTransport
 from labctl.testing.abilities import CHECKS
 from labctl.testing.alone import about
 from labctl.testing.behind import what_the_panel_changes_is_no_wrong_value
+from labctl.testing.lost_settings import what_is_read_back_is_found_when_it_is_lost
 from labctl.testing.on_bench import OnBench
 from labctl.testing.shape import parts_of, properties_of
 
@@ -160,5 +161,6 @@ WITH_PANEL: tuple[Callable[[OnBench], None], ...] = (
     a_connection_that_is_lost_is_told_and_found_again,
     another_instrument_in_its_place_is_refused,
     what_the_panel_changes_is_no_wrong_value,
+    what_is_read_back_is_found_when_it_is_lost,
 )
 """Those that hold for every driver; each capability that it has adds another."""

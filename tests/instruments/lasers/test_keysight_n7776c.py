@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labctl import testing
 from labctl.errors import (
     InstrumentReportedError,
     InstrumentTimeoutError,
@@ -34,6 +35,22 @@ WAVELENGTHS: list[Any] = [
 ]
 READY = ("*OPC?", "1")
 Accepted = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def accepted() -> Accepted:
+    """Settings, each followed by an error query; and by a query of its value where that counts."""
+
+    def steps(*commands: str) -> list[Any]:
+        found: list[Any] = []
+        for command in commands:
+            found += testing.accepted(command)
+            header, _, value = command.partition(" ")
+            if header == ":SOUR0:POW":
+                found.append((":SOUR0:POW?", f"{float(value):+.8E}".replace("E-", "E-0")))
+        return found
+
+    return steps
 
 
 def test_identity() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from labctl import testing
 from labctl.errors import (
     InstrumentReportedError,
     InstrumentTimeoutError,
@@ -33,6 +34,24 @@ FIRST = (
 )
 IS_VOLTAGE = (":SOUR:FUNC?", "VOLT")
 STILL = (IS_VOLTAGE, (":SOUR:VOLT:ILIM?", "1.000000E-03"))
+
+
+@pytest.fixture
+def accepted() -> Accepted:
+    """Settings, each followed by an error query; and by a query of its value where that counts."""
+
+    def steps(*commands: str) -> list[Any]:
+        found: list[Any] = []
+        for command in commands:
+            found += testing.accepted(command)
+            header, _, value = command.partition(" ")
+            if header in (":SOUR:VOLT", ":SOUR:VOLT:ILIM"):
+                found.append((f"{header}?", f"{float(value):.6E}"))
+            elif header == ":SOUR:FUNC":
+                found.append((f"{header}?", value))
+        return found
+
+    return steps
 
 
 @pytest.mark.parametrize(
@@ -223,3 +242,27 @@ def test_the_safe_state_is_reached_also_after_a_time_out() -> None:
     smu.close()
     wire.finish()
     assert wire.closed
+
+
+def test_a_function_that_is_not_taken_is_found(accepted: Accepted) -> None:
+    lost = [*testing.accepted(FIRST[0]), (":SOUR:FUNC?", "CURR")]
+    wire = ScriptedTransport([(":SOUR:FUNC?", "CURR"), *accepted("OUTP OFF"), *lost, *lost])
+    with pytest.raises(ReplyError, match="expected VOLT after it was set, got CURR"):
+        Keithley2450(wire).set_voltage(1.0)
+    wire.finish()
+
+
+def test_a_current_source_is_limited_before_its_level_and_both_are_seen() -> None:
+    wire = ScriptedTransport(
+        [
+            (":SOUR:FUNC?", "VOLT"),
+            *(*testing.accepted("OUTP OFF", ":SOUR:FUNC CURR"), (":SOUR:FUNC?", "CURR")),
+            *testing.accepted(":SOUR:CURR:RANG:AUTO ON", ":SOUR:CURR:VLIM 2"),
+            (":SOUR:CURR:VLIM?", "2.000000E+00"),
+            *testing.accepted(":SOUR:CURR 0.001"),
+            (":SOUR:CURR?", "1.000000E-03"),
+            *testing.accepted("OUTP ON"),
+        ]
+    )
+    Keithley2450(wire).source_current(1e-3, voltage_limit_v=2.0)
+    wire.finish()

@@ -84,7 +84,9 @@ def test_the_options_limits_are_written_once_to_each_channel_that_is_used() -> N
     wire = script(
         *FULL,
         ("VMAX1=5.00000", OK),
+        ("VMAX1?", ("+5.000 V",)),
         ("IMAX1=10.0000", OK),
+        ("IMAX1?", ("+10.000 mA",)),
         ("V1=5.00000", OK),
         ("V1?", ("+5.000 V",)),
         ("V1=4.00000", OK),
@@ -124,7 +126,7 @@ def test_a_voltage_beyond_full_scale_is_not_sent(voltage_v: float) -> None:
 
 
 def test_a_current_limit_in_milliamperes() -> None:
-    wire = script(*FULL, ("IMAX3=2.5000", OK), ("V3?", ("+0.000 V",)))
+    wire = script(*FULL, ("IMAX3=2.5000", OK), ("IMAX3?", ("+2.500 mA",)))
     QontrolQ8iv(wire).dc_output(3).set_current_limit(2.5e-3)
     wire.finish()
 
@@ -202,9 +204,12 @@ def test_an_alarm_between_lines_does_not_shift_channels() -> None:
 
 
 def test_a_module_that_lost_power_gets_its_limits_again() -> None:
-    limit = ("VMAX1=5.00000", OK)
+    limit = (("VMAX1=5.00000", OK), ("VMAX1?", ("+5.000 V",)))
     one, read = ("V1=1.00000", OK), ("V1?", ("+1.000 V",))
-    wire = script(*FULL, limit, one, read, ("I1?", ("E90:00", "+0.000 mA")), limit, one, read)
+    wire = script(
+        *(*FULL, *limit, one, read),
+        *(("I1?", ("E90:00", "+0.000 mA")), *limit, one, read),
+    )
     source = QontrolQ8iv(wire, Q8ivOptions(max_voltage_v=5.0))
     source.hold_voltage(1, 1.0)
     with pytest.raises(InstrumentReportedError, match="powered up"):
