@@ -8,6 +8,7 @@ LabctlError
 │   ├── UnknownInstrumentError a station has no instrument of that name
 │   ├── ModelError            a network cannot be read or cannot run
 │   ├── BudgetError           a query would leak more than its budget allows
+│   ├── IdentityError         a client or operator did not show its key
 │   └── DatasetError          images or labels are missing or damaged
 ├── InstrumentError           something on the wire or behind it           (exit code 1)
 │   ├── ConnectionFailedError nothing answers at the address
@@ -82,6 +83,10 @@ class UnknownInstrumentError(UsageError, AttributeError, LookupError):
 
 class BudgetError(UsageError):
     """A query would leak more than its budget allows; nothing was sent."""
+
+
+class IdentityError(UsageError):
+    """Someone did not show the key that a ledger asks for; nothing was changed or sent."""
 
 
 class ModelError(UsageError):

@@ -147,13 +147,16 @@ def infer(
     false_alarm_probability: options.FalseAlarmProbability = 1e-6,
     ledger: options.OptionalLedger = None,
     client: options.OptionalClient = None,
+    client_key: options.OptionalClientKey = None,
     budget_bits: Annotated[
         float | None,
         typer.Option(
-            help="New budget of the client on this model, in bits per real weight.",
+            help="New budget of the client on this model, in bits per real weight; raised only "
+            "with --operator-keys.",
             rich_help_panel=options.LEDGER,
         ),
     ] = None,
+    operator_keys: options.OptionalOperatorKeys = None,
     reserve: Annotated[
         Reserve,
         typer.Option(
@@ -208,7 +211,9 @@ def infer(
         ),
         hiding=hiding,
         pictures=None if hiding == OPEN else pictures_besides(data, images, decoy_images),
-        ledger=ledger_of(ledger, client, budget_bits, reserve),
+        ledger=ledger_of(
+            ledger, client, budget_bits, reserve, client_key=client_key, operator_keys=operator_keys
+        ),
         probation=probation_of(probation, real_share, stand_in),
         accept_discrete_weights=accept_discrete_weights,
         seed=seed,

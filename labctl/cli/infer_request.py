@@ -141,14 +141,33 @@ def probation_of(queries: int, real_share: float, stand_in: str | None) -> Proba
 
 
 def ledger_of(
-    folder: Path | None, client: str | None, budget_bits: float | None, reserve: Reserve
+    folder: Path | None,
+    client: str | None,
+    budget_bits: float | None,
+    reserve: Reserve,
+    *,
+    client_key: Path | None = None,
+    operator_keys: Path | None = None,
 ) -> LedgerRequest | None:
     """Return what to book where; refuses what only makes sense with a ledger."""
     if folder is None:
-        for name, value in (("--client", client), ("--budget-bits", budget_bits)):
+        of_a_ledger = {
+            "--client": client,
+            "--client-key": client_key,
+            "--budget-bits": budget_bits,
+            "--operator-keys": operator_keys,
+        }
+        for name, value in of_a_ledger.items():
             if value is not None:
                 raise SettingError(name, value, "given with --ledger")
         return None
     if client is None:
         raise SettingError("--client", None, "given with --ledger: accounts are per client")
-    return LedgerRequest(folder, checked_client(client), budget_bits, Basis(reserve))
+    return LedgerRequest(
+        folder,
+        checked_client(client),
+        budget_bits,
+        Basis(reserve),
+        client_key=client_key,
+        operator_keys=operator_keys,
+    )

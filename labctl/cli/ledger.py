@@ -1,4 +1,4 @@
-"""`labctl ledger show|set-budget|settle|verify`: what leaked, what may, and is it all there."""
+"""`labctl ledger show|set-budget|settle|verify|…`: what leaked, what may, is it all there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from labctl import checks
 from labctl.cli import options, output
+from labctl.cli.ledger_keys import add_client, client_key
 from labctl.cli.ledger_shown import (
     Formula,
     book_json,
@@ -30,11 +31,10 @@ from labctl.protocols.ledger.accounts import (
     ANY,
     Party,
     checked_client,
-    named,
     weights_account,
 )
 from labctl.protocols.ledger.amounts import Amounts, Meter, information_of_bits, limits_of
-from labctl.protocols.ledger.book import Ledger
+from labctl.protocols.ledger.book import Ledger, title
 from labctl.protocols.ledger.settle import settle
 
 app = typer.Typer(
@@ -42,21 +42,18 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command("add-client")(add_client)
+app.command("client-key")(client_key)
 
 _DIGITS = re.compile(r"[0-9a-f]{4,64}")
 # More than any digitizer tells of a symbol; a slip beyond.
 _MOST_BITS_PER_SYMBOL = 16.0
 
 
-_KEYS = Annotated[
-    Path | None, typer.Option(help="Folder of its keys and heads (default: FOLDER-keys).")
-]
-
-
 @app.command()
 def show(
     ledger: options.Ledger = options.DEFAULT_LEDGER,
-    keys: _KEYS = None,
+    keys: options.LedgerKeys = None,
     client: options.OptionalClient = None,
     model: options.OptionalModel = None,
     figure: options.OptionalFigure = None,
@@ -88,7 +85,8 @@ def show(
 @app.command("set-budget")
 def set_budget(
     ledger: options.Ledger = options.DEFAULT_LEDGER,
-    keys: _KEYS = None,
+    keys: options.LedgerKeys = None,
+    operator_keys: options.OptionalOperatorKeys = None,
     client: options.OptionalClient = None,
     model: options.OptionalModel = None,
     bits_per_weight: Annotated[
@@ -150,7 +148,8 @@ def set_budget(
 
     A limit for any account also holds for an account that lacks this kind of limit.
 
-    Limits per symbol and of repeats are the client's own, and hold for any input. --model may also
+    Limits of a server need its operator's key, by default in FOLDER-operator. Limits per symbol
+    and of repeats are the client's own, and hold for any input. --model may also
     be the SHA-256 of a network. --copy-accuracy needs --client and --model, a
     network whose copies were measured.
     """
@@ -176,15 +175,22 @@ def set_budget(
     for party, values in limits.items():
         if values or (unlimited and party is Party.SERVER) or (unlimited and account == ANY):
             name = account if party is Party.SERVER else ANY
-            book = Ledger(ledger, party, keys=keys, on_notice=output.say_step)
-            book.set_budget(name, values)
+            book = Ledger(
+                ledger,
+                party,
+                keys=keys,
+                operator_keys=operator_keys,
+                on_notice=output.say_step,
+            )
+            operator = book.operator() if party is Party.SERVER else None
+            book.set_budget(name, values, operator=operator)
             changed[str(party)] = {"account": name, "limits": by_name(Amounts.of(values))}
     if json:
         output.print_json({"folder": str(ledger), **changed})
         return
     for each in changed.values():
         words = limits_in_words(each["limits"]) or {"limits": "none"}
-        output.facts("Budget", {"account": _title(each["account"]), **words})
+        output.facts("Budget", {"account": title(each["account"]), **words})
 
 
 def _check_copies(accuracy: float, account: str) -> None:
@@ -202,7 +208,7 @@ def _check_copies(accuracy: float, account: str) -> None:
 @app.command()
 def verify(
     ledger: options.Ledger = options.DEFAULT_LEDGER,
-    keys: _KEYS = None,
+    keys: options.LedgerKeys = None,
     server_head: Annotated[
         str | None, typer.Option(help="Hash of the server's head, as noted elsewhere.")
     ] = None,
@@ -246,13 +252,15 @@ def verify(
 @app.command("settle")
 def settle_killed(
     ledger: options.Ledger = options.DEFAULT_LEDGER,
-    keys: _KEYS = None,
+    keys: options.LedgerKeys = None,
+    operator_keys: options.OptionalOperatorKeys = None,
     presume_ended: Annotated[
         bool,
         typer.Option(
             "--presume-ended",
             help="Also book, at the worst, what processes reserved that cannot be looked up here: "
-            "of another computer, or from before processes were named. Your word that they ended.",
+            "of another computer, or from before processes were named. Your word that they ended; "
+            "needs the key of the server's operator.",
         ),
     ] = False,
     dry_run: options.DryRun = False,
@@ -265,7 +273,7 @@ def settle_killed(
     """
     found = [
         each
-        for book in _existing(ledger, keys)
+        for book in _existing(ledger, keys, operator_keys)
         for each in settle(book, presume_ended=presume_ended, dry_run=dry_run)
     ]
     if json:
@@ -286,8 +294,11 @@ def _verified_words(found: Mapping[str, Any]) -> dict[str, str]:
     return words
 
 
-def _existing(folder: Path, keys: Path | None) -> list[Ledger]:
-    books = [Ledger(folder, party, keys=keys, on_notice=output.say_step) for party in Party]
+def _existing(folder: Path, keys: Path | None, operator_keys: Path | None = None) -> list[Ledger]:
+    books = [
+        Ledger(folder, party, keys=keys, operator_keys=operator_keys, on_notice=output.say_step)
+        for party in Party
+    ]
     existing = [book for book in books if book.exists]
     if not existing:
         raise RecordError(
@@ -320,7 +331,3 @@ def _digest(model: str) -> str:
     if _DIGITS.fullmatch(model) and not Path(model).exists():
         return model
     return load_network(model).sha256
-
-
-def _title(account: str) -> str:
-    return "any account" if account == ANY else named(account)

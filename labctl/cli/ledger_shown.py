@@ -16,6 +16,7 @@ from labctl.protocols.ledger.accounts import (
     Party,
     named,
 )
+from labctl.protocols.ledger.admission import NAME_ALONE, client_of
 from labctl.protocols.ledger.amounts import Amounts, Meter
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import COMPOSITION_OF_DATA, COMPOSITION_OF_WEIGHTS
@@ -32,6 +33,8 @@ from labctl.wording import counted
 PER_QUERY = f"bits per weight and query that entries hold are of a session: {MEAN_OVER_SESSION}"
 # A few of many inputs; --json has all.
 _SHOWN_INPUTS = 5
+# As many as errors name a key by.
+_SHOWN_DIGITS = 16
 _COPY_FIELDS = ("queries", "accuracy", "classes_alone", "attack", "spend", "reason")
 
 
@@ -68,6 +71,7 @@ def book_json(book: Ledger, balances: list[Balance]) -> dict[str, Any]:
     opened = {
         query: postings for query, postings in book.open_queries().items() if names & set(postings)
     }
+    operator, bound = book.identities()
     composition = COMPOSITION_OF_WEIGHTS if book.party is Party.SERVER else COMPOSITION_OF_DATA
     return {
         "accounts": [_account_json(balance) for balance in balances]
@@ -77,7 +81,11 @@ def book_json(book: Ledger, balances: list[Balance]) -> dict[str, Any]:
         "any_account": by_name(book.balance(ANY).limits),
         "open": opened,
         "composition": composition,
-        **({"per_query": PER_QUERY} if book.party is Party.SERVER else {}),
+        **(
+            {"per_query": PER_QUERY, "operator": operator, "clients": bound}
+            if book.party is Party.SERVER
+            else {}
+        ),
         "head": {"entries": head.count, "hash": head.hash, "recovered": head.recovered},
     }
 
@@ -99,9 +107,11 @@ def _account_json(balance: Balance) -> dict[str, Any]:
 def _weights_json(book: Ledger, balances: list[Balance]) -> list[dict[str, Any]]:
     """Return server accounts with how many queries like those of each one's last run fit."""
     terms = _terms(book, {balance.account for balance in balances})
+    _, bound = book.identities()
     return [
         {
             **_account_json(balance),
+            "identity": bound.get(client_of(balance.account), NAME_ALONE),
             "queries_left": _queries_left(book, balance, terms.get(balance.account)),
             "queries_left_known": not balance.limits.units or balance.account in terms,
         }
@@ -190,6 +200,7 @@ def print_books(found: Mapping[str, Any]) -> None:
         )
         for each in server["accounts"]:
             who = f"client {each['client']} on {each['model_sha256'][:12]}"
+            output.people.print(f"{who}: known by {identity_in_words(each['identity'])}")
             output.people.print(f"{who}: {_copy_words(each['best_copy'])}")
         for each in server["accounts"]:
             if each["counted_by"]["additive"] > 0.0:
@@ -258,6 +269,17 @@ def _book_words(book: Mapping[str, Any]) -> dict[str, str]:
     limits = limits_in_words(book["any_account"])
     if limits:
         words["any account"] = ", ".join(f"{value} {name}" for name, value in limits.items())
+    if book.get("clients"):
+        words["bound clients"] = "\n".join(
+            f"{name}: {identity_in_words(key)}" for name, key in book["clients"].items()
+        )
+    if "operator" in book:
+        operator = book["operator"]
+        words["operator"] = (
+            "none yet: the first set-budget makes its key"
+            if operator is None
+            else identity_in_words(operator)
+        )
     if book["open"]:
         words["reserved"] = "\n".join(
             f"query {query[:12]}: {', '.join(named(account) for account in postings)}"
@@ -267,6 +289,11 @@ def _book_words(book: Mapping[str, Any]) -> dict[str, str]:
     if recovered:
         words["unfinished"] = f"{recovered} entries that killed processes left unfinished"
     return words
+
+
+def identity_in_words(identity: str) -> str:
+    """Return how somebody is known: by name alone, or the beginning of a key's fingerprint."""
+    return identity if identity == NAME_ALONE else f"key {identity[:_SHOWN_DIGITS]}"
 
 
 def limits_in_words(limits: Mapping[str, float]) -> dict[str, str]:

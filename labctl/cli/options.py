@@ -263,6 +263,19 @@ OptionalLedger = Annotated[Path | None, _LEDGER]
 OptionalClient = Annotated[
     str | None, shared("--client", LEDGER, "Client, by its name at the server.")
 ]
+OptionalClientKey = Annotated[
+    Path | None,
+    shared(
+        "--client-key", LEDGER, "File of the private key that the client's name is bound to (PEM)."
+    ),
+]
+LedgerKeys = Annotated[
+    Path | None, typer.Option("--keys", help="Folder of its keys and heads (default: FOLDER-keys).")
+]
+OptionalOperatorKeys = Annotated[
+    Path | None,
+    shared("--operator-keys", LEDGER, "Folder of the key of the server's operator."),
+]
 
 # Files
 Runs = Annotated[Path, shared("--runs", RESULTS, "Folder for run files.")]

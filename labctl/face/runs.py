@@ -58,7 +58,9 @@ def infer(
     false_alarm_probability: float = 1e-6,
     ledger: str | Path | None = None,
     client: str | None = None,
+    client_key: str | Path | None = None,
     budget_bits: float | None = None,
+    operator_keys: str | Path | None = None,
     calibrations: str | Path = STORE,
     stale: Literal["calibrate", "refuse", "accept"] = "calibrate",
     effort: float = 1.0,
@@ -80,11 +82,14 @@ def infer(
     weights_bits_limit: reject above this bound, in bit per real weight. failure_probability: that a
     stated bound does not hold; false_alarm_probability: that the verdict rejects an honest session;
     both between 0 and 1. ledger: folder to book the
-    run in, for `client`, within `budget_bits` per real weight. calibrations: folder of records;
+    run in, for `client`, within `budget_bits` per real weight. client_key: file of the private key
+    that the client's name is bound to. operator_keys: folder of the key that raises a budget.
+    calibrations: folder of records;
     stale: what to do about those that do not apply; effort: of routines that run for it. runs:
     folder of run files. The other protections and hardware errors are options of `labctl infer`.
 
-    Raises SettingError, ModelError, DatasetError, StationFileError, BudgetError, InstrumentError.
+    Raises SettingError, ModelError, DatasetError, StationFileError, BudgetError, IdentityError,
+    InstrumentError.
     """
     if station is not None:
         _refuse_given(
@@ -105,7 +110,7 @@ def infer(
             false_alarm_probability=false_alarm_probability,
             weights_bits_limit=weights_bits_limit,
         ),
-        "ledger": _ledger(ledger, client, budget_bits),
+        "ledger": _ledger(ledger, client, budget_bits, client_key, operator_keys),
         "accept_discrete_weights": accept_discrete_weights,
         "seed": seed,
     }
@@ -236,17 +241,33 @@ def _refuse_given(**of_a_mode_link: float | None) -> None:
 
 
 def _ledger(
-    folder: str | Path | None, client: str | None, budget_bits: float | None
+    folder: str | Path | None,
+    client: str | None,
+    budget_bits: float | None,
+    client_key: str | Path | None,
+    operator_keys: str | Path | None,
 ) -> LedgerRequest | None:
     """Return what to book where; refuses one of ledger and client without the other."""
     if folder is None or client is None:
         for name, value, other in (("ledger", folder, client), ("client", client, folder)):
             if value is None and other is not None:
                 raise SettingError(name, None, "given with a ledger: accounts are per client")
-        if budget_bits is not None:
-            raise SettingError("budget_bits", budget_bits, "given with a ledger")
+        of_a_ledger = {
+            "budget_bits": budget_bits,
+            "client_key": client_key,
+            "operator_keys": operator_keys,
+        }
+        for name, given in of_a_ledger.items():
+            if given is not None:
+                raise SettingError(name, given, "given with a ledger")
         return None
-    return LedgerRequest(Path(folder), client, budget_bits)
+    return LedgerRequest(
+        Path(folder),
+        client,
+        budget_bits,
+        client_key=None if client_key is None else Path(client_key),
+        operator_keys=None if operator_keys is None else Path(operator_keys),
+    )
 
 
 def _log_end(report: Report) -> None:

@@ -15,7 +15,7 @@ from labctl.protocols.carried import require_blocks_of
 from labctl.protocols.hiding.decoys import Decoys
 from labctl.protocols.leakage import Leakage, spectrum_of
 from labctl.protocols.leakage.cumulative import Cumulative
-from labctl.protocols.ledger.run import RunLedger
+from labctl.protocols.ledger.run import Ledgers, RunLedger
 from labctl.protocols.parameters import SessionParameters
 from labctl.protocols.verification.trust import UnderTrust, under_every_trust
 from labctl.protocols.verification.verdict import VerificationReport
@@ -38,7 +38,7 @@ from labctl.run.report import (
     verification_json,
 )
 from labctl.run.request import Asked, ModeRun
-from labctl.run.serving import Progress, books_of, classify
+from labctl.run.serving import Progress, books_of, classify, ledgers_of
 from labctl.safety import interruptible
 from labctl.station import Station, describe
 from labctl.version import __version__
@@ -67,10 +67,11 @@ def run_inference(
     require_not_told_apart(distribution, accepted=request.accept_discrete_weights)
     # A folder that cannot be written to is found before a bench is calibrated and light is sent.
     require_runs_folder(request.runs)
+    ledgers = ledgers_of(request)
     done: _Done | None = None
     try:
         with interruptible() as check, opened(request, on_step, on_station) as run:
-            done = _carried_out(request, run, on_images, check)
+            done = _carried_out(request, run, ledgers, on_images, check)
     except BaseException as late:
         if done is None:
             raise
@@ -98,14 +99,18 @@ class _Done:
 
 
 def _carried_out(
-    request: Asked, run: OpenRun, on_images: Callable[[int], None], check: Callable[[], None]
+    request: Asked,
+    run: OpenRun,
+    ledgers: Ledgers | None,
+    on_images: Callable[[int], None],
+    check: Callable[[], None],
 ) -> _Done:
     """Classify, judge and write the run's file."""
     writing = _run_file(request, run)
     path = writing.path
     with writing as writer:
         run.raw.writer = writer
-        books = books_of(request, run, path)
+        books = books_of(request, run, path, ledgers)
         done = classify(request, run, books, writer, on_images, check)
         spectrum = spectrum_of(request.network)
         verification = run.session.verdict(run.expectation(), spectrum)

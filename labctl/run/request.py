@@ -62,6 +62,8 @@ class LedgerRequest:
     """Where to book a run: the ledger's folder, who the client is, and what it may leak.
 
     `budget_bits`: the account's budget in bits per real weight from now on, None: as before.
+    `client_key`: file of the private key that the client's name is bound to, None: by name alone.
+    `operator_keys`: folder of the operator's key, which raises a budget; None: none is raised.
     `worst_case`: what is reserved before light is sent, everything or an honest client's share.
     """
 
@@ -69,6 +71,8 @@ class LedgerRequest:
     client: str
     budget_bits: float | None = None
     worst_case: Basis = Basis.EVERYTHING
+    client_key: Path | None = None
+    operator_keys: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)

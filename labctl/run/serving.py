@@ -14,6 +14,7 @@ from labctl.data.run_writer import RunFileWriter
 from labctl.errors import BudgetError
 from labctl.protocols.encoding import Floats
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger, SentBatch
+from labctl.protocols.ledger.signing import SigningKey
 from labctl.protocols.probation.run import QueryKind, run_on_probation
 from labctl.protocols.probation.schedule import NO_PROBATION
 from labctl.protocols.probation.server import ProbationServer
@@ -142,10 +143,30 @@ def _served(
             yield part.batch
 
 
-def books_of(request: Asked, run: OpenRun, path: Path) -> RunLedger | None:
-    """Return what books the run, or None; a ledger is only made where one is asked for."""
+def ledgers_of(request: Asked) -> Ledgers | None:
+    """Return the run's ledgers, its client admitted and its budget set; None if it has none.
+
+    Before anything is opened or reserved, and before any light. Raises IdentityError for a client
+    that does not prove its key, and for a budget that only the operator may raise.
+    """
     wanted = request.ledger
     if wanted is None:
+        return None
+    ledgers = Ledgers.in_folder(wanted.folder, wanted.client, operator_keys=wanted.operator_keys)
+    path = wanted.client_key
+    key = None if path is None else SigningKey.read(path, f"client {wanted.client}'s")
+    model = request.network.sha256
+    ledgers.admit(model, key)
+    if wanted.budget_bits is not None:
+        operator = None if wanted.operator_keys is None else ledgers.server.operator()
+        ledgers.allow(model, wanted.budget_bits, operator)
+    return ledgers
+
+
+def books_of(request: Asked, run: OpenRun, path: Path, ledgers: Ledgers | None) -> RunLedger | None:
+    """Return what books the run, or None; a ledger is only made where one is asked for."""
+    wanted = request.ledger
+    if wanted is None or ledgers is None:
         return None
     settings = run.settings
     facts = RunFacts(
@@ -166,9 +187,7 @@ def books_of(request: Asked, run: OpenRun, path: Path) -> RunLedger | None:
             NO_PROBATION if request.probation is None else request.probation.probation,
         ),
     )
-    books = RunLedger(Ledgers.in_folder(wanted.folder, wanted.client), facts)
-    if wanted.budget_bits is not None:
-        books.allow(wanted.budget_bits)
+    books = RunLedger(ledgers, facts)
     run.session.history = books.history()
     return books
 

@@ -1,50 +1,44 @@
-"""A ledger on disk: entries only ever appended, one at a time among all processes.
+"""A ledger: what accounts have spent, reserved and may, changed by entries alone.
 
-`server.jsonl` (or `client.jsonl`) holds the entries. Key and head are in a separate folder,
-which only its owner may read: someone who can change the entries but not that folder can neither
-write, change, move nor cut off an entry unnoticed. One who can change both can; against that the
-head's hash, noted elsewhere, helps (`verify(noted=...)`).
-
-An entry is on disk before the head is, and the head before a query may send light. What a killed
-process left behind the last whole entry stays in the file, and the next entry tells how much it
-is. Whole entries that the head does not know yet are taken in.
+How its entries are kept on disk is in `on_disk`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
-from labctl.errors import RecordError, SettingError
+from labctl.errors import IdentityError, RecordError, SettingError
 from labctl.processes import ProcessName
-from labctl.protocols.ledger.accounts import Balance, Balances, Party
+from labctl.protocols.ledger.accounts import (
+    ANY,
+    Balance,
+    Balances,
+    Party,
+    checked_client,
+    named,
+)
+from labctl.protocols.ledger.admission import Challenge, PossessionProof
 from labctl.protocols.ledger.amounts import Amounts, Values, limits_of
-from labctl.protocols.ledger.chain import seal, unseal
+from labctl.protocols.ledger.chain import unseal
 from labctl.protocols.ledger.entries import (
     ENTRIES,
     BudgetSet,
+    ClientBound,
     Committed,
     Entry,
-    Opened,
+    OperatorNamed,
     Postings,
-    Recovered,
     Released,
     Reserved,
 )
-from labctl.protocols.ledger.files import disk, locked, write_whole
-from labctl.protocols.ledger.key import keys_beside, make_key, read_key
-from labctl.protocols.ledger.lines import Line, chained, why_not
+from labctl.protocols.ledger.on_disk import LedgerFiles
 from labctl.protocols.ledger.open_query import OpenQuery
 from labctl.protocols.ledger.sent import SentNotes, sent_path
+from labctl.protocols.ledger.signing import PublicKey, Purpose, SigningKey
 from labctl.protocols.ledger.state import (
     Charge,
     Head,
@@ -59,52 +53,19 @@ from labctl.safety import uninterrupted
 
 HOLDER = "holder"
 """What a reservation calls, among what it says, the process that holds it."""
+IDENTITY = "identity"
+"""What a server's reservation calls how its client was known: by name alone, or by a key."""
+_Signed = TypeVar("_Signed", BudgetSet, ClientBound)
 Limits = Values | Callable[[Balance], Values]
 
 
-def utc_now() -> datetime:
-    """Return the time of an entry."""
-    return datetime.now(UTC)
-
-
-class Ledger:
+class Ledger(LedgerFiles):
     """One party's ledger in a folder, which is made with the first entry.
 
     Several processes and threads may use it at a time. `on_notice` is called with what was left
     unfinished. Raises RecordError for what is damaged, was changed, or cannot be reached, and
     SettingError for a folder that is a file.
     """
-
-    def __init__(
-        self,
-        folder: Path,
-        party: Party,
-        *,
-        keys: Path | None = None,
-        now: Callable[[], datetime] = utc_now,
-        on_notice: Callable[[str], None] = lambda notice: None,
-    ) -> None:
-        for name, path in (("ledger", folder), ("keys", keys)):
-            if path is not None and path.exists() and not path.is_dir():
-                raise SettingError(name, str(path), "a folder, or a name that nothing has yet")
-        self.folder = folder
-        self.party = party
-        self.keys = keys_beside(folder) if keys is None else keys
-        self.path = folder / f"{party}.jsonl"
-        self._key_path = self.keys / f"{party}.key"
-        self._head_path = self.keys / f"{party}.head"
-        self._now = now
-        self._on_notice = on_notice
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is such a ledger, or a key that says that there was one."""
-        return self.path.exists() or self._key_path.exists()
-
-    @property
-    def has_head(self) -> bool:
-        """Whether the head is there, which tells whether entries are missing at the end."""
-        return self._head_path.exists()
 
     def start(self) -> None:
         """Make the ledger where there is none; update its head where there is."""
@@ -146,21 +107,98 @@ class Ledger:
                 for query, postings in state.open_queries().items()
             }
 
-    def set_budget(self, account: str, limits: Limits) -> None:
+    def set_budget(
+        self, account: str, limits: Limits, *, operator: SigningKey | None = None
+    ) -> None:
         """Set the limits of an account, replacing all of them; `any`: of accounts that have none.
 
-        Written down are limits of whole units, rounded down. Limits that follow from the balance
-        are worked out while nobody else changes it; no entry is made where they change nothing.
+        Written down are limits of whole units, rounded down. Limits that follow from the account's
+        own balance are worked out while nobody else changes it; no entry is made where they change
+        nothing. Raises IdentityError where a limit of a server is raised or removed without the
+        key of its `operator`.
         """
         if not callable(limits):
             limits = limits_of(limits)
         with self._changing() as (state, file):
-            balance = state.effective(account)
-            wanted = limits_of(limits(balance)) if callable(limits) else limits
-            if callable(limits) and Amounts.of(wanted) == balance.limits:
+            wanted = limits_of(limits(state.balance(account))) if callable(limits) else limits
+            new = Amounts.of(wanted)
+            if callable(limits) and state.limits_with(account, new) == state.limits_with(account):
                 return
-            entry = self._next(state, BudgetSet, account=account, limits=wanted)
+            says: dict[str, Any] = {"account": account, "limits": wanted}
+            if operator is not None:
+                entry = self._signed(operator, state, BudgetSet, **says)
+            elif self.party is Party.SERVER and state.raises(account, new):
+                raise IdentityError(
+                    f"{self.path}: this raises a limit of {title(account)}, which only the "
+                    "operator may: labctl ledger set-budget, or --operator-keys FOLDER"
+                )
+            else:
+                entry = self._next(state, BudgetSet, **says)
             self._append(state, file, entry)
+
+    def operator(self) -> SigningKey:
+        """Return the operator's key from its folder; raises IdentityError for another's, or none.
+
+        In a server's ledger from before there was one it is made, entered and reported.
+        """
+        with self._changing() as (state, file):
+            if self.party is not Party.SERVER:
+                raise IdentityError(f"{self.path}: a client's ledger has no operator")
+            if state.operator() is None:
+                made = self._new_operator()
+                self._append(state, file, self._next(state, OperatorNamed, operator=made))
+                self._on_notice(
+                    f"{self.path} had no operator: the key that raises its budgets from now on is "
+                    f"{self._operator_path}"
+                )
+            key = SigningKey.read(self._operator_path, "the operator's")
+            self._require_operator(key, state)
+            return key
+
+    def add_client(
+        self, client: str, public: PublicKey, operator: SigningKey, *, replace_key: bool = False
+    ) -> str | None:
+        """Bind a client's name to a key from now on; return the fingerprint it was bound to.
+
+        No entry is made where it is bound to this key already. Raises SettingError for a name that
+        no account can have, for a second key without `replace_key`, and for a key of another name.
+        """
+        checked_client(client)
+        with self._changing() as (state, file):
+            bound = state.client_key(client)
+            if bound == public.fingerprint:
+                return bound
+            if bound is not None and not replace_key:
+                valid = f"the key {bound[:16]} that {client} is bound to, or --replace"
+                raise SettingError("public key", public.fingerprint[:16], valid)
+            for name, fingerprint in state.client_keys().items():
+                if fingerprint == public.fingerprint:
+                    valid = f"{client}'s alone: it is {name}'s"
+                    raise SettingError("public key", fingerprint[:16], valid)
+            says = {"client": client, "fingerprint": public.fingerprint, "replaces": bound}
+            self._append(state, file, self._signed(operator, state, ClientBound, **says))
+            return bound
+
+    def client_key(self, client: str) -> str | None:
+        """Return the fingerprint of the key that a name is bound to, None if to no key."""
+        with self._reading() as state:
+            return state.client_key(client)
+
+    def identities(self) -> tuple[str | None, dict[str, str]]:
+        """Return fingerprints: the operator's, if one is named, and those of bound names."""
+        with self._reading() as state:
+            operator = state.operator()
+            return None if operator is None else operator.fingerprint, state.client_keys()
+
+    def challenge(self, account: str) -> Challenge:
+        """Return what a client has to sign before queries of this account are reserved here."""
+        with self._reading() as state:
+            return self.admissions.challenge(account, state.head.hash)
+
+    def admit(self, account: str, proof: PossessionProof) -> None:
+        """Take a client's answer to the challenge, once; raises IdentityError."""
+        with self._reading() as state:
+            self.admissions.admit(account, proof, state)
 
     def fitting(self, account: str, each: Values, most: int) -> int:
         """Return how many times `each` fits the budget of an account now, at most `most`."""
@@ -191,7 +229,11 @@ class Ledger:
                 opened.commit(worst_case, {"basis": "worst case", "why": why})
 
     def reserve(self, charge: Charge, about: Mapping[str, Any]) -> OpenQuery:
-        """Reserve a worst case, by account, on all accounts or on none; raises BudgetError."""
+        """Reserve a worst case, by account, on all accounts or on none.
+
+        Raises BudgetError, and IdentityError for an account whose client is bound to a key and was
+        not admitted by this ledger object.
+        """
         identifier = secrets.token_hex(16)
         with self._changing() as (state, file):
             worst_case = settled(charge, state)
@@ -199,6 +241,9 @@ class Ledger:
             for account, amounts in asked.items():
                 state.effective(account).refuse_beyond(amounts)
             says = {HOLDER: ProcessName.own().as_json(), **about}
+            known = self.admissions.require(asked, state)
+            if self.party is Party.SERVER:
+                says[IDENTITY] = known
             entry = self._next(
                 state, Reserved, query=identifier, postings=_plain(worst_case), about=says
             )
@@ -307,131 +352,31 @@ class Ledger:
             self._catch_up(state, file, self._key())
         return self.verify()
 
+    def _require_operator(self, key: SigningKey, state: LedgerState) -> None:
+        named = state.operator()
+        if named is None:
+            raise IdentityError(f"{self.path}: this ledger has no operator that could sign")
+        if key.public != named:
+            raise IdentityError(
+                f"{self.path}: the key {key.public.fingerprint[:16]} is not that of its operator, "
+                f"{named.fingerprint[:16]}"
+            )
+
+    def _signed(
+        self, operator: SigningKey, state: LedgerState, kind: type[_Signed], **says: Any
+    ) -> _Signed:
+        """Return the next entry with the operator's signature; raises IdentityError for another's.
+
+        Before anything is written: a ledger with an entry that does not hold is refused.
+        """
+        self._require_operator(operator, state)
+        entry = self._next(state, kind, **says)
+        signature = operator.sign(Purpose.OPERATOR, entry.signed_content)
+        return entry.model_copy(update={"signature": signature})
+
     def _require_open(self, state: LedgerState, query: str) -> None:
         if not state.is_open(query):
             raise RecordError(f"{self.path}: query {query} is not open: it has ended before")
-
-    def _next(self, state: LedgerState, kind: type[Any], **says: Any) -> Entry:
-        head = state.head
-        try:
-            entry: Entry = kind(number=head.count + 1, time=self._now(), previous=head.hash, **says)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise SettingError(where, first.get("input"), first["msg"]) from error
-        return entry
-
-    def _append(
-        self, state: LedgerState, file: BinaryIO, entry: Entry, before: bytes = b""
-    ) -> None:
-        """Write an entry behind the last, then take it in; `before` ends what is unfinished."""
-        try:
-            line, digest = seal(entry.model_dump(mode="json"), self._key())
-        except (ValueError, TypeError, RecursionError) as error:
-            raise SettingError("about", "an entry", f"plain JSON values ({error})") from error
-        file.seek(0, os.SEEK_END)
-        start = file.tell() + len(before)
-        file.write(before + line)
-        file.flush()
-        os.fsync(file.fileno())
-        head = state.head
-        self._apply(
-            state, entry, replace(head, count=head.count + 1, start=start,
-                                  size=start + len(line), hash=digest)
-        )  # fmt: skip
-
-    def _apply(self, state: LedgerState, entry: Entry, head: Head) -> None:
-        try:
-            state.apply(entry, replace(head, recovered=state.head.recovered))
-        except (ValueError, SettingError) as error:
-            raise RecordError(f"{self.path}: entry {entry.number}: {error}") from error
-
-    @contextmanager
-    def _reading(self) -> Iterator[LedgerState]:
-        """Give the state of a ledger that exists."""
-        if not self.exists:
-            raise self._missing()
-        with self._changing() as (state, _):
-            yield state
-
-    @contextmanager
-    def _changing(self) -> Iterator[tuple[LedgerState, BinaryIO]]:
-        """Hold the lock, the state and the file, made where missing and updated.
-
-        Interruptions wait; if it raises, the state is as before, and what was appended is found
-        when the ledger is used next.
-        """
-        with uninterrupted(), self._disk():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with self._locked():
-                self._begin()
-                with stored_state(self._existing_head()) as state, self.path.open("rb+") as file:
-                    self._catch_up(state, file, self._key())
-                    yield state, file
-
-    def _begin(self) -> None:
-        """Make key, head and first entry where there are none: in this order, each one whole."""
-        if self.path.exists() and self.path.stat().st_size:
-            return
-        make_key(self._key_path)
-        self._head_path.touch(mode=0o600)
-        with stored_state(self._head_path) as state:
-            if state.head.count:
-                raise self._cut(state.head.count)
-            opened = self._next(state, Opened, party=self.party)
-        line, _ = seal(opened.model_dump(mode="json"), self._key())
-        write_whole(self.path, line)
-
-    def _catch_up(self, state: LedgerState, file: BinaryIO, key: bytes) -> None:
-        """Check the end of the file against the head, and take in what came after."""
-        head = state.head
-        size = file.seek(0, os.SEEK_END)
-        if size < head.size:
-            raise self._cut(head.count)
-        file.seek(head.start)
-        if head.count:
-            self._last_line_holds(file.read(head.size - head.start), head, key)
-        file.seek(head.size)
-        rest = file.read()
-        for line in chained(rest, head, key):
-            if line.entry is not None:
-                self._apply(state, line.entry, line.head)
-        torn = rest[state.head.size - head.size :]
-        if torn and state.head.count:
-            self._vouch(state, file, torn)
-        elif torn:
-            raise RecordError(f"{self.path}:1: {why_not(torn, key)}")
-
-    def _last_line_holds(self, line: bytes, head: Head, key: bytes) -> None:
-        try:
-            holds = unseal(line, key).hash == head.hash
-        except ValueError as error:
-            raise RecordError(f"{self.path}: entry {head.count}, the last: {error}") from error
-        if not holds:
-            raise RecordError(f"{self.path}: entry {head.count} is not the one the head knows")
-
-    def _vouch(self, state: LedgerState, file: BinaryIO, torn: bytes) -> None:
-        """Record, in an entry, bytes that are none."""
-        ending = b"" if torn.endswith(b"\n") else b"\n"
-        left = torn + ending
-        digest = hashlib.sha256(left).hexdigest()
-        entry = self._next(state, Recovered, bytes=len(left), sha256=digest)
-        self._append(state, file, entry, before=ending)
-        self._on_notice(
-            f"{self.path}: {len(torn)} bytes that are no whole entry, left by a process that was "
-            f"killed; they stay there, entry {entry.number} tells of them"
-        )
-
-    def _lines(self, key: bytes) -> Iterator[Line]:
-        with self._disk():
-            content = self.path.read_bytes() if self.path.exists() else b""
-        yield from chained(content, Head(), key)
-
-    def _tolerated(self, line: Line, head: Head) -> int:
-        """Return the bytes behind the head that are no entry; raises RecordError for any before."""
-        if line.head.size < head.size or not line.head.count:
-            raise RecordError(f"{self.path}:{line.number}: {line.problem}")
-        return line.trailing
 
     def _agree(self, again: LedgerState, kept: LedgerState) -> None:
         if not again.same_as(kept):
@@ -444,39 +389,10 @@ class Ledger:
         if found.count < head.count:
             raise self._cut(head.count, found.count)
 
-    def _cut(self, known: int, found: int | None = None) -> RecordError:
-        ends = "ends before" if found is None else f"ends after entry {found}"
-        return RecordError(
-            f"{self.path}: cut short: the head knows {known} entries, the file {ends}"
-        )
 
-    def _missing(self) -> RecordError:
-        return RecordError(
-            f"no {self.party} ledger in {self.folder} with its key in {self.keys}; a run with "
-            "--ledger, or labctl ledger set-budget, starts one"
-        )
-
-    def _key(self) -> bytes:
-        with self._disk():
-            return read_key(self._key_path, self.path)
-
-    def _existing_head(self) -> Path:
-        if not self._head_path.exists():
-            raise RecordError(
-                f"{self._head_path} is gone, so that nobody can tell whether entries are missing; "
-                "restore it, or run labctl ledger verify --rebuild"
-            )
-        return self._head_path
-
-    def _locked(self) -> AbstractContextManager[None]:
-        return locked(self.folder / f"{self.party}.lock", self._name)
-
-    def _disk(self) -> AbstractContextManager[None]:
-        return disk(self._name)
-
-    @property
-    def _name(self) -> str:
-        return f"ledger {self.folder}"
+def title(account: str) -> str:
+    """Return an account for people, that of any included."""
+    return "any account" if account == ANY else named(account)
 
 
 def _plain(postings: Worst) -> Postings:

@@ -11,6 +11,9 @@ from labctl.protocols.ledger.amounts import Meter
 
 Identifier = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# An Ed25519 key as SubjectPublicKeyInfo in DER is 44 bytes (RFC 8410), a signature 64 (RFC 8032).
+PublicDer = Annotated[str, Field(pattern=r"^[0-9a-f]{88}$")]
+Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 Account = Annotated[str, Field(min_length=1)]
 Quantities = dict[Meter, Annotated[float, Field(ge=0.0, le=1e12)]]
 Postings = dict[Account, Quantities]
@@ -26,16 +29,47 @@ class _Entry(BaseModel):
     previous: Digest
 
 
+class _OperatorsEntry(_Entry):
+    """What the operator may sign: all that the entry says but the signature itself."""
+
+    signature: Signature | None = None
+
+    @property
+    def signed_content(self) -> dict[str, Any]:
+        """What the signature is of."""
+        return self.model_dump(mode="json", exclude={"signature"})
+
+
 class Opened(_Entry):
-    """The first entry: whose ledger it is."""
+    """The first entry: whose ledger it is, and its operator's public key; a client's has none."""
 
     kind: Literal["opened"] = "opened"
     party: Party
     format_version: Literal[1] = 1
+    operator: PublicDer | None = None
 
 
-class BudgetSet(_Entry):
-    """New limits of one account, or of all that have none (`any`); no limits: no budget."""
+class OperatorNamed(_Entry):
+    """The operator's public key in a ledger from before there was one."""
+
+    kind: Literal["operator"] = "operator"
+    operator: PublicDer
+
+
+class ClientBound(_OperatorsEntry):
+    """A client's name is bound to a key, by its fingerprint, in place of the one it had."""
+
+    kind: Literal["client"] = "client"
+    client: Annotated[str, Field(min_length=1)]
+    fingerprint: Digest
+    replaces: Digest | None
+
+
+class BudgetSet(_OperatorsEntry):
+    """New limits of one account, or of all that have none (`any`); no limits: no budget.
+
+    Signed by the operator where a limit is raised or removed.
+    """
 
     kind: Literal["budget"] = "budget"
     account: Account
@@ -76,5 +110,7 @@ class Recovered(_Entry):
     sha256: Digest
 
 
-Entry = Opened | BudgetSet | Reserved | Committed | Released | Recovered
+Entry = (
+    Opened | OperatorNamed | ClientBound | BudgetSet | Reserved | Committed | Released | Recovered
+)
 ENTRIES: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])

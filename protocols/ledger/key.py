@@ -26,7 +26,7 @@ def read_key(path: Path, ledger: Path) -> bytes:
     """Return the key of a ledger; raises RecordError where it is gone, no key, or others' too."""
     if not path.exists():
         raise RecordError(f"{ledger} has entries, but its key {path} is gone")
-    if os.name == "posix" and path.stat().st_mode & _OWNER_ONLY:
+    if open_to_others(path):
         raise RecordError(f"{path}: others may read this key; chmod 600 it, or start a new one")
     try:
         key = bytes.fromhex(path.read_bytes().decode("ascii"))
@@ -35,6 +35,17 @@ def read_key(path: Path, ledger: Path) -> bytes:
     if len(key) != _KEY_BYTES:
         raise RecordError(f"{path}: not a key of a ledger")
     return key
+
+
+def open_to_others(path: Path) -> bool:
+    """Whether others than its owner may do anything with a file; raises OSError."""
+    return os.name == "posix" and bool(path.stat().st_mode & _OWNER_ONLY)
+
+
+def operator_beside(keys: Path) -> Path:
+    """Return the default folder of the operator's key: beside the ledger's keys, not in it."""
+    whole = keys.resolve()
+    return whole.with_name(f"{whole.name.removesuffix('-keys')}-operator")
 
 
 def keys_beside(folder: Path) -> Path:

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from labctl.errors import BudgetError, LabctlError, SettingError
+from labctl.errors import BudgetError, IdentityError, LabctlError, SettingError
 from labctl.protocols.copies.figure import CopyFigure
 from labctl.protocols.copies.table import Order
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage
 from labctl.protocols.ledger.accounts import Balance, Party, input_account, weights_account
+from labctl.protocols.ledger.admission import NAME_ALONE, PossessionProof, unbound
 from labctl.protocols.ledger.amounts import UNITS_PER_ONE, Amounts, Meter, Values
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import (
@@ -41,6 +42,7 @@ from labctl.protocols.ledger.copy_account import CopyBudget, CopyMeans, with_cop
 from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 from labctl.protocols.ledger.further import COUNTLESS, QueryTerms
 from labctl.protocols.ledger.open_query import OpenQuery
+from labctl.protocols.ledger.signing import SigningKey
 from labctl.protocols.ledger.state import Worst
 from labctl.protocols.verification.collective_record import CollectiveRecord
 from labctl.protocols.verification.evidence import LayerEvidence
@@ -57,9 +59,43 @@ class Ledgers:
     name: str
 
     @classmethod
-    def in_folder(cls, folder: Path, name: str) -> Ledgers:
+    def in_folder(cls, folder: Path, name: str, *, operator_keys: Path | None = None) -> Ledgers:
         """Return both ledgers in one folder, as where one laboratory plays both parties."""
-        return cls(Ledger(folder, Party.SERVER), Ledger(folder, Party.CLIENT), name)
+        server = Ledger(folder, Party.SERVER, operator_keys=operator_keys)
+        return cls(server, Ledger(folder, Party.CLIENT), name)
+
+    def admit(self, model_sha256: str, key: SigningKey | None) -> None:
+        """Have the client prove that it holds the key that its name is bound to.
+
+        Nothing is asked of a name that is bound to none. Raises IdentityError for a missing,
+        another or an unneeded key, SettingError for a name that no account can have.
+        """
+        account = weights_account(self.name, model_sha256)
+        bound = self.server.client_key(self.name) if self.server.exists else None
+        if bound is None and key is not None:
+            raise IdentityError(unbound(self.name))
+        if bound is not None and key is None:
+            raise IdentityError(
+                f"client {self.name} is bound to the key {bound[:16]} in {self.server.folder}: "
+                "--client-key FILE with its private key"
+            )
+        if key is not None:
+            self.server.admit(account, PossessionProof.of(self.server.challenge(account), key))
+
+    def allow(
+        self, model_sha256: str, bits_per_weight: float, operator: SigningKey | None = None
+    ) -> None:
+        """Set the account's budget in bits per real weight; its other limits stay.
+
+        Raises IdentityError where that raises it and the operator's key is not given.
+        """
+
+        def changed(own: Balance) -> Values:
+            kept = {meter: own.limits.value(meter) for meter in own.limits.units}
+            return {**kept, Meter.WEIGHT_BITS: bits_per_weight}
+
+        account = weights_account(self.name, model_sha256)
+        self.server.set_budget(account, changed, operator=operator)
 
 
 @dataclass(frozen=True)
@@ -169,16 +205,6 @@ class RunLedger:
         self._secret = self.ledgers.client.secret()
         self._data = data_charge(self.facts.leakage, self.facts.rows)
         self.copies = CopyBudget(self.facts.model_sha256, self.facts.query_terms.copies)
-
-    def allow(self, bits_per_weight: float) -> None:
-        """Set the account's budget in bits per real weight; its other limits stay."""
-
-        def changed(balance: Balance) -> Values:
-            limits = balance.limits
-            kept = {meter: limits.value(meter) for meter in limits.units}
-            return {**kept, Meter.WEIGHT_BITS: bits_per_weight}
-
-        self.ledgers.server.set_budget(self.account, changed)
 
     def inputs(self, images: Floats) -> list[str]:
         """Return the client's account of each image (B, N)."""
@@ -324,6 +350,7 @@ class RunLedger:
         return {
             "folder": str(self.ledgers.server.folder),
             "client": self.ledgers.name,
+            "identity": self.ledgers.server.client_key(self.ledgers.name) or NAME_ALONE,
             "model_sha256": self.facts.model_sha256,
             "queries": self.queries,
             "charged": {str(meter): value for meter, value in self.charged.items()},

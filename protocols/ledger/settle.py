@@ -74,8 +74,11 @@ def settle(
     """Settle a ledger's open reservations whose process has ended; return what became of each.
 
     presume_ended: a person says that processes which cannot be looked up have ended. dry_run:
-    only work it out. Raises RecordError where the ledger is damaged.
+    only work it out. Raises RecordError where the ledger is damaged, and IdentityError where what
+    is presumed of a server's ledger is to be booked without its operator's key.
     """
+    if presume_ended and not dry_run and ledger.party is Party.SERVER:
+        ledger.operator()
     found = []
     passed = _Passed(ledger)
     for entry in _open_reservations(ledger):

@@ -19,13 +19,17 @@ from labctl.protocols.ledger.amounts import Amounts, Meter, Values
 from labctl.protocols.ledger.chain import BEGINNING
 from labctl.protocols.ledger.entries import (
     BudgetSet,
+    ClientBound,
     Committed,
     Entry,
+    Opened,
+    OperatorNamed,
     Quantities,
     Recovered,
     Released,
     Reserved,
 )
+from labctl.protocols.ledger.signing import PublicKey, Purpose
 
 Worst = Mapping[str, Values]
 # Amounts that depend on the state of the accounts, worked out while nobody else changes it.
@@ -36,6 +40,8 @@ _LAYOUT = (
     "start INTEGER, size INTEGER, hash TEXT, recovered INTEGER)",
     "CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, balance TEXT) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS queries (id TEXT PRIMARY KEY, postings TEXT) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS operator (id INTEGER PRIMARY KEY CHECK (id = 0), public TEXT)",
+    "CREATE TABLE IF NOT EXISTS clients (name TEXT PRIMARY KEY, fingerprint TEXT) WITHOUT ROWID",
 )
 # Writers wait for the ledger's lock; only a reader's moment is waited for here.
 _WAIT_S = 30.0
@@ -111,14 +117,53 @@ class LedgerState:
         row = self._connection.execute("SELECT 1 FROM queries WHERE id = ?", (query,)).fetchone()
         return row is not None
 
+    def operator(self) -> PublicKey | None:
+        """Return the operator's public key; None in a client's ledger, and before it was named."""
+        row = self._connection.execute("SELECT public FROM operator").fetchone()
+        return None if row is None else PublicKey(bytes.fromhex(row[0]))
+
+    def client_key(self, client: str) -> str | None:
+        """Return the fingerprint of the key that a name is bound to, None if to no key."""
+        row = self._connection.execute(
+            "SELECT fingerprint FROM clients WHERE name = ?", (client,)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def client_keys(self) -> dict[str, str]:
+        """Return the fingerprints of all names that are bound to a key."""
+        return dict(self._connection.execute("SELECT name, fingerprint FROM clients ORDER BY name"))
+
+    def raises(self, account: str, limits: Amounts) -> bool:
+        """Whether new limits of an account, or of any, raise or remove one that holds now."""
+        now, then = self.limits_with(account), self.limits_with(account, limits)
+        return any(
+            meter not in then.units or then.units[meter] > units
+            for meter, units in now.units.items()
+        )
+
+    def limits_with(self, account: str, own: Amounts | None = None) -> Amounts:
+        """Return the limits that hold for an account, with other ones of its own if given."""
+        any_account = {} if account == ANY else self.balance(ANY).limits.units
+        if own is None:
+            own = self.balance(account).limits
+        return Amounts({**any_account, **own.units})
+
     def apply(self, entry: Entry, head: Head) -> None:
         """Take in an entry, after which the file ends at `head`.
 
-        Raises ValueError for one that cannot follow: a query that is not open.
+        Raises ValueError for one that cannot follow: a query that is not open, a budget that is
+        raised without the operator's signature.
         """
         match entry:
+            case Opened():
+                self._name_operator(entry.operator)
+            case OperatorNamed():
+                self._name_operator(entry.operator)
+            case ClientBound():
+                self._bind(entry)
             case BudgetSet():
                 limits = Amounts.of(entry.limits)
+                self._require_signed(entry, needed=self.raises(entry.account, limits))
                 self._keep(replace(self.balance(entry.account), limits=limits))
             case Reserved():
                 self._reserve(entry)
@@ -144,8 +189,38 @@ class LedgerState:
                 "SELECT * FROM head",
                 "SELECT name, balance FROM accounts ORDER BY name",
                 "SELECT id, postings FROM queries ORDER BY id",
+                "SELECT * FROM operator",
+                "SELECT name, fingerprint FROM clients ORDER BY name",
             )
         )
+
+    def _name_operator(self, public: str | None) -> None:
+        if public is None:
+            return
+        try:
+            self._connection.execute("INSERT INTO operator VALUES (0, ?)", (public,))
+        except sqlite3.IntegrityError as error:
+            raise ValueError("the ledger has an operator already") from error
+
+    def _bind(self, entry: ClientBound) -> None:
+        self._require_signed(entry, needed=True)
+        if entry.replaces != self.client_key(entry.client):
+            raise ValueError(f"client {entry.client} was not bound to the key that is replaced")
+        self._connection.execute(
+            "INSERT OR REPLACE INTO clients VALUES (?, ?)", (entry.client, entry.fingerprint)
+        )
+
+    def _require_signed(self, entry: BudgetSet | ClientBound, *, needed: bool) -> None:
+        """Refuse a signature that is not the operator's, and none where one is needed."""
+        operator = self.operator()
+        if entry.signature is None:
+            # Before the operator was named budgets were not signed.
+            if needed and (operator is not None or isinstance(entry, ClientBound)):
+                raise ValueError("the operator's signature is missing")
+        elif operator is None or not operator.holds(
+            entry.signature, Purpose.OPERATOR, entry.signed_content
+        ):
+            raise ValueError("its signature is not the operator's")
 
     def _reserve(self, entry: Reserved) -> None:
         for account, values in entry.postings.items():

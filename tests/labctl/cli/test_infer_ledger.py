@@ -165,3 +165,65 @@ def test_the_same_run_again_is_new_light_of_the_same_honest_client(
     assert (first["seed"], second["seed"] == 0) == (0, False)
     noise = [each["verification"]["excess_noise"] for each in (first, second)]
     assert noise[0] != noise[1]
+
+
+@pytest.fixture
+def alice(run_here: Callable[..., Result], tmp_path: Path) -> str:
+    """The file of the private key that alice is bound to in the ledger `books`."""
+    made = run_here("ledger", "client-key", "alice.pem")
+    (tmp_path / "alice.pub").write_text(made.stdout)
+    bound = run_here(
+        "ledger", "add-client", "alice", "--public-key", "alice.pub", "--ledger", "books"
+    )
+    assert bound.returncode == 0, bound.stderr
+    return "alice.pem"
+
+
+def refused(result: Result) -> str:
+    """Return the one line of error of a run that was refused."""
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_a_bound_client_runs_with_its_key_alone(
+    infer: Callable[..., Result], run_here: Callable[..., Result], alice: str, tmp_path: Path
+) -> None:
+    run_here("ledger", "client-key", "other.pem")
+    before = (tmp_path / "books" / "server.jsonl").read_bytes()
+    assert "--client-key FILE with its private key" in refused(infer(*HONEST))
+    assert "this is another" in refused(infer(*HONEST, "--client-key", "other.pem"))
+    assert "key is not there" in refused(infer(*HONEST, "--client-key", "none.pem"))
+    (tmp_path / alice).chmod(0o644)
+    assert "others may read" in refused(infer(*HONEST, "--client-key", alice))
+    (tmp_path / alice).chmod(0o600)
+    assert (tmp_path / "books" / "server.jsonl").read_bytes() == before
+    # Nothing was opened: that begins with counting the run.
+    assert not (tmp_path / "books" / "runs").exists()
+    ledger = ledger_of(infer(*HONEST, "--client-key", alice))
+    (account,) = json.loads(run_here("ledger", "show", "--ledger", "books", "--json").stdout)[
+        "server"
+    ]["accounts"]
+    assert ledger["identity"] == account["identity"] != "name alone"
+    assert ledger["queries"] == 12
+
+
+def test_an_unbound_client_is_known_by_name_alone_and_its_key_is_refused(
+    infer: Callable[..., Result], alice: str
+) -> None:
+    bob = (*HONEST, "--client", "bob")
+    assert ledger_of(infer(*bob))["identity"] == "name alone"
+    assert "bob is bound to no key" in refused(infer(*bob, "--client-key", alice))
+    assert "--ledger" in refused(infer("--client-key", alice))
+
+
+def test_a_budget_is_raised_with_the_operators_key_alone(infer: Callable[..., Result]) -> None:
+    for bits in ("8", "6"):
+        assert ledger_of(infer(*HONEST, "--budget-bits", bits))["budget"] == {
+            "bits_per_weight": float(bits)
+        }
+    raised = (*HONEST, "--budget-bits", "9")
+    assert "which only the operator may" in refused(infer(*raised))
+    assert "key is not there" in refused(infer(*raised, "--operator-keys", "elsewhere"))
+    given = infer(*raised, "--operator-keys", "books-operator")
+    assert ledger_of(given)["budget"] == {"bits_per_weight": 9.0}

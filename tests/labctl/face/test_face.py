@@ -19,6 +19,9 @@ from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.data.mnist import load_test_images
 from labctl.data.models import load_network
 from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.ledger.accounts import Party
+from labctl.protocols.ledger.book import Ledger
+from labctl.protocols.ledger.signing import SigningKey
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
 from labctl.run.inference import run_inference
 from labctl.run.request import LinkLevel, ModeRun
@@ -178,6 +181,7 @@ def test_with_a_station_the_same_call_runs_over_its_instruments(
         ({"station": "a.toml", "loss_db": 1.0}, "left out with a station"),
         ({"ledger": "books"}, "client = None: must be given with a ledger"),
         ({"budget_bits": 1.0}, "budget_bits = 1.0: must be given with a ledger"),
+        ({"client_key": "a.pem"}, "client_key = 'a.pem': must be given with a ledger"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_runs(
@@ -186,6 +190,18 @@ def test_what_makes_no_sense_is_refused_before_anything_runs(
     with pytest.raises(labctl.SettingError, match=told):
         labctl.infer(**{"images": 1, "runs": tmp_path, **arguments})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bound_client_shows_its_key_in_the_same_call(tmp_path: Path) -> None:
+    books, key = tmp_path / "books", SigningKey.make(tmp_path / "alice.pem")
+    server = Ledger(books, Party.SERVER)
+    server.add_client("alice", key.public, server.operator())
+    given: dict[str, Any] = {"ledger": books, "client": "alice", "runs": tmp_path / "runs"}
+    with pytest.raises(labctl.IdentityError, match="--client-key FILE with its private key"):
+        labctl.infer(1, **given)
+    assert not (books / "runs").exists()
+    report = labctl.infer(1, client_key=tmp_path / "alice.pem", **given)
+    assert report.as_json()["ledger"]["identity"] == key.public.fingerprint
 
 
 def test_leakage_of_a_setting_in_one_call() -> None:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from labctl.errors import RecordError, SettingError, UsageError
 from labctl.processes import ProcessName
 from labctl.protocols.ledger.accounts import ANY, Party, weights_account
+from labctl.protocols.ledger.admission import NAME_ALONE
 from labctl.protocols.ledger.amounts import Amounts, Meter
-from labctl.protocols.ledger.book import HOLDER, Ledger
+from labctl.protocols.ledger.book import HOLDER, IDENTITY, Ledger
 from labctl.protocols.ledger.entries import Committed, Recovered, Reserved
 from labctl.protocols.ledger.open_query import OpenQuery
 
@@ -96,7 +97,7 @@ def test_a_reservation_on_several_accounts_is_whole_or_nothing(ledger: Ledger) -
 
 def test_limits_for_any_account_hold_where_there_are_no_others(ledger: Ledger) -> None:
     ledger.set_budget(ANY, {Meter.QUERIES: 2})
-    ledger.set_budget(BOB, {Meter.QUERIES: 3})
+    ledger.set_budget(BOB, {Meter.QUERIES: 3}, operator=ledger.operator())
     assert ledger.fitting(ALICE, bits(1.0), most=99) == 2
     assert ledger.fitting(BOB, bits(1.0), most=99) == 3
     ledger.set_budget(BOB, {})
@@ -110,7 +111,7 @@ def test_a_limit_of_its_own_replaces_only_the_one_of_its_kind(ledger: Ledger) ->
     ledger.set_budget(BOB, {Meter.QUERIES: 50})
     with pytest.raises(UsageError, match="of 1 bit per real weight allowed"):
         ledger.reserve({BOB: bits(1.1, queries=1)}, {})
-    ledger.set_budget(BOB, {BITS: 3.0})
+    ledger.set_budget(BOB, {BITS: 3.0}, operator=ledger.operator())
     assert ledger.fitting(BOB, bits(1.0), most=99) == 3
     assert {name: each.limits.value(BITS) for name, each in ledger.balances().items()} == {BOB: 3.0}
 
@@ -149,7 +150,12 @@ def test_remarks_that_are_not_finite_become_null(ledger: Ledger) -> None:
     ledger.reserve({ALICE: bits(0.1)}, {"T": float("nan"), "more": [float("inf")]})
     entry = list(ledger.entries())[-1]
     assert isinstance(entry, Reserved)
-    assert entry.about == {"T": None, "more": [None], HOLDER: ProcessName.own().as_json()}
+    assert entry.about == {
+        "T": None,
+        "more": [None],
+        HOLDER: ProcessName.own().as_json(),
+        IDENTITY: NAME_ALONE,
+    }
 
 
 steps = st.lists(
@@ -277,7 +283,7 @@ def test_a_last_entry_that_changed_stops_the_next_query(written: Ledger) -> None
 
 def test_entries_are_read_up_to_the_first_that_does_not_hold(ledger: Ledger) -> None:
     for number in range(3):
-        ledger.set_budget(ALICE, {BITS: float(number)})
+        ledger.set_budget(ALICE, {BITS: float(number)}, operator=ledger.operator())
     content = ledger.path.read_bytes()
     ledger.path.write_bytes(content.replace(b'"bits_per_weight":1.0', b'"bits_per_weight":9.0'))
     entries = ledger.entries()

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,12 @@ def send(books: RunLedger, session: Session, images: Floats) -> None:
     with books.sending(images) as batch:
         list(session.run(images))
         batch.book(session.verdict(figures=False), session.record(), session.server.evidence)
+
+
+def allow(books: RunLedger, bits: float) -> None:
+    """Set the budget of a run's account as the server's operator."""
+    ledgers = books.ledgers
+    ledgers.allow(books.facts.model_sha256, bits, ledgers.server.operator())
 
 
 def kept(queries: int) -> float:
@@ -172,7 +179,7 @@ def test_what_is_taken_never_lies_below_the_bound_of_all_light(
     random = np.random.default_rng(10)
     runs = [(run(), session_of(seed)) for seed in (4, 5)]
     account = runs[0][0].account
-    runs[0][0].allow(4.0)
+    allow(runs[0][0], 4.0)
     for _ in range(6):
         opened = []
         for books, session in runs:
@@ -273,7 +280,7 @@ def test_a_run_ends_where_the_weights_budget_does(
     run: Callable[..., RunLedger], ledgers: Ledgers
 ) -> None:
     books, session = run(), session_of()
-    books.allow(1.5)
+    allow(books, 1.5)
     sent = 0
     while count := books.fitting(IMAGES[sent:]):
         send(books, session, IMAGES[sent : sent + count])
@@ -306,9 +313,9 @@ def test_a_budget_given_with_a_run_leaves_the_other_limits(
 ) -> None:
     books = run()
     ledgers.server.set_budget(books.account, {QUERIES: 7})
-    books.allow(2.0)
+    allow(books, 2.0)
     entries = ledgers.server.head().count
-    books.allow(2.0)
+    allow(books, 2.0)
     assert ledgers.server.head().count == entries
     limits = ledgers.server.balance(books.account).limits
     assert (limits.value(QUERIES), limits.value(BITS)) == (7, 2.0)
@@ -364,13 +371,13 @@ def test_an_honest_share_owes_what_a_killed_run_may_have_told(
 ) -> None:
     books = run(Basis.HONEST)
     each = leakage().weights_bits_per_real
-    books.allow(0.5)
+    allow(books, 0.5)
     books._reserve(IMAGES[:4])
     # It never came back; four kept queries tell more than the budget allows.
     assert books.fitting(IMAGES[:4]) == 0
     with pytest.raises(BudgetError), books.sending(IMAGES[:1]):
         pytest.fail("light was sent")
-    books.allow(4.0)
+    allow(books, 4.0)
     with books.sending(IMAGES[:1]):
         reserved = ledgers.server.balance(books.account).reserved.value(BITS)
         assert reserved == pytest.approx(kept(4) + each)
@@ -441,13 +448,15 @@ def test_limits_that_follow_from_a_balance_lose_no_other_change(
     run: Callable[..., RunLedger], ledgers: Ledgers
 ) -> None:
     books = run()
+    operator = ledgers.server.operator()
+    quota = partial(ledgers.server.set_budget, books.account, {QUERIES: 7}, operator=operator)
     with ThreadPoolExecutor(4) as pool:
         for each in [
-            *(pool.submit(books.allow, 1.0 + step) for step in range(8)),
-            pool.submit(ledgers.server.set_budget, books.account, {QUERIES: 7}),
-            *(pool.submit(books.allow, 9.0 + step) for step in range(8)),
+            *(pool.submit(allow, books, 1.0 + step) for step in range(8)),
+            pool.submit(quota),
+            *(pool.submit(allow, books, 9.0 + step) for step in range(8)),
         ]:
             each.result()
-    books.allow(2.0)
+    allow(books, 2.0)
     limits = ledgers.server.balance(books.account).limits
     assert (limits.value(QUERIES), limits.value(BITS)) == (7, 2.0)

@@ -1,0 +1,120 @@
+"""`labctl ledger client-key|add-client` and the operator's key, as people use them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from labctl.cli import ledger as command
+from labctl.errors import IdentityError, RecordError, SettingError
+from labctl.protocols.ledger.accounts import Party, weights_account
+from labctl.protocols.ledger.amounts import Meter
+from labctl.protocols.ledger.book import Ledger
+from labctl.protocols.ledger.signing import SigningKey
+
+MODEL = "0123456789abcdef" * 4
+ACCOUNT = ("--client", "alice", "--model", MODEL)
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `labctl ledger` in an empty folder; return what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> str:
+        capsys.readouterr()
+        found = typer.main.get_command(command.app)
+        with found.make_context("ledger", list(arguments)) as context:
+            found.invoke(context)
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def public(run: Run) -> str:
+    """The file of a client's public key, whose private one is in alice.pem."""
+    Path("alice.pub").write_text(run("client-key", "alice.pem"))
+    return "alice.pub"
+
+
+def shown(run: Run) -> dict[str, Any]:
+    return dict(json.loads(run("show", "--json"))["server"])
+
+
+def test_a_client_makes_its_key_and_prints_only_the_public_one(run: Run) -> None:
+    text = run("client-key", "alice.pem")
+    key = SigningKey.read(Path("alice.pem"), "alice's")
+    assert text == key.public_pem
+    assert "PRIVATE" not in text
+    found = json.loads(run("client-key", "bob.pem", "--json"))
+    assert found["fingerprint"] != key.public.fingerprint
+    assert set(found) == {"private_key", "public_key", "fingerprint"}
+    with pytest.raises(SettingError, match="this is there already"):
+        run("client-key", "alice.pem")
+    assert SigningKey.read(Path("alice.pem"), "alice's").public == key.public
+    with pytest.raises(RecordError, match="client key"):
+        run("client-key", "alice.pem/inside.pem")
+
+
+def test_a_name_is_bound_to_a_key_and_shown_with_it(run: Run, public: str) -> None:
+    run("set-budget", *ACCOUNT, "--max-queries", "3")
+    assert shown(run)["accounts"][0]["identity"] == "name alone"
+    assert "name alone" in run("show")
+    found = json.loads(run("add-client", "alice", "--public-key", public, "--json"))
+    fingerprint = SigningKey.read(Path("alice.pem"), "alice's").public.fingerprint
+    assert (found["fingerprint"], found["before"]) == (fingerprint, None)
+    server = shown(run)
+    assert server["accounts"][0]["identity"] == fingerprint
+    assert server["clients"] == {"alice": fingerprint}
+    assert f"alice: key {fingerprint[:16]}" in run("show")
+    assert json.loads(run("verify", "--json"))["verified"] is True
+
+
+def test_a_second_key_needs_replace(run: Run, public: str) -> None:
+    run("add-client", "alice", "--public-key", public)
+    Path("new.pub").write_text(run("client-key", "new.pem"))
+    with pytest.raises(SettingError, match="or --replace"):
+        run("add-client", "alice", "--public-key", "new.pub")
+    text = run("add-client", "alice", "--public-key", "new.pub", "--replace")
+    old, new = (SigningKey.read(Path(name), "a").public for name in ("alice.pem", "new.pem"))
+    assert f"no longer to {old.fingerprint}" in text
+    assert shown(run)["clients"] == {"alice": new.fingerprint}
+
+
+@pytest.mark.parametrize("name", ["alice ", "al\u0456ce"])
+def test_a_name_that_no_account_can_have_is_bound_to_nothing(
+    run: Run, public: str, name: str
+) -> None:
+    with pytest.raises(SettingError, match="letters, digits"):
+        run("add-client", name, "--public-key", public)
+    assert not Path("labctl-ledger").exists()
+
+
+def test_the_operators_key_may_be_anywhere_and_is_needed(run: Run, public: str) -> None:
+    run("set-budget", *ACCOUNT, "--max-queries", "3", "--operator-keys", "stick")
+    assert not Path("labctl-ledger-operator").exists()
+    for refused in (
+        ("set-budget", *ACCOUNT, "--max-queries", "4"),
+        ("set-budget", *ACCOUNT, "--max-queries", "2"),
+        ("add-client", "alice", "--public-key", public),
+        ("settle", "--presume-ended"),
+    ):
+        with pytest.raises(IdentityError, match="the operator's key is not there"):
+            run(*refused)
+    run("set-budget", *ACCOUNT, "--max-queries", "4", "--operator-keys", "stick")
+    run("add-client", "alice", "--public-key", public, "--operator-keys", "stick")
+    run("settle", "--presume-ended", "--operator-keys", "stick")
+    # What needs no operator asks for none.
+    run("settle")
+    run("show")
+    run("set-budget", "--max-repeats", "3")
+    run("set-budget", "--max-repeats", "4")
+    balance = Ledger(Path("labctl-ledger"), Party.SERVER).balance(weights_account("alice", MODEL))
+    assert balance.limits.value(Meter.QUERIES) == 4
