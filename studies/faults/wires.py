@@ -229,10 +229,10 @@ def outcome_of(station: Path, question: Question, name: str, fault: PlannedFault
         question.prepare(instrument)
         right = question.ask(instrument)
         bench.arm(fault.model_copy(update={"panel": at}))
-        answer, said = _asked(question, instrument, right)
+        answer, said = asked(question, instrument, right)
         assert bench.hits() > 0, f"{name} did not act on {question.on!r}"
         bench.bench.clock.sleep(3.0)
-        later = [_asked(question, instrument, right)[0] for _ in range(LATER)]
+        later = [asked(question, instrument, right)[0] for _ in range(LATER)]
         with suppress(LabctlError):
             instrument.safe_state()
         instrument.close()
@@ -249,8 +249,8 @@ def outcome_of(station: Path, question: Question, name: str, fault: PlannedFault
     )
 
 
-def _asked(question: Question, instrument: Any, right: object) -> tuple[str, str]:
-    """Ask; return whether the answer is the right one, and what else was said."""
+def asked(question: Question, instrument: Any, right: object) -> tuple[str, str]:
+    """Ask; return whether the answer is "right", "error" or "wrong", and what else was said."""
     try:
         value = question.ask(instrument)
     except LabctlError as error:

@@ -1,0 +1,59 @@
+"""What the soak command calls growth: memory by more than 5 %, descriptors beyond their range."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+MB = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def soak() -> ModuleType:
+    path = Path(__file__).resolve().parents[3] / "benchmarks" / "soak.py"
+    spec = spec_from_file_location("soak", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "soak", module)
+        spec.loader.exec_module(module)
+    return module
+
+
+def samples(soak: Any, megabytes: list[float], descriptors: list[int]) -> list[Any]:
+    """One sample a minute: those of the program, beside a bench that stays as it is."""
+    return [
+        soak.Sample(60.0 * minute, (round(each * MB), 100 * MB), (open_, 98))
+        for minute, (each, open_) in enumerate(zip(megabytes, descriptors, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "descriptors", "found"),
+    [
+        ([100.0, 104.0, 104.0, 108.0, 109.0, 109.0], [19] * 6, []),
+        ([100.0, 104.0, 106.0, 108.0, 110.0, 112.0], [19] * 6, ["memory of the program"]),
+        ([100.0] * 6, [18, 19, 18, 19, 25, 19], []),
+        ([100.0] * 6, [18, 19, 19, 20, 20, 21], ["descriptors of the program"]),
+    ],
+    ids=["memory within 5 %", "memory beyond", "descriptors come and go", "descriptors stay open"],
+)
+def test_growth_is_told_from_coming_and_going(
+    soak: Any, megabytes: list[float], descriptors: list[int], found: list[str]
+) -> None:
+    said = list(soak.grown(samples(soak, megabytes, descriptors)))
+    assert [each.partition(" grew")[0] for each in said] == found
+
+
+def test_this_process_has_memory_and_descriptors(soak: Any) -> None:
+    before = soak.descriptors(os.getpid())
+    with Path(__file__).open(encoding="utf-8"):
+        assert soak.descriptors(os.getpid()) == before + 1
+    assert soak.memory_bytes(os.getpid()) > MB
