@@ -188,7 +188,7 @@ def fleet(table: StationFile) -> LinkBench:
 
 def sampled(at_s: float, process_id: int) -> Sample:
     """Return memory and descriptors of this process and the bench's."""
-    # What only waits to be collected is no growth, and comes and goes by many megabytes.
+    # What only waits to be collected is no growth, and takes several megabytes at times.
     gc.collect()
     both = (os.getpid(), process_id)
     return Sample(at_s, tuple(map(memory_bytes, both)), tuple(map(descriptors, both)))
