@@ -38,8 +38,10 @@ _LOG_LEAST, _LOG_MOST = math.log(LEAST_GAIN - 1.0), math.log(MOST_GAIN - 1.0)
 # Points of a logarithmic grid of gains; half as many where each is refined by bisection.
 _GAINS, _FEWER_GAINS = 25, 13
 _HALVINGS = 60
-# Of a bisection over log F that spans decades: to 1e-5.
-_F_HALVINGS = 24
+# A greatest F is found to this relative error, well below what accuracies are measured to.
+_F_ERROR = 1e-5
+# The first look over the grid of gains goes in steps of this many points.
+_STRIDE = 3
 # An evidence that was computed another way than a point's is that point.
 _ROUNDING = 1e-9
 # Labels are those of ten digits; a public guess learnt from 1,250 of them is wrong of 6.3 %.
@@ -192,11 +194,40 @@ class Search:
         def within(log_f: float) -> bool:
             return self.within(self.least_weights(math.exp(log_f), limits), limits)
 
-        if within(math.log(most)):
+        low, high = math.log(least), math.log(most)
+        if within(high):
             return most
-        if not within(math.log(least)):
+        if not within(low):
             return None
-        return math.exp(_border(within, math.log(least), math.log(most), _F_HALVINGS)[0])
+        low, high = self._f_by_weights(limits, within, low, high)
+        halvings = math.ceil(math.log2(max((high - low) / _F_ERROR, 1.0)))
+        return math.exp(_border(within, low, high, halvings)[0])
+
+    def _f_by_weights(
+        self, limits: PlanLimits, within: Callable[[float], bool], low: float, high: float
+    ) -> tuple[float, float]:
+        """Narrow `low` (within) to `high` (not) of log F down by the bits of the weights.
+
+        They are smooth in F, so that their root takes a third of a bisection's steps; other limits
+        may be the first to fail, and then it does not help.
+        """
+        from scipy.optimize import brentq
+
+        if limits.weights_bits is None:
+            return low, high
+        logs = math.log(limits.weights_bits)
+
+        def over(log_f: float) -> float:
+            option = self.least_weights(math.exp(log_f), limits)
+            return 1.0 if option is None else math.log(option.weights_bits) - logs
+
+        if over(low) >= 0.0 or over(high) <= 0.0:
+            return low, high
+        root = float(brentq(over, low, high, xtol=0.5 * _F_ERROR))
+        for near in (root - _F_ERROR, root + _F_ERROR):
+            if low < near < high:
+                low, high = (near, high) if within(near) else (low, near)
+        return low, high
 
     def within(self, option: Option | None, limits: PlanLimits) -> bool:
         """Return whether a setting keeps all limits."""
@@ -319,12 +350,12 @@ class Search:
             return option.weights_bits
 
         grid = np.linspace(_log(self.least_gain(signal_to_noise)), end, _GAINS)
-        values = [bits(float(log_gain)) for log_gain in grid]
-        at = int(np.argmin(values))
+        values = _valley([float(log_gain) for log_gain in grid], bits)
+        at = min(values, key=values.__getitem__)
         if not math.isfinite(values[at]):
             return None
         # Between gains that are allowed all are: what hides and what is spent are monotone in it.
-        around = [index for index in (at - 1, at, at + 1) if 0 <= index < len(grid)]
+        around = [index for index in (at - 1, at, at + 1) if index in values]
         allowed = [float(grid[index]) for index in around if math.isfinite(values[index])]
         low, high = min(allowed), max(allowed)
         fine = high
@@ -368,6 +399,33 @@ class Search:
             middle = (few + many) // 2
             few, many = (middle, many) if within(middle) else (few, middle)
         return few
+
+
+def _valley(grid: Sequence[float], height: Callable[[float], float]) -> dict[int, float]:
+    """Return heights at indices of a grid: of the lowest, of its neighbours, of what led there.
+
+    One valley: from the middle downhill, in wide steps and then in narrow ones. Where the middle is
+    infinite all heights are looked at. The ends, where light is brightest, take longest to work out
+    and are seldom reached.
+    """
+    found: dict[int, float] = {}
+
+    def at(index: int) -> float:
+        if index not in found:
+            found[index] = height(grid[index])
+        return found[index]
+
+    lowest = len(grid) // 2
+    if not math.isfinite(at(lowest)):
+        return {index: at(index) for index in range(len(grid))}
+    for step in (_STRIDE, 1):
+        while True:
+            beside = [i for i in (lowest - step, lowest + step) if 0 <= i < len(grid)]
+            lower = min(beside, key=at)
+            if at(lower) >= at(lowest):
+                break
+            lowest = lower
+    return found
 
 
 def _thinned(options: Sequence[Option]) -> list[Option]:

@@ -72,7 +72,7 @@ def _coarse_search(monkeypatch: pytest.MonkeyPatch) -> None:
     How near the search comes to the best setting is for the tests of the planner.
     """
     monkeypatch.setattr(search, "_GAINS", 9)
-    monkeypatch.setattr(search, "_F_HALVINGS", 8)
+    monkeypatch.setattr(search, "_F_ERROR", 0.04)
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def test_the_bound_is_the_figure_unless_told_otherwise(
 def test_the_bound_is_what_a_plan_goes_by_unless_told_otherwise(
     run_here: Callable[..., Result], curve: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "_F_HALVINGS", 1)
+    monkeypatch.setattr(search, "_F_ERROR", 4.0)
     few = ("--weights-bits", "0.01", "--accuracy-curve", curve, "--json")
     result = run_here("plan", "--accuracy", "0.96", *few)
     assert result.returncode == 1
