@@ -117,6 +117,7 @@ def test_one_program_holds_a_bench_and_a_dead_one_does_not(
     assert (shown.returncode, f"process {running.pid}" in shown.stderr) == (2, True)
     assert served_bench.emits(), "the second program switched the first one's laser off"
     running.kill()
+    os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
     with Station.read(other) as station:
         assert station["light"].emission() is False
 
