@@ -183,7 +183,7 @@ def show(values: Values) -> None:
             f"{one['receiver']}, each patient sent {one['repeats']} times "
             f"(chance {values['chance']:.1%})"
         )
-    upper = verdict["weights_bits_per_real_upper"]
+    upper = verdict["weights_bits_prior_free_upper"]
     proved = "nothing yet" if upper is None else f"at most {upper:.3g} bit per weight and query"
     print(f"proved        {proved}, from {verdict['samples']} returned samples")
     accepted = {True: "accepted", False: "REJECTED", None: "not verified"}[verdict["accepted"]]

@@ -318,7 +318,7 @@ def _show(found: _Found) -> None:
 
 def _bounds_words(verdict: VerificationReport) -> dict[str, str]:
     """Say what the returned light bounds, by the same three figures."""
-    bits = verdict.weights_bits_per_real_upper
+    bits = verdict.weights_bits_prior_free_upper
     if bits is None:
         return {}
     return {

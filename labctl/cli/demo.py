@@ -208,7 +208,9 @@ def _rows(runs: list[tuple[Report, Report]]) -> list[list[str]]:
         "weights, prior-free": lambda run, _: output.number(run.leakage.weights_bits_prior_free, 3),
         "  this network's": lambda run, _: output.number(run.leakage.weights_bits_network, 3),
         "  honest": lambda run, _: output.number(run.leakage.weights_bits_per_real, 3),
-        "  bound": lambda _, seen: output.number(seen.verification.weights_bits_per_real_upper, 2),
+        "  bound": lambda _, seen: output.number(
+            seen.verification.weights_bits_prior_free_upper, 2
+        ),
         "data, first": lambda run, _: output.number(run.leakage.data_bits_first, 2),
         "data, journal": lambda run, _: output.number(run.leakage.data_bits_journal, 3),
         "data, quantum": lambda run, _: output.number(run.leakage.data_bits_quantum, 3),

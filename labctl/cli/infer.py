@@ -264,7 +264,7 @@ def show(report: Report) -> None:
             **_parameters(report),
             "calibration": _rests_on(report),
             "weights": weights_line(leak) + _unless_discrete(report),
-            "weights, bound": f"{output.number(verdict['weights_bits_per_real_upper'])} bit per "
+            "weights, bound": f"{output.number(verdict['weights_bits_prior_free_upper'])} bit per "
             f"real weight (prior-free), {output.number(verdict['weights_bits_network_upper'])} for "
             f"this network, {output.number(verdict['weights_bits_honest_upper'])} by the honest "
             f"prior, from {verdict['samples']} returned samples "

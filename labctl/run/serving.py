@@ -87,7 +87,8 @@ def _batches(request: Asked, run: OpenRun, books: RunLedger | None) -> Iterator[
                 batches = list(run.session.run(images[first : first + count], batch_images=count))
             honest = run.expectation()
             verdict = run.session.verdict(honest)
-            sent.book(verdict, run.session.record(honest), run.session.server.own_evidence)
+            evidence = run.session.server.own_evidence
+            sent.book(verdict, run.session.record(honest), evidence, honest.doubts)
         for batch in batches:
             yield replace(batch, first_image=first + batch.first_image)
         first += count
@@ -126,7 +127,8 @@ def _served(
                     yield
                 honest = run.expectation()
                 verdict = run.session.verdict(honest)
-                sent.book(verdict, run.session.record(honest), run.session.server.own_evidence)
+                evidence = run.session.server.own_evidence
+                sent.book(verdict, run.session.record(honest), evidence, honest.doubts)
 
     rounds = run_on_probation(
         run.session,
@@ -179,7 +181,7 @@ def books_of(request: Asked, run: OpenRun, path: Path, ledgers: Ledgers | None) 
         worst_case=wanted.worst_case,
         carriers=max(part.carriers for part in run.session.server.evidence),
         technical_noise=settings.channel.technical_noise,
-        client_transmittance=run.session.expectation().client_transmittance,
+        link_transmittance=run.session.expectation().link_transmittance,
         failure_probability=settings.verification.failure_probability,
         copies=booked_means(
             request.network,

@@ -73,7 +73,7 @@ def leakage_of_setting(
     """
     checks.within("queries", queries, 1, _MOST_QUERIES)
     checks.within("technical_noise", technical_noise, 0.0, MOST_NOISE, note=", in SNU")
-    checks.inside("failure_probability", failure_probability, 0.0, 1.0)
+    VerificationSettings(failure_probability)
     checks.below("loss_db", loss_db, 0.0, 200.0, note=" dB")
     network = carried(shape).network if isinstance(shape, Network) else None
     if isinstance(shape, Network):

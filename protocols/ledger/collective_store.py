@@ -37,6 +37,7 @@ from labctl.protocols.verification.collective_record import (
     CollectiveSums,
     collective_sums,
 )
+from labctl.protocols.verification.doubts import EXACT, UNKNOWN, Doubts
 from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.running_evidence import CalibratedSums
 
@@ -51,6 +52,8 @@ _UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, ValueError, TypeError, KeyError, AttributeError),
     *(EOFError, RuntimeError, MemoryError, OverflowError),
 )
+# What records held in place of the link's transmittance, before doubts were noted.
+_BEFORE = "client_transmittance"
 _TYPES = {"sums": "<f4", "shares": "<f8", "entries": "<f4"}
 _SUMS = ("power", "degrees", "read", "scatter", "loud", "carriers", "pairs")
 
@@ -60,15 +63,17 @@ class LightTerms:
     """With how much light queries carry a weight, and what may be trusted of its way.
 
     `mean_photons` per mode; `carriers`: quadratures of a query that carry one weight.
-    `technical_noise` in SNU and the `client_transmittance` of the client's own rotation matter
-    where noise and loss are trusted, and may then change from run to run.
+    `technical_noise` in SNU and the `link_transmittance` as calibrated, the client's rotation left
+    out, matter where noise and loss are trusted, and may then change from run to run. `doubts`:
+    of the constants of the bench; of records from before they were noted nothing is known.
     """
 
     mean_photons: float
     carriers: int
     assumptions: Assumptions
     technical_noise: float = 0.0
-    client_transmittance: float = 1.0
+    link_transmittance: float = 1.0
+    doubts: Doubts = EXACT
 
     @property
     def key(self) -> str:
@@ -87,18 +92,21 @@ class LightTerms:
         return replace(
             self,
             technical_noise=mean(self.technical_noise, other.technical_noise),
-            client_transmittance=mean(self.client_transmittance, other.client_transmittance),
+            link_transmittance=mean(self.link_transmittance, other.link_transmittance),
+            doubts=self.doubts.worse(other.doubts),
         )
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self)
+        return {**asdict(self), "doubts": self.doubts.as_json()}
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> LightTerms:
         """Return the terms of `as_json`; raises TypeError, ValueError or KeyError."""
+        named = {name: value for name, value in values.items() if name != _BEFORE}
         trusted = {name: Trust(value) for name, value in values["assumptions"].items()}
-        return cls(**{**values, "assumptions": Assumptions(**trusted)})
+        doubts = Doubts.of_json(values["doubts"]) if "doubts" in values else UNKNOWN
+        return cls(**{**named, "assumptions": Assumptions(**trusted), "doubts": doubts})
 
 
 @dataclass(frozen=True)

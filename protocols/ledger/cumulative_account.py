@@ -23,6 +23,7 @@ from labctl.protocols.leakage.cumulative import AssumedChannel, everything_bits
 from labctl.protocols.ledger.accounts import Balance
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.collective_store import KeptSums
+from labctl.protocols.verification.bounds import scaled_upper
 from labctl.protocols.verification.collective_noise import collective_noise
 
 _UNTRUSTED = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
@@ -61,7 +62,7 @@ class CumulativeAccount:
         """Return bits per real weight that `sent` photons per mode tell, the unseen ones kept."""
         # Asked for the same light many times over while queries are counted.
         if sent not in self._known:
-            self._known[sent] = self._bits(max(sent, self.looked))
+            self._known[sent] = self._bits(max(sent, self.looked) * self.light_factor)
         return self._known[sent]
 
     @cached_property
@@ -94,17 +95,43 @@ class CumulativeAccount:
             yield light, (amplitude / light) ** 2, noise**2 / light
 
     def _bound(self, kept: KeptSums) -> _Seen:
-        each = self.failure_probability / 2.0 / len(self.kept)
-        terms, sums = kept.terms, kept.sums
-        channel = AssumedChannel(
-            transmittance=sums.pooled.transmittance_lower(each),
-            technical_noise=terms.technical_noise,
-            assumptions=terms.assumptions,
-            client_transmittance=terms.client_transmittance,
-        )
-        if not channel.transmittance > 0.0:
+        """Return light, transmittance and noise of one kind of terms, each at its bound.
+
+        As in a verdict: trusted loss is the link's as calibrated, the rest of it the client's; half
+        of the failure probability is for samples, of T and of noise alike, or a quarter and the
+        rest for constants that are in doubt, of light, T and noise alike.
+        """
+        terms, sums, doubts = kept.terms, kept.sums, kept.terms.doubts
+        each = self.failure_probability / len(self.kept)
+        sampled, doubted = (0.5 * each, each) if doubts.none else (0.25 * each, each / 6.0)
+        lower = sums.pooled.transmittance_lower(sampled)
+        upper = collective_noise(sums, sampled).upper
+        technical = terms.technical_noise
+        if terms.assumptions.loss is Trust.TRUSTED:
+            link = terms.link_transmittance
+            lower *= doubts.share_factor(doubted) / link
+            upper = scaled_upper(upper, doubts.client_noise_factor(doubted)) / link
+            technical /= link
+        else:
+            lower *= doubts.transmittance_factor(doubted)
+            upper = scaled_upper(upper, doubts.noise_factor(doubted))
+        if terms.assumptions.technical_noise is Trust.TRUSTED:
+            upper -= technical
+        light = sums.light * self._light_factor(kept)
+        if not (lower > 0.0 and math.isfinite(light)):
             return _Seen(sums.light, 0.0, math.inf)
-        return _Seen(sums.light, *channel.untrusted(collective_noise(sums, each).upper))
+        return _Seen(light, min(lower, 1.0), max(upper, 0.0))
+
+    def _light_factor(self, kept: KeptSums) -> float:
+        """Return true over stated light, at most."""
+        doubts, each = kept.terms.doubts, self.failure_probability / len(self.kept)
+        factor = 1.0 if doubts.none else doubts.light_factor(each / 6.0)
+        return factor if math.isfinite(factor) else 1.0
+
+    @cached_property
+    def light_factor(self) -> float:
+        """True over stated light of all queries, at most, as far as one knows."""
+        return max(map(self._light_factor, self.kept), default=1.0)
 
     def reservation(self, balance: Balance, light: float) -> float:
         """Return what must be put aside for `light` more photons per mode, all of it kept.

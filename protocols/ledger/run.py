@@ -45,6 +45,7 @@ from labctl.protocols.ledger.open_query import OpenQuery
 from labctl.protocols.ledger.signing import SigningKey
 from labctl.protocols.ledger.state import Worst
 from labctl.protocols.verification.collective_record import CollectiveRecord
+from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.safety import uninterrupted
@@ -105,7 +106,8 @@ class RunFacts:
     `worst_case`: what is reserved of the weights, everything or an honest client's share; the
     latter may turn out to be less than what is booked, which can overdraw an account by a batch.
     `carriers`: quadratures of a query that carry one weight, at most. `technical_noise` of the link
-    in SNU, `client_transmittance` of the client's own rotation: what the bounds may trust, and not.
+    in SNU, `link_transmittance` as calibrated: what the bounds may trust. `doubts` of a bench are
+    known when light was sent: `SentBatch.book` takes them.
     `copies`: what a query leaves to a thief of copies, None if nobody can say.
     """
 
@@ -118,7 +120,7 @@ class RunFacts:
     worst_case: Basis = Basis.EVERYTHING
     carriers: int = 1
     technical_noise: float = 0.0
-    client_transmittance: float = 1.0
+    link_transmittance: float = 1.0
     failure_probability: float = 1e-10
     copies: CopyMeans | None = None
 
@@ -151,7 +153,7 @@ class RunFacts:
             self.carriers,
             self.assumptions,
             technical_noise=self.technical_noise,
-            client_transmittance=self.client_transmittance,
+            link_transmittance=self.link_transmittance,
         )
 
     @property
@@ -325,15 +327,19 @@ class RunLedger:
         counts = Counter(self.inputs(images))
         return {account: times(self._data, count) for account, count in counts.items()}
 
-    def keep(self, record: CollectiveRecord, evidence: Sequence[LayerEvidence]) -> bool:
+    def keep(
+        self, record: CollectiveRecord, evidence: Sequence[LayerEvidence], doubts: Doubts = EXACT
+    ) -> bool:
         """Add what the run has read since the last time to the account's sums by weight.
 
-        `record` of the whole run so far. On disk when this returns; whether there was anything.
+        `record` of the whole run so far; `doubts` of the constants that it rests on. On disk when
+        this returns; whether there was anything.
         """
         new = record.beyond(self._kept)
         if not new.queries:
             return False
-        self.store.add(self.account, self.facts.terms, new, evidence)
+        terms = replace(self.facts.terms, doubts=doubts)
+        self.store.add(self.account, terms, new, evidence)
         self._kept = record
         return True
 
@@ -424,15 +430,16 @@ class SentBatch:
         verdict: VerificationReport,
         record: CollectiveRecord | None = None,
         evidence: Sequence[LayerEvidence] = (),
+        doubts: Doubts = EXACT,
     ) -> None:
         """Book the batch: the weights by what came back of the run so far, the data as reserved.
 
-        `record` and `evidence` of the run so far; without them nobody looked, and all light of the
-        batch counts as kept.
+        `record` and `evidence` of the run so far, `doubts` of the bench's constants; without a
+        record nobody looked, and all light of the batch counts as kept.
         """
         run, facts = self.run, self.run.facts
         with uninterrupted():
-            looked = record is not None and run.keep(record, evidence)
+            looked = record is not None and run.keep(record, evidence, doubts)
             about = {"run_file": facts.run_file, "verdict": _verdict(verdict)}
             self.client.commit(self.client.worst_case, {"run_file": facts.run_file})
             self._commit(looked=looked, passed=looked and verdict.accepted is True, about=about)
@@ -460,8 +467,9 @@ class SentBatch:
 
         def charge(stands: Callable[[str], Balance]) -> Worst:
             bits = bound.charge(stands(run.account), reserved)
-            # What was reserved is a bound too: of all light, this batch's counted as kept.
-            bits = min(bits, reserved) if capped else bits
+            # What was reserved is a bound too: of all light as stated, this batch's as kept.
+            exact = bound.light_factor == 1.0
+            bits = min(bits, reserved) if capped and exact else bits
             failure = facts.failure_probability if looked else 0.0
             values = facts.charge(self.queries, bits, failure).values()
             copies = facts.copies if passed else None

@@ -119,7 +119,7 @@ class ServerMachine(Machine):
             found.reason,
             found.transmittance_lower,
             found.excess_noise_upper,
-            found.weights_bits_per_real_upper,
+            found.weights_bits_prior_free_upper,
             found.failure_probability,
         )
 

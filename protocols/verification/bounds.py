@@ -127,18 +127,18 @@ def bounds_of(
     return Bounds(
         BoundedChannel(
             lower * doubts.transmittance_factor(doubted),
-            _scaled(upper, doubts.noise_factor(doubted)),
+            scaled_upper(upper, doubts.noise_factor(doubted)),
         ),
         BoundedChannel(
             lower / link * doubts.share_factor(doubted),
-            _scaled(upper, doubts.client_noise_factor(doubted)) / link,
+            scaled_upper(upper, doubts.client_noise_factor(doubted)) / link,
         ),
-        _scaled(mean_photons, doubts.light_factor(doubted)),
+        scaled_upper(mean_photons, doubts.light_factor(doubted)),
         link,
     )
 
 
-def _scaled(value: float, factor: float) -> float:
+def scaled_upper(value: float, factor: float) -> float:
     """Return an upper bound times a factor of at least 1; a negative one is as good as it was."""
     return value * factor if value > 0.0 else value
 

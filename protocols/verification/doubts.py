@@ -16,14 +16,17 @@ The probability is shared equally between these groups (the union bound), their 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from labctl import checks
 from labctl.calibration.distributions import Shape
 from labctl.calibration.quantity import Quantity
 from labctl.errors import SettingError
 
+# Where doubts are compared with each other: the usual failure probability of a bound.
+_FAR_OUT = 1e-10
 _HARD_LIMIT = {Shape.RECTANGULAR: math.sqrt(3.0), Shape.ARCSINE: math.sqrt(2.0)}
 
 
@@ -130,6 +133,47 @@ class Doubts:
         """Return true over found mu, at most."""
         return _most(reach_of(self.light, probability))
 
+    def worse(self, other: Doubts) -> Doubts:
+        """Return the larger of each, as far out as a bound of 1e-10 looks."""
+        larger = {
+            one.name: max(
+                getattr(self, one.name), getattr(other, one.name),
+                key=lambda sources: reach_of(sources, _FAR_OUT),
+            )
+            for one in fields(self)
+        }  # fmt: skip
+        return Doubts(**larger)
+
+    def as_json(self) -> dict[str, list[dict[str, Any]]]:
+        """Return plain values; None for degrees of freedom without end."""
+        return {
+            one.name: [
+                {
+                    **asdict(source),
+                    "degrees_of_freedom": None
+                    if math.isinf(source.degrees_of_freedom)
+                    else source.degrees_of_freedom,
+                }
+                for source in getattr(self, one.name)
+            ]
+            for one in fields(self)
+        }
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Sequence[Mapping[str, Any]]]) -> Doubts:
+        """Return the doubts of `as_json`; raises TypeError, ValueError, KeyError, SettingError."""
+        return cls(**{name: tuple(map(_source, sources)) for name, sources in values.items()})
+
+
+def _source(values: Mapping[str, Any]) -> Source:
+    degrees = values["degrees_of_freedom"]
+    return Source(
+        str(values["name"]),
+        float(values["relative"]),
+        math.inf if degrees is None else float(degrees),
+        Shape(values["shape"]),
+    )
+
 
 def _most(reach: float) -> float:
     """Return the largest factor, whether the error is relative to the truth or to what was found.
@@ -140,3 +184,7 @@ def _most(reach: float) -> float:
 
 
 EXACT = Doubts()
+# Of light of which nobody noted what was known: no bound rests on it.
+UNKNOWN = Doubts(
+    *((Source("not noted", 1.0, shape=Shape.RECTANGULAR),) for _ in range(len(fields(Doubts))))
+)

@@ -67,7 +67,7 @@ class VerificationReport:
     with `failure_probability`, the doubt about the constants of the bench included, as do the rest:
     `mean_photons_upper`; `client_transmittance_lower` and `client_noise_upper`, of the channel that
     is left without `link_transmittance`, the loss that is trusted where any is.
-    `weights_bits_per_real_upper` is the prior-free leakage at these bounds, and the bound that the
+    `weights_bits_prior_free_upper` is the prior-free leakage at these bounds, the one that the
     verdict uses; `weights_bits_network_upper` that of the network sent, None where it was not
     given; `weights_bits_honest_upper` the honest-prior figure, which bounds no trained network.
     `collective`: noise of the mode that carries a weight in all queries of this light; its own
@@ -86,7 +86,7 @@ class VerificationReport:
     excess_noise_standard_error: float | None
     excess_noise_upper: float | None
     excess_noise_expected: float | None
-    weights_bits_per_real_upper: float | None
+    weights_bits_prior_free_upper: float | None
     samples: int
     calibration_samples: int
     failure_probability: float
@@ -137,7 +137,7 @@ def no_verification(settings: VerificationSettings) -> VerificationReport:
         excess_noise_standard_error=None,
         excess_noise_upper=None,
         excess_noise_expected=None,
-        weights_bits_per_real_upper=None,
+        weights_bits_prior_free_upper=None,
         samples=0,
         calibration_samples=0,
         failure_probability=settings.failure_probability,
@@ -226,7 +226,7 @@ def verify(
         excess_noise_standard_error=estimate.excess_noise_error,
         excess_noise_upper=bounds.round_trip.excess_noise,
         excess_noise_expected=expectation.excess_noise,
-        weights_bits_per_real_upper=bits,
+        weights_bits_prior_free_upper=bits,
         weights_bits_network_upper=network,
         weights_bits_honest_upper=honest,
         samples=estimate.samples,

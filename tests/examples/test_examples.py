@@ -192,7 +192,7 @@ def test_an_inference_says_what_it_found_and_what_that_rests_on(calibrated: Path
         told.stdout,
     )
     bits = {(loss, noise): float(bound) for bound, loss, noise in told_bits}
-    upper = kept.verification["weights_bits_per_real_upper"]
+    upper = kept.verification["weights_bits_prior_free_upper"]
     assert bits["untrusted", "untrusted"] == pytest.approx(upper, rel=1e-3)
     # One image on doubtful constants proves nothing: both may be all that was sent.
     assert 0.0 < bits["trusted", "trusted"] <= bits["untrusted", "untrusted"]

@@ -79,7 +79,7 @@ def test_leakage_is_told_with_assumptions_and_proof(told: dict[str, Any]) -> Non
     assert verdict["accepted"]
     assert verdict["samples"] == told["images"] * 2 * 30
     assert leak["weights_bits_per_real"] == pytest.approx(0.188, abs=0.001)
-    assert verdict["weights_bits_per_real_upper"] > leak["weights_bits_per_real"]
+    assert verdict["weights_bits_prior_free_upper"] > leak["weights_bits_per_real"]
 
 
 @pytest.mark.long

@@ -80,13 +80,13 @@ def found(session: Session, *, batch_images: int) -> list[float]:
         assert verdict.transmittance is not None
         assert verdict.excess_noise is not None
         assert verdict.excess_noise_upper is not None
-        assert verdict.weights_bits_per_real_upper is not None
+        assert verdict.weights_bits_prior_free_upper is not None
         assert verdict.collective is not None
         numbers += [
             verdict.transmittance,
             verdict.excess_noise,
             verdict.excess_noise_upper,
-            verdict.weights_bits_per_real_upper,
+            verdict.weights_bits_prior_free_upper,
             verdict.collective.estimate,
             float(verdict.samples),
         ]

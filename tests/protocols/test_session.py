@@ -68,8 +68,8 @@ def test_an_honest_session_shows_what_its_settings_say(settings: SessionSettings
 def test_the_reported_bound_is_never_below_the_closed_form() -> None:
     for settings in (IDEAL, REAL):
         session, report = played(settings)
-        assert report.weights_bits_per_real_upper is not None
-        assert report.weights_bits_per_real_upper > session.leakage().weights_bits_per_real
+        assert report.weights_bits_prior_free_upper is not None
+        assert report.weights_bits_prior_free_upper > session.leakage().weights_bits_per_real
 
 
 def test_closed_form_leakage_assumes_no_less_noise_than_an_honest_link_shows() -> None:
@@ -238,9 +238,9 @@ def test_tampering_is_rejected_and_the_reason_told(
     _, report = played(IDEAL, TamperedLink(ModeLink(IDEAL), tamper))
     assert report.accepted is False
     assert reason in report.reason
-    assert report.weights_bits_per_real_upper is not None
-    assert honest.weights_bits_per_real_upper is not None
-    assert report.weights_bits_per_real_upper > honest.weights_bits_per_real_upper
+    assert report.weights_bits_prior_free_upper is not None
+    assert honest.weights_bits_prior_free_upper is not None
+    assert report.weights_bits_prior_free_upper > honest.weights_bits_prior_free_upper
     assert report.weights_bits_honest_upper is not None
     assert honest.weights_bits_honest_upper is not None
     assert report.weights_bits_honest_upper > 1.1 * honest.weights_bits_honest_upper

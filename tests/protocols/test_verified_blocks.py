@@ -126,9 +126,9 @@ def test_a_verdict_s_bound_counts_the_rotation_s_loss_as_the_client_s() -> None:
     )
     ours, theirs = played(inside).verdict(), played(outside).verdict()
     assert ours.transmittance == pytest.approx(theirs.transmittance, rel=0.02)
-    assert ours.weights_bits_per_real_upper is not None
-    assert theirs.weights_bits_per_real_upper is not None
-    assert ours.weights_bits_per_real_upper > theirs.weights_bits_per_real_upper
+    assert ours.weights_bits_prior_free_upper is not None
+    assert theirs.weights_bits_prior_free_upper is not None
+    assert ours.weights_bits_prior_free_upper > theirs.weights_bits_prior_free_upper
     assert ours.weights_bits_honest_upper is not None
     assert theirs.weights_bits_honest_upper is not None
     assert ours.weights_bits_honest_upper > 1.05 * theirs.weights_bits_honest_upper

@@ -100,7 +100,7 @@ def test_a_rarer_failure_of_the_bounds_costs_bits(infer: Infer) -> None:
     often, rarely = (infer("--failure-probability", chance) for chance in ("0.01", "1e-10"))
     assert often["verification"]["failure_probability"] == 0.01
     for part, name in (
-        ("verification", "weights_bits_per_real_upper"),
+        ("verification", "weights_bits_prior_free_upper"),
         ("cumulative", "collective_upper"),
     ):
         assert 0.0 < often[part][name] < rarely[part][name], name

@@ -65,6 +65,22 @@ def test_without_a_ledger_none_is_made(infer: Callable[..., Result], tmp_path: P
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "trust",
+    [(), ("--loss-db", "3", "--loss", "trusted"),
+     ("--loss-db", "1", "--loss", "trusted", "--technical-noise", "0.01", "--noise", "trusted")],
+)  # fmt: skip
+def test_no_run_is_charged_less_than_the_bound_that_it_prints(
+    infer: Callable[..., Result], trust: tuple[str, ...]
+) -> None:
+    """At a failure probability at which the few images of a small network say something."""
+    result = infer(*BOOKED, *trust, "--failure-probability", "0.3")
+    charged = ledger_of(result)["charged"]["bits_per_weight"]
+    printed = json.loads(result.stdout)["cumulative"]["collective_upper"]
+    assert charged >= printed * (1.0 - 1e-9)
+    assert printed < 0.95 * everything_bits(12 * 0.57)
+
+
 def test_runs_of_a_client_add_up(
     infer: Callable[..., Result], run_here: Callable[..., Result]
 ) -> None:

@@ -26,6 +26,7 @@ from labctl.protocols.ledger.copy_account import CopyBudget, CopyMeans
 from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.collective_record import CollectiveRecord
+from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.evidence import LayerEvidence
 from labctl.protocols.verification.verdict import VerificationReport, no_verification
 
@@ -69,7 +70,9 @@ TABLE = CopyTable(
 class Looking(RunLedger):
     """Has looked at all light that comes back, and keeps nothing of it."""
 
-    def keep(self, record: CollectiveRecord, evidence: Sequence[LayerEvidence]) -> bool:
+    def keep(
+        self, record: CollectiveRecord, evidence: Sequence[LayerEvidence], doubts: Doubts = EXACT
+    ) -> bool:
         return True
 
 

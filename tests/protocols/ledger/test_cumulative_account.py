@@ -22,6 +22,7 @@ from labctl.protocols.session import Session
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.collective_noise import collective_noise
 from labctl.protocols.verification.collective_record import collective_sums
+from labctl.protocols.verification.doubts import UNKNOWN, Doubts, Source
 from labctl.studies.attacks.false_alarms import HONEST
 
 ACCOUNT = f"alice/{'0' * 64}"
@@ -150,3 +151,56 @@ def test_with_a_tenth_looked_at_the_bound_is_the_entropy_of_all_light(
         total = light / share
         bits = channel.bits(light, noise, unseen=total - light)
         assert (bits == pytest.approx(everything_bits(total), abs=1e-9)) is (same or noise >= 0.5)
+
+
+def test_what_a_bench_does_not_know_exactly_costs_bits(
+    keep: Callable[..., CumulativeAccount],
+) -> None:
+    """Light, unit and transmittance at their bounds, as the bound of the run itself has them."""
+    session = session_of(replace(HONEST, seed=5), [0.0] * 6)
+    light = 6 * HONEST.light.mean_photons
+    account = keep((session, terms_of(HONEST)))
+    sources = tuple(Source(name, 0.02) for name in ("light", "unit"))
+    doubtful = Doubts(light=sources[:1], unit=sources[1:], share=sources, client_noise=sources)
+    (kept,) = account.kept
+    doubted = replace(account, kept=(replace(kept, terms=replace(kept.terms, doubts=doubtful)),))
+    reach = doubtful.light_factor(FAILURE / 6.0)
+    assert doubted.light_factor == reach > 1.0
+    channel = AssumedChannel(
+        kept.sums.pooled.transmittance_lower(FAILURE / 4.0)
+        * doubtful.transmittance_factor(FAILURE / 6.0),
+        0.0,
+        UNTRUSTED,
+    )
+    noise = collective_noise(kept.sums, FAILURE / 4.0).upper
+    expected = channel.bits(light * reach, noise * doubtful.noise_factor(FAILURE / 6.0))
+    assert doubted.bits(light) == pytest.approx(expected, rel=1e-9)
+    assert doubted.bits(light) > 1.02 * account.bits(light)
+
+
+def test_trusted_loss_is_the_calibrated_loss_and_no_more(
+    keep: Callable[..., CumulativeAccount],
+) -> None:
+    """Of 6 dB found 3 dB were calibrated: the rest is the client's."""
+    trusted = Assumptions(Trust.TRUSTED, Trust.UNTRUSTED)
+    lossy = replace(HONEST, assumptions=trusted, channel=replace(HONEST.channel, loss_db=6.0))
+    session = session_of(replace(lossy, seed=6), [0.0] * 6)
+    light = 6 * HONEST.light.mean_photons
+    account = keep((session, replace(terms_of(lossy), link_transmittance=0.5)))
+    (kept,) = account.kept
+    share = kept.sums.pooled.transmittance_lower(FAILURE / 2.0) / 0.5
+    assert share == pytest.approx(0.5, abs=0.02)
+    channel = AssumedChannel(share, 0.0, UNTRUSTED)
+    noise = collective_noise(kept.sums, FAILURE / 2.0).upper / 0.5
+    assert account.bits(light) == pytest.approx(channel.bits(light, noise), rel=1e-9)
+
+
+def test_of_records_without_doubts_nothing_is_known() -> None:
+    terms = terms_of(HONEST)
+    doubtful = replace(terms, doubts=Doubts(light=(Source("a", 0.1, 7.0),)))
+    assert LightTerms.of_json(doubtful.as_json()) == doubtful
+    old = {**terms.as_json(), "client_transmittance": 1.0}
+    del old["doubts"], old["link_transmittance"]
+    assert LightTerms.of_json(old).doubts == UNKNOWN
+    assert UNKNOWN.transmittance_factor(0.5) == UNKNOWN.share_factor(0.5) == 0.0
+    assert doubtful.mixed(terms, 0.5).doubts == terms.mixed(doubtful, 0.5).doubts == doubtful.doubts

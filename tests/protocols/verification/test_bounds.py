@@ -247,8 +247,8 @@ def test_a_client_that_taps_a_tenth_learns_less_than_its_trusted_loss_bound() ->
     for expectation in (unsure, replace(unsure, doubts=Doubts())):
         report = session.verdict(expectation)
         assert report.accepted
-        assert report.weights_bits_per_real_upper is not None
-        assert report.weights_bits_per_real_upper > learned
+        assert report.weights_bits_prior_free_upper is not None
+        assert report.weights_bits_prior_free_upper > learned
         for each in under_every_trust(agreed, report):
             assert each.bits_upper is not None
             assert each.bits_upper > learned

@@ -61,7 +61,7 @@ def test_trust_never_raises_the_leakage_and_bounds_lie_above_estimates() -> None
 def test_under_the_sessions_own_assumptions_the_bound_is_the_verdicts() -> None:
     report = judged(SETTINGS)
     own = by_trust(under_every_trust(SETTINGS, report))[Trust.UNTRUSTED, Trust.UNTRUSTED]
-    assert own.bits_upper == pytest.approx(report.weights_bits_per_real_upper, rel=1e-12)
+    assert own.bits_upper == pytest.approx(report.weights_bits_prior_free_upper, rel=1e-12)
     assert report.transmittance is not None
     assert report.excess_noise is not None
     mode = prior_free_bits_per_mode(1.0, report.transmittance, report.excess_noise)

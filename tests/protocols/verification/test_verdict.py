@@ -39,7 +39,7 @@ def test_nothing_returned_is_rejected() -> None:
         assert "transmittance" in report.reason
         assert report.transmittance == pytest.approx(0.0, abs=0.05)
         assert report.transmittance_lower == 0.0
-        assert report.weights_bits_per_real_upper == math.inf
+        assert report.weights_bits_prior_free_upper == math.inf
 
 
 def test_light_of_the_wrong_sign_is_no_transmittance() -> None:
@@ -66,9 +66,9 @@ def test_bits_at_the_bounds_fall_to_the_known_answer_as_samples_grow() -> None:
     for samples in (10**4, 10**6, 10**8, 10**14):
         channel = BoundedChannel(1.0, 1.0 / 392.0, 1.0, 0.0, samples, samples)
         report = channel.verdict(random, VerificationSettings())
-        assert report.weights_bits_per_real_upper is not None
+        assert report.weights_bits_prior_free_upper is not None
         assert report.weights_bits_honest_upper is not None
-        bits.append(report.weights_bits_per_real_upper)
+        bits.append(report.weights_bits_prior_free_upper)
         honest.append(report.weights_bits_honest_upper)
     assert bits == sorted(bits, reverse=True)
     assert honest == sorted(honest, reverse=True)
@@ -97,7 +97,7 @@ def test_prior_free_bits_at_the_bounds_cover_the_true_leakage() -> None:
     random = np.random.default_rng(21)
     channel = BoundedChannel(1.0, 1.0 / 392.0, 1.0, 0.0, 10**6, 10**6)
     reports = [channel.verdict(random) for _ in range(100)]
-    bits = np.array([report.weights_bits_per_real_upper for report in reports], float)
+    bits = np.array([report.weights_bits_prior_free_upper for report in reports], float)
     assert np.mean(bits < 0.478) <= 0.05 + 0.087
     assert np.max(bits) < 0.85
 
@@ -130,10 +130,10 @@ def test_checks_alone_are_those_of_the_whole_verdict_and_a_limit_is_judged_by_it
         )
 
     whole, alone = (judged(SETTINGS, figures=figures) for figures in (True, False))
-    assert whole.weights_bits_per_real_upper is not None
+    assert whole.weights_bits_prior_free_upper is not None
     assert alone == replace(
         whole,
-        weights_bits_per_real_upper=None,
+        weights_bits_prior_free_upper=None,
         weights_bits_honest_upper=None,
         collective=None,
     )
@@ -150,8 +150,8 @@ def test_a_limit_is_never_met_by_a_handful_of_samples(samples: int) -> None:
         channel = BoundedChannel(1.0, 0.0, 1.0, 0.0, samples, 10**6)
         report = channel.verdict(random, VerificationSettings(weights_bits_limit=1.0))
         assert report.accepted is False
-        assert report.weights_bits_per_real_upper is not None
-        assert report.weights_bits_per_real_upper > 1.0
+        assert report.weights_bits_prior_free_upper is not None
+        assert report.weights_bits_prior_free_upper > 1.0
 
 
 def test_reports_repeat_the_question() -> None:
@@ -173,7 +173,7 @@ def test_without_returned_light_nothing_is_claimed() -> None:
         report.excess_noise_standard_error,
         report.excess_noise_upper,
         report.excess_noise_expected,
-        report.weights_bits_per_real_upper,
+        report.weights_bits_prior_free_upper,
     )
     assert figures == (None,) * 7
 
@@ -238,7 +238,7 @@ def test_bounds_are_of_the_networks_own_light_where_other_light_is_judged_beside
     alone, diluted = verdict(own, own), verdict([*own, *beside], [])
     both = verdict([*own, *beside], own)
     assert both.bounds == alone.bounds
-    assert both.weights_bits_per_real_upper == alone.weights_bits_per_real_upper
+    assert both.weights_bits_prior_free_upper == alone.weights_bits_prior_free_upper
     assert both.samples == 400
     assert (both.excess_noise_upper or 0.0) > 1.2 * (diluted.excess_noise_upper or 9.0)
     assert [check.statistic for check in both.checks] == [

@@ -86,7 +86,7 @@ def test_light_of_one_quadrature_is_tapped_far_beyond_the_honest_figure_and_belo
     network_bits = leakage.weights_bits_network
     assert network_bits is not None
     assert bits <= network_bits <= leakage.weights_bits_prior_free
-    upper = verdict.weights_bits_per_real_upper
+    upper = verdict.weights_bits_prior_free_upper
     assert upper is not None
     assert bits <= upper
     measured = learned.weights_bits_network

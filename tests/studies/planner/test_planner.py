@@ -490,33 +490,3 @@ def test_what_a_limit_alone_allows_does_not_depend_on_copies() -> None:
     assert found.f_within_weights == expected.f_within_weights is not None
     assert found.f_within_data == expected.f_within_data is not None
     assert found.f_within_all is None
-
-
-@pytest.mark.parametrize("weights_bits", [0.003, 0.02])
-def test_the_greatest_f_is_that_of_a_plain_bisection(weights_bits: float) -> None:
-    limits = PlanLimits(weights_bits=weights_bits, data_bits=0.01)
-    found = SEARCH.greatest_f(limits, 0.02, 20.0)
-    low, high = 0.02, 20.0
-    while high / low > 1.0 + 1e-6:
-        middle = math.sqrt(low * high)
-        kept = SEARCH.within(SEARCH.least_weights(middle, limits), limits)
-        low, high = (middle, high) if kept else (low, middle)
-    assert found == pytest.approx(low, rel=3e-5)
-
-
-@given(st.integers(0, 24), st.floats(0.1, 10.0), st.floats(0.1, 10.0))
-def test_the_lowest_point_of_a_valley_is_found_without_all_its_points(
-    lowest: int, left: float, right: float
-) -> None:
-    """With its neighbours, wherever it lies and however steep its sides are."""
-    grid = [float(index) for index in range(25)]
-    asked = []
-
-    def height(place: float) -> float:
-        asked.append(place)
-        return left * (lowest - place) if place < lowest else right * (place - lowest)
-
-    found = searching._valley(grid, height)
-    assert min(found, key=found.__getitem__) == lowest
-    assert found.keys() >= {one for one in (lowest - 1, lowest + 1) if 0 <= one < 25}
-    assert len(asked) == len(set(asked)) < 14
