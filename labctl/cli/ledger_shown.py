@@ -202,6 +202,7 @@ def print_books(found: Mapping[str, Any]) -> None:
             who = f"client {each['client']} on {each['model_sha256'][:12]}"
             output.people.print(f"{who}: known by {identity_in_words(each['identity'])}")
             output.people.print(f"{who}: {_copy_words(each['best_copy'])}")
+            output.people.print(f"{who}: {_failure_words(each['spent'])}")
         for each in server["accounts"]:
             if each["counted_by"]["additive"] > 0.0:
                 who = f"client {each['client']} on {each['model_sha256'][:12]}"
@@ -233,6 +234,16 @@ def print_books(found: Mapping[str, Any]) -> None:
 
 def _copy_words(copy: Mapping[str, Any]) -> str:
     return CopyFigure(**{name: copy[name] for name in _COPY_FIELDS}).in_words()
+
+
+def _failure_words(spent: Mapping[str, float]) -> str:
+    """Say what the bounds that were charged may fail with: the sum over them."""
+    failure = min(spent.get("failure_probability", 0.0), 1.0)
+    if failure == 0.0:
+        return "no bound was charged, only light that counts as kept"
+    if failure >= 1.0:
+        return "the bounds charged hold with no certainty: their failure probabilities add up to 1"
+    return f"the bounds charged hold together except with probability {failure:.3g}"
 
 
 def _weights_row(account: Mapping[str, Any]) -> list[str]:

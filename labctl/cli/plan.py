@@ -23,7 +23,7 @@ from labctl.protocols.hiding.hiding import Hiding
 from labctl.protocols.labels.curve import LabelCurve, load_curves
 from labctl.protocols.labels.figures import TYPICAL_MISMATCH, mode_overlap
 from labctl.protocols.labels.reading import Detection
-from labctl.protocols.leakage import LayerShape, Trust, WeightsFigure
+from labctl.protocols.leakage import LayerShape, Trust, WeightsFigure, spectrum_of
 from labctl.protocols.mismatch import CloneMismatch
 from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import Homodyne, ReceiverKind
@@ -50,7 +50,14 @@ from labctl.studies.planner.curve_file import (
     save_curve,
 )
 from labctl.studies.planner.option import Conditions, Option, PlanLimits
-from labctl.studies.planner.plan import Plan, Planner, Preference, Proof, Wish
+from labctl.studies.planner.plan import (
+    Plan,
+    Planner,
+    Preference,
+    Proof,
+    Wish,
+    with_network_bound,
+)
 from labctl.studies.planner.search import Search
 from labctl.studies.planner.throughput import Transmission
 from labctl.units import dbm_to_w
@@ -221,6 +228,7 @@ def plan(
         search = replace(search, spares_copies=spares)
         planner = Planner(search, measured, transmission, proof)
         found = planner.plan(wish, on_step=_say_to_people)
+        found = with_network_bound(found, conditions, spectrum_of(network))
     distribution = _distribution_at(found, network, accept_discrete_weights)
     if figure is not None:
         plan_figure.draw(figure, found, conditions.assumptions)

@@ -200,7 +200,8 @@ def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) ->
         "accuracy": f"{setting.accuracy:.2%}, {setting.accuracy_lower:.2%} or more with "
         f"{plan.wish.confidence:.0%} confidence",
         "weights": f"{option.leakage.weights_bits_prior_free:.4g} bit per real weight and query "
-        f"(prior-free), {option.leakage.weights_bits_per_real:.4g} honest; 1 bit after "
+        f"(prior-free), {output.number(option.leakage.weights_bits_network)} for this network, "
+        f"{option.leakage.weights_bits_per_real:.4g} honest; 1 bit after "
         f"{option.leakage.queries_per_bit_per_weight:.4g} queries (prior-free); "
         f"{MEAN_OVER_SESSION}",
         "data": f"{option.leakage.data_bits_first:.3g} (first), {option.data_bits:.4g} (journal), "

@@ -11,6 +11,7 @@ from labctl.protocols.leakage import (
     Assumptions,
     LayerShape,
     Leakage,
+    Spectrum,
     WeightsFigure,
     leakage_of,
 )
@@ -79,8 +80,13 @@ class Conditions:
             replace(layer, block_modes=min(block_modes, layer.modes)) for layer in self.layers
         )
 
-    def leakage(self, gain: float, block_modes: int, mean_photons: float) -> Leakage:
-        """Return what an honest client's query at such a setting leaks."""
+    def leakage(
+        self, gain: float, block_modes: int, mean_photons: float, spectrum: Spectrum | None = None
+    ) -> Leakage:
+        """Return what an honest client's query at such a setting leaks.
+
+        `spectrum`: of the network sent, for its own bound, which takes as long as all the rest.
+        """
         receiver = self.receiver(gain)
         return leakage_of(
             self.in_blocks(block_modes),
@@ -91,6 +97,7 @@ class Conditions:
             assumptions=self.assumptions,
             emission_factor=receiver.emission_factor,
             rotation=self.rotation,
+            spectrum=spectrum,
         )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 from labctl import checks
-from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.leakage import Assumptions, Spectrum, Trust
 from labctl.protocols.rotation import IDEAL_ROTATION
 from labctl.protocols.settings import MOST_SAMPLES, VerificationSettings
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, NeededF
@@ -169,6 +169,32 @@ class Plan:
     pool_to_limit: Pool | None
     front: tuple[Setting, ...]
     shares: Shares | None
+
+
+def with_network_bound(plan: Plan, conditions: Conditions, spectrum: Spectrum) -> Plan:
+    """Return a plan with the bound of the network sent beside the other two, but for its front.
+
+    It needs the network's own spectrum, and the search does without it: wishes are in figures that
+    hold for any network.
+    """
+
+    def with_bound(option: Option | None) -> Option | None:
+        if option is None:
+            return None
+        found = conditions.leakage(
+            option.gain, option.block_modes, option.mean_photons, spectrum=spectrum
+        )
+        return replace(option, leakage=found)
+
+    best, reach = plan.recommended, plan.reach
+    options = {
+        one.name: with_bound(value)
+        for one in fields(reach)
+        if isinstance(value := getattr(reach, one.name), Option)
+    }
+    if best is not None:
+        best = replace(best, option=with_bound(best.option) or best.option)
+    return replace(plan, recommended=best, reach=replace(reach, **options))
 
 
 @dataclass(frozen=True)

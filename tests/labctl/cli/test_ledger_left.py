@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from labctl.cli.ledger import app
+from labctl.cli.ledger_shown import _failure_words
 from labctl.errors import BudgetError
 from labctl.protocols.copies.figure import QuerySpend
 from labctl.protocols.copies.table import Order
@@ -114,3 +115,17 @@ def test_without_a_limit_nothing_is_searched_for(
     assert left_by_show(tmp_path / "ledger") is None
     ledgers.server.set_budget(books.account, {Meter.QUERIES: 60.0})
     assert left_by_show(tmp_path / "ledger") == 59
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (0.0, "no bound was charged"),
+        (2e-10, "hold together except with probability 2e-10"),
+        (1.8, "hold with no certainty"),
+    ],
+)
+def test_for_people_it_is_said_what_the_charged_bounds_may_fail_with(
+    failure: float, expected: str
+) -> None:
+    assert expected in _failure_words({"failure_probability": failure})

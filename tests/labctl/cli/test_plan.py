@@ -102,7 +102,10 @@ def test_a_plan_within_limits_is_found(planned: Callable[..., dict[str, Any]]) -
     best = found["recommended"]
     assert found["found"] is True
     assert best["accuracy_lower"] == pytest.approx(0.96, abs=1e-6)
-    assert best["leakage"]["weights_bits_per_real"] <= 0.006
+    leakage = best["leakage"]
+    assert leakage["weights_bits_per_real"] <= 0.006
+    assert leakage["weights_bits_per_real"] < leakage["weights_bits_network"]
+    assert leakage["weights_bits_network"] < leakage["weights_bits_prior_free"]
     assert best["leakage"]["data_bits_journal"] <= 0.0025
     assert best["F"] == found["F_needed"]["upper"]
     assert best["pool"]["weights_bits_upper"] <= best["bound_bits"]
