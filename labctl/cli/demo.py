@@ -1,4 +1,4 @@
-"""`labctl demo`: the whole product in under a minute, on the simulated bench."""
+"""`labctl demo`: the whole product in little more than a minute, on the simulated bench."""
 
 from __future__ import annotations
 
