@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from labctl import checks
@@ -187,14 +187,16 @@ def with_network_bound(plan: Plan, conditions: Conditions, spectrum: Spectrum) -
         return replace(option, leakage=found)
 
     best, reach = plan.recommended, plan.reach
-    options = {
-        one.name: with_bound(value)
-        for one in fields(reach)
-        if isinstance(value := getattr(reach, one.name), Option)
-    }
     if best is not None:
         best = replace(best, option=with_bound(best.option) or best.option)
-    return replace(plan, recommended=best, reach=replace(reach, **options))
+    reach = replace(
+        reach,
+        weights=with_bound(reach.weights),
+        weights_within_data=with_bound(reach.weights_within_data),
+        data_within_weights=with_bound(reach.data_within_weights),
+        compromise=with_bound(reach.compromise),
+    )
+    return replace(plan, recommended=best, reach=reach)
 
 
 @dataclass(frozen=True)
