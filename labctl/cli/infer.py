@@ -303,7 +303,8 @@ def _hidden(report: Report) -> dict[str, str]:
         return {}
     bits = (
         f"{output.number(price['weights_bits_prior_free'])} bit per real weight and query "
-        f"(prior-free), {output.number(price['weights_bits_per_real'])} honest"
+        f"(prior-free), {output.number(price['weights_bits_network'])} for this network, "
+        f"{output.number(price['weights_bits_per_real'])} honest"
     )
     if report.label_cap is None:
         return {

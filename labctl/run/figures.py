@@ -21,7 +21,7 @@ from labctl.protocols.labels.figures import (
     label_figures,
     supported_mismatches,
 )
-from labctl.protocols.leakage import Trust
+from labctl.protocols.leakage import Trust, spectrum_of
 from labctl.protocols.leakage.cumulative import (
     AssumedChannel,
     Cumulative,
@@ -110,11 +110,14 @@ def decoys_price(run: OpenRun) -> dict[str, float] | None:
     if hiding.return_modes is not None or decoys >= classes:
         return None
     cap = reading_cap(decoys, classes, ASSUMED_GUESS_ERROR)
-    leakage = run.session.leakage(decoys=decoys)
+    spectrum = spectrum_of(run.session.server.carried.network)
+    leakage = run.session.leakage(spectrum, decoys=decoys)
+    assert leakage.weights_bits_network is not None, "of a spectrum that is given"
     return {
         "decoys": decoys,
         "label_cap": collection.cap if isinstance(collection, Decoys) else cap,
         "weights_bits_per_real": leakage.weights_bits_per_real,
+        "weights_bits_network": leakage.weights_bits_network,
         "weights_bits_prior_free": leakage.weights_bits_prior_free,
     }
 

@@ -32,6 +32,9 @@ def test_a_plain_run_says_what_three_decoys_would_bring_and_cost(
     hidden = found_by(run_here, "--decoys", "3")
     assert (plain["decoys"], plain["label_cap"]) == (0, None)
     offer, price = plain["decoys_price"], hidden["decoys_price"]
+    for figures in (offer, price):
+        assert figures["weights_bits_per_real"] < figures["weights_bits_network"]
+        assert figures["weights_bits_network"] <= figures["weights_bits_prior_free"]
     assert offer["decoys"] == price["decoys"] == 3
     # What is offered is what a run with them has; 4 g/n in place of g/n.
     for name in ("weights_bits_per_real", "weights_bits_prior_free"):
