@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seen_settings import Accepted, accepted_and_seen
 
-from labctl import testing
 from labctl.errors import (
     InstrumentReportedError,
     InstrumentTimeoutError,
@@ -34,23 +33,14 @@ WAVELENGTHS: list[Any] = [
     (":SOUR0:WAV? MAX", "+1.64000000E-006"),
 ]
 READY = ("*OPC?", "1")
-Accepted = Callable[..., list[Any]]
 
 
 @pytest.fixture
 def accepted() -> Accepted:
     """Settings, each followed by an error query; and by a query of its value where that counts."""
-
-    def steps(*commands: str) -> list[Any]:
-        found: list[Any] = []
-        for command in commands:
-            found += testing.accepted(command)
-            header, _, value = command.partition(" ")
-            if header == ":SOUR0:POW":
-                found.append((":SOUR0:POW?", f"{float(value):+.8E}".replace("E-", "E-0")))
-        return found
-
-    return steps
+    return accepted_and_seen(
+        {":SOUR0:POW": lambda value: f"{float(value):+.8E}".replace("E-", "E-0")}
+    )
 
 
 def test_identity() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seen_settings import Accepted, accepted_and_seen
 
-from labctl import testing
 from labctl.errors import (
     ConnectionFailedError,
     InstrumentReportedError,
@@ -33,23 +32,12 @@ DBM = (":POW:UNIT?", "0")
 NANOMETRES: list[Any] = [(":WAV:MIN?", "1480.0000"), (":WAV:MAX?", "1640.0000")]
 METRES: list[Any] = [(":WAV:MIN?", "+1.4800000E-006"), (":WAV:MAX?", "+1.6400000E-006")]
 WARM = (":SYST:ALER?", "No alerts.")
-Accepted = Callable[..., list[Any]]
 
 
 @pytest.fixture
 def accepted() -> Accepted:
     """Settings, each followed by an error query; and by a query of its value where that counts."""
-
-    def steps(*commands: str) -> list[Any]:
-        found: list[Any] = []
-        for command in commands:
-            found += testing.accepted(command)
-            header, _, value = command.partition(" ")
-            if header == ":POW":
-                found.append((":POW?", f"{float(value):+06.2f}"))
-        return found
-
-    return steps
+    return accepted_and_seen({":POW": lambda value: f"{float(value):+06.2f}"})
 
 
 def test_identity() -> None:

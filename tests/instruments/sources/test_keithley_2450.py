@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from seen_settings import Accepted, accepted_and_seen
 
 from labctl import testing
 from labctl.errors import (
@@ -23,7 +23,6 @@ from labctl.instruments.sources.keithley_2450 import Keithley2450, Keithley2450O
 from labctl.testing.scripts import ScriptedTransport
 
 OK = '0,"No error;0;0 0"'
-Accepted = Callable[..., list[Any]]
 FIRST = (
     ":SOUR:FUNC VOLT",
     ":SOUR:VOLT:RANG:AUTO ON",
@@ -40,18 +39,10 @@ STILL = (IS_VOLTAGE, (":SOUR:VOLT:ILIM?", "1.000000E-03"))
 def accepted() -> Accepted:
     """Settings, each followed by an error query; and by a query of its value where that counts."""
 
-    def steps(*commands: str) -> list[Any]:
-        found: list[Any] = []
-        for command in commands:
-            found += testing.accepted(command)
-            header, _, value = command.partition(" ")
-            if header in (":SOUR:VOLT", ":SOUR:VOLT:ILIM"):
-                found.append((f"{header}?", f"{float(value):.6E}"))
-            elif header == ":SOUR:FUNC":
-                found.append((f"{header}?", value))
-        return found
+    def shown(value: str) -> str:
+        return f"{float(value):.6E}"
 
-    return steps
+    return accepted_and_seen({":SOUR:VOLT": shown, ":SOUR:VOLT:ILIM": shown, ":SOUR:FUNC": str})
 
 
 @pytest.mark.parametrize(

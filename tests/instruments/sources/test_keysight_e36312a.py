@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from seen_settings import Accepted, accepted_and_seen
 
-from labctl import testing
 from labctl.errors import (
     InstrumentReportedError,
     InstrumentTimeoutError,
@@ -21,23 +20,16 @@ from labctl.testing.scripts import ScriptedTransport
 
 OK = '+0,"No error"'
 IDN = "Keysight Technologies,E36312A,MY12345678,1.0.4-1.0.3-1.00"
-Accepted = Callable[..., list[Any]]
 
 
 @pytest.fixture
 def accepted() -> Accepted:
     """Settings, each followed by an error query; and by a query of its value where that counts."""
 
-    def steps(*commands: str) -> list[Any]:
-        found: list[Any] = []
-        for command in commands:
-            found += testing.accepted(command)
-            header, value, outputs = command.replace(",", "").split(" ")
-            if header in ("VOLT", "CURR"):
-                found.append((f"{header}? {outputs}", f"{float(value):+.8E}"))
-        return found
+    def shown(value: str) -> str:
+        return f"{float(value):+.8E}"
 
-    return steps
+    return accepted_and_seen({"VOLT": shown, "CURR": shown})
 
 
 def test_its_outputs_are_source_meters() -> None:
