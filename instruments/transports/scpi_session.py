@@ -76,12 +76,24 @@ class ScpiSession:
         then.
         """
         with self._turn(command):
-            self.set(command)
-            if not self._shows(query, value, resolution):
+            for _ in range(2):
                 self.set(command)
-                if not self._shows(query, value, resolution):
-                    problem = f"expected {value:g} after it was set, got {self.number(query):g}"
-                    raise ReplyError(self.name, f"{problem} (from {query!r})", command)
+                found = self.number(query)
+                if math.isclose(found, value, rel_tol=1e-3, abs_tol=resolution):
+                    return
+            problem = f"expected {value:g} after it was set, got {found:g} (from {query!r})"
+            raise ReplyError(self.name, problem, command)
+
+    def set_and_see_word(self, command: str, query: str, word: str) -> None:
+        """Send a setting and read back that the reply starts with `word`, as `set_and_see` does."""
+        with self._turn(command):
+            for _ in range(2):
+                self.set(command)
+                found = self.query(query).strip('"').upper()
+                if found.startswith(word):
+                    return
+            problem = f"expected {word} after it was set, got {found} (from {query!r})"
+            raise ReplyError(self.name, problem, command)
 
     def set_all(self, *commands: str) -> None:
         """Send settings in this order, checking each; the first that is refused ends it."""
@@ -278,20 +290,6 @@ class ScpiSession:
             yield
         finally:
             self._turns.release()
-
-    def set_and_see_word(self, command: str, query: str, word: str) -> None:
-        """Send a setting and read back that the reply starts with `word`, as `set_and_see` does."""
-        with self._turn(command):
-            for _ in range(2):
-                self.set(command)
-                found = self.query(query).strip('"').upper()
-                if found.startswith(word):
-                    return
-            problem = f"expected {word} after it was set, got {found} (from {query!r})"
-            raise ReplyError(self.name, problem, command)
-
-    def _shows(self, query: str, value: float, resolution: float) -> bool:
-        return math.isclose(self.number(query), value, rel_tol=1e-3, abs_tol=resolution)
 
     def _reply(self, command: str) -> str:
         """Return a query's reply, empty or not."""
