@@ -169,8 +169,18 @@ class WireLink(ABC):
         """Make sure that no reply to an earlier command can be read any more."""
 
     @abstractmethod
+    def _connect(self) -> None:
+        """Open the wire; raises ConnectionFailedError."""
+
+    @abstractmethod
     def _disconnect(self) -> None:
         """Let go of the wire; never raises."""
+
+    def _reconnect(self) -> None:
+        """Open the wire again; who answers is asked before the next message."""
+        self._disconnect()
+        self._reopened = True
+        self._connect()
 
     @abstractmethod
     def _is_timeout(self, error: Exception) -> bool:

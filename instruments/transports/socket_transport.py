@@ -195,9 +195,7 @@ class SocketLink(WireLink):
                 connection.close()
 
     def _get_in_step(self, command: str | None) -> None:
-        self._disconnect()
-        self._reopened = True
-        self._connect()
+        self._reconnect()
 
     def _is_timeout(self, error: Exception) -> bool:
         return isinstance(error, TimeoutError)

@@ -238,11 +238,6 @@ class VisaLink(WireLink):
             self._device_clear()
         self._opened().read_termination = self._terminator
 
-    def _reconnect(self) -> None:
-        self._disconnect()
-        self._reopened = True
-        self._connect()
-
     def _device_clear(self) -> None:
         try:
             self._opened().clear()
