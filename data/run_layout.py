@@ -192,8 +192,9 @@ def network_of(file: Any) -> Network:
     group = file["model"]
     layers = []
     for depth in range(len(group)):
-        layer = first_rows(group[str(depth)], len(group[str(depth)]))
-        if file.attrs["format_version"] > 1 and checksum(layer) != group[str(depth)].attrs["crc32"]:
+        held = group[str(depth)]
+        layer = first_rows(held, len(held))
+        if file.attrs["format_version"] > 1 and checksum(layer) != held.attrs["crc32"]:
             raise ValueError(f"model/{depth} is damaged, its checksum differs")
         layers.append(layer)
     name, provenance = (json.loads(text_of(group, key)) for key in ("name", "provenance"))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from socket_peers import Peers, Send
 
 from labctl.environment import RECORD, REPLAY
 from labctl.errors import ConnectionFailedError, OtherInstrumentError
 from labctl.instruments.power_meters.thorlabs_pm100d import ThorlabsPM100D
-
-Send = Callable[[bytes], None]
-Peers = Callable[[Callable[[bytes, Send], None]], Any]
 
 
 class Place:
