@@ -340,14 +340,14 @@ def print_settlements(found: Sequence[Settlement], *, dry_run: bool) -> None:
     if not found:
         output.people.print("no reservation is open")
         return
-    would = "would be booked" if dry_run else "booked"
+    would = "would be " if dry_run else ""
+    booked = f"{would}booked"
     for each in found:
-        state = "left open" if each.booked is None else would if each.booked else "freed"
-        if not each.booked and each.booked is not None and dry_run:
-            state = "would be freed"
+        ended = booked if each.booked else f"{would}freed"
+        state = "left open" if each.booked is None else ended
         rows = {"why": each.why, "reserved": _queries_and_bits(each.party, each.reserved)}
         if each.booked:
-            rows[would] = _queries_and_bits(each.party, each.booked)
+            rows[booked] = _queries_and_bits(each.party, each.booked)
         output.facts(f"{each.party}, query {each.query[:12]}: {state}", rows)
 
 

@@ -85,13 +85,17 @@ def _batches(request: Asked, run: OpenRun, books: RunLedger | None) -> Iterator[
             count = sent.queries
             with _noting(run.session, sent):
                 batches = list(run.session.run(images[first : first + count], batch_images=count))
-            honest = run.expectation()
-            verdict = run.session.verdict(honest)
-            evidence = run.session.server.own_evidence
-            sent.book(verdict, run.session.record(honest), evidence, honest.doubts)
+            _book(run, sent)
         for batch in batches:
             yield replace(batch, first_image=first + batch.first_image)
         first += count
+
+
+def _book(run: OpenRun, sent: SentBatch) -> None:
+    """Book a batch by what came back of the run so far."""
+    honest, session = run.expectation(), run.session
+    verdict, record = session.verdict(honest), session.record(honest)
+    sent.book(verdict, record, session.server.own_evidence, honest.doubts)
 
 
 @contextmanager
@@ -125,10 +129,7 @@ def _served(
             with books.sending(inputs) as sent:
                 with _noting(run.session, sent):
                     yield
-                honest = run.expectation()
-                verdict = run.session.verdict(honest)
-                evidence = run.session.server.own_evidence
-                sent.book(verdict, run.session.record(honest), evidence, honest.doubts)
+                _book(run, sent)
 
     rounds = run_on_probation(
         run.session,

@@ -73,7 +73,7 @@ def leakage_of_setting(
     """
     checks.within("queries", queries, 1, _MOST_QUERIES)
     checks.within("technical_noise", technical_noise, 0.0, MOST_NOISE, note=", in SNU")
-    VerificationSettings(failure_probability)
+    verification = VerificationSettings(failure_probability)
     checks.below("loss_db", loss_db, 0.0, 200.0, note=" dB")
     network = carried(shape).network if isinstance(shape, Network) else None
     if isinstance(shape, Network):
@@ -102,8 +102,8 @@ def leakage_of_setting(
         queries=queries,
         rows=rows,
         modes=modes,
-        calibration_samples=VerificationSettings().calibration_samples,
-        failure_probability=failure_probability,
+        calibration_samples=verification.calibration_samples,
+        failure_probability=verification.failure_probability,
     )
     own = rotation.transmittance(block_modes or modes)
     channel = AssumedChannel(

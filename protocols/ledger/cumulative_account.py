@@ -23,7 +23,7 @@ from labctl.protocols.leakage.cumulative import AssumedChannel, everything_bits
 from labctl.protocols.ledger.accounts import Balance
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.collective_store import KeptSums
-from labctl.protocols.verification.bounds import scaled_upper
+from labctl.protocols.verification.bounds import BoundedChannel, left_to_client, with_doubts
 from labctl.protocols.verification.collective_noise import collective_noise
 
 _UNTRUSTED = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
@@ -60,16 +60,7 @@ class CumulativeAccount:
 
     def bits(self, sent: float) -> float:
         """Return bits per real weight that `sent` photons per mode tell, the unseen ones kept."""
-        # Asked for the same light many times over while queries are counted.
-        if sent not in self._known:
-            self._known[sent] = self._bits(max(sent, self.looked) * self.light_factor)
-        return self._known[sent]
-
-    @cached_property
-    def _known(self) -> dict[float, float]:
-        return {}
-
-    def _bits(self, total: float) -> float:
+        total = max(sent, self.looked) * self.light_factor
         if not total > 0.0:
             return 0.0
         lowest = everything_bits(total)
@@ -88,11 +79,16 @@ class CumulativeAccount:
 
     def _sums_of_modes(self) -> Iterator[tuple[float, float, float]]:
         light = amplitude = noise = 0.0
-        for each in sorted(map(self._bound, self.kept), key=lambda seen: seen.noise):
+        for each in sorted(self._seen, key=lambda seen: seen.noise):
             light += each.light
             amplitude += each.light * math.sqrt(each.transmittance)
             noise += math.sqrt(each.light * each.noise)
             yield light, (amplitude / light) ** 2, noise**2 / light
+
+    @cached_property
+    def _seen(self) -> tuple[_Seen, ...]:
+        """What each kind of terms shows, in the order of `kept`."""
+        return tuple(map(self._bound, self.kept))
 
     def _bound(self, kept: KeptSums) -> _Seen:
         """Return light, transmittance and noise of one kind of terms, each at its bound.
@@ -101,37 +97,37 @@ class CumulativeAccount:
         of the failure probability is for samples, of T and of noise alike, or a quarter and the
         rest for constants that are in doubt, of light, T and noise alike.
         """
-        terms, sums, doubts = kept.terms, kept.sums, kept.terms.doubts
+        terms, sums = kept.terms, kept.sums
         each = self.failure_probability / len(self.kept)
-        sampled, doubted = (0.5 * each, each) if doubts.none else (0.25 * each, each / 6.0)
-        lower = sums.pooled.transmittance_lower(sampled)
-        upper = collective_noise(sums, sampled).upper
-        technical = terms.technical_noise
-        if terms.assumptions.loss is Trust.TRUSTED:
-            link = terms.link_transmittance
-            lower *= doubts.share_factor(doubted) / link
-            upper = scaled_upper(upper, doubts.client_noise_factor(doubted)) / link
-            technical /= link
-        else:
-            lower *= doubts.transmittance_factor(doubted)
-            upper = scaled_upper(upper, doubts.noise_factor(doubted))
-        if terms.assumptions.technical_noise is Trust.TRUSTED:
-            upper -= technical
-        light = sums.light * self._light_factor(kept)
-        if not (lower > 0.0 and math.isfinite(light)):
+        sampled = 0.5 * each if terms.doubts.none else 0.25 * each
+        bounds = with_doubts(
+            BoundedChannel(
+                sums.pooled.transmittance_lower(sampled), collective_noise(sums, sampled).upper
+            ),
+            terms.doubts,
+            each / 6.0,
+            mean_photons=sums.light,
+            link_transmittance=terms.link_transmittance,
+        )
+        channel = left_to_client(
+            bounds.round_trip,
+            bounds.in_client,
+            technical_noise=terms.technical_noise,
+            link_transmittance=terms.link_transmittance,
+            assumptions=terms.assumptions,
+        )
+        if not (channel.transmittance > 0.0 and math.isfinite(bounds.mean_photons)):
             return _Seen(sums.light, 0.0, math.inf)
-        return _Seen(light, min(lower, 1.0), max(upper, 0.0))
-
-    def _light_factor(self, kept: KeptSums) -> float:
-        """Return true over stated light, at most."""
-        doubts, each = kept.terms.doubts, self.failure_probability / len(self.kept)
-        factor = 1.0 if doubts.none else doubts.light_factor(each / 6.0)
-        return factor if math.isfinite(factor) else 1.0
+        noise = max(channel.excess_noise, 0.0)
+        return _Seen(bounds.mean_photons, min(channel.transmittance, 1.0), noise)
 
     @cached_property
     def light_factor(self) -> float:
         """True over stated light of all queries, at most, as far as one knows."""
-        return max(map(self._light_factor, self.kept), default=1.0)
+        factors = (
+            seen.light / kept.sums.light for seen, kept in zip(self._seen, self.kept, strict=True)
+        )
+        return max(factors, default=1.0)
 
     def reservation(self, balance: Balance, light: float) -> float:
         """Return what must be put aside for `light` more photons per mode, all of it kept.

@@ -54,20 +54,20 @@ class QueryTerms:
     ) -> int:
         """Return how many queries, at most `most`, fit the account if reserved together."""
 
+        if not balance.limits.units:
+            return most
         bounded = not _BITS.isdisjoint(balance.limits.units)
 
         def fits(queries: int) -> bool:
             # What costs nothing to know comes first: bits are a search over attacks.
             light = WeightCharge(queries, queries * self.light, 0.0, self.modes)
-            if not (_within(balance, light) and copies.fits(balance, queries)):
+            if not (_fits(balance, light) and copies.fits(balance, queries)):
                 return False
-            return not bounded or _within(balance, self.worst(balance, bound, queries))
+            return not bounded or _fits(balance, self.worst(balance, bound, queries))
 
         # From few to many, for the bound on much light takes longest.
         low, high = 0, 1
         while high <= most and fits(high):
-            if not balance.limits.units:
-                return most
             low, high = high, 2 * high
         high = min(high, most + 1)
         while high - low > 1:
@@ -106,8 +106,5 @@ class QueryTerms:
         )
 
 
-def _within(balance: Balance, charge: WeightCharge) -> bool:
-    """Whether an account has room for a charge, in every meter that has a limit."""
-    asked = Amounts.of(charge.values())
-    lefts = ((balance.left(meter), asked.unit(meter)) for meter in balance.limits.units)
-    return all(left is None or asked_for <= left >= 0 for left, asked_for in lefts)
+def _fits(balance: Balance, charge: WeightCharge) -> bool:
+    return balance.fitting(Amounts.of(charge.values())) != 0

@@ -25,6 +25,7 @@ from labctl.protocols.verification.channel import (
     shot_noise_at_server,
     transmittance_lower,
 )
+from labctl.protocols.verification.doubts import Doubts
 from labctl.protocols.verification.evidence import LayerEvidence
 
 _UNTRUSTED = Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED)
@@ -123,24 +124,67 @@ def bounds_of(
     lower = 0.0
     if math.isfinite(slope_noise):
         lower = transmittance_lower(estimate, calibration, sampled, slope_noise=slope_noise)
-    link = expectation.link_transmittance
+    return with_doubts(
+        BoundedChannel(lower, upper),
+        doubts,
+        doubted,
+        mean_photons=mean_photons,
+        link_transmittance=expectation.link_transmittance,
+    )
+
+
+def with_doubts(
+    found: BoundedChannel,
+    doubts: Doubts,
+    probability: float,
+    *,
+    mean_photons: float,
+    link_transmittance: float,
+) -> Bounds:
+    """Return what samples bound, once what the constants may be off by is counted as well.
+
+    `found`: the round trip's, from samples alone. Each factor of the doubts holds except with
+    `probability`.
+    """
+    lower, upper, link = found.transmittance, found.excess_noise, link_transmittance
     return Bounds(
         BoundedChannel(
-            lower * doubts.transmittance_factor(doubted),
-            scaled_upper(upper, doubts.noise_factor(doubted)),
+            lower * doubts.transmittance_factor(probability),
+            _scaled(upper, doubts.noise_factor(probability)),
         ),
         BoundedChannel(
-            lower / link * doubts.share_factor(doubted),
-            scaled_upper(upper, doubts.client_noise_factor(doubted)) / link,
+            lower / link * doubts.share_factor(probability),
+            _scaled(upper, doubts.client_noise_factor(probability)) / link,
         ),
-        scaled_upper(mean_photons, doubts.light_factor(doubted)),
+        _scaled(mean_photons, doubts.light_factor(probability)),
         link,
     )
 
 
-def scaled_upper(value: float, factor: float) -> float:
+def _scaled(value: float, factor: float) -> float:
     """Return an upper bound times a factor of at least 1; a negative one is as good as it was."""
     return value * factor if value > 0.0 else value
+
+
+def left_to_client(
+    round_trip: BoundedChannel,
+    in_client: BoundedChannel,
+    *,
+    technical_noise: float,
+    link_transmittance: float,
+    assumptions: Assumptions,
+) -> BoundedChannel:
+    """Return the channel that counts as the client's: what is trusted is taken out.
+
+    Noise may come out below 0, where all that was found is trusted.
+    """
+    trusted_noise = technical_noise
+    channel = round_trip
+    if assumptions.loss is Trust.TRUSTED:
+        channel, trusted_noise = in_client, technical_noise / link_transmittance
+    if assumptions.technical_noise is not Trust.TRUSTED:
+        return channel
+    return replace(channel, excess_noise=channel.excess_noise - trusted_noise)
 
 
 def channel_bits(
@@ -158,18 +202,18 @@ def channel_bits(
     Technical noise that is trusted is taken off the noise, loss that is trusted off the round trip;
     the rest is the client's. Infinite where the light bounds nothing.
     """
-    trusted_noise = technical_noise
-    channel = round_trip
-    if assumptions.loss is Trust.TRUSTED:
-        channel, trusted_noise = in_client, technical_noise / link_transmittance
-    noise = channel.excess_noise
-    if assumptions.technical_noise is Trust.TRUSTED:
-        noise -= trusted_noise
+    channel = left_to_client(
+        round_trip,
+        in_client,
+        technical_noise=technical_noise,
+        link_transmittance=link_transmittance,
+        assumptions=assumptions,
+    )
     if not mean_photons <= MOST_PHOTONS:
         return math.inf
     return weights_bits_shown(
         channel.transmittance,
-        noise,
+        channel.excess_noise,
         mean_photons=mean_photons,
         technical_noise=0.0,
         assumptions=_UNTRUSTED,

@@ -178,25 +178,27 @@ def with_network_bound(plan: Plan, conditions: Conditions, spectrum: Spectrum) -
     hold for any network.
     """
 
-    def with_bound(option: Option | None) -> Option | None:
-        if option is None:
-            return None
+    def bounded(option: Option) -> Option:
         found = conditions.leakage(
             option.gain, option.block_modes, option.mean_photons, spectrum=spectrum
         )
         return replace(option, leakage=found)
 
+    def if_any(option: Option | None) -> Option | None:
+        return None if option is None else bounded(option)
+
     best, reach = plan.recommended, plan.reach
-    if best is not None:
-        best = replace(best, option=with_bound(best.option) or best.option)
-    reach = replace(
-        reach,
-        weights=with_bound(reach.weights),
-        weights_within_data=with_bound(reach.weights_within_data),
-        data_within_weights=with_bound(reach.data_within_weights),
-        compromise=with_bound(reach.compromise),
+    return replace(
+        plan,
+        recommended=None if best is None else replace(best, option=bounded(best.option)),
+        reach=replace(
+            reach,
+            weights=if_any(reach.weights),
+            weights_within_data=if_any(reach.weights_within_data),
+            data_within_weights=if_any(reach.data_within_weights),
+            compromise=if_any(reach.compromise),
+        ),
     )
-    return replace(plan, recommended=best, reach=reach)
 
 
 @dataclass(frozen=True)
