@@ -76,12 +76,12 @@ class LayerLight:
         own = np.arange(self.rows) if self.order is None else self.order
         return own + np.where(on_x, 0, self.rows)
 
-    @property
+    @cached_property
     def x(self) -> Floats:
         """Mean X of each mode, (rows, n)."""
         return self._in_order(self.by_quadrature[: self.rows])
 
-    @property
+    @cached_property
     def p(self) -> Floats:
         """Mean P of each mode, (rows, n)."""
         return self._in_order(self.by_quadrature[self.rows :])

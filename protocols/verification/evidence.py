@@ -125,9 +125,9 @@ class LayerEvidence:
         self._add(returned, ReadShares.of_light(returned))
 
     def _add(self, returned: ReturnedLight, shares: ReadShares) -> None:
-        read = returned.measured
-        if read.shape != self._light.x.shape:
-            raise SettingError("returned light", read.shape, f"of shape {self._light.x.shape}")
+        read, sent_shape = returned.measured, (self._light.rows, self._light.modes)
+        if read.shape != sent_shape:
+            raise SettingError("returned light", read.shape, f"of shape {sent_shape}")
         sent_rows = np.einsum("ij,ij->j", shares.squares, self._light.row_powers)
         sent = float(sent_rows.sum())
         slope = self._reference
