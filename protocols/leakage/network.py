@@ -118,11 +118,10 @@ def network_bits_per_mode(
         return 0.0
     brightness = 2.0 * mean_photons
     wide, wide_counts = spectrum.bins(_SEARCH_WIDTH)
-    look = _Search(brightness * wide, wide_counts, transmittance, excess_noise).near(most)
+    look = _Search(brightness * wide, wide_counts, transmittance, excess_noise, most).least()
     fine, counts = spectrum.bins(_WIDTH)
-    search = _Search(brightness * fine, counts, transmittance, excess_noise)
-    there = search.at_prices_of(look, brightness * wide, most)
-    bound = search.from_there(there, most).bound
+    search = _Search(brightness * fine, counts, transmittance, excess_noise, most)
+    bound = search.least_near(look, brightness * wide).bound
     whole = _mean(entropy_bits(brightness * fine), counts)
     return min(2.0 * bound, 2.0 * whole, most)
 
@@ -132,37 +131,41 @@ def _mean(values: Doubles, counts: Doubles) -> float:
 
 
 class _Search:
-    """The search for the prices that make the bound of a spectrum least: it is convex in them."""
+    """The search for the prices that make the bound of a spectrum least: it is convex in them.
+
+    scale: the size of the bound, in bits per mode.
+    """
 
     def __init__(
-        self, variances: Doubles, counts: Doubles, transmittance: float, excess_noise: float
+        self,
+        variances: Doubles,
+        counts: Doubles,
+        transmittance: float,
+        excess_noise: float,
+        scale: float,
     ) -> None:
         self._variances, self._counts = variances, counts
         self._amplitude, self._noise = math.sqrt(transmittance), excess_noise
-        self._scale = 1.0
+        self._scale = scale
 
-    def near(self, scale: float) -> PricePoint:
-        """Return the best point from a start that knows the size of the bound, in bits."""
+    def least(self) -> PricePoint:
+        """Return the best point found from prices that the size of the bound suggests."""
         # With both prices at scale/(4 eps), (alpha + beta) eps is scale/2, the bound of a
         # direction. Noise of 0 counts as 1e-9 here, for a finite start.
-        start = math.log(0.25 * scale / max(self._noise, 1e-9))
+        start = math.log(0.25 * self._scale / max(self._noise, 1e-9))
         logs = np.array([start, start, 0.0])
-        self._scale = scale
-        first = self._at(logs, first_place(len(self._variances), prices_of(logs, self._amplitude)))
-        return self.from_there(first, scale)
+        places = first_place(len(self._variances), prices_of(logs, self._amplitude))
+        return self._least_from(logs, places)
 
-    def from_there(self, first: PricePoint, scale: float) -> PricePoint:
-        """Return the best point found from this one on."""
-        self._scale = scale
-        return Descent(self._at, most_tried=_MOST_TRIED).least(first)
-
-    def at_prices_of(self, other: PricePoint, variances: Doubles, scale: float) -> PricePoint:
-        """Return the point at the prices of another search, of attacks of these `variances`."""
-        self._scale = scale
+    def least_near(self, other: PricePoint, variances: Doubles) -> PricePoint:
+        """Return the best point found from that of another search, of these `variances`."""
         # Dark directions, of variance 0, have a logarithm too.
         known = np.log(np.maximum(variances, 1e-30))
         wanted = np.log(np.maximum(self._variances, 1e-30))
-        return self._at(other.logs, between(other.place, known, wanted))
+        return self._least_from(other.logs, between(other.place, known, wanted))
+
+    def _least_from(self, logs: Doubles, places: Doubles) -> PricePoint:
+        return Descent(self._at, most_tried=_MOST_TRIED).least(self._at(logs, places))
 
     def _at(self, logs: Doubles, start: Doubles) -> PricePoint:
         prices = prices_of(logs, self._amplitude)
