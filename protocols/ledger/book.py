@@ -151,7 +151,7 @@ class Ledger(LedgerFiles):
                     f"{self.path} had no operator: the key that raises its budgets from now on is "
                     f"{self._operator_path}"
                 )
-            key = SigningKey.read(self._operator_path, "the operator's")
+            key = self._operator_key()
             self._require_operator(key, state)
             return key
 

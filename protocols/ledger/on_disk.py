@@ -37,7 +37,6 @@ from labctl.protocols.ledger.state import Head, LedgerState, stored_state
 from labctl.safety import uninterrupted
 
 _E = TypeVar("_E", bound=BaseModel)
-_WHOSE = "the operator's"
 
 
 def utc_now() -> datetime:
@@ -170,7 +169,10 @@ class LedgerFiles:
         # Another ledger of the same operator may have made it.
         with suppress(FileExistsError):
             return SigningKey.make(self._operator_path).public.der.hex()
-        return SigningKey.read(self._operator_path, _WHOSE).public.der.hex()
+        return self._operator_key().public.der.hex()
+
+    def _operator_key(self) -> SigningKey:
+        return SigningKey.read(self._operator_path, "the operator's")
 
     @property
     def _operator_path(self) -> Path:
