@@ -27,7 +27,6 @@ import random
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -37,9 +36,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench_process import SERVE, serve, served
+
 from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.instruments.simulated.bench_file import load_bench
-from labctl.instruments.simulated.doors.serving import Doors
 from labctl.station import Station
 from labctl.station.exits import leave_all
 
@@ -55,7 +55,6 @@ ENDING = (
     signal.SIGUSR1,
 )
 MOMENTS = ("opening", "lit", "lit", "way out")
-SERVE, READY = "serve-the-bench", "ready\n"
 STYLES = ("with", "plain", "thread", "numpy")
 
 
@@ -349,25 +348,16 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in set(ENDING) - {signal.SIGINT}:
         signal.signal(number, signal.SIG_DFL)
-    serving = subprocess.Popen([sys.executable, __file__, SERVE], stdout=subprocess.PIPE, text=True)
-    assert serving.stdout is not None
-    offers = (line.split() for line in iter(serving.stdout.readline, READY))
-    ports = {name: int(port) for name, port in offers}
-    asked = socket.create_connection(("127.0.0.1", ports.pop(SERVE)))
-    proxies = {name: Proxy(port) for name, port in ports.items() if name != "server_laser"}
-    with tempfile.TemporaryDirectory() as folder:
+    with served(__file__) as (_, ports, asked), tempfile.TemporaryDirectory() as folder:
+        proxies = {name: Proxy(port) for name, port in ports.items() if name != "server_laser"}
         os.environ["LABCTL_LOCKS"] = str(Path(folder) / "locks")
-        try:
-            tallies = run(Bench(ports, proxies, Path(folder), asked), options)
-        finally:
-            serving.terminate()
-            serving.wait(10)
+        tallies = run(Bench(ports, proxies, Path(folder), asked), options)
     print(*(each.report() for each in tallies), sep="\n")
     sys.exit(1 if any(each.lit for each in tallies) else 0)
 
 
-async def serve() -> None:
-    """Be the bench: its instruments behind TCP, and a port that tells when the light changed."""
+async def serve_demo() -> None:
+    """Be the demo's bench, with a port that tells when the light changed."""
     bench = load_bench(shipped_bench_path())
     laser = bench.optics.laser
     switch, changed_s = laser.set_emission, time.monotonic()
@@ -384,17 +374,11 @@ async def serve() -> None:
         while await asks.read(1):
             answers.write(f"{int(laser.emitted_power_w() > 0.0)} {changed_s}\n".encode())
 
-    async with Doors(bench) as doors, await asyncio.start_server(tell, "127.0.0.1", 0) as truth:
-        for offer in doors.offers:
-            assert offer.socket is not None
-            print(offer.name, offer.socket.split("::")[2])
-        print(SERVE, truth.sockets[0].getsockname()[1])
-        print(READY, end="", flush=True)
-        await truth.serve_forever()
+    await serve(bench, tell)
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == [SERVE]:
-        asyncio.run(serve())
+        asyncio.run(serve_demo())
     else:
         main()

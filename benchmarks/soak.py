@@ -28,15 +28,15 @@ import os
 import random
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bench_process import SERVE, serve, served
 
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.data import shipped_fleet_station_path, shipped_station_path
@@ -44,14 +44,12 @@ from labctl.errors import LabctlError
 from labctl.instruments import drivers
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.instruments.simulated.bench_file import load_bench
-from labctl.instruments.simulated.doors.serving import Doors
 from labctl.instruments.simulated.faults.plan import FaultyBench, PlannedFault
 from labctl.station.file import SIMULATED, StationFile, read_station_file
 from labctl.studies.faults import runs
 from labctl.studies.faults.catalogue import CATALOGUE
 from labctl.studies.faults.wires import QUESTIONS, Question, asked, faults_of
 
-SERVE, READY = "serve-the-bench", "ready\n"
 # Enough for any answer of the bench on a machine that others use; a lost one costs all of it.
 TIMEOUT_S = 2.0
 # 16 MB of digits for one error: the time is better spent on the others.
@@ -93,7 +91,7 @@ def main() -> None:
     samples: list[Sample] = []
     counts: Counter[str] = Counter()
     wrong: list[str] = []
-    with served() as (process_id, ports, control):
+    with served(__file__) as (process_id, ports, control):
         opened = all_open(ports)
         unit = runs.shot_noise_unit(shipped_station_path())
         runs.outcome_of(shipped_station_path(), None, unit)  # what is loaded once is loaded
@@ -234,29 +232,14 @@ def line(sample: Sample, counts: Counter[str]) -> str:
     )
 
 
-@contextmanager
-def served() -> Iterator[tuple[int, dict[str, int], socket.socket]]:
-    """Serve the fleet's bench in another process: its id, its ports by panel, its control."""
-    command = [sys.executable, __file__, SERVE]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as serving:
-        try:
-            assert serving.stdout is not None
-            offers = (each.split() for each in iter(serving.stdout.readline, READY))
-            ports = {name: int(port) for name, port in offers}
-            with closing(socket.create_connection(("127.0.0.1", ports.pop(SERVE)))) as control:
-                yield serving.pid, ports, control
-        finally:
-            serving.terminate()
-
-
 def tell(control: socket.socket, fault: str) -> None:
     """Arm a fault at the bench, or end all of them; return when that is done."""
     control.sendall(fault.encode("ascii") + b"\n")
     assert control.recv(1) == b"."
 
 
-async def serve() -> None:
-    """Be the bench: its instruments behind TCP, and a port at which faults are armed."""
+async def serve_fleet() -> None:
+    """Be the bench of the fleet station, with a port at which faults are armed."""
     bench = fleet(read_station_file(shipped_fleet_station_path()))
     faults = FaultyBench(bench)
 
@@ -267,18 +250,11 @@ async def serve() -> None:
                 faults.arm(PlannedFault.model_validate_json(fault))
             answers.write(b".")
 
-    async with Doors(bench) as doors, await asyncio.start_server(arm, "127.0.0.1", 0) as control:
-        for offer in doors.offers:
-            assert offer.socket is not None
-            print(offer.name, offer.socket.split("::")[2])
-        print(SERVE, control.sockets[0].getsockname()[1])
-        print(READY, end="", flush=True)
-        with suppress(LabctlError):
-            await control.serve_forever()
+    await serve(bench, arm)
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == [SERVE]:
-        asyncio.run(serve())
+        asyncio.run(serve_fleet())
     else:
         main()

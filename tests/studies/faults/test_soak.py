@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
+import soak
 
 MB = 1_000_000
 
 
-@pytest.fixture(scope="module")
-def soak() -> ModuleType:
-    path = Path(__file__).resolve().parents[3] / "benchmarks" / "soak.py"
-    spec = spec_from_file_location("soak", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "soak", module)
-        spec.loader.exec_module(module)
-    return module
-
-
-def samples(soak: Any, megabytes: list[float], descriptors: list[int]) -> list[Any]:
+def samples(megabytes: list[float], descriptors: list[int]) -> list[soak.Sample]:
     """One sample a minute: those of the program, beside a bench that stays as it is."""
     return [
         soak.Sample(60.0 * minute, (round(each * MB), 100 * MB), (open_, 98))
@@ -46,13 +30,13 @@ def samples(soak: Any, megabytes: list[float], descriptors: list[int]) -> list[A
     ids=["memory within 5 %", "memory beyond", "descriptors come and go", "descriptors stay open"],
 )
 def test_growth_is_told_from_coming_and_going(
-    soak: Any, megabytes: list[float], descriptors: list[int], found: list[str]
+    megabytes: list[float], descriptors: list[int], found: list[str]
 ) -> None:
-    said = list(soak.grown(samples(soak, megabytes, descriptors)))
+    said = list(soak.grown(samples(megabytes, descriptors)))
     assert [each.partition(" grew")[0] for each in said] == found
 
 
-def test_this_process_has_memory_and_descriptors(soak: Any) -> None:
+def test_this_process_has_memory_and_descriptors() -> None:
     before = soak.descriptors(os.getpid())
     with Path(__file__).open(encoding="utf-8"):
         assert soak.descriptors(os.getpid()) == before + 1
