@@ -1,14 +1,17 @@
-"""A small network for commands about attacks, and `labctl infer` on a few pictures."""
+"""A small network for commands about attacks, `labctl infer` on a few pictures, `labctl ledger`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from infer_runs import Infer, Result, object_of
 
+from labctl.cli import ledger
 from labctl.data.models import Network, save_network
 
 
@@ -31,3 +34,20 @@ def infer(run_here: Callable[..., Result], tiny_network: str, pictures: str) -> 
         return object_of(run_here("infer", *given, *arguments, "--json"))
 
     return run
+
+
+@pytest.fixture
+def run_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run `labctl ledger` in an empty folder; return what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> str:
+        capsys.readouterr()
+        found = typer.main.get_command(ledger.app)
+        with found.make_context("ledger", list(arguments)) as context:
+            found.invoke(context)
+        return capsys.readouterr().out
+
+    return call

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from labctl.cli import ledger as command
 from labctl.data.models import load_network
 from labctl.errors import LabctlError, ModelError, RecordError, SettingError, UsageError
 from labctl.processes import ProcessName
@@ -28,22 +26,7 @@ ACCOUNT = ("--client", "alice", "--model", MODEL)
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `labctl ledger` in an empty folder; return what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> str:
-        capsys.readouterr()
-        found = typer.main.get_command(command.app)
-        with found.make_context("ledger", list(arguments)) as context:
-            found.invoke(context)
-        return capsys.readouterr().out
-
-    return call
-
-
-@pytest.fixture
-def books(tmp_path: Path, run: Run) -> Ledger:
+def books(tmp_path: Path, run_ledger: Run) -> Ledger:
     """A server's ledger with two clients of a model, one query of alice's never booked."""
     ledger = Ledger(tmp_path / "labctl-ledger", Party.SERVER)
     ledger.set_budget(ALICE, {Meter.WEIGHT_BITS: 0.5})
@@ -55,37 +38,37 @@ def books(tmp_path: Path, run: Run) -> Ledger:
     return ledger
 
 
-def shown(run: Run, *arguments: str) -> dict[str, Any]:
-    text = run("show", *arguments, "--json")
+def shown(run_ledger: Run, *arguments: str) -> dict[str, Any]:
+    text = run_ledger("show", *arguments, "--json")
     assert text.count("\n") == 1
     return dict(json.loads(text))
 
 
-def test_a_budget_is_set_and_shown(run: Run) -> None:
-    text = run("set-budget", *ACCOUNT, "--bits-per-weight", "0.25", "--max-queries", "100")
+def test_a_budget_is_set_and_shown(run_ledger: Run) -> None:
+    text = run_ledger("set-budget", *ACCOUNT, "--bits-per-weight", "0.25", "--max-queries", "100")
     assert "client alice on model 0123456789ab" in text
     assert "0.25" in text
-    (account,) = shown(run)["server"]["accounts"]
+    (account,) = shown(run_ledger)["server"]["accounts"]
     assert account["budget"] == {"bits_per_weight": 0.25, "queries": 100.0}
     assert (account["client"], account["model_sha256"]) == ("alice", MODEL)
 
 
-def test_limits_per_input_are_the_clients_and_hold_for_any(run: Run) -> None:
+def test_limits_per_input_are_the_clients_and_hold_for_any(run_ledger: Run) -> None:
     line = ("--bits-per-symbol", "0.5", "--formula", "journal", "--max-repeats", "10", "--json")
-    found = json.loads(run("set-budget", *line))
+    found = json.loads(run_ledger("set-budget", *line))
     assert "server" not in found
     assert found["client"]["account"] == "any"
-    limits = shown(run)["client"]["any_account"]
+    limits = shown(run_ledger)["client"]["any_account"]
     assert limits["information_journal"] == pytest.approx(information_of_bits(0.5))
     assert limits["bits_per_symbol_journal"] == pytest.approx(0.5)
     assert limits["queries"] == 10
-    assert "0.5 bit per symbol (journal)" in run("show")
+    assert "0.5 bit per symbol (journal)" in run_ledger("show")
 
 
-def test_a_budget_is_taken_away(run: Run) -> None:
-    run("set-budget", *ACCOUNT, "--max-queries", "3")
-    run("set-budget", *ACCOUNT, "--unlimited")
-    (account,) = shown(run)["server"]["accounts"]
+def test_a_budget_is_taken_away(run_ledger: Run) -> None:
+    run_ledger("set-budget", *ACCOUNT, "--max-queries", "3")
+    run_ledger("set-budget", *ACCOUNT, "--unlimited")
+    (account,) = shown(run_ledger)["server"]["accounts"]
     assert account["budget"] == {}
 
 
@@ -105,23 +88,23 @@ def test_a_budget_is_taken_away(run: Run) -> None:
     ],
 )
 def test_a_budget_that_says_nothing_is_a_usage_error(
-    arguments: tuple[str, ...], complaint: str, run: Run, tmp_path: Path
+    arguments: tuple[str, ...], complaint: str, run_ledger: Run, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingError, match=complaint):
-        run("set-budget", *arguments)
+        run_ledger("set-budget", *arguments)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_may_be_named(run: Run) -> None:
-    run("set-budget", "--client", "alice", "--model", "reference", "--max-queries", "3")
-    (account,) = shown(run, "--model", "reference")["server"]["accounts"]
+def test_a_model_may_be_named(run_ledger: Run) -> None:
+    run_ledger("set-budget", "--client", "alice", "--model", "reference", "--max-queries", "3")
+    (account,) = shown(run_ledger, "--model", "reference")["server"]["accounts"]
     assert account["model_sha256"] == load_network("reference").sha256
     with pytest.raises(ModelError):
-        run("show", "--model", "nowhere")
+        run_ledger("show", "--model", "nowhere")
 
 
-def test_what_is_spent_reserved_and_left_is_shown(run: Run, books: Ledger) -> None:
-    found = shown(run)
+def test_what_is_spent_reserved_and_left_is_shown(run_ledger: Run, books: Ledger) -> None:
+    found = shown(run_ledger)
     alice, bob = found["server"]["accounts"]
     assert alice["spent"] == {"bits_per_weight": 0.16, "queries": 8.0}
     assert alice["reserved"] == {"bits_per_weight": 0.08, "queries": 2.0}
@@ -136,8 +119,8 @@ def test_what_is_spent_reserved_and_left_is_shown(run: Run, books: Ledger) -> No
     assert found["server"]["head"]["hash"] == books.head().hash
 
 
-def test_people_get_a_table(run: Run, books: Ledger) -> None:
-    text = run("show")
+def test_people_get_a_table(run_ledger: Run, books: Ledger) -> None:
+    text = run_ledger("show")
     for part in ("alice", "bob", "0.16", "0.08", "0.5", "together: 0.29 bit", "add over queries"):
         assert part in text
     assert f"head, to note down: {books.head().hash} after 9 entries" in text
@@ -153,15 +136,15 @@ def test_people_get_a_table(run: Run, books: Ledger) -> None:
     ],
 )
 def test_accounts_can_be_chosen(
-    arguments: tuple[str, ...], clients: list[str], run: Run, books: Ledger
+    arguments: tuple[str, ...], clients: list[str], run_ledger: Run, books: Ledger
 ) -> None:
-    found = shown(run, *arguments)["server"]
+    found = shown(run_ledger, *arguments)["server"]
     assert [account["client"] for account in found["accounts"]] == clients
     assert bool(found["open"]) == ("alice" in clients)
 
 
-def test_the_figure_is_written(run: Run, books: Ledger, tmp_path: Path) -> None:
-    found = shown(run, "--figure", "bits.png")
+def test_the_figure_is_written(run_ledger: Run, books: Ledger, tmp_path: Path) -> None:
+    found = shown(run_ledger, "--figure", "bits.png")
     assert found["figure"] == "bits.png"
     assert (tmp_path / "bits.png").read_bytes().startswith(b"\x89PNG")
 
@@ -171,82 +154,84 @@ def test_the_figure_is_written(run: Run, books: Ledger, tmp_path: Path) -> None:
     [("bits.pdf", "--figure"), ("nowhere/bits.png", "no such folder"), (".", "is a folder")],
 )
 def test_a_figure_that_cannot_be_written_is_refused(
-    figure: str, said: str, run: Run, books: Ledger
+    figure: str, said: str, run_ledger: Run, books: Ledger
 ) -> None:
     with pytest.raises(UsageError, match=said):
-        run("show", "--figure", figure)
+        run_ledger("show", "--figure", figure)
 
 
 @pytest.mark.parametrize("name", ["show", "verify"])
-def test_where_there_is_no_ledger_none_is_made(name: str, run: Run, tmp_path: Path) -> None:
+def test_where_there_is_no_ledger_none_is_made(name: str, run_ledger: Run, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no ledger in labctl-ledger"):
-        run(name)
+        run_ledger(name)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_whole_ledger_verifies(run: Run, books: Ledger) -> None:
+def test_a_whole_ledger_verifies(run_ledger: Run, books: Ledger) -> None:
     head = books.head()
-    found = json.loads(run("verify", "--server-head", head.hash, "--json"))
+    found = json.loads(run_ledger("verify", "--server-head", head.hash, "--json"))
     assert found["verified"] is True
     assert (found["server"]["entries"], found["server"]["head"]) == (head.count, head.hash)
-    assert "every entry holds" in run("verify")
+    assert "every entry holds" in run_ledger("verify")
 
 
-def test_damage_is_named_by_file_and_line(run: Run, books: Ledger) -> None:
+def test_damage_is_named_by_file_and_line(run_ledger: Run, books: Ledger) -> None:
     content = books.path.read_bytes()
     books.path.write_bytes(content.replace(b'"bits_per_weight":0.05', b'"bits_per_weight":0.01', 1))
     with pytest.raises(RecordError, match=r"server\.jsonl:5: its hash is not that"):
-        run("verify")
+        run_ledger("verify")
 
 
-def test_a_head_that_was_noted_of_a_ledger_that_is_gone_is_missed(run: Run, books: Ledger) -> None:
+def test_a_head_that_was_noted_of_a_ledger_that_is_gone_is_missed(
+    run_ledger: Run, books: Ledger
+) -> None:
     with pytest.raises(LabctlError, match="no client ledger"):
-        run("verify", "--client-head", "0" * 64)
+        run_ledger("verify", "--client-head", "0" * 64)
     with pytest.raises(LabctlError, match="no entry has the hash"):
-        run("verify", "--server-head", "0" * 64)
+        run_ledger("verify", "--server-head", "0" * 64)
 
 
-def test_a_lost_head_is_made_anew(run: Run, books: Ledger) -> None:
+def test_a_lost_head_is_made_anew(run_ledger: Run, books: Ledger) -> None:
     head = books.head()
     (books.keys / "server.head").unlink()
     with pytest.raises(RecordError, match="--rebuild"):
-        run("verify")
-    found = json.loads(run("verify", "--rebuild", "--json"))
+        run_ledger("verify")
+    found = json.loads(run_ledger("verify", "--rebuild", "--json"))
     assert found["server"]["head"] == head.hash
 
 
-def test_keys_can_be_elsewhere(run: Run, tmp_path: Path) -> None:
-    run("set-budget", *ACCOUNT, "--max-queries", "3", "--keys", "safe")
+def test_keys_can_be_elsewhere(run_ledger: Run, tmp_path: Path) -> None:
+    run_ledger("set-budget", *ACCOUNT, "--max-queries", "3", "--keys", "safe")
     assert (tmp_path / "safe" / "server.key").exists()
     assert not (tmp_path / "labctl-ledger-keys").exists()
     with pytest.raises(RecordError, match=r"server\.key is gone"):
-        run("verify")
-    assert json.loads(run("verify", "--keys", "safe", "--json"))["verified"] is True
+        run_ledger("verify")
+    assert json.loads(run_ledger("verify", "--keys", "safe", "--json"))["verified"] is True
 
 
 @pytest.mark.parametrize(
     ("spelled", "where"), [(".", "home"), ("..", "home/inside"), ("link", "elsewhere")]
 )
 def test_one_ledger_has_one_key_folder_however_its_path_is_written(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelled: str, where: str
+    run_ledger: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelled: str, where: str
 ) -> None:
     home = tmp_path / "home"
     (home / "inside").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "link").symlink_to(home)
     monkeypatch.chdir(tmp_path / where)
-    run("set-budget", "--ledger", spelled, *ACCOUNT, "--max-queries", "3")
+    run_ledger("set-budget", "--ledger", spelled, *ACCOUNT, "--max-queries", "3")
     assert (tmp_path / "home-keys" / "server.key").exists()
-    found = json.loads(run("verify", "--ledger", str(home), "--json"))
+    found = json.loads(run_ledger("verify", "--ledger", str(home), "--json"))
     assert found["verified"] is True
 
 
-def test_keys_beside_a_link_are_still_found(run: Run, tmp_path: Path) -> None:
+def test_keys_beside_a_link_are_still_found(run_ledger: Run, tmp_path: Path) -> None:
     """As they were made before links were followed."""
     (tmp_path / "deep" / "home").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "deep" / "home")
     (tmp_path / "home-keys").mkdir()
-    run("set-budget", "--ledger", "link", *ACCOUNT, "--max-queries", "3")
+    run_ledger("set-budget", "--ledger", "link", *ACCOUNT, "--max-queries", "3")
     assert (tmp_path / "home-keys" / "server.key").exists()
 
 
@@ -274,26 +259,26 @@ def unheld(books: Ledger) -> None:
     books.reserve({ALICE: {Meter.WEIGHT_BITS: 0.08, Meter.QUERIES: 2.0}}, {HOLDER: gone.as_json()})
 
 
-def test_what_a_killed_process_reserved_is_settled(run: Run, books: Ledger) -> None:
+def test_what_a_killed_process_reserved_is_settled(run_ledger: Run, books: Ledger) -> None:
     unheld(books)
-    planned = json.loads(run("settle", "--dry-run", "--json"))
+    planned = json.loads(run_ledger("settle", "--dry-run", "--json"))
     assert planned["dry_run"] is True
     (reservation,) = planned["reservations"]
     assert reservation["settled"] is True
     assert reservation["booked"] == {ALICE: {"bits_per_weight": 0.08, "queries": 2.0}}
     assert (reservation["queries_reserved"], reservation["queries_sent_at_most"]) == (2.0, None)
     assert len(books.open_queries()) == 1
-    text = " ".join(run("settle").replace("│", " ").split())
+    text = " ".join(run_ledger("settle").replace("│", " ").split())
     assert "nothing was noted of what was sent: all counts" in text
     assert "2 queries, 0.08 bit per real weight: client alice on model" in text
     assert books.open_queries() == {}
     assert books.balance(ALICE).spent.value(Meter.WEIGHT_BITS) == pytest.approx(0.24)
-    assert run("settle").strip() == "no reservation is open"
+    assert run_ledger("settle").strip() == "no reservation is open"
 
 
-def test_what_a_process_that_runs_has_reserved_is_left_open(run: Run, books: Ledger) -> None:
-    (reservation,) = json.loads(run("settle", "--presume-ended", "--json"))["reservations"]
+def test_what_a_process_that_runs_has_reserved_is_left_open(run_ledger: Run, books: Ledger) -> None:
+    (reservation,) = json.loads(run_ledger("settle", "--presume-ended", "--json"))["reservations"]
     assert (reservation["settled"], reservation["booked"]) == (False, None)
     assert reservation["process"]["process_id"] == os.getpid()
-    assert f"process {os.getpid()} on" in " ".join(run("settle").replace("│", " ").split())
+    assert f"process {os.getpid()} on" in " ".join(run_ledger("settle").replace("│", " ").split())
     assert len(books.open_queries()) == 1
