@@ -195,23 +195,20 @@ def alice(run_here: Callable[..., Result], tmp_path: Path) -> str:
     return "alice.pem"
 
 
-def refused(result: Result) -> str:
-    """Return the one line of error of a run that was refused."""
-    assert (result.returncode, result.stdout) == (2, "")
-    (line,) = result.stderr.splitlines()
-    return line
-
-
 def test_a_bound_client_runs_with_its_key_alone(
-    infer: Callable[..., Result], run_here: Callable[..., Result], alice: str, tmp_path: Path
+    infer: Callable[..., Result],
+    run_here: Callable[..., Result],
+    is_refusal: Callable[..., str],
+    alice: str,
+    tmp_path: Path,
 ) -> None:
     run_here("ledger", "client-key", "other.pem")
     before = (tmp_path / "books" / "server.jsonl").read_bytes()
-    assert "--client-key FILE with its private key" in refused(infer(*HONEST))
-    assert "this is another" in refused(infer(*HONEST, "--client-key", "other.pem"))
-    assert "key is not there" in refused(infer(*HONEST, "--client-key", "none.pem"))
+    assert "--client-key FILE with its private key" in is_refusal(infer(*HONEST))
+    assert "this is another" in is_refusal(infer(*HONEST, "--client-key", "other.pem"))
+    assert "key is not there" in is_refusal(infer(*HONEST, "--client-key", "none.pem"))
     (tmp_path / alice).chmod(0o644)
-    assert "others may read" in refused(infer(*HONEST, "--client-key", alice))
+    assert "others may read" in is_refusal(infer(*HONEST, "--client-key", alice))
     (tmp_path / alice).chmod(0o600)
     assert (tmp_path / "books" / "server.jsonl").read_bytes() == before
     # Nothing was opened: that begins with counting the run.
@@ -225,21 +222,23 @@ def test_a_bound_client_runs_with_its_key_alone(
 
 
 def test_an_unbound_client_is_known_by_name_alone_and_its_key_is_refused(
-    infer: Callable[..., Result], alice: str
+    infer: Callable[..., Result], is_refusal: Callable[..., str], alice: str
 ) -> None:
     bob = (*HONEST, "--client", "bob")
     assert ledger_of(infer(*bob))["identity"] == "name alone"
-    assert "bob is bound to no key" in refused(infer(*bob, "--client-key", alice))
-    assert "--ledger" in refused(infer("--client-key", alice))
+    assert "bob is bound to no key" in is_refusal(infer(*bob, "--client-key", alice))
+    assert "--ledger" in is_refusal(infer("--client-key", alice))
 
 
-def test_a_budget_is_raised_with_the_operators_key_alone(infer: Callable[..., Result]) -> None:
+def test_a_budget_is_raised_with_the_operators_key_alone(
+    infer: Callable[..., Result], is_refusal: Callable[..., str]
+) -> None:
     for bits in ("8", "6"):
         assert ledger_of(infer(*HONEST, "--budget-bits", bits))["budget"] == {
             "bits_per_weight": float(bits)
         }
     raised = (*HONEST, "--budget-bits", "9")
-    assert "which only the operator may" in refused(infer(*raised))
-    assert "key is not there" in refused(infer(*raised, "--operator-keys", "elsewhere"))
+    assert "which only the operator may" in is_refusal(infer(*raised))
+    assert "key is not there" in is_refusal(infer(*raised, "--operator-keys", "elsewhere"))
     given = infer(*raised, "--operator-keys", "books-operator")
     assert ledger_of(given)["budget"] == {"bits_per_weight": 9.0}
