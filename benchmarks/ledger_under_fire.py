@@ -61,11 +61,7 @@ class Fire:
         command = [sys.executable, "-m", "labctl", "infer", "--model", str(self.model)]
         command += ["--ledger", str(ledger), "--client", "a", "--runs", str(self.folder / "runs")]
         return subprocess.Popen(
-            [
-                *command,
-                "--json",
-                *(options if "--images" in options else ("--images", "100", *options)),
-            ],
+            [*command, "--images", "100", "--json", *options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

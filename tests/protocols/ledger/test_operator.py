@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,9 +243,10 @@ def test_an_old_ledger_is_read_and_gets_its_operator_when_one_is_needed(
 
 
 def test_what_cannot_be_looked_up_is_presumed_ended_by_the_operator_alone(
-    ledger: Ledger, unknown: Callable[[], dict[str, Any]]
+    ledger: Ledger,
 ) -> None:
-    ledger.reserve({ALICE: {BITS: 0.1, QUERIES: 1.0}}, {HOLDER: unknown()})
+    unknown = replace(ProcessName.own(), host="elsewhere", boot="other")
+    ledger.reserve({ALICE: {BITS: 0.1, QUERIES: 1.0}}, {HOLDER: unknown.as_json()})
     (ledger.operator_keys / "operator.pem").rename(ledger.folder.parent / "kept.pem")
     with pytest.raises(IdentityError, match="the operator's key is not there"):
         settle(ledger, presume_ended=True)
@@ -256,9 +257,3 @@ def test_what_cannot_be_looked_up_is_presumed_ended_by_the_operator_alone(
     (done,) = settle(ledger, presume_ended=True)
     assert done.booked == planned.booked
     assert not ledger.open_queries()
-
-
-@pytest.fixture
-def unknown() -> Callable[[], dict[str, Any]]:
-    """A process of another computer."""
-    return lambda: {**ProcessName.own().as_json(), "host": "elsewhere", "boot": "other"}

@@ -223,7 +223,7 @@ def test_nothing_is_settled_while_its_process_lives_even_if_it_is_stopped(
     assert found.booked == {}
 
 
-def renamed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+def renamed(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Have reservations name another process than the one that makes them."""
     name = replace(ProcessName.own(), **changes)  # type: ignore[arg-type]
     monkeypatch.setattr(ProcessName, "own", classmethod(lambda cls: name))
@@ -235,7 +235,7 @@ def test_processes_of_another_computer_or_container_take_a_persons_word_and_then
 ) -> None:
     books = books_of(ledgers)
     with monkeypatch.context() as patch:
-        renamed(ledgers.server, patch, **changes)
+        renamed(patch, **changes)
         kill_after(books, IMAGES[:3], 0)
     (found,) = settle(ledgers.server)
     assert found.booked is None
@@ -251,7 +251,7 @@ def test_a_process_id_that_is_used_again_is_another_process(
     books = books_of(ledgers)
     own = ProcessName.own()
     with monkeypatch.context() as patch:
-        renamed(ledgers.server, patch, process_id=os.getppid(), started="1")
+        renamed(patch, process_id=os.getppid(), started="1")
         books._reserve(IMAGES[:3])
     assert ProcessName.own() == own
     (found,) = settle(ledgers.server)
