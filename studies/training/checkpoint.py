@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from labctl.data.archive_room import plain_npz
 from labctl.errors import UsageError
+from labctl.whole_file import whole_file
 
 # Counts changes of what a checkpoint holds.
 _FORMAT = 1
@@ -43,13 +44,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "reports": checkpoint.reports,
     }
     arrays = {f"leaf{index}": leaf for index, leaf in enumerate(checkpoint.leaves)}
-    part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
-        part.replace(path)
     except OSError as problem:
-        part.unlink(missing_ok=True)
         raise UsageError(f"{path}: checkpoint cannot be written ({problem.strerror})") from problem
 
 
