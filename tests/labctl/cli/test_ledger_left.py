@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ledger_runs import UNSEEN, facts
 from typer.testing import CliRunner
 
 from labctl.cli.ledger import app
@@ -15,31 +16,12 @@ from labctl.cli.ledger_shown import _failure_words
 from labctl.errors import BudgetError
 from labctl.protocols.copies.figure import QuerySpend
 from labctl.protocols.copies.table import Order
-from labctl.protocols.leakage import Assumptions, LayerShape, Trust, leakage_of
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.copy_account import CopyMeans
 from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 from labctl.protocols.ledger.further import QueryTerms
-from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
-from labctl.protocols.settings import VerificationSettings
-from labctl.protocols.verification.verdict import no_verification
-
-SHAPES = (LayerShape(rows=12, modes=8, inputs=16), LayerShape(rows=4, modes=6, inputs=12))
-UNSEEN = no_verification(VerificationSettings())
-
-
-def facts(mean_photons: float, basis: Basis) -> RunFacts:
-    leakage = leakage_of(
-        SHAPES,
-        mean_photons=mean_photons,
-        gain=1.3,
-        transmittance=1.0,
-        technical_noise=0.0,
-        assumptions=Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED),
-        emission_factor=1.0,
-    )
-    return RunFacts("0" * 64, SHAPES, mean_photons, leakage, {}, "run.h5", basis)
+from labctl.protocols.ledger.run import Ledgers, RunLedger
 
 
 def left_by_show(folder: Path) -> int | None:
@@ -58,7 +40,7 @@ def test_what_is_shown_as_left_is_what_a_run_gets(seed: int, tmp_path: Path) -> 
     random = np.random.default_rng(seed)
     ledgers = Ledgers.in_folder(tmp_path / "ledger", "alice")
     basis = Basis.HONEST if random.random() < 0.3 else Basis.EVERYTHING
-    books = RunLedger(ledgers, facts(float(10.0 ** random.uniform(-1.0, 1.0)), basis))
+    books = RunLedger(ledgers, facts(basis, float(10.0 ** random.uniform(-1.0, 1.0))))
     limits = {
         Meter.WEIGHT_BITS: float(random.uniform(0.5, 4.0)),
         Meter.TOTAL_BITS: float(random.uniform(50.0, 800.0)),
@@ -92,7 +74,7 @@ def test_what_is_shown_as_left_is_what_a_run_gets(seed: int, tmp_path: Path) -> 
 
 
 def test_terms_are_read_back_as_they_were_noted() -> None:
-    terms = facts(0.57, Basis.EVERYTHING).query_terms
+    terms = facts().query_terms
     copies = CopyMeans(QuerySpend(0.25, 0.5), Order.FRESH)
     for each in (terms, replace(terms, copies=copies, worst_case=Basis.HONEST)):
         assert QueryTerms.of_json(json.loads(json.dumps(each.as_json()))) == each
@@ -103,7 +85,7 @@ def test_without_a_limit_nothing_is_searched_for(
 ) -> None:
     """The bound on a billion queries takes long; with a budget in queries alone it is not asked."""
     ledgers = Ledgers.in_folder(tmp_path / "ledger", "alice")
-    books = RunLedger(ledgers, facts(0.57, Basis.EVERYTHING))
+    books = RunLedger(ledgers, facts())
     images = np.zeros((1, 16), np.float32)
     with books.sending(images) as batch:
         batch.book(UNSEEN)

@@ -1,4 +1,4 @@
-"""A ledger in its own folder, and what it says."""
+"""A ledger in its own folder and what it says; the ledgers of both parties for a client."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from labctl.protocols.ledger.accounts import Party
 from labctl.protocols.ledger.book import Ledger
+from labctl.protocols.ledger.run import Ledgers
 
 
 @pytest.fixture
@@ -18,3 +19,8 @@ def notices() -> list[str]:
 @pytest.fixture
 def ledger(tmp_path: Path, notices: list[str]) -> Ledger:
     return Ledger(tmp_path / "ledger", Party.SERVER, on_notice=notices.append)
+
+
+@pytest.fixture
+def ledgers(tmp_path: Path) -> Ledgers:
+    return Ledgers.in_folder(tmp_path / "ledger", "alice")

@@ -8,53 +8,28 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ledger_runs import GAIN, IMAGES, MU, UNSEEN, facts, kept, leakage
 from long_tests import long
 from sessions import ideal_session
 
 from labctl.data.models import Network
 from labctl.errors import BudgetError, RecordError, SettingError, UsageError
 from labctl.protocols.encoding import Floats
-from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, Trust, leakage_of
-from labctl.protocols.leakage.cumulative import everything_bits
 from labctl.protocols.ledger.accounts import ANY
 from labctl.protocols.ledger.amounts import Meter, bits_of_information, information_of_bits
 from labctl.protocols.ledger.charges import Basis, data_charge
 from labctl.protocols.ledger.entries import Committed, Reserved
-from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
+from labctl.protocols.ledger.run import Ledgers, RunLedger
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.session import Session
-from labctl.protocols.settings import (
-    VerificationSettings,
-)
-from labctl.protocols.verification.verdict import no_verification
 
 BITS, QUERIES = Meter.WEIGHT_BITS, Meter.QUERIES
-UNTRUSTED = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
-SHAPES = (LayerShape(rows=12, modes=8, inputs=16), LayerShape(rows=4, modes=6, inputs=12))
-MU, GAIN = 0.57, 1.3
 # So large that a few hundred readings bound anything.
 FAILURE = 0.4
-IMAGES: Floats = np.random.default_rng(3).random((20, 16), dtype=np.float32)
-UNSEEN = no_verification(VerificationSettings())
-
-
-def leakage(gain: float = GAIN) -> Leakage:
-    return leakage_of(
-        SHAPES,
-        mean_photons=MU,
-        gain=gain,
-        transmittance=1.0,
-        technical_noise=0.0,
-        assumptions=UNTRUSTED,
-        emission_factor=1.0,
-    )
-
-
 NETWORK = Network(
     tuple(
         np.random.default_rng(8).standard_normal(shape).astype(np.float32)
@@ -84,22 +59,11 @@ def allow(books: RunLedger, bits: float) -> None:
     ledgers.allow(books.facts.model_sha256, bits, ledgers.server.operator())
 
 
-def kept(queries: int) -> float:
-    """Bits per real weight of a client that keeps all light of this number of queries."""
-    return everything_bits(queries * MU)
-
-
-@pytest.fixture
-def ledgers(tmp_path: Path) -> Ledgers:
-    return Ledgers.in_folder(tmp_path / "ledger", "alice")
-
-
 @pytest.fixture
 def run(ledgers: Ledgers) -> Callable[..., RunLedger]:
     def start(worst_case: Basis = Basis.EVERYTHING, **changes: Any) -> RunLedger:
-        facts = RunFacts("0" * 64, SHAPES, MU, leakage(), {"mu": MU}, "run.h5", worst_case)
         changes = {"failure_probability": FAILURE, **changes}
-        return RunLedger(ledgers, replace(facts, **changes))
+        return RunLedger(ledgers, replace(facts(worst_case), **changes))
 
     return start
 

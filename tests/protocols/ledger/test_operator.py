@@ -137,8 +137,7 @@ def test_the_limit_of_any_account_is_raised_by_the_operator_alone(ledger: Ledger
     assert ledger.balance(ALICE).limits.value(BITS) == 0.5
 
 
-def test_a_run_sets_and_lowers_its_budget_but_does_not_raise_it(tmp_path: Path) -> None:
-    ledgers = Ledgers.in_folder(tmp_path / "ledger", "alice")
+def test_a_run_sets_and_lowers_its_budget_but_does_not_raise_it(ledgers: Ledgers) -> None:
     ledgers.allow(MODEL, 2.0)
     ledgers.allow(MODEL, 1.0)
     entries = ledgers.server.head().count
@@ -150,9 +149,8 @@ def test_a_run_sets_and_lowers_its_budget_but_does_not_raise_it(tmp_path: Path) 
     assert ledgers.server.balance(ALICE).limits.value(BITS) == 2.0
 
 
-def test_a_run_takes_over_no_limit_of_any_account_as_its_own(tmp_path: Path) -> None:
+def test_a_run_takes_over_no_limit_of_any_account_as_its_own(ledgers: Ledgers) -> None:
     """It would stay where the operator lowers that of any account later."""
-    ledgers = Ledgers.in_folder(tmp_path / "ledger", "alice")
     ledgers.server.set_budget(ANY, {QUERIES: 50})
     ledgers.allow(MODEL, 2.0)
     ledgers.server.set_budget(ANY, {QUERIES: 5})

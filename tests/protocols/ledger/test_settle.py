@@ -9,47 +9,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from ledger_runs import IMAGES, MU, UNSEEN, facts, kept
 
 from labctl.errors import RecordError
 from labctl.processes import ProcessName
 from labctl.protocols.encoding import Floats
-from labctl.protocols.leakage import Assumptions, LayerShape, Trust, leakage_of
-from labctl.protocols.leakage.cumulative import everything_bits
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import Basis
-from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger, SentBatch
+from labctl.protocols.ledger.run import Ledgers, RunLedger, SentBatch
 from labctl.protocols.ledger.settle import Settlement, settle
-from labctl.protocols.settings import VerificationSettings
-from labctl.protocols.verification.verdict import no_verification
 
 BITS, QUERIES, PHOTONS = Meter.WEIGHT_BITS, Meter.QUERIES, Meter.PHOTONS
-UNTRUSTED = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
-SHAPES = (LayerShape(rows=12, modes=8, inputs=16), LayerShape(rows=4, modes=6, inputs=12))
-MU, GAIN = 0.57, 1.3
-IMAGES: Floats = np.random.default_rng(3).random((20, 16), dtype=np.float32)
-UNSEEN = no_verification(VerificationSettings())
-LEAKAGE = leakage_of(
-    SHAPES,
-    mean_photons=MU,
-    gain=GAIN,
-    transmittance=1.0,
-    technical_noise=0.0,
-    assumptions=UNTRUSTED,
-    emission_factor=1.0,
-)
-
-
-@pytest.fixture
-def ledgers(tmp_path: Path) -> Ledgers:
-    return Ledgers.in_folder(tmp_path / "ledger", "alice")
 
 
 def books_of(ledgers: Ledgers, worst_case: Basis = Basis.EVERYTHING) -> RunLedger:
-    facts = RunFacts("0" * 64, SHAPES, MU, LEAKAGE, {"mu": MU}, "run.h5", worst_case)
-    return RunLedger(ledgers, facts)
+    return RunLedger(ledgers, facts(worst_case))
 
 
 def killed(work: Callable[[], None]) -> int:
@@ -80,11 +56,6 @@ def kill_after(books: RunLedger, images: Floats, sent: int | None) -> int:
 
 def both(ledgers: Ledgers, **options: bool) -> list[Settlement]:
     return [each for one in (ledgers.server, ledgers.client) for each in settle(one, **options)]
-
-
-def kept(queries: float) -> float:
-    """Bits per real weight of a client that keeps all light of this number of queries."""
-    return everything_bits(queries * MU)
 
 
 def test_without_notes_all_that_was_reserved_is_booked(ledgers: Ledgers) -> None:
