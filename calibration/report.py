@@ -13,6 +13,7 @@ from labctl.calibration.quantity import Quantity, written
 from labctl.calibration.record import Record
 from labctl.calibration.store import Store
 from labctl.errors import RecordError
+from labctl.plain_file import read_plain
 from labctl.version import __version__
 
 _STYLE = """
@@ -38,6 +39,8 @@ section, figure, tr { break-inside: avoid } h2, h3 { break-after: avoid }
 """
 # Of the intervals that a report states: the usual level (GUM, 6.3).
 _CONFIDENCE = 0.95
+# A figure has 30 kB.
+_MOST_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def _section(store: Store, entry: ReportEntry, record: Record) -> str:
 
 def _picture(store: Store, entry: ReportEntry, record: Record) -> str:
     try:
-        content = base64.b64encode(store.figure(record).read_bytes()).decode()
+        content = base64.b64encode(read_plain(store.figure(record), _MOST_BYTES)).decode()
     except (RecordError, OSError) as error:
         return f'<p class="damaged">{escape(str(error))}</p>'
     alternative = escape(f"Data and fit of {entry.routine}")

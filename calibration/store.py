@@ -13,6 +13,7 @@ import io
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,8 +36,10 @@ from labctl.calibration.record import (
     record_id,
 )
 from labctl.calibration.routine import Outcome
+from labctl.data.hdf5_structure import read_arrays
 from labctl.drawing import new_figure
 from labctl.errors import CalibrationError, RecordError
+from labctl.plain_file import parsed_json, read_plain, within_memory
 from labctl.safety import uninterrupted
 from labctl.version import __version__
 
@@ -51,6 +54,14 @@ _FIGURE_SIZE_IN = (7.0, 4.2)
 _FIGURE_DPI = 110
 # A writer holds the lock for the time of one record and its arrays, far less than this.
 _LOCK_TIMEOUT_S = 30.0
+# A line of 2 kB becomes a record of 20 kB; raw data are there packed and unpacked.
+_LINES_GROW = 10
+_RAW_GROWS = 2
+# What HDF5 raises for bytes that are not what they look like.
+_UNREADABLE = (
+    *(OSError, KeyError, ValueError, TypeError, AttributeError),
+    *(RuntimeError, OverflowError, MemoryError, zlib.error),
+)
 # A draft's id, of as many digits as `record_id` gives, until its content is fixed.
 _NO_ID = "0" * 16
 
@@ -137,11 +148,17 @@ class Store:
         with self._disk("read"):
             if not path.exists():
                 raise RecordError(f"record {record.id}: raw data {path} are gone")
-            content = path.read_bytes()
+            content = read_plain(path, within_memory(_RAW_GROWS))
         if hashlib.sha256(content).hexdigest() != record.digest:
             raise RecordError(f"record {record.id}: raw data {path} changed since they were taken")
-        with h5py.File(io.BytesIO(content), "r") as file:
-            return {name: file[name][()] for name in file}
+        try:
+            with h5py.File(io.BytesIO(content), "r") as file:
+                return read_arrays(file, len(content))
+        except _UNREADABLE as error:
+            told = " ".join(str(error).split())
+            raise RecordError(f"record {record.id}: raw data {path} are no arrays: {told}") from (
+                error
+            )
 
     def figure(self, record: Record) -> Path:
         """Return the path of a record's figure; raises RecordError if it is gone."""
@@ -155,7 +172,9 @@ class Store:
         with self._disk("read"):
             if self.folder.exists() and not self.folder.is_dir():
                 raise RecordError(f"{self.folder} is no folder of calibration records")
-            return self._path.read_bytes().split(b"\n") if self._path.exists() else [b""]
+            if not self._path.exists():
+                return [b""]
+            return read_plain(self._path, within_memory(_LINES_GROW)).split(b"\n")
 
     def _parsed(self, number: int, line: bytes) -> Record:
         try:
@@ -169,14 +188,14 @@ class Store:
             ) from error
 
     def _append(self, record: Record) -> None:
-        with (
-            FileLock(f"{self._path}.lock", timeout=_LOCK_TIMEOUT_S),
-            self._path.open("ab+") as file,
-        ):
-            _mend_end(file)
-            file.write(record.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with FileLock(f"{self._path}.lock", timeout=_LOCK_TIMEOUT_S):
+            # A pipe in its place would keep the writer waiting for ever.
+            torn = self._lines()[-1]
+            with self._path.open("ab") as file:
+                _mend_end(file, torn)
+                file.write(record.model_dump_json().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
         _sync_folder(self.folder)
 
     @contextmanager
@@ -250,7 +269,7 @@ def _named(draft: Record, digest: str | None) -> Record:
 
 def _record(line: bytes) -> Record:
     """Return the record of a line; raises ValueError or RecursionError."""
-    content = json.loads(line)
+    content = parsed_json(line)
     record = Record.model_validate(content)
     if record.id != record_id(content):
         raise ValueError(f"its content belongs to id {record_id(content)}, not to {record.id}")
@@ -265,16 +284,12 @@ def _is_record(line: bytes) -> bool:
     return True
 
 
-def _mend_end(file: BinaryIO) -> None:
+def _mend_end(file: BinaryIO, torn: bytes) -> None:
     """Take off what a power cut left of a line, so that what is appended is a line by itself."""
-    file.seek(0)
-    complete, newline, torn = file.read().rpartition(b"\n")
-    if not torn:
-        return
     if _is_record(torn):
         file.write(b"\n")
-    else:
-        file.truncate(len(complete) + len(newline))
+    elif torn:
+        file.truncate(file.seek(0, os.SEEK_END) - len(torn))
 
 
 def _write_raw(path: Path, arrays: Arrays) -> str:

@@ -11,16 +11,19 @@ from __future__ import annotations
 import math
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import numpy as np
+
+from labctl.plain_file import SHARE_OF_MEMORY, memory_bytes, open_plain
 
 # Deflate packs zeros 1030 times; images and weights, seldom more than 20 times.
 _MOST_RATIO = 200
 # What every computer has to spare, however well it is packed.
 _ALWAYS_BYTES = 1 << 28
-# Of this computer's memory: what is read is copied once, as float32.
-_SHARE_OF_MEMORY = 0.4
 
 
 def require_room(packed: int, unpacked: int) -> None:
@@ -34,8 +37,16 @@ def require_room(packed: int, unpacked: int) -> None:
 
 def unpacked_limit(packed: int) -> int:
     """Return to how many bytes `packed` bytes may unpack, for archives that do not say it."""
-    most, memory = max(_ALWAYS_BYTES, _MOST_RATIO * packed), _memory_bytes()
-    return most if memory is None else min(most, int(_SHARE_OF_MEMORY * memory))
+    most, memory = max(_ALWAYS_BYTES, _MOST_RATIO * packed), memory_bytes()
+    return most if memory is None else min(most, int(SHARE_OF_MEMORY * memory))
+
+
+@contextmanager
+def opened_npz(path: Path) -> Iterator[Any]:
+    """Open the .npz file at a path for a block; raises OSError where it is no ordinary file."""
+    # Opened here: of a damaged archive NumPy leaves its own file open.
+    with open_plain(path) as content, plain_npz(content) as file:
+        yield file
 
 
 def plain_npz(file: BinaryIO) -> Any:
@@ -76,10 +87,3 @@ def _require_whole(name: str, content: IO[bytes], size: int) -> None:
     header = content.tell()
     if header + values != size:
         raise ValueError(f"{name}: {values} bytes by its header, {size - header} in the archive")
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None

@@ -8,7 +8,10 @@ that are references and text of any length. A run file has none of these; one th
 from __future__ import annotations
 
 import math
+import zlib
 from typing import Any
+
+from labctl.data.archive_room import require_room
 
 # A run file's deepest dataset is results/measured/0; more levels are another file, or a circle.
 _MAX_DEPTH = 4
@@ -44,14 +47,65 @@ def _check_group(group: Any, path: str, size: int, levels: int) -> None:
 
 def _check_dataset(dataset: Any, where: str, size: int) -> None:
     _check_attributes(dataset, where, size)
-    if dataset.external is not None or dataset.is_virtual:
-        raise ValueError(f"{where} keeps its values in other files; must keep them in this one")
+    _check_values(dataset, where)
     if dataset.id.get_create_plist().get_nfilters():
         raise ValueError(f"{where} is compressed or filtered; must be plain")
-    if dataset.dtype.kind not in "biufc" or dataset.dtype.subdtype is not None:
-        raise ValueError(f"{where}: type {dataset.dtype}; must be numbers")
     if dataset.chunks is None:
         _require_stored(dataset, dataset.nbytes)
+
+
+def read_arrays(file: Any, size: int) -> dict[str, Any]:
+    """Read a file of `size` bytes that holds arrays of numbers alone, plain or packed by deflate.
+
+    Raises ValueError for any other, and where they would take more memory than the file's size
+    warrants (`archive_room`).
+    """
+    import h5py
+
+    if len(file) > _MAX_MEMBERS:
+        raise ValueError(f"{len(file)} members; at most {_MAX_MEMBERS}")
+    for name in file:
+        plain = isinstance(file.get(name, getlink=True), h5py.HardLink)
+        if not plain or not isinstance(file[name], h5py.Dataset):
+            raise ValueError(f"{name} is no array in this file")
+        _check_values(file[name], name)
+    require_room(size, sum(file[name].nbytes for name in file))
+    for name in file:
+        _check_chunks(file[name], name, size)
+    return {name: file[name][()] for name in file}
+
+
+def _check_values(dataset: Any, where: str) -> None:
+    if dataset.external is not None or dataset.is_virtual:
+        raise ValueError(f"{where} keeps its values in other files; must keep them in this one")
+    if dataset.dtype.kind not in "biufc" or dataset.dtype.subdtype is not None:
+        raise ValueError(f"{where}: type {dataset.dtype}; must be numbers")
+
+
+def _check_chunks(dataset: Any, name: str, size: int) -> None:
+    """Raise ValueError unless every part of an array unpacks to what it must be, and no more.
+
+    HDF5 unpacks a part as far as it goes, whatever size the array says.
+    """
+    import h5py
+
+    plan = dataset.id.get_create_plist()
+    filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
+    if not filters:
+        if dataset.size:
+            _require_stored(dataset, dataset.nbytes)
+        return
+    if filters != [h5py.h5z.FILTER_DEFLATE]:
+        raise ValueError(f"{name} is filtered by {filters}; at most by deflate")
+    whole = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    require_room(size, whole)
+    for index in range(dataset.id.get_num_chunks()):
+        where = dataset.id.get_chunk_info(index).chunk_offset
+        mask, packed = dataset.id.read_direct_chunk(where)
+        unpacking = zlib.decompressobj()
+        found = len(packed) if mask else len(unpacking.decompress(packed, whole + 1))
+        if found != whole:
+            raise ValueError(f"{name}: a part of {found} bytes or more; must be {whole}")
 
 
 def first_rows(dataset: Any, rows: int) -> Any:

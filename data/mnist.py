@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from labctl import checks
 from labctl.data.archive_room import unpacked_limit
 from labctl.errors import DatasetError, UsageError
+from labctl.plain_file import open_plain, read_plain, within_memory
 
 _SHIPPED = Path(__file__).parent / "mnist"
 _STEMS = {"test": "t10k", "train": "train"}
@@ -26,6 +27,8 @@ _IMAGES, _LABELS = "images", "labels"
 _RANKS = {_IMAGES: 3, _LABELS: 1}
 # The type of an idx file's values, its third byte.
 _IDX_UNSIGNED_BYTE = 0x08
+# The bytes of a file, and its values as float32.
+_COPIES = 5
 
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -180,9 +183,9 @@ def _read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
 def _content(path: Path) -> bytes:
     try:
         if path.suffix != ".gz":
-            return path.read_bytes()
+            return read_plain(path, within_memory(_COPIES))
         limit = unpacked_limit(path.stat().st_size)
-        with gzip.open(path) as file:
+        with open_plain(path) as packed, gzip.open(packed) as file:
             content = file.read(limit + 1)
         if len(content) > limit:
             raise DatasetError(f"{path}: unpacks to more than {limit} bytes")

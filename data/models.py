@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from labctl.data.archive_room import plain_npz
+from labctl.data.archive_room import opened_npz, require_room
 from labctl.errors import ModelError
 
 _FOLDER = Path(__file__).parent / "models"
@@ -131,6 +131,9 @@ def _read(path: Path, name: str) -> Network:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    size = path.stat().st_size
+    # It is no archive, but its header may be of values that were never written to the disk.
+    require_room(size, size)
     with safe_open(path, framework="numpy") as file:
         for name in file.keys():  # noqa: SIM118 - the reader is no mapping and cannot be iterated
             dtype = file.get_slice(name).get_dtype()
@@ -143,7 +146,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, st
 def _read_npz(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     if not zipfile.is_zipfile(path):
         raise ModelError(f"{path}: not an .npz file (no zip archive)")
-    with path.open("rb") as content, plain_npz(content) as file:
+    with opened_npz(path) as file:
         return {name: file[name] for name in file.files}, {}
 
 

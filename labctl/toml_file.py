@@ -12,38 +12,59 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from labctl.errors import StationFileError
+from labctl.plain_file import read_plain_text
 
 Model = TypeVar("Model", bound=BaseModel)
 
 ENCODING = "utf-8-sig"
 """Of all TOML files here: UTF-8, with or without the byte-order mark that some editors write."""
 
-_PART = r"""(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)"""
+_PART = r"""(?:"[^"\n]*"|'[^'\n]*'|[A-Za-z0-9_-]+)"""
 _DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
+# The longest shipped one has 45 kB; Python's own reader takes some seconds for as much as this.
+_MOST_BYTES = 1 << 22
+_MOST_PARTS = 50
+# It takes the square of the parts of a key, minutes for one of 100,000 letters and dots.
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_PART}[ \t]*\.[ \t]*){{{_MOST_PARTS}}}")
+# Of a wrong value, as much as a line of an error needs.
+_SHOWN = 80
 _HEADER = re.compile(rf"^\s*\[{{1,2}}\s*({_DOTTED})\s*\]")
 _KEY = re.compile(rf"^\s*({_DOTTED})\s*=")
 
 
 def read_toml(path: Path, model: type[Model]) -> Model:
     """Read `path` as `model`; raises StationFileError with the file, line and what is valid."""
+    text = toml_text(path)
     try:
-        text = path.read_text(encoding=ENCODING)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise StationFileError(f"{path}: cannot be read ({reason})") from error
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise StationFileError(f"{path}: not valid TOML: {error}") from error
+        content = _content(text)
+    except (ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise StationFileError(f"{path}: not valid TOML: {why}") from error
     try:
         return model.model_validate(content)
     except ValidationError as error:
         raise StationFileError(_explain(path, text, content, error, model)) from error
 
 
+def toml_text(path: Path) -> str:
+    """Return what is written in a TOML file; raises StationFileError where it cannot be read."""
+    try:
+        return read_plain_text(path, _MOST_BYTES, ENCODING)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise StationFileError(f"{path}: cannot be read ({reason})") from error
+
+
 def place(path: Path, *keys: str) -> str:
     """Return `file:line` of a key that was read, for faults that no type can say."""
-    return f"{path}:{_line_of(path.read_text(encoding=ENCODING), list(keys))}"
+    return f"{path}:{_line_of(toml_text(path), list(keys))}"
+
+
+def _content(text: str) -> dict[str, Any]:
+    """Return what TOML says; raises ValueError and RecursionError where it is none."""
+    if _LONG_KEY.search(text):
+        raise ValueError(f"a key has more than {_MOST_PARTS} parts")
+    return tomllib.loads(text)
 
 
 def _explain(
@@ -59,9 +80,17 @@ def _explain(
     elif fault["type"] == "missing":
         message = f"key {name!r} is missing"
     else:
-        message = f"{name} = {fault['input']!r}: {fault['msg']}"
+        message = f"{name} = {_shown(fault['input'])}: {fault['msg']}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{path}:{_line_of(text, keys)}: {message}{more}"
+
+
+def _shown(value: object) -> str:
+    try:
+        shown = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "a number of thousands of digits"
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
 def _hint(key: str, valid: list[str]) -> str:

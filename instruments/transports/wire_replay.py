@@ -11,6 +11,8 @@ import base64
 import binascii
 import hashlib
 import json
+import math
+import operator
 import os
 import threading
 from collections.abc import Mapping
@@ -31,6 +33,7 @@ from labctl.errors import (
 )
 from labctl.instruments.transports.masking import masked
 from labctl.instruments.transports.wire_record import FORMAT, block_entry
+from labctl.plain_file import SMALL_BYTES, parsed_json, read_plain_text, within_memory
 
 if TYPE_CHECKING:
     from labctl.instruments.transports.transport import Complete
@@ -42,6 +45,8 @@ _ERRORS: dict[str, type[InstrumentError]] = {
 _EVENTS = ("open", "sent", "received", "failed", "time", "clear", "close")
 # What is shown of a message: two lines of a terminal.
 _LONGEST = 160
+# An entry of a hundred bytes becomes a mapping of a thousand.
+_GROWS = 10
 
 _replays: dict[tuple[str, str], WireReplay] = {}
 _replays_lock = threading.Lock()
@@ -75,11 +80,12 @@ def read_record(path: Path) -> list[Entry]:
     Entry k is line k + 2.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="surrogatepass").split("\n")
+        text = read_plain_text(path, within_memory(_GROWS), errors="surrogatepass")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise RunFileError(f"{path}: cannot be read ({reason})") from error
-    parsed = [_parsed(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    lines = enumerate(text.split("\n"), 1)
+    parsed = [_parsed(path, number, line) for number, line in lines if line.strip()]
     if not parsed or parsed[0].get("format") != FORMAT:
         raise RunFileError(f"{path}:1: must be the header of a wire record, format {FORMAT!r}")
     for number, entry in enumerate(parsed[1:], start=2):
@@ -88,12 +94,18 @@ def read_record(path: Path) -> list[Entry]:
 
 
 def read_state(path: Path) -> ReplayState:
-    """Return how far a replay has come, from the state file that it keeps."""
+    """Return how far a replay has come, from the state file that it keeps.
+
+    Raises RunFileError.
+    """
     if not path.exists():
         return ReplayState()
-    values = json.loads(path.read_text(encoding="utf-8"))
-    difference = values["difference"]
-    return ReplayState(values["position"], ReplayDifference(**difference) if difference else None)
+    try:
+        values = parsed_json(read_plain_text(path, SMALL_BYTES))
+        position, difference = operator.index(values["position"]), values["difference"]
+        return ReplayState(position, ReplayDifference(**difference) if difference else None)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunFileError(f"{path}: not the state of a replay ({error})") from error
 
 
 def unplayed(entries: list[Entry], state: ReplayState) -> ReplayDifference | None:
@@ -336,7 +348,7 @@ def _replay(path: str) -> WireReplay:
 
 def _parsed(path: Path, number: int, line: str) -> Entry:
     try:
-        entry = json.loads(line)
+        entry = parsed_json(line)
     except ValueError as error:
         raise RunFileError(
             f"{path}:{number}: must be one JSON object, not {line[:40]!r}"
@@ -366,6 +378,8 @@ def _check_entry(path: Path, number: int, entry: Entry) -> None:
             raise RunFileError(
                 f"{path}:{number}: {key} = {entry.get(key)!r} is not what it must be"
             )
+    if "time_s" in needs and not math.isfinite(entry["time_s"]):
+        raise RunFileError(f"{path}:{number}: time_s = {entry['time_s']!r} is not finite")
     if "hex" in entry and not _is_hex(entry["hex"]):
         raise RunFileError(f"{path}:{number}: hex = {entry['hex']!r} must be bytes in hexadecimal")
 

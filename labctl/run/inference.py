@@ -41,6 +41,7 @@ from labctl.run.request import Asked, ModeRun
 from labctl.run.serving import Progress, books_of, classify, ledgers_of
 from labctl.safety import interruptible
 from labctl.station import Station, describe
+from labctl.toml_file import toml_text
 from labctl.version import __version__
 
 _PACKAGES = ("numpy", "scipy", "h5py", "pyvisa")
@@ -200,7 +201,7 @@ def _station_text(run: OpenRun) -> str | None:
     """Return the station file as it is, its passwords, pins and keys masked."""
     if run.station is None:
         return None
-    return masked(run.station.path.read_text(encoding="utf-8"))
+    return masked(toml_text(run.station.path))
 
 
 def _versions() -> dict[str, str]:

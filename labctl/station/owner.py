@@ -24,11 +24,12 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from labctl.errors import BenchHeldError
+from labctl.plain_file import SMALL_BYTES, parsed_json, read_plain
 from labctl.processes import runs, start_of
 
 LOCKS = "LABCTL_LOCKS"
@@ -171,9 +172,11 @@ def _key(address: str) -> str:
 def _read(path: Path) -> Owner | None:
     """Return the owner that a lock names; one that cannot be read names nobody."""
     try:
-        return Owner(**json.loads(path.read_text("utf-8")))
+        owner = Owner(**parsed_json(read_plain(path, SMALL_BYTES)))
     except (OSError, ValueError, TypeError):
         return None
+    plain = all(type(getattr(owner, each.name)).__name__ == each.type for each in fields(owner))
+    return owner if plain else None
 
 
 def _write(path: Path, owner: Owner) -> None:

@@ -61,7 +61,7 @@ class CopyPoint(BaseModel):
     same for all; None where it was not kept.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     network_sha256: _Digest
     order: Order
@@ -101,7 +101,7 @@ class SeenCopy(BaseModel):
     less of a spend than those of the table's points.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     network_sha256: _Digest
     queries: int = Field(ge=1)
@@ -113,7 +113,7 @@ class SeenCopy(BaseModel):
 class ServedNetwork(BaseModel):
     """A network that was measured, with the share of images that it names rightly without noise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     sha256: _Digest
@@ -123,7 +123,7 @@ class ServedNetwork(BaseModel):
 class CopyTable(BaseModel):
     """All measured copies, and what they rest on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     command: str
     public: str

@@ -34,7 +34,7 @@ _MOST_REPEATS = 1_000_000
 class CurvePoint(BaseModel):
     """Success at one evidence, with its binomial standard error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     receiver: Detection
     evidence: float = Field(gt=0.0)
@@ -48,7 +48,7 @@ class CurveFile(BaseModel):
     `chance`: share of the most frequent label, which naming it always gives.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     command: str
     templates: str

@@ -299,7 +299,7 @@ class Ledger(LedgerFiles):
         """Yield entries from the last one back, each held to its own code, not to the chain."""
         end, key = self.head().size, self._key()
         with self._disk():
-            content = self.path.read_bytes()[:end]
+            content = self._content()[:end]
         while end > 0:
             start = content.rfind(b"\n", 0, end - 1) + 1
             # Bytes that a killed process left are no entry; `entries` and `verify` say so.

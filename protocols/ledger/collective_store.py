@@ -28,6 +28,7 @@ import numpy as np
 
 from labctl.data.archive_room import plain_npz
 from labctl.errors import RecordError, SettingError
+from labctl.plain_file import open_plain
 from labctl.protocols.leakage.assumptions import Assumptions, Trust
 from labctl.protocols.ledger.files import disk, locked, write_whole
 from labctl.protocols.verification.collective import WeightSums
@@ -263,7 +264,7 @@ class CollectiveStore:
         """Open a file for what it holds, None if there is none."""
         with self._disk():
             try:
-                content = path.open("rb")
+                content = open_plain(path)
             except FileNotFoundError:
                 yield None
                 return

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 from labctl.errors import RecordError, SettingError
+from labctl.plain_file import SMALL_BYTES, read_plain
 from labctl.protocols.ledger.files import write_whole
 
 # As long as the output of HMAC's SHA-256: a longer one adds little (RFC 2104, section 3).
@@ -29,7 +30,9 @@ def read_key(path: Path, ledger: Path) -> bytes:
     if open_to_others(path):
         raise RecordError(f"{path}: others may read this key; chmod 600 it, or start a new one")
     try:
-        key = bytes.fromhex(path.read_bytes().decode("ascii"))
+        key = bytes.fromhex(read_plain(path, SMALL_BYTES).decode("ascii"))
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RecordError(f"{path}: not a key of a ledger") from error
     if len(key) != _KEY_BYTES:

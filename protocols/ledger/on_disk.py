@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from labctl.errors import RecordError, SettingError
+from labctl.plain_file import read_plain, within_memory
 from labctl.protocols.ledger.accounts import Party
 from labctl.protocols.ledger.admission import Admissions
 from labctl.protocols.ledger.chain import seal, unseal
@@ -36,6 +37,8 @@ from labctl.protocols.ledger.signing import SigningKey
 from labctl.protocols.ledger.state import Head, LedgerState, stored_state
 from labctl.safety import uninterrupted
 
+# Bytes, one line of them at a time, and what a line says.
+_GROWS = 2
 _E = TypeVar("_E", bound=BaseModel)
 
 
@@ -150,8 +153,11 @@ class LedgerFiles:
 
     def _begin(self) -> None:
         """Make key, head and first entry where there are none: in this order, each one whole."""
-        if self.path.exists() and self.path.stat().st_size:
-            return
+        if self.path.exists():
+            if not self.path.is_file():
+                raise RecordError(f"{self.path}: not an ordinary file; take it away")
+            if self.path.stat().st_size:
+                return
         make_key(self._key_path)
         self._head_path.touch(mode=0o600)
         with stored_state(self._head_path) as state:
@@ -187,6 +193,11 @@ class LedgerFiles:
         file.seek(head.start)
         if head.count:
             self._last_line_holds(file.read(head.size - head.start), head, key)
+        if size - head.size > (most := within_memory(_GROWS)):
+            raise RecordError(
+                f"{self.path}: {size - head.size} bytes that the head does not know; "
+                f"at most {most} are read"
+            )
         file.seek(head.size)
         rest = file.read()
         for line in chained(rest, head, key):
@@ -219,9 +230,13 @@ class LedgerFiles:
         )
 
     def _lines(self, key: bytes) -> Iterator[Line]:
-        with self._disk():
-            content = self.path.read_bytes() if self.path.exists() else b""
+        content = self._content() if self.path.exists() else b""
         yield from chained(content, Head(), key)
+
+    def _content(self) -> bytes:
+        """Return the whole file."""
+        with self._disk():
+            return read_plain(self.path, within_memory(_GROWS))
 
     def _tolerated(self, line: Line, head: Head) -> int:
         """Return the bytes behind the head that are no entry; raises RecordError for any before."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from labctl.plain_file import SMALL_BYTES, read_plain_text
 from labctl.protocols.ledger.accounts import Party
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.book import Ledger
@@ -47,7 +48,7 @@ def seed_of_run(seed: int, number: int) -> int:
 def _noted(path: Path) -> int | None:
     """Return the count as it was noted, None where it was not, or is no number."""
     try:
-        text = path.read_text(encoding="ascii")
+        text = read_plain_text(path, SMALL_BYTES, "ascii")
     except (FileNotFoundError, ValueError):
         return None
     return int(text) if _NUMBER.fullmatch(text) else None

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labctl.plain_file import read_plain, within_memory
 from labctl.protocols.ledger.chain import BEGINNING, seal, unseal
 from labctl.protocols.ledger.files import disk
 
@@ -26,6 +27,8 @@ FOLDER = "sent"
 _PURPOSE = b"labctl ledger: queries that were sent"
 # Lines per reservation: each costs a write to the disk, and tells of the queries before the next.
 _NOTES = 4
+# Bytes become lines, and these what they say.
+_GROWS = 10
 
 
 def sent_path(keys: Path, party: str, query: str) -> Path:
@@ -95,7 +98,7 @@ def read_sent(path: Path, key: bytes, query: str) -> Sent:
     FileNotFoundError where there is none.
     """
     key, previous, count = _own(key), BEGINNING, 0
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = read_plain(path, within_memory(_GROWS)).splitlines(keepends=True)
     items: tuple[str, ...] | None = None
     for number, line in enumerate(lines, start=1):
         says = unseal(line, key)

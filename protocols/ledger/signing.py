@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from labctl.errors import IdentityError, SettingError
+from labctl.plain_file import SMALL_BYTES, read_plain
 from labctl.protocols.ledger.chain import canonical
 from labctl.protocols.ledger.key import open_to_others
 
@@ -54,7 +55,7 @@ class PublicKey:
     def read(cls, path: Path) -> PublicKey:
         """Return the public key in a PEM file; raises SettingError where there is none."""
         try:
-            content = path.read_bytes()
+            content = read_plain(path, SMALL_BYTES)
         except OSError as error:
             raise SettingError("public key", str(path), f"readable ({error.strerror})") from error
         if b"PRIVATE KEY" in content:
@@ -117,9 +118,11 @@ class SigningKey:
         try:
             if open_to_others(path):
                 raise IdentityError(f"{path}: others may read {whose} key; chmod 600 it")
-            content = path.read_bytes()
-        except OSError as error:
+            content = read_plain(path, SMALL_BYTES)
+        except FileNotFoundError as error:
             raise IdentityError(f"{path}: {whose} key is not there ({error.strerror})") from error
+        except OSError as error:
+            raise IdentityError(f"{path}: {whose} key cannot be read: {error.strerror}") from error
         try:
             key = load_pem_private_key(content, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -12,15 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.errors import LabctlError, SettingError, UsageError
+from labctl.plain_file import read_plain
 from labctl.studies.planner.accuracy_curve import AccuracyCurve, AccuracyPoint, digest_of
 
 # 64 bits of a digest: no two files of a cache have the same by chance.
 _SHOWN = 16
+# A curve of 100 points by 1000 runs has a tenth of it.
+_MOST_BYTES = 1 << 24
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class _PointTable(_Table):
@@ -81,7 +84,7 @@ def save_curve(curve: AccuracyCurve, path: Path) -> None:
 def load_curve(path: Path) -> AccuracyCurve:
     """Read a curve; raises UsageError where the file is no curve."""
     try:
-        file = _CurveFile.model_validate_json(path.read_bytes())
+        file = _CurveFile.model_validate_json(read_plain(path, _MOST_BYTES))
         points = tuple(
             AccuracyPoint(point.signal_to_noise, tuple(point.times_correct))
             for point in file.points

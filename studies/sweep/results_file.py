@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from labctl.errors import RunFileError, UsageError
+from labctl.plain_file import parsed_json, read_plain, within_memory
 from labctl.studies.sweep.point import Point, PointOutcome
 from labctl.studies.sweep.sweep_file import Sweep
 from labctl.studies.sweep.task import Scalar
@@ -28,6 +30,10 @@ from labctl.studies.sweep.task import Scalar
 FORMAT = "labctl sweep results"
 # Counts changes of the table's form.
 FORMAT_VERSION = 1
+# A line of 500 bytes becomes mappings of 5 kB.
+_GROWS = 10
+# 64 bits: those of JSON may have thousands of digits.
+_Whole = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 _START = json.dumps({"format": FORMAT})[:-1].encode()
 
 
@@ -41,6 +47,23 @@ class ResultRecord:
     duration_s: float
     blas: str
     code: str
+
+
+class _Said(BaseModel):
+    """What a line says of a point: numbers that can be worked with."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
+
+    point: str
+    seed: int
+    values: dict[str, str | bool | _Whole | float | None] | None = None
+    error: str | None = None
+    duration_s: float
+    blas: str
+
+    def record(self, code: str) -> ResultRecord:
+        """Return it with the code that computed it."""
+        return ResultRecord(self.seed, self.values, self.error, self.duration_s, self.blas, code)
 
 
 @dataclass(frozen=True)
@@ -66,7 +89,7 @@ def read_results(path: Path) -> Results:
     if not path.exists():
         return Results()
     with _explained(path, "cannot be read"):
-        content = path.read_bytes()
+        content = read_plain(path, within_memory(_GROWS))
     if not (content.startswith(_START) or _START.startswith(content)):
         raise RunFileError(f"{path}: not a {FORMAT} file")
     whole = content[: content.rfind(b"\n") + 1]
@@ -90,22 +113,20 @@ def _records(path: Path, lines: list[bytes]) -> Iterator[tuple[str, ResultRecord
         if "run" in entry:
             code = entry["run"]["code"]
             continue
-        yield (
-            entry["point"],
-            ResultRecord(
-                seed=entry["seed"],
-                values=entry.get("values"),
-                error=entry.get("error"),
-                duration_s=entry["duration_s"],
-                blas=entry["blas"],
-                code=code,
-            ),
-        )
+        try:
+            said = _Said.model_validate(entry)
+        except ValidationError as error:
+            first = error.errors()[0]
+            if first["type"] == "missing":
+                raise RunFileError(f"{path}: damaged, a line lacks {first['loc'][0]!r}") from error
+            where = ".".join(map(str, first["loc"]))
+            raise RunFileError(f"{path}:{number}: damaged, {where}: {first['msg']}") from error
+        yield said.point, said.record(code)
 
 
 def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        entry = json.loads(line)
+        entry = parsed_json(line)
     except ValueError as error:
         raise RunFileError(f"{path}:{number}: damaged, not a line of JSON ({error})") from error
     if not isinstance(entry, dict):

@@ -24,7 +24,7 @@ from labctl.errors import LabctlError, SettingError, StationFileError
 from labctl.studies.sweep.point import Point, point_of
 from labctl.studies.sweep.task import Scalar, SweepTask
 from labctl.studies.sweep.tasks import TASKS
-from labctl.toml_file import ENCODING, place, read_toml
+from labctl.toml_file import place, read_toml, toml_text
 
 # Three weeks at two seconds each; a slip beyond.
 MOST_POINTS = 1_000_000
@@ -158,7 +158,7 @@ def read_sweep(path: Path) -> Sweep:
         repeats=table.repeats,
         points=tuple(points.values()),
         assumptions=tuple(assumptions),
-        text=path.read_text(encoding=ENCODING),
+        text=toml_text(path),
     )
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.data.archive_room import plain_npz
+from labctl.data.archive_room import opened_npz
 from labctl.errors import UsageError
+from labctl.plain_file import parsed_json
 from labctl.whole_file import whole_file
 
 # Counts changes of what a checkpoint holds.
@@ -56,18 +57,17 @@ def load_checkpoint(path: Path, settings: str, data_sha256: str) -> Checkpoint:
     if not path.is_file():
         raise UsageError(f"{path}: no such checkpoint")
     try:
-        # Opened here: of a damaged archive NumPy leaves its own file open.
-        with path.open("rb") as content, plain_npz(content) as file:
-            about = json.loads(str(file["about"]))
+        with opened_npz(path) as file:
+            about = parsed_json(str(file["about"]))
             leaves = [file[f"leaf{index}"] for index in range(len(file.files) - 1)]
         found = Checkpoint(about["settings"], about["data_sha256"], about["reports"], leaves)
-        form = about["format"]
+        form, told = about["format"], dict(parsed_json(found.settings))
     except _DAMAGE as problem:
         raise UsageError(f"{path}: not a readable checkpoint ({problem})") from problem
     if form != _FORMAT:
         raise UsageError(f"{path}: checkpoint of format {form}; must be {_FORMAT}")
     if found.settings != settings:
-        different = ", ".join(_differences(json.loads(found.settings), json.loads(settings)))
+        different = ", ".join(_differences(told, json.loads(settings)))
         raise UsageError(f"{path}: checkpoint of other settings ({different})")
     if found.data_sha256 != data_sha256:
         raise UsageError(f"{path}: checkpoint of other images or labels")

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl import checks
-from labctl.data.archive_room import plain_npz
+from labctl.data.archive_room import opened_npz
 from labctl.data.mnist import LabelledImages, load_images
 from labctl.errors import DatasetError, SettingError
+from labctl.plain_file import read_plain_text, within_memory
 
 # Labels of idx files are bytes.
 MOST_CLASSES = 256
+# A digit and its comma become a float of Python, 32 bytes with its place in a list, and a line.
+_CSV_GROWS = 20
 _FORMS = "a folder of idx files, a .npz file or a .csv file"
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 
@@ -99,8 +102,7 @@ def _is_square(pixels: int) -> bool:
 
 def _of_npz(path: Path, scale: float | None) -> Dataset:
     try:
-        # Opened here: of a damaged archive NumPy leaves its own file open.
-        with path.open("rb") as content, plain_npz(content) as file:
+        with opened_npz(path) as file:
             arrays = {name: file[name] for name in file.files}
     except _DAMAGE as problem:
         raise DatasetError(f"{path}: not a readable .npz file ({problem})") from problem
@@ -124,9 +126,10 @@ def _of_npz(path: Path, scale: float | None) -> Dataset:
 
 def _of_csv(path: Path, scale: float | None) -> Dataset:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = read_plain_text(path, within_memory(_CSV_GROWS), encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as problem:
         raise DatasetError(f"{path}: cannot be read as text ({problem})") from problem
+    lines = text.splitlines()
     numbered = [(at, line) for at, line in enumerate(lines, 1) if line.strip()]
     if numbered and not _is_number(numbered[0][1].split(",")[0]):
         del numbered[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -440,3 +441,32 @@ def test_a_process_that_is_killed_leaves_what_it_had_finished(
         store.figure(record)
     after = store.append(ABOUT, outcome(), NOON)
     assert store.records()[-1] == after
+
+
+def test_raw_data_that_are_none_are_told_with_their_record(store: Store) -> None:
+    """A record that was written around raw data from elsewhere: its digest is right."""
+    record = store.append(ABOUT, outcome(), NOON)
+    assert record.raw is not None
+    for content in (b"no HDF5", b"\x89HDF\r\n\x1a\n" + bytes(90)):
+        (store.folder / record.raw).write_bytes(content)
+        forged = record.model_copy(update={"digest": hashlib.sha256(content).hexdigest()})
+        with pytest.raises(RecordError, match=rf"record {record.id}: raw data .* are no arrays"):
+            store.raw(forged)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(os.name != "posix", reason="pipes are POSIX files")
+@pytest.mark.parametrize("name", ["records.jsonl", "raw", "figure"])
+def test_a_pipe_in_place_of_a_file_keeps_nobody_waiting(store: Store, name: str) -> None:
+    record = store.append(ABOUT, outcome(), NOON)
+    part = {"records.jsonl": name, "raw": record.raw, "figure": record.figure}[name]
+    assert part is not None
+    (store.folder / part).unlink()
+    os.mkfifo(store.folder / part)
+    tries: dict[str, Callable[[], object]] = {
+        "records.jsonl": lambda: store.append(ABOUT, outcome(3.0), NOON),
+        "raw": lambda: store.raw(record),
+        "figure": lambda: store.figure(record),
+    }
+    with pytest.raises(RecordError, match=r"not an ordinary file|is gone"):
+        tries[name]()

@@ -87,7 +87,7 @@ def test_a_computers_memory_is_a_limit_too(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "net.npz"
     np.savez(path, a=np.ones((100, 100), np.float32))
     assert load_network(str(path)).layers[0].shape == (100, 100)
-    monkeypatch.setattr(archive_room, "_memory_bytes", lambda: 50_000)
+    monkeypatch.setattr(archive_room, "memory_bytes", lambda: 50_000)
     with pytest.raises(ModelError, match="at most 20000 are read"):
         load_network(str(path))
 
