@@ -85,7 +85,7 @@ def _check_values(dataset: Any, where: str) -> None:
 def _check_chunks(dataset: Any, name: str, size: int) -> None:
     """Raise ValueError unless every part of an array unpacks to what it must be, and no more.
 
-    HDF5 unpacks a part as far as it goes, whatever size the array says.
+    HDF5 unpacks a part as far as it goes, also beyond the size that the array says.
     """
     import h5py
 

@@ -1,4 +1,4 @@
-"""Whatever stands in place of a file is told in one line: no wait, no memory, no traceback."""
+"""Anything that stands in place of a file is refused in one line: no wait, no memory, no traceback."""
 
 from __future__ import annotations
 
