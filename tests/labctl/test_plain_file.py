@@ -1,4 +1,4 @@
-"""Anything that stands in place of a file is refused in one line: no wait, no memory, no traceback."""
+"""Anything in place of a file is refused in one line: no wait, no memory, no traceback."""
 
 from __future__ import annotations
 
