@@ -25,7 +25,9 @@ from labctl.instruments.transports.visa_lines import open_visa_lines
 
 _DONE = "Done"
 _ERROR = "ERROR"
+# The instrument gives its errors in words, without a number.
 _NO_CODE = -1
+
 _QUESTIONS = ("A?", "CD", "D")
 # A unit may follow, a letter or sign of another number may not.
 _NUMBER = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)(?:[\s(].*)?", re.ASCII)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 FRAME_BYTES = 4
+"""Bytes of each request and each reply (docs/wire/purephotonics_ppcl550.md, section Frame)."""
 
 
 class Status(IntEnum):

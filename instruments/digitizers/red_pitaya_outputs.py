@@ -26,9 +26,11 @@ from labctl.instruments.transports.scpi_session import ScpiSession
 Shape: TypeAlias = Literal["SINE", "SQUARE", "TRIANGLE"]
 """A shape that the board makes itself."""
 
+# Points of the generator's table, and analog pins each way (docs/wire/red_pitaya.md).
 _MOST_SAMPLES = 16384
-_MOST_FREQUENCY_HZ = 62.5e6
 _ANALOG_PINS = 4
+# Half the rate of the converter, 125 MS/s: beyond it the board would make another frequency.
+_MOST_FREQUENCY_HZ = 125e6 / 2
 _DIGITAL_PIN = re.compile(r"LED[0-7]|DIO[0-7]_[NP]")
 
 

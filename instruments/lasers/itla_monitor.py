@@ -11,7 +11,9 @@ from enum import IntFlag
 
 from labctl.instruments.lasers.itla_registers import ItlaRegisters, Register
 
+# What is written to StatusF and StatusW (docs/wire/purephotonics_ppcl550.md, section Registers).
 _CLEAR_LATCHED = 0x00FF
+# By the definition of the degree Celsius.
 _KELVIN_AT_0_C = 273.15
 
 

@@ -60,6 +60,7 @@ class Register(IntEnum):
     MODE = 0x90
 
 
+# Error field of NOP (docs/wire/purephotonics_ppcl550.md).
 NOT_IMPLEMENTED = 1
 PENDING = 4
 _ERRORS = {
@@ -75,10 +76,14 @@ _ERRORS = {
     10: "IVC: invalid configuration",
     15: "VSE: vendor-specific error",
 }
+# A bit of ResEna and a bit of NOP (docs/wire/purephotonics_ppcl550.md, section Registers).
 _MODULE_RESET = 0x0001
 _READY = 0x0010
+# Noise that damages three frames in a row is a fault of the line, not an accident.
 _ATTEMPTS = 3
+# Two readings that agree are found among four, even if one in the middle was damaged.
 _READINGS = 4
+# Beyond any string or list of the registers: a damaged length must not ask for kilobytes in pairs.
 _LONGEST_BYTES = 1024
 
 

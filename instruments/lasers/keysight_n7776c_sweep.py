@@ -27,7 +27,9 @@ TriggerOutput: TypeAlias = Literal["DIS", "STF", "SWF", "SWST"]
 SweepTrigger: TypeAlias = Literal["IGN", "NEXT", "SWS"]
 """What a trigger at the input does: nothing, the next step, the start of the sweep."""
 
+# What `:SWE:STAT?` replies (docs/wire/keysight_n7776c.md, section Sweep).
 _STOPPED, _RUNNING, _PAUSED = 0, 1, 2
+# [M]: a model's value; no public text that was found says it.
 _MOST_CYCLES = 999
 _PAIR = np.dtype([("wavelength_m", "<f8"), ("power_w", "<f4")])
 

@@ -27,6 +27,7 @@ from labctl.instruments.transports.visa_transport import open_visa_frames
 from labctl.quantities import sets
 from labctl.units import dbm_to_w, w_to_dbm
 
+# Bits of ResEna (docs/wire/purephotonics_ppcl550.md, section Registers).
 _SOFT_RESET = 0x0002
 _SENA = 0x0008
 # 1 dB in hundredths: power changes by less between two readings, except when it is switched. Of two

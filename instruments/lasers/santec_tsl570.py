@@ -30,6 +30,7 @@ from labctl.units import (
     wavelength_to_frequency_hz,
 )
 
+# `:POW:UNIT` of dBm, and the step that a power is read back to (docs/wire/santec_tsl570.md).
 _IN_DBM = 0
 _STEP_DB = 0.01
 _WARMING_UP = "NO23"

@@ -23,13 +23,16 @@ from labctl.instruments.driver_rules import (
 )
 from labctl.instruments.transports.scpi_session import ScpiSession
 
+# Command sets, sweep modes (2 more for both ways), states of a sweep, and the step of the log:
+# docs/wire/santec_tsl570.md.
 _LEGACY, _SCPI = 0, 1
 _STEPS, _CONTINUOUS = 0, 1
 _TWO_WAY = 2
 _SWEEP_STATES = (0, 1, 2, 3, 4)
 _STATE_WAITING = 3
-_MOST_CYCLES = 999
 _LOG_STEP_M = 1e-13
+# [M]: a model's value; no public text that was found says it.
+_MOST_CYCLES = 999
 
 
 class TSL570Sweep:

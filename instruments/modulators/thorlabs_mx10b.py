@@ -27,6 +27,7 @@ from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 from labctl.units import dbm_to_w
 
+# Of `MZM:MODE`, as the locks below (docs/wire/thorlabs_mx10b.md).
 _OFF, _MANUAL = 0, 7
 _LOCKS = {
     BiasPoint.PEAK: 1,

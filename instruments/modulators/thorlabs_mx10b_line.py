@@ -17,6 +17,7 @@ from labctl.instruments.transports.transport import MessageTransport
 
 _MARKER = "SYS:MODEL?"
 _ERROR = "Err:"
+# The instrument gives its errors in words, without a number.
 _NO_CODE = -1
 
 

@@ -29,6 +29,7 @@ from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 
 _MODELS = ("DSO-X", "MSO-X", "DSOX", "MSOX", "EDUX")
+# Bit 3 of `:OPER:COND?` (docs/wire/keysight_infiniivision.md).
 _RUNNING = 1 << 3
 _MOST_AVERAGES = 65536
 _LABEL = re.compile(r"[ !#-~]{0,32}")

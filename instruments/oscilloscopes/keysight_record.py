@@ -14,6 +14,7 @@ from labctl.instruments.transports.scpi_session import ScpiSession
 
 _SETTINGS = ":WAV:FORM WORD;:WAV:BYT LSBF;:WAV:UNS 1;:WAV:POIN:MODE RAW;:WAV:POIN MAX"
 _PREAMBLE = ":WAV:PRE?"
+# Fields of the preamble, its format and its type (docs/wire/keysight_infiniivision.md).
 _PREAMBLE_FIELDS = 10
 _WORD_FORMAT = 1
 _PEAK_DETECTION = 1

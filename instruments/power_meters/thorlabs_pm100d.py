@@ -21,6 +21,7 @@ from labctl.instruments.transports.scpi_session import ScpiSession
 from labctl.instruments.transports.transport import MessageTransport
 from labctl.instruments.transports.visa_transport import open_visa
 
+# [M]: a model's value; a meter that allows less refuses a setting with its own error.
 _LARGEST_LOSS_DB = 60.0
 
 

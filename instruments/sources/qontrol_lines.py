@@ -28,6 +28,7 @@ _ERRORS = {
     30: "more errors suppressed",
     90: "module powered up: outputs and limits are lost",
 }
+# Of the codes above: a setting was refused, and the module lost what was set.
 _REFUSALS = range(10, 17)
 _POWERED_UP = 90
 _ERROR_LINE = re.compile(r"E(\d+):(\d+)")
