@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from labctl.calibration.shot_noise import ReceiverCalibration, calibration_from_variances
+from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.errors import (
     InstrumentError,
     LabctlError,
@@ -24,24 +24,20 @@ from labctl.errors import (
     StoppedError,
 )
 from labctl.instruments.capabilities import Trace
+from labctl.protocols.alignment import AlignmentFrame
 from labctl.protocols.bench_causes import causes_of
+from labctl.protocols.client.bench_alignment import ClientAlignment
 from labctl.protocols.client.bench_receiver import BenchReceiver
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.turns import check_turns
 from labctl.protocols.leakage import LayerShape
 from labctl.protocols.link import Exchange, LayerLight
 from labctl.protocols.receiver import CloneReceiver
+from labctl.protocols.server.bench_alignment import ServerAlignment
 from labctl.protocols.server.bench_sender import BenchSender, RawSink
 from labctl.protocols.server.transmitter import Level
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.station.equipment import Equipment
-
-# The first is recorded in the widest range, too coarse for dim light; the second corrects it.
-_RANGE_ROUNDS = 2
-# Their mean phase scatters by 1/sqrt(8) = 35 % of one frame's.
-_PHASE_ROUNDS = 8
-# Short or dim frames each tell little about the clocks: more than this number are not worth it.
-_CLOCK_RECORDS = 16
 
 
 class BenchLink:
@@ -67,7 +63,6 @@ class BenchLink:
         check_turns(settings.hiding, equipment.frame.turns)
         self._equipment = equipment
         self._sampling = settings.sampling
-        self._lo_excess_noise = lo_excess_noise
         self._on_step = on_step
         self.sender = BenchSender(
             equipment.server,
@@ -80,6 +75,10 @@ class BenchLink:
         self.receiver = BenchReceiver(
             equipment.client, equipment.frame, gain=settings.receiver.gain, seed=settings.seed
         )
+        self._alignment = ServerAlignment(
+            self.sender, self._aligned_by, lo_excess_noise=lo_excess_noise, on_step=on_step
+        )
+        self._client_alignment = ClientAlignment(self.receiver)
 
     @property
     def level(self) -> Level | None:
@@ -105,14 +104,7 @@ class BenchLink:
         self.sender.expect(shapes)
         self.sender.settle()
         self.receiver.settle()
-        self.sender.prepare(layers)
-        longest = self.sender.longest()
-        self._on_step("clocks: longest frame")
-        self._align(longest)
-        self._learn_clocks(longest)
-        for light in layers:
-            self._on_step(f"layer {light.layer + 1}: find frame, align phases")
-            self._align(light.layer)
+        self._alignment.prepare(layers)
 
     def calibrate(self) -> ReceiverCalibration:
         """Measure the verifier's noise with shutter closed, then with the laser off.
@@ -120,30 +112,7 @@ class BenchLink:
         Same frames, same matched filter, same range as the data that follow.
         """
         with self._explained():
-            return self._calibrated()
-
-    def _calibrated(self) -> ReceiverCalibration:
-        sender = self.sender
-        layer = max(sender.layouts, key=lambda index: sender.layouts[index].rows)
-        sender.select(layer)
-        self._on_step("shot noise: shutter closed")
-        sender.block()
-        blocked, samples = self._noise(layer, sender.blocked_records(layer))
-        self._on_step("electronic noise: laser off")
-        sender.set_laser(False)
-        electronic, electronic_samples = self._noise(layer, 1)
-        sender.set_laser(True)
-        sender.unblock()
-        calibration = calibration_from_variances(
-            blocked=blocked,
-            electronic=electronic,
-            samples=samples,
-            efficiency=sender.efficiency,
-            electronic_samples=electronic_samples,
-            lo_excess_noise=self._lo_excess_noise,
-        )
-        self._align(layer)
-        return calibration
+            return self._alignment.calibrate()
 
     def exchange(self, light: LayerLight, coefficients: Floats) -> Exchange:
         """Send one frame per image; see `Link.exchange`.
@@ -165,7 +134,7 @@ class BenchLink:
         """Return what the clocks show, as far as frames are still found."""
         layer = self.sender.longest()
         try:
-            self._align(layer)
+            self._alignment.align(layer)
             client_trace, server_trace = self._both(layer)
         except (SignalError, InstrumentError, SettingError):
             return []  # what the instruments show says why
@@ -212,72 +181,32 @@ class BenchLink:
                 returned.append(self.sender.values(light, server_trace))
         return Exchange(measured, returned)
 
-    def _align(self, layer: int) -> None:
-        """Find the frame without rotation, fit both ranges, and turn both phases to zero."""
-        sender, receiver = self.sender, self.receiver
-        sender.load_stand_in(layer)
-        receiver.rest()
-        receiver.widest_range()
-        sender.widest_range()
-        head_s = receiver.head_s(layer)
-        for _ in range(_RANGE_ROUNDS):
-            client_trace, server_trace = self._both(layer, head_s)
-            receiver.fit_range(client_trace)
-            sender.fit_range(server_trace)
-        receiver.align(
-            [
-                receiver.sync(layer, self._record(layer, both=False, duration_s=head_s)[0])
-                for _ in range(_PHASE_ROUNDS)
-            ]
-        )
-        self._learn_offsets(layer)
+    def _aligned_by(self, frame: AlignmentFrame) -> tuple[Trace | None, bool]:
+        """Send a frame to align by; return the server's record and whether the client has learnt.
 
-    def _learn_offsets(self, layer: int) -> None:
-        """Learn what detectors and digitizers show in the dark, in the ranges of now."""
-        self.sender.block()
-        self.receiver.darken()
-        client_trace, server_trace = self._both(layer)
-        self.receiver.learn_offset(client_trace)
-        self.sender.learn_offset(server_trace)
-        self.receiver.amplify()
-        self.sender.unblock()
-
-    def _learn_clocks(self, layer: int) -> None:
-        """Learn how both digitizers run against the generator, from frames without rotation.
-
-        Only then does the client see pilots along the whole frame. As many are pooled as place the
-        last slot well, or all that are worth it.
+        See `server.bench_alignment.Exchange`.
         """
-        for _ in range(_CLOCK_RECORDS):
-            client_trace, server_trace = self._both(layer)
-            found = self.receiver.learn_clock(layer, client_trace)
-            if self.sender.learn_clock(layer, server_trace) and found:
-                return
+        self._client_alignment.arm(frame)
+        if frame.read_by_server:
+            self.sender.arm(self.sender.alignment_s(frame))
+        client_trace, server_trace = self._sent(both=frame.read_by_server)
+        return server_trace, self._client_alignment.take(frame, client_trace)
 
-    def _noise(self, layer: int, records: int) -> tuple[float, int]:
-        """Return variance in V^2 and sample count of the server's slots, with any content."""
-        total, samples = 0.0, 0
-        self.receiver.rest()
-        for _ in range(records):
-            _, trace = self._both(layer)
-            squares, count = self.sender.noise(layer, trace)
-            total += squares
-            samples += count
-        return total / samples, samples
-
-    def _both(self, layer: int, duration_s: float | None = None) -> tuple[Trace, Trace]:
-        client_trace, server_trace = self._record(layer, both=True, duration_s=duration_s)
+    def _both(self, layer: int) -> tuple[Trace, Trace]:
+        client_trace, server_trace = self._record(layer, both=True)
         assert server_trace is not None
         return client_trace, server_trace
 
-    def _record(
-        self, layer: int, *, both: bool, duration_s: float | None = None
-    ) -> tuple[Trace, Trace | None]:
-        """Send the layer's frame and return both parties' records (of all of it by default)."""
-        wanted_s = duration_s or self.receiver.record_s(layer)
+    def _record(self, layer: int, *, both: bool) -> tuple[Trace, Trace | None]:
+        """Send the layer's frame and return both parties' records of all of it."""
+        wanted_s = self.receiver.record_s(layer)
         self.receiver.arm(wanted_s)
         if both:
             self.sender.arm(wanted_s)
+        return self._sent(both=both)
+
+    def _sent(self, *, both: bool) -> tuple[Trace, Trace | None]:
+        """Trigger a frame that both sides are armed for, and return their records."""
         self.sender.send()
         client_trace = self.receiver.read()
         server_trace = self.sender.read() if both else None

@@ -14,6 +14,7 @@ from labctl.dsp.sender import frame_layout
 from labctl.dsp.timing import LARGEST_ERROR_SLOTS, SampleClock, pooled_clock, recover_clock
 from labctl.errors import SettingError, SignalError
 from labctl.instruments.capabilities import Digitizer, Trace
+from labctl.protocols.alignment import AlignmentFrame, AlignmentPurpose
 from labctl.protocols.leakage import LayerShape
 from labctl.station.file import FrameTable
 
@@ -68,6 +69,11 @@ class BenchSide:
     def head_s(self, layer: int) -> float:
         """Return how long a record lasts that ends where the frame's rows start."""
         return self.layouts[layer].rows_start_s + self._frame.longest_delay_s
+
+    def alignment_s(self, frame: AlignmentFrame) -> float:
+        """Return how long a record of a frame to align by lasts, as its purpose needs it."""
+        head = frame.purpose in (AlignmentPurpose.RANGE, AlignmentPurpose.PHASE)
+        return (self.head_s if head else self.record_s)(frame.layer)
 
     def arm(self, duration_s: float) -> None:
         """Record for `duration_s` from the next trigger on."""

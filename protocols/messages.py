@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from labctl import checks
+from labctl.protocols.alignment import AlignmentFrame
 from labctl.protocols.carried import Inputs
 from labctl.protocols.leakage import LayerShape
 
@@ -57,10 +58,39 @@ class Frames:
 
 
 @dataclass(frozen=True)
+class ReceiverFacts:
+    """What a client says of its receiver; what honest use shows follows from it, no bound does.
+
+    block_modes: modes collected at a time, None for whole rows; turns: of each block's light.
+    emission_factor of its amplifier, 1 or more; efficiency and electronic_noise (SNU) of its
+    detector; rotation_loss_db_per_mode and rotation_error_rad of its rotation unit.
+    """
+
+    block_modes: int | None
+    turns: int
+    emission_factor: float
+    efficiency: float
+    electronic_noise: float
+    rotation_loss_db_per_mode: float
+    rotation_error_rad: float
+
+    def __post_init__(self) -> None:
+        if self.block_modes is not None:
+            checks.at_least("block_modes", self.block_modes, 1)
+        checks.at_least("turns", self.turns, 1)
+
+
+@dataclass(frozen=True)
 class Hello:
-    """Client to server: the versions of these messages that it speaks."""
+    """Client to server: the versions of these messages that it speaks, and its receiver.
+
+    receiver: None where both are set up by one program. frame_sha256: of the timing that both
+    station files have to agree on, "" in one program.
+    """
 
     versions: tuple[int, ...] = (VERSION,)
+    receiver: ReceiverFacts | None = None
+    frame_sha256: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +99,8 @@ class Welcome:
 
     sizes: inputs, then the rows of each layer. inputs: which values of an image are fed. shapes: of
     the layers as they are sent, with blocks and clones. signed: whether hidden neurons come with
-    signs that the client cannot know. mean_photons: mu per mode.
+    signs that the client cannot know. mean_photons: mu per mode. gain: G that the client's
+    amplifier is to have, None where it is set up already.
     """
 
     version: int
@@ -78,6 +109,39 @@ class Welcome:
     shapes: tuple[LayerShape, ...]
     signed: bool
     mean_photons: float
+    gain: float | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Client to server: its receiver is switched on and may be aligned."""
+
+
+@dataclass(frozen=True)
+class AlignOpen:
+    """Server to client: this frame to align by is ready to be sent."""
+
+    frame: AlignmentFrame
+
+
+@dataclass(frozen=True)
+class AlignArmed:
+    """Client to server: the receiver is set for this frame."""
+
+    frame: AlignmentFrame
+
+
+@dataclass(frozen=True)
+class AlignTaken:
+    """Client to server: the frame was recorded; whether that is `enough` of its purpose."""
+
+    frame: AlignmentFrame
+    enough: bool
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Server to client: both receivers are aligned and the light is set."""
 
 
 @dataclass(frozen=True)
@@ -147,4 +211,20 @@ class Abort:
     reason: str
 
 
-Message = Hello | Welcome | Queries | LayerOpen | Armed | Taken | Done | Verdict | Close | Abort
+Message = (
+    Hello
+    | Welcome
+    | Ready
+    | AlignOpen
+    | AlignArmed
+    | AlignTaken
+    | Aligned
+    | Queries
+    | LayerOpen
+    | Armed
+    | Taken
+    | Done
+    | Verdict
+    | Close
+    | Abort
+)

@@ -26,6 +26,10 @@ from labctl.errors import ProtocolError
 from labctl.protocols.messages import (
     Abort,
     AbortCode,
+    AlignArmed,
+    Aligned,
+    AlignOpen,
+    AlignTaken,
     Armed,
     Close,
     Done,
@@ -33,6 +37,7 @@ from labctl.protocols.messages import (
     LayerOpen,
     Message,
     Queries,
+    Ready,
     Taken,
     Verdict,
     Welcome,
@@ -45,6 +50,10 @@ class PartyState(StrEnum):
     NEW = "new"
     GREETED = "greeted"
     AGREED = "agreed"
+    ALIGNING = "aligning"
+    ALIGN_OPENED = "frame to align by opened"
+    ALIGN_SENDING = "sending a frame to align by"
+    ALIGN_ARMED = "armed for a frame to align by"
     OPENED = "layer opened"
     SENDING = "sending"
     WAITING = "waiting for a layer"
@@ -57,6 +66,10 @@ class Own(StrEnum):
     """What a party does or sees by itself, in words that complete "... is out of place"."""
 
     HELLO = "a greeting"
+    READY = "its own readiness"
+    ALIGN_FRAME = "a frame to align by"
+    ALIGN_TAKEN = "a record to align by"
+    ALIGNED = "the end of an alignment"
     BEGIN = "a batch of images"
     LIGHT_ARRIVED = "arriving light"
     MEASURED = "measured values"
@@ -83,11 +96,19 @@ _ENDS: Mapping[Event, frozenset[PartyState]] = {
 SERVER: Table = {
     PartyState.NEW: {Hello: _to(PartyState.AGREED), **_ENDS},
     PartyState.AGREED: {
+        Ready: _to(PartyState.ALIGNING),
         Queries: _to(PartyState.OPENED),
         Own.JUDGE: _to(PartyState.AGREED),
         Close: _to(PartyState.CLOSED),
         **_ENDS,
     },
+    PartyState.ALIGNING: {
+        Own.ALIGN_FRAME: _to(PartyState.ALIGN_OPENED),
+        Own.ALIGNED: _to(PartyState.AGREED),
+        **_ENDS,
+    },
+    PartyState.ALIGN_OPENED: {AlignArmed: _to(PartyState.ALIGN_SENDING), **_ENDS},
+    PartyState.ALIGN_SENDING: {AlignTaken: _to(PartyState.ALIGNING), **_ENDS},
     PartyState.OPENED: {Armed: _to(PartyState.SENDING), **_ENDS},
     PartyState.SENDING: {
         Own.RETURNED: _to(PartyState.SENDING),
@@ -102,12 +123,19 @@ CLIENT: Table = {
     PartyState.NEW: {Own.HELLO: _to(PartyState.GREETED), **_ENDS},
     PartyState.GREETED: {Welcome: _to(PartyState.AGREED), **_ENDS},
     PartyState.AGREED: {
+        Own.READY: _to(PartyState.ALIGNING),
         Own.BEGIN: _to(PartyState.WAITING),
         Own.ANSWERS: _to(PartyState.AGREED),
         Verdict: _to(PartyState.AGREED),
         Own.CLOSE: _to(PartyState.CLOSED),
         **_ENDS,
     },
+    PartyState.ALIGNING: {
+        AlignOpen: _to(PartyState.ALIGN_ARMED),
+        Aligned: _to(PartyState.AGREED),
+        **_ENDS,
+    },
+    PartyState.ALIGN_ARMED: {Own.ALIGN_TAKEN: _to(PartyState.ALIGNING), **_ENDS},
     PartyState.WAITING: {LayerOpen: _to(PartyState.ARMED), Done: _to(PartyState.AGREED), **_ENDS},
     PartyState.ARMED: {
         Own.LIGHT_ARRIVED: _to(PartyState.ARMED),

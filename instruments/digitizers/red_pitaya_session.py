@@ -10,7 +10,7 @@ from labctl.instruments.codecs.ieee488 import parse_error
 from labctl.instruments.codecs.replies import number_of
 from labctl.instruments.transports.scpi_session import ScpiSession
 
-# At most so many errors are asked for, even if more are counted: asking must end.
+# No more errors are asked for than this number, even if more are counted: asking must end.
 _QUEUE_DEPTH = 32
 _ERROR_COUNT = "SYST:ERR:COUN?"
 _NEXT_ERROR = "SYST:ERR:NEXT?"

@@ -210,50 +210,69 @@ def equipment_of(station: Station) -> Equipment:
     roles, LimitError when the laser's power is outside the station's limits.
     """
     require_roles(station)
-    server, client = station.table.server, station.table.client
-    power_w = station.check(server.laser, "power_w", dbm_to_w(server.laser_power_dbm))
-    frequency_hz = wavelength_to_frequency_hz(server.laser_wavelength_nm * 1e-9)
     return Equipment(
-        server=ServerEquipment(
-            laser=station.instrument(server.laser, TunableLaser),
-            laser_power_w=power_w,
-            laser_frequency_hz=station.check(server.laser, "frequency_hz", frequency_hz),
-            drive=_pair(station, server.drive),
-            bias_i=station.instrument(server.bias_i, ModulatorBias),
-            bias_q=station.instrument(server.bias_q, ModulatorBias),
-            bias_parent=station.instrument(server.bias_parent, ModulatorBias),
-            attenuator=station.instrument(server.attenuator, Attenuator),
-            monitor=station.instrument(server.monitor, PowerMeter),
-            lo_phase=_voltage(station, server.lo_phase),
-            shutter=_voltage(station, server.shutter),
-            digitizer=station.instrument(server.digitizer.instrument, Digitizer),
-            channel=server.digitizer.channel,
-            launch_meter=_meter(station, server.launch_meter),
-            return_meter=_meter(station, server.return_meter),
-            constants=server.constants,
-        ),
-        client=ClientEquipment(
-            rotation=_pair(station, client.rotation),
-            lo_phase=_voltage(station, client.lo_phase),
-            gain=_voltage(station, client.gain),
-            digitizer=station.instrument(client.digitizer.instrument, Digitizer),
-            channel=client.digitizer.channel,
-            arrival_meter=_meter(station, client.arrival_meter),
-            constants=client.constants,
-        ),
+        server=server_equipment_of(station),
+        client=client_equipment_of(station),
         frame=station.table.frame,
-        clock=open_clock(_library(station), station.record),
+        clock=clock_of(station),
         names=dict(station.table.roles()),
     )
 
 
-def require_roles(station: Station) -> None:
+def server_equipment_of(station: Station) -> ServerEquipment:
+    """Return the instruments of the server's roles; raises as `equipment_of`."""
+    require_roles(station, ("server",))
+    server = station.table.server
+    power_w = station.check(server.laser, "power_w", dbm_to_w(server.laser_power_dbm))
+    frequency_hz = wavelength_to_frequency_hz(server.laser_wavelength_nm * 1e-9)
+    return ServerEquipment(
+        laser=station.instrument(server.laser, TunableLaser),
+        laser_power_w=power_w,
+        laser_frequency_hz=station.check(server.laser, "frequency_hz", frequency_hz),
+        drive=_pair(station, server.drive),
+        bias_i=station.instrument(server.bias_i, ModulatorBias),
+        bias_q=station.instrument(server.bias_q, ModulatorBias),
+        bias_parent=station.instrument(server.bias_parent, ModulatorBias),
+        attenuator=station.instrument(server.attenuator, Attenuator),
+        monitor=station.instrument(server.monitor, PowerMeter),
+        lo_phase=_voltage(station, server.lo_phase),
+        shutter=_voltage(station, server.shutter),
+        digitizer=station.instrument(server.digitizer.instrument, Digitizer),
+        channel=server.digitizer.channel,
+        launch_meter=_meter(station, server.launch_meter),
+        return_meter=_meter(station, server.return_meter),
+        constants=server.constants,
+    )
+
+
+def client_equipment_of(station: Station) -> ClientEquipment:
+    """Return the instruments of the client's roles; raises StationFileError."""
+    require_roles(station, ("client",))
+    client = station.table.client
+    return ClientEquipment(
+        rotation=_pair(station, client.rotation),
+        lo_phase=_voltage(station, client.lo_phase),
+        gain=_voltage(station, client.gain),
+        digitizer=station.instrument(client.digitizer.instrument, Digitizer),
+        channel=client.digitizer.channel,
+        arrival_meter=_meter(station, client.arrival_meter),
+        constants=client.constants,
+    )
+
+
+def clock_of(station: Station) -> Clock:
+    """Return the time that the instruments of the station's roles go by."""
+    return open_clock(_library(station), station.record)
+
+
+def require_roles(station: Station, parties: Sequence[str] = ("server", "client")) -> None:
     """Raise StationFileError unless the file gives every role to an instrument that can play it.
 
-    Nothing needs to be open. All faults are named, a line each.
+    `parties`: whose roles have to be there; those of the other are looked at if they are. Nothing
+    needs to be open. All faults are named, a line each.
     """
     table, path = station.table, station.path
-    absent = [name for name in ("frame", "server", "client") if name not in table.model_fields_set]
+    absent = [name for name in ("frame", *parties) if name not in table.model_fields_set]
     if absent:
         missing = " and ".join(f"[{name}]" for name in absent)
         raise StationFileError(f"{path}: no {missing}: this experiment needs the roles in it")

@@ -5,7 +5,9 @@ and is given what its own receiver measures. It never sees a weight or light tha
 what is public of the network, by `Welcome`. It does no I/O: the code that carries messages and
 sets the receiver calls it. States: `protocols.states`, table CLIENT.
 
-1. `hello` greets; `Welcome` says what is public of the network.
+1. `hello` greets; `Welcome` says what is public of the network. Where its receiver has to be
+   aligned it says `ready`: each `AlignOpen` is answered by `AlignArmed` once the receiver is set,
+   and `align_taken` says what the record was worth, until `Aligned`.
 2. `begin` takes a batch of images and asks for `Queries`.
 3. `LayerOpen` is answered by `Armed`, once `setting` is what the receiver is set to.
 4. `arrived` looks at how bright the light comes in, before anything is returned; `measured` takes
@@ -21,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.errors import VerificationError
+from labctl.protocols.alignment import AlignmentFrame
 from labctl.protocols.client.activations import Client
 from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.hiding.collection import Collection
@@ -28,6 +31,10 @@ from labctl.protocols.messages import (
     VERSION,
     Abort,
     AbortCode,
+    AlignArmed,
+    Aligned,
+    AlignOpen,
+    AlignTaken,
     Armed,
     Close,
     Done,
@@ -36,6 +43,8 @@ from labctl.protocols.messages import (
     LayerOpen,
     Message,
     Queries,
+    Ready,
+    ReceiverFacts,
     Taken,
     Verdict,
     Welcome,
@@ -57,7 +66,7 @@ class ClientMachine(Machine):
 
     block_modes: modes that its receiver collects at a time, None for whole rows. collection: which
     modes it collects so that its input does not show, None for the input's own alone. guard: its
-    power monitor, which refuses light that is too bright.
+    power monitor, which refuses light that is too bright. receiver, frame_sha256: see `Hello`.
     """
 
     def __init__(
@@ -66,8 +75,12 @@ class ClientMachine(Machine):
         block_modes: int | None = None,
         collection: Collection | None = None,
         guard: ClientGuard | None = None,
+        receiver: ReceiverFacts | None = None,
+        frame_sha256: str = "",
     ) -> None:
         super().__init__("client", CLIENT)
+        self._greeting = Hello(receiver=receiver, frame_sha256=frame_sha256)
+        self._alignment: AlignmentFrame | None = None
         self._block_modes = block_modes
         self._collection = collection
         self._guard = guard
@@ -87,7 +100,20 @@ class ClientMachine(Machine):
         """Greet the server."""
         self._require(Own.HELLO)
         self._enter(Own.HELLO, PartyState.GREETED)
-        return Hello()
+        return self._greeting
+
+    def ready(self) -> Ready:
+        """Ask for frames to align the receiver by."""
+        self._require(Own.READY)
+        self._enter(Own.READY, PartyState.ALIGNING)
+        return Ready()
+
+    @property
+    def agreed(self) -> Welcome:
+        """What the server said of the network and its light; raises ProtocolError before that."""
+        if self._agreed is None:
+            raise self._refused("the server has not answered the greeting")
+        return self._agreed
 
     def receive(self, message: Message) -> Message | None:
         """Take the server's message and return the answer, if there is one.
@@ -100,6 +126,14 @@ class ClientMachine(Machine):
                 self._require_suitable(message)
                 self._agreed = message
                 self._enter(Welcome, PartyState.AGREED)
+            case AlignOpen():
+                if message.frame.layer >= len(self.agreed.shapes):
+                    raise self._refused(f"{message.frame} of {len(self.agreed.shapes)} layers")
+                self._alignment = message.frame
+                self._enter(AlignOpen, PartyState.ALIGN_ARMED)
+                return AlignArmed(message.frame)
+            case Aligned():
+                self._enter(Aligned, PartyState.AGREED)
             case LayerOpen():
                 return self._arm(message.frames)
             case Done():
@@ -110,6 +144,15 @@ class ClientMachine(Machine):
             case Abort():
                 self._end(Abort, message)
         return None
+
+    def align_taken(self, *, enough: bool) -> AlignTaken:
+        """Say that the open frame was recorded, and whether that is enough of its purpose."""
+        self._require(Own.ALIGN_TAKEN)
+        assert self._alignment is not None
+        taken = AlignTaken(self._alignment, enough)
+        self._alignment = None
+        self._enter(Own.ALIGN_TAKEN, PartyState.ALIGNING)
+        return taken
 
     @property
     def verdict(self) -> Verdict | None:
@@ -255,4 +298,5 @@ class ClientMachine(Machine):
 
     def _forget(self) -> None:
         self._forget_layer()
+        self._alignment = None
         self._client, self._measured, self._answers = None, [], None

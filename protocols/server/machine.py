@@ -6,6 +6,8 @@ or a measured value: no message has them. It does no I/O: the code that carries 
 calls it. States: `protocols.states`, table SERVER.
 
 1. `Hello` is answered by `Welcome`: what is public of the network.
+   A client with a receiver of its own says `Ready`: `align` then opens frames without weights, one
+   by one, each armed for and taken by the client, until `aligned` ends that.
 2. `Queries` opens a batch: the first frames are made ready and announced by `LayerOpen`.
 3. `Armed` lets the light go: `light` says what to send. What returns goes to `returned`.
 4. `Taken` opens the next frames, or ends the batch with `Done`.
@@ -16,10 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from labctl.protocols.alignment import AlignmentFrame
 from labctl.protocols.link import LayerLight, Reordered, ReturnedLight
 from labctl.protocols.messages import (
     VERSION,
     Abort,
+    AlignArmed,
+    Aligned,
+    AlignOpen,
+    AlignTaken,
     Armed,
     Close,
     Done,
@@ -28,6 +35,7 @@ from labctl.protocols.messages import (
     LayerOpen,
     Message,
     Queries,
+    Ready,
     Taken,
     Verdict,
     Welcome,
@@ -46,15 +54,27 @@ class ServerMachine(Machine):
 
     server: network, disguise and evidence. settings: what is agreed on. in_one: light of a batch
     may go out for all queries at once, with the order of each (`Server.together`), which only a
-    simulated link can carry.
+    simulated link can carry. one_by_one: the frames of each query are opened apart, as hardware
+    needs it, whose client loads a rotation and arms for each.
     """
 
-    def __init__(self, server: Server, settings: SessionSettings, *, in_one: bool = False) -> None:
+    def __init__(
+        self,
+        server: Server,
+        settings: SessionSettings,
+        *,
+        in_one: bool = False,
+        one_by_one: bool = False,
+        gain: float | None = None,
+    ) -> None:
         super().__init__("server", SERVER)
         self.server = server
         self.verifier = Verifier(server, settings)
         self._mean_photons = settings.light.mean_photons
         self._in_one = in_one
+        self._one_by_one = one_by_one
+        self._gain = gain
+        self._alignment: AlignmentFrame | None = None
         self._layer = 0
         self._count = 0
         self._parts: Iterator[tuple[slice, Light]] = iter(())
@@ -72,6 +92,14 @@ class ServerMachine(Machine):
         match message:
             case Hello():
                 return self._welcome(message)
+            case Ready():
+                self._enter(Ready, PartyState.ALIGNING)
+            case AlignArmed():
+                self._require_aligning(message.frame)
+                self._enter(AlignArmed, PartyState.ALIGN_SENDING)
+            case AlignTaken():
+                self._require_aligning(message.frame)
+                self._enter(AlignTaken, PartyState.ALIGNING)
             case Queries():
                 return self._begin(message.count)
             case Armed():
@@ -85,6 +113,20 @@ class ServerMachine(Machine):
             case Abort():
                 self._end(Abort, message)
         return None
+
+    def align(self, frame: AlignmentFrame) -> AlignOpen:
+        """Open a frame to align by; raises ProtocolError where the client has not said `Ready`."""
+        self._require(Own.ALIGN_FRAME)
+        self._alignment = frame
+        self._enter(Own.ALIGN_FRAME, PartyState.ALIGN_OPENED)
+        return AlignOpen(frame)
+
+    def aligned(self) -> Aligned:
+        """End the alignment."""
+        self._require(Own.ALIGNED)
+        self._alignment = None
+        self._enter(Own.ALIGNED, PartyState.AGREED)
+        return Aligned()
 
     @property
     def light(self) -> Light:
@@ -135,6 +177,7 @@ class ServerMachine(Machine):
             self.server.shapes,
             self.server.signed,
             self._mean_photons,
+            self._gain,
         )
 
     def _begin(self, count: int) -> LayerOpen:
@@ -175,7 +218,12 @@ class ServerMachine(Machine):
             together = self.server.together(layer, count)
             if together is not None:
                 return iter([(slice(0, count), together)])
-        return iter(self.server.sent(layer, count))
+        sent = iter(self.server.sent(layer, count))
+        return _apart(sent) if self._one_by_one else sent
+
+    def _require_aligning(self, frame: AlignmentFrame) -> None:
+        if frame != self._alignment:
+            raise self._refused(f"{frame} named; expected {self._alignment}")
 
     def _require_open(self, frames: Frames) -> None:
         if frames != self._frames:
@@ -183,4 +231,11 @@ class ServerMachine(Machine):
 
     def _forget(self) -> None:
         self._parts, self._frames, self._light = iter(()), None, None
-        self._returned = 0
+        self._returned, self._alignment = 0, None
+
+
+def _apart(parts: Iterator[tuple[slice, Light]]) -> Iterator[tuple[slice, Light]]:
+    """Yield the same light for each query by itself."""
+    for part, light in parts:
+        for query in range(part.start, part.stop):
+            yield slice(query, query + 1), light

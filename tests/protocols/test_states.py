@@ -9,22 +9,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sessions import ideal_session
+from machine_pair import FRAME, QUERIES, SETTINGS, SIZES, Pair, images, network, played
 
-from labctl.data.models import Network
 from labctl.errors import LabctlError, ProtocolError, SettingError, VerificationError
+from labctl.protocols.alignment import AlignmentFrame, AlignmentPurpose
 from labctl.protocols.client.machine import ClientMachine
-from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.encoding import Floats
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.messages import (
     Abort,
     AbortCode,
+    AlignArmed,
+    Aligned,
+    AlignOpen,
+    AlignTaken,
     Armed,
     Close,
     Done,
@@ -33,112 +37,18 @@ from labctl.protocols.messages import (
     LayerOpen,
     Message,
     Queries,
+    Ready,
     Taken,
     Verdict,
     Welcome,
 )
 from labctl.protocols.mode_link import ModeLink
-from labctl.protocols.receiver import BEST_GAIN
-from labctl.protocols.server.disguised import honest_server
-from labctl.protocols.server.machine import ServerMachine
 from labctl.protocols.session import Session
-from labctl.protocols.settings import SessionSettings
 from labctl.protocols.states import CLIENT, SERVER, Machine, Own, PartyState, Table
 from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, PowerMonitor
 
-SIZES = (6, 4, 3)
-QUERIES = 2
-SETTINGS = ideal_session(4.0, BEST_GAIN, seed=1)
-
-
-def network() -> Network:
-    draw = np.random.default_rng(5)
-    layers = [
-        draw.normal(size=shape).astype(np.float32)
-        for shape in zip(SIZES[1:], SIZES[:-1], strict=True)
-    ]
-    return Network(tuple(layers), "states", {})
-
-
-def images(count: int = QUERIES) -> Floats:
-    return np.random.default_rng(6).random((count, SIZES[0]), dtype=np.float32)
-
-
-class Pair:
-    """Both machines, the link, and the message that waits for its receiver."""
-
-    def __init__(self, wanted: SessionSettings = SETTINGS) -> None:
-        self.server = ServerMachine(honest_server(network(), wanted), wanted)
-        self.client = ClientMachine()
-        self.link = ModeLink(wanted)
-        self.message: Message | None = None
-        self.exchange: Exchange | None = None
-
-    def steps(self) -> list[Callable[[], None]]:
-        """Return the steps of a session of one batch in their right order."""
-        frames = [self.open, self.arm, self.light, self.back, self.take]
-        start = [self.hello, self.welcome, self.begin, self.ask]
-        return [*start, *frames, *frames, self.done, self.judge, self.close]
-
-    def hello(self) -> None:
-        self.message = self.client.hello()
-
-    def welcome(self) -> None:
-        welcome = self.server.receive(_(self.message))
-        self.client.receive(_(welcome))
-
-    def begin(self) -> None:
-        self.message = self.client.begin(images())
-
-    def ask(self) -> None:
-        self.message = self.server.receive(_(self.message))
-
-    def open(self) -> None:
-        self.message = self.client.receive(_(self.message))
-
-    def arm(self) -> None:
-        self.server.receive(_(self.message))
-
-    def light(self) -> None:
-        light = self.server.light
-        assert isinstance(light, LayerLight)
-        self.exchange = self.link.exchange(light, self.client.setting)
-        self.client.arrived(self.exchange.arriving)
-
-    def back(self) -> None:
-        assert self.exchange is not None
-        for returned in self.exchange.returned:
-            self.server.returned(returned)
-
-    def take(self) -> None:
-        assert self.exchange is not None
-        taken = self.client.measured(self.exchange.measured)
-        self.message = self.server.receive(taken)
-
-    def done(self) -> None:
-        self.client.receive(_(self.message))
-        self.client.answers()
-
-    def judge(self) -> None:
-        self.client.receive(self.server.judge())
-
-    def close(self) -> None:
-        self.server.receive(self.client.close())
-
-
-def _(message: Message | None) -> Message:
-    assert message is not None
-    return message
-
-
-def played(count: int) -> Pair:
-    pair = Pair()
-    for step in pair.steps()[:count]:
-        step()
-    return pair
-
-
 STEPS = len(Pair().steps())
+JUDGED = [step.__name__ for step in Pair().steps()].index("judge") + 1
 HERE, ELSEWHERE = Frames(0, 0, QUERIES), Frames(1, 1, 3)
 SHAPES = Pair().server.server.shapes
 WELCOME = Welcome(1, SIZES, Pair().server.server.carried.inputs, SHAPES, False, 4.0)
@@ -152,6 +62,13 @@ MESSAGES: tuple[Message, ...] = (
     Queries(1),
     *(kind(frames) for kind in (LayerOpen, Armed, Taken) for frames in (HERE, ELSEWHERE)),
     LayerOpen(Frames(0, 0, 1)),
+    Ready(),
+    *(
+        say(frame)
+        for say in (AlignOpen, AlignArmed, partial(AlignTaken, enough=True))
+        for frame in (FRAME, replace(FRAME, number=1), replace(FRAME, layer=2))
+    ),
+    Aligned(),
     Done(QUERIES),
     Done(5),
     Verdict(True, "consistent", 0.9, 0.1, 1.0, 1e-10),
@@ -264,6 +181,10 @@ events = st.sampled_from(
         ("client", "measured badly"),
         ("client", "answers"),
         ("client", "close"),
+        ("client", "ready"),
+        ("client", "align taken"),
+        ("server", "align"),
+        ("server", "aligned"),
         ("server", "returned"),
         ("server", "returned badly"),
         ("server", "judge"),
@@ -283,6 +204,10 @@ def happen(pair: Pair, party: str, event: str | Message) -> None:
         "measured badly": lambda: pair.client.measured(np.ones((QUERIES, 9), np.float32)),
         "answers": pair.client.answers,
         "close": pair.client.close,
+        "ready": pair.client.ready,
+        "align taken": lambda: pair.client.align_taken(enough=False),
+        "align": lambda: pair.server.align(FRAME),
+        "aligned": pair.server.aligned,
         "returned": lambda: pair.server.returned(
             ReturnedLight(np.ones((rows, SIZES[0] // 2), np.float32), one, 0 * one)
         ),
@@ -401,6 +326,7 @@ def test_a_client_of_another_version_is_not_welcome() -> None:
         lambda: Frames(-1, 0, 1),
         lambda: Frames(0, -1, 1),
         lambda: Frames(0, 0, 0),
+        lambda: AlignmentFrame(AlignmentPurpose.RANGE, -1, 0, 1),
     ],
 )
 def test_messages_that_no_party_could_mean_cannot_be_made(make: Callable[[], object]) -> None:
@@ -409,7 +335,7 @@ def test_messages_that_no_party_could_mean_cannot_be_made(make: Callable[[], obj
 
 
 def test_answers_are_handed_out_once() -> None:
-    client = played(STEPS - 2).client
+    client = played(JUDGED - 1).client
     with pytest.raises(ProtocolError, match="no batch has ended"):
         client.answers()
 
@@ -465,12 +391,3 @@ def test_images_that_are_refused_leave_a_session_as_it_was() -> None:
     with pytest.raises(SettingError, match="the network has 6 inputs"):
         list(session.run(images()[:, 1:]))
     assert len(list(session.run(images()))) == 1
-
-
-def test_frames_of_a_fresh_order_are_opened_one_query_at_a_time() -> None:
-    pair = Pair(replace(SETTINGS, light=replace(SETTINGS.light, disguise=FRESH_ORDER)))
-    pair.hello()
-    pair.welcome()
-    pair.begin()
-    opened = pair.server.receive(_(pair.message))
-    assert opened == LayerOpen(Frames(0, 0, 1))
