@@ -163,8 +163,8 @@ def over_leakage(measured: Sequence[Measured]) -> Reproduction:
             "and those of their simulated values at F = 2μ/D. (b) The journal's data leakage with "
             f"the true M/n ({ROWS}/{MODES} for theirs): their simulated values and our networks. "
             "The abstract's point is at the bits per weight symbol that it claims, and at half of "
-            "it, as a symbol of the first scripts is a mode of two weights; the journal's scripts "
-            "count per real weight; filled points are ours at the journal's accuracy and data "
+            "it: a symbol of the first scripts is a mode of two weights. The journal's scripts "
+            "count per real weight. Filled points are ours at the journal's accuracy and data "
             "leakage."
         ),
         footnote=_plane_footnote(measured),

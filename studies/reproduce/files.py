@@ -92,13 +92,13 @@ def _of_map(title: str, colours: ColourMap) -> Iterator[tuple[str | float, ...]]
 def section(reproduction: Reproduction) -> str:
     """Return a figure's part of the page: picture, caption, differences, assumptions."""
     rows = "\n".join(_row(difference) for difference in reproduction.differences)
-    assumptions = "; ".join(dict.fromkeys(reproduction.assumptions))
+    assumptions = "\n".join(f"- {one}" for one in dict.fromkeys(reproduction.assumptions))
     return (
         f"## {reproduction.title}\n\n"
         f"![{reproduction.title}]({PREFIX}-{reproduction.name}.png)\n\n"
         f"{reproduction.caption}\n\n"
         f"| what differs | where | published way | here | unit |\n|---|---|---|---|---|\n{rows}\n\n"
-        f"Assumes: {assumptions}.\n"
+        f"Assumes:\n\n{assumptions}\n"
     )
 
 
@@ -128,6 +128,8 @@ def page(reproductions: Sequence[Reproduction], provenance: Mapping[str, Any]) -
     )
     return (
         "# The paper's figures, ours beside theirs\n\n"
+        "The figures of the paper and of its scripts, each beside what this package finds, with "
+        "every\ndifference named. Sources:\n\n"
         + "".join(f"* {source}\n" for source in SOURCES)
         + "\n"
         + _INTRODUCTION

@@ -225,9 +225,9 @@ def against_loss() -> Reproduction:
         caption=(
             "Leakage of one query against the channel's loss, taken as the round trip's. (a) "
             f"Theirs: the first scripts at G = {LOSS_GAIN:g}, μ = {LOSS_PHOTONS:g}/η (halved, for "
-            f"they count per mode), the journal's at G = {JOURNAL_GAIN:g}, "
-            f"μ = {JOURNAL_PHOTONS:g}/η, the bound given √η in both; the journal's given η, and "
-            "that with the loss trusted (out of the client's reach). (b) At "
+            f"they count per mode), and the journal's at G = {JOURNAL_GAIN:g}, "
+            f"μ = {JOURNAL_PHOTONS:g}/η, with the bound given √η in both. Also the journal's with "
+            "the bound given η, and that with the loss trusted (out of the client's reach). (b) At "
             f"F = {OPERATING_F:g} held, half of the loss being on the way to the client: lost "
             "light in the client's hands, and trusted. The data's leakage does not depend on the "
             "loss."
