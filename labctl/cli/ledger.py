@@ -31,10 +31,11 @@ from labctl.protocols.ledger.accounts import (
     ANY,
     Party,
     checked_client,
+    title,
     weights_account,
 )
 from labctl.protocols.ledger.amounts import Amounts, Meter, information_of_bits, limits_of
-from labctl.protocols.ledger.book import Ledger, title
+from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.settle import settle
 
 app = typer.Typer(

@@ -37,11 +37,16 @@ def weights_account(client: str, model_sha256: str) -> str:
 
 def checked_client(client: str) -> str:
     """Return a client's name; raises SettingError for one that an account can not have."""
-    if not _CLIENT.fullmatch(client) or client == ANY:
+    if not _CLIENT.fullmatch(client) or client.lower() == ANY:
         raise SettingError(
             "client", client, f"1 to 64 letters, digits and _.@+-, not {ANY!r}, no sign first"
         )
     return client
+
+
+def client_of(account: str) -> str:
+    """Return the client's name in a server's account."""
+    return account.partition("/")[0]
 
 
 def input_account(image: Floats, secret: bytes) -> str:
@@ -127,6 +132,11 @@ def named(account: str) -> str:
     """Return an account for people: client and the beginning of the model's or input's digest."""
     client, slash, model = account.partition("/")
     return f"client {client} on model {model[:12]}" if slash else f"input {account[:12]}"
+
+
+def title(account: str) -> str:
+    """Return an account for people, that of any included."""
+    return "any account" if account == ANY else named(account)
 
 
 Balances = Mapping[str, Balance]

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from labctl.errors import IdentityError
+from labctl.protocols.ledger.accounts import client_of
 from labctl.protocols.ledger.signing import PublicKey, Purpose, SigningKey
 from labctl.protocols.ledger.state import LedgerState
 
@@ -99,8 +100,3 @@ def unbound(client: str) -> str:
         f"client {client} is bound to no key in this ledger: labctl ledger add-client binds it, "
         "or leave the key out"
     )
-
-
-def client_of(account: str) -> str:
-    """Return the client's name in a server's account."""
-    return account.partition("/")[0]

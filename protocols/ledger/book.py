@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 from labctl.errors import IdentityError, RecordError, SettingError
 from labctl.processes import ProcessName
 from labctl.protocols.ledger.accounts import (
-    ANY,
     Balance,
     Balances,
     Party,
     checked_client,
-    named,
+    title,
 )
 from labctl.protocols.ledger.admission import Challenge, PossessionProof
 from labctl.protocols.ledger.amounts import Amounts, Values, limits_of
@@ -31,7 +30,9 @@ from labctl.protocols.ledger.entries import (
     Committed,
     Entry,
     OperatorNamed,
+    OperatorsEntry,
     Postings,
+    PresumedEnded,
     Released,
     Reserved,
 )
@@ -55,7 +56,7 @@ HOLDER = "holder"
 """What a reservation calls, among what it says, the process that holds it."""
 IDENTITY = "identity"
 """What a server's reservation calls how its client was known: by name alone, or by a key."""
-_Signed = TypeVar("_Signed", BudgetSet, ClientBound)
+_Signed = TypeVar("_Signed", bound=OperatorsEntry)
 Limits = Values | Callable[[Balance], Values]
 
 
@@ -120,6 +121,7 @@ class Ledger(LedgerFiles):
         if not callable(limits):
             limits = limits_of(limits)
         with self._changing() as (state, file):
+            state.require_account(account)
             wanted = limits_of(limits(state.balance(account))) if callable(limits) else limits
             new = Amounts.of(wanted)
             if callable(limits) and state.limits_with(account, new) == state.limits_with(account):
@@ -165,6 +167,7 @@ class Ledger(LedgerFiles):
         """
         checked_client(client)
         with self._changing() as (state, file):
+            state.require_name(client)
             bound = state.client_key(client)
             if bound == public.fingerprint:
                 return bound
@@ -180,8 +183,12 @@ class Ledger(LedgerFiles):
             return bound
 
     def client_key(self, client: str) -> str | None:
-        """Return the fingerprint of the key that a name is bound to, None if to no key."""
+        """Return the fingerprint of the key that a name is bound to, None if to no key.
+
+        Raises SettingError for a name that differs by case alone from one in this ledger.
+        """
         with self._reading() as state:
+            state.require_name(client)
             return state.client_key(client)
 
     def identities(self) -> tuple[str | None, dict[str, str]]:
@@ -239,6 +246,7 @@ class Ledger(LedgerFiles):
             worst_case = settled(charge, state)
             asked = {account: Amounts.of(values) for account, values in worst_case.items()}
             for account, amounts in asked.items():
+                state.require_account(account)
                 state.effective(account).refuse_beyond(amounts)
             says = {HOLDER: ProcessName.own().as_json(), **about}
             known = self.admissions.require(asked, state)
@@ -250,13 +258,27 @@ class Ledger(LedgerFiles):
             self._append(state, file, entry)
         return OpenQuery(self, identifier, worst_case)
 
-    def commit(self, query: str, charge: Charge, about: Mapping[str, Any]) -> Worst:
-        """Append what a query used, and return it; raises RecordError if it is not open."""
+    def commit(
+        self,
+        query: str,
+        charge: Charge,
+        about: Mapping[str, Any],
+        *,
+        operator: SigningKey | None = None,
+    ) -> Worst:
+        """Append what a query used, and return it; raises RecordError if it is not open.
+
+        operator: who presumes that its process has ended, and signs that. Raises IdentityError
+        for another's key.
+        """
         with self._changing() as (state, file):
             self._require_open(state, query)
             used = settled(charge, state)
-            entry = self._next(
-                state, Committed, query=query, postings=_plain(used), about=dict(about)
+            says: dict[str, Any] = {"query": query, "postings": _plain(used), "about": dict(about)}
+            entry = (
+                self._next(state, Committed, **says)
+                if operator is None
+                else self._signed(operator, state, PresumedEnded, **says)
             )
             self._append(state, file, entry)
         return used
@@ -388,11 +410,6 @@ class Ledger(LedgerFiles):
     def _whole(self, found: Head, head: Head) -> None:
         if found.count < head.count:
             raise self._cut(head.count, found.count)
-
-
-def title(account: str) -> str:
-    """Return an account for people, that of any included."""
-    return "any account" if account == ANY else named(account)
 
 
 def _plain(postings: Worst) -> Postings:

@@ -29,7 +29,7 @@ class _Entry(BaseModel):
     previous: Digest
 
 
-class _OperatorsEntry(_Entry):
+class OperatorsEntry(_Entry):
     """What the operator may sign: all that the entry says but the signature itself."""
 
     signature: Signature | None = None
@@ -56,7 +56,7 @@ class OperatorNamed(_Entry):
     operator: PublicDer
 
 
-class ClientBound(_OperatorsEntry):
+class ClientBound(OperatorsEntry):
     """A client's name is bound to a key, by its fingerprint, in place of the one it had."""
 
     kind: Literal["client"] = "client"
@@ -65,7 +65,7 @@ class ClientBound(_OperatorsEntry):
     replaces: Digest | None
 
 
-class BudgetSet(_OperatorsEntry):
+class BudgetSet(OperatorsEntry):
     """New limits of one account, or of all that have none (`any`); no limits: no budget.
 
     Signed by the operator where a limit is raised or removed.
@@ -94,6 +94,18 @@ class Committed(_Entry):
     about: dict[str, Any]
 
 
+class PresumedEnded(OperatorsEntry):
+    """What is booked of a query whose process nobody could look up, on the operator's word.
+
+    Always signed: the process may run still, and its light be looked at by nobody.
+    """
+
+    kind: Literal["presumed"] = "presumed"
+    query: Identifier
+    postings: Postings
+    about: dict[str, Any]
+
+
 class Released(_Entry):
     """A query that never happened: no light was sent."""
 
@@ -111,6 +123,14 @@ class Recovered(_Entry):
 
 
 Entry = (
-    Opened | OperatorNamed | ClientBound | BudgetSet | Reserved | Committed | Released | Recovered
+    Opened
+    | OperatorNamed
+    | ClientBound
+    | BudgetSet
+    | Reserved
+    | Committed
+    | PresumedEnded
+    | Released
+    | Recovered
 )
 ENTRIES: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])

@@ -9,7 +9,7 @@ from pathlib import Path
 from labctl.drawing import new_figure, write_png
 from labctl.protocols.ledger.accounts import Balance, named
 from labctl.protocols.ledger.amounts import Meter
-from labctl.protocols.ledger.entries import Committed, Entry
+from labctl.protocols.ledger.entries import Committed, Entry, PresumedEnded
 
 # Colours that look different: Matplotlib's cycle has ten.
 _MOST_CURVES = 8
@@ -29,7 +29,8 @@ def curves_of(entries: Iterable[Entry], balances: Iterable[Balance]) -> list[Led
     kept = list(balances)
     points: dict[str, list[tuple[float, float]]] = {each.account: [(0.0, 0.0)] for each in kept}
     for entry in entries:
-        for account, values in entry.postings.items() if isinstance(entry, Committed) else ():
+        used = entry.postings if isinstance(entry, Committed | PresumedEnded) else {}
+        for account, values in used.items():
             if account in points:
                 queries, bits = points[account][-1]
                 more = (values.get(Meter.QUERIES, 0.0), values.get(Meter.WEIGHT_BITS, 0.0))

@@ -30,6 +30,7 @@ from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 from labctl.protocols.ledger.entries import Reserved
 from labctl.protocols.ledger.further import QueryTerms
 from labctl.protocols.ledger.sent import Sent, read_sent
+from labctl.protocols.ledger.signing import SigningKey
 from labctl.protocols.ledger.state import Worst
 from labctl.wording import counted
 
@@ -77,8 +78,8 @@ def settle(
     only work it out. Raises RecordError where the ledger is damaged, and IdentityError where what
     is presumed of a server's ledger is to be booked without its operator's key.
     """
-    if presume_ended and not dry_run and ledger.party is Party.SERVER:
-        ledger.operator()
+    asks = presume_ended and not dry_run and ledger.party is Party.SERVER
+    operator = ledger.operator() if asks else None
     found = []
     passed = _Passed(ledger)
     for entry in _open_reservations(ledger):
@@ -97,7 +98,8 @@ def settle(
             booked = _not_empty(charge(passed.stands))
             passed.settle(entry, booked)
         else:
-            booked = _booked(ledger, entry, sent, charge, why)
+            signs = operator if ends == "presumed" else None
+            booked = _booked(ledger, entry, sent, charge, why, signs)
         if booked is None:  # it ended by itself, or another settled it
             continue
         count = None if sent is None else sent.count
@@ -297,8 +299,12 @@ def _booked(
     sent: Sent | None,
     charge: Callable[[Stands], Worst],
     why: str,
+    operator: SigningKey | None,
 ) -> Worst | None:
-    """Append what ends a reservation; return what was booked, None if it had ended meanwhile."""
+    """Append what ends a reservation; return what was booked, None if it had ended meanwhile.
+
+    operator: who signs that its process is presumed ended.
+    """
     booked: Worst = {}
 
     def settled(stands: Stands) -> Worst:
@@ -310,7 +316,8 @@ def _booked(
         if sent is not None and not sent.count:
             ledger.release(entry.query, why, settled)
         else:
-            ledger.commit(entry.query, settled, {"basis": "worst case", "why": why})
+            about = {"basis": "worst case", "why": why}
+            ledger.commit(entry.query, settled, about, operator=operator)
     except RecordError:
         if entry.query in ledger.open_queries():
             raise

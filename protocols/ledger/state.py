@@ -7,14 +7,15 @@ kept apart from them, with the key, so that a ledger that was cut short does not
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labctl.errors import RecordError
-from labctl.protocols.ledger.accounts import ANY, Balance, Balances
+from labctl.errors import RecordError, SettingError
+from labctl.protocols.ledger.accounts import ANY, Balance, Balances, client_of
 from labctl.protocols.ledger.amounts import Amounts, Meter, Values
 from labctl.protocols.ledger.chain import BEGINNING
 from labctl.protocols.ledger.entries import (
@@ -24,6 +25,7 @@ from labctl.protocols.ledger.entries import (
     Entry,
     Opened,
     OperatorNamed,
+    PresumedEnded,
     Quantities,
     Recovered,
     Released,
@@ -133,6 +135,27 @@ class LedgerState:
         """Return the fingerprints of all names that are bound to a key."""
         return dict(self._connection.execute("SELECT name, fingerprint FROM clients ORDER BY name"))
 
+    def require_account(self, account: str) -> None:
+        """Raise SettingError for a server's account of such a name."""
+        client, slash, _ = account.partition("/")
+        if slash:
+            self.require_name(client)
+
+    def require_name(self, client: str) -> None:
+        """Raise SettingError for a new name that differs from one in this ledger by case alone.
+
+        Both are read where an earlier version took both.
+        """
+        rows = self._connection.execute(
+            "SELECT name FROM accounts WHERE name LIKE ? ESCAPE '\\' "
+            "UNION SELECT name FROM clients WHERE name = ? COLLATE NOCASE",
+            (re.sub(r"([_%\\])", r"\\\1", client) + "/%", client),
+        )
+        found = sorted({client_of(name) for (name,) in rows})
+        if found and client not in found:
+            valid = f"{found[0]!r}, as it is written in this ledger, or a name that differs by more"
+            raise SettingError("client", client, f"{valid} than case")
+
     def raises(self, account: str, limits: Amounts) -> bool:
         """Whether new limits of an account, or of any, raise or remove one that holds now."""
         now, then = self.limits_with(account), self.limits_with(account, limits)
@@ -152,7 +175,7 @@ class LedgerState:
         """Take in an entry, after which the file ends at `head`.
 
         Raises ValueError for one that cannot follow: a query that is not open, a budget that is
-        raised without the operator's signature.
+        raised, a client that is bound or an end that is presumed without the operator's signature.
         """
         match entry:
             case Opened():
@@ -168,6 +191,9 @@ class LedgerState:
             case Reserved():
                 self._reserve(entry)
             case Committed():
+                self._settle(entry.query, entry.postings)
+            case PresumedEnded():
+                self._require_signed(entry, needed=True)
                 self._settle(entry.query, entry.postings)
             case Released():
                 self._settle(entry.query, {})
@@ -210,12 +236,14 @@ class LedgerState:
             "INSERT OR REPLACE INTO clients VALUES (?, ?)", (entry.client, entry.fingerprint)
         )
 
-    def _require_signed(self, entry: BudgetSet | ClientBound, *, needed: bool) -> None:
+    def _require_signed(
+        self, entry: BudgetSet | ClientBound | PresumedEnded, *, needed: bool
+    ) -> None:
         """Refuse a signature that is not the operator's, and none where one is needed."""
         operator = self.operator()
         if entry.signature is None:
             # Before the operator was named budgets were not signed.
-            if needed and (operator is not None or isinstance(entry, ClientBound)):
+            if needed and (operator is not None or not isinstance(entry, BudgetSet)):
                 raise ValueError("the operator's signature is missing")
         elif operator is None or not operator.holds(
             entry.signature, Purpose.OPERATOR, entry.signed_content

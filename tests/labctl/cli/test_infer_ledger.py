@@ -13,7 +13,9 @@ import pytest
 
 from labctl.data.models import Network, load_network, save_network
 from labctl.data.run_file import read_run
+from labctl.errors import LabctlError
 from labctl.protocols.leakage.cumulative import everything_bits
+from labctl.station import Station
 
 Result = subprocess.CompletedProcess[str]
 
@@ -219,6 +221,41 @@ def test_a_bound_client_runs_with_its_key_alone(
     ]["accounts"]
     assert ledger["identity"] == account["identity"] != "name alone"
     assert ledger["queries"] == 12
+
+
+class ReachedTheBenchError(LabctlError):
+    """The run went on to open its instruments."""
+
+
+@pytest.mark.parametrize(
+    ("key", "complaint"),
+    [
+        ((), "--client-key FILE with its private key"),
+        (("--client-key", "other.pem"), "this is another"),
+        (("--client-key", "none.pem"), "key is not there"),
+    ],
+)
+def test_on_a_bench_no_instrument_is_opened_for_a_client_without_its_key(
+    run_here: Callable[..., Result],
+    is_refusal: Callable[..., str],
+    tiny_network: str,
+    alice: str,
+    key: tuple[str, ...],
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def reached(station: Station) -> Station:
+        raise ReachedTheBenchError(str(station.path))
+
+    monkeypatch.setattr(Station, "open", reached)
+    given = ("infer", "--link", "bench", "--model", tiny_network, "--images", "2", *HONEST)
+    run_here("ledger", "client-key", "other.pem")
+    before = (tmp_path / "books" / "server.jsonl").read_bytes()
+    assert complaint in is_refusal(run_here(*given, *key))
+    assert (tmp_path / "books" / "server.jsonl").read_bytes() == before
+    # With the key the same run goes on to the bench.
+    assert "lab.toml" in is_refusal(run_here(*given, "--client-key", alice), code=1)
 
 
 def test_an_unbound_client_is_known_by_name_alone_and_its_key_is_refused(

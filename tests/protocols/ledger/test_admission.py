@@ -16,6 +16,7 @@ from labctl.protocols.ledger.book import IDENTITY, Ledger
 from labctl.protocols.ledger.entries import Reserved
 from labctl.protocols.ledger.run import Ledgers
 from labctl.protocols.ledger.signing import SigningKey
+from labctl.protocols.ledger.state import LedgerState
 
 MODEL, OTHER_MODEL = "0" * 64, "1" * 64
 ALICE, BOB = weights_account("alice", MODEL), weights_account("bob", MODEL)
@@ -203,6 +204,58 @@ def test_a_name_that_looks_like_a_bound_one_is_no_name(
         Ledgers.in_folder(bound.folder, name).admit(MODEL, None)
     with pytest.raises(SettingError, match="letters, digits"):
         bound.add_client(name, other.public, bound.operator())
+
+
+@pytest.mark.parametrize("name", ["Alice", "alicE"])
+@pytest.mark.parametrize("has", ["key", "budget", "query"])
+def test_a_name_that_differs_by_case_alone_is_refused_with_the_one_that_is_there(
+    ledger: Ledger, key: SigningKey, other: SigningKey, name: str, has: str
+) -> None:
+    """In every place that takes a name."""
+    if has == "key":
+        ledger.add_client("alice", key.public, ledger.operator())
+    elif has == "budget":
+        ledger.set_budget(ALICE, {Meter.QUERIES: 1})
+    else:
+        ledger.reserve({ALICE: BITS}, {})
+    entries = ledger.head().count
+    account = weights_account(name, OTHER_MODEL)
+    for use in (
+        lambda: ledger.add_client(name, other.public, ledger.operator()),
+        lambda: ledger.set_budget(account, {Meter.QUERIES: 9}, operator=ledger.operator()),
+        lambda: again(ledger).reserve({account: BITS}, {}),
+        lambda: Ledgers.in_folder(ledger.folder, name).admit(MODEL, None),
+    ):
+        with pytest.raises(SettingError, match="must be 'alice', as it is written"):
+            use()
+    assert ledger.head().count == entries
+    ledger.verify()
+
+
+def test_signs_in_a_name_are_signs_not_patterns(ledger: Ledger) -> None:
+    ledger.reserve({weights_account("a_b", MODEL): BITS}, {})
+    ledger.reserve({weights_account("aXb", MODEL): BITS}, {})
+    ledger.reserve({weights_account("a_", MODEL): BITS}, {})
+    with pytest.raises(SettingError, match="'aXb'"):
+        ledger.reserve({weights_account("axb", MODEL): BITS}, {})
+    for name in ("any", "ANY", "Any"):
+        with pytest.raises(SettingError, match="not 'any'"):
+            weights_account(name, MODEL)
+
+
+def test_a_ledger_that_has_both_names_from_before_goes_on(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upper = weights_account("Alice", MODEL)
+    with monkeypatch.context() as before:
+        before.setattr(LedgerState, "require_name", lambda state, client: None)
+        for account in (ALICE, upper):
+            ledger.reserve({account: BITS}, {})
+    for account in (ALICE, upper):
+        again(ledger).reserve({account: BITS}, {})
+    with pytest.raises(SettingError, match="must be 'Alice'"):
+        again(ledger).reserve({weights_account("ALICE", MODEL): BITS}, {})
+    again(ledger).verify()
 
 
 def test_an_edited_entry_does_not_hold(bound: Ledger, key: SigningKey, other: SigningKey) -> None:

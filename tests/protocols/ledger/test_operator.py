@@ -15,15 +15,17 @@ from labctl.protocols.ledger.accounts import ANY, Party, weights_account
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.book import HOLDER, Ledger
 from labctl.protocols.ledger.chain import BEGINNING, seal
-from labctl.protocols.ledger.entries import BudgetSet, OperatorNamed
+from labctl.protocols.ledger.entries import BudgetSet, Committed, OperatorNamed, PresumedEnded
+from labctl.protocols.ledger.figure import curves_of
 from labctl.protocols.ledger.key import make_key
 from labctl.protocols.ledger.run import Ledgers
 from labctl.protocols.ledger.settle import settle
-from labctl.protocols.ledger.signing import SigningKey
+from labctl.protocols.ledger.signing import Purpose, SigningKey
 
 MODEL = "0" * 64
 ALICE = weights_account("alice", MODEL)
 BITS, QUERIES = Meter.WEIGHT_BITS, Meter.QUERIES
+SEALS = ("hash", "mac")
 ONLY_THE_OPERATOR = "which only the operator may: labctl ledger set-budget, or --operator-keys"
 
 
@@ -240,18 +242,125 @@ def test_an_old_ledger_is_read_and_gets_its_operator_when_one_is_needed(
         old.verify()
 
 
-def test_what_cannot_be_looked_up_is_presumed_ended_by_the_operator_alone(
-    ledger: Ledger,
-) -> None:
+@pytest.fixture
+def elsewhere(ledger: Ledger) -> Ledger:
+    """A ledger with an open reservation of a process that nobody here can look up."""
+    reserve_elsewhere(ledger)
+    return ledger
+
+
+def reserve_elsewhere(ledger: Ledger) -> None:
     unknown = replace(ProcessName.own(), host="elsewhere", boot="other")
     ledger.reserve({ALICE: {BITS: 0.1, QUERIES: 1.0}}, {HOLDER: unknown.as_json()})
-    (ledger.operator_keys / "operator.pem").rename(ledger.folder.parent / "kept.pem")
+
+
+def test_what_cannot_be_looked_up_is_presumed_ended_by_the_operator_alone(
+    elsewhere: Ledger,
+) -> None:
+    key, kept = elsewhere.operator_keys / "operator.pem", elsewhere.folder.parent / "kept.pem"
+    key.rename(kept)
     with pytest.raises(IdentityError, match="the operator's key is not there"):
-        settle(ledger, presume_ended=True)
-    assert len(ledger.open_queries()) == 1
-    (planned,) = settle(ledger, presume_ended=True, dry_run=True)
+        settle(elsewhere, presume_ended=True)
+    assert len(elsewhere.open_queries()) == 1
+    (planned,) = settle(elsewhere, presume_ended=True, dry_run=True)
     assert planned.booked
-    (ledger.folder.parent / "kept.pem").rename(ledger.operator_keys / "operator.pem")
-    (done,) = settle(ledger, presume_ended=True)
+    kept.rename(key)
+    (done,) = settle(elsewhere, presume_ended=True)
     assert done.booked == planned.booked
-    assert not ledger.open_queries()
+    assert not elsewhere.open_queries()
+
+
+def test_what_is_presumed_is_signed_and_counts_as_spent(elsewhere: Ledger) -> None:
+    settle(elsewhere, presume_ended=True)
+    entry = list(elsewhere.entries())[-1]
+    assert isinstance(entry, PresumedEnded)
+    assert entry.signature is not None
+    assert elsewhere.operator().public.holds(
+        entry.signature, Purpose.OPERATOR, entry.signed_content
+    )
+    assert "presumed ended" in entry.about["why"]
+    assert elsewhere.balance(ALICE).spent.value(BITS) == pytest.approx(0.1)
+    (curve,) = curves_of(elsewhere.entries(), [elsewhere.balance(ALICE)])
+    assert (curve.queries[-1], curve.bits[-1]) == (1.0, 0.1)
+    elsewhere.verify()
+
+
+def test_a_process_that_has_ended_needs_no_signature(ledger: Ledger) -> None:
+    ended = replace(ProcessName.own(), started="1")
+    ledger.reserve({ALICE: {BITS: 0.1, QUERIES: 1.0}}, {HOLDER: ended.as_json()})
+    settle(ledger)
+    assert isinstance(list(ledger.entries())[-1], Committed)
+
+
+@pytest.mark.parametrize("signature", [None, "0" * 128])
+def test_nobody_else_presumes_that_a_process_has_ended(
+    elsewhere: Ledger, signature: str | None
+) -> None:
+    (query,) = elsewhere.open_queries()
+    says = {"query": query, "postings": {}, "about": {}, "signature": signature}
+    forge(elsewhere, kind="presumed", **says)
+    with pytest.raises(RecordError, match="signature is"):
+        Ledger(elsewhere.folder, Party.SERVER).balance(ALICE)
+    with pytest.raises(RecordError, match="signature is"):
+        elsewhere.verify()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"postings": {ALICE: {"bits_per_weight": 0.01, "queries": 1.0}}},
+        {"about": {"basis": "worst case", "why": "another"}},
+    ],
+)
+def test_what_the_operator_presumed_is_not_changed_by_who_has_all_other_keys(
+    elsewhere: Ledger, changes: dict[str, Any]
+) -> None:
+    settle(elsewhere, presume_ended=True)
+    *before, signed = elsewhere.path.read_bytes().splitlines(keepends=True)
+    said = {name: value for name, value in json.loads(signed).items() if name not in SEALS}
+    line, _ = seal({**said, **changes}, elsewhere.secret())
+    elsewhere.path.write_bytes(b"".join(before) + line)
+    (elsewhere.keys / "server.head").unlink()
+    with pytest.raises(RecordError, match="its signature is not the operator's"):
+        elsewhere.rebuild()
+
+
+def test_a_presumption_is_not_used_again_for_another_query(elsewhere: Ledger) -> None:
+    settle(elsewhere, presume_ended=True)
+    signed = json.loads(elsewhere.path.read_bytes().splitlines()[-1])
+    reserve_elsewhere(elsewhere)
+    (query,) = elsewhere.open_queries()
+    kept = {name: signed[name] for name in ("kind", "postings", "about", "signature")}
+    forge(elsewhere, **{**kept, "query": query})
+    with pytest.raises(RecordError, match="its signature is not the operator's"):
+        elsewhere.head()
+
+
+def test_the_key_of_another_operator_presumes_nothing(elsewhere: Ledger, tmp_path: Path) -> None:
+    foreign = SigningKey.make(tmp_path / "foreign.pem")
+    (query,) = elsewhere.open_queries()
+    with pytest.raises(IdentityError, match="is not that of its operator"):
+        elsewhere.commit(query, {}, {}, operator=foreign)
+    assert list(elsewhere.open_queries()) == [query]
+
+
+def test_what_was_presumed_before_it_was_signed_is_read(old: Ledger) -> None:
+    """As earlier versions wrote it: a commit whose reason says so."""
+    reserve_elsewhere(old)
+    (query,) = old.open_queries()
+    about = {"basis": "worst case", "why": "elsewhere cannot be looked up: presumed ended"}
+    forge(old, kind="committed", query=query, postings={ALICE: {"queries": 1.0}}, about=about)
+    assert old.verify().entries == 5
+    reserve_elsewhere(old)
+    settle(old, presume_ended=True)
+    assert [type(entry) for entry in old.entries()][-2:] == [OperatorNamed, PresumedEnded]
+    old.verify()
+
+
+def test_a_clients_reservation_is_presumed_ended_by_its_owner(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger", Party.CLIENT)
+    unknown = replace(ProcessName.own(), host="elsewhere", boot="other")
+    ledger.reserve({"a" * 64: {QUERIES: 1.0}}, {HOLDER: unknown.as_json()})
+    settle(ledger, presume_ended=True)
+    assert isinstance(list(ledger.entries())[-1], Committed)
+    ledger.verify()

@@ -309,11 +309,11 @@ def test_a_reservation_that_ends_meanwhile_is_no_error(
     kill_after(books, IMAGES[:4], 1)
     commit = ledgers.server.commit
 
-    def by_another(query: str, *arguments: object) -> object:
+    def by_another(query: str, *arguments: object, **named: object) -> object:
         monkeypatch.undo()
         other = Ledger(ledgers.server.folder, ledgers.server.party)
         assert len(settle(other)) == 1
-        return commit(query, *arguments)  # type: ignore[arg-type]
+        return commit(query, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ledgers.server, "commit", by_another)
     assert settle(ledgers.server) == []
