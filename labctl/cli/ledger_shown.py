@@ -14,9 +14,10 @@ from labctl.protocols.ledger.accounts import (
     ANY,
     Balance,
     Party,
+    client_of,
     named,
 )
-from labctl.protocols.ledger.admission import NAME_ALONE, client_of
+from labctl.protocols.ledger.admission import NAME_ALONE
 from labctl.protocols.ledger.amounts import Amounts, Meter
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import COMPOSITION_OF_DATA, COMPOSITION_OF_WEIGHTS
