@@ -297,7 +297,7 @@ def test_nobody_else_presumes_that_a_process_has_ended(
     elsewhere: Ledger, signature: str | None
 ) -> None:
     (query,) = elsewhere.open_queries()
-    says = {"query": query, "postings": {}, "about": {}, "signature": signature}
+    says: dict[str, Any] = {"query": query, "postings": {}, "about": {}, "signature": signature}
     forge(elsewhere, kind="presumed", **says)
     with pytest.raises(RecordError, match="signature is"):
         Ledger(elsewhere.folder, Party.SERVER).balance(ALICE)
