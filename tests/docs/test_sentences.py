@@ -18,7 +18,7 @@ MOST_WORDS = 45
 
 FENCED_CODE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 INDENTED_CODE = re.compile(r"(?<=\n\n)(?: {4,}(?![-*] |\d+\. ).*\n)+")
-TABLE_OR_HEADING = re.compile(r"^ *[|#].*$", re.MULTILINE)
+TABLE_OR_HEADING = re.compile(r"^ *(?:\|.*\||#.*)$", re.MULTILINE)
 LIST_ITEM = re.compile(r"^ *(?:[-*]|\d+\.) ", re.MULTILINE)
 BLANK_LINES = re.compile(r"\n\s*\n")
 # A stop ends a sentence, also in brackets, quotes or emphasis. A semicolon does: what follows it
@@ -85,6 +85,7 @@ def test_a_sentence_ends_at_a_stop(paragraph: str, expected: list[str]) -> None:
         "```\ncode\n```\n{}\n",
         "| a | b |\n|---|---|\n| 1 | 2 |\n\n{}\n",
         "# Heading\n\nBefore. {} After.\n",
+        "Before\n|x|. {}\n",
     ],
 )
 def test_a_long_sentence_is_found_where_it_is(page: str) -> None:
