@@ -25,6 +25,7 @@ LabctlError
 ├── RecordError               a calibration record is damaged or stale     (exit code 1)
 ├── VerificationError         the server refuses to continue                  (exit code 1)
 ├── ProtocolError             a party's message or event is out of place   (exit code 1)
+├── AbortedError              a session of two parties ended early; has a code (exit code 1)
 └── RunFileError              a run file cannot be written or read         (exit code 1)
 """
 
@@ -188,6 +189,19 @@ class ProtocolError(LabctlError):
         self.party = party
         self.state = state
         self.problem = problem
+
+
+class AbortedError(LabctlError):
+    """A session between two parties ended before its time; nothing more is said in it.
+
+    code: its name, a value of `labctl.protocols.messages.AbortCode`. by: who ended it.
+    """
+
+    def __init__(self, by: str, code: str, reason: str) -> None:
+        super().__init__(f"{by} ended the session ({code}): {reason}")
+        self.by = by
+        self.code = code
+        self.reason = reason
 
 
 class RunFileError(LabctlError):

@@ -14,6 +14,7 @@ from labctl import checks
 from labctl.protocols.alignment import AlignmentFrame
 from labctl.protocols.carried import Inputs
 from labctl.protocols.leakage import LayerShape
+from labctl.protocols.terms import Terms
 
 # Of the messages of this file: another once one of them changes.
 VERSION = 1
@@ -31,6 +32,18 @@ class AbortCode(StrEnum):
     PROTOCOL = "protocol"
     OPERATOR = "operator"
     SAFETY = "safety"
+    # Of the channel between two processes: what came was refused before it reached a machine.
+    MALFORMED = "malformed"
+    OVERSIZED = "oversized"
+    OTHER_SESSION = "other-session"
+    OLD_SEQUENCE = "old-sequence"
+    SKIPPED_SEQUENCE = "skipped-sequence"
+    OTHER_TRANSCRIPT = "other-transcript"
+    OUT_OF_TURN = "out-of-turn"
+    OUT_OF_PLACE = "out-of-place"
+    SIGNATURE = "signature"
+    CERTIFICATE = "certificate"
+    TOO_MANY = "too-many"
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,8 @@ class Welcome:
     sizes: inputs, then the rows of each layer. inputs: which values of an image are fed. shapes: of
     the layers as they are sent, with blocks and clones. signed: whether hidden neurons come with
     signs that the client cannot know. mean_photons: mu per mode. gain: G that the client's
-    amplifier is to have, None where it is set up already.
+    amplifier is to have, None where it is set up already. terms: what both agree on beside that,
+    None in one program, where both are made from the same settings.
     """
 
     version: int
@@ -110,6 +124,7 @@ class Welcome:
     signed: bool
     mean_photons: float
     gain: float | None = None
+    terms: Terms | None = None
 
 
 @dataclass(frozen=True)

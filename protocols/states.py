@@ -80,6 +80,20 @@ class Own(StrEnum):
     ABORT = "its own abort"
 
 
+# What a party says of itself, by the event of it; all else that it says is an answer.
+SAID: Mapping[Own, type[Message]] = {
+    Own.HELLO: Hello,
+    Own.READY: Ready,
+    Own.ALIGN_FRAME: AlignOpen,
+    Own.ALIGN_TAKEN: AlignTaken,
+    Own.ALIGNED: Aligned,
+    Own.BEGIN: Queries,
+    Own.MEASURED: Taken,
+    Own.JUDGE: Verdict,
+    Own.CLOSE: Close,
+    Own.ABORT: Abort,
+}
+
 Event = type[Message] | Own
 Table = Mapping[PartyState, Mapping[Event, frozenset[PartyState]]]
 

@@ -40,6 +40,10 @@ def test_studies_take_no_name_of_the_core() -> None:
     assert clashes("studies") == {}
 
 
+def test_the_channel_takes_no_name_of_the_core() -> None:
+    assert clashes("parties") == {}
+
+
 @pytest.mark.parametrize(
     ("name", "home"),
     [

@@ -17,6 +17,7 @@ PACKAGES = {
     "calibration": "labctl.calibration",
     "protocols": "labctl.protocols",
     "data": "labctl.data",
+    "parties": "labctl.parties",
     "studies": "labctl.studies",
 }
 FILES = [

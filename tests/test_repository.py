@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("labctl", "instruments", "dsp", "calibration", "data", "protocols", "studies")
+FOLDERS = ("labctl", "instruments", "dsp", "calibration", "data", "protocols", "parties", "studies")
 IGNORED = re.compile(
     r"(^|/)(\.[a-z_]+|__pycache__|[^/]+\.egg-info|build|dist|labctl-runs|labctl-calibration)/"
 )

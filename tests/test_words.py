@@ -19,6 +19,7 @@ FOLDERS = (
     "examples",
     "instruments",
     "labctl",
+    "parties",
     "protocols",
     "studies",
     "tests",

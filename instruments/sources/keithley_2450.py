@@ -53,7 +53,7 @@ class Keithley2450:
 
     Options = Keithley2450Options
     hazard = Hazard.BIAS
-    reads_back = frozenset({"set_voltage", "set_current_limit", "set_output"})
+    reads_back = frozenset({"set_voltage", "set_current_limit"})
 
     def __init__(
         self, transport: MessageTransport, options: Keithley2450Options | None = None
@@ -107,7 +107,7 @@ class Keithley2450:
         self._scpi.set_and_see(
             f":SOUR:VOLT {voltage_v:.9g}", ":SOUR:VOLT?", voltage_v, resolution=resolution_v
         )
-        self.set_output(True)
+        self._scpi.set("OUTP ON")
 
     def voltage_v(self) -> float:
         """Return the voltage that is set, in V."""
@@ -143,13 +143,13 @@ class Keithley2450:
         require_range(self.name, "current_a", current_a, -limit_a, limit_a, "A")
         require_positive(self.name, "voltage_limit_v", voltage_limit_v, limit_v, "V")
         if self._function() != "CURR":
-            self.set_output(False)
+            self._scpi.set("OUTP OFF")
             self._scpi.set_and_see_word(":SOUR:FUNC CURR", ":SOUR:FUNC?", "CURR")
         self._scpi.set(":SOUR:CURR:RANG:AUTO ON")
         limit = f":SOUR:CURR:VLIM {voltage_limit_v:.9g}"
         self._scpi.set_and_see(limit, ":SOUR:CURR:VLIM?", voltage_limit_v, resolution=_FINEST_V)
         self._scpi.set_and_see(f":SOUR:CURR {current_a:.9g}", ":SOUR:CURR?", current_a)
-        self.set_output(True)
+        self._scpi.set("OUTP ON")
 
     def set_delay(self, duration_s: float) -> None:
         """Set how long the instrument waits between setting a voltage and measuring, in s.
@@ -172,8 +172,8 @@ class Keithley2450:
         self._scpi.set(f":SENS:CURR:RANG {current_a:.9g}")
 
     def set_output(self, on: bool) -> None:
-        """Connect or disconnect the output, and see that it is; raises ReplyError."""
-        self._scpi.set_and_see(f"OUTP {'ON' if on else 'OFF'}", "OUTP?", float(on))
+        """Connect or disconnect the output."""
+        self._scpi.set(f"OUTP {'ON' if on else 'OFF'}")
 
     def restarted(self) -> bool:
         """Return whether it was switched off and on since it was opened, or since last asked."""
@@ -197,7 +197,7 @@ class Keithley2450:
         range_v = self._options.range_v
         self._configured = False
         if self._function() != "VOLT":
-            self.set_output(False)
+            self._scpi.set("OUTP OFF")
         self._scpi.set_and_see_word(":SOUR:FUNC VOLT", ":SOUR:FUNC?", "VOLT")
         self._scpi.set(
             ":SOUR:VOLT:RANG:AUTO ON" if range_v is None else f":SOUR:VOLT:RANG {range_v:.9g}"

@@ -76,9 +76,9 @@ class KeysightE36312A:
         return _Output(self.name, self._scpi, channel, max_voltage_v, max_current_a)
 
     def set_output(self, channel: int, on: bool) -> None:
-        """Connect or disconnect an output, and see that it is; raises LimitError, ReplyError."""
+        """Connect or disconnect an output; raises LimitError."""
         self._check_channel(channel)
-        _switch(self._scpi, f"(@{channel})", on)
+        self._scpi.set(f"OUTP {on:d}, (@{channel})")
 
     def safe_state(self) -> None:
         """Switch all outputs off; each also when another fails."""
@@ -95,10 +95,6 @@ class KeysightE36312A:
 
     def _check_channel(self, channel: int) -> None:
         require_channel(self.name, channel, _CHANNELS)
-
-
-def _switch(scpi: ScpiSession, channels: str, on: bool) -> None:
-    scpi.set_and_see(f"OUTP {on:d}, {channels}", f"OUTP? {channels}", float(on))
 
 
 class _Output:
@@ -125,7 +121,7 @@ class _Output:
         require_range(self._name, "voltage_v", voltage_v, 0, self._max_voltage_v, unit)
         setting, query = f"VOLT {voltage_v:.9g}, {self._list}", f"VOLT? {self._list}"
         self._scpi.set_and_see(setting, query, voltage_v, resolution=_RESOLUTION_V)
-        _switch(self._scpi, self._list, True)
+        self._scpi.set(f"OUTP 1, {self._list}")
 
     def voltage_v(self) -> float:
         return self._scpi.number(f"VOLT? {self._list}")

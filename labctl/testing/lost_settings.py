@@ -16,12 +16,11 @@ from labctl.errors import InstrumentError, InstrumentTimeoutError, ReplyError
 from labctl.testing.alone import about
 from labctl.testing.on_bench import OnBench
 
-# Two values of each quantity that every shipped model takes, in V, A and W; off and on.
+# Two values of each quantity that every shipped model takes, in V, A and W.
 _VALUES: dict[str, tuple[float, float]] = {
     "set_voltage": (1.0, 2.0),
     "set_current_limit": (5e-3, 8e-3),
     "set_power": (5e-3, 8e-3),
-    "set_output": (False, True),
 }
 
 

@@ -44,6 +44,7 @@ from labctl.protocols.server.plain import Server
 from labctl.protocols.server.verifier import Verifier
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.states import SERVER, Machine, Own, PartyState
+from labctl.protocols.terms import Terms
 from labctl.protocols.verification.verdict import VerificationReport
 
 Light = LayerLight | Reordered
@@ -55,7 +56,7 @@ class ServerMachine(Machine):
     server: network, disguise and evidence. settings: what is agreed on. in_one: light of a batch
     may go out for all queries at once, with the order of each (`Server.together`), which only a
     simulated link can carry. one_by_one: the frames of each query are opened apart, as hardware
-    needs it, whose client loads a rotation and arms for each.
+    needs it, whose client loads a rotation and arms for each. gain, terms: see `Welcome`.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class ServerMachine(Machine):
         in_one: bool = False,
         one_by_one: bool = False,
         gain: float | None = None,
+        terms: Terms | None = None,
     ) -> None:
         super().__init__("server", SERVER)
         self.server = server
@@ -73,7 +75,7 @@ class ServerMachine(Machine):
         self._mean_photons = settings.light.mean_photons
         self._in_one = in_one
         self._one_by_one = one_by_one
-        self._gain = gain
+        self._gain, self._terms = gain, terms
         self._alignment: AlignmentFrame | None = None
         self._layer = 0
         self._count = 0
@@ -178,6 +180,7 @@ class ServerMachine(Machine):
             self.server.signed,
             self._mean_photons,
             self._gain,
+            self._terms,
         )
 
     def _begin(self, count: int) -> LayerOpen:

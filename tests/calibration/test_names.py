@@ -84,7 +84,7 @@ def test_the_product_spells_no_name_elsewhere() -> None:
     spelled = re.compile(rf'"(server|client|\{{\w+\}})\.({ends}|{patterns})"')
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}"
-        for folder in ("calibration", "protocols", "studies", "labctl", "examples")
+        for folder in ("calibration", "protocols", "parties", "studies", "labctl", "examples")
         for path in sorted((ROOT / folder).rglob("*.py"))
         if path != ROOT / "calibration" / "names.py"
         for match in spelled.finditer(path.read_text(encoding="utf-8"))

@@ -42,14 +42,7 @@ def accepted() -> Accepted:
     def shown(value: str) -> str:
         return f"{float(value):.6E}"
 
-    return accepted_and_seen(
-        {
-            ":SOUR:VOLT": shown,
-            ":SOUR:VOLT:ILIM": shown,
-            ":SOUR:FUNC": str,
-            "OUTP": {"ON": "1", "OFF": "0"}.__getitem__,
-        }
-    )
+    return accepted_and_seen({":SOUR:VOLT": shown, ":SOUR:VOLT:ILIM": shown, ":SOUR:FUNC": str})
 
 
 @pytest.mark.parametrize(
@@ -231,7 +224,6 @@ def test_the_safe_state_is_reached_also_after_a_time_out() -> None:
         (":READ?", silent),
         ("OUTP OFF", None),
         ("SYST:ERR?", OK),
-        ("OUTP?", "0"),
     ]
     wire = ScriptedTransport(steps)
     smu = Keithley2450(wire)
@@ -251,18 +243,16 @@ def test_a_function_that_is_not_taken_is_found(accepted: Accepted) -> None:
     wire.finish()
 
 
-def test_a_current_source_is_limited_before_its_level_and_both_are_seen(
-    accepted: Accepted,
-) -> None:
+def test_a_current_source_is_limited_before_its_level_and_both_are_seen() -> None:
     wire = ScriptedTransport(
         [
             (":SOUR:FUNC?", "VOLT"),
-            *accepted("OUTP OFF", ":SOUR:FUNC CURR"),
+            *(*testing.accepted("OUTP OFF", ":SOUR:FUNC CURR"), (":SOUR:FUNC?", "CURR")),
             *testing.accepted(":SOUR:CURR:RANG:AUTO ON", ":SOUR:CURR:VLIM 2"),
             (":SOUR:CURR:VLIM?", "2.000000E+00"),
             *testing.accepted(":SOUR:CURR 0.001"),
             (":SOUR:CURR?", "1.000000E-03"),
-            *accepted("OUTP ON"),
+            *testing.accepted("OUTP ON"),
         ]
     )
     Keithley2450(wire).source_current(1e-3, voltage_limit_v=2.0)
