@@ -26,7 +26,7 @@ from labctl.protocols.ledger.copy_account import CopyAccount, CopyBudget
 from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 from labctl.protocols.ledger.entries import Reserved
 from labctl.protocols.ledger.further import COUNTLESS, QueryTerms
-from labctl.protocols.ledger.run import additive_bits, composition
+from labctl.protocols.ledger.server_books import additive_bits, composition
 from labctl.protocols.ledger.settle import Settlement
 from labctl.protocols.ledger.state import Worst
 from labctl.wording import counted

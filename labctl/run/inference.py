@@ -146,7 +146,7 @@ def _report(
         predicted_accuracy=None if run.knowledge is None else predicted_accuracy(request, run),
         parameters=found.parameters,
         weights_under_trust=found.under_trust,
-        ledger=None if books is None else books.state(),
+        ledger=None if books is None else books.server.state(),
         stopped=done.stopped,
         probation=probation_json(request, run),
         label_cap=run.collection.cap if isinstance(run.collection, Decoys) else None,
@@ -163,7 +163,7 @@ def _report(
             run.expectation(),
         )
         if books is None
-        else books.best_copy(),
+        else books.server.best_copy(),
     )
 
 

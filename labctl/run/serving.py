@@ -13,7 +13,8 @@ import numpy as np
 from labctl.data.run_writer import RunFileWriter
 from labctl.errors import BudgetError
 from labctl.protocols.encoding import Floats
-from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger, SentBatch
+from labctl.protocols.ledger.run import Ledgers, RunLedger, SentBatch
+from labctl.protocols.ledger.run_facts import RunFacts
 from labctl.protocols.ledger.signing import SigningKey
 from labctl.protocols.probation.run import QueryKind, run_on_probation
 from labctl.protocols.probation.schedule import NO_PROBATION
@@ -191,7 +192,7 @@ def books_of(request: Asked, run: OpenRun, path: Path, ledgers: Ledgers | None) 
         ),
     )
     books = RunLedger(ledgers, facts)
-    run.session.history = books.history()
+    run.session.history = books.server.history()
     return books
 
 

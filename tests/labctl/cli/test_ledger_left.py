@@ -58,7 +58,7 @@ def test_what_is_shown_as_left_is_what_a_run_gets(seed: int, tmp_path: Path) -> 
             batch.book(UNSEEN)
         sent += wanted
         shown = left_by_show(tmp_path / "ledger")
-        assert shown == books.state()["queries_left"]
+        assert shown == books.server.state()["queries_left"]
     if not sent:
         with pytest.raises(BudgetError), books.sending(images[:3]):
             pass

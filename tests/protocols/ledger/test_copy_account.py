@@ -23,7 +23,9 @@ from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, LayerShape, Trust, leakage_of
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.copy_account import CopyBudget, CopyMeans
-from labctl.protocols.ledger.run import Ledgers, RunFacts, RunLedger
+from labctl.protocols.ledger.run import Ledgers, RunLedger
+from labctl.protocols.ledger.run_facts import RunFacts
+from labctl.protocols.ledger.server_books import ServerBooks
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.collective_record import CollectiveRecord
 from labctl.protocols.verification.doubts import EXACT, Doubts
@@ -67,7 +69,7 @@ TABLE = CopyTable(
 )
 
 
-class Looking(RunLedger):
+class Looking(ServerBooks):
     """Has looked at all light that comes back, and keeps nothing of it."""
 
     def keep(
@@ -87,8 +89,9 @@ def books_of(folder: Path, means: CopyMeans, *, model: str = SHA) -> RunLedger:
         emission_factor=1.0,
     )
     facts = RunFacts(model, SHAPES, 0.57, leakage, {"mu": 0.57}, "run.h5", copies=means)
-    books = Looking(Ledgers.in_folder(folder, "alice"), facts)
-    books.copies = CopyBudget(model, means, TABLE)
+    books = RunLedger(Ledgers.in_folder(folder, "alice"), facts)
+    books.server = Looking(books.server.ledger, "alice", facts)
+    books.server.copies = CopyBudget(model, means, TABLE)
     return books
 
 
@@ -118,8 +121,8 @@ def test_a_run_stops_before_the_query_that_would_make_too_good_a_copy(tmp_path: 
     with pytest.raises(BudgetError, match=r"best copy after 11 queries.*of 0\.71 allowed; 0 more"):
         send(books, IMAGES[10:11])
     assert queries_of(books) == 10
-    assert books.best_copy().accuracy == pytest.approx(0.7, abs=1e-4)
-    assert books.best_copy().classes_alone == pytest.approx(0.2)
+    assert books.server.best_copy().accuracy == pytest.approx(0.7, abs=1e-4)
+    assert books.server.best_copy().classes_alone == pytest.approx(0.2)
 
 
 def test_queries_count_at_the_worst_spend_so_far(tmp_path: Path) -> None:
@@ -166,7 +169,7 @@ def test_light_that_passed_no_verdict_ends_a_budget_in_accuracy(tmp_path: Path, 
     else:
         accepted = False if how == "rejected" else None
         send(books, IMAGES[1:3], replace(PASSED, accepted=accepted))
-    assert books.best_copy().accuracy is None
+    assert books.server.best_copy().accuracy is None
     with pytest.raises(BudgetError, match="2 of 4 queries did not pass a verdict"):
         send(books, IMAGES[3:4])
 
@@ -186,7 +189,7 @@ def test_queries_of_which_nothing_is_known_end_every_budget(tmp_path: Path) -> N
     folder = tmp_path / "ledger"
     send(books_of(folder, UNSEEN), IMAGES[:3])
     books = limited(books_of(folder, WEAK), 0.94)
-    assert books.best_copy().accuracy is None
+    assert books.server.best_copy().accuracy is None
     with pytest.raises(BudgetError, match="3 of 4 queries did not pass a verdict"):
         send(books, IMAGES[:1])
 
@@ -194,6 +197,6 @@ def test_queries_of_which_nothing_is_known_end_every_budget(tmp_path: Path) -> N
 def test_a_model_that_was_not_measured_has_a_reason_in_place_of_a_figure(tmp_path: Path) -> None:
     books = books_of(tmp_path / "ledger", WEAK, model="1" * 64)
     send(books, IMAGES[:1])
-    found = books.best_copy()
+    found = books.server.best_copy()
     assert found.accuracy is None
     assert "was measured" in (found.reason or "")

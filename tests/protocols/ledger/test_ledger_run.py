@@ -81,7 +81,7 @@ def test_all_queries_of_a_client_that_keeps_the_light_are_one_bright_mode(
     assert spent.value(BITS) == pytest.approx(entropy / 2, rel=1e-9)
     assert spent.value(Meter.TOTAL_BITS) == pytest.approx(entropy * (12 * 8 + 4 * 6))
     assert spent.value(Meter.PHOTONS) == pytest.approx(5 * MU)
-    assert books.state()["basis"] == "everything"
+    assert books.server.state()["basis"] == "everything"
 
 
 def test_a_batch_is_reserved_at_its_worst_and_booked_at_the_bound(
@@ -95,7 +95,7 @@ def test_a_batch_is_reserved_at_its_worst_and_booked_at_the_bound(
         batch.book(session.verdict(figures=False), session.record(), session.server.evidence)
     balance = ledgers.server.balance(books.account)
     assert 0.0 < balance.spent.value(BITS) <= kept(3) * (1.0 + 1e-9)
-    assert balance.spent.value(BITS) == pytest.approx(books.cumulative().bits(3 * MU))
+    assert balance.spent.value(BITS) == pytest.approx(books.server.cumulative().bits(3 * MU))
     assert (balance.spent.value(QUERIES), balance.reserved.unit(BITS)) == (3, 0)
     committed = list(ledgers.server.entries())[-1]
     assert isinstance(committed, Committed)
@@ -111,15 +111,15 @@ def test_an_account_stands_at_the_highest_bound_of_all_its_light(
     highest, number = 0.0, 0
     for seed in (4, 5, 6):
         books, session = run(), session_of(seed)
-        session.history = books.history()
+        session.history = books.server.history()
         for first in (0, 4):
             send(books, session, IMAGES[first : first + 4])
             number += 1
-            highest = max(highest, books.cumulative().bits(4 * number * MU))
+            highest = max(highest, books.server.cumulative().bits(4 * number * MU))
             spent = ledgers.server.balance(books.account).spent
             assert spent.value(BITS) == pytest.approx(highest)
             assert spent.value(Meter.FAILURE_PROBABILITY) == pytest.approx(number * FAILURE)
-    (kept_sums,) = books.store.kept(books.account)
+    (kept_sums,) = books.server.store.kept(books.account)
     assert (kept_sums.sums.queries, len(kept_sums.sums.parts)) == (24, 3)
 
 
@@ -133,7 +133,7 @@ def test_light_that_nobody_looked_at_lies_beside_that_which_came_back(
         batch.book(UNSEEN)
     spent = ledgers.server.balance(books.account).spent.value(BITS)
     assert before < spent <= kept(6) * (1.0 + 1e-9)
-    assert spent == pytest.approx(books.cumulative().bits(6 * MU))
+    assert spent == pytest.approx(books.server.cumulative().bits(6 * MU))
 
 
 def test_what_is_taken_never_lies_below_the_bound_of_all_light(
@@ -152,7 +152,7 @@ def test_what_is_taken_never_lies_below_the_bound_of_all_light(
                 manager = books.sending(IMAGES[:count])
                 opened.append((manager, manager.__enter__(), session, IMAGES[:count]))
                 balance = ledgers.server.balance(account)
-                bound = books.cumulative().bits(balance.taken.value(Meter.PHOTONS))
+                bound = books.server.cumulative().bits(balance.taken.value(Meter.PHOTONS))
                 assert balance.taken.value(BITS) >= bound * (1.0 - 1e-9)
         order = random.permutation(len(opened))
         for index in order:
@@ -168,7 +168,7 @@ def test_what_is_taken_never_lies_below_the_bound_of_all_light(
                 )
             manager.__exit__(None, None, None)
             balance = ledgers.server.balance(account)
-            bound = runs[0][0].cumulative().bits(balance.taken.value(Meter.PHOTONS))
+            bound = runs[0][0].server.cumulative().bits(balance.taken.value(Meter.PHOTONS))
             taken = balance.taken.value(BITS)
             # What stood there before was a bound of the same light: the lower of two may be booked.
             assert taken >= min(bound, before) * (1.0 - 1e-9)
@@ -198,16 +198,16 @@ def test_what_was_counted_additively_stays_and_is_named(
     ledgers.server.reserve({books.account: {QUERIES: 5, BITS: 0.7}}, {}).commit(
         {books.account: {QUERIES: 5, BITS: 0.25}}, {"basis": "bounds"}
     )
-    assert books.state()["counted_additively"] == pytest.approx(0.25)
-    assert "0.25 bit per real weight booked before" in books.state()["composition"][1]
+    assert books.server.state()["counted_additively"] == pytest.approx(0.25)
+    assert "0.25 bit per real weight booked before" in books.server.state()["composition"][1]
     if looked:
         send(books, session_of(), IMAGES[:3])
     else:
         with books.sending(IMAGES[:3]) as batch:
             batch.book(UNSEEN)
     spent = ledgers.server.balance(books.account).spent
-    assert spent.value(BITS) == pytest.approx(0.25 + books.cumulative().bits(3 * MU))
-    assert books.state()["counted_additively"] == pytest.approx(0.25)
+    assert spent.value(BITS) == pytest.approx(0.25 + books.server.cumulative().bits(3 * MU))
+    assert books.server.state()["counted_additively"] == pytest.approx(0.25)
 
 
 def test_a_batch_that_breaks_off_counts_at_its_worst_for_both_parties(
@@ -218,7 +218,7 @@ def test_a_batch_that_breaks_off_counts_at_its_worst_for_both_parties(
         raise KeyboardInterrupt
     spent = ledgers.server.balance(books.account).spent
     assert spent.value(BITS) == pytest.approx(kept(2))
-    assert ledgers.client.balance(books.inputs(IMAGES[:1])[0]).spent.value(QUERIES) == 1
+    assert ledgers.client.balance(books.client.inputs(IMAGES[:1])[0]).spent.value(QUERIES) == 1
     assert (ledgers.server.open_queries(), ledgers.client.open_queries()) == ({}, {})
 
 
@@ -229,7 +229,7 @@ def test_repeats_of_an_input_add_information(
     for images in (IMAGES[[0, 1, 0]], IMAGES[[0]]):
         with books.sending(images) as batch:
             batch.book(UNSEEN)
-    first, second = (ledgers.client.balance(name).spent for name in books.inputs(IMAGES[:2]))
+    first, second = (ledgers.client.balance(name).spent for name in books.client.inputs(IMAGES[:2]))
     assert (first.value(QUERIES), second.value(QUERIES)) == (3, 1)
     assert first.value(Meter.ROWS) == 3 * 12
     one = leakage().data_bits_journal
@@ -252,10 +252,10 @@ def test_a_run_ends_where_the_weights_budget_does(
     assert 2 <= sent < 20
     balance = ledgers.server.balance(books.account)
     assert balance.taken.value(BITS) <= 1.5
-    assert books.worst(balance, 1).bits_per_weight + balance.taken.value(BITS) > 1.5
+    assert books.server.worst(balance, 1).bits_per_weight + balance.taken.value(BITS) > 1.5
     with pytest.raises(UsageError, match="0 more such queries fit"), books.sending(IMAGES[:1]):
         pytest.fail("light was sent")
-    assert books.state()["queries_left"] == 0
+    assert books.server.state()["queries_left"] == 0
     assert ledgers.server.balance(books.account).reserved.unit(BITS) == 0
 
 
@@ -269,7 +269,7 @@ def test_the_clients_quota_of_repeats_frees_what_the_server_had_reserved(
     with refused, books.sending(IMAGES[[0, 0, 0]]):
         pytest.fail("light was sent")
     assert ledgers.server.balance(books.account).taken.unit(BITS) == 0
-    assert books.queries == 0
+    assert books.server.queries == 0
 
 
 def test_a_budget_given_with_a_run_leaves_the_other_limits(
@@ -296,7 +296,7 @@ def test_a_batch_is_booked_once(run: Callable[..., RunLedger]) -> None:
         batch.book(UNSEEN)
         with pytest.raises(RecordError, match="has ended before"):
             batch.book(UNSEEN)
-    assert books.queries == 1
+    assert books.server.queries == 1
 
 
 def test_the_charge_for_data_is_that_of_the_three_formulas() -> None:
@@ -314,9 +314,9 @@ def test_the_ledger_names_no_input(run: Callable[..., RunLedger], ledgers: Ledge
         batch.book(UNSEEN)
     reserved = [each for each in ledgers.client.entries() if isinstance(each, Reserved)]
     (account,) = reserved[0].postings
-    assert account == books.inputs(IMAGES[:1])[0]
+    assert account == books.client.inputs(IMAGES[:1])[0]
     other = Ledgers.in_folder(ledgers.server.folder.with_name("other"), "alice")
-    assert account not in RunLedger(other, books.facts).inputs(IMAGES[:1])
+    assert account not in RunLedger(other, books.facts).client.inputs(IMAGES[:1])
 
 
 def test_light_of_an_honest_share_that_broke_off_may_have_been_kept(
@@ -327,7 +327,7 @@ def test_light_of_an_honest_share_that_broke_off_may_have_been_kept(
         raise KeyboardInterrupt
     spent = ledgers.server.balance(books.account).spent
     assert spent.value(BITS) == pytest.approx(kept(4))
-    assert books.basis is Basis.EVERYTHING
+    assert books.server.basis is Basis.EVERYTHING
 
 
 def test_an_honest_share_owes_what_a_killed_run_may_have_told(
@@ -354,7 +354,7 @@ def test_what_a_release_leaves_is_no_less_than_the_bound_of_the_light_sent(
     waiting = other._reserve(IMAGES[:12])
     send(books, session, IMAGES[:4])
     spent = ledgers.server.balance(books.account).spent.value(BITS)
-    bound = books.cumulative().bits(4 * MU)
+    bound = books.server.cumulative().bits(4 * MU)
     assert spent < 0.9 * bound, "the open reservation covers the rest"
     waiting.release("no light was sent")
     balance = ledgers.server.balance(books.account)
@@ -386,7 +386,7 @@ def test_an_interruption_while_a_batch_is_booked_finds_it_booked(
     with pytest.raises(KeyboardInterrupt):
         book()
     assert (ledgers.server.open_queries(), ledgers.client.open_queries()) == ({}, {})
-    assert books.queries == 2
+    assert books.server.queries == 2
 
 
 def test_a_batch_shrinks_to_what_another_run_has_left(

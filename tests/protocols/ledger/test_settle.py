@@ -82,7 +82,7 @@ def test_notes_bound_what_is_booked_and_are_at_most_a_quarter_ahead(
 ) -> None:
     books = books_of(ledgers)
     images = IMAGES[[0, 1, 0, 2, 3, 4, 5, 0]]
-    inputs = books.inputs(images)
+    inputs = books.client.inputs(images)
     kill_after(books, images, sent)
     server, client = both(ledgers)
     assert (server.sent, client.sent) == (noted, noted)
@@ -294,7 +294,7 @@ def test_notes_of_what_has_ended_are_cleaned_away(ledgers: Ledgers) -> None:
     def work() -> None:
         with books.sending(IMAGES[:4]) as batch:
             batch.noted()
-            ledgers.server.commit(batch.server.id, batch.server.worst_case, {})
+            ledgers.server.commit(batch.server.reserved.id, batch.server.reserved.worst_case, {})
             os.kill(os.getpid(), signal.SIGKILL)
 
     killed(work)
