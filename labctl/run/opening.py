@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from labctl.protocols.bench_link import BenchLink
 
 RAW_IMAGES = 2
-# Weights of 8 times their RMS make a mode 64 times as bright as the mean; no row exceeds that much.
-_PEAK_RATIO = 100.0
 _STAND_IN_PURPOSE = b"stand-in network"
 
 
@@ -227,8 +225,7 @@ def _server_of(request: Asked, settings: SessionSettings) -> Server:
 def _guard_of(settings: SessionSettings) -> ClientGuard:
     """Return the client's power monitor, which refuses light brighter than was agreed."""
     arriving = settings.light.mean_photons * settings.leg_transmittance
-    limit = PowerLimit(arriving, peak_ratio=_PEAK_RATIO)
-    return ClientGuard(limit, PowerMonitor(), seed=settings.seed)
+    return ClientGuard(PowerLimit(arriving), PowerMonitor(), seed=settings.seed)
 
 
 def _calibrated(

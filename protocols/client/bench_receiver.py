@@ -39,6 +39,9 @@ _LOOP_GAIN = 0.15
 # Half of the power: values of so little signal are worth half of what was planned. Slow drifts stay
 # far above it, and the verifier's own bound on the transmittance is narrower.
 _LEAST_AMPLITUDE = 0.7
+# Twice the power, for the same reason on the other side: brighter light reads more of the client's
+# data, and a preamble is as much brighter as the rows behind the same attenuator are.
+_MOST_AMPLITUDE = 1.4
 # 257 symbols show the noise's size to 4 %; three times as much costs nine tenths of F.
 _MOST_NOISE = 3.0
 # Of the stream of random numbers that places come from.
@@ -136,9 +139,9 @@ class BenchReceiver(BenchSide):
     def values(self, layer: int, trace: Trace) -> Floats:
         """Return a value in V per turn and block (turns, rows * blocks).
 
-        Keeps the phase of later frames at zero. Raises SignalError where the preamble is far dimmer
-        than when the layer was aligned, or pilots show that nothing rotated the modes: values would
-        be noise, and look like any others.
+        Keeps the phase of later frames at zero. Raises SignalError where the preamble is far
+        brighter than when the layer was aligned. Likewise where it is far dimmer, or pilots show
+        that nothing rotated the modes: values would be noise, and look like any others.
         """
         layout = self.layouts[layer]
         lowered, sync, clock = self._found(layer, trace)
@@ -161,6 +164,12 @@ class BenchReceiver(BenchSide):
                 f"client's preamble has {sync.amplitude:.3g} V, {self._aligned_v:.3g} V when it "
                 "was aligned: is the light dimmer, its polarisation turned, the local oscillator "
                 "dimmed?"
+            )
+        if sync.amplitude > _MOST_AMPLITUDE * self._aligned_v:
+            raise SignalError(
+                f"client's preamble has {sync.amplitude:.3g} V, {self._aligned_v:.3g} V when it "
+                "was aligned: arriving light is brighter, which would read the client's data; is "
+                "the attenuator where it is set, the laser's power?"
             )
 
     def _check_noise(self, sync: Sync) -> None:

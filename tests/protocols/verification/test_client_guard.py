@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from labctl.data.models import Network
+from labctl.data.models import SHIPPED_NETWORKS, Network, load_network
 from labctl.errors import SettingError, VerificationError
 from labctl.protocols.encoding import Blocks
 from labctl.protocols.link import Exchange
@@ -21,7 +21,7 @@ from labctl.protocols.verification.client_guard import ClientGuard, PowerLimit, 
 from labctl.studies.attacks.false_alarms import HONEST
 
 BLOCKS = Blocks.of(20, 8)
-LIMIT = PowerLimit(4.0)
+LIMIT = PowerLimit(4.0, peak_ratio=10.0)
 
 
 def flat(photons: float, rows: int = 50) -> NDArray[np.float64]:
@@ -116,6 +116,18 @@ def test_monitors_out_of_range_are_refused(name: str) -> None:
         replace(PowerMonitor(), **{name: 0.0})
     with pytest.raises(SettingError, match="dark_counts_per_mode"):
         PowerMonitor(dark_counts_per_mode=-1.0)
+
+
+def test_no_shipped_network_has_a_brighter_mode_than_the_limit_allows() -> None:
+    """A mode carries two weights, in any order: it is at most as bright as the brighter one."""
+    brightest: dict[str, float] = {}
+    for name in SHIPPED_NETWORKS:
+        for layer in load_network(name).layers:
+            power = layer.astype(np.float64) ** 2
+            brightest[name] = max(brightest.get(name, 0.0), power.max() / power.mean())
+    assert max(brightest.values()) < PowerLimit(4.0).peak_ratio
+    assert brightest["noise-aware"] == pytest.approx(64.0, rel=0.01)
+    assert brightest["pruned"] == pytest.approx(109.0, rel=0.01)
 
 
 # In a session.

@@ -1,6 +1,6 @@
 """Faults in a run: asked again and right, or stopped, dark and named by their own cause.
 
-Four of the catalogue; all of them: `labctl faults table run`.
+Five of the catalogue; all of them: `labctl faults table run`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def unit() -> ReceiverCalibration:
         pytest.param("generator of frames restarts", "stopped", marks=pytest.mark.long),
         pytest.param("fibre cut", "stopped", marks=pytest.mark.long),
         ("trigger of the rotation lost", "stopped"),
+        ("attenuator stuck open", "stopped"),
     ],
 )
 def test_a_fault_is_answered(name: str, ending: str, unit: ReceiverCalibration) -> None:
@@ -35,6 +36,8 @@ def test_a_fault_is_answered(name: str, ending: str, unit: ReceiverCalibration) 
     assert found.acted >= 1
     assert found.is_answered, found
     assert found.ending == ending
+    if name == "attenuator stuck open":
+        assert "arriving light is brighter" in found.said
 
 
 def test_the_catalogue_holds_what_has_to_be_answered() -> None:
