@@ -44,6 +44,7 @@ from labctl.station.file import ServerConstants
 if TYPE_CHECKING:
     from labctl.protocols.bench_link import BenchLink
 
+# Enough to analyse again what a bench has done; raw arrays of all images would fill the disk.
 RAW_IMAGES = 2
 _STAND_IN_PURPOSE = b"stand-in network"
 
