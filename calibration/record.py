@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Self
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -29,6 +30,18 @@ Name = Annotated[str, Field(min_length=1)]
 Identifier = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+# Nothing that is measured comes near; squares and sums of what is below are finite.
+_MOST = 1e100
+
+
+def _measurable(number: float) -> float:
+    if not abs(number) <= _MOST:
+        raise ValueError(f"{number:g} is no measured number, which are within {_MOST:g}")
+    return number
+
+
+Number = Annotated[float, AfterValidator(_measurable)]
+
 _NOT_CONTENT = ("id", "raw", "figure")
 
 
@@ -42,13 +55,13 @@ class QuantityRow(_Row):
     Records that were written before shapes and spans were have none.
     """
 
-    value: float
-    standard_uncertainty: float
+    value: Number
+    standard_uncertainty: Number
     unit: str
-    budget: dict[str, float] = {}
+    budget: dict[str, Number] = {}
     degrees_of_freedom: float | None = None
     shapes: dict[str, Shape] = {}
-    span: tuple[float, float] | None = None
+    span: tuple[Number, Number] | None = None
 
     @model_validator(mode="after")
     def _is_a_quantity(self) -> Self:
@@ -89,8 +102,8 @@ class QuantityRow(_Row):
 class ConditionRow(_Row):
     """A circumstance of the measurement, and how far it may move before the record is in doubt."""
 
-    value: float
-    tolerance: Annotated[float, Field(ge=0.0)]
+    value: Number
+    tolerance: Annotated[Number, Field(ge=0.0)]
     unit: str
 
 

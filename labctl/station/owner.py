@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import socket
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labctl.errors import BenchHeldError
+from labctl.errors import BenchHeldError, UsageError
 from labctl.plain_file import SMALL_BYTES, parsed_json, read_plain
 from labctl.processes import runs, start_of
 
@@ -155,10 +156,15 @@ def _alone() -> Iterator[Path]:
         return
     import fcntl
 
-    descriptor = os.open(folder / _GATE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    # The folder is everybody's: a link in it could lead to a file of ours that is nobody else's.
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(folder / _GATE, flags, 0o666)
+    except OSError as error:
+        raise UsageError(f"{folder / _GATE}: no lock can be taken ({error.strerror})") from error
     try:
         with suppress(OSError):
-            os.chmod(folder / _GATE, 0o666)
+            os.fchmod(descriptor, 0o666)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield folder
     finally:
@@ -180,6 +186,8 @@ def _read(path: Path) -> Owner | None:
 
 
 def _write(path: Path, owner: Owner) -> None:
-    fresh = path.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps(asdict(owner), indent=1), "utf-8")
+    # A new file, of a name that nobody knows before: never one that a link leads to.
+    fresh = path.with_suffix(f".{secrets.token_hex(8)}")
+    with fresh.open("x", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(owner), indent=1))
     os.replace(fresh, path)
