@@ -32,12 +32,36 @@ SHIPPED_NETWORKS = (
     "stand-in",
     "pruned",
 )
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 SUFFIXES = (".safetensors", ".npz")
 _FLOAT_NAMES = {"F16", "F32", "F64"}
 _DAMAGE = (
     *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, TypeError),
     *(SafetensorError, zipfile.BadZipFile, zlib.error),
 )
+
+
+@dataclass(frozen=True)
+class PublicModel:
+    """What a client knows of a network: its name, the SHA-256 of its weights, and its sizes.
+
+    sizes: inputs, then the outputs of every layer. Raises ModelError.
+    """
+
+    name: str
+    sha256: str
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", tuple(self.sizes))
+        if not _SHA256.fullmatch(self.sha256):
+            raise ModelError(
+                f"{self.name}: sha256 {self.sha256!r}; must be 64 hexadecimal digits, small letters"
+            )
+        if len(self.sizes) < 2 or not all(type(size) is int and size > 0 for size in self.sizes):
+            raise ModelError(
+                f"{self.name}: sizes {self.sizes}; must be inputs, then outputs of every layer"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +94,11 @@ class Network:
             digest.update(np.array(layer.shape, dtype="<u8").tobytes())
             digest.update(layer.astype("<f4").tobytes())
         return digest.hexdigest()
+
+    @property
+    def public(self) -> PublicModel:
+        """What a client knows of it."""
+        return PublicModel(self.name, self.sha256, self.sizes)
 
 
 def load_network(name_or_path: str | Path) -> Network:

@@ -20,18 +20,22 @@ from numpy.typing import NDArray
 from labctl.data.file_locks import in_use
 from labctl.data.hdf5_structure import check_structure
 from labctl.data.hdf5_view import ClosedView, clear_mark
-from labctl.data.models import Network
+from labctl.data.models import Network, PublicModel
 from labctl.data.run_layout import (
     FORMAT,
     FORMAT_VERSION,
     READABLE_VERSIONS,
     blocks_of,
     last_document,
-    network_of,
+    model_of,
+    party_of,
+    peer_file_of,
     streams_of,
     text_of,
 )
+from labctl.data.session_record import SessionRecord
 from labctl.errors import ModelError, RunFileError
+from labctl.party import Party
 
 T = TypeVar("T")
 Status = Literal["complete", "aborted", "interrupted", "failed"]
@@ -50,8 +54,12 @@ class Run:
     """One run as it was read; result arrays have one row per acknowledged image.
 
     status is `interrupted` when the writer never recorded an end. images, labels, predictions:
-    (n,) whole numbers. raw_names: `<group>/<name>` of each raw dataset. verification and leakage
-    are None when never recorded.
+    (n,) whole numbers. raw_names: `<group>/<name>` of each raw dataset. verification, leakage and
+    session are None when never recorded.
+
+    party: whose file it is, None for both parties' in one. A server's has `images` alone, which
+    number the queries: its labels and predictions are empty. A client's names the `model`, without
+    weights. peer_file: name of the other party's file, if it is known.
     """
 
     path: Path
@@ -61,7 +69,7 @@ class Run:
     finished_utc: str | None
     settings: Mapping[str, Any]
     station_text: str | None
-    model: Network
+    model: Network | PublicModel
     versions: Mapping[str, str]
     seed: int
     images: NDArray[np.int64]
@@ -70,6 +78,9 @@ class Run:
     raw_names: tuple[str, ...]
     verification: Mapping[str, Any] | None
     leakage: Mapping[str, Any] | None
+    session: SessionRecord | None
+    party: Party | None
+    peer_file: str | None
 
     @property
     def complete(self) -> bool:
@@ -77,12 +88,17 @@ class Run:
         return self.status == "complete"
 
     def measured(self) -> tuple[NDArray[np.float32], ...] | None:
-        """Read the measured values, per layer (n, outputs), or None if they were not kept."""
+        """Read the measured values, per layer (n, outputs), or None if they were not kept.
+
+        A server's file never keeps them.
+        """
         return _read(self.path, self._measured)
 
     def _measured(self, file: Any) -> tuple[NDArray[np.float32], ...] | None:
+        if self.party is Party.SERVER:
+            return None
         blocks = blocks_of(file, "results")
-        names = [f"results/measured/{depth}" for depth in range(len(self.model.layers))]
+        names = [f"results/measured/{depth}" for depth in range(len(self.model.sizes) - 1)]
         if blocks.rows == 0 or len(file[names[0]]) == 0:
             return None
         # A run that is still written may have more by now than when it was read.
@@ -110,8 +126,8 @@ def read_run(path: Path) -> Run:
 class Health:
     """What reading a whole run file found.
 
-    checksums: whether it has them (version 2). blocks, values_bytes: how many blocks and bytes
-    of values were read. damage: what is wrong, in words; empty where nothing is.
+    checksums: whether it has them (from version 2 on). blocks, values_bytes: how many blocks and
+    bytes of values were read. damage: what is wrong, in words; empty where nothing is.
     """
 
     path: Path
@@ -213,7 +229,10 @@ def explained(path: Path, problem: str) -> Iterator[None]:
 
 def _run(path: Path, file: Any) -> Run:
     ended = last_document(file, "ended") or {"status": "interrupted", "reason": ""}
-    results = blocks_of(file, "results")
+    results, party = blocks_of(file, "results"), party_of(file)
+    numbers = ("image",) if party is Party.SERVER else ("image", "label", "prediction")
+    held = {name: results.values(file, f"results/{name}") for name in numbers}
+    none = np.zeros(0, np.int32)
     return Run(
         path=path,
         status=ended["status"],
@@ -222,16 +241,25 @@ def _run(path: Path, file: Any) -> Run:
         finished_utc=ended.get("finished_utc"),
         settings=json.loads(text_of(file, "settings")),
         station_text=json.loads(text_of(file, "station")),
-        model=network_of(file),
+        model=model_of(file),
         versions=json.loads(text_of(file, "versions")),
         seed=json.loads(text_of(file, "seed")),
-        images=results.values(file, "results/image"),
-        labels=results.values(file, "results/label"),
-        predictions=results.values(file, "results/prediction"),
+        images=held["image"],
+        labels=held.get("label", none),
+        predictions=held.get("prediction", none),
         raw_names=tuple(f"{group}/{name}" for group, held in file["raw"].items() for name in held),
         verification=last_document(file, "verification"),
         leakage=last_document(file, "leakage"),
+        session=_session(file),
+        party=party,
+        peer_file=peer_file_of(file),
     )
+
+
+def _session(file: Any) -> SessionRecord | None:
+    """Return what was recorded of the session; raises ValueError where it is not that."""
+    found = last_document(file, "session")
+    return None if found is None else SessionRecord.model_validate_json(json.dumps(found))
 
 
 def _health(path: Path, live: bool, file: Any) -> Health:
@@ -249,6 +277,6 @@ def _health(path: Path, live: bool, file: Any) -> Health:
             damage += held.damage(name, file[name])
             size += held.rows * file[name].dtype.itemsize * int(np.prod(file[name].shape[1:]))
     if damage:
-        network_of(file)  # raises where the network itself is damaged, of which one cannot go on
+        model_of(file)  # raises where the network itself is damaged, of which one cannot go on
         return Health(path, None, live, True, blocks, size, tuple(damage))
     return Health(path, _run(path, file).status, live, True, blocks, size, ())

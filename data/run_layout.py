@@ -6,7 +6,8 @@ each dataset), and `committed/<stream>`, the number of blocks that were acknowle
 its bitwise complement. A reader takes no block beyond that number, and no value whose checksum
 differs. HDF5 itself guards the tables of the file and the header's text by checksums (its version 3
 format), not the values. Files of version 1 have neither checksums nor blocks: `committed/<stream>`
-is their number of rows.
+is their number of rows. Before version 3 a file was of both parties and had no document of the
+session.
 """
 
 from __future__ import annotations
@@ -22,41 +23,51 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labctl.data.hdf5_structure import first_rows, single_value
-from labctl.data.models import Network
+from labctl.data.models import Network, PublicModel
 from labctl.errors import RunFileError
+from labctl.party import Party
 
 FORMAT = "labctl run"
 # Counts changes of what a run file holds.
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, FORMAT_VERSION)
-_DOCUMENTS = ("verification", "leakage", "ended")
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (1, 2, FORMAT_VERSION)
+_DOCUMENTS = ("verification", "leakage", "ended", "session")
+# Documents that files of earlier versions lack.
+_SINCE = {"session": 3}
 # Least and most bytes of a chunk: small streams take little room, long ones few chunks.
 _CHUNK_BYTES = (1 << 14, 1 << 20)
 # Blocks per chunk of their table: 16 KiB where a stream has a handful of datasets.
 _BLOCKS_PER_CHUNK = 256
 
 
-def lay_out(file: Any, header: Mapping[str, str], model: Network) -> None:
+def lay_out(
+    file: Any, header: Mapping[str, str], model: Network | PublicModel, party: Party | None
+) -> None:
     """Write what a new run file holds before its first block."""
     file.attrs["format_version"] = FORMAT_VERSION
     for name, text in header.items():
         _set_text(file, name, text)
-    group = file.create_group("model")
-    _set_text(group, "name", as_json("name", model.name))
-    _set_text(group, "provenance", as_json("provenance", model.provenance))
-    for depth, layer in enumerate(model.layers):
-        group.create_dataset(str(depth), data=layer).attrs["crc32"] = checksum(layer)
-    results: dict[str, NDArray[Any]] = {
-        "results/image": np.zeros(1, np.int64),
-        "results/label": np.zeros(1, np.int32),
-        "results/prediction": np.zeros(1, np.int32),
-    }
-    for depth, layer in enumerate(model.layers):
-        results[f"results/measured/{depth}"] = np.zeros((64, len(layer)), np.float32)
+    _lay_out_model(file.create_group("model"), model)
+    results: dict[str, NDArray[Any]] = {"results/image": np.zeros(1, np.int64)}
+    if party is not Party.SERVER:
+        results |= {name: np.zeros(1, np.int32) for name in ("results/label", "results/prediction")}
+        for depth, outputs in enumerate(model.sizes[1:]):
+            results[f"results/measured/{depth}"] = np.zeros((64, outputs), np.float32)
     add_stream(file, "results", results)
     for name in _DOCUMENTS:
         add_stream(file, name, {name: np.zeros(1, np.uint8)})
     file.create_group("raw")
+
+
+def _lay_out_model(group: Any, model: Network | PublicModel) -> None:
+    _set_text(group, "name", as_json("name", model.name))
+    if isinstance(model, PublicModel):
+        _set_text(group, "sha256", model.sha256)
+        _set_text(group, "sizes", as_json("sizes", model.sizes))
+        return
+    _set_text(group, "provenance", as_json("provenance", model.provenance))
+    for depth, layer in enumerate(model.layers):
+        group.create_dataset(str(depth), data=layer).attrs["crc32"] = checksum(layer)
 
 
 def _set_text(where: Any, name: str, text: str) -> None:
@@ -178,18 +189,41 @@ def streams_of(file: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _stream_names(file: Any) -> list[str]:
     raw = [f"raw/{group}/{name}" for group, held in file["raw"].items() for name in held]
-    return ["results", *_DOCUMENTS, *raw]
+    return ["results", *(name for name in _DOCUMENTS if _has(file, name)), *raw]
+
+
+def _has(file: Any, document: str) -> bool:
+    """Return whether files of this version have a document's stream."""
+    return bool(file.attrs["format_version"] >= _SINCE.get(document, 1))
 
 
 def last_document(file: Any, name: str) -> dict[str, Any] | None:
     """Return the last of the documents that were recorded under a name, if any."""
+    if not _has(file, name):
+        return None
     text = blocks_of(file, name).values(file, name).tobytes().decode()
     return dict(json.loads(text.splitlines()[-1])) if text else None
 
 
-def network_of(file: Any) -> Network:
-    """Return the network that a run file holds; raises ValueError where a layer is damaged."""
+def party_of(file: Any) -> Party | None:
+    """Return whose file it is, None for both; raises ValueError for anybody else's."""
+    return Party(text_of(file, "party")) if "party" in file.attrs else None
+
+
+def peer_file_of(file: Any) -> str | None:
+    """Return the name of the other party's file, if it is known."""
+    return json.loads(text_of(file, "peer_file")) if "peer_file" in file.attrs else None
+
+
+def model_of(file: Any) -> Network | PublicModel:
+    """Return the network of a run file, without weights from a client's file.
+
+    Raises ValueError where a layer is damaged.
+    """
     group = file["model"]
+    name = json.loads(text_of(group, "name"))
+    if party_of(file) is Party.CLIENT:
+        return PublicModel(name, text_of(group, "sha256"), json.loads(text_of(group, "sizes")))
     layers = []
     for depth in range(len(group)):
         held = group[str(depth)]
@@ -197,8 +231,7 @@ def network_of(file: Any) -> Network:
         if file.attrs["format_version"] > 1 and checksum(layer) != held.attrs["crc32"]:
             raise ValueError(f"model/{depth} is damaged, its checksum differs")
         layers.append(layer)
-    name, provenance = (json.loads(text_of(group, key)) for key in ("name", "provenance"))
-    return Network(tuple(layers), name, provenance)
+    return Network(tuple(layers), name, json.loads(text_of(group, "provenance")))
 
 
 def whole_numbers(name: str, values: ArrayLike) -> NDArray[np.int32]:

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labctl.data.disk_room import require_free, reserve
-from labctl.data.file_locks import in_use, lock
-from labctl.data.models import Network
+from labctl.data.file_locks import lock
+from labctl.data.models import Network, PublicModel
+from labctl.data.run_contents import require_model, require_raw, require_results
 from labctl.data.run_file import Status, explained
 from labctl.data.run_layout import (
     FORMAT,
@@ -41,76 +42,31 @@ from labctl.data.run_layout import (
     text_of,
     whole_numbers,
 )
-from labctl.errors import RunFileError, SettingError
+from labctl.data.runs_folder import at_free_paths
+from labctl.data.session_record import SessionRecord
+from labctl.errors import RunFileError
+from labctl.party import Party
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # What closing writes, and what a block takes beside its values and the chunks that it begins: the
 # file's own tables.
 _SPARE_BYTES = 1 << 21
-_LEFTOVERS = (".h5", ".h5.part")
 # A run holds the weights and what was measured of the data: nobody else's to read.
 _OWNER_ONLY = 0o600
-
-
-def new_run_path(folder: Path, stem: str) -> Path:
-    """Return a free path `<UTC time>-<stem>.h5` in the folder, which is created if missing."""
-    if not _NAME.fullmatch(stem):
-        raise SettingError("stem", stem, "letters, digits, '_', '-' and '.'")
-    _make_folder(folder)
-    start = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{stem}"
-    path, number = folder / f"{start}.h5", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{start}-{number}.h5"
-    return path
-
-
-def require_runs_folder(folder: Path) -> None:
-    """Raise RunFileError if no run file can be written to a folder; creates nothing."""
-    there = folder.absolute()
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise RunFileError(f"{folder}: cannot be created ({there} is no folder)")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise RunFileError(f"{there}: cannot be written to; must be a folder that you may write to")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise RunFileError(f"{folder}: cannot be created ({problem.strerror})") from problem
-
-
-def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove what writers that were killed left beside their runs, and return what it was.
-
-    That is copies that were to replace a run file (`.h5.part`), and run files without a byte. What
-    a live process writes stays, and so does what may not be removed.
-    """
-    removed = []
-    for path in sorted(folder.iterdir()):
-        if not path.name.endswith(_LEFTOVERS):
-            continue
-        with suppress(OSError):  # gone meanwhile, or another user's
-            empty = path.suffix == ".part" or path.stat().st_size == 0
-            if empty and path.is_file() and not in_use(path):
-                path.unlink()
-                removed.append(path)
-    return removed
 
 
 class RunFileWriter:
     """Writes one run block by block; each method returns when its data has left the process.
 
     What it returned for survives a killed process (not a power failure). Leaving the context
-    records the status: complete, interrupted (Ctrl-C) or failed. Raises RunFileError.
+    records the status: complete, interrupted (Ctrl-C) or failed. What a file of one party may not
+    hold is refused (`run_contents`). Raises RunFileError.
     """
 
-    def __init__(self, path: Path, layers: int) -> None:
+    def __init__(self, path: Path, layers: int, party: Party | None) -> None:
         self._path = path
         self._layers = layers
+        self._party = party
         self._file: Any = None
         self._descriptor = -1
         self._datasets: dict[str, Any] = {}
@@ -127,11 +83,19 @@ class RunFileWriter:
         *,
         settings: Mapping[str, Any],
         station_text: str | None,
-        model: Network,
+        model: Network | PublicModel,
         versions: Mapping[str, str],
         seed: int,
+        party: Party | None = None,
+        peer_file: str | None = None,
     ) -> Self:
-        """Start a run file that does not exist yet; settings must be JSON-able."""
+        """Start a run file that does not exist yet; settings must be JSON-able.
+
+        party: whose file it is, None for both parties' in one. model: without its weights in a
+        client's file. peer_file: name of the other party's file of the same run, where one is
+        known.
+        """
+        require_model(party, model)
         header = {
             "format": FORMAT,
             "started_utc": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -140,14 +104,19 @@ class RunFileWriter:
             "seed": as_json("seed", seed),
             "station": as_json("station_text", station_text),
         }
-        writer = cls(path, len(model.layers))
+        if party is not None:
+            header |= {"party": str(party), "peer_file": as_json("peer_file", peer_file)}
+        elif peer_file is not None:
+            raise RunFileError(f"peer_file {peer_file!r}: a file of both parties has none")
+        writer = cls(path, len(model.sizes) - 1, party)
         with explained(path, "cannot be created"):
-            require_free(path.parent, sum(layer.nbytes for layer in model.layers) + _SPARE_BYTES)
+            layers = model.layers if isinstance(model, Network) else ()
+            require_free(path.parent, sum(layer.nbytes for layer in layers) + _SPARE_BYTES)
             taken = _created(path)
             try:
                 with _replacement(path) as part:
                     with _open(part, "w") as file:
-                        lay_out(file, header, model)
+                        lay_out(file, header, model, party)
                     os.replace(part, path)
                 writer._resume()
             except BaseException:
@@ -165,32 +134,29 @@ class RunFileWriter:
         *,
         settings: Mapping[str, Any],
         station_text: str | None,
-        model: Network,
+        model: Network | PublicModel,
         versions: Mapping[str, str],
         seed: int,
+        party: Party | None = None,
     ) -> Self:
         """Start a run file at a free path; see `new_run_path` and `create`.
 
         What killed writers left in the folder is removed.
         """
-        _make_folder(folder)
-        remove_leftovers(folder)
-        while True:
-            path = new_run_path(folder, stem)
-            try:
-                return cls.create(
-                    path,
-                    settings=settings,
-                    station_text=station_text,
-                    model=model,
-                    versions=versions,
-                    seed=seed,
-                )
-            except RunFileError as error:
-                # Another process may have taken the path in between; a file in the folder's place
-                # is there for good.
-                if not (isinstance(error.__context__, FileExistsError) and path.is_file()):
-                    raise
+        return at_free_paths(
+            folder,
+            stem,
+            (party,),
+            lambda paths: cls.create(
+                paths[0],
+                settings=settings,
+                station_text=station_text,
+                model=model,
+                versions=versions,
+                seed=seed,
+                party=party,
+            ),
+        )
 
     @property
     def path(self) -> Path:
@@ -209,6 +175,7 @@ class RunFileWriter:
         labels, predictions: (rows,) whole numbers; measured: per layer (rows, outputs) of the
         network, in every block of the run or in none.
         """
+        require_results(self._party)
         if measured is not None and len(measured) != self._layers:
             raise RunFileError(f"measured: {len(measured)} layers; must be {self._layers}")
         if self._rows.get("results", 0) and self._measures != (measured is not None):
@@ -224,6 +191,13 @@ class RunFileWriter:
         self._append("results", block)
         self._measures = measured is not None
 
+    def append_queries(self, first: int, count: int) -> None:
+        """Count queries that were answered: all that a server's file says of results."""
+        if self._party is not Party.SERVER:
+            raise RunFileError(f"{self._path}: queries are counted in a server's file alone")
+        numbers = np.arange(first, first + count, dtype=np.int64)
+        self._append("results", {"results/image": numbers})
+
     def append_raw(self, group: str, name: str, array: ArrayLike) -> None:
         """Append an array along its first axis to the dataset raw/<group>/<name>.
 
@@ -234,6 +208,7 @@ class RunFileWriter:
         key = f"raw/{group}/{name}"
         if not (_NAME.fullmatch(group) and _NAME.fullmatch(name)):
             raise RunFileError(f"{key}: names must be letters, digits, '_', '-' and '.'")
+        require_raw(self._party, group, name)
         if values.dtype.kind not in "biufc":
             raise RunFileError(f"{key}: type {values.dtype}; must be numbers or booleans")
         if 0 in values.shape[1:]:
@@ -252,6 +227,10 @@ class RunFileWriter:
         """Record what has leaked so far, with its assumptions; the last one counts."""
         self._append_document("leakage", leakage)
 
+    def set_session(self, session: SessionRecord) -> None:
+        """Record who took part, the account, and what both sides noted; the last one counts."""
+        self._append_document("session", session.model_dump(mode="json"))
+
     def finish(self, status: Status, reason: str = "") -> None:
         """Record how the run ended and close the file; nothing can be appended after."""
         if status not in get_args(Status):
@@ -261,6 +240,12 @@ class RunFileWriter:
         self._append_document("ended", ended, last=True)
         self._finished = True
         self._close()
+
+    def discard(self) -> None:
+        """Close the file and remove it, as if it had never been started."""
+        self._finished = True
+        self._close()
+        self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

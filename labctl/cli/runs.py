@@ -10,7 +10,7 @@ import typer
 
 from labctl.cli import options, output
 from labctl.data.run_file import Health, Run, is_written_now, read_run, repair_run, verify_run
-from labctl.data.run_writer import remove_leftovers
+from labctl.data.runs_folder import remove_leftovers
 from labctl.errors import RunFileError, UsageError
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ _FILE = Annotated[Path, typer.Argument(metavar="FILE", help="Run file (.h5).")]
 
 @app.command("list")
 def list_(paths: _PATHS = None, json: options.Json = False) -> None:
-    """List runs, oldest first: when, how they ended, network, images and accuracy.
+    """List runs, oldest first: whose file, when, how they ended, network, images and accuracy.
 
     A file that is no run, or is damaged, is listed with what is wrong.
     """
@@ -37,7 +37,7 @@ def list_(paths: _PATHS = None, json: options.Json = False) -> None:
     if not found:
         output.people.print("no run files; labctl infer makes them")
         return
-    columns = ["file", "started (UTC)", "status", "network", "images", "accuracy"]
+    columns = ["file", "party", "started (UTC)", "status", "network", "images", "accuracy"]
     output.table("Runs", columns, [_row(*each) for each in found])
 
 
@@ -54,6 +54,8 @@ def show(file: _FILE, json: options.Json = False) -> None:
     output.facts(
         str(file),
         {
+            "party": _party(run),
+            "other party's file": run.peer_file or "–",
             "started": run.started_utc,
             "finished": run.finished_utc or "–",
             "status": ended,
@@ -66,6 +68,10 @@ def show(file: _FILE, json: options.Json = False) -> None:
             "seed": str(run.seed),
         },
     )
+    session = _session_json(run)
+    if session is not None:
+        known = {name: str(value) for name, value in session.items() if value is not None}
+        output.facts("Session", known)
     output.facts("Settings", {name: str(value) for name, value in run.settings.items()})
     for title, values in (("Verdict", run.verification), ("Leakage", run.leakage)):
         if values is not None:
@@ -137,7 +143,16 @@ def _tried(path: Path) -> tuple[Run | None, str]:
 
 
 def _accuracy(run: Run) -> float | None:
-    return float((run.labels == run.predictions).mean()) if len(run.images) else None
+    """Return the share of right classes; None where a file has none, as a server's."""
+    return float((run.labels == run.predictions).mean()) if len(run.labels) else None
+
+
+def _party(run: Run) -> str:
+    return "both" if run.party is None else str(run.party)
+
+
+def _session_json(run: Run) -> dict[str, Any] | None:
+    return None if run.session is None else run.session.model_dump(mode="json")
 
 
 def _percent(share: float | None) -> str:
@@ -146,11 +161,11 @@ def _percent(share: float | None) -> str:
 
 def _row(path: Path, run: Run | None, problem: str) -> list[str]:
     if run is None:
-        return [path.name, "–", f"not readable: {problem}", "–", "–", "–"]
+        return [path.name, "–", "–", f"not readable: {problem}", "–", "–", "–"]
     status = "being written" if is_written_now(path) else run.status
     started = run.started_utc[:19].replace("T", " ")
     images, accuracy = str(len(run.images)), _percent(_accuracy(run))
-    return [path.name, started, status, run.model.name, images, accuracy]
+    return [path.name, _party(run), started, status, run.model.name, images, accuracy]
 
 
 def _listed(path: Path, run: Run | None, problem: str) -> Mapping[str, Any]:
@@ -162,6 +177,8 @@ def _listed(path: Path, run: Run | None, problem: str) -> Mapping[str, Any]:
 def _run_json(run: Run) -> dict[str, Any]:
     return {
         "file": str(run.path),
+        "party": _party(run),
+        "peer_file": run.peer_file,
         "started_utc": run.started_utc,
         "finished_utc": run.finished_utc,
         "status": run.status,
@@ -174,6 +191,7 @@ def _run_json(run: Run) -> dict[str, Any]:
         "raw": list(run.raw_names),
         "verification": run.verification,
         "leakage": run.leakage,
+        "session": _session_json(run),
     }
 
 

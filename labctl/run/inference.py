@@ -9,7 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from labctl.data.run_writer import RunFileWriter, require_runs_folder
+from labctl.data.run_writer import RunFileWriter
+from labctl.data.runs_folder import require_runs_folder
 from labctl.instruments.transports.masking import masked
 from labctl.protocols.carried import require_blocks_of
 from labctl.protocols.hiding.decoys import Decoys

@@ -7,24 +7,29 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from labctl.errors import BudgetError, SettingError
+from labctl.party import Party
 from labctl.protocols.encoding import Floats, unit_norm
 from labctl.protocols.ledger.amounts import Amounts, Meter
 from labctl.wording import counted
+
+__all__ = [
+    "ANY",
+    "Balance",
+    "Party",
+    "checked_client",
+    "client_of",
+    "input_account",
+    "named",
+    "title",
+    "weights_account",
+]
 
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _IDENTITY_PURPOSE = b"labctl ledger: identity of an input"
 ANY = "any"
-
-
-class Party(StrEnum):
-    """Whose ledger it is: the server counts bits of weights, the client bits of data."""
-
-    SERVER = "server"
-    CLIENT = "client"
 
 
 def weights_account(client: str, model_sha256: str) -> str:

@@ -20,10 +20,11 @@ import pytest
 from numpy.typing import NDArray
 
 from labctl.data import run_file
-from labctl.data.models import Network
+from labctl.data.models import Network, PublicModel
 from labctl.data.run_file import Run, read_run, repair_run, verify_run
-from labctl.data.run_layout import network_of
-from labctl.data.run_writer import RunFileWriter, remove_leftovers, require_runs_folder
+from labctl.data.run_layout import model_of
+from labctl.data.run_writer import RunFileWriter
+from labctl.data.runs_folder import remove_leftovers, require_runs_folder
 from labctl.errors import RunFileError
 
 NETWORK = Network(
@@ -250,7 +251,7 @@ from pathlib import Path
 import numpy as np
 from labctl.data import run_file
 from labctl.data.models import Network
-from labctl.data.run_layout import network_of
+from labctl.data.run_layout import model_of
 from labctl.data.run_writer import RunFileWriter
 folder, when = Path(sys.argv[1]), int(sys.argv[2])
 network = Network((np.ones((4, 6), np.float32), np.ones((3, 4), np.float32)), "small", {})
@@ -356,10 +357,10 @@ def test_verification_reads_the_network_once(
     path = written(tmp_path / "run.h5")
     read: list[object] = []
 
-    def counted(file: Any) -> Network:
+    def counted(file: Any) -> Network | PublicModel:
         read.append(file)
-        return network_of(file)
+        return model_of(file)
 
-    monkeypatch.setattr(run_file, "network_of", counted)
+    monkeypatch.setattr(run_file, "model_of", counted)
     assert verify_run(path).status == "complete"
     assert len(read) == 1

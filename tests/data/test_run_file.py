@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 
 from labctl.data.models import Network
 from labctl.data.run_file import read_run, repair_run
-from labctl.data.run_writer import RunFileWriter, new_run_path
+from labctl.data.run_writer import RunFileWriter
+from labctl.data.runs_folder import new_run_path, new_run_paths
 from labctl.errors import RunFileError, SettingError
+from labctl.party import Party
 
 ROWS = 50
 NETWORK = Network(
@@ -97,6 +99,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert read.started_utc <= read.finished_utc
     assert read.settings == {"mu": 6.0, "gains": [1.3]}
     assert (read.station_text, read.versions, read.seed) == (station, {"labctl": "0.1"}, 2**70)
+    assert isinstance(read.model, Network)
     assert read.model.sha256 == NETWORK.sha256
     assert (read.model.name, read.model.provenance) == ("small", {"recipe": "test"})
     assert [list(rows) for rows in (read.images, read.labels, read.predictions)] == [
@@ -363,14 +366,14 @@ def test_two_processes_that_start_at_the_same_moment_write_two_files(
 ) -> None:
     taken: list[Path] = []
 
-    def late(folder: Path, stem: str) -> Path:
-        path = new_run_path(folder, stem)
+    def late(folder: Path, stem: str, parties: Sequence[Party | None]) -> tuple[Path, ...]:
+        paths = new_run_paths(folder, stem, parties)
         if not taken:
-            path.touch()
-            taken.append(path)
-        return path
+            paths[-1].touch()
+            taken.append(paths[-1])
+        return paths
 
-    monkeypatch.setattr("labctl.data.run_writer.new_run_path", late)
+    monkeypatch.setattr("labctl.data.runs_folder.new_run_paths", late)
     with start(tmp_path) as run:
         run.append_results(0, [1], [1])
     assert run.path not in taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ import pytest
 
 from labctl.data.models import Network
 from labctl.data.run_writer import RunFileWriter
+from labctl.data.session_record import SessionRecord
+from labctl.party import Party
 
 Result = subprocess.CompletedProcess[str]
 NETWORK = Network((np.ones((3, 4), np.float32),), "small", {"recipe": "test"})
@@ -59,6 +62,34 @@ def test_show_says_what_was_asked_and_found(runs: Path, run_here: Callable[..., 
     text = run_here("runs", "show", str(runs / "killed.h5")).stdout
     assert "interrupted: Ctrl-C" in text
     assert "75.0%" in text
+
+
+def test_a_file_of_one_party_says_whose_it_is_and_of_which_session(
+    tmp_path: Path, run_here: Callable[..., Result]
+) -> None:
+    path, session = tmp_path / "server.h5", SessionRecord(id="1f" * 16, client="hospital")
+    with RunFileWriter.create(
+        path,
+        settings={},
+        station_text=None,
+        model=NETWORK,
+        versions={},
+        seed=1,
+        party=Party.SERVER,
+        peer_file="client.h5",
+    ) as writer:
+        writer.append_queries(0, 7)
+        writer.set_session(session)
+    shown = json.loads(run_here("runs", "show", str(path), "--json").stdout)
+    assert (shown["party"], shown["peer_file"]) == ("server", "client.h5")
+    assert (shown["images"], shown["accuracy"]) == (7, None)
+    assert shown["session"] == session.model_dump(mode="json")
+    text = run_here("runs", "show", str(path)).stdout
+    for line in (r"party\W+server", r"other party.s file\W+client.h5", r"client\W+hospital"):
+        assert re.search(line, text)
+    assert "transcript" not in text
+    (listed,) = json.loads(run_here("runs", "list", str(tmp_path), "--json").stdout)["runs"]
+    assert (listed["party"], listed["accuracy"]) == ("server", None)
 
 
 def test_verify_ends_with_an_error_where_a_block_is_damaged(
