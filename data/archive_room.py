@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,11 @@ from labctl.plain_file import SHARE_OF_MEMORY, memory_bytes, open_plain
 _MOST_RATIO = 200
 # What every computer has to spare, however well it is packed.
 _ALWAYS_BYTES = 1 << 28
+# What NumPy, its reader of headers (Python's tokens) and the zip reader raise for damaged bytes.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, tokenize.TokenError),
+    *(SyntaxError, OverflowError, MemoryError),
+)
 
 
 def require_room(packed: int, unpacked: int) -> None:
@@ -43,16 +50,28 @@ def unpacked_limit(packed: int) -> int:
 
 @contextmanager
 def opened_npz(path: Path) -> Iterator[Any]:
-    """Open the .npz file at a path for a block; raises OSError where it is no ordinary file."""
+    """Open the .npz file at a path for a block.
+
+    Raises OSError where it is no ordinary file, ValueError where it is damaged.
+    """
     # Opened here: of a damaged archive NumPy leaves its own file open.
-    with open_plain(path) as content, plain_npz(content) as file:
+    with _damage_explained(), open_plain(path) as content, plain_npz(content) as file:
         yield file
+
+
+@contextmanager
+def _damage_explained() -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise ValueError(f"damaged: {error}") from error
 
 
 def plain_npz(file: BinaryIO) -> Any:
     """Open an .npz file as NumPy does, once its sizes were looked at (`require_plain_npz`)."""
-    require_plain_npz(file)
-    return np.load(file, allow_pickle=False)
+    with _damage_explained():
+        require_plain_npz(file)
+        return np.load(file, allow_pickle=False)
 
 
 def require_plain_npz(file: BinaryIO) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -121,3 +122,59 @@ def test_what_a_run_file_claims_and_never_wrote_takes_no_memory(tmp_path: Path, 
         new.attrs.update(kept)
     with pytest.raises(RunFileError, match="are in the file"):
         read_run(path)
+
+
+def with_header(path: Path, header: str, version: int) -> Path:
+    """Write an .npz whose array has this text for a header."""
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    array = b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + bytes(4)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("images.npy", "labels.npy", "about.npy"):
+            archive.writestr(name, array)
+    return path
+
+
+HEADERS = {
+    "open brackets": "(" * 5000,
+    "open lists": "{'descr':" + "[" * 900,
+    "open text": "'''",
+    "a line that goes on": "\\\n",
+    "a size of thousands of digits": "{'descr': '<f4', 'shape': (" + "9" * 5000 + ",)}",
+    "a type of thousands of digits": f"{{'descr': '{'9' * 4000}', 'shape': (1,)}}",
+    "a size beyond all memory": (
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (0,99999999999999999999999), }"
+    ),
+    "a size below 0": "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
+    "text beyond all memory": "{'descr': '<U999999999', 'fortran_order': False, 'shape': (1,), }",
+}
+
+
+@pytest.mark.parametrize("load", READERS)
+@pytest.mark.parametrize("what", HEADERS)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_header_that_is_none_is_refused_in_one_line(
+    load: Callable[[Path], object], what: str, version: int, tmp_path: Path
+) -> None:
+    with pytest.raises(LabctlError) as caught:
+        load(with_header(tmp_path / "a.npz", HEADERS[what], version))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("load", READERS)
+def test_any_byte_of_an_archive_may_be_wrong(
+    load: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """300 single bytes, drawn over the archive (seed 7): an error of labctl's, or no effect."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, images=np.zeros((2, 3), np.float32), labels=np.array([0, 1]))
+    whole, draw = path.read_bytes(), np.random.default_rng(7)
+    refused = 0
+    for _ in range(300):
+        content = bytearray(whole)
+        content[draw.integers(len(content))] ^= int(draw.integers(1, 256))
+        path.write_bytes(content)
+        try:
+            load(path)
+        except LabctlError:
+            refused += 1
+    assert refused > 100
