@@ -16,6 +16,7 @@ So an error of x is in the unit only where efficiency and session took x from di
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labctl.calibration import names
@@ -28,6 +29,7 @@ from labctl.units import PER_DB
 
 if TYPE_CHECKING:
     from labctl.protocols.server.transmitter import Level
+    from labctl.protocols.verification.verdict import Expectation
 
 _EFFICIENCY, _PHOTONS, _UNIT = "efficiency", "photon number", "shot-noise unit"
 _EXCESS, _RECORDS = "excess noise", "records"
@@ -76,6 +78,29 @@ def bench_doubts(
     apart = (readings, *slope, *electronic, *_excess(knowledge, "channel"), *own)
     # Noise over transmittance: the efficiency cancels, the photons that the link was lit with stay.
     return Doubts(light=light, unit=unit, share=apart, client_noise=(*apart, *loss))
+
+
+def bench_expectation(
+    honest: Expectation, doubts: Doubts, knowledge: Knowledge, constants: ServerConstants
+) -> Expectation:
+    """Return what honest use shows, with the uncertainty of the bench's constants and its doubts.
+
+    honest: as the session's settings say it.
+    """
+    link = knowledge.known(
+        names.TRANSMITTANCE,
+        Quantity(constants.transmittance, constants.transmittance_uncertainty, "1"),
+    )
+    noise = knowledge.known(
+        names.EXCESS_NOISE,
+        Quantity(honest.excess_noise, constants.excess_noise_uncertainty, "SNU"),
+    )
+    return replace(
+        honest,
+        doubts=doubts,
+        transmittance_uncertainty=link.standard_uncertainty,
+        excess_noise_uncertainty=noise.standard_uncertainty,
+    )
 
 
 def _of(knowledge: Knowledge, name: names.Name, what: str, nominal: Quantity) -> tuple[Source, ...]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from labctl.calibration import names
 from labctl.calibration.knowledge import NOTHING, Knowledge
-from labctl.calibration.quantity import Quantity
 from labctl.data.mnist import LabelledImages
 from labctl.data.run_writer import RunFileWriter
 from labctl.errors import SettingError
@@ -92,21 +90,9 @@ class OpenRun:
         honest = self.session.expectation()
         if self.constants is None:
             return honest
-        knowledge, constants = self.knowledge or NOTHING, self.constants
-        link = knowledge.known(
-            names.TRANSMITTANCE,
-            Quantity(constants.transmittance, constants.transmittance_uncertainty, "1"),
-        )
-        noise = knowledge.known(
-            names.EXCESS_NOISE,
-            Quantity(honest.excess_noise, constants.excess_noise_uncertainty, "SNU"),
-        )
-        return replace(
-            honest,
-            doubts=self._doubts(),
-            transmittance_uncertainty=link.standard_uncertainty,
-            excess_noise_uncertainty=noise.standard_uncertainty,
-        )
+        from labctl.protocols.bench_doubts import bench_expectation
+
+        return bench_expectation(honest, self._doubts(), self.knowledge or NOTHING, self.constants)
 
     def _doubts(self) -> Doubts:
         """Return what a bench does not know exactly; nothing before its light and unit are set."""

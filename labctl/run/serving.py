@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from labctl.data.models import Network
 from labctl.data.run_writer import RunFileWriter
 from labctl.errors import BudgetError
 from labctl.protocols.encoding import Floats
+from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.run import Ledgers, RunLedger, SentBatch
 from labctl.protocols.ledger.run_facts import RunFacts
 from labctl.protocols.ledger.signing import SigningKey
 from labctl.protocols.probation.run import QueryKind, run_on_probation
-from labctl.protocols.probation.schedule import NO_PROBATION
+from labctl.protocols.probation.schedule import NO_PROBATION, Probation
 from labctl.protocols.probation.server import ProbationServer
+from labctl.protocols.server.verifier import Verifier
 from labctl.protocols.session import Batch, Session
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.run.copies_of_run import booked_means
@@ -172,33 +175,52 @@ def books_of(request: Asked, run: OpenRun, path: Path, ledgers: Ledgers | None) 
     wanted = request.ledger
     if wanted is None or ledgers is None:
         return None
-    settings = run.settings
-    facts = RunFacts(
-        model_sha256=request.network.sha256,
-        shapes=run.session.server.shapes,
-        mean_photons=settings.light.mean_photons,
-        leakage=run.session.leakage(),
-        settings=_booked_settings(request, settings),
-        run_file=str(path),
+    probation = NO_PROBATION if request.probation is None else request.probation.probation
+    facts = run_facts(
+        run.session.server_half.verifier,
+        request.network,
+        run.settings,
+        link=str(request.link),
+        run_file=path,
         worst_case=wanted.worst_case,
-        carriers=max(part.carriers for part in run.session.server.evidence),
-        technical_noise=settings.channel.technical_noise,
-        link_transmittance=run.session.expectation().link_transmittance,
-        failure_probability=settings.verification.failure_probability,
-        copies=booked_means(
-            request.network,
-            settings,
-            NO_PROBATION if request.probation is None else request.probation.probation,
-        ),
+        probation=probation,
     )
     books = RunLedger(ledgers, facts)
     run.session.history = books.server.history()
     return books
 
 
-def _booked_settings(request: Asked, settings: SessionSettings) -> dict[str, Any]:
+def run_facts(
+    verifier: Verifier,
+    network: Network,
+    settings: SessionSettings,
+    *,
+    link: str,
+    run_file: Path,
+    worst_case: Basis,
+    probation: Probation = NO_PROBATION,
+) -> RunFacts:
+    """Return what a ledger is given of a run of a network at these settings; link: in words."""
+    server = verifier.server
+    return RunFacts(
+        model_sha256=network.sha256,
+        shapes=server.shapes,
+        mean_photons=settings.light.mean_photons,
+        leakage=verifier.leakage(),
+        settings=_booked_settings(link, settings),
+        run_file=str(run_file),
+        worst_case=worst_case,
+        carriers=max(part.carriers for part in server.evidence),
+        technical_noise=settings.channel.technical_noise,
+        link_transmittance=verifier.expectation().link_transmittance,
+        failure_probability=settings.verification.failure_probability,
+        copies=booked_means(network, settings, probation),
+    )
+
+
+def _booked_settings(link: str, settings: SessionSettings) -> dict[str, Any]:
     return {
-        "link": str(request.link),
+        "link": link,
         "mu": settings.light.mean_photons,
         "gain": settings.receiver.gain,
         "block_modes": settings.channel.block_modes,

@@ -56,7 +56,8 @@ class ServerMachine(Machine):
     server: network, disguise and evidence. settings: what is agreed on. in_one: light of a batch
     may go out for all queries at once, with the order of each (`Server.together`), which only a
     simulated link can carry. one_by_one: the frames of each query are opened apart, as hardware
-    needs it, whose client loads a rotation and arms for each. gain, terms: see `Welcome`.
+    needs it, whose client loads a rotation and arms for each. gain, terms: see `Welcome`; `terms`
+    may be set before the greeting.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class ServerMachine(Machine):
         self._mean_photons = settings.light.mean_photons
         self._in_one = in_one
         self._one_by_one = one_by_one
-        self._gain, self._terms = gain, terms
+        self._gain, self.terms = gain, terms
         self._alignment: AlignmentFrame | None = None
         self._layer = 0
         self._count = 0
@@ -131,6 +132,16 @@ class ServerMachine(Machine):
         return Aligned()
 
     @property
+    def opened(self) -> Light:
+        """What the open frames will carry, to be made ready before the client is armed.
+
+        Raises ProtocolError where no frames wait for the client.
+        """
+        if self._state is not PartyState.OPENED or self._light is None:
+            raise self._refused("no frames are open")
+        return self._light
+
+    @property
     def light(self) -> Light:
         """What is sent in the frames that the client is armed for; raises ProtocolError."""
         if self._state is not PartyState.SENDING or self._light is None:
@@ -180,7 +191,7 @@ class ServerMachine(Machine):
             self.server.signed,
             self._mean_photons,
             self._gain,
-            self._terms,
+            self.terms,
         )
 
     def _begin(self, count: int) -> LayerOpen:

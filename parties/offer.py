@@ -1,0 +1,94 @@
+"""What a server offers its clients, and the session settings that follow for one of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+
+from labctl.data.models import Network
+from labctl.errors import ProtocolError
+from labctl.protocols.leakage import Assumptions
+from labctl.protocols.messages import Hello, ReceiverFacts
+from labctl.protocols.receiver import CloneReceiver, Homodyne
+from labctl.protocols.rotation import Rotation
+from labctl.protocols.settings import (
+    Channel,
+    Light,
+    Sampling,
+    SessionSettings,
+    VerificationSettings,
+)
+from labctl.station.file import ClientConstants, FrameTable, ServerConstants
+from labctl.units import ratio_to_db
+
+# Seeds of a session: nobody else may foresee what the server reads, or in which order it sends.
+_SEED_BITS = 63
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A network and how its light is sent. gain: G that a client's amplifier is to have."""
+
+    network: Network
+    light: Light
+    gain: float
+    assumptions: Assumptions
+    verification: VerificationSettings
+
+    def settings(self, constants: ServerConstants, facts: ReceiverFacts) -> SessionSettings:
+        """Return a session's settings with a client that has such a receiver; raises SettingError.
+
+        What an honest round trip shows follows from what the client says of its receiver. Bounds
+        do not: they count what came back.
+        """
+        homodyne = Homodyne(facts.efficiency, facts.electronic_noise)
+        rotation = Rotation(
+            facts.rotation_loss_db_per_mode, phase_error_rad=facts.rotation_error_rad
+        )
+        return SessionSettings(
+            light=self.light,
+            channel=Channel(
+                loss_db=-ratio_to_db(constants.transmittance),
+                rotation=rotation,
+                block_modes=facts.block_modes,
+            ),
+            receiver=CloneReceiver(self.gain, facts.emission_factor, homodyne),
+            verifier=Homodyne(constants.efficiency, 0.0),
+            assumptions=self.assumptions,
+            sampling=Sampling.ALL,
+            seed=secrets.randbits(_SEED_BITS),
+            verification=self.verification,
+        )
+
+
+def frame_sha256(frame: FrameTable) -> str:
+    """Return the SHA-256 of the timing that both parties' station files must agree on."""
+    text = json.dumps(frame.model_dump(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def facts_of(constants: ClientConstants, frame: FrameTable) -> ReceiverFacts:
+    """Return what a client says of its receiver: what its station file knows of it."""
+    return ReceiverFacts(
+        block_modes=constants.block_modes,
+        turns=frame.turns,
+        emission_factor=constants.emission_factor,
+        efficiency=constants.efficiency,
+        electronic_noise=constants.electronic_noise,
+        rotation_loss_db_per_mode=constants.rotation_loss_db_per_mode,
+        rotation_error_rad=constants.rotation_error_rad,
+    )
+
+
+def require_same_bench(hello: Hello, frame: FrameTable) -> ReceiverFacts:
+    """Return the client's receiver if it can take this server's frames; raises ProtocolError."""
+    facts = hello.receiver
+    if facts is None:
+        raise ProtocolError("server", "new", "the client says nothing of its receiver")
+    if hello.frame_sha256 != frame_sha256(frame):
+        raise ProtocolError(
+            "server", "new", "the client's station file has another [frame]; both must be the same"
+        )
+    return facts

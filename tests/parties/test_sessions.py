@@ -1,0 +1,210 @@
+"""Two sites with a station each: aligned, classified, judged and booked by messages alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("google.protobuf", reason="needs labctl[parties]")
+
+from two_sites import CLIENT, SERVER, BatonTalk, Sites, two_sites
+
+from labctl.data.models import Network
+from labctl.dsp.sender import FrameSender
+from labctl.errors import AbortedError, BudgetError, ProtocolError, SignalError
+from labctl.parties.client_run import ClientRun
+from labctl.parties.offer import Offer
+from labctl.parties.server_host import ServerHost
+from labctl.protocols.client.machine import Answers
+from labctl.protocols.disguise import FRESH_ORDER
+from labctl.protocols.encoding import Floats
+from labctl.protocols.leakage import Assumptions, Trust
+from labctl.protocols.ledger.accounts import Party, weights_account
+from labctl.protocols.ledger.amounts import Meter
+from labctl.protocols.ledger.book import Ledger
+from labctl.protocols.messages import (
+    AbortCode,
+    AlignArmed,
+    Armed,
+    LayerOpen,
+    Message,
+    Verdict,
+    Welcome,
+)
+from labctl.protocols.settings import Light, VerificationSettings
+from labctl.station.equipment import client_equipment_of, server_equipment_of
+
+MU = 15.0
+SIZES = (12, 6, 3)
+DRAW = np.random.default_rng(5)
+
+
+def grouped(rows: int, inputs: int) -> Floats:
+    """Return weights by which each third of the rows sums up a third of the inputs."""
+    own = np.kron(np.eye(3), np.ones((rows // 3, inputs // 3)))
+    return (own * DRAW.uniform(1.0, 2.0, own.shape) + DRAW.normal(0.0, 0.1, own.shape)).astype(
+        np.float32
+    )
+
+
+NETWORK = Network((grouped(6, 12), grouped(3, 6)), "two sites", {})
+# An image of each class, so plain that noise changes none: outputs differ by 2.3 times the
+# weights' RMS, their noise is 0.36 of it at F = 8.
+CLASSES = [2, 0, 1]
+PLAIN = np.kron(np.eye(3), np.ones(4)).astype(np.float32)[CLASSES]
+ALICE = weights_account("alice", NETWORK.sha256)
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Iterator[Sites]:
+    with two_sites(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledgers(tmp_path: Path) -> dict[Party, Ledger]:
+    return {party: Ledger(tmp_path / f"{party}-ledger", party) for party in Party}
+
+
+class Session:
+    """One session between the two sites, and what came of it."""
+
+    def __init__(self, sites: Sites, ledgers: dict[Party, Ledger]) -> None:
+        server, client = (sites.stations[party] for party in (SERVER, CLIENT))
+        self.host = ServerHost(
+            Offer(
+                NETWORK,
+                Light(MU, FRESH_ORDER),
+                1.3,
+                Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
+                VerificationSettings(),
+            ),
+            server_equipment_of(server),
+            server.table.frame,
+            ledgers[SERVER],
+        )
+        self.run_of_client = ClientRun(
+            client_equipment_of(client), client.table.frame, ledgers[CLIENT], seed=3
+        )
+        self.sites = sites
+        self.found: list[tuple[int, Answers, Verdict]] = []
+
+    def run(self, *, batch_images: int = 2) -> dict[Party, BaseException]:
+        """Classify the plain images; return what each side raised."""
+
+        def client(talk: BatonTalk) -> None:
+            self.found += self.run_of_client.classify(talk, PLAIN, batch_images=batch_images)
+
+        self.sites.run(lambda talk: self.host.serve("alice", talk), client)
+        return self.sites.errors
+
+
+def aborted(error: BaseException) -> AbortedError:
+    assert isinstance(error, AbortedError)
+    return error
+
+
+@pytest.fixture
+def session(sites: Sites, ledgers: dict[Party, Ledger]) -> Session:
+    return Session(sites, ledgers)
+
+
+def test_images_are_classified_judged_and_booked_by_messages_alone(
+    session: Session, ledgers: dict[Party, Ledger]
+) -> None:
+    assert session.run() == {}
+    classes = np.concatenate([answers.classes for _, answers, _ in session.found])
+    assert classes.tolist() == CLASSES
+    assert [first for first, _, _ in session.found] == list(range(0, len(PLAIN), 2))
+    assert all(verdict.accepted for _, _, verdict in session.found)
+    account = ledgers[SERVER].balance(ALICE)
+    assert account.spent.value(Meter.QUERIES) == len(PLAIN)
+    assert account.spent.value(Meter.WEIGHT_BITS) > 0.0
+    assert ledgers[SERVER].open_queries() == {}
+    assert ledgers[CLIENT].open_queries() == {}
+    inputs = session.run_of_client.ledger.balances().values()
+    assert [round(each.spent.value(Meter.QUERIES)) for each in inputs] == [1] * len(PLAIN)
+    server, client = (session.sites.talks[party].conversation for party in (SERVER, CLIENT))
+    assert server.transcript == client.transcript
+    assert server.session == client.session
+
+
+def test_a_budget_that_does_not_allow_a_batch_keeps_its_light_in(
+    session: Session, ledgers: dict[Party, Ledger]
+) -> None:
+    ledgers[SERVER].set_budget(ALICE, {Meter.QUERIES: 2})
+    errors = session.run()
+    assert len(session.found) == 1
+    assert isinstance(errors[SERVER], BudgetError)
+    assert aborted(errors[CLIENT]).code == AbortCode.BUDGET
+    assert ledgers[SERVER].balance(ALICE).spent.value(Meter.QUERIES) == 2
+    sent = [message for message in session.sites.said if isinstance(message, LayerOpen)]
+    assert len(sent) == 2 * len(NETWORK.layers)
+
+
+@pytest.mark.parametrize("dies", list(Party))
+def test_a_side_that_fails_in_a_batch_ends_the_session_and_the_batch_counts_whole(
+    dies: Party, session: Session, ledgers: dict[Party, Ledger]
+) -> None:
+    at = LayerOpen if dies is SERVER else Armed
+
+    def fail(message: Message) -> None:
+        if isinstance(message, at) and message.frames.layer == 1:
+            raise SignalError("the fibre is cut")
+
+    session.sites.talks[dies].before_send = fail
+    errors = session.run()
+    other = CLIENT if dies is SERVER else SERVER
+    assert isinstance(errors[dies], SignalError)
+    assert aborted(errors[other]).code == AbortCode.SAFETY
+    assert "cut" not in str(errors[other])
+    assert session.found == []
+    for party in Party:
+        assert ledgers[party].open_queries() == {}
+    spent = ledgers[SERVER].balance(ALICE).spent
+    assert spent.value(Meter.QUERIES) == 2
+    taken = [balance.spent.value(Meter.QUERIES) for balance in ledgers[CLIENT].balances().values()]
+    assert taken == [1, 1]
+
+
+def test_stations_that_disagree_on_the_timing_do_not_begin(session: Session) -> None:
+    frame = session.host.frame.model_copy(update={"guard_symbols": 20})
+    session.host = replace(session.host, frame=frame)
+    errors = session.run()
+    assert isinstance(errors[SERVER], ProtocolError)
+    assert isinstance(errors[CLIENT], AbortedError)
+    assert "another [frame]" in str(errors[CLIENT])
+
+
+def test_the_client_is_told_what_is_sent_and_what_is_left(
+    session: Session, ledgers: dict[Party, Ledger]
+) -> None:
+    ledgers[SERVER].set_budget(ALICE, {Meter.WEIGHT_BITS: 5.0})
+    assert session.run(batch_images=4) == {}
+    (welcome,) = [each for each in session.sites.said if isinstance(each, Welcome)]
+    terms = welcome.terms
+    assert terms is not None
+    assert (terms.model, terms.model_sha256) == (NETWORK.name, NETWORK.sha256)
+    assert (welcome.mean_photons, welcome.gain, welcome.sizes) == (MU, 1.3, SIZES)
+    assert terms.bits_per_weight_left == 5.0
+    assert terms.queries_left is not None
+
+
+def test_light_leaves_only_for_a_client_that_is_armed(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: list[Message] = []
+    send = FrameSender.send
+
+    def sends(sender: FrameSender) -> None:
+        before.append(session.sites.said[-1])
+        send(sender)
+
+    monkeypatch.setattr(FrameSender, "send", sends)
+    assert session.run() == {}
+    armed = [each for each in session.sites.said if isinstance(each, Armed | AlignArmed)]
+    assert before == armed
