@@ -97,7 +97,7 @@ def _unfit_roles(station: Station) -> Iterator[str]:
 
     given = station.table.model_fields_set
     if given & {"frame", "server", "client"}:
-        # A station of one party is a site of its own: the roles of the other are not missing.
+        # A station may be the site of one party: the roles of the other are not missing.
         parties = [party for party in ("server", "client") if party in given]
         try:
             require_roles(station, parties or ("server", "client"))

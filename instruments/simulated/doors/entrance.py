@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from labctl.clock import Clock, SystemClock
@@ -36,24 +36,24 @@ class Entrance:
 
     def fault(self, peer: object, own: object) -> str | None:
         """Return why a connection from `peer` to `own`, each host and port, is refused, or None."""
-        if not (_is_address(peer) and _is_address(own)):
-            return "it has no address"
-        try:
-            host = IPv4Address(peer[0])
-        except AddressValueError:
+        there, here = _address(peer), _address(own)
+        if there is None or here is None:
             return "it has no IPv4 address"
-        if not any(host in network for network in self.networks):
+        if not any(IPv4Address(there[0]) in network for network in self.networks):
             return f"it is not from {', '.join(map(str, self.networks))}"
         if self.user_ids is None:
             return None
-        user_id = user_of_connection(peer, own)
-        if user_id in self.user_ids:
-            return None
-        return "its user is not known here" if user_id is None else f"it is user {user_id}'s"
+        user_id = user_of_connection(there, here)
+        if user_id is None:
+            return "no user of this machine is known to hold it"
+        return None if user_id in self.user_ids else f"it is held by user {user_id}"
 
 
-def _is_address(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 2
+def _address(value: object) -> Address | None:
+    """Return what a socket says of an end of it, if that is an IPv4 address."""
+    if not (isinstance(value, tuple) and len(value) == 2):
+        return None
+    return str(IPv4Address(value[0])), int(value[1])
 
 
 def user_of_connection(peer: Address, own: Address) -> int | None:
@@ -82,7 +82,7 @@ def user_ids(names: Iterable[str]) -> frozenset[int]:
     It is raised too where the system does not tell whose a connection is.
     """
     if not os.access(_CONNECTIONS, os.R_OK):
-        raise OSError(0, f"users are told apart by {_CONNECTIONS}, which is not here")
+        raise OSError(0, f"users are known by {_CONNECTIONS}, which is not here")
     return frozenset(int(name) if name.isdecimal() else _user_id(name) for name in names)
 
 

@@ -27,7 +27,7 @@ class Listener:
     """A port where `serve` runs for each connection until it is over.
 
     `entrance`: where it is and who is let in, a free port on loopback unless given; `refused` is
-    told the peer and the reason of each connection that is not.
+    called with the peer and the reason of each connection that is not.
     """
 
     def __init__(
