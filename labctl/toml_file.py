@@ -122,8 +122,7 @@ def _fields_at(annotation: Any, location: tuple[int | str, ...]) -> list[str]:
         annotation = _step(_bare(annotation), part)
     owner = _bare(annotation)
     is_model = isinstance(owner, type) and issubclass(owner, BaseModel)
-    fields = owner.model_fields if is_model else {}
-    return sorted(field.alias or name for name, field in fields.items())
+    return sorted(owner.model_fields) if is_model else []
 
 
 def _step(annotation: Any, part: int | str) -> Any:

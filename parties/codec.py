@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from labctl.errors import SettingError
 from labctl.parties.channel_messages import Closed, Resume, Resumed, Said
 from labctl.parties.fields import MOST_TEXT, Fields, members, name_of
 from labctl.parties.greetings import MOST_LAYERS, put_hello, put_welcome, take_hello, take_welcome
+from labctl.parties.protobuf import DecodeError
 from labctl.parties.schema import session_pb2 as schema
 from labctl.parties.wire_form import malformed, require_form
 from labctl.protocols.alignment import MOST_FRAMES, AlignmentFrame, AlignmentPurpose

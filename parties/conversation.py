@@ -39,7 +39,7 @@ from labctl.parties.seals import (
     fingerprint,
     session_of,
 )
-from labctl.protocols.ledger.accounts import Party
+from labctl.party import Party
 from labctl.protocols.messages import Abort, AbortCode, Close, Done
 from labctl.protocols.states import Machine, PartyState
 
@@ -137,6 +137,16 @@ class Conversation:
     def over(self) -> bool:
         """Whether nothing more may be said: closed by both, or aborted."""
         return self._phase is _Phase.OVER
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it goes on with a session of before."""
+        return self._resumed is not None
+
+    @property
+    def closing(self) -> bool:
+        """Whether the client said its last message, and the server's signature is to come."""
+        return self._phase is _Phase.CLOSING
 
     @property
     def peer_certificate(self) -> bytes | None:

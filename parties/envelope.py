@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labctl.errors import ProtocolError
 from labctl.parties.codec import MOST_BYTES, read
 from labctl.parties.fields import Fields
 from labctl.parties.schema import session_pb2 as schema
+from labctl.parties.seals import SESSION_BYTES
 from labctl.parties.wire_form import malformed
 
-# Of two sessions out of 2^64 one pair has the same number.
-SESSION_BYTES = 16
 NONCE_BYTES = 32
 # Of SHA-256.
 TRANSCRIPT_BYTES = 32
@@ -80,3 +80,11 @@ class Envelope:
             octets("certificate", 1, MOST_CERTIFICATE_BYTES),
             octets("signature", 1, MOST_SIGNATURE_BYTES),
         )
+
+
+def session_in(data: bytes) -> bytes:
+    """Return the session that an envelope names, zeros where the bytes are no envelope."""
+    try:
+        return Envelope.decoded(data).session
+    except ProtocolError:
+        return NO_SESSION

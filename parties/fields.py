@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from google.protobuf.message import Message as Decoded
-
 from labctl.errors import ProtocolError
+from labctl.parties.protobuf import Message as Decoded
 from labctl.parties.wire_form import malformed
 
 if TYPE_CHECKING:

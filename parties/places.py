@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from labctl.errors import ProtocolError
-from labctl.protocols.ledger.accounts import Party
+from labctl.party import Party
 from labctl.protocols.messages import Abort, Message
 from labctl.protocols.states import CLIENT, SAID, SERVER, Event, Own, PartyState, Table
 

@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from labctl.parties.envelope import SESSION_BYTES
-from labctl.protocols.ledger.accounts import Party
+from labctl.party import Party
+
+# Of two sessions out of 2^64 one pair has the same number.
+SESSION_BYTES = 16
 
 _END = b"labctl.v1 end of a session\n"
 _SESSION = b"labctl.v1 session\n"

@@ -8,9 +8,8 @@ that, so that decoding costs no more memory than a small multiple of the message
 
 from __future__ import annotations
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-
 from labctl.errors import ProtocolError
+from labctl.parties.protobuf import Descriptor, FieldDescriptor
 
 # Layers of a network, versions: more is no message of ours. Large arrays are `bytes`.
 MOST_ITEMS = 256

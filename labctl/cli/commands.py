@@ -81,6 +81,7 @@ COMMANDS: Mapping[str, Entry] = {
         "record", _BENCH, "Run a program again without instruments.", "replay", _PROGRAM
     ),
     "ledger": Entry("ledger", _SECURITY, "Show what leaked and to whom; set budgets; verify."),
+    "keys": Entry("keys", _SECURITY, "Make the keys and certificates of two parties."),
     "attack": Entry("attack", _SECURITY, "Attack a session: what is learned, is it caught?"),
     "label-attack": Entry(
         "label", _SECURITY, "Read labels as a curious server would.", "label_attack"

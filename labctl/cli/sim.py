@@ -34,9 +34,8 @@ def serve(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Offer every instrument through HiSLIP, TCP and a pseudo-terminal.
+    """Offer every instrument through HiSLIP, TCP and a pseudo-terminal, on loopback only.
 
-    On loopback, unless the bench file says which panel belongs to whom and where its doors are.
     Ctrl-C ends. Time on the bench passes as real time. With --json: one JSON object on a line for
     each instrument, then one that says that the bench is ready.
     """
@@ -58,12 +57,11 @@ def serve(
 
 def show(path: Path, offers: Sequence[Offer]) -> None:
     """Print where each instrument is, for people."""
-    columns = ["instrument", "panel", "HiSLIP", "socket", "pseudo-terminal"]
-    has_sides = any(offer.side for offer in offers)
-    rows = []
-    for offer in offers:
-        whose = [offer.side] if has_sides else []
-        row = (offer.name, *whose, offer.panel, offer.hislip, offer.socket, offer.pty)
-        rows.append([each or "–" for each in row])
-    output.table(f"Bench {path}", [*columns[:1], *(["side"] * has_sides), *columns[1:]], rows)
+    rows = [
+        [offer.name, offer.panel, *(at or "–" for at in (offer.hislip, offer.socket, offer.pty))]
+        for offer in offers
+    ]
+    output.table(
+        f"Bench {path}", ["instrument", "panel", "HiSLIP", "socket", "pseudo-terminal"], rows
+    )
     print("serving, Ctrl-C ends", flush=True)

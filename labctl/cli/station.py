@@ -95,12 +95,9 @@ def _unfit_roles(station: Station) -> Iterator[str]:
     """Yield what is wrong with the roles, if the file gives any."""
     from labctl.station.equipment import require_roles
 
-    given = station.table.model_fields_set
-    if given & {"frame", "server", "client"}:
-        # A station may be the site of one party: the roles of the other are not missing.
-        parties = [party for party in ("server", "client") if party in given]
+    if station.table.model_fields_set & {"frame", "server", "client"}:
         try:
-            require_roles(station, parties or ("server", "client"))
+            require_roles(station)
         except StationFileError as error:
             yield str(error)
 

@@ -34,6 +34,22 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
+def write_new(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner may read; raises FileExistsError.
+
+    Never over another one, also where two processes make one at a time.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
 @contextmanager
 def disk(who: str) -> Iterator[None]:
     """Turn what the disk refuses into a RecordError that says whose files they are."""

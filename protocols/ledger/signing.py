@@ -8,7 +8,6 @@ it is for, so that no signature of one kind passes for one of another.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -30,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from labctl.errors import IdentityError, SettingError
 from labctl.plain_file import SMALL_BYTES, read_plain
 from labctl.protocols.ledger.chain import canonical
+from labctl.protocols.ledger.files import write_new
 from labctl.protocols.ledger.key import open_to_others
 
 
@@ -97,16 +97,7 @@ class SigningKey:
         """Make a key in a new file that only its owner may read; raises FileExistsError."""
         key = Ed25519PrivateKey.generate()
         content = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        # Never over another key, also where two processes make one at a time.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        write_new(path, content)
         return cls(key)
 
     @classmethod

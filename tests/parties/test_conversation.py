@@ -27,7 +27,7 @@ from labctl.parties.conversation import CLOSING_DEADLINE_S, DEADLINES_S, Convers
 from labctl.parties.envelope import Envelope
 from labctl.parties.places import TABLES, Places, other
 from labctl.parties.seals import Seal, Ticket, fingerprint, statement
-from labctl.protocols.ledger.accounts import Party
+from labctl.party import Party
 from labctl.protocols.messages import (
     Abort,
     AbortCode,

@@ -31,6 +31,7 @@ COMMANDS = {
     "instruments",
     "label-attack",
     "leakage",
+    "keys",
     "ledger",
     "plan",
     "record",

@@ -300,8 +300,7 @@ class Endless:
     def clear(self): pass
     def status_byte(self): return 0
 
-panels = {"a": Endless()}
-bench = SimpleNamespace(names={"a": ("a", "scpi")}, panels=panels, clock=BenchClock(), doors={})
+bench = SimpleNamespace(names={"a": ("a", "scpi")}, panels={"a": Endless()}, clock=BenchClock())
 serve(bench, lambda offers: print(offers[0].socket, flush=True))
 """
 
