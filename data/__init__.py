@@ -30,3 +30,18 @@ def shipped_fleet_path() -> Path:
 def shipped_fleet_station_path() -> Path:
     """Return a station file of that bench: one instrument of every kind, and no experiment."""
     return _STATIONS / "fleet.toml"
+
+
+def shipped_two_sites_bench_path() -> Path:
+    """Return the bench file of two sites: the demo's bench, with panels of server and client."""
+    return _STATIONS / "two_sites_bench.toml"
+
+
+def shipped_two_sites_server_path() -> Path:
+    """Return the station file of the server's site, at the doors of that bench."""
+    return _STATIONS / "two_sites_server.toml"
+
+
+def shipped_two_sites_client_path() -> Path:
+    """Return the station file of the client's site, at the doors of that bench."""
+    return _STATIONS / "two_sites_client.toml"

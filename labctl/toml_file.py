@@ -122,7 +122,8 @@ def _fields_at(annotation: Any, location: tuple[int | str, ...]) -> list[str]:
         annotation = _step(_bare(annotation), part)
     owner = _bare(annotation)
     is_model = isinstance(owner, type) and issubclass(owner, BaseModel)
-    return sorted(owner.model_fields) if is_model else []
+    fields = owner.model_fields if is_model else {}
+    return sorted(field.alias or name for name, field in fields.items())
 
 
 def _step(annotation: Any, part: int | str) -> Any:

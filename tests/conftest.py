@@ -30,7 +30,14 @@ settings.register_profile("labctl", derandomize=True, database=None, deadline=No
 settings.load_profile("labctl")
 
 # Fixtures for tests of several folders.
-pytest_plugins = ["pytester", "command_line", "party_folders", "served_bench", "unit_bench"]
+pytest_plugins = [
+    "pytester",
+    "command_line",
+    "party_folders",
+    "served_bench",
+    "shipped_sites",
+    "unit_bench",
+]
 
 
 def pytest_xdist_auto_num_workers() -> int:

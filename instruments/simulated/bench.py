@@ -29,6 +29,7 @@ from labctl.instruments.simulated.physics.detection import (
 )
 from labctl.instruments.simulated.physics.grid import Instants, Noise, Real, Window, union
 from labctl.instruments.simulated.ports import Capture, CaptureWindow
+from labctl.instruments.simulated.side_tables import PanelDoors
 from labctl.units import frequency_to_wavelength_m, photon_energy_j
 
 LONGEST_WHOLE = 1 << 23
@@ -104,7 +105,8 @@ class LinkBench:
 
     `panels` go by their VISA address, `names` are each one's name and type in the bench file.
     Each record is computed with `settling_samples` before and after it, for filters to settle.
-    `drawn` is what `truth` returns.
+    `drawn` is what `truth` returns. `doors` are those of panels that belong to a side, by the
+    panel's name.
     """
 
     optics: Optics
@@ -114,6 +116,7 @@ class LinkBench:
     panels: dict[str, FrontPanel] = field(default_factory=dict)
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
     drawn: BenchTruth | None = None
+    doors: dict[str, PanelDoors] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.trigger = TriggerCable(self.clock, self._acquire_armed)

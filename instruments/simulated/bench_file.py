@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from labctl.instruments.simulated.bench import LinkBench
+from labctl.instruments.simulated.bench_doors import check_doors, doors_of
 from labctl.instruments.simulated.bench_light import Optics, Receiver
 from labctl.instruments.simulated.bench_panels import PanelBuilder
 from labctl.instruments.simulated.bench_tables import BenchFile, DriveTable, ReceiverTable
@@ -63,6 +64,7 @@ def build_bench(table: BenchFile, path: Path, *, run: int = 0) -> LinkBench:
     """
     check_parts(table, path)
     check_wiring(table, path)
+    check_doors(table, path)
     said, table = table, draw(table)
     seeds = Seeds(table.seed, run)
     grid_hz = table.grid_hz
@@ -92,6 +94,7 @@ def build_bench(table: BenchFile, path: Path, *, run: int = 0) -> LinkBench:
     builder = PanelBuilder(table, bench, drives, seeds, heads)
     for name, panel in table.panels.items():
         builder.add(name, panel)
+    bench.doors.update(doors_of(table))
     return bench
 
 

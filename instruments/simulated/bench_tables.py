@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from labctl.instruments.simulated.panel_tables import DriveName, NotNegative, PanelTable, Positive
+from labctl.instruments.simulated.side_tables import SideName, SideTable
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Spread = Annotated[float, Field(ge=0.0, le=0.3)]
@@ -236,3 +237,4 @@ class BenchFile(_Table):
     probes: dict[str, ProbeTable] = {}
     loads: dict[str, LoadTable] = {}
     panels: dict[str, PanelTable]
+    doors: dict[SideName, SideTable] = {}

@@ -34,7 +34,13 @@ from labctl.protocols.ledger.accounts import (
     title,
     weights_account,
 )
-from labctl.protocols.ledger.amounts import Amounts, Meter, information_of_bits, limits_of
+from labctl.protocols.ledger.amounts import (
+    MOST,
+    Amounts,
+    Meter,
+    information_of_bits,
+    limits_of,
+)
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.settle import settle
 
@@ -154,6 +160,10 @@ def set_budget(
     be the SHA-256 of a network. --copy-accuracy needs --client and --model, a
     network whose copies were measured.
     """
+    for name, number in (("--max-queries", queries), ("--max-repeats", repeats)):
+        if number is not None:
+            # Before it becomes a float: a whole number may have any number of digits.
+            checks.within(name, number, 0, MOST)
     weights = {
         Meter.WEIGHT_BITS: bits_per_weight,
         Meter.TOTAL_BITS: bits_in_total,

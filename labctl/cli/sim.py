@@ -34,8 +34,9 @@ def serve(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Offer every instrument through HiSLIP, TCP and a pseudo-terminal, on loopback only.
+    """Offer every instrument through HiSLIP, TCP and a pseudo-terminal.
 
+    On loopback, unless the bench file says which panel belongs to whom and where its doors are.
     Ctrl-C ends. Time on the bench passes as real time. With --json: one JSON object on a line for
     each instrument, then one that says that the bench is ready.
     """
@@ -57,11 +58,12 @@ def serve(
 
 def show(path: Path, offers: Sequence[Offer]) -> None:
     """Print where each instrument is, for people."""
-    rows = [
-        [offer.name, offer.panel, *(at or "–" for at in (offer.hislip, offer.socket, offer.pty))]
-        for offer in offers
-    ]
-    output.table(
-        f"Bench {path}", ["instrument", "panel", "HiSLIP", "socket", "pseudo-terminal"], rows
-    )
+    columns = ["instrument", "panel", "HiSLIP", "socket", "pseudo-terminal"]
+    has_sides = any(offer.side for offer in offers)
+    rows = []
+    for offer in offers:
+        whose = [offer.side] if has_sides else []
+        row = (offer.name, *whose, offer.panel, offer.hislip, offer.socket, offer.pty)
+        rows.append([each or "–" for each in row])
+    output.table(f"Bench {path}", [*columns[:1], *(["side"] * has_sides), *columns[1:]], rows)
     print("serving, Ctrl-C ends", flush=True)

@@ -95,9 +95,12 @@ def _unfit_roles(station: Station) -> Iterator[str]:
     """Yield what is wrong with the roles, if the file gives any."""
     from labctl.station.equipment import require_roles
 
-    if station.table.model_fields_set & {"frame", "server", "client"}:
+    given = station.table.model_fields_set
+    if given & {"frame", "server", "client"}:
+        # A station may be the site of one party: the roles of the other are not missing.
+        parties = [party for party in ("server", "client") if party in given]
         try:
-            require_roles(station)
+            require_roles(station, parties or ("server", "client"))
         except StationFileError as error:
             yield str(error)
 

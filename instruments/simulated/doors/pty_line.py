@@ -23,15 +23,18 @@ class PtyLine:
     When the last host closes the device, half a message and replies that it did not fetch are
     dropped and the line is raw again; a host that opens it again before the bench could look finds
     what the other left, as on a real line. While more than 64 KiB of replies wait, nothing is read.
+    `owner_only`: nobody but the user of this process can open it, not even the terminals' group.
     Linux only: hanging up is seen by an edge-triggered epoll. Raises OSError if the system has no
     pseudo-terminal left.
     """
 
-    def __init__(self, panel: LivePanel) -> None:
+    def __init__(self, panel: LivePanel, *, owner_only: bool = False) -> None:
         self._panel = panel
         self._loop = asyncio.get_running_loop()
         self._master, device = os.openpty()
         self.path = os.ttyname(device)
+        if owner_only:
+            os.fchmod(device, 0o600)
         tty.setraw(device)
         os.close(device)
         os.set_blocking(self._master, False)

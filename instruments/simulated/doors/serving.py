@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import select
@@ -13,14 +14,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from labctl.errors import ConnectionFailedError
 from labctl.instruments.simulated.bench import LinkBench
+from labctl.instruments.simulated.doors.entrance import (
+    Address,
+    Entrance,
+    RefusalLog,
+    user_ids,
+)
 from labctl.instruments.simulated.doors.hislip import SUB_ADDRESS, HislipServer
 from labctl.instruments.simulated.doors.live_bench import LiveBench, LivePanel
 from labctl.instruments.simulated.doors.pty_line import PtyLine
-from labctl.instruments.simulated.doors.tcp import LOOPBACK, Listener, serve_socket
+from labctl.instruments.simulated.doors.tcp import (
+    ANY_PROGRAM_HERE,
+    Listener,
+    Serve,
+    serve_socket,
+)
 
 # Binary frames without any end of message: HiSLIP, which is made of messages, has none to carry.
 FRAMED_PANELS = frozenset({"itla"})
@@ -30,26 +42,40 @@ FRAMED_PANELS = frozenset({"itla"})
 LAST_MOMENT_S = 0.5
 
 
+_REASONS = {
+    errno.EADDRINUSE: "another program listens there",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+}
+
+
 @dataclass(frozen=True)
 class Offer:
-    """Where one instrument is found: VISA resource strings and a device; None: not offered."""
+    """Where one instrument is found: VISA resource strings and a device; None: not offered.
+
+    `side`: whose it is, None for nobody's.
+    """
 
     name: str
     panel: str
     hislip: str | None
     socket: str | None
     pty: str | None
+    side: str | None = None
 
 
 class Doors:
-    """The doors of a bench, on loopback only; an asynchronous context manager.
+    """The doors of a bench; an asynchronous context manager.
 
-    Raises ConnectionFailedError, naming the instrument, if the system has no port or
-    pseudo-terminal left. Pseudo-terminals are offered on Linux.
+    Those of a panel that belongs to a side are where its bench file says, for whom it says;
+    others are on free loopback ports, for every program of the machine. Raises
+    ConnectionFailedError, naming the instrument, if a port is taken or no user's, if the host is
+    not this machine's, or if the system has no port or pseudo-terminal left. Pseudo-terminals are
+    offered on Linux; that of a panel with a side can be opened by this process's user alone.
     """
 
     def __init__(self, bench: LinkBench) -> None:
-        self._names = bench.names
+        self._names, self._sides = bench.names, bench.doors
+        self._refusals = RefusalLog()
         self._live = LiveBench(bench.panels, bench.clock)
         self._listeners: list[Listener] = []
         self._lines: list[PtyLine] = []
@@ -75,31 +101,61 @@ class Doors:
         for line in self._lines:
             line.close()
         self._listeners, self._lines = [], []
+        self._refusals.close()
         # Transports close when the loop comes round.
         await asyncio.sleep(0)
 
     async def _offer(self, name: str, kind: str, panel: LivePanel) -> Offer:
-        try:
-            hislip = None if kind in FRAMED_PANELS else await self._open_hislip(panel)
-            port = await self._listen(Listener(partial(serve_socket, panel)))
-            return Offer(
-                name, kind, hislip, f"TCPIP::{LOOPBACK}::{port}::SOCKET", self._open_line(panel)
-            )
-        except OSError as error:
-            raise ConnectionFailedError(name, f"no door can be opened: {error.strerror}") from error
+        side = self._sides.get(name)
+        hislip = None
+        if kind not in FRAMED_PANELS:
+            host, port = await self._listen(name, "HiSLIP", HislipServer(panel).serve)
+            hislip = f"TCPIP::{host}::{SUB_ADDRESS},{port}::INSTR"
+        host, port = await self._listen(name, "socket", partial(serve_socket, panel))
+        return Offer(
+            name,
+            kind,
+            hislip,
+            f"TCPIP::{host}::{port}::SOCKET",
+            self._open_line(name, panel),
+            side.side if side else None,
+        )
 
-    async def _open_hislip(self, panel: LivePanel) -> str:
-        port = await self._listen(Listener(HislipServer(panel).serve))
-        return f"TCPIP::{LOOPBACK}::{SUB_ADDRESS},{port}::INSTR"
+    async def _listen(self, name: str, door: Literal["HiSLIP", "socket"], run: Serve) -> Address:
+        """Open one door of a panel; returns its host and port."""
+        entrance = self._entrance(name, door)
 
-    async def _listen(self, listener: Listener) -> int:
+        def refused(peer: object, fault: str) -> None:
+            self._refusals.say(f"the {door} door of {name}", peer, fault)
+
+        listener = Listener(run, entrance, refused)
         self._listeners.append(listener)
-        return await listener.open()
+        try:
+            return entrance.host, await listener.open()
+        except OSError as error:
+            at = f"port {entrance.port} of {entrance.host}" if entrance.port else entrance.host
+            why = _REASONS.get(error.errno or 0, error.strerror)
+            raise ConnectionFailedError(name, f"no {door} door at {at}: {why}") from error
 
-    def _open_line(self, panel: LivePanel) -> str | None:
+    def _entrance(self, name: str, door: Literal["HiSLIP", "socket"]) -> Entrance:
+        side = self._sides.get(name)
+        if side is None:
+            return ANY_PROGRAM_HERE
+        try:
+            users = None if side.users is None else user_ids(side.users)
+        except OSError as error:
+            where = f"doors.{side.side}.users"
+            raise ConnectionFailedError(name, f"{where}: {error.strerror}") from error
+        port = side.hislip_port if door == "HiSLIP" else side.socket_port
+        return Entrance(side.host, port, side.networks, users)
+
+    def _open_line(self, name: str, panel: LivePanel) -> str | None:
         if not (hasattr(os, "openpty") and hasattr(select, "epoll")):
             return None
-        self._lines.append(PtyLine(panel))
+        try:
+            self._lines.append(PtyLine(panel, owner_only=name in self._sides))
+        except OSError as error:
+            raise ConnectionFailedError(name, f"no pseudo-terminal: {error.strerror}") from error
         return self._lines[-1].path
 
 

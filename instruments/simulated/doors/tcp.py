@@ -1,4 +1,4 @@
-"""TCP on loopback: a listener on a free port, and the raw socket door."""
+"""TCP: a listener that lets in those whom its entrance admits, and the raw socket door."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from labctl.instruments.simulated.doors.entrance import Entrance
 from labctl.instruments.simulated.doors.live_bench import LivePanel
+from labctl.instruments.simulated.side_tables import LOOPBACK_NETWORK
 
 LOOPBACK = "127.0.0.1"
+ANY_PROGRAM_HERE = Entrance(LOOPBACK, 0, (LOOPBACK_NETWORK,))
 # Read at a time: with an indefinite block in it, it is one piece of work.
 _CHUNK_BYTES = 1 << 14
 # What a client may send before its instrument takes it; asyncio keeps up to twice as much.
@@ -21,17 +24,29 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Listener:
-    """A free loopback port where `serve` runs for each connection until it is over."""
+    """A port where `serve` runs for each connection until it is over.
 
-    def __init__(self, serve: Serve) -> None:
-        self._serve = serve
+    `entrance`: where it is and who is let in, a free port on loopback unless given; `refused` is
+    called with the peer and the reason of each connection that is not.
+    """
+
+    def __init__(
+        self,
+        serve: Serve,
+        entrance: Entrance = ANY_PROGRAM_HERE,
+        refused: Callable[[object, str], None] = lambda peer, fault: None,
+    ) -> None:
+        self._serve, self._entrance, self._refused = serve, entrance, refused
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
     async def open(self) -> int:
         """Listen; returns the port."""
         self._server = await asyncio.start_server(
-            self._connected, LOOPBACK, 0, limit=_READ_AHEAD_BYTES
+            self._connected,
+            self._entrance.host,
+            self._entrance.port,
+            limit=_READ_AHEAD_BYTES,
         )
         port: int = self._server.sockets[0].getsockname()[1]
         return port
@@ -45,6 +60,13 @@ class Listener:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Called by asyncio before it reads, and a transport that was aborted is not read.
+        peer = writer.get_extra_info("peername")
+        fault = self._entrance.fault(peer, writer.get_extra_info("sockname"))
+        if fault is not None:
+            writer.transport.abort()
+            self._refused(peer, fault)
+            return
         if len(self._connections) >= MOST_CONNECTIONS:
             writer.transport.abort()
             return

@@ -85,6 +85,8 @@ def test_a_budget_is_taken_away(run_ledger: Run) -> None:
         (("--bits-per-weight", "nan"), "0 to 1e"),
         (("--bits-per-symbol", "1000"), "bits_per_symbol"),
         (("--max-queries", "-1"), "queries"),
+        (("--max-queries", "1" + "0" * 400), "max-queries"),
+        (("--max-repeats", "1" + "0" * 400), "max-repeats"),
     ],
 )
 def test_a_budget_that_says_nothing_is_a_usage_error(

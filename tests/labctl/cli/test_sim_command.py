@@ -85,7 +85,8 @@ def test_programs_get_a_line_for_each_instrument_of_their_bench_and_one_when_it_
         ("server_laser", "itla"),
         ("monitor", "thorlabs_pm100d"),
     ]
-    assert all(list(o) == ["name", "panel", "hislip", "socket", "pty"] for o in announced)
+    assert all(list(o) == ["name", "panel", "hislip", "socket", "pty", "side"] for o in announced)
+    assert all(o["side"] is None for o in announced)
     port = int(announced[1]["socket"].split("::")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=20.0) as meter:
         meter.sendall(b"*IDN?\n")
@@ -99,6 +100,7 @@ def test_people_get_a_table_and_ctrl_c_ends(tmp_path: Path, start: Callable[...,
     text = "\n".join(until(process, "serving, Ctrl-C ends"))
     assert path.name in text
     assert "monitor" in text
+    assert "side" not in text
     assert "/dev/pts/" in text
     assert ended(process, signal.SIGINT) == (0, "", "")
 

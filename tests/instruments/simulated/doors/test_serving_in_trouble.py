@@ -300,7 +300,8 @@ class Endless:
     def clear(self): pass
     def status_byte(self): return 0
 
-bench = SimpleNamespace(names={"a": ("a", "scpi")}, panels={"a": Endless()}, clock=BenchClock())
+panels = {"a": Endless()}
+bench = SimpleNamespace(names={"a": ("a", "scpi")}, panels=panels, clock=BenchClock(), doors={})
 serve(bench, lambda offers: print(offers[0].socket, flush=True))
 """
 
