@@ -259,7 +259,7 @@ def _run(path: Path, file: Any) -> Run:
 def _session(file: Any) -> SessionRecord | None:
     """Return what was recorded of the session; raises ValueError where it is not that."""
     found = last_document(file, "session")
-    return None if found is None else SessionRecord.model_validate_json(json.dumps(found))
+    return None if found is None else SessionRecord.read(found)
 
 
 def _health(path: Path, live: bool, file: Any) -> Health:

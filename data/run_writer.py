@@ -337,15 +337,16 @@ class RunFileWriter:
         self._require_present()
         size = self._path.stat().st_size
         require_free(self._path.parent, size + like.nbytes + _SPARE_BYTES)
-        with _replacement(self._path) as part:
-            try:
-                self._close()
+        self._close()
+        try:
+            with _replacement(self._path) as part:
                 shutil.copyfile(self._path, part)
                 with _open(part, "r+") as file:
                     add_stream(file, key, {key: like})
                 os.replace(part, self._path)
-            finally:
-                self._resume()
+        finally:
+            # After the replacement is closed, whose lock would keep the writer's own from the file.
+            self._resume()
 
     def _resume(self) -> None:
         self._datasets.clear()

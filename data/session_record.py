@@ -6,11 +6,13 @@ ledger has no account.
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 # A session's id has as many bits as a UUID: two never meet by chance.
 _ID_BYTES = 16
@@ -81,3 +83,13 @@ class SessionRecord(_Record):
     server_ledger_head: Sha256 | None = None
     client_ledger_head: Sha256 | None = None
     transcript_sha256: Sha256 | None = None
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        """Return the record of a JSON object; raises ValueError naming what is not of one."""
+        try:
+            return cls.model_validate_json(json.dumps(document))
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False)[0]
+            place = ".".join(str(part) for part in ("session", *found["loc"]))
+            raise ValueError(f"{place}: {found['msg']}") from error

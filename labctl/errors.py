@@ -26,7 +26,8 @@ LabctlError
 ├── VerificationError         the server refuses to continue                  (exit code 1)
 ├── ProtocolError             a party's message or event is out of place   (exit code 1)
 ├── AbortedError              a session of two parties ended early; has a code (exit code 1)
-└── RunFileError              a run file cannot be written or read         (exit code 1)
+├── RunFileError              a run file cannot be written or read         (exit code 1)
+└── EvidenceError             evidence was changed, or a run holds none    (exit code 1)
 """
 
 from __future__ import annotations
@@ -206,3 +207,7 @@ class AbortedError(LabctlError):
 
 class RunFileError(LabctlError):
     """A run file cannot be written, or is not one."""
+
+
+class EvidenceError(LabctlError):
+    """Evidence is not what was written or is not of its run, or a run holds nothing to attest."""

@@ -79,13 +79,26 @@ def read_plain_text(path: Path, most: int, encoding: str = "utf-8", errors: str 
     return io.StringIO(read_plain(path, most).decode(encoding, errors), newline=None).read()
 
 
-def parsed_json(text: str | bytes) -> Any:
-    """Return what JSON says; raises ValueError where it is none, deeply nested or says NaN."""
+def parsed_json(text: str | bytes, *, unique_names: bool = False) -> Any:
+    """Return what JSON says; raises ValueError where it is none, deeply nested or says NaN.
+
+    unique_names: refuse an object that says a name twice, of which readers take either value.
+    """
+    pairs = _unique if unique_names else None
     try:
-        found = json.loads(text, parse_constant=_refuse)
+        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=pairs)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     _require_flat(found)
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is said twice in one object")
     return found
 
 

@@ -82,6 +82,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "ledger": Entry("ledger", _SECURITY, "Show what leaked and to whom; set budgets; verify."),
     "keys": Entry("keys", _SECURITY, "Make the keys and certificates of two parties."),
+    "evidence": Entry("evidence", _SECURITY, "Export and verify evidence of sessions."),
     "attack": Entry("attack", _SECURITY, "Attack a session: what is learned, is it caught?"),
     "label-attack": Entry(
         "label", _SECURITY, "Read labels as a curious server would.", "label_attack"

@@ -60,7 +60,7 @@ def facts(title: str, values: Mapping[str, str]) -> None:
     """Print named values, one a line."""
     grid = Table(title=title, title_justify="left", title_style="bold", show_header=False)
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     for name, value in values.items():
         grid.add_row(name, value)
     people.print(grid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +36,7 @@ from labctl.run.report import (
     calibration_json,
     finite,
     leakage_json,
+    session_record,
     verification_json,
 )
 from labctl.run.request import Asked, ModeRun
@@ -93,6 +94,7 @@ class _Done:
     path: Path
     progress: Progress
     books: RunLedger | None
+    ledger: Mapping[str, Any] | None
     leakage: Leakage
     verification: VerificationReport
     under_trust: tuple[UnderTrust, ...]
@@ -123,9 +125,13 @@ def _carried_out(
         together = cumulative_of(run.session, run.settings, verification, done.images)
         written = leakage_json(leakage, queries=done.images)
         writer.set_leakage({**written, "cumulative": finite(together.as_json())})
+        state = None if books is None else books.server.state()
+        writer.set_session(session_record(state))
         if done.stopped is not None:
             writer.finish("aborted", done.stopped)
-    return _Done(run, path, done, books, leakage, verification, under_trust, parameters, together)
+    return _Done(
+        run, path, done, books, state, leakage, verification, under_trust, parameters, together
+    )
 
 
 def _report(
@@ -147,7 +153,7 @@ def _report(
         predicted_accuracy=None if run.knowledge is None else predicted_accuracy(request, run),
         parameters=found.parameters,
         weights_under_trust=found.under_trust,
-        ledger=None if books is None else books.server.state(),
+        ledger=found.ledger,
         stopped=done.stopped,
         probation=probation_json(request, run),
         label_cap=run.collection.cap if isinstance(run.collection, Decoys) else None,

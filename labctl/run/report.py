@@ -10,12 +10,14 @@ from typing import Any
 
 from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
+from labctl.data.session_record import AccountRecord, SessionRecord, new_session_id
 from labctl.protocols.copies.figure import CopyFigure
 from labctl.protocols.labels.figures import (
     LabelFigure,
 )
 from labctl.protocols.leakage import LEAKAGE_FIGURES, MEAN_OVER_SESSION, Leakage
 from labctl.protocols.leakage.cumulative import Cumulative
+from labctl.protocols.ledger.admission import NAME_ALONE
 from labctl.protocols.parameters import SessionParameters
 from labctl.protocols.receiver import Receiver, ReceiverKind, TapReceiver
 from labctl.protocols.settings import SessionSettings
@@ -174,6 +176,36 @@ def verification_json(report: VerificationReport) -> dict[str, Any]:
     """Return a verdict as plain values."""
     assumed = [f"bounds in bits per weight and query: {MEAN_OVER_SESSION}"]
     return finite({**asdict(report), "assumptions": assumed})
+
+
+def session_record(ledger: Mapping[str, Any] | None) -> SessionRecord:
+    """Return what the file of a run in one process says of its session.
+
+    ledger: the state of the run's ledger, None without one.
+    """
+    if ledger is None:
+        return SessionRecord(id=new_session_id())
+    bound = ledger["identity"] != NAME_ALONE
+    return SessionRecord(
+        id=new_session_id(),
+        client=ledger["client"],
+        client_identity="key" if bound else "name alone",
+        client_fingerprint=ledger["identity"] if bound else None,
+        account=AccountRecord(
+            spent=_plain(ledger["spent"]),
+            reserved=_plain(ledger["reserved"]),
+            budget=_plain(ledger["budget"]),
+            overdrawn=ledger["overdrawn"],
+            queries_left=ledger["queries_left"],
+            basis=ledger["basis_in_words"],
+            composition=tuple(ledger["composition"]),
+        ),
+        server_ledger_head=ledger["head"]["hash"],
+    )
+
+
+def _plain(amounts: Mapping[Any, float]) -> dict[str, float]:
+    return {str(meter): value for meter, value in amounts.items()}
 
 
 def calibration_json(knowledge: Knowledge) -> dict[str, Any]:

@@ -40,6 +40,30 @@ class Purpose(Enum):
     OPERATOR = b"labctl ledger: an entry of the operator\n"
 
 
+def private_content(path: Path, whose: str) -> bytes:
+    """Return the bytes of a private key's file; raises IdentityError if missing or open."""
+    try:
+        if open_to_others(path):
+            raise IdentityError(f"{path}: others may read {whose} key; chmod 600 it")
+        return read_plain(path, SMALL_BYTES)
+    except FileNotFoundError as error:
+        raise IdentityError(f"{path}: {whose} key is not there ({error.strerror})") from error
+    except OSError as error:
+        raise IdentityError(f"{path}: {whose} key cannot be read: {error.strerror}") from error
+
+
+def public_content(path: Path) -> bytes:
+    """Return the bytes of a public key's file; raises SettingError, also for a private key."""
+    try:
+        content = read_plain(path, SMALL_BYTES)
+    except OSError as error:
+        raise SettingError("public key", str(path), f"readable ({error.strerror})") from error
+    if b"PRIVATE KEY" in content:
+        valid = "a public key in PEM: a private key never leaves its owner"
+        raise SettingError("public key", str(path), valid)
+    return content
+
+
 @dataclass(frozen=True)
 class PublicKey:
     """A public key as SubjectPublicKeyInfo in DER."""
@@ -55,14 +79,7 @@ class PublicKey:
     def read(cls, path: Path) -> PublicKey:
         """Return the public key in a PEM file; raises SettingError where there is none."""
         try:
-            content = read_plain(path, SMALL_BYTES)
-        except OSError as error:
-            raise SettingError("public key", str(path), f"readable ({error.strerror})") from error
-        if b"PRIVATE KEY" in content:
-            valid = "a public key in PEM: a private key never leaves its owner"
-            raise SettingError("public key", str(path), valid)
-        try:
-            key = load_pem_public_key(content)
+            key = load_pem_public_key(public_content(path))
         except (ValueError, UnsupportedAlgorithm):
             key = None
         if not isinstance(key, Ed25519PublicKey):
@@ -106,14 +123,7 @@ class SigningKey:
 
         Raises IdentityError where it is missing, open to others, or no Ed25519 private key in PEM.
         """
-        try:
-            if open_to_others(path):
-                raise IdentityError(f"{path}: others may read {whose} key; chmod 600 it")
-            content = read_plain(path, SMALL_BYTES)
-        except FileNotFoundError as error:
-            raise IdentityError(f"{path}: {whose} key is not there ({error.strerror})") from error
-        except OSError as error:
-            raise IdentityError(f"{path}: {whose} key cannot be read: {error.strerror}") from error
+        content = private_content(path, whose)
         try:
             key = load_pem_private_key(content, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):

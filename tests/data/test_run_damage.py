@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from labctl.data import run_file
 from labctl.data.models import Network, PublicModel
-from labctl.data.run_file import Run, read_run, repair_run, verify_run
+from labctl.data.run_file import Run, is_written_now, read_run, repair_run, verify_run
 from labctl.data.run_layout import model_of
 from labctl.data.run_writer import RunFileWriter
 from labctl.data.runs_folder import remove_leftovers, require_runs_folder
@@ -235,6 +235,15 @@ def test_a_run_that_is_written_is_not_repaired_under_its_writer(tmp_path: Path) 
             assert list(file["results/label"]) == [1, 2]
     repair_run(path)
     assert not verify_run(path).written_now
+
+
+def test_a_run_is_known_to_be_written_also_after_a_new_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with created(path) as run:
+        for name in ("first", "second"):
+            run.append_raw("bench", name, np.ones(3))
+            assert is_written_now(path)
+    assert not is_written_now(path)
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_anything_runs(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from labctl.data.models import Network
 from labctl.data.run_file import read_run, repair_run
 from labctl.data.run_writer import RunFileWriter
 from labctl.data.runs_folder import new_run_path, new_run_paths
+from labctl.data.session_record import SessionRecord, new_session_id
 from labctl.errors import RunFileError, SettingError
 from labctl.party import Party
 
@@ -92,6 +93,8 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
         run.set_verification({"accepted": False})
         run.set_verification({"accepted": True, "epsilon": np.float32(0.5)})
         run.set_leakage({"weights_bits": 0.04})
+        record = SessionRecord(id=new_session_id(), client="alice", client_identity="name alone")
+        run.set_session(record)
         run.finish("aborted", "excess noise")
     read = read_run(path)
     assert (read.status, read.reason, read.complete) == ("aborted", "excess noise", False)
@@ -99,6 +102,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert read.started_utc <= read.finished_utc
     assert read.settings == {"mu": 6.0, "gains": [1.3]}
     assert (read.station_text, read.versions, read.seed) == (station, {"labctl": "0.1"}, 2**70)
+    assert read.session == record
     assert isinstance(read.model, Network)
     assert read.model.sha256 == NETWORK.sha256
     assert (read.model.name, read.model.provenance) == ("small", {"recipe": "test"})

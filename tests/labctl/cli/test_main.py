@@ -25,6 +25,7 @@ COMMANDS = {
     "copies",
     "countermeasures",
     "demo",
+    "evidence",
     "false-alarms",
     "faults",
     "infer",
@@ -131,7 +132,7 @@ def test_no_command_at_all_is_answered_with_help_as_a_usage_error(
     [
         (["infr"], "'infr'", "infer"),
         (["station", "chek"], "'chek'", "check, show"),
-        (["--bogus"], "--bogus", "demo, false-alarms, faults, infer, instruments"),
+        (["--bogus"], "--bogus", "demo, evidence, false-alarms, faults, infer, instruments"),
         (["infer", "--imges", "3"], "--imges", "--images"),
         (["leakage", "--mu", "4"], "'--gain'", "labctl leakage --help"),
         (["leakage", "--mu", "4", "--gain", "2", "more"], "(more)", "labctl leakage --help"),

@@ -1,0 +1,1 @@
+"""Evidence of sessions for a security team: events, signed statements, and how they are checked."""
