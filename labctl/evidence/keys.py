@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from labctl.errors import IdentityError, SettingError
+from labctl.protocols.ledger.files import write_new
 from labctl.protocols.ledger.signing import private_content, public_content
 
 if TYPE_CHECKING:
