@@ -178,8 +178,13 @@ def undisturbed(command: Command) -> tuple[float, str]:
         return time.monotonic() - began_s, command.whole(folder)
 
 
-def trial(command: Command, draw: random.Random, takes_s: float, expected: str) -> str:
-    """Return in words how it ended; raises AssertionError where it did not end as it should."""
+def trial(
+    command: Command, draw: random.Random, takes_s: float, expected: str
+) -> tuple[str, float]:
+    """Return in words how it ended, and how long after the signal.
+
+    Raises AssertionError where it did not end as it should.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         process = started(command.arguments(folder), folder)
@@ -190,11 +195,13 @@ def trial(command: Command, draw: random.Random, takes_s: float, expected: str) 
         where += f" after {moment_s:.2f} s of {takes_s:.2f} s"
         if process.poll() is None:
             (os.killpg if group else os.kill)(process.pid, number)
+        signalled_s = time.monotonic()
         try:
             code = process.wait(LIMIT_S)
         except subprocess.TimeoutExpired as late:
             process.kill()
             raise AssertionError(f"{where}: has not ended after {LIMIT_S} s") from late
+        lasted_s = time.monotonic() - signalled_s
         said = (folder / "said.txt").read_text()
         assert not any(word in said for word in UNCLEAN), f"{where}: exit code {code}\n{said}"
         assert code in {0, 128 + number, -number}, f"{where}: exit code {code}\n{said}"
@@ -209,7 +216,8 @@ def trial(command: Command, draw: random.Random, takes_s: float, expected: str) 
         assert found == expected, f"{where}: other results after it was continued"
         left = [path.name for path in folder.iterdir() if path.suffix in {".part", ".checkpoint"}]
         assert not left, f"{where}: {left} left after it was continued"
-        return {0: "done before", -number: "before it began"}.get(code, "ended by the signal")
+        words = {0: "done before", -number: "before it began"}.get(code, "ended by the signal")
+        return words, lasted_s
 
 
 def main() -> None:
@@ -226,15 +234,20 @@ def main() -> None:
             continue
         takes_s, expected = undisturbed(command)
         draw, ends = random.Random(f"{command.name} {options.seed}"), Counter[str]()
+        longest_s = 0.0
         for _ in range(options.trials):
             try:
-                ends[trial(command, draw, takes_s, expected)] += 1
+                words, lasted_s = trial(command, draw, takes_s, expected)
+                ends[words] += 1
+                longest_s = max(longest_s, lasted_s)
             except AssertionError as wrong:
                 ends["WRONG"] += 1
                 failed += 1
                 print(wrong, flush=True)
         print(
-            f"{command.name} ({takes_s:.1f} s): {options.trials} trials: {dict(ends)}", flush=True
+            f"{command.name} ({takes_s:.1f} s): {options.trials} trials: {dict(ends)}; "
+            f"ended at most {longest_s:.1f} s after the signal",
+            flush=True,
         )
     sys.exit(1 if failed else 0)
 
