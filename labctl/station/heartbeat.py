@@ -25,6 +25,7 @@ from typing import Any
 from labctl.environment import RECORD, REPLAY
 from labctl.errors import InstrumentError
 from labctl.pulse import pulse
+from labctl.service import alive
 from labctl.visible import visible_logger
 
 # Six beats are FROZEN_AFTER_S.
@@ -126,6 +127,7 @@ class Heartbeat:
 
     def _beat(self, number: int, frame: FrameType | None) -> None:
         self._say(ALIVE)
+        alive()
 
     def _say(self, what: bytes) -> None:
         process = self._process
