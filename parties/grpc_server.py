@@ -210,10 +210,12 @@ class ChannelServer:
             channel = self._channel(wire, peer, certificate)
             with self._lock:
                 self._open.add(channel)
+            LOG.info("%s opens a session", peer)
             if channel.resumes:
                 channel.resumed()
             with channel:
                 self._handler(peer, channel)
+            LOG.info("session with %s ended", peer)
         except AbortedError as error:
             LOG.info("session with %s: %s", peer, error)
         except Exception:
