@@ -75,7 +75,8 @@ class Fire:
         self.ended[f"exit {process.returncode}"] += 1
         # Python ends by SIGINT itself, which a shell shows as 130, if it struck within an `exec`.
         code = 130 if process.returncode == -signal.SIGINT else process.returncode
-        assert code in {0, 2, 130, 143, -signal.SIGKILL}, (code, said)
+        # By SIGTERM itself, which a shell calls 143 too, where the run has not begun yet.
+        assert code in {0, 2, 130, 143, -signal.SIGTERM, -signal.SIGKILL}, (code, said)
         assert len(said) == (code in {2, 130, 143}), said
         self.bounded(ledger, budget)
 
