@@ -12,7 +12,7 @@ import base64
 from collections.abc import Sequence
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from labctl.data.session_record import Sha256
 from labctl.errors import EvidenceError
@@ -81,7 +81,7 @@ class SignedEnvelope(Part):
         """Return the envelope that a JSON value is; raises EvidenceError naming what is wrong."""
         try:
             return cls.model_validate_json(canonical(document))
-        except ValidationError as error:
+        except ValueError as error:
             raise EvidenceError(f"envelope: {first_problem(error)}") from error
 
     @property

@@ -11,8 +11,10 @@ from pydantic import ValidationError
 _SHOWN_CHARACTERS = 60
 
 
-def first_problem(error: ValidationError) -> str:
-    """Return the first thing that a model refused, with its place."""
+def first_problem(error: ValueError) -> str:
+    """Return the first thing that a model refused, with its place; other errors as they are."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     found = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in found["loc"])
     return f"{place}: {found['msg']}" if place else found["msg"]

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from labctl.errors import EvidenceError, UsageError
 from labctl.evidence.envelope import SignedEnvelope
 from labctl.evidence.export import EvidenceFormat
@@ -161,7 +159,7 @@ def _facts(found: Any, missing: str) -> Facts:
         raise EvidenceError(missing)
     try:
         return Facts.model_validate_json(canonical(found))
-    except ValidationError as error:
+    except ValueError as error:
         raise EvidenceError(f"facts: {first_problem(error)}") from error
 
 

@@ -272,6 +272,8 @@ def test_evidence_of_another_run_is_refused(run: Path, tmp_path: Path) -> None:
         ('{"a": NaN}', "NaN is no number"),
         ('{"class_uid": 2004, "unmapped": {"labctl": {"verdict": "\\ud800"}}}', "facts: "),
         ('{"class_uid": 2004, "unmapped": {"labctl": 1}}', "facts: "),
+        ('{"class_uid": 2004, "unmapped": {"labctl": {"verdict": 1e999}}}', "facts: Out of range"),
+        ('{"payloadType": 1e999}', "envelope: Out of range"),
     ],
 )
 def test_a_file_of_something_else_is_refused_in_one_line(
