@@ -26,6 +26,8 @@ class VerdictName(StrEnum):
 
 LEAKAGE_LIMIT = "leakage limit"
 """Failed where the leakage bound is above the limit that was set; not one of the checks."""
+NOT_STATED = "not stated"
+"""Failed where a client was rejected: the server does not say which of its checks."""
 
 
 def _utc(text: str) -> str:
@@ -110,14 +112,15 @@ class ClientFacts(Part):
 class LightFacts(Part):
     """The light: μ (photons per mode), G, the bounds T_low and ε_up (SNU, at the server).
 
-    The bounds are None where no returned light was read; `samples`: quadratures that were.
+    The bounds are None where no returned light was read; `samples`: quadratures that were, None
+    where the run file does not say.
     """
 
     mean_photons: float = Field(gt=0.0)
     gain: float = Field(gt=1.0)
     transmittance_lower: float | None
     excess_noise_upper: float | None
-    samples: Count
+    samples: Count | None
 
 
 class BitsFacts(Part):
@@ -125,16 +128,16 @@ class BitsFacts(Part):
 
     `prior_free`, `network`, `honest`: bits per weight and query at the bounds, None where no
     returned light was read. `cumulative`: bits per real weight of all `queries` together, by
-    `cumulative_basis`. `not_valid`: why no figure in bits holds for this network, None where
-    nothing speaks against them.
+    `cumulative_basis`, None where the run file does not say. `not_valid`: why no figure in bits
+    holds for this network, None where nothing speaks against them.
     """
 
     prior_free: float | None
     network: float | None
     honest: float | None
     cumulative: float | None
-    cumulative_basis: str
-    queries: Count
+    cumulative_basis: str | None
+    queries: Count | None
     not_valid: str | None
 
 
@@ -174,7 +177,8 @@ class MaterialFacts(Part):
 class Facts(Part):
     """All that evidence says of one session.
 
-    `failed`: the checks that failed, and the leakage limit; empty unless rejected.
+    `failed`: the checks that failed, and the leakage limit, or that it is not stated; empty unless
+    rejected.
     `server_fingerprint`: of its key or certificate. `failure_probability` of the bounds,
     `false_alarm_probability` of the verdict.
     """
@@ -190,7 +194,7 @@ class Facts(Part):
     light: LightFacts
     bits: BitsFacts
     failure_probability: Probability
-    false_alarm_probability: Probability
+    false_alarm_probability: Probability | None
     assumptions: AssumptionsFacts
     account: AccountFacts | None
     ledger_head: Sha256 | None
@@ -203,7 +207,7 @@ class Facts(Part):
     def _agrees(self) -> Self:
         """Refuse a verdict that its own checks contradict."""
         failed = [check.name for check in self.checks if check.passed is False]
-        named = [name for name in self.failed if name != LEAKAGE_LIMIT]
+        named = [name for name in self.failed if name not in {LEAKAGE_LIMIT, NOT_STATED}]
         if named != failed:
             raise ValueError(f"failed: expected the checks that failed, {failed}, got {named}")
         if (self.verdict is VerdictName.REJECTED) != bool(self.failed):

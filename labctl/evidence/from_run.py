@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from labctl.data.run_file import Run, is_written_now, read_run
 from labctl.data.session_record import SessionRecord
 from labctl.errors import EvidenceError, RunFileError, SettingError
-from labctl.evidence.facts import LEAKAGE_LIMIT, Facts, VerdictName
+from labctl.evidence.facts import LEAKAGE_LIMIT, NOT_STATED, Facts, VerdictName
 from labctl.evidence.problems import first_problem
 from labctl.protocols.ledger.chain import canonical
 from labctl.protocols.receiver import IDEAL_HOMODYNE, TapReceiver
@@ -79,7 +79,7 @@ def _document(
         "failed": _failed(verification, settings),
         "checks": [
             {name: _finite(check[name]) for name in _CHECK_FIELDS}
-            for check in verification["checks"]
+            for check in verification.get("checks", ())
         ],
         "client": {
             "name": None if session is None else session.client,
@@ -88,15 +88,15 @@ def _document(
         },
         "server_fingerprint": None if session is None else session.server_fingerprint,
         "light": {
-            "mean_photons": settings["mean_photons"],
-            "gain": _gain(settings["receiver"]),
+            "mean_photons": _first(settings, _at(settings, "light"), "mean_photons"),
+            "gain": _gain(settings),
             "transmittance_lower": verification["transmittance_lower"],
             "excess_noise_upper": verification["excess_noise_upper"],
-            "samples": verification["samples"],
+            "samples": verification.get("samples"),
         },
         "bits": _bits(verification, leakage),
         "failure_probability": verification["failure_probability"],
-        "false_alarm_probability": verification["false_alarm_probability"],
+        "false_alarm_probability": verification.get("false_alarm_probability"),
         "assumptions": _assumptions(verification, leakage, session),
         "account": _account(session),
         "ledger_head": None if session is None else session.server_ledger_head,
@@ -140,32 +140,42 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _gain(receiver: Mapping[str, Any]) -> float:
+def _first(settings: Mapping[str, Any], inside: Any, name: str) -> Any:
+    """Return a setting; files of one party have some of them inside another."""
+    return settings[name] if name in settings else inside[name]
+
+
+def _gain(settings: Mapping[str, Any]) -> float:
     """Return G; of a tap, the gain of the amplifier that adds as much noise."""
-    if "gain" in receiver:
-        return float(receiver["gain"])
+    receiver = settings["receiver"]
+    if "gain" in settings or "gain" in receiver:
+        return float(_first(settings, receiver, "gain"))
     return TapReceiver(receiver["tap_transmittance"], IDEAL_HOMODYNE).gain
 
 
 def _failed(verification: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
-    failed = [check["name"] for check in verification["checks"] if check["passed"] is False]
-    bits = verification["weights_bits_prior_free_upper"]
-    limit = settings["verification"]["weights_bits_limit"]
+    """Return what failed; a client knows the reason, not which of the server's checks it was."""
+    checks = verification.get("checks", ())
+    failed = [check["name"] for check in checks if check["passed"] is False]
+    bits = verification.get("weights_bits_prior_free_upper")
+    limit = settings["verification"]["weights_bits_limit"] if "verification" in settings else None
     if limit is not None and bits is not None and bits > limit:
         failed.append(LEAKAGE_LIMIT)
+    if verification["accepted"] is False and not checks and not failed:
+        failed.append(NOT_STATED)
     return failed
 
 
 def _bits(verification: Mapping[str, Any], leakage: Mapping[str, Any]) -> dict[str, Any]:
-    together = leakage["cumulative"]
+    together = leakage.get("cumulative", {})
     return {
-        "prior_free": verification["weights_bits_prior_free_upper"],
-        "network": verification["weights_bits_network_upper"],
-        "honest": verification["weights_bits_honest_upper"],
-        "cumulative": together["bits_per_real_weight"],
-        "cumulative_basis": together["headline"],
-        "queries": together["queries"],
-        "not_valid": verification["discrete_weights"],
+        "prior_free": verification.get("weights_bits_prior_free_upper"),
+        "network": verification.get("weights_bits_network_upper"),
+        "honest": verification.get("weights_bits_honest_upper"),
+        "cumulative": together.get("bits_per_real_weight"),
+        "cumulative_basis": together.get("headline"),
+        "queries": together.get("queries", leakage.get("queries")),
+        "not_valid": verification.get("discrete_weights"),
     }
 
 
@@ -175,12 +185,10 @@ def _assumptions(
     session: SessionRecord | None,
 ) -> dict[str, Any]:
     """Return what all figures of the facts assume, each sentence once."""
-    assumed, together = leakage["assumptions"], leakage["cumulative"]
-    words = [
-        *assumed["in_words"],
-        *verification["assumptions"],
-        f"cumulative: {together['assumptions'][together['headline']]}",
-    ]
+    assumed, together = leakage["assumptions"], leakage.get("cumulative")
+    words = [*assumed["in_words"], *verification.get("assumptions", ())]
+    if together is not None:
+        words.append(f"cumulative: {together['assumptions'][together['headline']]}")
     if session is not None and session.account is not None:
         words += [f"ledger: {sentence}" for sentence in session.account.composition]
     return {

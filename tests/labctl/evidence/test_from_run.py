@@ -10,10 +10,13 @@ from typing import Any
 import h5py
 import pytest
 from evidence_runs import (
+    CLASS,
     CLIENT_HEAD,
     FINGERPRINT,
     HEAD,
     ID,
+    LABEL,
+    NETWORK,
     NETWORK_SHA256,
     SECRETS,
     SERVER_FINGERPRINT,
@@ -22,17 +25,20 @@ from evidence_runs import (
     check,
     leakage,
     session,
+    settings,
     verification,
     write_run,
 )
 
-from labctl.data.models import Network
+from labctl.data.models import Network, PublicModel
 from labctl.data.run_file import read_run
+from labctl.data.run_writer import RunFileWriter
 from labctl.errors import EvidenceError, RunFileError
 from labctl.evidence.export import EvidenceFormat, evidence_of
 from labctl.evidence.facts import VerdictName
 from labctl.evidence.from_run import facts_of, facts_of_file
 from labctl.evidence.keys import Algorithm, EvidenceKey
+from labctl.party import Party
 from labctl.protocols.receiver import IDEAL_HOMODYNE, TapReceiver
 
 
@@ -243,3 +249,65 @@ def test_a_session_record_of_another_shape_is_named(tmp_path: Path) -> None:
         writer._append_document("session", {**session().model_dump(), "id": "short"})
     with pytest.raises(RunFileError, match=r"session\.id: .*expected 32 hexadecimal digits"):
         facts_of_file(path)
+
+
+def test_the_file_of_the_server_alone_is_evidence(tmp_path: Path) -> None:
+    """Its settings keep the light together, and it may not know the bound over all queries."""
+    about = settings()
+    about["light"] = {"mean_photons": about.pop("mean_photons")}
+    path = tmp_path / "serve.h5"
+    with writer_of(Party.SERVER, path, about, NETWORK) as writer:
+        writer.append_queries(0, 20)
+        writer.set_verification(verification(False))
+        writer.set_leakage({key: part for key, part in leakage().items() if key != "cumulative"})
+        writer.set_session(session())
+    facts = facts_of_file(path)
+    assert (facts.session.party, facts.light.mean_photons) == ("server", 0.57)
+    bits = facts.bits
+    assert (bits.cumulative, bits.cumulative_basis, bits.queries) == (None, None, 20)
+    assert facts.failed == ("pooled noise",)
+    assert "cumulative: the client may keep states" not in facts.assumptions.in_words
+
+
+@pytest.mark.parametrize(("accepted", "failed"), [(True, ()), (False, ("not stated",)), (None, ())])
+def test_the_file_of_the_client_alone_is_evidence_of_what_it_knows(
+    tmp_path: Path, accepted: bool | None, failed: tuple[str, ...]
+) -> None:
+    """A client has the network's name, the verdict's bounds and reason, and what was agreed."""
+    about = {"link": "bench", "mean_photons": 0.57, "gain": 1.3, "receiver": {"modes": 4}}
+    read = accepted is not None
+    verdict = {
+        "accepted": accepted,
+        "reason": "excess noise above the maximum",
+        "transmittance_lower": 0.99 if read else None,
+        "excess_noise_upper": 0.005 if read else None,
+        "failure_probability": 1e-10,
+    }
+    path = tmp_path / "ask.h5"
+    public = PublicModel("small", NETWORK_SHA256, NETWORK.sizes)
+    with writer_of(Party.CLIENT, path, about, public) as writer:
+        writer.append_results(0, [LABEL], [CLASS])
+        writer.set_verification(verdict)
+        writer.set_leakage({"assumptions": leakage()["assumptions"]})
+        writer.set_session(session(account=None))
+    facts = facts_of_file(path)
+    assert (facts.session.party, facts.model.sha256) == ("client", NETWORK_SHA256)
+    assert (facts.failed, facts.reason) == (failed, verdict["reason"])
+    assert (facts.light.gain, facts.light.samples) == (1.3, None)
+    assert (facts.bits.queries, facts.false_alarm_probability) == (None, None)
+    (event,) = evidence_of(path, EvidenceFormat.OCSF)
+    assert [secret for secret in SECRETS if secret in json.dumps(event)] == []
+
+
+def writer_of(
+    party: Party, path: Path, about: dict[str, Any], model: Network | PublicModel
+) -> RunFileWriter:
+    return RunFileWriter.create(
+        path,
+        settings=about,
+        station_text=None,
+        model=model,
+        versions={"labctl": "0.1.0"},
+        seed=1,
+        party=party,
+    )
