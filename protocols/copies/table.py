@@ -254,7 +254,10 @@ class CopyTable(BaseModel):
     def _figure(
         self, served: ServedNetwork, order: Order, attack: str, queries: int, spend: float
     ) -> Figure:
-        """Return one attack's figure: the lowest of points where the thief has no less."""
+        """Return one attack's figure: the lowest of points where the thief has no less.
+
+        Of points that promise the same the one of the lowest mean: all are on the safe side.
+        """
         found = self._covering(served.sha256, order, attack, queries, spend)
         if order is Order.FRESH and attack != CLASSES_ALONE:
             # A thief may shuffle rows itself: with one order for all queries it has no less.
@@ -264,7 +267,7 @@ class CopyTable(BaseModel):
         most = self._most(served)
         if not found:
             return Figure(served.accuracy, most)
-        best = min(found, key=lambda one: one.upper)
+        best = min(found, key=lambda one: (one.upper, one.accuracy))
         seen = 0.0 if attack == CLASSES_ALONE else self._seen(served.sha256, queries, spend)
         return replace(best, upper=min(max(best.upper, seen), most))
 

@@ -282,6 +282,20 @@ def test_what_classes_alone_give_on_the_page_is_that_of_the_shipped_table() -> N
     assert_printed(cells)
 
 
+@pytest.mark.parametrize("order", list(Order))
+def test_what_classes_alone_give_is_looked_up_where_it_was_measured(order: Order) -> None:
+    """`infer`, `plan` and `copies show` print the page's mean, of no fewer answers than fewer."""
+    for served in load_once().network:
+        measured: dict[int, float] = {
+            one.queries: one.accuracy for one in points(served.name, CLASSES_ALONE)
+        }
+        for queries in measured:
+            found = load_once().best_of(served.sha256, queries, 0.1, order)
+            assert found is not None
+            fewer = [share for count, share in measured.items() if count <= queries]
+            assert found.classes_alone.accuracy == max(fewer), (served.name, queries)
+
+
 def test_what_the_least_spend_buys_on_the_page_is_looked_up() -> None:
     cells, network = {}, network_of("deep")
     for snr, decoys, gain, mu, steady, most, copy in table_of("docs/copies.md", "F, deep network"):
