@@ -24,7 +24,8 @@ ASSUMES = (
     "noise on the 10,000 MNIST test images",
     "bits, independent: -log2(1 - rho^2)/2 per weight, right for weights that are independent; of "
     "others the same number is counted often",
-    "bits, network: mutual information under the network's own Gaussian prior, rows independent",
+    "bits, network: mutual information under the prior of this network's bound: Gaussian rows, "
+    "independent, of one covariance, each of its own brightness",
     "printed figures: Gaussian weights of the worst prior of this mean power, loss and noise "
     "untrusted. Additive: of one query at honest noise times the queries; it bounds a quantum "
     "memory, too. Memory: of one query with the light and the noise of all. Collective: the same "

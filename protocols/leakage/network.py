@@ -64,21 +64,30 @@ class Spectrum:
         return variances, np.concatenate([[float(dark)], counts.astype(np.float64)])
 
 
-def layer_variances(weights: npt.NDArray[np.float32]) -> Doubles:
-    """Return the variances (rows that carry light times directions) of a layer's light.
+def rows_alike(weights: npt.NDArray[np.float32]) -> tuple[Doubles, Doubles]:
+    """Return what the prior of a layer's rows rests on: their brightness, and all as bright.
 
-    `weights`: (rows, inputs), sent at unit root mean square. The covariance is that of the rows
-    scaled to equal brightness; each row has its own.
+    `weights`: (rows, inputs), sent at unit root mean square. The brightness (rows that carry light)
+    is each row's mean square; the rows without it (rows that carry light, inputs) give the
+    covariance that all share.
     """
     rows = weights.astype(np.float64)
     rows /= math.sqrt(float(np.mean(rows**2)))
     brightness = np.mean(rows**2, axis=1)
     lit = brightness > 0.0
-    alike = rows[lit] / np.sqrt(brightness[lit])[:, None]
+    return brightness[lit], rows[lit] / np.sqrt(brightness[lit])[:, None]
+
+
+def layer_variances(weights: npt.NDArray[np.float32]) -> Doubles:
+    """Return the variances (rows that carry light times directions) of a layer's light.
+
+    `weights`: (rows, inputs), sent at unit root mean square; the prior is that of `rows_alike`.
+    """
+    brightness, alike = rows_alike(weights)
     tall = alike.shape[0] >= alike.shape[1]
     gram = (alike.T @ alike if tall else alike @ alike.T) / len(alike)
     principal = np.maximum(np.linalg.eigvalsh(gram), 0.0)
-    return np.outer(brightness[lit], principal).ravel()
+    return np.outer(brightness, principal).ravel()
 
 
 def spectrum_of(network: Network) -> Spectrum:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from labctl.data.models import Network
 from labctl.protocols.carried import carried
-from labctl.protocols.encoding import Floats, pad_to_modes, unit_rms
+from labctl.protocols.encoding import Floats, unit_rms
+from labctl.protocols.leakage.network import rows_alike
 from labctl.protocols.link import LayerLight
 from labctl.studies.attacks.attack import Learned
 
@@ -222,23 +223,35 @@ class Notebook:
 def layer_bits(weights: Floats, page: LayerEstimate) -> float:
     """Return the mutual information of a layer's weights with the looks at it, in bits.
 
-    Prior: rows independent of each other, Gaussian, with the second moments C of this very layer's
-    columns: log2 det(1 + C H)/2 per row, H what the looks add to the precision (Cover and Thomas,
-    Elements of Information Theory, section 9.4). Where rows were looked at differently, the mean
-    over 16 rows, evenly spaced, represents all.
+    Prior: that of this network's bound (`rows_alike`). Rows are independent of each other and
+    Gaussian, with the covariance C of this very layer's rows times the brightness b of each, which
+    is known: log2 det(1 + b C H)/2 per row, H what the looks add to the precision (Cover and
+    Thomas, Elements of Information Theory, section 9.4). Where rows were looked at differently,
+    the looks at 16 rows, evenly spaced, represent those at a row of any brightness.
     """
-    whole = pad_to_modes(unit_rms(weights)).astype(np.float64)
-    values, vectors = np.linalg.eigh(whole.T @ whole / len(whole))
+    brightness, alike = rows_alike(weights)
+    # A row of odd length ends in half a mode, whose P is dark.
+    alike = np.pad(alike, [(0, 0), (0, alike.shape[1] % 2)])
+    values, vectors = np.linalg.eigh(alike.T @ alike / len(alike))
     resolved = values > _LEAST_VALUE * values[-1]
     root = vectors[:, resolved] * np.sqrt(values[resolved])
     rows: Sequence[int] = range(1)
     if page.rows_differ:
-        rows = sorted(set(np.linspace(0, len(whole) - 1, _ROWS_SAMPLED).astype(int).tolist()))
+        rows = sorted(set(np.linspace(0, len(weights) - 1, _ROWS_SAMPLED).astype(int).tolist()))
     found = [
-        float(np.linalg.slogdet(np.eye(root.shape[1]) + root.T @ precision @ root)[1])
+        bits_of_rows(brightness, np.linalg.eigvalsh(root.T @ precision @ root))
         for precision in page.precisions(rows)
     ]
-    return len(whole) * math.fsum(found) / len(found) / (2.0 * math.log(2.0))
+    return math.fsum(found) / len(found)
+
+
+def bits_of_rows(brightness: Doubles, ratios: Doubles) -> float:
+    """Return the bits that rows of this brightness tell, looked at alike.
+
+    `ratios`: signal over noise along each direction of a row of brightness 1.
+    """
+    told = np.log1p(np.outer(brightness, np.maximum(ratios, 0.0)))
+    return float(told.sum()) / (2.0 * math.log(2.0))
 
 
 def network_size(network: Network) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,12 @@ NETWORK = Network((LAYER,), "one", {})
 
 def test_one_reading_of_one_direction_tells_half_a_log_of_one_plus_the_ratio() -> None:
     direction = GENERATOR.standard_normal((1, 6))
-    variance = float(np.mean((unit_rms(LAYER).astype(np.float64) @ direction[0]) ** 2))
+    rows = unit_rms(LAYER).astype(np.float64)
+    brightness = np.mean(rows**2, axis=1)
+    # Rows share one covariance; the reader knows how bright each of them is.
+    variance = float(np.mean((rows @ direction[0]) ** 2 / brightness))
     look = (direction, 1.7, np.array([2.5]))
-    expected = 50 * math.log2(1.0 + 1.7**2 * variance / 2.5) / 2.0
+    expected = np.log2(1.0 + 1.7**2 * variance * brightness / 2.5).sum() / 2.0
     assert bits_per_weight(NETWORK, [[look]]) * LAYER.size == pytest.approx(expected)
 
 
