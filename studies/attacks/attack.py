@@ -53,13 +53,14 @@ class Learned:
 
     Correlations (Pearson) are between estimates and truth over `samples` weights or data symbols.
     `label_success`: share of `samples` images whose label was named. `weights_bits_network`: bits
-    per real weight that the looks tell under the Gaussian prior of this network's bound, each number
-    counted once. `weights_wrong`: share of all weights taken for another level than theirs;
+    per real weight that the looks tell under the Gaussian prior of this network's bound, each
+    number counted once. `weights_wrong`: share of all weights taken for another level than theirs;
     `weights_bits_discrete`: information between true and decided levels, in bits per weight; of
     words at least, and `weights_wrong` are weights in words taken for others.
     `weights_bits_holevo`: most that any reading of the light taken from one query tells, in bits
-    per real weight of the worst layer, rows being taken as equally bright, which is no less. `copy_accuracy`: share of test images that the stolen
-    network classifies correctly, without noise.
+    per real weight of the worst layer, rows being taken as equally bright, which is no less.
+    `copy_accuracy`: share of test images that the stolen network classifies correctly, without
+    noise.
     """
 
     samples: int

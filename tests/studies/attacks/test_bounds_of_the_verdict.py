@@ -160,7 +160,7 @@ def test_looks_at_rows_alike_tell_what_a_determinant_for_each_row_tells() -> Non
 
 
 def test_rows_looked_at_each_in_its_own_modes_count_with_all_rows_brightness() -> None:
-    """Half of 25 modes, drawn for each row: 16 rows stand for 90 within 4 errors of 2.5 %."""
+    """Half of 25 modes, drawn for each row: 16 rows represent 90 within 4 errors of 2.5 %."""
     random = np.random.default_rng(8)
     weights = (
         random.standard_normal((ROWS, INPUTS)) * np.exp(random.standard_normal((ROWS, 1)))
