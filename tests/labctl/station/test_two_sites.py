@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from served_bench import offers_of
+from served_bench import ServedBench, offers_of
 from shipped_sites import ShippedSites
 
 from labctl import open_station
@@ -24,6 +26,7 @@ from labctl.station.equipment import client_equipment_of, server_equipment_of
 from labctl.station.file import read_station_file
 
 Result = subprocess.CompletedProcess[str]
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="systemd is on Linux alone")
 SITES = {"server": shipped_two_sites_server_path, "client": shipped_two_sites_client_path}
 
 
@@ -53,6 +56,19 @@ def test_each_site_opens_its_own_instruments_at_the_served_bench(
         assert {name for name, offer in offers.items() if offer["side"] == side} == set(
             table.instruments
         )
+
+
+@on_linux
+def test_an_open_station_that_can_emit_beats_for_the_service_manager(
+    served_bench: ServedBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        name = f"labctl-test-{os.getpid()}"
+        manager.bind(f"\0{name}")
+        manager.settimeout(20.0)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
+        with open_station(served_bench.station(tmp_path)):
+            assert [manager.recv(64) for _ in range(3)] == 3 * [b"WATCHDOG=1"]
 
 
 @pytest.mark.parametrize("side", SITES)
