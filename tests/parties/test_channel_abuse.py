@@ -72,7 +72,7 @@ def test_what_was_said_in_one_session_says_nothing_in_another(folders: PartyFold
             assert "other-session" in str(two_parties.decoded(call.say(begun)))
 
 
-QUICK = {**DEADLINES_S, PartyState.NEW: 0.1, PartyState.AGREED: 0.1}
+QUICK = {**DEADLINES_S, PartyState.NEW: 0.4, PartyState.AGREED: 0.4}
 
 
 def test_a_silent_client_is_cut_off_by_name_and_others_are_not(folders: PartyFolders) -> None:
@@ -107,7 +107,7 @@ def test_calls_that_say_nothing_hold_no_place_for_long(folders: PartyFolders) ->
 def test_who_says_a_byte_at_a_time_is_cut_off(folders: PartyFolders, said: int) -> None:
     """After the handshake; after that many bytes of what opens a call at once."""
     request = http2_request()
-    limits = ServerLimits(handshake_s=0.2, idle_s=0.2)
+    limits = ServerLimits(handshake_s=0.5, idle_s=0.5)
     with (
         serving(folders, Bank().handle, limits) as server,
         tls(server.port, folders.hospital) as slow,
@@ -146,7 +146,7 @@ def test_two_hundred_connections_a_million_random_bytes_and_half_a_handshake_dis
     folders: PartyFolders,
 ) -> None:
     bank = Bank()
-    limits = ServerLimits(handshake_s=0.6)
+    limits = ServerLimits(handshake_s=1.0)
     with serving(folders, bank.handle, limits) as server, ExitStack() as stack:
         greet(server.port, folders.hospital)
         before = rss_bytes()
