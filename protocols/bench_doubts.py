@@ -53,9 +53,7 @@ def bench_doubts(
 
     A value without a record has the uncertainty of the station file's `constants`.
     """
-    readings = Source("monitor's readings", level.relative_error, max(level.readings - 1.0, 1.0))
-    slope = _slope(level, knowledge)
-    loss = _loss(knowledge, constants)
+    readings, slope, loss = _readings(level), _slope(level, knowledge), _loss(knowledge, constants)
     electronic = _electronic(calibration)
     efficiency = _of(
         knowledge,
@@ -101,6 +99,16 @@ def bench_expectation(
         transmittance_uncertainty=link.standard_uncertainty,
         excess_noise_uncertainty=noise.standard_uncertainty,
     )
+
+
+def light_doubts(level: Level, knowledge: Knowledge, constants: ServerConstants) -> Doubts:
+    """Return the doubts of the light alone, where nobody looks at what returns."""
+    slope, loss = _slope(level, knowledge), _loss(knowledge, constants)
+    return Doubts(light=(_readings(level), *slope, *loss))
+
+
+def _readings(level: Level) -> Source:
+    return Source("monitor's readings", level.relative_error, max(level.readings - 1.0, 1.0))
 
 
 def _of(knowledge: Knowledge, name: names.Name, what: str, nominal: Quantity) -> tuple[Source, ...]:

@@ -43,16 +43,22 @@ _PREDICTIONS = 16
 
 
 def cumulative_of(
-    session: Session, settings: SessionSettings, verification: VerificationReport, queries: int
+    session: Session,
+    settings: SessionSettings,
+    verification: VerificationReport,
+    queries: int,
+    light_factor: float = 1.0,
 ) -> Cumulative:
     """Return what all queries of a run leaked of the weights, by the evidence that the run kept.
 
-    A weight that rides on several quadratures of a query is that many queries of it.
+    A weight that rides on several quadratures of a query is that many queries of it. light_factor:
+    true over stated light, at most, where nobody looked at it.
     """
     carriers = max(part.carriers for part in session.server.own_evidence)
     found, bounds = verification.collective, verification.bounds
-    if found is None or bounds is None:
-        together = unseen(queries * carriers, settings.light.mean_photons)
+    proven = verification.collective_bounds
+    if found is None or bounds is None or proven is None:
+        together = unseen(queries * carriers, light_factor * settings.light.mean_photons)
         return replace(together, queries=queries)
     at_estimate = AssumedChannel(
         transmittance=verification.transmittance or 0.0,
@@ -60,14 +66,15 @@ def cumulative_of(
         assumptions=settings.assumptions,
         client_transmittance=session.expectation().client_transmittance,
     )
-    at_bound = replace(at_estimate, transmittance=bounds.round_trip.transmittance)
-    noise, upper, likely = bounds.round_trip.excess_noise, found.upper, Likely(at_estimate)
+    at_bound = replace(at_estimate, transmittance=proven.round_trip.transmittance)
+    noise, upper = bounds.round_trip.excess_noise, proven.round_trip.excess_noise
+    likely = Likely(at_estimate)
     if settings.assumptions.loss is Trust.TRUSTED:
         # Trusted is the loss of the link as calibrated and no more; see `verification.bounds`.
         noise, link = bounds.in_client.excess_noise, bounds.link_transmittance
-        upper = found.upper / link
+        upper = proven.in_client.excess_noise
         at_bound = AssumedChannel(
-            transmittance=bounds.in_client.transmittance,
+            transmittance=proven.in_client.transmittance,
             technical_noise=settings.channel.technical_noise / link,
             assumptions=replace(settings.assumptions, loss=Trust.UNTRUSTED),
         )
@@ -77,7 +84,7 @@ def cumulative_of(
         at_estimate,
         queries=queries * carriers,
         mean_photons=settings.light.mean_photons,
-        mean_photons_upper=bounds.mean_photons,
+        mean_photons_upper=proven.mean_photons,
         excess_noise=noise,
         collective_noise=max(found.estimate, 0.0),
         collective_noise_upper=upper,

@@ -40,7 +40,7 @@ from labctl.run.report import (
     verification_json,
 )
 from labctl.run.request import Asked, ModeRun
-from labctl.run.serving import Progress, books_of, classify, ledgers_of
+from labctl.run.serving import Progress, books_of, classify, ledgers_of, light_factor
 from labctl.safety import interruptible
 from labctl.station import Station, describe
 from labctl.toml_file import toml_text
@@ -115,6 +115,8 @@ def _carried_out(
     with writing as writer:
         run.raw.writer = writer
         books = books_of(request, run, path, ledgers)
+        # Before light of the network is sent: where nothing bounds it, no figure does.
+        most = light_factor(run.expectation().doubts, run.settings.verification.failure_probability)
         done = classify(request, run, books, writer, on_images, check)
         spectrum = spectrum_of(request.network)
         verification = run.session.verdict(run.expectation(), spectrum)
@@ -122,7 +124,7 @@ def _carried_out(
         under_trust = under_every_trust(run.settings, verification)
         parameters = run.parameters()
         writer.set_verification(verification_json(verification))
-        together = cumulative_of(run.session, run.settings, verification, done.images)
+        together = cumulative_of(run.session, run.settings, verification, done.images, most)
         written = leakage_json(leakage, queries=done.images)
         writer.set_leakage({**written, "cumulative": finite(together.as_json())})
         state = None if books is None else books.server.state()

@@ -96,13 +96,15 @@ class OpenRun:
 
     def _doubts(self) -> Doubts:
         """Return what a bench does not know exactly; nothing before its light and unit are set."""
-        calibration = self.session.calibrate()
-        if self.link is None or self.link.level is None or calibration is None:
+        if self.link is None or self.link.level is None:
             return EXACT
         assert self.constants is not None
-        from labctl.protocols.bench_doubts import bench_doubts
+        from labctl.protocols.bench_doubts import bench_doubts, light_doubts
 
-        return bench_doubts(self.link.level, calibration, self.knowledge or NOTHING, self.constants)
+        calibration, known = self.session.calibrate(), self.knowledge or NOTHING
+        if calibration is None:
+            return light_doubts(self.link.level, known, self.constants)
+        return bench_doubts(self.link.level, calibration, known, self.constants)
 
     def signal_to_noise(self) -> float:
         """Return the smallest F of all layers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from labctl import checks
 from labctl.data.models import Network
 from labctl.data.run_writer import RunFileWriter
 from labctl.errors import BudgetError
@@ -24,6 +26,8 @@ from labctl.protocols.probation.server import ProbationServer
 from labctl.protocols.server.verifier import Verifier
 from labctl.protocols.session import Batch, Session
 from labctl.protocols.settings import Sampling, SessionSettings
+from labctl.protocols.verification.collective_bounds import LIGHT_SHARE
+from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.run.copies_of_run import booked_means
 from labctl.run.opening import OpenRun
 from labctl.run.request import Asked, LinkLevel, ProbationRequest
@@ -184,6 +188,7 @@ def books_of(request: Asked, run: OpenRun, path: Path, ledgers: Ledgers | None) 
         run_file=path,
         worst_case=wanted.worst_case,
         probation=probation,
+        doubts=run.expectation().doubts,
     )
     books = RunLedger(ledgers, facts)
     run.session.history = books.server.history()
@@ -199,8 +204,13 @@ def run_facts(
     run_file: Path,
     worst_case: Basis,
     probation: Probation = NO_PROBATION,
+    doubts: Doubts = EXACT,
 ) -> RunFacts:
-    """Return what a ledger is given of a run of a network at these settings; link: in words."""
+    """Return what a ledger is given of a run of a network at these settings.
+
+    link: in words. doubts: of the bench's constants. Raises SettingError where they leave the light
+    without a bound.
+    """
     server = verifier.server
     return RunFacts(
         model_sha256=network.sha256,
@@ -215,7 +225,16 @@ def run_facts(
         link_transmittance=verifier.expectation().link_transmittance,
         failure_probability=settings.verification.failure_probability,
         copies=booked_means(network, settings, probation),
+        light_factor=light_factor(doubts, settings.verification.failure_probability),
     )
+
+
+def light_factor(doubts: Doubts, failure_probability: float) -> float:
+    """Return true over stated light, at most; raises SettingError where nothing bounds it."""
+    factor = doubts.light_factor(LIGHT_SHARE * failure_probability)
+    valid = "larger: so far out the bench's calibration does not bound its light"
+    checks.require(math.isfinite(factor), "failure_probability", failure_probability, valid)
+    return factor
 
 
 def _booked_settings(link: str, settings: SessionSettings) -> dict[str, Any]:

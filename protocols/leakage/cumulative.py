@@ -68,11 +68,13 @@ class AssumedChannel:
         """Return the bits per real weight in a mode of `photons` that were looked at, at most.
 
         `unseen`: photons of the same mode that nobody looked at. `excess_noise` of what was looked
-        at. Never more than the entropy of all that was sent.
+        at. Never more than the entropy of all that was sent; infinite where nothing bounds that.
         """
         if not (photons >= 0.0 and unseen >= 0.0 and photons + unseen > 0.0):
             raise SettingError("photons", (photons, unseen), "0 or more, one of them above 0")
         total = photons + unseen
+        if not math.isfinite(total):
+            return math.inf
         most = everything_bits(total)
         if photons == 0.0 or not self.transmittance > 0.0 or not math.isfinite(excess_noise):
             return most
@@ -187,6 +189,8 @@ def everything_bits(photons: float) -> float:
     >>> everything_bits(1.0)
     1.0
     """
+    if math.isinf(photons):
+        return math.inf
     return thermal_entropy_bits(2.0 * photons + 1.0) / WEIGHTS_PER_MODE
 
 

@@ -23,8 +23,8 @@ from labctl.protocols.leakage.cumulative import AssumedChannel, everything_bits
 from labctl.protocols.ledger.accounts import Balance
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.collective_store import KeptSums
-from labctl.protocols.verification.bounds import BoundedChannel, left_to_client, with_doubts
-from labctl.protocols.verification.collective_noise import collective_noise
+from labctl.protocols.verification.bounds import left_to_client
+from labctl.protocols.verification.collective_bounds import collective_evidence
 
 _UNTRUSTED = Assumptions(loss=Trust.UNTRUSTED, technical_noise=Trust.UNTRUSTED)
 
@@ -47,7 +47,7 @@ class CumulativeAccount:
     """The bound of an account, each run's light under what that run may trust.
 
     `kept`: what the light that was looked at shows, none if none was. `failure_probability` of the
-    bound: half of it rests on collective noise and half on transmittance, shared among the terms.
+    bound, shared among the terms.
     """
 
     kept: tuple[KeptSums, ...]
@@ -59,8 +59,12 @@ class CumulativeAccount:
         return math.fsum(each.sums.light for each in self.kept)
 
     def bits(self, sent: float) -> float:
-        """Return bits per real weight that `sent` photons per mode tell, the unseen ones kept."""
-        total = max(sent, self.looked) * self.light_factor
+        """Return bits per real weight that `sent` photons per mode tell, the unseen ones kept.
+
+        Light that was looked at is in `sent` as stated, the rest as it was at most.
+        """
+        unseen = max(sent - self.looked, 0.0)
+        total = math.fsum(seen.light for seen in self._seen) + unseen
         if not total > 0.0:
             return 0.0
         lowest = everything_bits(total)
@@ -68,8 +72,8 @@ class CumulativeAccount:
             if light <= _LITTLE * total:
                 continue
             channel = AssumedChannel(transmittance, 0.0, _UNTRUSTED)
-            unseen = max(total - light, 0.0)
-            lowest = min(lowest, channel.bits(light, noise, unseen=unseen))
+            rest = max(total - light, 0.0)
+            lowest = min(lowest, channel.bits(light, noise, unseen=rest))
         return lowest
 
     @cached_property
@@ -93,22 +97,17 @@ class CumulativeAccount:
     def _bound(self, kept: KeptSums) -> _Seen:
         """Return light, transmittance and noise of one kind of terms, each at its bound.
 
-        As in a verdict: trusted loss is the link's as calibrated, the rest of it the client's; half
-        of the failure probability is for samples, of T and of noise alike, or a quarter and the
-        rest for constants that are in doubt, of light, T and noise alike.
+        As in a verdict (`collective_bounds`): trusted loss is the link's as calibrated, the rest
+        of it the client's.
         """
         terms, sums = kept.terms, kept.sums
-        each = self.failure_probability / len(self.kept)
-        sampled = 0.5 * each if terms.doubts.none else 0.25 * each
-        bounds = with_doubts(
-            BoundedChannel(
-                sums.pooled.transmittance_lower(sampled), collective_noise(sums, sampled).upper
-            ),
+        bounds = collective_evidence(
+            sums,
             terms.doubts,
-            each / 6.0,
+            self.failure_probability / len(self.kept),
             mean_photons=sums.light,
             link_transmittance=terms.link_transmittance,
-        )
+        ).bounds
         channel = left_to_client(
             bounds.round_trip,
             bounds.in_client,
@@ -151,11 +150,12 @@ class CumulativeAccount:
             return 0.0
         return max(self.bits(photons) - taken.value(Meter.CUMULATIVE_BITS), 0.0)
 
-    def charge(self, balance: Balance, reserved: float) -> float:
-        """Return what to book of a query, `reserved` of it standing in `balance`.
+    def charge(self, balance: Balance, reserved: float, released: float = 0.0) -> float:
+        """Return what to book of a query, `reserved` bits of it standing in `balance`.
 
         The sum of the account is then no less than the bound of all its light, open queries
-        counted as kept.
+        counted as kept. released: photons per mode that stand in `balance` and are not booked.
         """
-        others = balance.taken.value(Meter.CUMULATIVE_BITS) - reserved
-        return max(self.bits(balance.taken.value(Meter.PHOTONS)) - others, 0.0)
+        taken = balance.taken
+        others = taken.value(Meter.CUMULATIVE_BITS) - reserved
+        return max(self.bits(taken.value(Meter.PHOTONS) - released) - others, 0.0)

@@ -29,6 +29,8 @@ class RunFacts:
     `carriers`: quadratures of a query that carry one weight, at most. `technical_noise` of the link
     in SNU, `link_transmittance` as calibrated: what the bounds may trust. `doubts` of a bench are
     known when light was sent: `ServerBatch.book` takes them.
+    `light_factor`: true over stated light, at most, of light that nobody looks at; that of light
+    that is looked at follows from the doubts.
     `copies`: what a query leaves to a thief of copies, None if nobody can say.
     """
 
@@ -44,6 +46,7 @@ class RunFacts:
     link_transmittance: float = 1.0
     failure_probability: float = 1e-10
     copies: CopyMeans | None = None
+    light_factor: float = 1.0
 
     def __post_init__(self) -> None:
         if self.worst_case is Basis.COLLECTIVE:
@@ -67,6 +70,11 @@ class RunFacts:
         return self.carriers * self.mean_photons
 
     @property
+    def light_at_most(self) -> float:
+        """The same as far as one knows before anybody has looked at it."""
+        return self.light * self.light_factor
+
+    @property
     def terms(self) -> LightTerms:
         """How the run's light carries weights, and what it may trust."""
         return LightTerms(
@@ -81,7 +89,7 @@ class RunFacts:
     def query_terms(self) -> QueryTerms:
         """What decides how much each query of the run reserves."""
         return QueryTerms(
-            light=self.light,
+            light=self.light_at_most,
             modes=modes_of(self.shapes),
             worst_case=self.worst_case,
             honest_bits=self.leakage.weights_bits_per_real,
@@ -89,10 +97,13 @@ class RunFacts:
             copies=self.copies or CopyMeans(None, Order.FIXED),
         )
 
-    def charge(self, queries: int, bits: float, failure_probability: float = 0.0) -> WeightCharge:
+    def charge(
+        self, queries: int, bits: float, failure_probability: float = 0.0, *, looked: bool = False
+    ) -> WeightCharge:
         """Return the charge of `queries` queries that leak `bits` per weight together."""
+        light = self.light if looked else self.light_at_most
         modes = modes_of(self.shapes)
-        return WeightCharge(queries, queries * self.light, bits, modes, failure_probability)
+        return WeightCharge(queries, queries * light, bits, modes, failure_probability)
 
     def about(self, basis: Basis) -> dict[str, Any]:
         """Return what a server's entry says beside its amounts."""

@@ -211,17 +211,21 @@ class ServerBatch:
     def _commit(self, *, looked: bool, passed: bool, about: Mapping[str, Any]) -> None:
         """Book the weights; what a thief of copies had is known only of light that `passed`."""
         books, facts = self.books, self.books.facts
-        reserved = self.reserved.worst_case[books.account][Meter.CUMULATIVE_BITS]
+        held = self.reserved.worst_case[books.account]
+        reserved = held[Meter.CUMULATIVE_BITS]
         capped = facts.worst_case is Basis.EVERYTHING
         bound = books.cumulative()
+        # Light that came back and was looked at counts as stated: its doubt is in what was kept.
+        photons = facts.charge(self.queries, 0.0, looked=looked).values()[Meter.PHOTONS]
+        released = held[Meter.PHOTONS] - photons
 
         def charge(stands: Callable[[str], Balance]) -> Worst:
-            bits = bound.charge(stands(books.account), reserved)
+            bits = bound.charge(stands(books.account), reserved, released)
             # What was reserved is a bound too: of all light as stated, this batch's as kept.
             exact = bound.light_factor == 1.0
             bits = min(bits, reserved) if capped and exact else bits
             failure = facts.failure_probability if looked else 0.0
-            values = facts.charge(self.queries, bits, failure).values()
+            values = facts.charge(self.queries, bits, failure, looked=looked).values()
             copies = facts.copies if passed else None
             return {books.account: with_copies(values, copies, self.queries)}
 

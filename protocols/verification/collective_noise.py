@@ -34,7 +34,9 @@ class CollectiveNoise:
 
     `seen`: excess noise of the sums over what was read, `seen_error` its standard error; `mean`:
     of the single readings. `estimate`: of the whole mode; `upper`: exceeded by the truth with the
-    failure probability at most. `queries` R, `reads` m per weight, `degrees` of freedom.
+    failure probability at most; `client_upper`: the same with the doubts of noise behind the
+    client, where the link's loss is trusted. `queries` R, `reads` m per weight, `degrees` of
+    freedom.
     """
 
     seen: float
@@ -42,6 +44,7 @@ class CollectiveNoise:
     mean: float
     estimate: float
     upper: float
+    client_upper: float
     queries: int
     reads: float
     degrees: float
@@ -125,7 +128,9 @@ def collective_noise(
         carried=carried,
         failure_probability=failure_probability - doubted,
     )
+    client_upper = upper
     if upper > 0.0 and doubted:
+        client_upper = upper * doubts.client_noise_factor(doubted)
         upper *= doubts.noise_factor(doubted)
     return CollectiveNoise(
         seen=shown,
@@ -135,6 +140,7 @@ def collective_noise(
         mean=estimate.excess_noise,
         estimate=min(value, carried * max(estimate.excess_noise, 0.0)),
         upper=upper,
+        client_upper=client_upper,
         queries=sums.queries,
         reads=estimate.samples / sums.read,
         degrees=seen.degrees,

@@ -35,7 +35,8 @@ from labctl.protocols.verification.channel import (
     transmittance_lower,
 )
 from labctl.protocols.verification.checks import CheckResult, run_checks
-from labctl.protocols.verification.collective_noise import CollectiveNoise, collective_noise
+from labctl.protocols.verification.collective_bounds import collective_evidence
+from labctl.protocols.verification.collective_noise import CollectiveNoise
 from labctl.protocols.verification.collective_record import (
     CollectiveRecord,
     CollectiveSums,
@@ -70,8 +71,8 @@ class VerificationReport:
     `weights_bits_prior_free_upper` is the prior-free leakage at these bounds, the one that the
     verdict uses; `weights_bits_network_upper` that of the network sent, None where it was not
     given; `weights_bits_honest_upper` the honest-prior figure, which bounds no trained network.
-    `collective`: noise of the mode that carries a weight in all queries of this light; its own
-    bound fails with `failure_probability` too.
+    `collective`: noise of the mode that carries a weight in all queries of this light, and
+    `collective_bounds` with it; those fail with `failure_probability` too.
     `discrete_weights`: why the figures in bits, which are for Gaussian weights, do not hold for the
     network sent, None where a session sees no reason.
     `checks`: everything that was looked at; together they reject an honest session with
@@ -93,6 +94,7 @@ class VerificationReport:
     false_alarm_probability: float
     checks: tuple[CheckResult, ...] = ()
     collective: CollectiveNoise | None = None
+    collective_bounds: Bounds | None = None
     mean_photons_upper: float | None = None
     client_transmittance_lower: float | None = None
     client_noise_upper: float | None = None
@@ -216,6 +218,15 @@ def verify(
         monitor,
         judged,
     )
+    together = None
+    if sums is not None and figures:
+        together = collective_evidence(
+            sums,
+            expectation.doubts,
+            settings.failure_probability,
+            mean_photons=mean_photons,
+            link_transmittance=expectation.link_transmittance,
+        )
     reasons = _reasons(checks, bits, settings.weights_bits_limit, estimate.samples)
     return VerificationReport(
         accepted=not reasons,
@@ -238,9 +249,8 @@ def verify(
         client_transmittance_lower=bounds.in_client.transmittance,
         client_noise_upper=bounds.in_client.excess_noise,
         link_transmittance=bounds.link_transmittance,
-        collective=None
-        if sums is None or not figures
-        else collective_noise(sums, 0.5 * settings.failure_probability, expectation.doubts),
+        collective=None if together is None else together.noise,
+        collective_bounds=None if together is None else together.bounds,
     )
 
 

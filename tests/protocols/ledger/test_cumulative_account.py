@@ -23,6 +23,7 @@ from labctl.protocols.settings import SessionSettings
 from labctl.protocols.verification.collective_noise import collective_noise
 from labctl.protocols.verification.collective_record import collective_sums
 from labctl.protocols.verification.doubts import UNKNOWN, Doubts, Source
+from labctl.run.figures import cumulative_of
 from labctl.studies.attacks.false_alarms import HONEST
 
 ACCOUNT = f"alice/{'0' * 64}"
@@ -164,18 +165,59 @@ def test_what_a_bench_does_not_know_exactly_costs_bits(
     doubtful = Doubts(light=sources[:1], unit=sources[1:], share=sources, client_noise=sources)
     (kept,) = account.kept
     doubted = replace(account, kept=(replace(kept, terms=replace(kept.terms, doubts=doubtful)),))
-    reach = doubtful.light_factor(FAILURE / 6.0)
+    reach = doubtful.light_factor(FAILURE / 10.0)
     assert doubted.light_factor == reach > 1.0
     channel = AssumedChannel(
         kept.sums.pooled.transmittance_lower(FAILURE / 4.0)
-        * doubtful.transmittance_factor(FAILURE / 6.0),
+        * doubtful.transmittance_factor(FAILURE / 10.0),
         0.0,
         UNTRUSTED,
     )
-    noise = collective_noise(kept.sums, FAILURE / 4.0).upper
-    expected = channel.bits(light * reach, noise * doubtful.noise_factor(FAILURE / 6.0))
+    # Half for the noise, a tenth of it for its unit.
+    noise = collective_noise(kept.sums, 0.45 * FAILURE).upper
+    expected = channel.bits(light * reach, noise * doubtful.noise_factor(0.05 * FAILURE))
     assert doubted.bits(light) == pytest.approx(expected, rel=1e-9)
-    assert doubted.bits(light) > 1.02 * account.bits(light)
+    assert doubted.bits(light) > 1.01 * account.bits(light)
+    # Light that nobody looked at stands in an account as it was at most, and counts as that.
+    more = everything_bits(light * reach + 5.0)
+    assert doubted.bits(light) < doubted.bits(light + 5.0) <= more
+    unseen = CumulativeAccount((), FAILURE)
+    assert unseen.bits(5.0) == everything_bits(5.0)
+
+
+DOUBTFUL = Doubts(
+    light=(Source("readings", 0.01, 60.0), Source("loss", 0.03)),
+    unit=(Source("efficiency", 0.02),),
+    share=(Source("readings", 0.01, 60.0), Source("unit", 0.01)),
+    client_noise=(Source("efficiency", 0.02), Source("link", 0.02)),
+)
+
+
+@pytest.mark.parametrize("failure", [0.5, 1e-10, 1e-20])
+@pytest.mark.parametrize("loss", list(Trust))
+def test_an_account_of_one_run_is_bounded_as_the_run_itself(
+    failure: float, loss: Trust, tmp_path: Path
+) -> None:
+    """So that no run is charged less than the bound that it prints."""
+    trusted, queries = Assumptions(loss, Trust.UNTRUSTED), 20
+    settings = replace(
+        HONEST,
+        assumptions=trusted,
+        verification=replace(HONEST.verification, failure_probability=failure),
+        seed=11,
+    )
+    session = session_of(settings, [0.0] * queries)
+    expected = replace(session.expectation(), doubts=DOUBTFUL)
+    printed = cumulative_of(session, settings, session.verdict(expected), queries)
+    store = CollectiveStore(tmp_path, b"k" * 32)
+    terms = replace(
+        terms_of(settings), doubts=DOUBTFUL, link_transmittance=expected.link_transmittance
+    )
+    store.add(ACCOUNT, terms, session.record(expected), session.server.evidence)
+    account = CumulativeAccount(store.kept(ACCOUNT), failure)
+    assert printed.collective_upper is not None
+    bits = account.bits(queries * settings.light.mean_photons)
+    assert bits == pytest.approx(printed.collective_upper, rel=1e-9)
 
 
 def test_trusted_loss_is_the_calibrated_loss_and_no_more(

@@ -424,3 +424,22 @@ def test_limits_that_follow_from_a_balance_lose_no_other_change(
     allow(books, 2.0)
     limits = ledgers.server.balance(books.account).limits
     assert (limits.value(QUERIES), limits.value(BITS)) == (7, 2.0)
+
+
+def test_light_that_nobody_looked_at_counts_as_it_was_at_most(
+    run: Callable[..., RunLedger], ledgers: Ledgers
+) -> None:
+    """As on a bench; what is looked at counts as stated, its doubt is in what was kept."""
+    books = run(light_factor=1.25)
+    with books.sending(IMAGES[:4]) as batch:
+        assert batch.server.reserved.worst_case[books.account][BITS] == pytest.approx(kept(5))
+        batch.book(UNSEEN)
+    spent = ledgers.server.balance(books.account).spent
+    assert spent.value(BITS) == pytest.approx(kept(5))
+    assert spent.value(Meter.PHOTONS) == pytest.approx(5 * MU)
+    settings = ideal_session(MU, GAIN, seed=3)
+    session = Session(NETWORK, settings, ModeLink(settings))
+    send(books, session, IMAGES[:2])
+    spent = ledgers.server.balance(books.account).spent
+    assert spent.value(Meter.PHOTONS) == pytest.approx(7 * MU)
+    assert spent.value(BITS) == pytest.approx(books.server.cumulative().bits(7 * MU), abs=1e-9)
