@@ -6,7 +6,6 @@ machine is really in, its table, and who spoke next in a whole session.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 pytest.importorskip("google.protobuf", reason="needs labctl[parties]")
 
 import two_parties
-from two_parties import KEYS, MESSAGES, Key, TwoParties, accept, played
+from two_parties import KEYS, MESSAGES, Key, TwoParties, accept, played, refused
 
 from labctl.errors import AbortedError, ProtocolError
 from labctl.parties.channel_messages import Closed, Resume, Resumed, Said
@@ -25,7 +24,7 @@ from labctl.parties.codec import MOST_BYTES, encode
 from labctl.parties.conversation import CLOSING_DEADLINE_S, DEADLINES_S, Conversation
 from labctl.parties.envelope import Envelope
 from labctl.parties.places import TABLES, Places, other
-from labctl.parties.seals import Seal, Ticket, fingerprint, statement
+from labctl.parties.seals import Seal, statement
 from labctl.party import Party
 from labctl.protocols.messages import (
     Abort,
@@ -102,33 +101,6 @@ def forged(pair: TwoParties, speaker: Party, message: Said, *, more: bool = Fals
         key.certificate if first else None,
         signature,
     ).encoded()
-
-
-def refused(pair: TwoParties, listener: Party, data: bytes) -> AbortedError:
-    """Have one side take bytes that it has to refuse, and the other side its farewell."""
-    side, speaker = pair.sides[listener], pair.sides[other(listener)]
-    closed = {party for party in Party if pair.machine(party).state is PartyState.CLOSED}
-    with pytest.raises(AbortedError) as error:
-        side.receive(data)
-    assert side.farewell is not None
-    answer = speaker.receive(side.farewell)
-    assert isinstance(answer, Abort)
-    assert str(answer.code) == error.value.code
-    assert side.ended == speaker.ended == answer
-    assert side.ended_by is speaker.ended_by is listener
-    for party in Party:
-        if party not in closed:
-            assert pair.machine(party).state is PartyState.ABORTED
-            assert pair.machine(party).ended == answer
-        over = pair.sides[party]
-        assert over.over
-        assert not over.my_turn
-        assert over.deadline_s is None
-        with pytest.raises(ProtocolError):
-            over.receive(data)
-        with pytest.raises(ProtocolError):
-            over.send(Close())
-    return error.value
 
 
 # Whole sessions.
@@ -413,87 +385,6 @@ def test_a_machine_that_is_bound_late_ends_too() -> None:
     side.abort(AbortCode.SAFETY, "the shutter is stuck")
     side.bind(pair.client)
     assert pair.client.ended == Abort(AbortCode.SAFETY, "the shutter is stuck")
-
-
-# Between two queries.
-
-
-def between() -> tuple[TwoParties, dict[Party, Ticket]]:
-    pair = played(MESSAGES - 2)
-    tickets = {party: pair.sides[party].ticket() for party in Party}
-    found = {party: ticket for party, ticket in tickets.items() if ticket is not None}
-    assert found.keys() == {SERVER, CLIENT}
-    return pair, found
-
-
-def resumed(pair: TwoParties, tickets: dict[Party, Ticket], client: Key = KEYS[CLIENT]) -> None:
-    keys = {SERVER: KEYS[SERVER], CLIENT: client}
-    pair.sides = {
-        party: Conversation(party, keys[party].identity, accept, ticket=tickets[party])
-        for party in Party
-    }
-    for party in Party:
-        pair.sides[party].bind(pair.machine(party))
-    pair.said = []
-
-
-def test_a_session_goes_on_over_another_stream_between_two_queries() -> None:
-    pair, tickets = between()
-    before = pair.sides[CLIENT].session
-    resumed(pair, tickets)
-    server, client = pair.sides[SERVER], pair.sides[CLIENT]
-    server.receive(client.send(Resume(tickets[CLIENT].committed)))
-    client.receive(server.send(Resumed()))
-    server.receive(client.send(pair.client.begin(two_parties.IMAGES)))
-    assert server.session == client.session == before
-    assert server.transcript == client.transcript
-    assert client.committed == two_parties.QUERIES
-
-
-@pytest.mark.parametrize("after", range(MESSAGES))
-def test_a_ticket_is_given_between_queries_alone(after: int) -> None:
-    pair = played(after)
-    agreed = pair.client.state is PartyState.AGREED
-    assert (pair.sides[CLIENT].ticket() is not None) == agreed
-
-
-def test_a_ticket_holds_for_the_certificate_that_it_was_given_to() -> None:
-    pair, tickets = between()
-    assert tickets[SERVER].peer == fingerprint(KEYS[CLIENT].identity.certificate)
-    resumed(pair, tickets, Key())
-    error = refused(pair, SERVER, pair.sides[CLIENT].send(Resume(two_parties.QUERIES)))
-    assert error.code == AbortCode.CERTIFICATE
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        (lambda ticket: replace(ticket, transcript=bytes(32)), AbortCode.OTHER_TRANSCRIPT),
-        (lambda ticket: replace(ticket, sequence=3), AbortCode.OLD_SEQUENCE),
-        (lambda ticket: replace(ticket, sequence=99), AbortCode.SKIPPED_SEQUENCE),
-        (lambda ticket: replace(ticket, session=bytes(range(16))), AbortCode.OTHER_SESSION),
-        (lambda ticket: replace(ticket, committed=1), AbortCode.OUT_OF_PLACE),
-    ],
-)
-def test_a_ticket_of_another_state_of_the_session_is_refused(
-    change: Callable[[Ticket], Ticket], code: AbortCode
-) -> None:
-    pair, tickets = between()
-    changed = {**tickets, CLIENT: change(tickets[CLIENT])}
-    resumed(pair, changed)
-    data = pair.sides[CLIENT].send(Resume(changed[CLIENT].committed))
-    with pytest.raises(AbortedError) as error:
-        pair.sides[SERVER].receive(data)
-    assert error.value.code == code
-    assert pair.server.state is PartyState.ABORTED
-
-
-@pytest.mark.parametrize("message", [Hello(), Queries(2), Resumed(), Close()])
-def test_nothing_comes_before_the_session_goes_on(message: Said) -> None:
-    pair, tickets = between()
-    resumed(pair, tickets)
-    with pytest.raises(ProtocolError, match="out of place"):
-        pair.sides[CLIENT].send(message)
 
 
 def test_a_seal_says_what_was_signed() -> None:
