@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from evidence_runs import ID, account, begin, changed, session, verification, write_json, write_run
 from infer_runs import Infer
+from long_tests import long
 
 from labctl.data.models import Network
 from labctl.data.run_file import read_run
@@ -24,7 +25,7 @@ Result = subprocess.CompletedProcess[str]
 def test_a_run_of_infer_is_exported_and_verified_in_both_formats(
     infer: Infer, run_here: Callable[..., Result], tmp_path: Path
 ) -> None:
-    found = infer("--ledger", "ledger", "--client", "alice", "--budget-bits", "4")
+    found = infer("--ledger", "ledger", "--client", "alice", "--images", "3")
     run = found["run_file"]
     events = json.loads(run_here("evidence", "export", run, "--format", "ocsf").stdout)
     held = events[0]["unmapped"]["labctl"]
@@ -170,7 +171,7 @@ def test_changed_evidence_is_one_line_of_error(
     assert line == "error: e.json: evidence 1: event: severity_id: expected 4, got 1"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, *long(signal.SIGTERM)])
 def test_following_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     write_run(tmp_path / "a.h5", record=session(account=account(spent=3.9)))
     with begin(tmp_path / "b.h5") as writer:

@@ -35,10 +35,11 @@ def make(tmp_path: Path) -> Make:
     return key
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a run whose budget is nearly spent."""
-    return write_run(tmp_path / "run.h5", record=session(account=account(spent=3.9)))
+    folder = tmp_path_factory.mktemp("run")
+    return write_run(folder / "run.h5", record=session(account=account(spent=3.9)))
 
 
 def test_events_are_verified_as_they_were_written(run: Path, tmp_path: Path) -> None:
@@ -277,12 +278,12 @@ def test_evidence_of_another_run_is_refused(run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_file_of_something_else_is_refused_in_one_line(
-    tmp_path: Path, text: str, said: str
+    run: Path, tmp_path: Path, text: str, said: str
 ) -> None:
     path = tmp_path / "e.json"
     path.write_text(text)
     with pytest.raises(EvidenceError, match=r"e\.json: ") as refused:
-        verify_file(path, run=write_run(tmp_path / "run.h5"))
+        verify_file(path, run=run)
     assert said in str(refused.value)
 
 
