@@ -241,6 +241,14 @@ class RunFileWriter:
         self._finished = True
         self._close()
 
+    def end(self, status: Status, reason: str) -> None:
+        """Record how the run ended, unless that is there, and close the file."""
+        try:
+            if not self._finished and self._file:
+                self.finish(status, reason)
+        finally:
+            self._close()
+
     def discard(self) -> None:
         """Close the file and remove it, as if it had never been started."""
         self._finished = True
@@ -256,11 +264,7 @@ class RunFileWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if not self._finished and self._file:
-                self.finish(*_ending(error))
-        finally:
-            self._close()
+        self.end(*ending(error))
 
     def _append_document(
         self, name: str, document: Mapping[str, Any], *, last: bool = False
@@ -393,7 +397,8 @@ def _replacement(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _ending(error: BaseException | None) -> tuple[Status, str]:
+def ending(error: BaseException | None) -> tuple[Status, str]:
+    """Return how a run ended that an error left, None for no error, and what its file says."""
     if error is None:
         return "complete", ""
     if isinstance(error, KeyboardInterrupt):

@@ -139,7 +139,7 @@ def classified(options: argparse.Namespace, patients: Split, network: Network) -
 
 def patients_of(report: Report, patients: Split) -> list[Values]:
     """Return each patient's row in the table, the class that the hospital read, and the truth."""
-    run = read_run(report.run_file)
+    run = read_run(report.run_files.client)
     return [
         {"patient": int(who), "class": CLASS_NAMES[found], "diagnosis": CLASS_NAMES[label]}
         for who, found, label in zip(
@@ -192,7 +192,8 @@ def show(values: Values) -> None:
     print(f"ledger        {ledger['client']}: {spent:.3g} of {budget:.3g} bit per weight spent")
     for sentence in leak["assumptions"]["in_words"]:
         print(f"assumes       {sentence}")
-    print(f"run file      {values['run_file']}")
+    for party, path in values["run_files"].items():
+        print(f"run file      {path} ({party}'s)")
 
 
 def widths(text: str) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ from labctl.run.request import BenchRun
 
 def show(report: Report) -> None:
     """Print what was found, with its uncertainty and what it rests on."""
-    run, verdict = read_run(report.run_file), report.verification
+    run, verdict = read_run(report.run_files.client), report.verification
     for number, (label, found) in enumerate(zip(run.labels, run.predictions, strict=True)):
         print(f"image {number:<7} class {found}, its label says {label}")
     print(f"accuracy      {report.accuracy:.1%} of {report.images}")
@@ -59,7 +59,8 @@ def show(report: Report) -> None:
         print(f"rests on      {routine:<20} {identifier}")
     for routine, doubt in known["doubts"].items():
         print(f"in doubt      {routine:<20} {doubt}")
-    print(f"run file      {report.run_file}")
+    for party, path in report.run_files.as_json().items():
+        print(f"run file      {path} ({party}'s)")
 
 
 def main() -> None:

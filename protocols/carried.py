@@ -13,7 +13,6 @@ unit norm over the inputs that are left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,28 +57,13 @@ class Carried:
     """The part of a network that is sent.
 
     `network`: without what carries nothing, the very same object if all carries something.
-    `inputs`: which values of an image its first layer is fed with. `rows`: of each layer, the
-    whether each of its rows is sent.
+    `inputs`: which values of an image its first layer is fed with. `rows`: of each layer, whether
+    each of its rows is sent.
     """
 
     network: Network
     inputs: Inputs
     rows: tuple[npt.NDArray[np.bool_], ...]
-
-    def spread(self, measured: Sequence[Floats]) -> tuple[Floats, ...]:
-        """Return measured values (B, rows sent) as (B, rows) of the whole network, NaN elsewhere.
-
-        A row that carries nothing is not sent, and nothing of it is measured.
-        """
-        return tuple(map(_spread, measured, self.rows))
-
-
-def _spread(values: Floats, rows: npt.NDArray[np.bool_]) -> Floats:
-    if rows.all():
-        return values
-    whole = np.full((len(values), len(rows)), np.nan, values.dtype)
-    whole[:, rows] = values
-    return whole
 
 
 def carried(network: Network) -> Carried:

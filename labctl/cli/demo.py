@@ -11,6 +11,7 @@ from labctl.cli.choices import images_of
 from labctl.cli.verdicts import end_if_rejected, reported
 from labctl.data import shipped_lab_path
 from labctl.data.models import load_network
+from labctl.party import Party
 from labctl.protocols.disguise import PLAIN
 from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import Assumptions, Trust
@@ -52,7 +53,8 @@ def demo(
     reports = [_at_mode_level(*setting, runs, seed) for setting in _SETTINGS]
     with output.progress("accuracy curves", 2 * len(_CURVE_PHOTONS), "points") as advance:
         curves = [_curve(name, seed, advance) for name in ("reference", "noise-aware")]
-    figure = bench.run_file.with_name(bench.run_file.stem.replace("infer-bench", "demo") + ".png")
+    started = bench.run_file.stem.removesuffix(f"-{Party.CLIENT}")
+    figure = bench.run_file.with_name(started.replace("infer-bench", "demo") + ".png")
     marked = [_point(report) for report, _ in reports]
     accuracy_against_leakage(
         figure,
@@ -93,12 +95,16 @@ def demo(
     output.facts(
         "Saved",
         {
-            "bench run": str(bench.run_file),
-            **{f"mode run {index + 1}": str(r.run_file) for index, (r, _) in enumerate(reports)},
+            "bench run": _files(bench),
+            **{f"mode run {index + 1}": _files(run) for index, (run, _) in enumerate(reports)},
             "figure": str(figure),
         },
     )
     end_if_rejected(bench, *(verified for _, verified in reports))
+
+
+def _files(report: Report) -> str:
+    return "\n".join(report.run_files.as_json().values())
 
 
 def _on_bench(runs: Path, seed: int, *, quiet: bool) -> tuple[Report, BaseException | None]:

@@ -6,6 +6,7 @@ import json as json_text
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import filterfalse
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from labctl.cli import options, output
 from labctl.errors import EvidenceError, LabctlError, RunFileError, UsageError
 from labctl.evidence.export import EvidenceFormat, evidence_of
 from labctl.evidence.follow import ended_runs
+from labctl.evidence.from_run import is_beside_its_server_s
 from labctl.evidence.keys import Algorithm, EvidenceKey, EvidencePublicKey
 from labctl.evidence.ocsf import Activity
 from labctl.evidence.verify import Checked, verify_file
@@ -78,7 +80,7 @@ def export(
         return
     found: list[dict[str, Any]] = []
     refused = 0
-    for path in sorted(run.glob("*.h5")):
+    for path in filterfalse(is_beside_its_server_s, sorted(run.glob("*.h5"))):
         with _told() as told:
             found += evidence_of(path, form, keys=keys, activity=activity)
         refused += len(told)
@@ -121,7 +123,8 @@ def _follow(
         raise UsageError(f"{folder}: no such folder; --follow looks at a folder of run files")
     try:
         with interruptible():
-            for path in ended_runs(folder, _wait, earlier=earlier):
+            ended = ended_runs(folder, _wait, earlier=earlier)
+            for path in filterfalse(is_beside_its_server_s, ended):
                 with _told():
                     for each in evidence_of(path, form, keys=keys, activity=activity):
                         print(_line(each), flush=True)

@@ -288,7 +288,7 @@ def show(report: Report) -> None:
             **_best_copy(report),
             **_booked(report),
             "time": f"{report.seconds:.2f} s",
-            "run file": str(report.run_file),
+            **{f"run file, {name}": path for name, path in report.run_files.as_json().items()},
         },
     )
 

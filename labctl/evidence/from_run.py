@@ -15,6 +15,7 @@ from labctl.data.session_record import SessionRecord
 from labctl.errors import EvidenceError, RunFileError, SettingError
 from labctl.evidence.facts import LEAKAGE_LIMIT, NOT_STATED, Facts, VerdictName
 from labctl.evidence.problems import first_problem
+from labctl.party import Party
 from labctl.protocols.ledger.chain import canonical
 from labctl.protocols.receiver import IDEAL_HOMODYNE, TapReceiver
 
@@ -34,6 +35,19 @@ _VERDICTS = (
 )
 
 
+def is_beside_its_server_s(path: Path) -> bool:
+    """Tell whether a file is the client's of a run whose server's file is in the same folder.
+
+    One process wrote both: the session's evidence is of the server's.
+    """
+    try:
+        run = read_run(path)
+    except RunFileError:
+        return False
+    peer = run.peer_file
+    return run.party is Party.CLIENT and peer is not None and path.with_name(peer).is_file()
+
+
 def facts_of_file(path: Path) -> Facts:
     """Return the facts of a run file.
 
@@ -49,6 +63,11 @@ def facts_of(run: Run) -> Facts:
     """Return the facts of a run; raises EvidenceError and RunFileError as `facts_of_file` does."""
     if run.verification is None or run.leakage is None:
         raise EvidenceError(f"{run.path}: no verdict ({run.status}); evidence needs one")
+    if run.party is Party.CLIENT and "checks" not in run.verification:
+        raise EvidenceError(
+            f"{run.path}: has what the client was told of the verdict; all of it is in the "
+            f"server's file, {run.peer_file or 'of the same session'}"
+        )
     assumed = _at(run.leakage, "assumptions")
     if not _at(assumed, "in_words"):
         raise EvidenceError(

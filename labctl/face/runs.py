@@ -273,12 +273,13 @@ def _ledger(
 def _log_end(report: Report) -> None:
     verdict = {True: "accepted", False: "rejected", None: "not verified"}
     _log.info(
-        "%d images over the %s link: accuracy %.4f, %s, run file %s",
+        "%d images over the %s link: accuracy %.4f, %s, run files %s and %s",
         report.images,
         report.link,
         report.accuracy,
         verdict[report.verification.accepted],
-        report.run_file,
+        report.run_files.server,
+        report.run_files.client,
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from labctl.data.run_writer import RunFileWriter
+from labctl.data.models import PublicModel
+from labctl.data.run_pair import RunFiles, RunPair
 from labctl.data.runs_folder import require_runs_folder
 from labctl.instruments.transports.masking import masked
+from labctl.party import Party
 from labctl.protocols.carried import require_blocks_of
 from labctl.protocols.hiding.decoys import Decoys
 from labctl.protocols.leakage import Leakage, spectrum_of
@@ -22,6 +24,7 @@ from labctl.protocols.verification.trust import UnderTrust, under_every_trust
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.protocols.weight_distribution import WeightDistribution
 from labctl.protocols.weight_search import look_at, require_not_told_apart
+from labctl.run.blame import reason_for
 from labctl.run.copies_of_run import copies_of_run
 from labctl.run.figures import (
     cumulative_of,
@@ -35,8 +38,10 @@ from labctl.run.report import (
     Report,
     calibration_json,
     finite,
+    known_to_client,
     leakage_json,
     session_record,
+    told_json,
     verification_json,
 )
 from labctl.run.request import Asked, ModeRun
@@ -57,9 +62,9 @@ def run_inference(
     on_station: Callable[[Station], None] = lambda station: None,
     on_report: Callable[[Report], None] = lambda report: None,
 ) -> Report:
-    """Run it, at mode level or on instruments, and write its run file.
+    """Run it, at mode level or on instruments, and write each party's run file.
 
-    The file stays readable if this is interrupted. `on_report` is called with the report as soon as
+    The files stay readable if this is interrupted. `on_report` is called with the report as soon as
     it is there: before an error is raised of a station that could not be left safe then, or of an
     interruption that came meanwhile.
     """
@@ -79,7 +84,7 @@ def run_inference(
         if done is None:
             raise
         on_report(_report(request, done, distribution, time.perf_counter() - started))
-        late.add_note(f"the run itself is whole: {done.path}")
+        late.add_note(f"the run itself is whole: {done.paths.server} and {done.paths.client}")
         raise
     report = _report(request, done, distribution, time.perf_counter() - started)
     on_report(report)
@@ -88,10 +93,10 @@ def run_inference(
 
 @dataclass(frozen=True)
 class _Done:
-    """What a run came to, its file closed."""
+    """What a run came to, its files closed."""
 
     run: OpenRun
-    path: Path
+    paths: RunFiles
     progress: Progress
     books: RunLedger | None
     ledger: Mapping[str, Any] | None
@@ -109,30 +114,34 @@ def _carried_out(
     on_images: Callable[[int], None],
     check: Callable[[], None],
 ) -> _Done:
-    """Classify, judge and write the run's file."""
-    writing = _run_file(request, run)
-    path = writing.path
-    with writing as writer:
-        run.raw.writer = writer
-        books = books_of(request, run, path, ledgers)
+    """Classify, judge and write the run's files."""
+    with _run_files(request, run) as files:
+        paths = files.paths
+        run.raw.writer = files.server
+        books = books_of(request, run, paths, ledgers)
         # Before light of the network is sent: where nothing bounds it, no figure does.
         most = light_factor(run.expectation().doubts, run.settings.verification.failure_probability)
-        done = classify(request, run, books, writer, on_images, check)
+        done = classify(request, run, books, files, on_images, check)
         spectrum = spectrum_of(request.network)
         verification = run.session.verdict(run.expectation(), spectrum)
         leakage = run.session.leakage(spectrum)
         under_trust = under_every_trust(run.settings, verification)
         parameters = run.parameters()
-        writer.set_verification(verification_json(verification))
+        files.server.set_verification(verification_json(verification))
+        files.client.set_verification(told_json(verification))
         together = cumulative_of(run.session, run.settings, verification, done.images, most)
         written = leakage_json(leakage, queries=done.images)
-        writer.set_leakage({**written, "cumulative": finite(together.as_json())})
+        files.server.set_leakage({**written, "cumulative": finite(together.as_json())})
+        # By public numbers alone: the client does not know the network's spectrum.
+        files.client.set_leakage(leakage_json(run.session.leakage(), queries=done.images))
         state = None if books is None else books.server.state()
-        writer.set_session(session_record(state))
-        if done.stopped is not None:
-            writer.finish("aborted", done.stopped)
+        session = session_record(state)
+        files.server.set_session(session)
+        files.client.set_session(known_to_client(session))
+        if done.refusal is not None:
+            files.finish("aborted", partial(reason_for, error=done.refusal, words=done.stopped))
     return _Done(
-        run, path, done, books, state, leakage, verification, under_trust, parameters, together
+        run, paths, done, books, state, leakage, verification, under_trust, parameters, together
     )
 
 
@@ -149,7 +158,7 @@ def _report(
         leakage=found.leakage,
         verification=found.verification,
         seconds=seconds,
-        run_file=found.path,
+        run_files=found.paths,
         signal_to_noise=run.signal_to_noise(),
         calibration=None if run.knowledge is None else calibration_json(run.knowledge),
         predicted_accuracy=None if run.knowledge is None else predicted_accuracy(request, run),
@@ -176,28 +185,32 @@ def _report(
     )
 
 
-def _run_file(request: Asked, run: OpenRun) -> RunFileWriter:
-    """Start the file of the run, with everything that it depends on."""
-    return RunFileWriter.start(
+def _run_files(request: Asked, run: OpenRun) -> RunPair:
+    """Start the files of the run, with everything that it depends on."""
+    network = request.network
+    sizes = run.session.client_half.agreed.sizes
+    return RunPair.start(
         request.runs,
         f"infer-{request.link}",
-        settings=_record(request, run),
+        settings=lambda party: _record(request, run, party),
         station_text=_station_text(run),
-        model=request.network,
+        network=network,
+        public=PublicModel(network.name, network.sha256, sizes),
         versions=_versions(),
         seed=run.settings.seed,
+        reason=reason_for,
     )
 
 
-def _record(request: Asked, run: OpenRun) -> dict[str, Any]:
-    """Return everything that the run depends on, for its file."""
+def _record(request: Asked, run: OpenRun, party: Party) -> dict[str, Any]:
+    """Return everything that the run depends on, for a party's file."""
     settings = asdict(run.settings)
     settings |= settings.pop("light") | settings.pop("channel")
     settings["mismatch"] = asdict(run.settings.channel.clone_mismatch)
     settings["link"] = str(request.link)
     settings["images"] = len(request.images.labels)
     calibration = run.session.calibrate()
-    if calibration is not None:
+    if calibration is not None and party is Party.SERVER:
         settings["verifier_calibration"] = asdict(calibration)
     if run.station is not None:
         settings["instruments"] = describe(run.station.identities)

@@ -10,6 +10,7 @@ from typing import Any
 
 from labctl.calibration.knowledge import Knowledge
 from labctl.calibration.quantity import Quantity
+from labctl.data.run_pair import RunFiles
 from labctl.data.session_record import AccountRecord, SessionRecord, new_session_id
 from labctl.protocols.copies.figure import CopyFigure
 from labctl.protocols.labels.figures import (
@@ -29,6 +30,17 @@ from labctl.run.request import (
 )
 from labctl.shares import share_interval
 
+# What a client learns of a verdict.
+TOLD = (
+    "accepted",
+    "reason",
+    "transmittance_lower",
+    "excess_noise_upper",
+    "weights_bits_prior_free_upper",
+    "failure_probability",
+)
+_OF_BOUNDS = (f"bounds in bits per weight and query: {MEAN_OVER_SESSION}",)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -47,6 +59,7 @@ class Report:
     `labels`: how often a curious server reads an image's label from one sending, empty where that
     was not measured for images of this size.
     `distribution`: whether the weights are such that figures for Gaussian weights apply to them.
+    `run_files`: each party's file; `run_file` is the client's, which has the classes.
     `best_copy`: what the best copy known is worth after the run's queries; with a ledger, after all
     of the account.
     """
@@ -59,7 +72,7 @@ class Report:
     leakage: Leakage
     verification: VerificationReport
     seconds: float
-    run_file: Path
+    run_files: RunFiles
     signal_to_noise: float
     calibration: Mapping[str, Any] | None = None
     predicted_accuracy: float | None = None
@@ -74,6 +87,11 @@ class Report:
     labels: tuple[LabelFigure, ...] = ()
     distribution: WeightDistribution | None = None
     best_copy: CopyFigure | None = None
+
+    @property
+    def run_file(self) -> Path:
+        """The client's file: inputs' numbers, labels, classes and measured values."""
+        return self.run_files.client
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values for JSON; what is not finite becomes null."""
@@ -126,6 +144,7 @@ class Report:
                 "stopped": self.stopped,
                 "seconds": self.seconds,
                 "run_file": str(self.run_file),
+                "run_files": self.run_files.as_json(),
             }
         )
 
@@ -174,8 +193,13 @@ def quantity_json(quantity: Quantity) -> dict[str, Any]:
 
 def verification_json(report: VerificationReport) -> dict[str, Any]:
     """Return a verdict as plain values."""
-    assumed = [f"bounds in bits per weight and query: {MEAN_OVER_SESSION}"]
-    return finite({**asdict(report), "assumptions": assumed})
+    return finite({**asdict(report), "assumptions": list(_OF_BOUNDS)})
+
+
+def told_json(report: VerificationReport) -> dict[str, Any]:
+    """Return what the client is told of a verdict (`messages.Verdict`) as plain values."""
+    told = {name: getattr(report, name) for name in TOLD}
+    return finite({**told, "assumptions": list(_OF_BOUNDS)})
 
 
 def session_record(ledger: Mapping[str, Any] | None) -> SessionRecord:
@@ -202,6 +226,11 @@ def session_record(ledger: Mapping[str, Any] | None) -> SessionRecord:
         ),
         server_ledger_head=ledger["head"]["hash"],
     )
+
+
+def known_to_client(session: SessionRecord) -> SessionRecord:
+    """Return what the client's file says of a session: nothing of the server's books."""
+    return session.model_copy(update={"account": None, "server_ledger_head": None})
 
 
 def _plain(amounts: Mapping[Any, float]) -> dict[str, float]:

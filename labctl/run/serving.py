@@ -13,6 +13,7 @@ import numpy as np
 
 from labctl import checks
 from labctl.data.models import Network
+from labctl.data.run_pair import RunFiles, RunPair
 from labctl.data.run_writer import RunFileWriter
 from labctl.errors import BudgetError
 from labctl.protocols.encoding import Floats
@@ -37,34 +38,40 @@ BATCH_IMAGES = {Sampling.MEASURED: 512, Sampling.ALL: 32}
 
 @dataclass
 class Progress:
-    """How far a run came: images, how many of them right, and why it stopped before the last."""
+    """How far a run came: images, how many of them right, and what refused to go on."""
 
     images: int = 0
     correct: int = 0
-    stopped: str | None = None
+    refusal: BudgetError | None = None
+
+    @property
+    def stopped(self) -> str | None:
+        """Why it stopped before the last image."""
+        return None if self.refusal is None else str(self.refusal)
 
 
 def classify(
     request: Asked,
     run: OpenRun,
     books: RunLedger | None,
-    writer: RunFileWriter,
+    files: RunPair,
     on_images: Callable[[int], None],
     check: Callable[[], None],
 ) -> Progress:
     """Classify images, each batch written before the next, to the last or until a budget ends.
 
+    The client's file gets labels, classes and values, the server's sums over what came back.
+
     Raises BudgetError if not even the first fits.
     """
-    done, sent = Progress(), run.session.server.carried
+    done = Progress()
     try:
         for batch in _batches(request, run, books):
             count = len(batch.classes)
             labels = request.images.labels[batch.first_image : batch.first_image + count]
-            writer.append_results(
-                batch.first_image, labels, batch.classes, sent.spread(batch.measured)
-            )
-            _write_evidence(run.session, writer)
+            files.client.append_results(batch.first_image, labels, batch.classes, batch.measured)
+            _write_evidence(run.session, files.server)
+            files.server.append_queries(batch.first_image, count)
             done.images += count
             done.correct += int(np.count_nonzero(batch.classes == labels))
             on_images(count)
@@ -72,7 +79,7 @@ def classify(
     except BudgetError as refusal:
         if not done.images:
             raise
-        done.stopped = str(refusal)
+        done.refusal = refusal
     return done
 
 
@@ -174,7 +181,9 @@ def ledgers_of(request: Asked) -> Ledgers | None:
     return ledgers
 
 
-def books_of(request: Asked, run: OpenRun, path: Path, ledgers: Ledgers | None) -> RunLedger | None:
+def books_of(
+    request: Asked, run: OpenRun, files: RunFiles, ledgers: Ledgers | None
+) -> RunLedger | None:
     """Return what books the run, or None; a ledger is only made where one is asked for."""
     wanted = request.ledger
     if wanted is None or ledgers is None:
@@ -185,12 +194,12 @@ def books_of(request: Asked, run: OpenRun, path: Path, ledgers: Ledgers | None) 
         request.network,
         run.settings,
         link=str(request.link),
-        run_file=path,
+        run_file=files.server,
         worst_case=wanted.worst_case,
         probation=probation,
         doubts=run.expectation().doubts,
     )
-    books = RunLedger(ledgers, facts)
+    books = RunLedger(ledgers, facts, str(files.client))
     run.session.history = books.server.history()
     return books
 

@@ -77,15 +77,21 @@ class Ledgers:
 
 @dataclass
 class RunLedger:
-    """Books one run, batch by batch, on the server's account and on those of the inputs."""
+    """Books one run, batch by batch, on the server's account and on those of the inputs.
+
+    client_file: the client's run file, which its ledger names; that of `facts` if there is none.
+    """
 
     ledgers: Ledgers
     facts: RunFacts
+    client_file: str | None = None
 
     def __post_init__(self) -> None:
         facts = self.facts
         self.server = ServerBooks(self.ledgers.server, self.ledgers.name, facts)
-        self.client = ClientBooks(self.ledgers.client, facts.leakage, facts.rows, facts.run_file)
+        self.client = ClientBooks(
+            self.ledgers.client, facts.leakage, facts.rows, self.client_file or facts.run_file
+        )
 
     @property
     def account(self) -> str:

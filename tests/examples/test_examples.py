@@ -182,8 +182,9 @@ def test_the_report_shows_every_routine_with_its_figure(aligned: tuple[Path, Res
 def test_an_inference_says_what_it_found_and_what_that_rests_on(calibrated: Path) -> None:
     told = run(calibrated, "secure_inference", "--simulate", *QUICK)
     assert told.returncode == 0, told.stderr
-    (path,) = (calibrated / "labctl-runs").iterdir()
-    kept = read_run(path)
+    client, server = sorted((calibrated / "labctl-runs").iterdir())
+    kept = read_run(client)
+    assert read_run(server).complete
     assert kept.complete
     assert kept.verification is not None
     assert f"class {kept.predictions[0]}, its label says {kept.labels[0]}" in told.stdout

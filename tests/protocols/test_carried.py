@@ -104,16 +104,6 @@ def test_all_classes_are_sent_even_one_of_zeros() -> None:
     assert carried(network).network is network
 
 
-def test_measured_values_say_which_rows_were_not_sent(sparse: Network) -> None:
-    sent = carried(sparse)
-    measured = [np.ones((2, len(layer)), np.float32) for layer in sent.network.layers]
-    spread = sent.spread(measured)
-    assert [each.shape for each in spread] == [(2, height) for height in sparse.sizes[1:]]
-    for whole, rows in zip(spread, sent.rows, strict=True):
-        assert np.isfinite(whole).all(axis=0).tolist() == rows.tolist()
-    assert not all(rows.all() for rows in sent.rows)
-
-
 def test_a_network_whose_layers_never_meet_is_refused() -> None:
     first, second = drawn(3, 2, 2)
     first[0], second[:, 1] = 0.0, 0.0

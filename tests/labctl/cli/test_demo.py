@@ -57,10 +57,10 @@ def test_demo_reaches_its_figures_and_saves_what_it_says(
     assert bench["label_read"][0]["phase_error_rad"] != 0.0
     assert (tmp_path / found["figure"]).read_bytes().startswith(b"\x89PNG")
 
-    run = read_run(tmp_path / bench["run_file"])
+    assert len(read_run(tmp_path / bench["run_files"]["client"]).labels) == 5
+    run = read_run(tmp_path / bench["run_files"]["server"])
     assert run.complete
     assert run.station_text is not None
-    assert len(run.labels) == 5
     assert run.raw("bench", "returned-layer0").shape == (2, 784, 392)
     assert run.raw("evidence", "layer0").shape == (5, 4)
 

@@ -26,7 +26,7 @@ def test_a_run_of_infer_is_exported_and_verified_in_both_formats(
     infer: Infer, run_here: Callable[..., Result], tmp_path: Path
 ) -> None:
     found = infer("--ledger", "ledger", "--client", "alice", "--images", "3")
-    run = found["run_file"]
+    run = found["run_files"]["server"]
     events = json.loads(run_here("evidence", "export", run, "--format", "ocsf").stdout)
     held = events[0]["unmapped"]["labctl"]
     assert events[0]["status_code"] == "ACCEPTED"
@@ -55,8 +55,19 @@ def test_a_run_of_infer_is_exported_and_verified_in_both_formats(
     assert only["session"] == held["session"]["id"]
 
 
+def test_a_client_s_file_has_no_evidence_and_names_the_one_that_has(
+    infer: Infer, run_here: Callable[..., Result], is_refusal: Callable[..., str]
+) -> None:
+    files = infer()["run_files"]
+    line = is_refusal(run_here("evidence", "export", files["client"], "--format", "ocsf"), 1)
+    assert "what the client was told of the verdict" in line
+    assert line.endswith(f"in the server's file, {Path(files['server']).name}")
+    (event,) = json.loads(run_here("evidence", "export", "labctl-runs", "--format", "ocsf").stdout)
+    assert event["status_code"] == "ACCEPTED"
+
+
 def test_a_run_that_nobody_verified_says_so(infer: Infer, run_here: Callable[..., Result]) -> None:
-    run = infer("--sample", "measured")["run_file"]
+    run = infer("--sample", "measured")["run_files"]["server"]
     (event,) = json.loads(run_here("evidence", "export", run, "--format", "ocsf").stdout)
     assert (event["status_code"], event["severity_id"]) == ("NOT-VERIFIED", 2)
     assert event["unmapped"]["labctl"]["bits"]["cumulative_basis"] == "everything"
@@ -66,7 +77,8 @@ def test_a_rejected_run_names_what_failed(
     run_here: Callable[..., Result], tiny_network: str, pictures: str, tmp_path: Path
 ) -> None:
     given = ("--model", tiny_network, "--data", pictures, "--images", "12", "--json")
-    run = json.loads(run_here("infer", *given, "--weights-bits-limit", "1e-9").stdout)["run_file"]
+    found = json.loads(run_here("infer", *given, "--weights-bits-limit", "1e-9").stdout)
+    run = found["run_files"]["server"]
     result = run_here("evidence", "export", run, "--format", "ocsf")
     (event,) = json.loads(result.stdout)
     assert (result.returncode, event["status_code"], event["severity_id"]) == (0, "REJECTED", 4)
@@ -78,14 +90,14 @@ def test_what_infer_writes_of_weights_and_data_is_in_no_evidence(
     infer: Infer, run_here: Callable[..., Result], tmp_path: Path
 ) -> None:
     found = infer()
-    run = read_run(tmp_path / found["run_file"])
+    run = read_run(tmp_path / found["run_files"]["server"])
     run_here("evidence", "key", "k.pem")
     event = run_here("evidence", "export", str(run.path), "--format", "ocsf").stdout
     given = ("--format", "in-toto", "--key", "k.pem")
     envelope = json.loads(run_here("evidence", "export", str(run.path), *given).stdout)
     text = event + base64.b64decode(envelope["payload"]).decode()
     numbers = {part.strip('",[]{}:') for part in text.replace(":", " ").replace(",", " ").split()}
-    measured = run.measured()
+    measured = read_run(tmp_path / found["run_files"]["client"]).measured()
     assert measured is not None
     assert isinstance(run.model, Network)
     secret = [*run.model.layers, *measured]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from infer_runs import Infer, Result, object_of, run_of
+from infer_runs import Infer, Result, object_of, run_of, server_run_of
 from long_tests import long
 
-from labctl.data.models import load_network
+from labctl.data.models import Network, load_network
 
 TOP = {"accuracy", "images", "link", "model", "mu", "gain", "F", "leakage", "verification"}
-TOP |= {"seconds", "run_file"}
+TOP |= {"seconds", "run_file", "run_files"}
 LEAKAGE = {"weights_bits_per_mode", "weights_bits_per_real", "data_bits_first"}
 LEAKAGE |= {"data_bits_journal", "data_bits_quantum", "assumptions"}
 VERIFICATION = {"accepted", "transmittance", "excess_noise", "excess_noise_upper", "samples"}
@@ -70,26 +71,45 @@ def test_a_bright_quiet_session_classifies_as_the_network_does(
     assert run.predictions.tolist() == values.argmax(axis=1).tolist()
 
 
-def test_the_run_file_holds_settings_model_results_and_verdict(
+def test_each_party_s_file_holds_settings_and_what_the_party_knows(
     infer: Infer, tiny_network: str, tmp_path: Path
 ) -> None:
     found = infer("--mu", "3", "--gain", "1.5", "--seed", "8")
-    run = run_of(found, tmp_path)
-    assert run.complete
-    assert run.seed == 8
-    assert run.settings["mean_photons"] == 3.0
-    assert run.settings["receiver"]["gain"] == 1.5
-    assert (run.settings["link"], run.settings["images"]) == ("mode", 12)
-    assert run.station_text is None
-    assert run.model.sha256 == load_network(tmp_path / tiny_network).sha256
-    assert run.versions.keys() >= {"labctl", "numpy"}
-    assert run.images.tolist() == list(range(12))
+    server, run = server_run_of(found, tmp_path), run_of(found, tmp_path)
+    assert found["run_file"] == found["run_files"]["client"]
+    network = load_network(tmp_path / tiny_network)
+    for each, other in ((server, run), (run, server)):
+        assert each.complete
+        assert each.seed == 8
+        assert each.settings["mean_photons"] == 3.0
+        assert each.settings["receiver"]["gain"] == 1.5
+        assert (each.settings["link"], each.settings["images"]) == ("mode", 12)
+        assert each.station_text is None
+        assert each.versions.keys() >= {"labctl", "numpy"}
+        assert each.images.tolist() == list(range(12))
+        assert each.peer_file == other.path.name
+        assert each.path.name == re.sub("server|client", str(each.party), other.path.name)
+    assert isinstance(server.model, Network)
+    assert server.model.sha256 == network.sha256
+    assert run.model == network.public
     assert run.labels.tolist() == [*range(10), 0, 0]
     assert found["accuracy"] == pytest.approx((run.predictions == run.labels).mean())
-    assert run.verification is not None
-    assert run.verification.items() >= found["verification"].items()
+    assert server.verification is not None
+    assert server.verification.items() >= found["verification"].items()
+    assert run.verification == {
+        name: found["verification"][name]
+        for name in (
+            *("accepted", "reason", "transmittance_lower", "excess_noise_upper"),
+            *("weights_bits_prior_free_upper", "failure_probability", "assumptions"),
+        )
+    }
+    assert server.leakage is not None
     assert run.leakage is not None
-    assert run.leakage["weights_bits_per_real"] == found["leakage"]["weights_bits_per_real"]
+    for leakage in (server.leakage, run.leakage):
+        assert leakage["weights_bits_per_real"] == found["leakage"]["weights_bits_per_real"]
+    assert server.leakage["weights_bits_network"] == found["leakage"]["weights_bits_network"]
+    # The network's own figure is of its weights, which the client does not know.
+    assert run.leakage["weights_bits_network"] is None
     measured = run.measured()
     assert measured is not None
     assert [layer.shape for layer in measured] == [(12, 8), (12, 10)]
@@ -110,8 +130,8 @@ def test_a_rarer_failure_of_the_bounds_costs_bits(infer: Infer) -> None:
     assert sum(shares.values()) <= 1e-3 * (1.0 + 1e-9)
 
 
-def test_the_server_can_be_checked_from_the_run_file(infer: Infer, tmp_path: Path) -> None:
-    run = run_of(infer("--sample", "all"), tmp_path)
+def test_the_server_can_be_checked_from_its_run_file(infer: Infer, tmp_path: Path) -> None:
+    run = server_run_of(infer("--sample", "all"), tmp_path)
     assert set(run.raw_names) == {"evidence/layer0", "evidence/layer1"}
     sums = run.raw("evidence", "layer0")
     assert sums.shape == (12, 4)
@@ -136,7 +156,8 @@ def test_honest_light_is_accepted_and_measured_right(infer: Infer) -> None:
 
 
 def without_times(found: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in found.items() if key not in ("seconds", "run_file")}
+    changing = ("seconds", "run_file", "run_files")
+    return {key: value for key, value in found.items() if key not in changing}
 
 
 def measured_of(found: dict[str, Any], folder: Path) -> list[list[float]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from infer_runs import Infer, Result, run_of
+from infer_runs import Infer, Result, run_of, server_run_of
 from safetensors.numpy import save_file
 
 from labctl.data.models import Network, save_network
@@ -262,13 +262,16 @@ def long_run(folder: Path, *options: str) -> subprocess.Popen[str]:
         signal.signal(signal.SIGINT, previous)
 
 
-def wait_for_results(folder: Path, run: subprocess.Popen[str], timeout_s: float) -> Path:
-    """Wait, by bounded steps, until the run's file has images in it."""
+def wait_for_results(
+    folder: Path, run: subprocess.Popen[str], timeout_s: float
+) -> tuple[Path, Path]:
+    """Wait, by bounded steps, until the run's files have images in them; return both."""
     pause = threading.Event()
     for _ in range(round(timeout_s / 0.05)):
-        for path in folder.glob("runs/*.h5"):
-            if path.stat().st_size and len(read_run(path).images):
-                return path
+        found = sorted(folder.glob("runs/*.h5"), reverse=True)
+        if found and all(path.stat().st_size and len(read_run(path).images) for path in found):
+            server, client = found
+            return server, client
         assert run.poll() is None, run.communicate()
         pause.wait(0.05)
     pytest.fail("no results came in time")
@@ -287,31 +290,34 @@ def test_ctrl_c_ends_a_run_that_keeps_what_it_has(tmp_path: Path) -> None:
     options = ("--images", "10000", "--sample", "all", "--model", wide_network(tmp_path))
     with long_run(tmp_path, *options, "--json") as run:
         try:
-            path = wait_for_results(tmp_path, run, 60)
+            paths = wait_for_results(tmp_path, run, 60)
             run.send_signal(signal.SIGINT)
             out, err = run.communicate(timeout=200)
         finally:
             run.kill()
     assert (run.returncode, out, err) == (130, "", "interrupted\n")
-    kept = read_run(path)
-    assert kept.status == "interrupted"
-    assert kept.finished_utc is not None
-    assert 0 < len(kept.images) < 10000
-    assert kept.images.tolist() == list(range(len(kept.images)))
-    assert kept.verification is None
-    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    for path in paths:
+        kept = read_run(path)
+        assert (kept.status, kept.reason) == ("interrupted", "Ctrl-C")
+        assert kept.finished_utc is not None
+        assert 0 < len(kept.images) < 10000
+        assert kept.images.tolist() == list(range(len(kept.images)))
+        assert kept.verification is None
+    assert sorted(paths[0].parent.iterdir()) == sorted(paths)
 
 
 def test_a_run_that_is_killed_keeps_what_it_has(tmp_path: Path) -> None:
     options = ("--images", "10000", "--sample", "all", "--model", wide_network(tmp_path))
     with long_run(tmp_path, *options) as run:
         try:
-            path = wait_for_results(tmp_path, run, 60)
+            paths = wait_for_results(tmp_path, run, 60)
         finally:
             run.kill()
-    kept = read_run(path)
-    assert kept.status == "interrupted"
-    assert len(kept.images) > 0
+    server, client = map(read_run, paths)
+    assert (server.status, client.status) == ("interrupted", "interrupted")
+    assert 0 < len(server.images) <= len(client.images) == len(client.predictions)
+    # A batch of the server's light is written before it is counted.
+    assert len(server.raw("evidence", "layer0")) >= len(server.images)
 
 
 @pytest.mark.usefixtures("quick_calibration")
@@ -333,8 +339,11 @@ def test_the_bench_classifies_through_instruments(
     assert abs(measured["value"] - nominal) < 4.0 * measured["standard_uncertainty"]
     assert 0.0 <= found["accuracy_predicted"] <= 1.0
     assert found["verification"]["samples"] == 8 * 392 + 10 * 4
-    run = run_of(found, tmp_path)
+    run, client = server_run_of(found, tmp_path), run_of(found, tmp_path)
     assert run.complete
+    assert client.complete
+    assert client.raw_names == ()
+    assert len(client.predictions) == 1
     assert run.station_text == demo_station.read_text(encoding="utf-8")
     assert set(run.settings["instruments"]) == set(read_station_file(demo_station).instruments)
     assert run.settings["calibration"]["records"] == rests_on["records"]
@@ -371,7 +380,7 @@ def test_a_signal_ends_a_run_on_the_bench_in_order(
     options = (*bench, "--images", "10000", "--model", tiny_network)
     with long_run(tmp_path, *options) as run:
         try:
-            path = wait_for_results(tmp_path, run, 200)
+            paths = wait_for_results(tmp_path, run, 200)
             run.send_signal(number)
             out, err = run.communicate(timeout=200)
         finally:
@@ -379,7 +388,7 @@ def test_a_signal_ends_a_run_on_the_bench_in_order(
     assert (run.returncode, out) == (128 + number, "")
     assert err.splitlines()[-1] == "interrupted"
     assert "Traceback" not in err
-    assert read_run(path).status == "interrupted"
+    assert [read_run(path).status for path in paths] == ["interrupted"] * 2
 
 
 def test_a_disguise_of_hidden_neurons_changes_what_is_sent_and_not_what_is_found(

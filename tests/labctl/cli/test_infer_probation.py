@@ -41,7 +41,8 @@ def test_images_are_served_in_order_and_the_rest_is_counted(
     queries = 5 + 12 + shown["worthless_queries"]
     # Bounds rest on the network's own light; checks judge that of all queries.
     assert found["verification"]["samples"] == 12 * (8 * 392 + 10 * 4)
-    run = read_run(tmp_path / found["run_file"])
+    assert read_run(tmp_path / found["run_files"]["client"]).images.tolist() == list(range(12))
+    run = read_run(tmp_path / found["run_files"]["server"])
     assert run.images.tolist() == list(range(12))
     assert len(run.raw("evidence", "layer0")) == 12
     assert len(run.raw("evidence", "stand-in-layer0")) == queries - 12

@@ -61,10 +61,11 @@ def test_the_report_is_printed_and_then_what_was_not_left_safe(
     (line,) = result.stderr.splitlines()
     assert said in line
     assert "the run itself is whole: labctl-runs" in line
-    (path,) = Path("labctl-runs").glob("*.h5")
-    assert read_run(path).status == "complete"
+    client, server = sorted(Path("labctl-runs").glob("*.h5"))
+    assert [read_run(path).status for path in (server, client)] == ["complete"] * 2
     if as_json:
-        assert json.loads(result.stdout)["run_file"] == str(path)
+        named = {"server": str(server), "client": str(client)}
+        assert json.loads(result.stdout)["run_files"] == named
     else:
         assert "weights, bound" in result.stdout
 

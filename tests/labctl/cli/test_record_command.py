@@ -91,9 +91,12 @@ def test_inference_over_the_bench_plays_back_with_the_same_result(
     assert played.returncode == 0, played.stderr
     from labctl.data.run_file import read_run
 
-    first, second = (read_run(next((tmp_path / name).glob("*.h5"))) for name in ("first", "second"))
-    assert first.verification == second.verification
-    assert first.leakage == second.leakage
+    for party in ("server", "client"):
+        first, second = (
+            read_run(next((tmp_path / name).glob(f"*-{party}.h5"))) for name in ("first", "second")
+        )
+        assert first.verification == second.verification
+        assert first.leakage == second.leakage
 
 
 def test_the_first_difference_is_told_and_fails(
