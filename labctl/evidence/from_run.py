@@ -65,7 +65,7 @@ def facts_of(run: Run) -> Facts:
         raise EvidenceError(f"{run.path}: no verdict ({run.status}); evidence needs one")
     if run.party is Party.CLIENT and "checks" not in run.verification:
         raise EvidenceError(
-            f"{run.path}: has what the client was told of the verdict; all of it is in the "
+            f"{run.path}: has what the client got of the verdict; all of it is in the "
             f"server's file, {run.peer_file or 'of the same session'}"
         )
     assumed = _at(run.leakage, "assumptions")

@@ -60,7 +60,7 @@ def test_a_client_s_file_has_no_evidence_and_names_the_one_that_has(
 ) -> None:
     files = infer()["run_files"]
     line = is_refusal(run_here("evidence", "export", files["client"], "--format", "ocsf"), 1)
-    assert "what the client was told of the verdict" in line
+    assert "what the client got of the verdict" in line
     assert line.endswith(f"in the server's file, {Path(files['server']).name}")
     (event,) = json.loads(run_here("evidence", "export", "labctl-runs", "--format", "ocsf").stdout)
     assert event["status_code"] == "ACCEPTED"
