@@ -197,7 +197,7 @@ def verification_json(report: VerificationReport) -> dict[str, Any]:
 
 
 def told_json(report: VerificationReport) -> dict[str, Any]:
-    """Return what the client is told of a verdict (`messages.Verdict`) as plain values."""
+    """Return what the client gets of a verdict (`messages.Verdict`) as plain values."""
     told = {name: getattr(report, name) for name in TOLD}
     return finite({**told, "assumptions": list(_OF_BOUNDS)})
 

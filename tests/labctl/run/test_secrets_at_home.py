@@ -212,7 +212,7 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 def after(calls: int, act: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what does as before for so many calls, and then something else."""
+    """Return what does as before for that number of calls, and then something else."""
     made = 0
 
     def called(*given: Any, **named: Any) -> Any:
