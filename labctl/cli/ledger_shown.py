@@ -18,7 +18,7 @@ from labctl.protocols.ledger.accounts import (
     named,
 )
 from labctl.protocols.ledger.admission import NAME_ALONE
-from labctl.protocols.ledger.amounts import Amounts, Meter
+from labctl.protocols.ledger.amounts import UNION_BOUND, Amounts, Meter, told
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import COMPOSITION_OF_DATA, COMPOSITION_OF_WEIGHTS
 from labctl.protocols.ledger.collective_store import CollectiveStore
@@ -163,8 +163,8 @@ def _by_model(balances: Iterable[Balance]) -> list[dict[str, Any]]:
 
 
 def by_name(amounts: Amounts) -> dict[str, float]:
-    """Return amounts by name; information also as the bits per symbol that it is."""
-    values = amounts.values()
+    """Return amounts by name, as `told`; information also as the bits per symbol that it is."""
+    values = told(amounts.by_meter())
     for meter in amounts.units:
         if meter.is_information:
             name = str(meter).replace("information", "bits_per_symbol")
@@ -239,7 +239,7 @@ def _copy_words(copy: Mapping[str, Any]) -> str:
 
 def _failure_words(spent: Mapping[str, float]) -> str:
     """Say what the bounds that were charged may fail with: the sum over them."""
-    failure = min(spent.get("failure_probability", 0.0), 1.0)
+    failure = spent.get(UNION_BOUND, 0.0)
     if failure == 0.0:
         return "no bound was charged, only light that counts as kept"
     if failure >= 1.0:
@@ -318,10 +318,7 @@ def settlement_json(found: Settlement) -> dict[str, Any]:
     """Return what became of one reservation as plain values."""
 
     def by_account(amounts: Worst) -> dict[str, dict[str, float]]:
-        return {
-            account: {str(meter): value for meter, value in values.items()}
-            for account, values in amounts.items()
-        }
+        return {account: told(values) for account, values in amounts.items()}
 
     return {
         "party": str(found.party),

@@ -150,9 +150,27 @@ class Amounts:
         """Return a meter as a number."""
         return self.unit(meter) / UNITS_PER_ONE
 
+    def by_meter(self) -> dict[Meter, float]:
+        """Return all meters as numbers."""
+        return {name: units / UNITS_PER_ONE for name, units in sorted(self.units.items())}
+
     def values(self) -> dict[str, float]:
-        """Return all meters as numbers, for JSON."""
-        return {str(name): units / UNITS_PER_ONE for name, units in sorted(self.units.items())}
+        """Return the same by name, for JSON."""
+        return {str(name): value for name, value in self.by_meter().items()}
+
+
+# What the union bound of `Meter.FAILURE_PROBABILITY` is called where people read it.
+UNION_BOUND = "failure_probability_union_bound"
+
+
+def told(values: Values) -> dict[str, float]:
+    """Return amounts by name as people read them: of failure probabilities their union bound.
+
+    The ledger adds them up without end; together bounds fail with that sum or 1, the smaller.
+    """
+    found = {str(name): value for name, value in values.items()}
+    failure = found.pop(str(Meter.FAILURE_PROBABILITY), None)
+    return found if failure is None else {**found, UNION_BOUND: min(failure, 1.0)}
 
 
 def limits_of(values: Values) -> dict[Meter, float]:

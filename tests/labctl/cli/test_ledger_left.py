@@ -12,11 +12,11 @@ from ledger_runs import UNSEEN, facts
 from typer.testing import CliRunner
 
 from labctl.cli.ledger import app
-from labctl.cli.ledger_shown import _failure_words
+from labctl.cli.ledger_shown import _failure_words, by_name
 from labctl.errors import BudgetError
 from labctl.protocols.copies.figure import QuerySpend
 from labctl.protocols.copies.table import Order
-from labctl.protocols.ledger.amounts import Meter
+from labctl.protocols.ledger.amounts import Amounts, Meter
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.copy_account import CopyMeans
 from labctl.protocols.ledger.cumulative_account import CumulativeAccount
@@ -104,10 +104,13 @@ def test_without_a_limit_nothing_is_searched_for(
     [
         (0.0, "no bound was charged"),
         (2e-10, "hold together except with probability 2e-10"),
-        (1.8, "hold with no certainty"),
+        (33.6, "hold with no certainty"),
     ],
 )
 def test_for_people_it_is_said_what_the_charged_bounds_may_fail_with(
     failure: float, expected: str
 ) -> None:
-    assert expected in _failure_words({"failure_probability": failure})
+    shown = by_name(Amounts.of({Meter.FAILURE_PROBABILITY: failure}))
+    # The ledger keeps the sum; people read the union bound.
+    assert shown == {"failure_probability_union_bound": min(failure, 1.0)}
+    assert expected in _failure_words(shown)
