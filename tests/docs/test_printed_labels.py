@@ -6,7 +6,7 @@ import csv
 import re
 
 import pytest
-from printed_tables import ROOT, assert_printed, table_of
+from printed_tables import ROOT, assert_printed, table_of, text_of
 
 # Made by `python benchmarks/label_table.py benchmarks/label_table.csv --data FOLDER`.
 FILE = ROOT / "benchmarks" / "label_table.csv"
@@ -81,6 +81,25 @@ def test_the_readme_prints_the_share_at_the_worse_sign(
             share, _ = worse(row, detection, decoys, error)
             cells[f"{row} {detection} {error:.1%}"] = cell, (100.0 * share,)
     assert_printed(cells)
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        (
+            "docs/ledger.md",
+            r"With δ = 0\.1 % one sending of the noise-aware rows is read in ([\d.]+) % "
+            r"\(μ = 8\.91, G = 1\.0128\) and ([\d.]+) % \(μ = 21, G = 1\.0048\)",
+        ),
+    ],
+)
+def test_sentences_print_the_share_at_the_worse_sign(page: str, sentence: str) -> None:
+    (told,) = re.findall(sentence, re.sub(r"\s+", " ", text_of(page)))
+    rows = "noise-aware 8.91, 1.0128", "noise-aware 21, 1.0048"
+    read = [100.0 * worse(row, HOMODYNE, 0, 0.001)[0] for row in rows]
+    assert_printed(
+        {row: (cell, [share]) for row, cell, share in zip(rows, told, read, strict=True)}
+    )
 
 
 def test_the_page_of_decoys_prints_shares_and_standard_errors() -> None:
