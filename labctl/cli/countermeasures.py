@@ -41,7 +41,7 @@ def countermeasures(
     receiver: link_options.Receiver = ReceiverKind.AMPLIFIER,
     images: options.Images = 200,
     bits_limit: Annotated[
-        float, typer.Option(help="Maximum leakage of all queries together in bits per weight.")
+        float, typer.Option(help="Maximum of all queries together in bits per weight, honest.")
     ] = 1.0,
     correlation_limit: Annotated[
         float,

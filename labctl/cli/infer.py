@@ -330,7 +330,7 @@ def _together(report: Report) -> dict[str, str]:
         if name in names - {found.headline} and values[name] is not None
     ]
     sent = counted(found.queries, "query", "queries")
-    first = f"{found.bits:.4g} bit per real weight after {sent}"
+    first = f"{found.bits:.4g} bit per real weight (prior-free) after {sent}"
     cell = "\n".join([f"{first}: {IN_WORDS[found.headline]}", *lines])
     if found.slack is not None and found.collective_upper is not None:
         cell += f"\ncollective_upper: {found.slack.in_words(found.collective_upper)}"
@@ -436,7 +436,8 @@ def _booked(report: Report) -> dict[str, str]:
         else counted(left, "more query fits", "more queries fit")
     )
     return {
-        "ledger": f"{ledger['charged'].get(meter, 0.0):.4g} bit per real weight charged for "
+        "ledger": f"{ledger['charged'].get(meter, 0.0):.4g} bit per real weight (prior-free) "
+        "charged for "
         f"{counted(ledger['queries'], 'query', 'queries')} ({ledger['basis_in_words']})",
         f"account of {ledger['client']}": f"{ledger['spent'].get(meter, 0.0):.4g} spent, "
         f"{ledger['reserved'].get(meter, 0.0):.4g} reserved, of {output.number(budget)}; "

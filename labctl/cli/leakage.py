@@ -74,7 +74,7 @@ def leakage(
              "technical_noise": technical_noise, **_as_json(setting, queries)}
         )  # fmt: skip
     else:
-        _show(setting, mu, gain)
+        _show(setting, mu, gain, "honest prior" if honest_prior else "prior-free")
 
 
 def _as_json(setting: LeakageOfSetting, queries: int) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def _as_json(setting: LeakageOfSetting, queries: int) -> dict[str, Any]:
     }
 
 
-def _show(setting: LeakageOfSetting, mu: float, gain: float) -> None:
-    """Print the figures for people."""
+def _show(setting: LeakageOfSetting, mu: float, gain: float, prior: str) -> None:
+    """Print the figures for people; `prior` that those of all queries are for."""
     found, modes, rows = setting.one, setting.first.modes, setting.first.rows
     output.facts(
         f"Leakage at μ = {mu:g}, G = {gain:g}, n = {modes} modes, M = {rows} rows",
@@ -101,10 +101,10 @@ def _show(setting: LeakageOfSetting, mu: float, gain: float) -> None:
             "weights, honest": f"{found.weights_bits_per_real:.5g} bit per real weight, "
             f"{found.weights_bits_per_mode:.5g} per mode: weights alike, noise spread evenly",
             **_distributed(setting.distribution),
-            "weights, per query": f"{found.weights_bits_per_query:.5g} bit; 1 bit per weight after "
-            f"{found.queries_per_bit_per_weight:.4g} queries; "
+            "weights, per query": f"{found.weights_bits_per_query:.5g} bit (prior-free); 1 bit per "
+            f"weight after {found.queries_per_bit_per_weight:.4g} queries; "
             f"{MEAN_OVER_SESSION}",
-            "weights, all queries": _together(setting.together),
+            "weights, all queries": _together(setting.together, prior),
             "data, first version": f"{found.data_bits_first:.4g} bit per symbol, "
             f"{found.data_bits_first_per_input:.4g} per input",
             "data, journal": f"{found.data_bits_journal:.4g} bit per symbol, "
@@ -125,10 +125,10 @@ def _distributed(found: WeightDistribution | None) -> dict[str, str]:
     return {"weights, BUT": f"{warning}{found.statement()}"}
 
 
-def _together(found: Cumulative) -> str:
-    """Return what all queries leak together, under each assumption."""
+def _together(found: Cumulative, prior: str) -> str:
+    """Return what all queries leak together, under each assumption; `prior` of the weights."""
     values = found.as_json()
-    lines = [f"after {found.queries}, in bit per real weight:"]
+    lines = [f"after {found.queries}, in bit per real weight ({prior}):"]
     for name in ("collective_upper", "collective", "memory_unchecked", "additive"):
         headline = " (headline)" if name == found.headline else ""
         lines.append(f"{values[name]:.4g} {name}{headline}: {IN_WORDS[name]}")

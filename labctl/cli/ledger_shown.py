@@ -187,7 +187,7 @@ def print_books(found: Mapping[str, Any]) -> None:
     server, client = found.get("server"), found.get("client")
     if server is not None:
         output.table(
-            "Weights, leaked to clients, in bit per real weight",
+            "Weights, leaked to clients, in bit per real weight (prior-free)",
             [
                 "client",
                 "model",
@@ -213,7 +213,7 @@ def print_books(found: Mapping[str, Any]) -> None:
                 bits = each["taken"].get("bits_per_weight", 0.0)
                 output.people.print(
                     f"all {each['clients']} clients of {each['model_sha256'][:12]} together: "
-                    f"{bits:.6g} bit per real weight"
+                    f"{bits:.6g} bit per real weight (prior-free)"
                 )
     if client is not None:
         accounts = sorted(client["accounts"], key=lambda each: -each["spent"].get("queries", 0.0))

@@ -231,7 +231,7 @@ def plan(
         found = with_network_bound(found, conditions, spectrum_of(network))
     distribution = _distribution_at(found, network, accept_discrete_weights)
     if figure is not None:
-        plan_figure.draw(figure, found, conditions.assumptions)
+        plan_figure.draw(figure, found, conditions.assumptions, weights_figure)
     copies_found = plan_copies.found_copies(planner, found, copies, copy_limit, real_share)
     if json:
         _print_json(planner, found, distribution, copies_found, source)

@@ -7,12 +7,15 @@ from typing import Any
 
 from labctl.cli.plan_report import setting_words
 from labctl.drawing import new_figure, write_png
-from labctl.protocols.leakage import Assumptions
+from labctl.protocols.leakage import Assumptions, WeightsFigure
 from labctl.studies.planner.plan import Plan
 
 
-def draw(path: Path, plan: Plan, assumptions: Assumptions) -> None:
-    """Write a PNG: bits per weight against bits per datum, colour the accuracy."""
+def draw(path: Path, plan: Plan, assumptions: Assumptions, weights_figure: WeightsFigure) -> None:
+    """Write a PNG: bits per weight against bits per datum, colour the accuracy.
+
+    `weights_figure`: which figure of the weights the plan goes by.
+    """
     figure = new_figure(8.0, 5.8)
     from matplotlib import colormaps
     from matplotlib.ticker import FormatStrFormatter, LogLocator
@@ -54,7 +57,7 @@ def draw(path: Path, plan: Plan, assumptions: Assumptions) -> None:
     axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 3.0, 5.0, 7.0)))
     axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
     axes.set_xlabel("leakage to the server, bit per data symbol and input (journal)")
-    axes.set_ylabel("leakage to the client, bit per real weight and query")
+    axes.set_ylabel(f"leakage to the client, {weights_figure}: bit per real weight and query")
     axes.grid(visible=True, which="both", alpha=0.25)
     _label_axis(axes, plan)
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)

@@ -36,7 +36,7 @@ def show(planner: Planner, plan: Plan, model: str) -> None:
     if plan.recommended is not None:
         _show_setting(planner, plan, plan.recommended, model)
     output.table(
-        f"Pareto front at {plan.wish.accuracy:.2%}, without the limits",
+        f"Pareto front at {plan.wish.accuracy:.2%}, without the limits; weights: {_kind(planner)}",
         ["%", "G", "μ", "b", "bit/weight", "bit/datum", "labels", "images", "to prove"],
         [_row(one) for one in _spread(_of_interest(plan), _ROWS)],
         numeric=True,
@@ -192,7 +192,7 @@ def spoken(planner: Planner, plan: Plan) -> list[str]:
 
 def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) -> None:
     option, throughput = setting.option, setting.throughput
-    needed = plan.reach.needed
+    needed, kind = plan.reach.needed, _kind(planner)
     values = {
         "setting": f"G = {option.gain:.4g}, μ = {option.mean_photons:.4g}, blocks of "
         f"{counted(option.block_modes, 'mode', 'modes')}",
@@ -208,14 +208,15 @@ def _show_setting(planner: Planner, plan: Plan, setting: Setting, model: str) ->
         f"{option.leakage.data_bits_quantum:.3g} (quantum limit) bit per symbol and input",
         "label reading": _labels(planner, setting),
         "times the same input": _repeats(planner, plan, setting),
-        "to prove": f"{setting.bound_bits:.4g} bit per weight: {_pool(setting.pool)}, "
+        "to prove": f"{setting.bound_bits:.4g} bit per weight ({kind}): {_pool(setting.pool)}, "
         f"{_duration(setting.proof_s)} of light",
     }
     if setting.sent_before is not None:
-        values["sent before the proof"] = _sent(setting.sent_before)
+        values["sent before the proof"] = _sent(setting.sent_before, kind)
     if plan.wish.limits.weights_bits is not None:
         values["to prove the limit"] = (
-            f"{plan.wish.limits.weights_bits:g} bit per weight: {_pool(plan.pool_to_limit)}"
+            f"{plan.wish.limits.weights_bits:g} bit per weight ({kind}): "
+            f"{_pool(plan.pool_to_limit)}"
         )
     values["false alarms"] = _false_alarms(planner, setting)
     values["rate"] = (
@@ -236,9 +237,15 @@ def _repeats(planner: Planner, plan: Plan, setting: Setting) -> str:
     return f"{text}; {in_words(planner.search.mismatch)}"
 
 
-def _sent(sent: SentBefore) -> str:
+def _kind(planner: Planner) -> str:
+    """Return which figure of the weights a plan goes by."""
+    return str(planner.search.conditions.weights_figure)
+
+
+def _sent(sent: SentBefore, kind: str) -> str:
     return (
-        f"{sent.images:.3g} images: {sent.additive:.3g} bit per weight counted query by query; "
+        f"{counted(sent.images, 'image', 'images', '.3g')}: {sent.additive:.3g} bit per weight "
+        f"({kind}) counted query by query; "
         f"at most {sent.honest:.3g} by an honest client's clones taken together, "
         f"{sent.anybody:.3g} by anybody who kept all of the light"
     )
@@ -340,7 +347,8 @@ def _causes(planner: Planner, plan: Plan) -> Iterator[str]:
     for what, left in costs:
         cost = shares.weights_bits - left
         if cost > _NEGLIGIBLE * shares.weights_bits:
-            yield f"{what} alone costs {cost:.3g} of {shares.weights_bits:.3g} bit per weight"
+            whole = f"{shares.weights_bits:.3g} bit per weight ({_kind(planner)})"
+            yield f"{what} alone costs {cost:.3g} of {whole}"
     yield f"limited by {shares.main}"
 
 
@@ -434,7 +442,7 @@ def _setting_json(setting: Setting | None) -> dict[str, Any] | None:
 
 
 def _weights(option: Option) -> str:
-    return f"{option.weights_bits:.3g} bit per weight"
+    return f"{option.weights_bits:.3g} bit per weight ({option.weights_figure})"
 
 
 def setting_words(option: Option) -> str:

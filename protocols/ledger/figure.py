@@ -70,7 +70,7 @@ def draw_ledger(path: Path, curves: Sequence[LedgerCurve], note: str) -> None:
     axes.set_ylim(bottom=0.0)
     axes.margins(y=0.12)
     axes.set_xlabel("queries")
-    axes.set_ylabel("leaked to the client, bit per real weight")
+    axes.set_ylabel("leaked to the client (prior-free), bit per real weight")
     axes.grid(visible=True, alpha=0.25)
     if most:
         axes.legend(loc="best", fontsize=8)

@@ -15,7 +15,7 @@ def figure_of_effects(
     hiding: Sequence[tuple[int, float, float]],
     note: str,
 ) -> None:
-    """Write a PNG. `hiding`: decoys, bits per real weight, share of labels read, by decoys."""
+    """Write a PNG. `hiding`: decoys, honest bits per real weight, share of labels read."""
     figure = new_figure(10.0, 4.2)
     left, right = figure.subplots(1, 2)
     queries = [one.queries for one in repeats]
@@ -36,7 +36,7 @@ def figure_of_effects(
     for decoys, bits, share in hiding:
         right.annotate(f"{decoys}", (bits, share), (5, 5), textcoords="offset points")
     right.set(
-        xlabel="bit per real weight and query",
+        xlabel="weights, honest closed form: bit per real weight and query",
         ylabel="labels read from one sending (heterodyne)",
         ylim=(0.0, 1.02),
         title="decoys cloned in addition to the input",

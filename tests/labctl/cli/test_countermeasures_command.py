@@ -22,7 +22,10 @@ def test_effects_as_json_and_a_figure(run_here: Callable[..., Result], tmp_path:
     repeats = effects["permutation", "correlation with one input's values, 1000 repeats"]
     assert repeats["without"] > 0.99
     assert repeats["with_it"] < 0.6
-    bits = effects["1 decoy", "bit per weight"]
+    # Splitting, blocks and decoys: each figure of weights in bits says which of the three it is.
+    of_weights = [figure for _, figure in effects if "bit per weight" in figure]
+    assert of_weights == ["bit per weight (honest)"] * 3
+    bits = effects["1 decoy", "bit per weight (honest)"]
     assert bits["without"] == pytest.approx(0.0039, abs=5e-5)
     assert bits["without"] < bits["with_it"] < 2 * bits["without"]
     ratio = effects["10 sends of mu/10", "F"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from scipy.special import ndtr
 
 from labctl.cli import plan as plan_command
+from labctl.cli import plan_figure
 from labctl.data.mnist import load_test_images
 from labctl.data.models import load_network
 from labctl.errors import LabctlError
@@ -182,6 +184,31 @@ def test_label_reading_is_a_limit_too(
     assert off["clone_gain_error"] == 0.002
     assert off["overlap_of_rows_and_images"] > 30.0
     assert off["recommended"] is None
+
+
+@pytest.mark.parametrize("kind", ["honest", "prior-free"])
+def test_every_figure_of_the_weights_says_which_of_the_three_it_is(
+    kind: str,
+    run_here: Callable[..., Result],
+    curve: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[str] = []
+
+    def keep(path: Path, figure: Any) -> None:
+        drawn.extend(axes.get_ylabel() for axes in figure.axes)
+
+    monkeypatch.setattr(plan_figure, "write_png", keep)
+    shown = run_here(
+        "plan", "--accuracy", "0.9", "--weights-figure", kind, "--weights-bits", "0.5",
+        "--accuracy-curve", curve, "--figure", str(tmp_path / "front.png"),
+    ).stdout  # fmt: skip
+    assert drawn[0] == f"leakage to the client, {kind}: bit per real weight and query"
+    words = re.sub(r"[\s│]+", " ", shown)
+    assert words.count("bit per weight (") == words.count(f"bit per weight ({kind})") >= 3
+    assert re.search(r"bit per weight(?! \()", words) is None
+    assert f"without the limits; weights: {kind} " in words
 
 
 def test_people_get_setting_front_and_reasons(run_here: Callable[..., Result], curve: str) -> None:
