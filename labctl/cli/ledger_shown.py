@@ -18,7 +18,7 @@ from labctl.protocols.ledger.accounts import (
     named,
 )
 from labctl.protocols.ledger.admission import NAME_ALONE
-from labctl.protocols.ledger.amounts import UNION_BOUND, Amounts, Meter, told
+from labctl.protocols.ledger.amounts import UNION_BOUND, Amounts, Meter, as_shown
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import COMPOSITION_OF_DATA, COMPOSITION_OF_WEIGHTS
 from labctl.protocols.ledger.collective_store import CollectiveStore
@@ -163,8 +163,8 @@ def _by_model(balances: Iterable[Balance]) -> list[dict[str, Any]]:
 
 
 def by_name(amounts: Amounts) -> dict[str, float]:
-    """Return amounts by name, as `told`; information also as the bits per symbol that it is."""
-    values = told(amounts.by_meter())
+    """Return amounts by name: failures as their union bound, information as bits per symbol too."""
+    values = as_shown(amounts.by_meter())
     for meter in amounts.units:
         if meter.is_information:
             name = str(meter).replace("information", "bits_per_symbol")
@@ -318,7 +318,7 @@ def settlement_json(found: Settlement) -> dict[str, Any]:
     """Return what became of one reservation as plain values."""
 
     def by_account(amounts: Worst) -> dict[str, dict[str, float]]:
-        return {account: told(values) for account, values in amounts.items()}
+        return {account: as_shown(values) for account, values in amounts.items()}
 
     return {
         "party": str(found.party),

@@ -14,7 +14,7 @@ from labctl.studies.planner.plan import Plan
 def draw(path: Path, plan: Plan, assumptions: Assumptions, weights_figure: WeightsFigure) -> None:
     """Write a PNG: bits per weight against bits per datum, colour the accuracy.
 
-    `weights_figure`: which figure of the weights the plan goes by.
+    `weights_figure`: which figure of the weights the plan uses.
     """
     figure = new_figure(8.0, 5.8)
     from matplotlib import colormaps

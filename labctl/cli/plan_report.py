@@ -238,7 +238,7 @@ def _repeats(planner: Planner, plan: Plan, setting: Setting) -> str:
 
 
 def _kind(planner: Planner) -> str:
-    """Return which figure of the weights a plan goes by."""
+    """Return which figure of the weights a plan uses."""
     return str(planner.search.conditions.weights_figure)
 
 

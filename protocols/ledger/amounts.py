@@ -163,7 +163,7 @@ class Amounts:
 UNION_BOUND = "failure_probability_union_bound"
 
 
-def told(values: Values) -> dict[str, float]:
+def as_shown(values: Values) -> dict[str, float]:
     """Return amounts by name as people read them: of failure probabilities their union bound.
 
     The ledger adds them up without end; together bounds fail with that sum or 1, the smaller.

@@ -18,7 +18,7 @@ from typing import Any
 from labctl.protocols.copies.figure import CopyFigure
 from labctl.protocols.ledger.accounts import Balance, weights_account
 from labctl.protocols.ledger.admission import NAME_ALONE
-from labctl.protocols.ledger.amounts import UNITS_PER_ONE, Amounts, Meter, Values, told
+from labctl.protocols.ledger.amounts import UNITS_PER_ONE, Amounts, Meter, Values, as_shown
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import (
     COMPOSITION_OF_DATA,
@@ -140,13 +140,13 @@ class ServerBooks:
             "identity": self.ledger.client_key(self.name) or NAME_ALONE,
             "model_sha256": self.facts.model_sha256,
             "queries": self.queries,
-            "charged": told(self.charged),
+            "charged": as_shown(self.charged),
             "basis": None if self.basis is None else str(self.basis),
             "basis_in_words": None if self.basis is None else self.basis.words,
-            "reserved_per_query": told(each),
+            "reserved_per_query": as_shown(each),
             "worst_case": str(self.facts.worst_case),
-            "spent": told(balance.spent.by_meter()),
-            "reserved": told(balance.reserved.by_meter()),
+            "spent": as_shown(balance.spent.by_meter()),
+            "reserved": as_shown(balance.reserved.by_meter()),
             "budget": balance.limits.values(),
             "overdrawn": balance.overdrawn,
             "queries_left": None if left == COUNTLESS else left,
