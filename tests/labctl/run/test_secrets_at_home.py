@@ -7,6 +7,7 @@ arrays along an image or a row of weights.
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ from labctl.data import shipped_station_path
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.data.run_file import Run, read_run
+from labctl.environment import RECORD
 from labctl.errors import SettingError
 from labctl.party import Party
 from labctl.protocols.client.activations import Client
@@ -35,6 +37,7 @@ from labctl.protocols.server.disguised import DisguisedServer
 from labctl.protocols.settings import Light
 from labctl.run.inference import run_inference
 from labctl.run.request import LedgerRequest, ModeRun
+from labctl.station import Station
 
 Array = NDArray[Any]
 DRAW = np.random.default_rng(54)
@@ -284,6 +287,26 @@ def test_a_failure_on_either_side_tells_no_secret_in_its_traceback_or_log(
         run_inference(mode_run(tmp_path))
     told = "".join(traceback.format_exception(failure.value)) + caplog.text
     require_at_home(tmp_path, NETWORK, IMAGES, told)
+
+
+def test_wire_records_of_stations_of_one_party_are_of_their_own_instruments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("google.protobuf", reason="needs labctl[parties]")
+    from two_sites import station_text
+
+    seen = {}
+    for party in Party:
+        path, record = tmp_path / f"{party}.toml", tmp_path / f"{party}.jsonl"
+        path.write_text(station_text(party), encoding="utf-8")
+        monkeypatch.setenv(RECORD, str(record))
+        with Station.read(path) as station:
+            own = set(station.identities)
+        _, *entries = map(json.loads, record.read_text(encoding="utf-8").splitlines())
+        # Beside them a record has the station's clock.
+        seen[party] = {entry["instrument"] for entry in entries if entry["event"] != "time"}
+        assert own <= seen[party]
+    assert seen[Party.SERVER].isdisjoint(seen[Party.CLIENT])
 
 
 def test_the_search_finds_secrets_of_each_kind(tmp_path: Path) -> None:
