@@ -26,7 +26,7 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.data.run_file import read_run
 from labctl.errors import BudgetError, LabctlError, SettingError
-from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, modes_of
+from labctl.protocols.encoding import LEAST_PHOTONS, MOST_PHOTONS, PHOTON_RANGE, modes_of
 from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import holevo_bits_per_mode
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver
@@ -232,7 +232,7 @@ def main() -> None:
     patients = split(options.split)
     if not 1 <= options.patients <= len(patients.test.labels):
         raise SettingError("--patients", options.patients, f"1 to {len(patients.test.labels)}")
-    if not 0.0 < options.mu <= MOST_PHOTONS:
+    if not LEAST_PHOTONS <= options.mu <= MOST_PHOTONS:
         raise SettingError("--mu", options.mu, PHOTON_RANGE)
     receiver = CloneReceiver(options.gain, 1.0, IDEAL_HOMODYNE)
     signal_to_noise = receiver.signal_to_noise(options.mu, 1.0)

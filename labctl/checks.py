@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from numbers import Integral
 
 from labctl.errors import SettingError
 
@@ -47,6 +48,19 @@ def at_least(name: str, value: float, least: float, note: str = "") -> None:
 def within(name: str, value: float, least: float, most: float, note: str = "") -> None:
     """Refuse what is not between `least` and `most`, both of which are valid."""
     valid = f"{_shown(least)} to {_shown(most)}{note}"
+    require(least <= value <= most, name, value, valid)
+
+
+def whole(name: str, value: float, least: int, most: int, note: str = "") -> None:
+    """Refuse what is no whole number, or not between `least` and `most`, which both are valid.
+
+    >>> whole("queries", 1.5, 1, 10)
+    Traceback (most recent call last):
+    ...
+    labctl.errors.SettingError: queries = 1.5: must be a whole number, 1 to 10
+    """
+    valid = f"{_shown(least)} to {_shown(most)}{note}"
+    require(isinstance(value, Integral), name, value, f"a whole number, {valid}")
     require(least <= value <= most, name, value, valid)
 
 

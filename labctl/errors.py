@@ -32,6 +32,8 @@ LabctlError
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 
 class LabctlError(Exception):
     """Base of every error raised on purpose by labctl."""
@@ -49,7 +51,8 @@ class SettingError(UsageError):
     """A setting is outside its range: names it, its value and what is valid."""
 
     def __init__(self, name: str, value: object, valid: str) -> None:
-        super().__init__(f"{name} = {value!r}: must be {valid}")
+        shown = str(value) if isinstance(value, PurePath) else value
+        super().__init__(f"{name} = {shown!r}: must be {valid}")
         self.name = name
         self.value = value
         self.valid = valid

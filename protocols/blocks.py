@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from labctl import checks
 from labctl.errors import SettingError
-from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
+from labctl.protocols.encoding import LEAST_PHOTONS, MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.leakage import Assumptions, LayerShape, leakage_of
 from labctl.protocols.receiver import Receiver
 from labctl.protocols.rotation import MOST_LOSS_DB, Rotation
@@ -54,7 +54,9 @@ class BlockQuestion:
                 (self.mean_photons, self.signal_to_noise),
                 "one of the two, not both",
             )
-        if self.mean_photons is not None and not 0.0 < self.mean_photons <= MOST_PHOTONS:
+        if self.mean_photons is not None and (
+            not LEAST_PHOTONS <= self.mean_photons <= MOST_PHOTONS
+        ):
             raise SettingError("mean_photons", self.mean_photons, PHOTON_RANGE)
         if self.signal_to_noise is not None:
             checks.positive("signal_to_noise", self.signal_to_noise, " (F)")

@@ -21,7 +21,10 @@ Floats = npt.NDArray[np.float32]
 
 # Quadratures of 2 sqrt(mu) = 6e4 SNU, which single precision rounds to 0.004, far below the noise.
 MOST_PHOTONS = 1e9
-PHOTON_RANGE = f"above 0, at most {MOST_PHOTONS:g} (mu, photons per mode)"
+# One photon in 1e12 modes, years of light at 20 MBaud: below, squares of amplitudes in single
+# precision vanish in time.
+LEAST_PHOTONS = 1e-12
+PHOTON_RANGE = f"{LEAST_PHOTONS:g} to {MOST_PHOTONS:g} (mu, photons per mode)"
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ def quadratures(weights: Floats, mean_photons: float) -> Floats:
     >>> quadratures(np.array([[3.0, -3.0, 3.0]], np.float32), 8.0).tolist()
     [[4.0, -4.0, 4.0, 0.0]]
     """
-    checks.require(0.0 < mean_photons <= MOST_PHOTONS, "mean_photons", mean_photons, PHOTON_RANGE)
+    holds = LEAST_PHOTONS <= mean_photons <= MOST_PHOTONS
+    checks.require(holds, "mean_photons", mean_photons, PHOTON_RANGE)
     amplitude = np.float32(math.sqrt(2.0 * mean_photons))
     return pad_to_modes(unit_rms(weights) * amplitude)
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from labctl import checks
 from labctl.errors import SettingError
 from labctl.protocols.disguise import FRESH_ORDER, Disguise
-from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, Blocks
+from labctl.protocols.encoding import LEAST_PHOTONS, MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, Spectrum, leakage_of
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
@@ -74,7 +74,7 @@ class Light:
     disguise: Disguise = FRESH_ORDER
 
     def __post_init__(self) -> None:
-        holds = 0.0 < self.mean_photons <= MOST_PHOTONS
+        holds = LEAST_PHOTONS <= self.mean_photons <= MOST_PHOTONS
         checks.require(holds, "mean_photons", self.mean_photons, PHOTON_RANGE)
 
 

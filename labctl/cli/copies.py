@@ -29,7 +29,7 @@ from labctl.protocols.copies.table import (
 )
 from labctl.protocols.disguise import Disguise
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
-from labctl.protocols.hiding.hiding import Hiding
+from labctl.protocols.hiding.hiding import Hiding, require_decoys
 from labctl.protocols.leakage import Trust
 from labctl.protocols.receiver import ReceiverKind
 from labctl.protocols.settings import SessionSettings
@@ -158,6 +158,7 @@ def measure(
     checks.at_least("--seeds", seeds, 1)
     counts = ask.whole_numbers("--query-counts", queries)
     network, settings = load_network(model), _settings(mu, gain, seed, fresh_order, decoys)
+    require_decoys(decoys, network.sizes[-1])
     thieves = [_thief(name) for name in dict.fromkeys(attack or THIEVES)]
     images = _images(data, public, judged, features)
     hidden_among = images.decoys(decoys, seed)
@@ -378,6 +379,7 @@ def show(
     """
     counts = ask.whole_numbers("--query-counts", queries)
     network, settings = load_network(model), _settings(mu, gain, 0, fresh_order, decoys)
+    require_decoys(decoys, network.sizes[-1])
     known = load_copies(table_file)
     order = Order.FRESH if fresh_order else Order.FIXED
     refused = known.refusal(network, order)

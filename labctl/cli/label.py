@@ -19,7 +19,13 @@ from labctl.data.tasks import part_to_classify, part_to_learn_from
 from labctl.drawing import new_figure, write_png
 from labctl.errors import SettingError
 from labctl.protocols.carried import Carried, Inputs, carried
-from labctl.protocols.encoding import MOST_PHOTONS, PHOTON_RANGE, modes_of, require_block_modes
+from labctl.protocols.encoding import (
+    LEAST_PHOTONS,
+    MOST_PHOTONS,
+    PHOTON_RANGE,
+    modes_of,
+    require_block_modes,
+)
 from labctl.protocols.labels.curve import load_curves
 from labctl.protocols.labels.figures import in_words, mode_overlap
 from labctl.protocols.labels.reading import Detection, Reading
@@ -314,7 +320,7 @@ def _light(
 ) -> LayerLight | None:
     """Return the first layer's light, or None where a matched clone shows nothing of it."""
     if mean_photons is not None:
-        holds = 0.0 < mean_photons <= MOST_PHOTONS
+        holds = LEAST_PHOTONS <= mean_photons <= MOST_PHOTONS
         checks.require(holds, "mean_photons", mean_photons, PHOTON_RANGE)
     if mismatch.matched:
         return None

@@ -9,19 +9,19 @@ import typer
 from labctl import checks
 from labctl.cli import link_options, options, output
 from labctl.cli.choices import assumptions
-from labctl.data.models import Network, load_network
-from labctl.protocols.leakage import MEAN_OVER_SESSION, LayerShape, Trust
+from labctl.data.models import load_network
+from labctl.protocols.leakage import MEAN_OVER_SESSION, Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS, Cumulative
 from labctl.protocols.weight_distribution import WeightDistribution
 from labctl.run.report import finite, leakage_json
-from labctl.run.setting import LeakageOfSetting, layer_shape, leakage_of_setting
+from labctl.run.setting import LeakageOfSetting, leakage_of_setting, shape_asked
 
 
 def leakage(
     mu: options.Mu,
     gain: options.Gain,
-    modes: options.Modes = 392,
-    rows: options.Rows = 784,
+    modes: options.OptionalModes = None,
+    rows: options.OptionalRows = None,
     loss_db: options.LossDb = 0.0,
     loss: link_options.LossTrust = Trust.UNTRUSTED,
     technical_noise: options.TechnicalNoise = 0.0,
@@ -45,12 +45,13 @@ def leakage(
 ) -> None:
     """Compute how much one query leaks, to whom, and under which assumptions.
 
-    --model adds the bound for that network's own weights, and sets --modes and --rows.
+    --model adds the bound for that network's own weights, and takes the place of --modes and
+    --rows, 392 and 784 unless given.
     """
     for name, real in (("mu", mu), ("gain", gain)):
         checks.finite(name, real)
-    shape: LayerShape | Network = (
-        layer_shape(rows, modes, block_modes) if model is None else load_network(model)
+    shape = shape_asked(
+        None if model is None else lambda: load_network(model), modes, rows, block_modes
     )
     setting = leakage_of_setting(
         shape,

@@ -181,7 +181,7 @@ def set_budget(
     if account != ANY and not limits[Party.SERVER] and not unlimited:
         raise SettingError("--client", client, "left out: limits per input hold for any input")
     if copy_accuracy is not None:
-        _check_copies(copy_accuracy, account)
+        _check_copies(copy_accuracy, account, model)
     changed: dict[str, dict[str, Any]] = {}
     for party, values in limits.items():
         if values or (unlimited and party is Party.SERVER) or (unlimited and account == ANY):
@@ -204,14 +204,14 @@ def set_budget(
         output.facts("Budget", {"account": title(each["account"]), **words})
 
 
-def _check_copies(accuracy: float, account: str) -> None:
+def _check_copies(accuracy: float, account: str, model: str | None) -> None:
     """Refuse a budget in accuracy that could not be held."""
     checks.inside("--copy-accuracy", accuracy, 0.0, 1.0)
-    if account == ANY:
+    if account == ANY or model is None:
         valid = "given with --client and --model: what a copy is worth was measured per network"
         raise SettingError("--copy-accuracy", accuracy, valid)
     digest = account.partition("/")[2]
-    refusals = [load_once().refusal_of(digest, digest[:12], order) for order in Order]
+    refusals = [load_once().refusal_of(digest, model, order) for order in Order]
     if all(refused is not None for refused in refusals):
         raise SettingError("--copy-accuracy", accuracy, f"left out: {refusals[0]}")
 

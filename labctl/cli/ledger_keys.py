@@ -24,6 +24,8 @@ def client_key(
     The private key never leaves the client. The server's operator needs the public one, for
     labctl ledger add-client.
     """
+    if not file.parent.is_dir():
+        raise SettingError("client key", str(file), "in a folder that is there")
     with disk("client key"):
         try:
             key = SigningKey.make(file)

@@ -218,7 +218,8 @@ def print_books(found: Mapping[str, Any]) -> None:
     if client is not None:
         accounts = sorted(client["accounts"], key=lambda each: -each["spent"].get("queries", 0.0))
         output.table(
-            f"Data, leaked to servers: {len(accounts)} inputs, those sent most often, "
+            f"Data, leaked to servers: {counted(len(accounts), 'input', 'inputs')}, "
+            "those sent most often, "
             "in bit per symbol (sum of single sends)",
             ["input", "sent", "first", "journal", "quantum limit", "sent at most"],
             [_input_row(each) for each in accounts[:_SHOWN_INPUTS]],

@@ -26,7 +26,7 @@ def shared(name: str, panel: str, text: str) -> Any:
 
 
 # Light and link
-_MU = shared("--mu", LIGHT, "Mean photon number per mode (μ), above 0.")
+_MU = shared("--mu", LIGHT, "Mean photon number per mode (μ), 1e-12 to 1e9.")
 _GAIN = shared("--gain", LIGHT, "Gain G of the client's amplifier, above 1.")
 _LOSS_DB = shared("--loss-db", LIGHT, "Loss of the link's round trip in dB, 0 or more.")
 _TECHNICAL_NOISE = shared(
@@ -101,6 +101,7 @@ OptionalCloneGainError = Annotated[float | None, _CLONE_GAIN_ERROR]
 ClonePhase = Annotated[float, _CLONE_PHASE]
 OptionalClonePhase = Annotated[float | None, _CLONE_PHASE]
 Modes = Annotated[int, _MODES]
+OptionalModes = Annotated[int | None, _MODES]
 Rows = Annotated[int, _ROWS]
 OptionalRows = Annotated[int | None, _ROWS]
 

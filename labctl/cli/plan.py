@@ -19,7 +19,7 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network, load_network
 from labctl.errors import LabctlError, UsageError
 from labctl.protocols.carried import carried
-from labctl.protocols.hiding.hiding import Hiding
+from labctl.protocols.hiding.hiding import Hiding, require_decoys
 from labctl.protocols.labels.curve import LabelCurve, load_curves
 from labctl.protocols.labels.figures import TYPICAL_MISMATCH, mode_overlap
 from labctl.protocols.labels.reading import Detection
@@ -183,6 +183,7 @@ def plan(
     output.require_png(figure)
     checks.within("runs", runs, 1, MOST_RUNS)
     network = load_network(model)
+    require_decoys(decoys, network.sizes[-1])
     limits = PlanLimits(weights_bits, data_bits, label_attack)
     copy_limit = CopyLimit(copy_accuracy, copy_distance, copy_queries)
     # Refuses a share that is none.

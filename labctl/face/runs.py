@@ -23,7 +23,7 @@ from labctl.protocols.settings import MEAN_PHOTONS, Channel, Light, Sampling, Ve
 from labctl.run.inference import run_inference
 from labctl.run.report import Report
 from labctl.run.request import GAIN, Asked, BenchRun, Common, LedgerRequest, ModeRun, Stale
-from labctl.run.setting import LeakageOfSetting, layer_shape, leakage_of_setting
+from labctl.run.setting import LeakageOfSetting, leakage_of_setting, shape_asked
 from labctl.safety import interruptible
 from labctl.station import Station
 from labctl.station.equipment import equipment_of, require_roles
@@ -191,8 +191,8 @@ def leakage(
     gain: float = GAIN,
     *,
     model: str | Path | Network | None = "noise-aware",
-    modes: int = 392,
-    rows: int = 784,
+    modes: int | None = None,
+    rows: int | None = None,
     queries: int = 1,
     loss_db: float = 0.0,
     technical_noise: float = 0.0,
@@ -203,7 +203,8 @@ def leakage(
     """Return what a setting leaks: `one` query, and all `queries` of the same weights `together`.
 
     mean_photons: per mode; gain: G of the client's amplifier, above 1. model: whose own bound to
-    give too, which sets the shape; None for a layer of `rows` by `modes`. loss_db: of the round
+    give too, which sets the shape; None for a layer of `rows` by `modes`, 784 by 392 unless given,
+    which a model leaves out. loss_db: of the round
     trip; technical_noise in SNU; loss, noise: whether the bounds may trust them. For weights of few
     levels (`distribution.discrete`) no figure for Gaussian weights holds.
 
@@ -212,9 +213,8 @@ def leakage(
     >>> round(leakage(0.57, 1.3, model=None).one.weights_bits_prior_free, 3)
     0.124
     """
-    shape = layer_shape(rows, modes)
     return leakage_of_setting(
-        shape if model is None else _network(model),
+        shape_asked(None if model is None else lambda: _network(model), modes, rows),
         mean_photons=mean_photons,
         gain=gain,
         loss_db=loss_db,
@@ -293,7 +293,7 @@ def _images(images: int | LabelledImages, data: str | Path | None) -> LabelledIm
             raise SettingError("data", str(data), "left out where images are given themselves")
         return images
     available = part_to_classify(data)
-    checks.within("images", images, 1, len(available.labels))
+    checks.whole("images", images, 1, len(available.labels))
     return LabelledImages(available.images[:images], available.labels[:images])
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from labctl import checks
 from labctl.data.models import Network
+from labctl.errors import SettingError
 from labctl.protocols.carried import carried, require_blocks_of
 from labctl.protocols.encoding import modes_of, require_block_modes
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, leakage_of, spectrum_of
@@ -40,13 +42,37 @@ class LeakageOfSetting:
 _MOST_COUNT = 10**6
 
 
+# The first layer of 784 inputs and as many neurons, two inputs a mode.
+MODES, ROWS = 392, 784
+
+
+def shape_asked(
+    network: Callable[[], Network] | None,
+    modes: int | None,
+    rows: int | None,
+    block_modes: int | None = None,
+) -> LayerShape | Network:
+    """Return the network whose shape counts, or a layer's: 784 rows of 392 modes unless given.
+
+    Raises SettingError where both are given.
+    """
+    if network is None:
+        return layer_shape(
+            ROWS if rows is None else rows, MODES if modes is None else modes, block_modes
+        )
+    for name, value in (("modes", modes), ("rows", rows)):
+        if value is not None:
+            raise SettingError(name, value, "left out with a model, which has its own")
+    return network()
+
+
 def layer_shape(rows: int, modes: int, block_modes: int | None = None) -> LayerShape:
     """Return the shape of a layer of `rows` rows of `modes` modes, two inputs a mode.
 
     Raises SettingError for numbers below 1.
     """
     for name, value in (("modes", modes), ("rows", rows)):
-        checks.within(name, value, 1, _MOST_COUNT)
+        checks.whole(name, value, 1, _MOST_COUNT)
     require_block_modes(block_modes, modes)
     return LayerShape(rows=rows, modes=modes, inputs=2 * modes, block_modes=block_modes)
 
@@ -71,7 +97,7 @@ def leakage_of_setting(
     `loss_db` of the round trip, `technical_noise` in SNU; `queries` of the same weights. The first
     layer decides the bound on what repeats from query to query. Raises SettingError.
     """
-    checks.within("queries", queries, 1, _MOST_QUERIES)
+    checks.whole("queries", queries, 1, _MOST_QUERIES)
     checks.within("technical_noise", technical_noise, 0.0, MOST_NOISE, note=", in SNU")
     verification = VerificationSettings(failure_probability)
     checks.below("loss_db", loss_db, 0.0, 200.0, note=" dB")

@@ -24,6 +24,11 @@ ASSUMED_GUESS_ERROR = 0.07
 _ALL_MODES = 2**31 - 1
 
 
+def require_decoys(decoys: int, classes: int) -> None:
+    """Refuse more decoys than a network of this many classes has others: they are one per class."""
+    checks.within("decoys", decoys, 0, classes - 1, note=", one per class")
+
+
 @dataclass(frozen=True)
 class Hiding:
     """Nothing by default, or decoys, or a public subspace; both are refused.

@@ -139,7 +139,7 @@ def test_accuracy_over_divisions_has_an_error_that_counts_shared_patients(
     ("arguments", "problem"),
     [
         (("--patients", "172"), "--patients = 172: must be 1 to 171"),
-        (("--mu", "0"), "--mu = 0.0: must be above 0"),
+        (("--mu", "0"), "--mu = 0.0: must be 1e-12 to 1e+09"),
         (("--gain", "1"), "gain = 1.0: must be"),
         (("--split", "-1"), "split = -1: must be 0 or more"),
         (("--hidden-widths", "0"), "sizes"),

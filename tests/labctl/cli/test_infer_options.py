@@ -60,9 +60,9 @@ def test_a_models_name_is_printed_as_it_is(
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("--mu", "0", "mean_photons = 0.0: must be above 0"),
-        ("--mu", "-1", "mean_photons = -1.0: must be above 0"),
-        ("--mu", "nan", "mean_photons = nan: must be above 0"),
+        ("--mu", "0", "mean_photons = 0.0: must be 1e-12 to 1e+09"),
+        ("--mu", "-1", "mean_photons = -1.0: must be 1e-12 to 1e+09"),
+        ("--mu", "nan", "mean_photons = nan: must be 1e-12 to 1e+09"),
         ("--mu", "inf", "mean_photons = inf: must be"),
         ("--gain", "1", "gain = 1.0: must be above 1"),
         ("--gain", "0.5", "gain = 0.5: must be above 1"),
@@ -229,7 +229,7 @@ def test_a_folder_for_run_files_that_cannot_be_is_a_failure(
         (("--station", "absent.toml"), "absent.toml: cannot be read"),
         (("--station", "wrong.toml"), "wrong.toml:1: unknown key 'nam'; did you mean 'name'?"),
         (("--gain", "1"), "gain = 1.0: must be above 1"),
-        (("--mu", "0"), "mean_photons = 0.0: must be above 0"),
+        (("--mu", "0"), "mean_photons = 0.0: must be 1e-12 to 1e+09"),
     ],
 )
 def test_what_a_bench_cannot_do_is_refused_before_it_is_opened(

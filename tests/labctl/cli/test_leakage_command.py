@@ -119,8 +119,8 @@ def test_people_get_a_table_with_the_assumptions(run_here: Callable[..., Result]
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("--mu", "0", "mean_photons = 0.0: must be above 0"),
-        ("--mu", "-1", "mean_photons = -1.0: must be above 0"),
+        ("--mu", "0", "mean_photons = 0.0: must be 1e-12 to 1e+09"),
+        ("--mu", "-1", "mean_photons = -1.0: must be 1e-12 to 1e+09"),
         ("--mu", "nan", "mu = nan: must be a finite number"),
         ("--mu", "inf", "mu = inf: must be a finite number"),
         ("--gain", "1", "gain = 1.0: must be above 1"),
