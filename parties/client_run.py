@@ -2,66 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from labctl.errors import BudgetError, LabctlError, ProtocolError
+import numpy as np
+import numpy.typing as npt
+
+from labctl.data.mnist import LabelledImages
+from labctl.data.models import PublicModel
+from labctl.data.run_writer import RunFileWriter
+from labctl.data.session_record import SessionRecord
+from labctl.errors import AbortedError, BudgetError, LabctlError, ProtocolError
 from labctl.parties.client_session import ClientSession
-from labctl.parties.offer import facts_of, frame_sha256
+from labctl.parties.offer import LINK, facts_of, frame_sha256
 from labctl.parties.talk import Talk
+from labctl.party import Party
 from labctl.protocols.client.bench_receiver import BenchReceiver
-from labctl.protocols.client.machine import Answers, ClientMachine
-from labctl.protocols.encoding import Floats
+from labctl.protocols.client.machine import ClientMachine
 from labctl.protocols.leakage import Assumptions, Leakage, Trust, leakage_of
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.client_books import ClientBooks
 from labctl.protocols.messages import AbortCode, Verdict, Welcome
+from labctl.run.inference import versions
+from labctl.run.report import finite
 from labctl.station.equipment import ClientEquipment
 from labctl.station.file import ClientConstants, FrameTable
+
+Labels = npt.NDArray[np.integer]
+
+
+@dataclass
+class ClientResult:
+    """What a session came to at the client.
+
+    classes: of the images, in order. right: how many of them are as labelled. verdict: the server's
+    last one. transcript: SHA-256 of all that was said, once both have signed it.
+    """
+
+    agreed: Welcome
+    run_file: Path
+    classes: list[int] = field(default_factory=list)
+    right: int = 0
+    verdict: Verdict | None = None
+    transcript: str = ""
+
+    def add(self, labels: Labels, classes: Labels, verdict: Verdict) -> None:
+        """Count a batch."""
+        self.classes += classes.tolist()
+        self.right += int(np.count_nonzero(labels == classes))
+        self.verdict = verdict
 
 
 @dataclass(frozen=True)
 class ClientRun:
     """The client's half of a bench, open, and its ledger.
 
-    seed: of the places of modes, drawn by default. most_photons: per mode and query that the client
-    lets a server send. run_file: named in the ledger's entries. on_step: called with the name of
-    each step of an alignment.
+    runs: folder of its run files. station_text: of its station file, secrets masked. seed: of the
+    places of modes. on_step: called with the name of each step of an alignment; on_batch: with how
+    many images a batch had, and the server's verdict after it.
     """
 
     equipment: ClientEquipment
     frame: FrameTable
     ledger: Ledger
-    seed: int
-    run_file: Path = Path()
+    runs: Path
+    station_text: str | None = None
+    seed: int = field(default_factory=lambda: secrets.randbits(63))
     on_step: Callable[[str], None] = lambda step: None
+    on_batch: Callable[[int, Verdict], None] = lambda images, verdict: None
 
     def classify(
-        self, talk: Talk, images: Floats, *, batch_images: int = 1
-    ) -> Iterator[tuple[int, Answers, Verdict]]:
-        """Have a server classify images (B, N); yields first image, answers and verdict by batch.
+        self, talk: Talk, images: LabelledImages, *, batch_images: int = 1
+    ) -> ClientResult:
+        """Have a server classify images, batch by batch; return what was found.
 
-        Any error has ended the session first. Leaving the iterator early aborts it.
+        Any error has ended the session first.
         """
         try:
-            session = self._begun(talk)
-            session.prepare()
-            books = self._books(session.machine.agreed)
-            for first in range(0, len(images), batch_images):
-                part = images[first : first + batch_images]
-                batch = books.reserve(part)
-                try:
-                    batch.noted()(len(part))
-                    answers, verdict = session.classify(part)
-                    batch.book()
-                finally:
-                    batch.close()
-                yield first, answers, verdict
-            session.close()
-        except BudgetError as refusal:
+            return self._classify(talk, images, batch_images)
+        except AbortedError:
+            raise
+        except BudgetError:
             talk.abort(AbortCode.BUDGET, "the client's own budget is spent")
-            raise refusal
+            raise
         except ProtocolError as refusal:
             talk.abort(AbortCode.PROTOCOL, str(refusal))
             raise
@@ -72,6 +97,78 @@ class ClientRun:
         except BaseException:
             talk.abort(AbortCode.OPERATOR, "the client was stopped")
             raise
+
+    def _classify(self, talk: Talk, images: LabelledImages, batch_images: int) -> ClientResult:
+        session = self._begun(talk)
+        agreed = session.machine.agreed
+        with self._run_file(agreed) as writer:
+            result = ClientResult(agreed, writer.path)
+            session.prepare()
+            leakage = leakage_to_server(agreed, self.equipment.constants)
+            assumed = leakage.assumptions
+            writer.set_leakage(
+                {
+                    "assumptions": {
+                        "loss": str(assumed.loss),
+                        "technical_noise": str(assumed.technical_noise),
+                        "in_words": list(assumed.sentences()),
+                    }
+                }
+            )
+            books = ClientBooks(self.ledger, leakage, agreed.shapes[0].rows, str(writer.path))
+            for first in range(0, len(images.labels), batch_images):
+                part = slice(first, first + batch_images)
+                batch = books.reserve(images.images[part])
+                try:
+                    batch.noted()(len(images.labels[part]))
+                    answers, verdict = session.classify(images.images[part])
+                    batch.book()
+                finally:
+                    batch.close()
+                labels = images.labels[part]
+                writer.append_results(first, labels, answers.classes, answers.measured)
+                writer.set_verification(finite(asdict(verdict)))
+                result.add(labels, answers.classes, verdict)
+                self.on_batch(len(labels), verdict)
+                if verdict.accepted is False:
+                    talk.receive()  # the server ends the session, and says so
+            session.close()
+            result.transcript = talk.transcript.hex()
+            writer.set_session(self._about(talk))
+        return result
+
+    def _about(self, talk: Talk) -> SessionRecord:
+        return SessionRecord(
+            id=talk.session.hex(),
+            kind="two-party",
+            client_ledger_head=self.ledger.head().hash,
+            transcript_sha256=talk.transcript.hex(),
+        )
+
+    def _run_file(self, agreed: Welcome) -> RunFileWriter:
+        terms = agreed.terms
+        if terms is None:
+            raise ProtocolError(
+                "client", "agreed", "the server does not say on what terms it sends"
+            )
+        public = PublicModel(terms.model, terms.model_sha256, agreed.sizes)
+        about = {
+            "link": LINK,
+            "mean_photons": agreed.mean_photons,
+            "gain": agreed.gain,
+            "terms": asdict(terms),
+            "receiver": asdict(facts_of(self.equipment.constants, self.frame)),
+        }
+        return RunFileWriter.start(
+            self.runs,
+            "ask",
+            settings=about,
+            station_text=self.station_text,
+            model=public,
+            versions=versions(),
+            seed=self.seed,
+            party=Party.CLIENT,
+        )
 
     def _begun(self, talk: Talk) -> ClientSession:
         """Greet the server, and return the session that both agree on."""
@@ -88,10 +185,6 @@ class ClientRun:
             raise ProtocolError("client", "greeted", "the server does not say which gain it wants")
         receiver = BenchReceiver(self.equipment, self.frame, gain=gain, seed=self.seed)
         return ClientSession(machine, receiver, talk, self.on_step)
-
-    def _books(self, agreed: Welcome) -> ClientBooks:
-        leakage = leakage_to_server(agreed, self.equipment.constants)
-        return ClientBooks(self.ledger, leakage, agreed.shapes[0].rows, str(self.run_file))
 
 
 def leakage_to_server(agreed: Welcome, constants: ClientConstants) -> Leakage:

@@ -46,7 +46,8 @@ class ClientSession:
                 case Aligned():
                     return
                 case AlignOpen(frame):
-                    self.on_step(f"layer {frame.layer + 1}: {frame.purpose}")
+                    if frame.number == 0:
+                        self.on_step(f"layer {frame.layer + 1}: {frame.purpose}")
                     alignment.arm(frame)
                     assert answer is not None
                     self.talk.send(answer)

@@ -23,6 +23,9 @@ from labctl.protocols.settings import (
 from labctl.station.file import ClientConstants, FrameTable, ServerConstants
 from labctl.units import ratio_to_db
 
+LINK = "two parties"
+"""The link of a session between two programs, as run files and ledgers name it."""
+
 # Seeds of a session: nobody else may foresee what the server reads, or in which order it sends.
 _SEED_BITS = 63
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from labctl.calibration.knowledge import NOTHING, Knowledge
-from labctl.errors import BudgetError, LabctlError, ProtocolError
-from labctl.parties.offer import Offer, require_same_bench
+from labctl.data.run_writer import RunFileWriter
+from labctl.data.session_record import SessionRecord
+from labctl.errors import AbortedError, BudgetError, IdentityError, LabctlError, ProtocolError
+from labctl.parties.lease import Lease
+from labctl.parties.offer import LINK, Offer, require_same_bench
 from labctl.parties.server_session import ServerSession
 from labctl.parties.talk import Talk
+from labctl.party import Party
 from labctl.protocols.bench_doubts import bench_doubts, bench_expectation, lo_excess_noise
 from labctl.protocols.disguise import new_key
+from labctl.protocols.leakage import spectrum_of
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import Basis
@@ -25,7 +30,10 @@ from labctl.protocols.settings import SessionSettings
 from labctl.protocols.terms import Terms
 from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.verdict import Expectation, VerificationReport
-from labctl.run.serving import run_facts
+from labctl.run.figures import cumulative_of
+from labctl.run.inference import versions
+from labctl.run.report import account_record, finite, leakage_json, verification_json
+from labctl.run.serving import light_factor, run_facts
 from labctl.station.equipment import ServerEquipment
 from labctl.station.file import FrameTable
 
@@ -34,30 +42,52 @@ IDLE_S = 600.0
 
 
 @dataclass(frozen=True)
+class Caller:
+    """Who a client is by its certificate: its name, and the SHA-256 of its public key."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class ServerHost:
     """The server's half of a bench, open, and what it offers.
 
-    ledger: the server's own. knowledge: of its constants, by calibration. run_file: named in the
-    ledger's entries. on_step: called with the name of each step of an alignment; on_batch: with how
-    many queries a batch had, and the verdict after it.
+    ledger: the server's own. runs: folder of its run files. station_text: of its station file,
+    secrets masked. knowledge: of its constants, by calibration. lease: who has the light. on_step:
+    called with the name of each step of an alignment; on_batch: with client, how many queries a
+    batch had, and the verdict after it.
     """
 
     offer: Offer
     equipment: ServerEquipment
     frame: FrameTable
     ledger: Ledger
+    runs: Path
+    station_text: str | None = None
     knowledge: Knowledge = NOTHING
-    run_file: Path = Path()
+    lease: Lease = field(default_factory=Lease)
     on_step: Callable[[str], None] = lambda step: None
-    on_batch: Callable[[int, VerificationReport], None] = lambda queries, report: None
+    on_batch: Callable[[str, int, VerificationReport], None] = lambda client, queries, report: None
 
-    def serve(self, client: str, talk: Talk) -> None:
-        """Serve one session of a client, by the name that its certificate has.
+    def serve(self, client: Caller, talk: Talk) -> Path:
+        """Serve one session of a client; return its run file.
 
         Any error has ended the session first, with what the client may know of it.
         """
         try:
-            self._serve(client, talk)
+            self._require_own_key(client)
+            with self.lease.held(client.name):
+                try:
+                    return self._serve(client, talk)
+                finally:
+                    self.equipment.laser.set_emission(False)
+        except AbortedError as ended:
+            talk.abort(AbortCode(ended.code), ended.reason)
+            raise
+        except IdentityError as refusal:
+            talk.abort(AbortCode.CERTIFICATE, str(refusal))
+            raise
         except BudgetError as refusal:
             talk.abort(AbortCode.BUDGET, str(refusal))
             raise
@@ -72,39 +102,77 @@ class ServerHost:
             talk.abort(AbortCode.OPERATOR, "the server was stopped")
             raise
 
-    def _serve(self, client: str, talk: Talk) -> None:
+    def _require_own_key(self, client: Caller) -> None:
+        """Raise IdentityError where the ledger knows the name by another key."""
+        bound = self.ledger.client_key(client.name) if self.ledger.exists else None
+        if bound is not None and bound != client.fingerprint:
+            raise IdentityError(
+                f"client {client.name} is bound to the key {bound[:16]} in the ledger; its "
+                f"certificate has {client.fingerprint[:16]}"
+            )
+
+    def _serve(self, client: Caller, talk: Talk) -> Path:
         hello = talk.receive()
         if not isinstance(hello, Hello):
             raise ProtocolError("server", "new", f"{type(hello).__name__} came before Hello")
         facts = require_same_bench(hello, self.frame)
         settings = self.offer.settings(self.equipment.constants, facts)
-        machine, books = self._begun(client, settings)
-        answer = machine.receive(hello)
-        assert answer is not None
-        talk.send(answer)
-        sender = BenchSender(
-            self.equipment,
-            self.frame,
-            mean_photons=settings.light.mean_photons,
-            seed=settings.seed,
-            on_raw=None,
-            on_step=self.on_step,
-        )
-        booking = _Booking(self, machine, sender, books)
-        session = ServerSession(
-            machine,
-            sender,
-            talk,
-            booking,
-            lo_excess_noise=lo_excess_noise(self.knowledge),
-            on_step=self.on_step,
-        )
-        try:
-            session.run()
-        finally:
-            booking.close()
+        with self._run_file(settings) as writer:
+            machine, books = self._begun(client, settings, writer.path)
+            answer = machine.receive(hello)
+            assert answer is not None
+            talk.send(answer)
+            sender = BenchSender(
+                self.equipment,
+                self.frame,
+                mean_photons=settings.light.mean_photons,
+                seed=settings.seed,
+                on_raw=None,
+                on_step=self.on_step,
+            )
+            booking = _Booking(self, client.name, machine, sender, books, writer)
+            session = ServerSession(
+                machine,
+                sender,
+                talk,
+                booking,
+                lo_excess_noise=lo_excess_noise(self.knowledge),
+                on_step=self.on_step,
+            )
+            try:
+                session.run()
+            finally:
+                booking.close()
+                writer.set_session(
+                    SessionRecord(
+                        id=talk.session.hex(),
+                        kind="two-party",
+                        client=client.name,
+                        client_identity="certificate",
+                        client_fingerprint=client.fingerprint,
+                        account=account_record(books.state()),
+                        server_ledger_head=self.ledger.head().hash,
+                        transcript_sha256=talk.transcript.hex(),
+                    )
+                )
+        return writer.path
 
-    def _begun(self, client: str, settings: SessionSettings) -> tuple[ServerMachine, ServerBooks]:
+    def _run_file(self, settings: SessionSettings) -> RunFileWriter:
+        about = {**asdict(settings), "link": LINK}
+        return RunFileWriter.start(
+            self.runs,
+            "serve",
+            settings=about,
+            station_text=self.station_text,
+            model=self.offer.network,
+            versions=versions(),
+            seed=settings.seed,
+            party=Party.SERVER,
+        )
+
+    def _begun(
+        self, client: Caller, settings: SessionSettings, run_file: Path
+    ) -> tuple[ServerMachine, ServerBooks]:
         """Return the session's machine, and what books it on the client's account."""
         network = self.offer.network
         server = honest_server(network, settings, key=new_key())
@@ -113,11 +181,11 @@ class ServerHost:
             machine.verifier,
             network,
             settings,
-            link="two parties",
-            run_file=self.run_file,
+            link=LINK,
+            run_file=run_file,
             worst_case=Basis.EVERYTHING,
         )
-        books = ServerBooks(self.ledger, client, about)
+        books = ServerBooks(self.ledger, client.name, about)
         machine.verifier.history = books.history()
         machine.terms = self._terms(settings, machine, books)
         return machine, books
@@ -149,14 +217,25 @@ class _Booking:
     """The ledger's side of a session: reserve a batch, note its light, book what came back."""
 
     def __init__(
-        self, host: ServerHost, machine: ServerMachine, sender: BenchSender, books: ServerBooks
+        self,
+        host: ServerHost,
+        client: str,
+        machine: ServerMachine,
+        sender: BenchSender,
+        books: ServerBooks,
+        writer: RunFileWriter,
     ) -> None:
-        self._host, self._machine, self._sender, self._books = host, machine, sender, books
+        self._host, self._client, self._machine, self._sender = host, client, machine, sender
+        self._books, self._writer, self._answered = books, writer, 0
         self._batch: ServerBatch | None = None
         self._noted: Callable[[int], None] = lambda queries: None
 
     def begin(self, queries: int) -> None:
         """Reserve for a batch; raises BudgetError."""
+        # Known now that the light is set: what nobody looks at counts as it was at most.
+        facts, failure = self._books.facts, self._machine.settings.verification.failure_probability
+        factor = light_factor(self._doubts(), failure)
+        self._books.facts = replace(facts, light_factor=factor)
         self._batch = self._books.reserve(queries)
         self._noted = self._batch.noted()
 
@@ -172,8 +251,26 @@ class _Booking:
         evidence = self._machine.server.own_evidence
         self._batch.book(report, verifier.record(expected), evidence, expected.doubts)
         self._batch = None
-        self._host.on_batch(queries, report)
+        self._written(queries, report)
+        self._host.on_batch(self._client, queries, report)
         return report
+
+    def _written(self, queries: int, report: VerificationReport) -> None:
+        """Write what came back of a batch to the run file."""
+        for index, evidence in enumerate(self._machine.server.own_evidence):
+            sums = evidence.take_sums()
+            if len(sums):
+                self._writer.append_raw("evidence", f"layer{index}", sums)
+        self._writer.append_queries(self._answered, queries)
+        self._answered += queries
+        self._writer.set_verification(verification_json(report))
+        spectrum = spectrum_of(self._host.offer.network)
+        verifier, settings = self._machine.verifier, self._machine.settings
+        leakage = leakage_json(verifier.leakage(spectrum), queries=self._answered)
+        together = cumulative_of(
+            verifier, settings, report, self._answered, self._books.facts.light_factor
+        )
+        self._writer.set_leakage({**leakage, "cumulative": finite(together.as_json())})
 
     def close(self) -> None:
         """Book at the worst case what was not booked."""

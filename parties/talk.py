@@ -10,6 +10,16 @@ from labctl.protocols.messages import AbortCode, Message
 class Talk(Protocol):
     """Messages of one session, in order; both raise AbortedError once either side has ended it."""
 
+    @property
+    def session(self) -> bytes:
+        """The session's number, 16 bytes."""
+        ...
+
+    @property
+    def transcript(self) -> bytes:
+        """SHA-256 of all that was said."""
+        ...
+
     def send(self, message: Message, *, more: bool = False) -> None:
         """Say a message; `more`: another one follows before the other side speaks."""
         ...

@@ -61,6 +61,8 @@ _SECURITY, _STUDIES = "Security", "Studies"
 COMMANDS: Mapping[str, Entry] = {
     "demo": Entry("demo", _RUN, "Run the whole product once on the simulated bench.", "demo"),
     "infer": Entry("infer", _RUN, "Classify images; give accuracy, leakage and verdict.", "infer"),
+    "server": Entry("server", _RUN, "Serve a network to clients at other sites.", "server"),
+    "client": Entry("client", _RUN, "Have a server at another site classify images.", "client"),
     "plan": Entry("plan", _RUN, "Find a setting for the accuracy and leakage you want.", "plan"),
     "leakage": Entry("leakage", _RUN, "Give a setting's leakage and what it assumes.", "leakage"),
     "blocks": Entry("blocks", _RUN, "Find the block size that a rotation's loss allows.", "blocks"),

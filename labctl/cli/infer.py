@@ -136,13 +136,7 @@ def infer(
             rich_help_panel=options.RESULTS,
         ),
     ] = Stale.CALIBRATE,
-    weights_bits_limit: Annotated[
-        float | None,
-        typer.Option(
-            help="Maximum of the bound in bits per real weight; the verdict rejects above it.",
-            rich_help_panel=options.LIMITS,
-        ),
-    ] = None,
+    weights_bits_limit: options.OptionalWeightsBitsLimit = None,
     failure_probability: options.FailureProbability = 1e-10,
     false_alarm_probability: options.FalseAlarmProbability = 1e-6,
     ledger: options.OptionalLedger = None,

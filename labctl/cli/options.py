@@ -257,6 +257,15 @@ OptionalCopyAccuracy = Annotated[
     ),
 ]
 
+OptionalWeightsBitsLimit = Annotated[
+    float | None,
+    shared(
+        "--weights-bits-limit",
+        LIMITS,
+        "Maximum of the bound in bits per real weight; the verdict rejects above it.",
+    ),
+]
+
 # Ledger
 _LEDGER = shared("--ledger", LEDGER, "Folder of the ledger.")
 Ledger = Annotated[Path, _LEDGER]
@@ -276,6 +285,12 @@ LedgerKeys = Annotated[
 OptionalOperatorKeys = Annotated[
     Path | None,
     shared("--operator-keys", LEDGER, "Folder of the key of the server's operator."),
+]
+
+# Two parties
+Identity = Annotated[
+    Path,
+    typer.Option("--identity", help="Folder of the party's key and certificate (labctl keys)."),
 ]
 
 # Files

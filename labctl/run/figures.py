@@ -31,6 +31,7 @@ from labctl.protocols.leakage.cumulative import (
 )
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.probation.run import QueryKind
+from labctl.protocols.server.verifier import Verifier
 from labctl.protocols.session import Session
 from labctl.protocols.settings import Sampling, SessionSettings
 from labctl.protocols.verification.verdict import VerificationReport
@@ -43,7 +44,7 @@ _PREDICTIONS = 16
 
 
 def cumulative_of(
-    session: Session,
+    verifier: Verifier,
     settings: SessionSettings,
     verification: VerificationReport,
     queries: int,
@@ -54,7 +55,7 @@ def cumulative_of(
     A weight that rides on several quadratures of a query is that many queries of it. light_factor:
     true over stated light, at most, where nobody looked at it.
     """
-    carriers = max(part.carriers for part in session.server.own_evidence)
+    carriers = max(part.carriers for part in verifier.server.own_evidence)
     found, bounds = verification.collective, verification.bounds
     proven = verification.collective_bounds
     if found is None or bounds is None or proven is None:
@@ -64,7 +65,7 @@ def cumulative_of(
         transmittance=verification.transmittance or 0.0,
         technical_noise=settings.channel.technical_noise,
         assumptions=settings.assumptions,
-        client_transmittance=session.expectation().client_transmittance,
+        client_transmittance=verifier.expectation().client_transmittance,
     )
     at_bound = replace(at_estimate, transmittance=proven.round_trip.transmittance)
     noise, upper = bounds.round_trip.excess_noise, proven.round_trip.excess_noise

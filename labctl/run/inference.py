@@ -129,7 +129,9 @@ def _carried_out(
         parameters = run.parameters()
         files.server.set_verification(verification_json(verification))
         files.client.set_verification(told_json(verification))
-        together = cumulative_of(run.session, run.settings, verification, done.images, most)
+        together = cumulative_of(
+            run.session.server_half.verifier, run.settings, verification, done.images, most
+        )
         written = leakage_json(leakage, queries=done.images)
         files.server.set_leakage({**written, "cumulative": finite(together.as_json())})
         # By public numbers alone: the client does not know the network's spectrum.
@@ -196,7 +198,7 @@ def _run_files(request: Asked, run: OpenRun) -> RunPair:
         station_text=_station_text(run),
         network=network,
         public=PublicModel(network.name, network.sha256, sizes),
-        versions=_versions(),
+        versions=versions(),
         seed=run.settings.seed,
         reason=reason_for,
     )
@@ -226,5 +228,6 @@ def _station_text(run: OpenRun) -> str | None:
     return masked(toml_text(run.station.path))
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of labctl and of what its numbers rest on."""
     return {"labctl": __version__, **{name: version(name) for name in _PACKAGES}}

@@ -215,15 +215,7 @@ def session_record(ledger: Mapping[str, Any] | None) -> SessionRecord:
         client=ledger["client"],
         client_identity="key" if bound else "name alone",
         client_fingerprint=ledger["identity"] if bound else None,
-        account=AccountRecord(
-            spent=_plain(ledger["spent"]),
-            reserved=_plain(ledger["reserved"]),
-            budget=_plain(ledger["budget"]),
-            overdrawn=ledger["overdrawn"],
-            queries_left=ledger["queries_left"],
-            basis=ledger["basis_in_words"],
-            composition=tuple(ledger["composition"]),
-        ),
+        account=account_record(ledger),
         server_ledger_head=ledger["head"]["hash"],
     )
 
@@ -231,6 +223,19 @@ def session_record(ledger: Mapping[str, Any] | None) -> SessionRecord:
 def known_to_client(session: SessionRecord) -> SessionRecord:
     """Return what the client's file says of a session: nothing of the server's books."""
     return session.model_copy(update={"account": None, "server_ledger_head": None})
+
+
+def account_record(ledger: Mapping[str, Any]) -> AccountRecord:
+    """Return what a run file says of the client's account; ledger: the state of the run's."""
+    return AccountRecord(
+        spent=_plain(ledger["spent"]),
+        reserved=_plain(ledger["reserved"]),
+        budget=_plain(ledger["budget"]),
+        overdrawn=ledger["overdrawn"],
+        queries_left=ledger["queries_left"],
+        basis=ledger["basis_in_words"],
+        composition=tuple(ledger["composition"]),
+    )
 
 
 def _plain(amounts: Mapping[Any, float]) -> dict[str, float]:

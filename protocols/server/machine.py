@@ -72,6 +72,7 @@ class ServerMachine(Machine):
     ) -> None:
         super().__init__("server", SERVER)
         self.server = server
+        self.settings = settings
         self.verifier = Verifier(server, settings)
         self._mean_photons = settings.light.mean_photons
         self._in_one = in_one

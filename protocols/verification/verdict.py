@@ -35,7 +35,7 @@ from labctl.protocols.verification.channel import (
     transmittance_lower,
 )
 from labctl.protocols.verification.checks import CheckResult, run_checks
-from labctl.protocols.verification.collective_bounds import collective_evidence
+from labctl.protocols.verification.collective_bounds import CollectiveEvidence, collective_evidence
 from labctl.protocols.verification.collective_noise import CollectiveNoise
 from labctl.protocols.verification.collective_record import (
     CollectiveRecord,
@@ -220,13 +220,7 @@ def verify(
     )
     together = None
     if sums is not None and figures:
-        together = collective_evidence(
-            sums,
-            expectation.doubts,
-            settings.failure_probability,
-            mean_photons=mean_photons,
-            link_transmittance=expectation.link_transmittance,
-        )
+        together = _together(sums, expectation, settings, mean_photons)
     reasons = _reasons(checks, bits, settings.weights_bits_limit, estimate.samples)
     return VerificationReport(
         accepted=not reasons,
@@ -251,6 +245,21 @@ def verify(
         link_transmittance=bounds.link_transmittance,
         collective=None if together is None else together.noise,
         collective_bounds=None if together is None else together.bounds,
+    )
+
+
+def _together(
+    sums: CollectiveSums,
+    expectation: Expectation,
+    settings: VerificationSettings,
+    mean_photons: float,
+) -> CollectiveEvidence:
+    return collective_evidence(
+        sums,
+        expectation.doubts,
+        settings.failure_probability,
+        mean_photons=mean_photons,
+        link_transmittance=expectation.link_transmittance,
     )
 
 

@@ -13,13 +13,13 @@ pytest.importorskip("google.protobuf", reason="needs labctl[parties]")
 
 from two_sites import CLIENT, SERVER, BatonTalk, Sites, two_sites
 
+from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.dsp.sender import FrameSender
 from labctl.errors import AbortedError, BudgetError, ProtocolError, SignalError
-from labctl.parties.client_run import ClientRun
+from labctl.parties.client_run import ClientResult, ClientRun
 from labctl.parties.offer import Offer
-from labctl.parties.server_host import ServerHost
-from labctl.protocols.client.machine import Answers
+from labctl.parties.server_host import Caller, ServerHost
 from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
@@ -56,6 +56,7 @@ NETWORK = Network((grouped(6, 12), grouped(3, 6)), "two sites", {})
 # weights' RMS, their noise is 0.36 of it at F = 8.
 CLASSES = [2, 0, 1]
 PLAIN = np.kron(np.eye(3), np.ones(4)).astype(np.float32)[CLASSES]
+FINGERPRINT = "ab" * 32
 ALICE = weights_account("alice", NETWORK.sha256)
 
 
@@ -73,7 +74,7 @@ def ledgers(tmp_path: Path) -> dict[Party, Ledger]:
 class Session:
     """One session between the two sites, and what came of it."""
 
-    def __init__(self, sites: Sites, ledgers: dict[Party, Ledger]) -> None:
+    def __init__(self, sites: Sites, ledgers: dict[Party, Ledger], folder: Path) -> None:
         server, client = (sites.stations[party] for party in (SERVER, CLIENT))
         self.host = ServerHost(
             Offer(
@@ -86,20 +87,32 @@ class Session:
             server_equipment_of(server),
             server.table.frame,
             ledgers[SERVER],
+            folder / "server-runs",
         )
         self.run_of_client = ClientRun(
-            client_equipment_of(client), client.table.frame, ledgers[CLIENT], seed=3
+            client_equipment_of(client),
+            client.table.frame,
+            ledgers[CLIENT],
+            folder / "client-runs",
         )
         self.sites = sites
-        self.found: list[tuple[int, Answers, Verdict]] = []
+        self.verdicts: list[Verdict] = []
+        self.run_of_client = replace(
+            self.run_of_client, on_batch=lambda images, verdict: self.verdicts.append(verdict)
+        )
+        self.result: ClientResult | None = None
 
     def run(self, *, batch_images: int = 2) -> dict[Party, BaseException]:
         """Classify the plain images; return what each side raised."""
 
         def client(talk: BatonTalk) -> None:
-            self.found += self.run_of_client.classify(talk, PLAIN, batch_images=batch_images)
+            images = LabelledImages(PLAIN, np.array(CLASSES, np.uint8))
+            self.result = self.run_of_client.classify(talk, images, batch_images=batch_images)
 
-        self.sites.run(lambda talk: self.host.serve("alice", talk), client)
+        def server(talk: BatonTalk) -> None:
+            self.host.serve(Caller("alice", FINGERPRINT), talk)
+
+        self.sites.run(server, client)
         return self.sites.errors
 
 
@@ -109,18 +122,17 @@ def aborted(error: BaseException) -> AbortedError:
 
 
 @pytest.fixture
-def session(sites: Sites, ledgers: dict[Party, Ledger]) -> Session:
-    return Session(sites, ledgers)
+def session(sites: Sites, ledgers: dict[Party, Ledger], tmp_path: Path) -> Session:
+    return Session(sites, ledgers, tmp_path)
 
 
 def test_images_are_classified_judged_and_booked_by_messages_alone(
     session: Session, ledgers: dict[Party, Ledger]
 ) -> None:
     assert session.run() == {}
-    classes = np.concatenate([answers.classes for _, answers, _ in session.found])
-    assert classes.tolist() == CLASSES
-    assert [first for first, _, _ in session.found] == list(range(0, len(PLAIN), 2))
-    assert all(verdict.accepted for _, _, verdict in session.found)
+    assert session.result is not None
+    assert (session.result.classes, session.result.right) == (CLASSES, len(PLAIN))
+    assert [verdict.accepted for verdict in session.verdicts] == [True, True]
     account = ledgers[SERVER].balance(ALICE)
     assert account.spent.value(Meter.QUERIES) == len(PLAIN)
     assert account.spent.value(Meter.WEIGHT_BITS) > 0.0
@@ -138,7 +150,7 @@ def test_a_budget_that_does_not_allow_a_batch_keeps_its_light_in(
 ) -> None:
     ledgers[SERVER].set_budget(ALICE, {Meter.QUERIES: 2})
     errors = session.run()
-    assert len(session.found) == 1
+    assert len(session.verdicts) == 1
     assert isinstance(errors[SERVER], BudgetError)
     assert aborted(errors[CLIENT]).code == AbortCode.BUDGET
     assert ledgers[SERVER].balance(ALICE).spent.value(Meter.QUERIES) == 2
@@ -162,7 +174,7 @@ def test_a_side_that_fails_in_a_batch_ends_the_session_and_the_batch_counts_whol
     assert isinstance(errors[dies], SignalError)
     assert aborted(errors[other]).code == AbortCode.SAFETY
     assert "cut" not in str(errors[other])
-    assert session.found == []
+    assert session.verdicts == []
     for party in Party:
         assert ledgers[party].open_queries() == {}
     spent = ledgers[SERVER].balance(ALICE).spent

@@ -208,7 +208,9 @@ def test_an_account_of_one_run_is_bounded_as_the_run_itself(
     )
     session = session_of(settings, [0.0] * queries)
     expected = replace(session.expectation(), doubts=DOUBTFUL)
-    printed = cumulative_of(session, settings, session.verdict(expected), queries)
+    printed = cumulative_of(
+        session.server_half.verifier, settings, session.verdict(expected), queries
+    )
     store = CollectiveStore(tmp_path, b"k" * 32)
     terms = replace(
         terms_of(settings), doubts=DOUBTFUL, link_transmittance=expected.link_transmittance
