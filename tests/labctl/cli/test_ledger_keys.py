@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labctl.errors import IdentityError, RecordError, SettingError
+from labctl.errors import IdentityError, SettingError
 from labctl.protocols.ledger.accounts import Party, weights_account
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.book import Ledger
@@ -42,8 +42,9 @@ def test_a_client_makes_its_key_and_prints_only_the_public_one(run_ledger: Run) 
     with pytest.raises(SettingError, match="this is there already"):
         run_ledger("client-key", "alice.pem")
     assert SigningKey.read(Path("alice.pem"), "alice's").public == key.public
-    with pytest.raises(RecordError, match="client key"):
-        run_ledger("client-key", "alice.pem/inside.pem")
+    for folder in ("alice.pem", "missing"):
+        with pytest.raises(SettingError, match="client key = .*: must be in a folder that is"):
+            run_ledger("client-key", f"{folder}/inside.pem")
 
 
 def test_a_name_is_bound_to_a_key_and_shown_with_it(run_ledger: Run, public: str) -> None:
