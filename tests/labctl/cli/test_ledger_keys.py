@@ -43,7 +43,7 @@ def test_a_client_makes_its_key_and_prints_only_the_public_one(run_ledger: Run) 
         run_ledger("client-key", "alice.pem")
     assert SigningKey.read(Path("alice.pem"), "alice's").public == key.public
     for folder in ("alice.pem", "missing"):
-        with pytest.raises(SettingError, match="client key = .*: must be in a folder that is"):
+        with pytest.raises(SettingError, match=r"client key = .*: must be in a folder that is"):
             run_ledger("client-key", f"{folder}/inside.pem")
 
 
