@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -78,7 +79,7 @@ class ClientRun:
     ) -> ClientResult:
         """Have a server classify images, batch by batch; return what was found.
 
-        Any error has ended the session first.
+        A verdict that rejects ends the session after its batch. Any error has ended it first.
         """
         try:
             return self._classify(talk, images, batch_images)
@@ -131,8 +132,11 @@ class ClientRun:
                 result.add(labels, answers.classes, verdict)
                 self.on_batch(len(labels), verdict)
                 if verdict.accepted is False:
-                    talk.receive()  # the server ends the session, and says so
-            session.close()
+                    with suppress(AbortedError):
+                        talk.receive()  # the server ends the session now, for this reason
+                    break
+            else:
+                session.close()
             result.transcript = talk.transcript.hex()
             writer.set_session(self._about(talk))
         return result

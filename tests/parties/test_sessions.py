@@ -16,7 +16,13 @@ from two_sites import CLIENT, SERVER, BatonTalk, Sites, two_sites
 from labctl.data.mnist import LabelledImages
 from labctl.data.models import Network
 from labctl.dsp.sender import FrameSender
-from labctl.errors import AbortedError, BudgetError, ProtocolError, SignalError
+from labctl.errors import (
+    AbortedError,
+    BudgetError,
+    ProtocolError,
+    SignalError,
+    VerificationError,
+)
 from labctl.parties.client_run import ClientResult, ClientRun
 from labctl.parties.offer import Offer
 from labctl.parties.server_host import Caller, ServerHost
@@ -220,3 +226,20 @@ def test_light_leaves_only_for_a_client_that_is_armed(
     assert session.run() == {}
     armed = [each for each in session.sites.said if isinstance(each, Armed | AlignArmed)]
     assert before == armed
+
+
+def test_a_verdict_that_rejects_ends_the_session_and_both_know_it(
+    session: Session, ledgers: dict[Party, Ledger]
+) -> None:
+    strict = replace(session.host.offer.verification, weights_bits_limit=0.01)
+    session.host = replace(session.host, offer=replace(session.host.offer, verification=strict))
+    errors = session.run()
+    assert isinstance(errors.pop(SERVER), VerificationError)
+    assert errors == {}
+    assert session.result is not None
+    assert session.result.verdict is not None
+    assert session.result.verdict.accepted is False
+    assert "above" in session.result.verdict.reason
+    assert len(session.result.classes) == 2
+    assert ledgers[SERVER].balance(ALICE).spent.value(Meter.QUERIES) == 2
+    assert ledgers[CLIENT].open_queries() == {}
