@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from long_tests import long
 from served_bench import offers_of
 from two_sites import station_text
 
@@ -177,7 +176,7 @@ def until(server: subprocess.Popen[str], event: str) -> dict[str, Any]:
     pytest.fail(f"the server ended without {event!r}")
 
 
-@long
+@pytest.mark.long
 @pytest.mark.parametrize("at", ["session", "batch"])
 def test_a_client_that_is_killed_leaves_the_laser_dark_and_all_it_was_sent_booked(
     at: str, site: Site
@@ -200,7 +199,7 @@ def test_a_client_that_is_killed_leaves_the_laser_dark_and_all_it_was_sent_booke
         assert ledger.balance(account).spent.value(Meter.QUERIES) == before + 1
 
 
-@long
+@pytest.mark.long
 @pytest.mark.parametrize("at", ["session", "batch"])
 def test_a_server_that_is_killed_leaves_the_laser_dark_and_its_client_told(
     at: str, site: Site
@@ -219,7 +218,7 @@ def test_a_server_that_is_killed_leaves_the_laser_dark_and_its_client_told(
         assert found.get("accepted") is True, err
 
 
-@long
+@pytest.mark.long
 def test_a_bench_that_is_killed_ends_the_session_on_both_sides(site: Site) -> None:
     with site.server() as (server, port):
         client = site.client(port, "--images", "50")
@@ -230,11 +229,12 @@ def test_a_bench_that_is_killed_ends_the_session_on_both_sides(site: Site) -> No
         assert "session" in err or "client_scope" in err
         assert until(server, "end")["how"] == "aborted"
         server.wait(PATIENCE_S)
-        # What may be lit, nobody can say: the bench does not answer.
-        assert server.returncode == 4
+        # What may be lit nobody can say, for the bench does not answer: exit code 4, unless the
+        # watchdog, which tries for itself, has ended the program first.
+        assert server.returncode in (4, -signal.SIGKILL)
 
 
-@long
+@pytest.mark.long
 def test_a_client_without_a_valid_certificate_is_not_served(site: Site) -> None:
     stranger = Authority.make(site.folder / "stranger", "stranger")
     with site.server() as (server, port):
