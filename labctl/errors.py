@@ -32,7 +32,7 @@ LabctlError
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import pathlib
 
 
 class LabctlError(Exception):
@@ -51,7 +51,7 @@ class SettingError(UsageError):
     """A setting is outside its range: names it, its value and what is valid."""
 
     def __init__(self, name: str, value: object, valid: str) -> None:
-        shown = str(value) if isinstance(value, PurePath) else value
+        shown = str(value) if isinstance(value, pathlib.PurePath) else value
         super().__init__(f"{name} = {shown!r}: must be {valid}")
         self.name = name
         self.value = value

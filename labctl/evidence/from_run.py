@@ -63,10 +63,10 @@ def facts_of(run: Run) -> Facts:
     """Return the facts of a run; raises EvidenceError and RunFileError as `facts_of_file` does."""
     if run.verification is None or run.leakage is None:
         raise EvidenceError(f"{run.path}: no verdict ({run.status}); evidence needs one")
-    if run.party is Party.CLIENT and "checks" not in run.verification:
+    if run.party is Party.CLIENT and run.peer_file and "checks" not in run.verification:
         raise EvidenceError(
             f"{run.path}: has what the client got of the verdict; all of it is in the "
-            f"server's file, {run.peer_file or 'of the same session'}"
+            f"server's file, {run.peer_file}"
         )
     assumed = _at(run.leakage, "assumptions")
     if not _at(assumed, "in_words"):

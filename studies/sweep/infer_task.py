@@ -50,7 +50,9 @@ _PROBE_IMAGES = {Sampling.MEASURED: 256, Sampling.ALL: 8}
 _CACHED = 8
 # Scalars alone: a point's values are one row of a table.
 _VERDICT = tuple(
-    entry.name for entry in fields(VerificationReport) if entry.name not in ("checks", "collective")
+    entry.name
+    for entry in fields(VerificationReport)
+    if entry.name not in ("checks", "collective", "collective_bounds")
 )
 
 
