@@ -190,6 +190,7 @@ def test_at_mode_level_nothing_leaves_its_party(
     require_at_home(tmp_path, NETWORK, IMAGES, caplog.text)
 
 
+@pytest.mark.long
 def test_on_the_bench_nothing_leaves_its_party(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -107,9 +107,9 @@ def assert_below_every_bound(outcome: AttackOutcome, leakage: Leakage) -> None:
     ("attack", "asked"),
     [
         (HiddenTap(1.0), settings(8.91, 1.0128, 3.0)),
-        (HiddenTap(1.0), settings(8.91, 1.0128, 0.3)),
-        (HiddenTap(1.0), settings(21.0, 1.0048, 1.0)),
-        (HiddenTap(1.0), settings(100.0, 1.001, 1.0)),
+        pytest.param(HiddenTap(1.0), settings(8.91, 1.0128, 0.3), marks=pytest.mark.long),
+        pytest.param(HiddenTap(1.0), settings(21.0, 1.0048, 1.0), marks=pytest.mark.long),
+        pytest.param(HiddenTap(1.0), settings(100.0, 1.001, 1.0), marks=pytest.mark.long),
         (UNWATCHED, settings(0.57, 1.3, 10.0, monitor_samples=0)),
     ],
     ids=lambda each: each.name if isinstance(each, HiddenTap | LocalOscillator) else None,
