@@ -15,17 +15,17 @@ from labctl.data.mnist import LabelledImages
 from labctl.data.models import PublicModel
 from labctl.data.run_writer import RunFileWriter
 from labctl.data.session_record import SessionRecord
-from labctl.errors import AbortedError, BudgetError, LabctlError, ProtocolError
+from labctl.errors import AbortedError, ProtocolError
 from labctl.parties.client_session import ClientSession
 from labctl.parties.offer import LINK, facts_of, frame_sha256
-from labctl.parties.talk import Talk
+from labctl.parties.talk import Talk, ended_by_errors
 from labctl.party import Party
 from labctl.protocols.client.bench_receiver import BenchReceiver
 from labctl.protocols.client.machine import ClientMachine
 from labctl.protocols.leakage import Assumptions, Leakage, Trust, leakage_of
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.client_books import ClientBooks
-from labctl.protocols.messages import AbortCode, Verdict, Welcome
+from labctl.protocols.messages import Verdict, Welcome
 from labctl.run.inference import versions
 from labctl.run.report import finite
 from labctl.station.equipment import ClientEquipment
@@ -81,23 +81,8 @@ class ClientRun:
 
         A verdict that rejects ends the session after its batch. Any error has ended it first.
         """
-        try:
+        with ended_by_errors(talk, Party.CLIENT, on_budget="the client's own budget is spent"):
             return self._classify(talk, images, batch_images)
-        except AbortedError:
-            raise
-        except BudgetError:
-            talk.abort(AbortCode.BUDGET, "the client's own budget is spent")
-            raise
-        except ProtocolError as refusal:
-            talk.abort(AbortCode.PROTOCOL, str(refusal))
-            raise
-        except LabctlError:
-            # What is wrong with the client's instruments is its own.
-            talk.abort(AbortCode.SAFETY, "the client's bench failed")
-            raise
-        except BaseException:
-            talk.abort(AbortCode.OPERATOR, "the client was stopped")
-            raise
 
     def _classify(self, talk: Talk, images: LabelledImages, batch_images: int) -> ClientResult:
         session = self._begun(talk)

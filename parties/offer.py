@@ -11,17 +11,14 @@ from labctl.data.models import Network
 from labctl.errors import ProtocolError
 from labctl.protocols.leakage import Assumptions
 from labctl.protocols.messages import Hello, ReceiverFacts
-from labctl.protocols.receiver import CloneReceiver, Homodyne
-from labctl.protocols.rotation import Rotation
 from labctl.protocols.settings import (
-    Channel,
     Light,
     Sampling,
     SessionSettings,
     VerificationSettings,
 )
+from labctl.run.request import bench_settings
 from labctl.station.file import ClientConstants, FrameTable, ServerConstants
-from labctl.units import ratio_to_db
 
 LINK = "two parties"
 """The link of a session between two programs, as run files and ledgers name it."""
@@ -46,23 +43,15 @@ class Offer:
         What an honest round trip shows follows from what the client says of its receiver. Bounds
         do not: they count what came back.
         """
-        homodyne = Homodyne(facts.efficiency, facts.electronic_noise)
-        rotation = Rotation(
-            facts.rotation_loss_db_per_mode, phase_error_rad=facts.rotation_error_rad
-        )
-        return SessionSettings(
+        return bench_settings(
+            constants,
+            facts,
             light=self.light,
-            channel=Channel(
-                loss_db=-ratio_to_db(constants.transmittance),
-                rotation=rotation,
-                block_modes=facts.block_modes,
-            ),
-            receiver=CloneReceiver(self.gain, facts.emission_factor, homodyne),
-            verifier=Homodyne(constants.efficiency, 0.0),
+            gain=self.gain,
             assumptions=self.assumptions,
             sampling=Sampling.ALL,
-            seed=secrets.randbits(_SEED_BITS),
             verification=self.verification,
+            seed=secrets.randbits(_SEED_BITS),
         )
 
 

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.data.run_writer import RunFileWriter
 from labctl.data.session_record import SessionRecord
-from labctl.errors import AbortedError, BudgetError, IdentityError, LabctlError, ProtocolError
+from labctl.errors import IdentityError, ProtocolError
 from labctl.parties.lease import Lease
 from labctl.parties.offer import LINK, Offer, require_same_bench
 from labctl.parties.server_session import ServerSession
-from labctl.parties.talk import Talk
+from labctl.parties.talk import Talk, ended_by_errors
 from labctl.party import Party
 from labctl.protocols.bench_doubts import bench_doubts, bench_expectation, lo_excess_noise
 from labctl.protocols.disguise import new_key
-from labctl.protocols.leakage import spectrum_of
+from labctl.protocols.leakage import Leakage, spectrum_of
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.server_books import ServerBatch, ServerBooks
-from labctl.protocols.messages import AbortCode, Hello
+from labctl.protocols.messages import Hello
 from labctl.protocols.server.bench_sender import BenchSender
 from labctl.protocols.server.disguised import honest_server
 from labctl.protocols.server.machine import ServerMachine
@@ -75,32 +76,13 @@ class ServerHost:
 
         Any error has ended the session first, with what the client may know of it.
         """
-        try:
+        with ended_by_errors(talk, Party.SERVER):
             self._require_own_key(client)
             with self.lease.held(client.name):
                 try:
                     return self._serve(client, talk)
                 finally:
                     self.equipment.laser.set_emission(False)
-        except AbortedError as ended:
-            talk.abort(AbortCode(ended.code), ended.reason)
-            raise
-        except IdentityError as refusal:
-            talk.abort(AbortCode.CERTIFICATE, str(refusal))
-            raise
-        except BudgetError as refusal:
-            talk.abort(AbortCode.BUDGET, str(refusal))
-            raise
-        except ProtocolError as refusal:
-            talk.abort(AbortCode.PROTOCOL, str(refusal))
-            raise
-        except LabctlError:
-            # What is wrong with the server's instruments is its own.
-            talk.abort(AbortCode.SAFETY, "the server's bench failed")
-            raise
-        except BaseException:
-            talk.abort(AbortCode.OPERATOR, "the server was stopped")
-            raise
 
     def _require_own_key(self, client: Caller) -> None:
         """Raise IdentityError where the ledger knows the name by another key."""
@@ -264,13 +246,20 @@ class _Booking:
         self._writer.append_queries(self._answered, queries)
         self._answered += queries
         self._writer.set_verification(verification_json(report))
-        spectrum = spectrum_of(self._host.offer.network)
-        verifier, settings = self._machine.verifier, self._machine.settings
-        leakage = leakage_json(verifier.leakage(spectrum), queries=self._answered)
         together = cumulative_of(
-            verifier, settings, report, self._answered, self._books.facts.light_factor
+            self._machine.verifier,
+            self._machine.settings,
+            report,
+            self._answered,
+            self._books.facts.light_factor,
         )
+        leakage = leakage_json(self._leakage, queries=self._answered)
         self._writer.set_leakage({**leakage, "cumulative": finite(together.as_json())})
+
+    @cached_property
+    def _leakage(self) -> Leakage:
+        """Of the settings, which all batches have in common."""
+        return self._machine.verifier.leakage(spectrum_of(self._host.offer.network))
 
     def close(self) -> None:
         """Book at the worst case what was not booked."""

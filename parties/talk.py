@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
+from labctl.errors import (
+    AbortedError,
+    BudgetError,
+    IdentityError,
+    LabctlError,
+    ProtocolError,
+)
+from labctl.party import Party
 from labctl.protocols.messages import AbortCode, Message
 
 
@@ -35,3 +45,32 @@ class Talk(Protocol):
     def close(self) -> None:
         """End a session that was closed by its client, once both have signed what was said."""
         ...
+
+
+@contextmanager
+def ended_by_errors(talk: Talk, party: Party, *, on_budget: str | None = None) -> Iterator[None]:
+    """End the session for an error of the block, with what the other side may know of it.
+
+    on_budget: what it is given of a spent budget, None for the error's text.
+    """
+    try:
+        yield
+    except AbortedError as ended:
+        talk.abort(AbortCode(ended.code), ended.reason)
+        raise
+    except IdentityError as refusal:
+        talk.abort(AbortCode.CERTIFICATE, str(refusal))
+        raise
+    except BudgetError as refusal:
+        talk.abort(AbortCode.BUDGET, on_budget or str(refusal))
+        raise
+    except ProtocolError as refusal:
+        talk.abort(AbortCode.PROTOCOL, str(refusal))
+        raise
+    except LabctlError:
+        # What is wrong with a party's instruments is its own.
+        talk.abort(AbortCode.SAFETY, f"the {party}'s bench failed")
+        raise
+    except BaseException:
+        talk.abort(AbortCode.OPERATOR, f"the {party} was stopped")
+        raise

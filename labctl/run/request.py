@@ -20,6 +20,7 @@ from labctl.protocols.hiding.hiding import (
 )
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.ledger.charges import Basis
+from labctl.protocols.messages import ReceiverFacts
 from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, Receiver
 from labctl.protocols.rotation import Rotation
@@ -176,25 +177,52 @@ class BenchRun(_AnyRun):
 
     def settings(self, server: ServerConstants, client: ClientConstants) -> SessionSettings:
         """Return settings of sessions on hardware of which this is known; raises SettingError."""
-        homodyne = Homodyne(client.efficiency, client.electronic_noise)
-        rotation = Rotation(
-            client.rotation_loss_db_per_mode, phase_error_rad=client.rotation_error_rad
-        )
-        return SessionSettings(
+        return bench_settings(
+            server,
+            client,
             light=self.light,
-            channel=Channel(
-                loss_db=-ratio_to_db(server.transmittance),
-                rotation=rotation,
-                block_modes=client.block_modes,
-            ),
-            receiver=CloneReceiver(self.gain, client.emission_factor, homodyne),
-            verifier=Homodyne(server.efficiency, 0.0),
+            gain=self.gain,
             assumptions=self.assumptions,
             sampling=self.sampling,
-            seed=self.seed,
             verification=self.verification,
             hiding=self.hiding,
+            seed=self.seed,
         )
+
+
+def bench_settings(
+    server: ServerConstants,
+    client: ClientConstants | ReceiverFacts,
+    *,
+    light: Light,
+    gain: float,
+    assumptions: Assumptions,
+    sampling: Sampling,
+    verification: VerificationSettings,
+    hiding: Hiding = OPEN,
+    seed: int,
+) -> SessionSettings:
+    """Return settings of sessions on hardware of which this is known; raises SettingError.
+
+    `client`: as its station file knows it, or as it says of itself.
+    """
+    homodyne = Homodyne(client.efficiency, client.electronic_noise)
+    rotation = Rotation(client.rotation_loss_db_per_mode, phase_error_rad=client.rotation_error_rad)
+    return SessionSettings(
+        light=light,
+        channel=Channel(
+            loss_db=-ratio_to_db(server.transmittance),
+            rotation=rotation,
+            block_modes=client.block_modes,
+        ),
+        receiver=CloneReceiver(gain, client.emission_factor, homodyne),
+        verifier=Homodyne(server.efficiency, 0.0),
+        assumptions=assumptions,
+        sampling=sampling,
+        seed=seed,
+        verification=verification,
+        hiding=hiding,
+    )
 
 
 Asked = ModeRun | BenchRun
