@@ -40,6 +40,11 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
+    @property
+    def connections(self) -> int:
+        """How many are under way."""
+        return len(self._connections)
+
     async def open(self) -> int:
         """Listen; returns the port."""
         self._server = await asyncio.start_server(
@@ -67,7 +72,7 @@ class Listener:
             writer.transport.abort()
             self._refused(peer, fault)
             return
-        if len(self._connections) >= MOST_CONNECTIONS:
+        if self.connections >= MOST_CONNECTIONS:
             writer.transport.abort()
             return
         connection = asyncio.get_running_loop().create_task(self._run(reader, writer))
@@ -79,9 +84,21 @@ class Listener:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
                 await self._serve(reader, writer)
             writer.close()
+            await _end_of(writer)
         except BaseException:
             writer.transport.abort()
+            await _end_of(writer)
             raise
+
+
+async def _end_of(writer: asyncio.StreamWriter) -> None:
+    """Wait until a connection is over, in whatever way.
+
+    Somebody has to ask: a peer that cut it leaves an error behind, which asyncio reports as
+    nobody's if Python happens to clear away the error before the connection.
+    """
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 class SocketClient:
