@@ -16,15 +16,24 @@ from labctl.protocols.client.bench_alignment import ClientAlignment
 from labctl.protocols.client.bench_receiver import BenchReceiver
 from labctl.protocols.client.machine import Answers, ClientMachine
 from labctl.protocols.encoding import Floats
-from labctl.protocols.messages import Aligned, AlignOpen, Done, LayerOpen, Message, Verdict
+from labctl.protocols.messages import (
+    Aligned,
+    AlignOpen,
+    Done,
+    LayerOpen,
+    Message,
+    Queued,
+    Realign,
+    Verdict,
+)
 
 
 @dataclass(frozen=True)
 class ClientSession:
     """Has one server classify images, batch by batch.
 
-    machine: welcomed, see `greet`. on_step: called with the name of each step before the first
-    query.
+    machine: welcomed. on_step: called with the name of each step of an alignment, and while others
+    have the light.
     """
 
     machine: ClientMachine
@@ -33,19 +42,23 @@ class ClientSession:
     on_step: Callable[[str], None] = lambda step: None
 
     def prepare(self) -> None:
-        """Switch on and align the receiver by the frames that the server sends for that."""
+        """Switch on once the light is this session's, and align by the frames that then come."""
         receiver, machine = self.receiver, self.machine
         receiver.expect(dict(enumerate(machine.agreed.shapes)))
-        receiver.settle()
         self.talk.send(machine.ready())
-        alignment = ClientAlignment(receiver)
+        alignment: ClientAlignment | None = None
         while True:
             message = self.talk.receive()
             answer = machine.receive(message)
             match message:
                 case Aligned():
                     return
+                case Queued(ahead):
+                    self.on_step(f"others have the light: {ahead} before this session")
                 case AlignOpen(frame):
+                    if alignment is None:
+                        receiver.settle()
+                        alignment = ClientAlignment(receiver)
                     if frame.number == 0:
                         self.on_step(f"layer {frame.layer + 1}: {frame.purpose}")
                     alignment.arm(frame)
@@ -55,7 +68,10 @@ class ClientSession:
                     self.talk.send(machine.align_taken(enough=enough))
 
     def classify(self, images: Floats) -> tuple[Answers, Verdict]:
-        """Return what is found of images (B, N), and the server's verdict on all light so far."""
+        """Return what is found of images (B, N), and the server's verdict on all light so far.
+
+        Aligns again first where others have had the light.
+        """
         machine = self.machine
         self.talk.send(machine.begin(images))
         answers: Answers | None = None
@@ -65,6 +81,9 @@ class ClientSession:
             if isinstance(message, LayerOpen):
                 assert answer is not None
                 self._follow(message.frames.layer, answer)
+            elif isinstance(message, Realign):
+                self.prepare()
+                self.talk.send(machine.begin(images))
             elif isinstance(message, Done):
                 answers = machine.answers()
             elif isinstance(message, Verdict) and answers is not None:

@@ -32,7 +32,9 @@ from labctl.protocols.messages import (
     Hello,
     LayerOpen,
     Queries,
+    Queued,
     Ready,
+    Realign,
     Taken,
     Verdict,
     Welcome,
@@ -40,6 +42,8 @@ from labctl.protocols.messages import (
 
 # Chunks for more: what one message may cost the other side.
 MOST_BYTES = 1_000_000
+# Sessions that wait: more than any server has.
+_MOST_AHEAD = 2**20
 # Queries of one batch.
 MOST_QUERIES = 2**31 - 1
 
@@ -179,6 +183,12 @@ ENTRIES = (
     Coded(Welcome, "welcome", put_welcome, take_welcome),
     Coded(Ready, "ready", lambda said: schema.Ready(), lambda fields: Ready()),
     Coded(
+        Queued,
+        "queued",
+        lambda said: schema.Queued(ahead=said.ahead),
+        lambda fields: Queued(fields.integer("ahead", 1, _MOST_AHEAD)),
+    ),
+    Coded(
         AlignOpen,
         "align_open",
         lambda said: schema.AlignOpen(frame=_put_alignment(said.frame)),
@@ -203,6 +213,7 @@ ENTRIES = (
         lambda said: schema.Queries(count=said.count),
         lambda fields: Queries(fields.integer("count", 1, MOST_QUERIES)),
     ),
+    Coded(Realign, "realign", lambda said: schema.Realign(), lambda fields: Realign()),
     Coded(
         LayerOpen,
         "layer_open",

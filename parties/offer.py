@@ -51,8 +51,13 @@ class Offer:
             assumptions=self.assumptions,
             sampling=Sampling.ALL,
             verification=self.verification,
-            seed=secrets.randbits(_SEED_BITS),
+            seed=new_seed(),
         )
+
+
+def new_seed() -> int:
+    """Return a seed that nobody can foresee."""
+    return secrets.randbits(_SEED_BITS)
 
 
 def frame_sha256(frame: FrameTable) -> str:

@@ -11,8 +11,8 @@ from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.data.run_writer import RunFileWriter
 from labctl.data.session_record import SessionRecord
 from labctl.errors import IdentityError, ProtocolError
-from labctl.parties.lease import Lease
-from labctl.parties.offer import LINK, Offer, require_same_bench
+from labctl.parties.lease import Lease, Turn
+from labctl.parties.offer import LINK, Offer, new_seed, require_same_bench
 from labctl.parties.server_session import ServerSession
 from labctl.parties.talk import Talk, ended_by_errors
 from labctl.party import Party
@@ -27,6 +27,7 @@ from labctl.protocols.messages import Hello
 from labctl.protocols.server.bench_sender import BenchSender
 from labctl.protocols.server.disguised import honest_server
 from labctl.protocols.server.machine import ServerMachine
+from labctl.protocols.server.plain import Server
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.terms import Terms
 from labctl.protocols.verification.doubts import EXACT, Doubts
@@ -78,11 +79,16 @@ class ServerHost:
         """
         with ended_by_errors(talk, Party.SERVER):
             self._require_own_key(client)
-            with self.lease.held(client.name):
-                try:
-                    return self._serve(client, talk)
-                finally:
-                    self.equipment.laser.set_emission(False)
+            turn = self.lease.turn(client.name)
+            try:
+                return self._serve(client, talk, turn)
+            finally:
+                # What others do with the light is not this session's to end.
+                if turn.use():
+                    try:
+                        self.equipment.laser.set_emission(False)
+                    finally:
+                        turn.leave()
 
     def _require_own_key(self, client: Caller) -> None:
         """Raise IdentityError where the ledger knows the name by another key."""
@@ -93,7 +99,7 @@ class ServerHost:
                 f"certificate has {client.fingerprint[:16]}"
             )
 
-    def _serve(self, client: Caller, talk: Talk) -> Path:
+    def _serve(self, client: Caller, talk: Talk, turn: Turn) -> Path:
         hello = talk.receive()
         if not isinstance(hello, Hello):
             raise ProtocolError("server", "new", f"{type(hello).__name__} came before Hello")
@@ -104,18 +110,11 @@ class ServerHost:
             answer = machine.receive(hello)
             assert answer is not None
             talk.send(answer)
-            sender = BenchSender(
-                self.equipment,
-                self.frame,
-                mean_photons=settings.light.mean_photons,
-                seed=settings.seed,
-                on_raw=None,
-                on_step=self.on_step,
-            )
-            booking = _Booking(self, client.name, machine, sender, books, writer)
+            booking = _Booking(self, client.name, machine, books, writer)
             session = ServerSession(
                 machine,
-                sender,
+                turn,
+                booking.new_turn,
                 talk,
                 booking,
                 lo_excess_noise=lo_excess_noise(self.knowledge),
@@ -157,7 +156,7 @@ class ServerHost:
     ) -> tuple[ServerMachine, ServerBooks]:
         """Return the session's machine, and what books it on the client's account."""
         network = self.offer.network
-        server = honest_server(network, settings, key=new_key())
+        server = self._server(settings)
         machine = ServerMachine(server, settings, one_by_one=True, gain=self.offer.gain)
         about = run_facts(
             machine.verifier,
@@ -171,6 +170,20 @@ class ServerHost:
         machine.verifier.history = books.history()
         machine.terms = self._terms(settings, machine, books)
         return machine, books
+
+    def _server(self, settings: SessionSettings) -> Server:
+        return honest_server(self.offer.network, settings, key=new_key())
+
+    def _sender(self, settings: SessionSettings) -> BenchSender:
+        """Return a sender of one turn, whose bases are drawn afresh."""
+        return BenchSender(
+            self.equipment,
+            self.frame,
+            mean_photons=settings.light.mean_photons,
+            seed=new_seed(),
+            on_raw=None,
+            on_step=self.on_step,
+        )
 
     def _terms(
         self, settings: SessionSettings, machine: ServerMachine, books: ServerBooks
@@ -196,21 +209,32 @@ class ServerHost:
 
 
 class _Booking:
-    """The ledger's side of a session: reserve a batch, note its light, book what came back."""
+    """The ledger's side of a session: reserve a batch, note its light, book what came back.
+
+    Each turn has evidence of its own, since its calibration is; the account's history joins them.
+    """
 
     def __init__(
         self,
         host: ServerHost,
         client: str,
         machine: ServerMachine,
-        sender: BenchSender,
         books: ServerBooks,
         writer: RunFileWriter,
     ) -> None:
-        self._host, self._client, self._machine, self._sender = host, client, machine, sender
+        self._host, self._client, self._machine = host, client, machine
+        self._sender: BenchSender | None = None
         self._books, self._writer, self._answered = books, writer, 0
         self._batch: ServerBatch | None = None
         self._noted: Callable[[int], None] = lambda queries: None
+
+    def new_turn(self) -> BenchSender:
+        """Return the sender of a turn that begins."""
+        host, machine = self._host, self._machine
+        if self._sender is not None:
+            machine.begin_turn(host._server(machine.settings), self._books.begin_turn())
+        self._sender = host._sender(machine.settings)
+        return self._sender
 
     def begin(self, queries: int) -> None:
         """Reserve for a batch; raises BudgetError."""
@@ -272,7 +296,8 @@ class _Booking:
         return bench_expectation(honest, self._doubts(), knowledge, constants)
 
     def _doubts(self) -> Doubts:
-        level, calibration = self._sender.level, self._machine.verifier.calibration
+        level = None if self._sender is None else self._sender.level
+        calibration = self._machine.verifier.calibration
         if level is None or calibration is None:
             return EXACT
         host = self._host

@@ -1,17 +1,19 @@
 """The server's side of one session: its machine, its half of the bench, and what the client says.
 
-The server leads. Light goes out only for a frame that the client has said it is armed for. Any
-error here has to end the session; the one that holds the station switches emission off.
+The server leads. Light goes out only for a frame that the client has said it is armed for, and
+only in a turn of its own (`lease`): it is aligned at the beginning of each. Any error here has to
+end the session; the one that holds the station switches emission off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from labctl.errors import ProtocolError, VerificationError
+from labctl.errors import AbortedError, ProtocolError, VerificationError
 from labctl.instruments.capabilities import Trace
+from labctl.parties.lease import Turn
 from labctl.parties.talk import Talk
 from labctl.protocols.alignment import AlignmentFrame
 from labctl.protocols.link import LayerLight
@@ -34,6 +36,11 @@ from labctl.protocols.verification.verdict import VerificationReport
 
 Said = TypeVar("Said", bound=Message)
 
+# What a client's own work for one message takes at most, in s: a rotation's upload, a record.
+_PROMPT_S = 5.0
+# Beyond that, of one turn, while others wait: then it is the others' light that it holds.
+_MOST_DAWDLED_S = 60.0
+
 
 class Booking(Protocol):
     """What is done beside the light of a batch."""
@@ -51,20 +58,31 @@ class Booking(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class ServerSession:
     """Serves one client until it closes.
 
-    machine: of this session, greeted. booking: see `Booking`. lo_excess_noise: of the receiver's
-    local oscillator, in SNU. on_step: called with the name of each step before the first query.
+    machine: of this session, greeted. turn: its place among those who want the light. new_turn:
+    called when it has the light, before each alignment; returns the sender to use from then on.
+    booking: see `Booking`. lo_excess_noise: of the receiver's local oscillator, in SNU. on_step:
+    called with the name of each step of an alignment.
     """
 
     machine: ServerMachine
-    sender: BenchSender
+    turn: Turn
+    new_turn: Callable[[], BenchSender]
     talk: Talk
     booking: Booking
     lo_excess_noise: float = 0.0
     on_step: Callable[[str], None] = lambda step: None
+    _sender: BenchSender | None = field(default=None, init=False)
+    _dawdled_s: float = field(default=0.0, init=False)
+
+    @property
+    def sender(self) -> BenchSender:
+        """Of the turn."""
+        assert self._sender is not None
+        return self._sender
 
     def run(self) -> None:
         """Align once the client is ready, then serve its batches; returns when it closes.
@@ -72,9 +90,9 @@ class ServerSession:
         Raises VerificationError, the session being aborted, after a verdict that rejects.
         """
         while True:
-            message = self.talk.receive()
+            message = self._heard()
             if isinstance(message, Queries):
-                self.booking.begin(message.count)
+                self._begin(message)
             answer = self.machine.receive(message)
             match message:
                 case Close():
@@ -89,14 +107,41 @@ class ServerSession:
                 self.talk.send(answer, more=isinstance(answer, Done))
             if isinstance(answer, Done):
                 report = self.booking.end(answer.count)
+                self.turn.rest()
                 self.talk.send(self.machine.judge(report), more=report.accepted is False)
                 if report.accepted is False:
                     self.talk.abort(AbortCode.VERDICT_REJECTED, report.reason)
                     raise VerificationError(report.reason)
 
+    def _begin(self, batch: Queries) -> None:
+        """Book a batch if the light is still this session's; else the machine has to realign."""
+        if self._sender is None:
+            raise ProtocolError("server", str(self.machine.state), "no alignment before a batch")
+        if self.turn.use():
+            self.booking.begin(batch.count)
+        else:
+            self.machine.lose_light()
+
+    def _heard(self) -> Message:
+        """Return the client's next message.
+
+        Raises AbortedError where it keeps the light from others for too long.
+        """
+        holds, began_s = self.turn.in_use, self.turn.now_s()
+        message = self.talk.receive()
+        if holds:
+            self._dawdled_s += max(self.turn.now_s() - began_s - _PROMPT_S, 0.0)
+        if self._dawdled_s > _MOST_DAWDLED_S and self.turn.wanted:
+            reason = f"silent for {self._dawdled_s:.0f} s with the light that others wait for"
+            raise AbortedError("server", str(AbortCode.TIMEOUT), reason)
+        return message
+
     def _align(self) -> None:
-        """Switch on, align both receivers, and measure the noise of the own one."""
-        sender, machine = self.sender, self.machine
+        """Wait for the light, switch on, align both receivers, measure the own one's noise."""
+        machine = self.machine
+        self.turn.take(lambda ahead: self.talk.send(machine.queued(ahead), more=True))
+        self._dawdled_s = 0.0
+        sender = self._sender = self.new_turn()
         sender.expect(dict(enumerate(machine.server.shapes)))
         sender.settle()
         alignment = ServerAlignment(
@@ -104,6 +149,7 @@ class ServerSession:
         )
         alignment.prepare(machine.server.templates)
         machine.verifier.calibration = alignment.calibrate()
+        self.turn.rest()
         self.talk.send(machine.aligned())
 
     def _exchange(self, frame: AlignmentFrame) -> tuple[Trace | None, bool]:
@@ -120,7 +166,7 @@ class ServerSession:
 
     def _expected(self, kind: type[Said]) -> Said:
         """Give the machine the client's next message, and return it."""
-        message = self.talk.receive()
+        message = self._heard()
         self.machine.receive(message)
         if not isinstance(message, kind):
             raise ProtocolError("server", str(self.machine.state), f"{message} came too early")

@@ -17,7 +17,7 @@ from labctl.protocols.leakage import LayerShape
 from labctl.protocols.terms import Terms
 
 # Of the messages of this file: another once one of them changes.
-VERSION = 1
+VERSION = 2
 
 
 class AbortCode(StrEnum):
@@ -129,7 +129,17 @@ class Welcome:
 
 @dataclass(frozen=True)
 class Ready:
-    """Client to server: its receiver is switched on and may be aligned."""
+    """Client to server: its receiver may be switched on and aligned."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """Server to client: others have the light; `ahead` of them have it, or get it, before."""
+
+    ahead: int
+
+    def __post_init__(self) -> None:
+        checks.at_least("ahead", self.ahead, 1)
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,14 @@ class Queries:
 
     def __post_init__(self) -> None:
         checks.at_least("count", self.count, 1)
+
+
+@dataclass(frozen=True)
+class Realign:
+    """Server to client: no light was sent for the batch; others had it since the alignment.
+
+    The client says `Ready` again, and then asks for the batch.
+    """
 
 
 @dataclass(frozen=True)
@@ -230,11 +248,13 @@ Message = (
     Hello
     | Welcome
     | Ready
+    | Queued
     | AlignOpen
     | AlignArmed
     | AlignTaken
     | Aligned
     | Queries
+    | Realign
     | LayerOpen
     | Armed
     | Taken

@@ -37,7 +37,9 @@ from labctl.protocols.messages import (
     LayerOpen,
     Message,
     Queries,
+    Queued,
     Ready,
+    Realign,
     Taken,
     Verdict,
     Welcome,
@@ -67,6 +69,7 @@ class Own(StrEnum):
 
     HELLO = "a greeting"
     READY = "its own readiness"
+    QUEUED = "a place in a queue"
     ALIGN_FRAME = "a frame to align by"
     ALIGN_TAKEN = "a record to align by"
     ALIGNED = "the end of an alignment"
@@ -84,6 +87,7 @@ class Own(StrEnum):
 SAID: Mapping[Own, type[Message]] = {
     Own.HELLO: Hello,
     Own.READY: Ready,
+    Own.QUEUED: Queued,
     Own.ALIGN_FRAME: AlignOpen,
     Own.ALIGN_TAKEN: AlignTaken,
     Own.ALIGNED: Aligned,
@@ -111,12 +115,13 @@ SERVER: Table = {
     PartyState.NEW: {Hello: _to(PartyState.AGREED), **_ENDS},
     PartyState.AGREED: {
         Ready: _to(PartyState.ALIGNING),
-        Queries: _to(PartyState.OPENED),
+        Queries: _to(PartyState.OPENED, PartyState.AGREED),
         Own.JUDGE: _to(PartyState.AGREED),
         Close: _to(PartyState.CLOSED),
         **_ENDS,
     },
     PartyState.ALIGNING: {
+        Own.QUEUED: _to(PartyState.ALIGNING),
         Own.ALIGN_FRAME: _to(PartyState.ALIGN_OPENED),
         Own.ALIGNED: _to(PartyState.AGREED),
         **_ENDS,
@@ -145,12 +150,18 @@ CLIENT: Table = {
         **_ENDS,
     },
     PartyState.ALIGNING: {
+        Queued: _to(PartyState.ALIGNING),
         AlignOpen: _to(PartyState.ALIGN_ARMED),
         Aligned: _to(PartyState.AGREED),
         **_ENDS,
     },
     PartyState.ALIGN_ARMED: {Own.ALIGN_TAKEN: _to(PartyState.ALIGNING), **_ENDS},
-    PartyState.WAITING: {LayerOpen: _to(PartyState.ARMED), Done: _to(PartyState.AGREED), **_ENDS},
+    PartyState.WAITING: {
+        LayerOpen: _to(PartyState.ARMED),
+        Realign: _to(PartyState.AGREED),
+        Done: _to(PartyState.AGREED),
+        **_ENDS,
+    },
     PartyState.ARMED: {
         Own.LIGHT_ARRIVED: _to(PartyState.ARMED),
         Own.MEASURED: _to(PartyState.WAITING),

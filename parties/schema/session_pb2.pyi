@@ -106,7 +106,7 @@ class Envelope(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., transcript: _Optional[bytes] = ..., body: _Optional[bytes] = ..., more: _Optional[bool] = ..., nonce: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Body(_message.Message):
-    __slots__ = ("hello", "welcome", "queries", "layer_open", "armed", "taken", "done", "verdict", "close", "abort", "closed", "resume", "resumed", "ready", "align_open", "align_armed", "align_taken", "aligned")
+    __slots__ = ("hello", "welcome", "queries", "layer_open", "armed", "taken", "done", "verdict", "close", "abort", "closed", "resume", "resumed", "ready", "align_open", "align_armed", "align_taken", "aligned", "queued", "realign")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     QUERIES_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +125,8 @@ class Body(_message.Message):
     ALIGN_ARMED_FIELD_NUMBER: _ClassVar[int]
     ALIGN_TAKEN_FIELD_NUMBER: _ClassVar[int]
     ALIGNED_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    REALIGN_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     welcome: Welcome
     queries: Queries
@@ -143,7 +145,9 @@ class Body(_message.Message):
     align_armed: AlignArmed
     align_taken: AlignTaken
     aligned: Aligned
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., queries: _Optional[_Union[Queries, _Mapping]] = ..., layer_open: _Optional[_Union[LayerOpen, _Mapping]] = ..., armed: _Optional[_Union[Armed, _Mapping]] = ..., taken: _Optional[_Union[Taken, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., align_open: _Optional[_Union[AlignOpen, _Mapping]] = ..., align_armed: _Optional[_Union[AlignArmed, _Mapping]] = ..., align_taken: _Optional[_Union[AlignTaken, _Mapping]] = ..., aligned: _Optional[_Union[Aligned, _Mapping]] = ...) -> None: ...
+    queued: Queued
+    realign: Realign
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., queries: _Optional[_Union[Queries, _Mapping]] = ..., layer_open: _Optional[_Union[LayerOpen, _Mapping]] = ..., armed: _Optional[_Union[Armed, _Mapping]] = ..., taken: _Optional[_Union[Taken, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., align_open: _Optional[_Union[AlignOpen, _Mapping]] = ..., align_armed: _Optional[_Union[AlignArmed, _Mapping]] = ..., align_taken: _Optional[_Union[AlignTaken, _Mapping]] = ..., aligned: _Optional[_Union[Aligned, _Mapping]] = ..., queued: _Optional[_Union[Queued, _Mapping]] = ..., realign: _Optional[_Union[Realign, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("versions", "frame_sha256", "receiver")
@@ -258,6 +262,16 @@ class VerificationSettings(_message.Message):
     def __init__(self, failure_probability: _Optional[float] = ..., false_alarm_probability: _Optional[float] = ..., calibration_samples: _Optional[int] = ..., weights_bits_limit: _Optional[float] = ..., monitor_samples: _Optional[int] = ...) -> None: ...
 
 class Ready(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Queued(_message.Message):
+    __slots__ = ("ahead",)
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
+    ahead: int
+    def __init__(self, ahead: _Optional[int] = ...) -> None: ...
+
+class Realign(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

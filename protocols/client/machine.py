@@ -7,7 +7,8 @@ sets the receiver calls it. States: `protocols.states`, table CLIENT.
 
 1. `hello` greets; `Welcome` says what is public of the network. Where its receiver has to be
    aligned it says `ready`: each `AlignOpen` is answered by `AlignArmed` once the receiver is set,
-   and `align_taken` says what the record was worth, until `Aligned`.
+   and `align_taken` says what the record was worth, until `Aligned`. `Queued` says that others
+   have the light. `Realign`, instead of a batch's first light, asks for all this again.
 2. `begin` takes a batch of images and asks for `Queries`.
 3. `LayerOpen` is answered by `Armed`, once `setting` is what the receiver is set to.
 4. `arrived` looks at how bright the light comes in, before anything is returned; `measured` takes
@@ -43,7 +44,9 @@ from labctl.protocols.messages import (
     LayerOpen,
     Message,
     Queries,
+    Queued,
     Ready,
+    Realign,
     ReceiverFacts,
     Taken,
     Verdict,
@@ -134,6 +137,12 @@ class ClientMachine(Machine):
                 return AlignArmed(message.frame)
             case Aligned():
                 self._enter(Aligned, PartyState.AGREED)
+            case Queued():
+                self._enter(Queued, PartyState.ALIGNING)
+            case Realign():
+                self._require_unbegun()
+                self._forget()
+                self._enter(Realign, PartyState.AGREED)
             case LayerOpen():
                 return self._arm(message.frames)
             case Done():
@@ -278,6 +287,11 @@ class ClientMachine(Machine):
         self._frames = frames
         self._enter(LayerOpen, PartyState.ARMED)
         return Armed(frames)
+
+    def _require_unbegun(self) -> None:
+        """Refuse to begin a batch again of which light has come."""
+        if self._layer or self._next or self._measured:
+            raise self._refused("the batch has begun: what came of it cannot be asked for again")
 
     def _finish(self, count: int) -> None:
         agreed, client = self._agreed, self._client

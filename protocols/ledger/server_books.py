@@ -108,6 +108,11 @@ class ServerBooks:
 
         reserved.release(reason, owed)
 
+    def begin_turn(self) -> CollectiveRecord:
+        """Begin a record of what is read from now on; return the sums by weight of all before."""
+        self._kept = CollectiveRecord()
+        return self.history()
+
     def keep(
         self, record: CollectiveRecord, evidence: Sequence[LayerEvidence], doubts: Doubts = EXACT
     ) -> bool:

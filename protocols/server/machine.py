@@ -7,7 +7,9 @@ calls it. States: `protocols.states`, table SERVER.
 
 1. `Hello` is answered by `Welcome`: what is public of the network.
    A client with a receiver of its own says `Ready`: `align` then opens frames without weights, one
-   by one, each armed for and taken by the client, until `aligned` ends that.
+   by one, each armed for and taken by the client, until `aligned` ends that. Where others have
+   the light first it is told so (`queued`); where they had it since, `Queries` is answered by
+   `Realign`, and nothing has begun.
 2. `Queries` opens a batch: the first frames are made ready and announced by `LayerOpen`.
 3. `Armed` lets the light go: `light` says what to send. What returns goes to `returned`.
 4. `Taken` opens the next frames, or ends the batch with `Done`.
@@ -35,7 +37,9 @@ from labctl.protocols.messages import (
     LayerOpen,
     Message,
     Queries,
+    Queued,
     Ready,
+    Realign,
     Taken,
     Verdict,
     Welcome,
@@ -45,6 +49,7 @@ from labctl.protocols.server.verifier import Verifier
 from labctl.protocols.settings import SessionSettings
 from labctl.protocols.states import SERVER, Machine, Own, PartyState
 from labctl.protocols.terms import Terms
+from labctl.protocols.verification.collective_record import CollectiveRecord
 from labctl.protocols.verification.verdict import VerificationReport
 
 Light = LayerLight | Reordered
@@ -79,6 +84,7 @@ class ServerMachine(Machine):
         self._one_by_one = one_by_one
         self._gain, self.terms = gain, terms
         self._alignment: AlignmentFrame | None = None
+        self._unaligned = False
         self._layer = 0
         self._count = 0
         self._parts: Iterator[tuple[slice, Light]] = iter(())
@@ -105,6 +111,9 @@ class ServerMachine(Machine):
                 self._require_aligning(message.frame)
                 self._enter(AlignTaken, PartyState.ALIGNING)
             case Queries():
+                if self._unaligned:
+                    self._enter(Queries, PartyState.AGREED)
+                    return Realign()
                 return self._begin(message.count)
             case Armed():
                 self._require_open(message.frames)
@@ -118,6 +127,27 @@ class ServerMachine(Machine):
                 self._end(Abort, message)
         return None
 
+    def queued(self, ahead: int) -> Queued:
+        """Say that others have the light; raises ProtocolError where the client does not wait."""
+        self._require(Own.QUEUED)
+        self._enter(Own.QUEUED, PartyState.ALIGNING)
+        return Queued(ahead)
+
+    def lose_light(self) -> None:
+        """Ask for another alignment before the next batch; others have had the light."""
+        self._unaligned = True
+
+    def begin_turn(self, server: Server, history: CollectiveRecord) -> None:
+        """Go on with new evidence, which an alignment of its own is to come for.
+
+        server: of the same network and settings. history: sums by weight of all light before.
+        Raises ProtocolError in a batch.
+        """
+        if self._state not in (PartyState.AGREED, PartyState.ALIGNING):
+            raise self._refused("a new turn is out of place")
+        self.server, self.verifier = server, Verifier(server, self.settings)
+        self.verifier.history = history
+
     def align(self, frame: AlignmentFrame) -> AlignOpen:
         """Open a frame to align by; raises ProtocolError where the client has not said `Ready`."""
         self._require(Own.ALIGN_FRAME)
@@ -129,6 +159,7 @@ class ServerMachine(Machine):
         """End the alignment."""
         self._require(Own.ALIGNED)
         self._alignment = None
+        self._unaligned = False
         self._enter(Own.ALIGNED, PartyState.AGREED)
         return Aligned()
 

@@ -40,7 +40,9 @@ from labctl.protocols.messages import (
     LayerOpen,
     Message,
     Queries,
+    Queued,
     Ready,
+    Realign,
     ReceiverFacts,
     Taken,
     Verdict,
@@ -161,6 +163,8 @@ def alignments(draw: st.DrawFn) -> AlignmentFrame:
 DRAWN: dict[type[Said], st.SearchStrategy[Any]] = {
     Hello: st.builds(Hello, versions, st.none() | receivers, st.just("") | digests),
     Ready: st.just(Ready()),
+    Queued: st.builds(Queued, st.integers(1, 2**20)),
+    Realign: st.just(Realign()),
     AlignOpen: st.builds(AlignOpen, alignments()),
     AlignArmed: st.builds(AlignArmed, alignments()),
     AlignTaken: st.builds(AlignTaken, alignments(), st.booleans()),

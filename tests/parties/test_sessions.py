@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,20 +26,29 @@ from labctl.errors import (
     VerificationError,
 )
 from labctl.parties.client_run import ClientResult, ClientRun
+from labctl.parties.lease import Lease
 from labctl.parties.offer import Offer
 from labctl.parties.server_host import Caller, ServerHost
+from labctl.protocols.client.bench_receiver import BenchReceiver
 from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.ledger.accounts import Party, weights_account
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.book import Ledger
+from labctl.protocols.ledger.collective_store import CollectiveStore
+from labctl.protocols.ledger.cumulative_account import CumulativeAccount
 from labctl.protocols.messages import (
     AbortCode,
     AlignArmed,
     Armed,
     LayerOpen,
     Message,
+    Queries,
+    Queued,
+    Ready,
+    Realign,
+    Taken,
     Verdict,
     Welcome,
 )
@@ -243,3 +254,102 @@ def test_a_verdict_that_rejects_ends_the_session_and_both_know_it(
     assert len(session.result.classes) == 2
     assert ledgers[SERVER].balance(ALICE).spent.value(Meter.QUERIES) == 2
     assert ledgers[CLIENT].open_queries() == {}
+
+
+def test_who_waits_for_the_light_is_told_and_touches_no_instrument(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease(say_s=0.0)
+    session.host = replace(session.host, lease=lease)
+    other = lease.turn("bob")
+    other.take()
+    settled: list[int] = []
+    settle = BenchReceiver.settle
+
+    def settles(receiver: BenchReceiver) -> None:
+        settled.append(len(session.sites.said))
+        settle(receiver)
+
+    def tell(message: Message) -> None:
+        queued = [each for each in session.sites.said if isinstance(each, Queued)]
+        if isinstance(message, Queued) and len(queued) == 1:
+            other.leave()
+
+    monkeypatch.setattr(BenchReceiver, "settle", settles)
+    session.sites.talks[SERVER].before_send = tell
+    assert session.run() == {}
+    kinds = [type(each) for each in session.sites.said]
+    assert kinds[2] is Ready
+    assert kinds[3:5] == [Queued, Queued]
+    assert [each.ahead for each in session.sites.said if isinstance(each, Queued)] == [1, 1]
+    assert settled == [kinds.index(AlignArmed)]
+    assert session.result is not None
+    assert session.result.classes == CLASSES
+
+
+def test_a_session_that_lost_the_light_between_batches_aligns_again_and_goes_on(
+    session: Session, ledgers: dict[Party, Ledger]
+) -> None:
+    lease = Lease(rest_s=0.0)
+    session.host = replace(session.host, lease=lease)
+
+    def lose(message: Message) -> None:
+        """Give the light to another and back, before the second batch is asked for."""
+        verdicts = sum(isinstance(each, Verdict) for each in session.sites.said)
+        asked = sum(isinstance(each, Queries) for each in session.sites.said)
+        if isinstance(message, Queries) and verdicts == asked == 1:
+            other = lease.turn("bob")
+            other.take()
+            other.leave()
+
+    session.sites.talks[CLIENT].before_send = lose
+    assert session.run(batch_images=1) == {}
+    said = session.sites.said
+    (at,) = [place for place, each in enumerate(said) if isinstance(each, Realign)]
+    assert isinstance(said[at + 1], Ready)
+    # Nothing was reserved, sent or counted for the batch that had to be asked for again.
+    assert [each.count for each in said if isinstance(each, Queries)] == [1, 1, 1, 1]
+    assert session.result is not None
+    assert session.result.classes == CLASSES
+    assert [verdict.accepted for verdict in session.verdicts] == [True] * 3
+    assert ledgers[SERVER].balance(ALICE).spent.value(Meter.QUERIES) == len(PLAIN)
+    inputs = ledgers[CLIENT].balances().values()
+    assert [round(each.spent.value(Meter.QUERIES)) for each in inputs] == [1] * len(PLAIN)
+    for party in Party:
+        assert ledgers[party].open_queries() == {}
+    ledger = ledgers[SERVER]
+    kept = CollectiveStore(ledger.folder, ledger.secret()).kept(ALICE)
+    assert [each.sums.queries for each in kept] == [len(PLAIN)]
+    # One for each turn: every alignment calibrates anew.
+    assert len(kept[0].sums.parts) == 2
+    balance = ledger.balance(ALICE)
+    bound = CumulativeAccount(kept, session.host.offer.verification.failure_probability)
+    booked = balance.spent.value(Meter.CUMULATIVE_BITS)
+    assert booked >= bound.bits(balance.spent.value(Meter.PHOTONS)) - 1e-9
+
+
+def test_a_client_that_is_silent_with_the_light_that_others_wait_for_is_cut_off(
+    session: Session, ledgers: dict[Party, Ledger]
+) -> None:
+    now_s = 0.0
+    lease = Lease(lambda: now_s)
+    session.host = replace(session.host, lease=lease)
+    waiting = threading.Thread(target=lambda: lease.turn("bob").take(patience_s=1e9), daemon=True)
+
+    def dawdle(message: Message) -> None:
+        nonlocal now_s
+        if isinstance(message, Taken):
+            if not waiting.is_alive():
+                waiting.start()
+                while not lease.wanted:
+                    time.sleep(0.001)
+            now_s += 66.0
+
+    session.sites.talks[CLIENT].before_send = dawdle
+    errors = session.run()
+    assert aborted(errors[CLIENT]).code == AbortCode.TIMEOUT
+    assert "others wait for" in str(errors[CLIENT])
+    assert ledgers[SERVER].open_queries() == {}
+    assert ledgers[SERVER].balance(ALICE).spent.value(Meter.QUERIES) == 2
+    waiting.join(20.0)
+    assert not waiting.is_alive()

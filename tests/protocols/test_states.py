@@ -23,6 +23,7 @@ from labctl.protocols.client.machine import ClientMachine
 from labctl.protocols.encoding import Floats
 from labctl.protocols.link import Exchange, LayerLight, ReturnedLight
 from labctl.protocols.messages import (
+    VERSION,
     Abort,
     AbortCode,
     AlignArmed,
@@ -37,7 +38,9 @@ from labctl.protocols.messages import (
     LayerOpen,
     Message,
     Queries,
+    Queued,
     Ready,
+    Realign,
     Taken,
     Verdict,
     Welcome,
@@ -51,18 +54,20 @@ STEPS = len(Pair().steps())
 JUDGED = [step.__name__ for step in Pair().steps()].index("judge") + 1
 HERE, ELSEWHERE = Frames(0, 0, QUERIES), Frames(1, 1, 3)
 SHAPES = Pair().server.server.shapes
-WELCOME = Welcome(1, SIZES, Pair().server.server.carried.inputs, SHAPES, False, 4.0)
+WELCOME = Welcome(VERSION, SIZES, Pair().server.server.carried.inputs, SHAPES, False, 4.0)
 MESSAGES: tuple[Message, ...] = (
     Hello(),
     Hello((7,)),
     WELCOME,
-    replace(WELCOME, version=2),
+    replace(WELCOME, version=VERSION + 1),
     replace(WELCOME, shapes=SHAPES[:1]),
     Queries(QUERIES),
     Queries(1),
     *(kind(frames) for kind in (LayerOpen, Armed, Taken) for frames in (HERE, ELSEWHERE)),
     LayerOpen(Frames(0, 0, 1)),
     Ready(),
+    Queued(1),
+    Realign(),
     *(
         say(frame)
         for say in (AlignOpen, AlignArmed, partial(AlignTaken, enough=True))
@@ -295,7 +300,7 @@ def test_more_frames_than_were_sent_do_not_come_back_and_fewer_are_not_taken() -
 @pytest.mark.parametrize(
     ("welcome", "problem"),
     [
-        (replace(WELCOME, version=2), "version 2; expected 1"),
+        (replace(WELCOME, version=7), f"version 7; expected {VERSION}"),
         (replace(WELCOME, shapes=SHAPES[:1]), "1 layers for 3 sizes"),
         (replace(WELCOME, shapes=SHAPES[::-1]), "layer 1 has 3 rows; expected 4"),
         (
@@ -314,7 +319,7 @@ def test_a_network_that_does_not_suit_is_refused(welcome: Welcome, problem: str)
 
 def test_a_client_of_another_version_is_not_welcome() -> None:
     server = Pair().server
-    with pytest.raises(ProtocolError, match=r"versions \(7,\); expected 1"):
+    with pytest.raises(ProtocolError, match=rf"versions \(7,\); expected {VERSION}"):
         server.receive(Hello((7,)))
     assert server.state is PartyState.NEW
 
