@@ -53,6 +53,10 @@ def server(
     failure_probability: options.FailureProbability = 1e-10,
     false_alarm_probability: options.FalseAlarmProbability = 1e-6,
     accept_discrete_weights: options.AcceptDiscreteWeights = False,
+    turn: Annotated[
+        float,
+        typer.Option(min=0.0, help="Seconds that a client keeps the light while others wait."),
+    ] = 60.0,
     end_after: Annotated[
         int | None,
         typer.Option(min=1, help="Number of sessions after which to end (default: Ctrl-C ends)."),
@@ -64,13 +68,14 @@ def server(
     """Serve clients: send the network's weights as light, check what comes back, keep the books.
 
     Needs the extra `parties`. Clients are those whose certificates the authority of --identity
-    issued; one has the light at a time. Constants of the hardware are those of the station file,
+    issued; they have the light in turns. Constants of the hardware are those of the station file,
     with their uncertainties. Ctrl-C or SIGTERM ends: open sessions are aborted and emission is
     switched off.
     With --json: one JSON object on a line for each event.
     """
     from labctl.parties.channel import PartyChannel, Peer
     from labctl.parties.grpc_server import ChannelServer
+    from labctl.parties.lease import Lease
     from labctl.parties.offer import Offer
     from labctl.parties.server_host import Caller, ServerHost
     from labctl.station import Station
@@ -102,6 +107,7 @@ def server(
             Ledger(ledger, Party.SERVER),
             runs,
             masked(station.read_text(encoding="utf-8")),
+            lease=Lease(turn_s=turn),
             on_step=output.say_step,
             on_batch=said.batch,
         )

@@ -5,134 +5,30 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from served_bench import offers_of
-from two_sites import station_text
 
 pytest.importorskip("grpc", reason="needs labctl[parties]")
 
-from labctl.data import shipped_bench_path
-from labctl.data.models import Network, load_network, save_network
+from three_processes import PATIENCE_S, Site, results, three_processes
+
 from labctl.data.run_file import read_run
-from labctl.instruments.codecs.itla import FRAME_BYTES
-from labctl.instruments.lasers.itla_registers import ItlaRegisters, Register
-from labctl.instruments.transports.visa_transport import open_visa_frames
 from labctl.parties.authority import Authority, request
 from labctl.party import Party
 from labctl.protocols.ledger.accounts import weights_account
 from labctl.protocols.ledger.amounts import Meter
-from labctl.protocols.ledger.book import Ledger
 
-# Three processes on two processors, which start Python and open instruments first.
-PATIENCE_S = 120.0
-# Few rows: a frame lasts 0.2 ms.
-SIZES = (784, 8, 10)
 IMAGES = 3
-
-
-@dataclass
-class Site:
-    """A folder of both parties' files, and a served bench."""
-
-    folder: Path
-    offers: dict[str, dict[str, str]]
-    bench: subprocess.Popen[str]
-
-    def command(self, party: str, *arguments: str) -> list[str]:
-        """Return a command line of a party; its ledger and run files are in the folder."""
-        own = self.folder / party
-        return [
-            *(sys.executable, "-m", "labctl", party, str(self.folder / f"{party}.toml")),
-            *("--identity", str(own), "--json"),
-            *("--ledger", str(self.folder / f"{party}-ledger")),
-            *("--runs", str(self.folder / f"{party}-runs"), *arguments),
-        ]
-
-    @contextmanager
-    def server(self, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-        """Run a server; yields its process and the port that it listens at."""
-        command = self.command("server", "--listen", "127.0.0.1:0", *arguments)
-        command += ["--model", str(self.folder / "small.safetensors"), "--mu", "8.91"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            try:
-                assert process.stdout is not None
-                first = json.loads(process.stdout.readline())
-                assert first["event"] == "listening"
-                yield process, first["port"]
-            finally:
-                if process.poll() is None:
-                    process.send_signal(signal.SIGTERM)
-
-    def client(self, port: int, *arguments: str) -> subprocess.Popen[str]:
-        """Start a client."""
-        command = self.command("client", "--server", f"127.0.0.1:{port}", *arguments)
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def ledger(self, party: Party) -> Ledger:
-        """Return a party's ledger."""
-        return Ledger(self.folder / f"{party}-ledger", party)
-
-    @property
-    def model(self) -> str:
-        """SHA-256 of the network that is served."""
-        return load_network(self.folder / "small.safetensors").sha256
-
-    def emits(self) -> bool:
-        """Ask the laser, on a separate connection."""
-        frames = open_visa_frames(
-            "asked",
-            self.offers["server_laser"]["socket"],
-            library="@py",
-            timeout_s=2.0,
-            frame_bytes=FRAME_BYTES,
-            filler=b"\0",
-            baud_rate=9600,
-        )
-        try:
-            # SENA, the bit that enables the output.
-            return bool(ItlaRegisters(frames, 2.0).read(Register.RES_ENA) & 0x0008)
-        finally:
-            frames.close()
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    authority = Authority.make(tmp_path / "authority", "test")
-    for party, name in ((Party.SERVER, "company"), (Party.CLIENT, "hospital")):
-        hosts = ("127.0.0.1",) if party is Party.SERVER else ()
-        certificate = authority.issue(request(tmp_path / party, party, name, hosts))
-        authority.hand_over(certificate, tmp_path / party)
-    draw = np.random.default_rng(4)
-    layers = [
-        draw.normal(size=shape).astype(np.float32)
-        for shape in zip(SIZES[1:], SIZES[:-1], strict=True)
-    ]
-    save_network(Network(tuple(layers), "small", {}), tmp_path / "small.safetensors")
-    command = [sys.executable, "-m", "labctl", "sim", "serve", str(shipped_bench_path()), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as bench:
-        try:
-            offers = offers_of(bench)
-            for party in Party:
-                text = station_text(party, offers)
-                (tmp_path / f"{party}.toml").write_text(text, encoding="utf-8")
-            yield Site(tmp_path, offers, bench)
-        finally:
-            bench.terminate()
-
-
-def results(process: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
-    """Return what a client printed, and what it said beside."""
-    out, err = process.communicate(timeout=PATIENCE_S)
-    return (json.loads(out) if out else {}), err
+    with three_processes(tmp_path) as opened:
+        yield opened
 
 
 def test_three_processes_do_a_whole_secure_inference(site: Site) -> None:
