@@ -29,7 +29,7 @@ TURN_S = 60.0
 REST_S = 2.0
 """How long a client may think between batches while others wait, in s."""
 SAY_S = 5.0
-"""How often those who wait are told, in s: far more often than they give up."""
+"""Between two messages to who waits, in s: far shorter than anybody waits."""
 # Nobody tells that time has passed.
 _LOOK_S = 0.1
 

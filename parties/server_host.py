@@ -211,7 +211,7 @@ class ServerHost:
 class _Booking:
     """The ledger's side of a session: reserve a batch, note its light, book what came back.
 
-    Each turn has evidence of its own, since its calibration is; the account's history joins them.
+    Each turn has its own evidence, as it has its own calibration; the account's history joins them.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The server's side of one session: its machine, its half of the bench, and what the client says.
 
 The server leads. Light goes out only for a frame that the client has said it is armed for, and
-only in a turn of its own (`lease`): it is aligned at the beginning of each. Any error here has to
+only in its own turn (`lease`): it is aligned at the beginning of each. Any error here has to
 end the session; the one that holds the station switches emission off.
 """
 

@@ -6,9 +6,9 @@ or a measured value: no message has them. It does no I/O: the code that carries 
 calls it. States: `protocols.states`, table SERVER.
 
 1. `Hello` is answered by `Welcome`: what is public of the network.
-   A client with a receiver of its own says `Ready`: `align` then opens frames without weights, one
+   A client with its own receiver says `Ready`: `align` then opens frames without weights, one
    by one, each armed for and taken by the client, until `aligned` ends that. Where others have
-   the light first it is told so (`queued`); where they had it since, `Queries` is answered by
+   the light first, `queued` says so; where they had it since, `Queries` is answered by
    `Realign`, and nothing has begun.
 2. `Queries` opens a batch: the first frames are made ready and announced by `LayerOpen`.
 3. `Armed` lets the light go: `light` says what to send. What returns goes to `returned`.
@@ -138,7 +138,7 @@ class ServerMachine(Machine):
         self._unaligned = True
 
     def begin_turn(self, server: Server, history: CollectiveRecord) -> None:
-        """Go on with new evidence, which an alignment of its own is to come for.
+        """Go on with new evidence, for which its own alignment comes next.
 
         server: of the same network and settings. history: sums by weight of all light before.
         Raises ProtocolError in a batch.

@@ -36,11 +36,11 @@ def has(turn: Turn) -> bool:
 
 
 class Waiting:
-    """A session that waits in a thread of its own."""
+    """A session that waits in its own thread."""
 
     def __init__(self, lease: Lease, client: str) -> None:
         self.turn = lease.turn(client)
-        self.told: list[int] = []
+        self.places: list[int] = []
         self._heard = threading.Event()
         self._thread = threading.Thread(target=self._take, daemon=True)
         self._thread.start()
@@ -50,11 +50,11 @@ class Waiting:
         self.turn.take(self._say)
 
     def _say(self, ahead: int) -> None:
-        self.told.append(ahead)
+        self.places.append(ahead)
         self._heard.set()
 
     def hear(self) -> None:
-        """Return once the session was told again how many are before it."""
+        """Return once it was said again how many are before the session."""
         self._heard.clear()
         assert self._heard.wait(20.0)
 
@@ -82,7 +82,7 @@ def test_light_in_use_is_not_taken_however_long_it_lasts(lease: Lease, clock: Ha
     clock.time_s += 500.0
     bob.hear()
     assert has(alice)
-    assert set(bob.told) == {1}
+    assert set(bob.places) == {1}
     alice.rest()
     bob.gets_it()
     assert not has(alice)
@@ -135,7 +135,7 @@ def test_the_client_that_had_least_light_is_next(lease: Lease, clock: Hand) -> N
     carol.turn.leave()
     again.gets_it()
     alice.hear()
-    assert alice.told[-1] == 1
+    assert alice.places[-1] == 1
     clock.time_s += 5.1
     again.turn.leave()
     alice.gets_it()

@@ -48,7 +48,7 @@ class Asking:
 
     def ask(self, port: int) -> None:
         """Have all its images classified, one by one."""
-        # Images differ from client to client: each has accounts of its own inputs.
+        # Images differ from client to client: each has its own accounts of inputs.
         draw = np.random.default_rng(len(self.name) + sum(map(ord, self.name)))
         images = draw.uniform(size=(QUERIES, 784)).astype(np.float32)
         wanted = LabelledImages(images, np.zeros(QUERIES, np.uint8))

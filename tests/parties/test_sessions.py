@@ -320,7 +320,7 @@ def test_a_session_that_lost_the_light_between_batches_aligns_again_and_goes_on(
     ledger = ledgers[SERVER]
     kept = CollectiveStore(ledger.folder, ledger.secret()).kept(ALICE)
     assert [each.sums.queries for each in kept] == [len(PLAIN)]
-    # One for each turn: every alignment calibrates anew.
+    # One for each turn: every alignment calibrates again.
     assert len(kept[0].sums.parts) == 2
     balance = ledger.balance(ALICE)
     bound = CumulativeAccount(kept, session.host.offer.verification.failure_probability)

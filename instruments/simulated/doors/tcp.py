@@ -92,7 +92,7 @@ class Listener:
 
 
 async def _end_of(writer: asyncio.StreamWriter) -> None:
-    """Wait until a connection is over, in whatever way.
+    """Wait until a connection is over, for any reason.
 
     Somebody has to ask: a peer that cut it leaves an error behind, which asyncio reports as
     nobody's if Python happens to clear away the error before the connection.
