@@ -49,6 +49,24 @@ def student_quantile(share: float, freedom: float) -> float:
     return float(found)
 
 
+def fisher_below(ratio: float, degrees: tuple[float, float]) -> float:
+    """Return the probability that Fisher's F, of these two degrees of freedom, is at most this.
+
+    Here and below as `scipy.stats.f` has it, whose import alone takes half a second.
+    """
+    return float(special.fdtr(*degrees, ratio))
+
+
+def fisher_above(ratio: float, degrees: tuple[float, float]) -> float:
+    """Return the probability that Fisher's F exceeds a ratio."""
+    return float(special.fdtrc(*degrees, ratio))
+
+
+def fisher_quantile(share: float, degrees: tuple[float, float]) -> float:
+    """Return the ratio that Fisher's F is below with a probability."""
+    return float(special.fdtri(*degrees, share))
+
+
 def _student_share(value: Reals, freedom: float) -> Reals:
     share = special.ndtr(value) if math.isinf(freedom) else special.stdtr(freedom, value)
     return np.asarray(share, np.float64)

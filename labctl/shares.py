@@ -17,12 +17,12 @@ def share_interval(
     >>> [round(end, 3) for end in share_interval(1.0, 1)]
     [0.025, 1.0]
     """
-    from scipy.stats import beta
+    from scipy.special import betainccinv, betaincinv
 
     tail, count = 0.5 * (1.0 - confidence), share * total
     missed = total - count
-    lower = float(beta.ppf(tail, count, missed + 1.0)) if count > 0.0 else 0.0
-    upper = float(beta.isf(tail, count + 1.0, missed)) if missed > 0.0 else 1.0
+    lower = float(betaincinv(count, missed + 1.0, tail)) if count > 0.0 else 0.0
+    upper = float(betainccinv(count + 1.0, missed, tail)) if missed > 0.0 else 1.0
     return lower, upper
 
 

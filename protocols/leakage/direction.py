@@ -43,6 +43,8 @@ import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
 
+_LN2 = np.log(2.0)
+
 
 def entropy_bits(excess: Doubles) -> Doubles:
     """Return the entropy H in bits of modes whose covariance has the determinant 1 + `excess`.
@@ -54,37 +56,38 @@ def entropy_bits(excess: Doubles) -> Doubles:
     """
     # (sqrt(1 + x) - 1)/2 without its difference.
     photons = excess / (2.0 * (np.sqrt(1.0 + excess) + 1.0))
-    safe = np.where(photons > 0.0, photons, 1.0)
-    bits = (np.log1p(photons) + photons * np.log1p(1.0 / safe)) / np.log(2.0)
-    return np.asarray(np.where(photons > 0.0, bits, 0.0), np.float64)
+    lit = photons > 0.0
+    safe = np.where(lit, photons, 1.0)
+    bits = (np.log1p(photons) + photons * np.log1p(1.0 / safe)) / _LN2
+    return np.asarray(np.where(lit, bits, 0.0), np.float64)
 
 
 def entropy_slope(excess: Doubles) -> Doubles:
     """Return dH by the `excess`; kept finite at 0, where factors of 0 meet it."""
     root = np.sqrt(1.0 + excess)
     photons = np.maximum(excess, 1e-300) / (2.0 * (root + 1.0))
-    return np.asarray(np.log1p(1.0 / photons) / (np.log(2.0) * 4.0 * root), np.float64)
+    return np.asarray(np.log1p(1.0 / photons) / (_LN2 * 4.0 * root), np.float64)
 
 
 @dataclass(frozen=True)
 class Held:
     """Symplectic spectrum of what the client holds: squared eigenvalues less 1, and their sums.
 
-    `alone`: that of the returned mode given the weights, tan^2(phi + v). `larger` is a, `smaller`
-    b, `total` their sum, `product` a b and `apart` a - b, of this file's first lines.
+    `modes` (3, directions): a, b and that of the returned mode given the weights, tan^2(phi + v).
+    `total` is a + b, `product` a b and `apart` a - b, of this file's first lines; `tangent` is
+    tan(phi + v).
     """
 
-    alone: Doubles
+    modes: Doubles
     total: Doubles
     product: Doubles
     apart: Doubles
-    larger: Doubles
-    smaller: Doubles
+    tangent: Doubles
 
-    @property
-    def bits(self) -> Doubles:
-        """The bits that the client learns."""
-        return entropy_bits(self.larger) + entropy_bits(self.smaller) - entropy_bits(self.alone)
+    def bits(self, directions: int | None = None) -> Doubles:
+        """Return the bits that the client learns, of the first `directions` or of all."""
+        larger, smaller, alone = entropy_bits(self.modes[:, :directions])
+        return np.asarray(larger + smaller - alone, np.float64)
 
 
 def held(variance: Doubles, tap: Doubles, back_action: Doubles, mixing: Doubles) -> Held:
@@ -93,8 +96,9 @@ def held(variance: Doubles, tap: Doubles, back_action: Doubles, mixing: Doubles)
     `tap`, `back_action` and `mixing` are theta, phi and v, in radians, theta + v and phi + v below
     pi/2.
     """
-    square = np.cos(back_action + mixing) ** 2
-    alone = np.tan(back_action + mixing) ** 2
+    turned = back_action + mixing
+    square, tangent = np.cos(turned) ** 2, np.tan(turned)
+    alone = tangent**2
     product = np.sin(tap) * np.sin(back_action) * np.sin(mixing)
     product *= 4.0 * variance * np.sin(tap + back_action + mixing) / square
     total = variance * np.sin(tap + back_action) ** 2 / square + alone - product
@@ -102,11 +106,11 @@ def held(variance: Doubles, tap: Doubles, back_action: Doubles, mixing: Doubles)
     larger = 0.5 * (total + apart)
     # The quotient, not (total - apart)/2: no difference of two large numbers.
     smaller = product / np.where(larger > 0.0, larger, 1.0)
-    return Held(alone, total, product, apart, larger, smaller)
+    return Held(np.array([larger, smaller, alone]), total, product, apart, tangent)
 
 
 def learned_bits(
     variance: Doubles, tap: Doubles, back_action: Doubles, mixing: Doubles | float = 0.0
 ) -> Doubles:
     """Return the bits learned of directions of this prior `variance`; angles as in `held`."""
-    return held(variance, tap, back_action, np.asarray(mixing, np.float64)).bits
+    return held(variance, tap, back_action, np.asarray(mixing, np.float64)).bits()

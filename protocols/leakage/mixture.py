@@ -100,7 +100,7 @@ class Mixture:
 
         def evaluate(place: Doubles, which: Whole) -> tuple[Doubles, Doubles]:
             shared = self.at(place, prices)
-            return shared.gain, shared.slopes
+            return shared.gain[:1], shared.slopes
 
         scale = np.abs(self.at(start, prices).gain) + 1e-300
         return climb(evaluate, start, self._range(), steps=_STEPS, enough=_ENOUGH * scale)

@@ -114,29 +114,37 @@ class Best:
         return self.attack.gain
 
 
-def attack_at(variance: Doubles, place: Doubles, prices: Prices) -> PricedAttack:
-    """Return the attacks at `place` (see `Best`) of directions of this `variance` (SNU)."""
+def attack_at(
+    variance: Doubles, place: Doubles, prices: Prices, *, gains: int | None = None
+) -> PricedAttack:
+    """Return the attacks at `place` (see `Best`) of directions of this `variance` (SNU).
+
+    `gains`: the number of directions, from the first on, whose gain is wanted; None for all.
+    """
     root, tap, back_action, ratio = np.exp(place)
     mixing = ratio * back_action
     has = held(variance, tap, back_action, mixing)
-    noise = 1.0 + has.alone
+    larger, smaller, alone = has.modes
+    noise = 1.0 + alone
     misfit = root * np.cos(tap + mixing) - prices.pooled_amplitude
     pulled, bent = variance * misfit, variance * misfit**2
     along = root**2 - 1.0 + bent
     across = noise / root**2 - 1.0 + bent
-    gain = has.bits - prices.along * along - prices.across * across - prices.amplitude * pulled
+    cost = np.array([along, across, pulled])
+    paid = cost[:, :gains] * [[prices.along], [prices.across], [prices.amplitude]]
+    gain = has.bits(gains) - paid[0] - paid[1] - paid[2]
 
     # The entropies depend on S = a + b and on a b: da = (a dS - d(ab))/(a - b), db its mirror.
     apart = np.maximum(has.apart, 1e-12 * has.total) + 1e-300
-    at_larger, at_smaller = entropy_slope(has.larger), entropy_slope(has.smaller)
-    by_sum = (at_larger * has.larger - at_smaller * has.smaller) / apart
+    at_larger, at_smaller, at_alone = entropy_slope(has.modes)
+    by_sum = (at_larger * larger - at_smaller * smaller) / apart
     by_log_product = ((at_smaller - at_larger) / apart - by_sum) * has.product
-    tangent = np.tan(back_action + mixing)
+    tangent = has.tangent
     by_noise = 2.0 * tangent * noise
     both = tap + back_action
     seen = variance * np.sin(both) ** 2 * noise
     turned = by_sum * variance * np.sin(2.0 * both) * noise
-    squeezed = by_sum * 2.0 * tangent * (seen + noise) - entropy_slope(has.alone) * by_noise
+    squeezed = by_sum * 2.0 * tangent * (seen + noise) - at_alone * by_noise
     squeezed += 2.0 * tangent * by_log_product - prices.across / root**2 * by_noise
     common = by_log_product / np.tan(both + mixing)
     price = prices.along + prices.across
@@ -145,7 +153,7 @@ def attack_at(variance: Doubles, place: Doubles, prices: Prices) -> PricedAttack
     by_tap = turned + by_log_product / np.tan(tap) + common + off
     by_back_action = turned + squeezed + by_log_product / np.tan(back_action) + common
     by_mixing = (squeezed + by_log_product / np.tan(mixing) + common + off) * mixing
-    slopes = np.stack(
+    slopes = np.array(
         [
             by_sum * seen + by_log_product - price * bent - prices.amplitude * pulled,
             2.0 * prices.across * noise / root**2
@@ -156,7 +164,7 @@ def attack_at(variance: Doubles, place: Doubles, prices: Prices) -> PricedAttack
             by_mixing,
         ]
     )
-    return PricedAttack(gain, slopes, np.stack([along, across, pulled]))
+    return PricedAttack(gain, slopes, cost)
 
 
 def is_attack(place: Doubles) -> npt.NDArray[np.bool_]:
@@ -194,7 +202,7 @@ def best_attacks(
     """
 
     def evaluate(place: Doubles, which: Whole) -> tuple[Doubles, Doubles]:
-        attack = attack_at(variance[which], place, prices)
+        attack = attack_at(variance[which], place, prices, gains=len(variance))
         return attack.gain, attack.slopes[1:]
 
     place = climb(

@@ -151,8 +151,13 @@ class _Dual:
         gains = np.concatenate([[dark], gains])
         dim = variances <= self._mean * (1.0 + 1e-9)
         low, high = variances[dim][:, None], variances[~dim][None, :]
-        share = (self._mean - low) / (high - low)
-        chords = (1.0 - share) * gains[dim][:, None] + share * gains[~dim][None, :]
+        # In place: these tables are large, and made anew at each price.
+        share = high - low
+        np.divide(self._mean - low, share, out=share)
+        chords = 1.0 - share
+        chords *= gains[dim][:, None]
+        share *= gains[~dim][None, :]
+        chords += share
         row, column = np.unravel_index(int(np.argmax(chords)), chords.shape)
         bright = float(np.log(high[0, column]))
         if row == 0:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.intp]
-# Heights and slopes (axes, places) at places (axes, places); the second argument says of which
-# hill, counted from 0, each place is.
+# Slopes (axes, places) at places (axes, places), and heights of the first places, one for each hill.
+# The second argument says of which hill, counted from 0, each place is.
 Evaluate = Callable[[Doubles, Whole], tuple[Doubles, Doubles]]
 Allowed = Callable[[Doubles], npt.NDArray[np.bool_]]
 
@@ -29,14 +30,15 @@ _LEAST_DAMPING = 1e-2
 
 def shifted(place: Doubles) -> Doubles:
     """Return each place moved up, then down, along each axis: (axes, 2 axes * places)."""
-    axes, places = place.shape
-    both = np.tile(place, 2 * axes)
-    for axis in range(axes):
-        up = slice(axis * places, (axis + 1) * places)
-        down = slice((axes + axis) * places, (axes + axis + 1) * places)
-        both[axis, up] += DIFFERENCE
-        both[axis, down] -= DIFFERENCE
-    return both
+    moves = _moves(len(place))[:, 1:, None]
+    return np.asarray((place[:, None, :] + moves).reshape(len(place), -1), np.float64)
+
+
+@cache
+def _moves(axes: int) -> Doubles:
+    """Return no move, then one up, then down, along each axis: (axes, 1 + 2 axes)."""
+    one = DIFFERENCE * np.eye(axes)
+    return np.concatenate([np.zeros((axes, 1)), one, -one], axis=1)
 
 
 def differences(values: Doubles, axes: int) -> Doubles:
@@ -68,20 +70,25 @@ def climb(
     `steps`; done before where each top is less than `enough` higher.
     """
     axes, hills = start.shape
-    which = np.arange(hills)
+    moves, which = _moves(axes)[:, :, None], np.tile(np.arange(hills), 1 + 2 * axes)
+
+    def look(place: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+        """Return heights, slopes and bends: one call, for these arrays cost little but the call."""
+        height, slopes = evaluate((place[:, None, :] + moves).reshape(axes, -1), which)
+        return height, slopes[:, :hills], differences(slopes[:, hills:], axes)
+
     place, damping = inside.clipped(start), np.full(hills, _LEAST_DAMPING)
-    height, slopes = evaluate(place, which)
+    height, slopes, bends = look(place)
     for _ in range(steps):
-        _, around = evaluate(shifted(place), np.tile(which, 2 * axes))
-        step, ahead = _step(slopes, differences(around, axes), damping)
+        step, ahead = _step(slopes, bends, damping)
         if np.all(ahead <= enough):
             break
         tried = inside.clipped(place + step)
         allowed = inside.allowed(tried)
-        reached, steep = evaluate(np.where(allowed, tried, place), which)
+        reached, steep, bent = look(np.where(allowed, tried, place))
         better = allowed & (reached >= height)
         place, height = np.where(better, tried, place), np.where(better, reached, height)
-        slopes = np.where(better, steep, slopes)
+        slopes, bends = np.where(better, steep, slopes), np.where(better[:, None, None], bent, bends)
         damping = np.where(better, 0.1 * damping, 10.0 * np.maximum(damping, _LEAST_DAMPING))
     return place
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labctl import checks
+from labctl.calibration.distributions import fisher_quantile, student_quantile
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.verification.doubts import EXACT, Doubts
 from labctl.protocols.verification.evidence import LayerEvidence
@@ -162,15 +163,17 @@ class NoisePower:
     degrees: float
     calibration: float
 
+    @property
+    def _both(self) -> tuple[float, float]:
+        return self.degrees, self.calibration
+
     def upper(self, probability: float, clones: float) -> float:
         """Return the excess, over the blocked variance, that the truth rarely exceeds.
 
         White, or all of it on `clones` of the readings, the one that allows more; see
         `excess_noise_upper`.
         """
-        from scipy.stats import f as fisher
-
-        white = self.ratio / float(fisher.ppf(probability, self.degrees, self.calibration)) - 1.0
+        white = self.ratio / fisher_quantile(probability, self._both) - 1.0
         if white <= 0.0 or not clones > 0.0:
             return white
         loud = min(clones, self.degrees)
@@ -179,9 +182,7 @@ class NoisePower:
 
     def lower(self, probability: float, clones: float) -> float:
         """Return the excess that the truth rarely falls below, in the same way."""
-        from scipy.stats import f as fisher
-
-        white = self.ratio / float(fisher.isf(probability, self.degrees, self.calibration)) - 1.0
+        white = self.ratio / fisher_quantile(1.0 - probability, self._both) - 1.0
         if white <= 0.0 or not clones > 0.0:
             return white
         loud = min(clones, self.degrees)
@@ -227,14 +228,15 @@ def transmittance_lower(
     the slope is not resolved. `slope_noise`: variance that clones add to the slope beyond white
     noise, over the blocked one.
     """
-    from scipy.stats import chi2
-    from scipy.stats import t as student
+    from scipy.special import gammaincinv
 
     half = failure_probability / 2.0
-    reach = float(student.isf(half, estimate.degrees))
+    reach = -student_quantile(half, estimate.degrees)
     reach *= math.sqrt(1.0 + slope_noise)
     slope = max(estimate.slope - reach * estimate.slope_error, 0.0)
     degrees = calibration.samples - 1
-    blocked = calibration.blocked_variance * degrees / float(chi2.ppf(half, degrees))
+    # Chi-square's quantile is twice that of the gamma distribution of half the degrees.
+    chi_square = 2.0 * float(gammaincinv(degrees / 2, half))
+    blocked = calibration.blocked_variance * degrees / chi_square
     unit = shot_noise_at_server(calibration)
     return slope**2 * unit / blocked

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labctl.calibration.distributions import fisher_above, fisher_below, fisher_quantile
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.link import MonitorReading
 from labctl.protocols.verification.channel import Estimate, Expectation, shot_noise_at_server
@@ -474,19 +475,15 @@ def _student(honest: Honest, sigmas: float, count: int, said: str) -> _Finding:
 
 def _shot_noise(calibration: ReceiverCalibration, monitor: MonitorReading | None) -> _Finding | str:
     """Compare the blocked receiver during the session with its calibration: Fisher's F, exactly."""
-    from scipy.stats import f as fisher
-
     if monitor is None:
         return "the receiver was not blocked during the session"
     degrees = (monitor.samples - 1, calibration.samples - 1)
     ratio = monitor.blocked_variance / calibration.blocked_variance
-    low, high = float(fisher.cdf(ratio, *degrees)), float(fisher.sf(ratio, *degrees))
+    low, high = fisher_below(ratio, degrees), fisher_above(ratio, degrees)
 
     def threshold(share: float) -> float:
-        side = (
-            fisher.isf(share / 2.0, *degrees) if high < low else fisher.ppf(share / 2.0, *degrees)
-        )
-        return float(side)
+        below = 1.0 - share / 2.0 if high < low else share / 2.0
+        return fisher_quantile(below, degrees)
 
     def sentence(limit: float, passed: bool) -> str:
         side, most = ("above", "maximum") if high < low else ("below", "minimum")

@@ -21,9 +21,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from labctl import checks
-from labctl.calibration.distributions import Shape
+from labctl.calibration.distributions import Shape, student_quantile
 from labctl.calibration.quantity import Quantity
 from labctl.errors import SettingError
+from labctl.protocols.verification.noise_ratio import normal_isf
 
 # Where doubts are compared with each other: the usual failure probability of a bound.
 _FAR_OUT = 1e-10
@@ -75,9 +76,6 @@ def sources_of(quantity: Quantity, name: str, *, without: Iterable[str] = ()) ->
 
 def reach_of(sources: Iterable[Source], probability: float) -> float:
     """Return the relative error that their sum exceeds, to one side, with `probability` at most."""
-    from scipy.stats import norm
-    from scipy.stats import t as student
-
     present = [source for source in sources if source.relative > 0.0]
     limits = [_HARD_LIMIT[one.shape] * one.relative for one in present if one.shape in _HARD_LIMIT]
     scattered = [one for one in present if one.shape not in _HARD_LIMIT]
@@ -87,8 +85,8 @@ def reach_of(sources: Iterable[Source], probability: float) -> float:
     if not groups:
         return sum(limits)
     share = probability / groups
-    reach = math.hypot(*known) * float(norm.isf(share)) if known else 0.0
-    each = (one.relative * float(student.isf(share, one.degrees_of_freedom)) for one in few)
+    reach = math.hypot(*known) * normal_isf(share) if known else 0.0
+    each = (one.relative * -student_quantile(share, one.degrees_of_freedom) for one in few)
     return sum(limits) + reach + sum(each)
 
 

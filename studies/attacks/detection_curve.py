@@ -149,7 +149,7 @@ def agreement_of(curves: Sequence[DetectionCurve]) -> Agreement:
     Sessions caught at one false-alarm probability are among those caught at a larger one: given
     these, their number is binomial again, so that all counts compared are independent.
     """
-    from scipy.stats import chi2
+    from scipy.special import chdtrc
 
     trials = [each for curve in curves for each in _independent(curve)]
     if not trials:
@@ -157,7 +157,7 @@ def agreement_of(curves: Sequence[DetectionCurve]) -> Agreement:
     telling = [each for each in trials if each.variance >= _LEAST_SPREAD]
     square = math.fsum(each.square for each in telling)
     least = min(each.rate.p_value(each.probability) for each in trials)
-    tail = float(chi2.sf(square, len(telling))) if telling else 1.0
+    tail = float(chdtrc(len(telling), square)) if telling else 1.0
     return Agreement(square, len(telling), tail, len(trials), min(least * len(trials), 1.0))
 
 

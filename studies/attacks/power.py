@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 
 from labctl import checks
+from labctl.calibration.distributions import fisher_above, fisher_quantile
 from labctl.protocols.verification.checks import SHARES
 from labctl.protocols.verification.noise_ratio import normal_isf, normal_sf
 from labctl.studies.attacks.attack import Mark
@@ -104,14 +105,12 @@ def noise_detection(
     P(F > f_alpha / s), F with ((modes - 1)/k, calibration samples - 1) degrees of freedom, s the
     attack's variance over the honest and k the scatter of its mark.
     """
-    from scipy.stats import f as fisher
-
     degrees = (modes - 1, calibration_samples - 1)
     scale = max(honest.variance + mark.excess_noise, 0.0) / honest.variance
     if scale == 0.0:
         return 0.0
-    limit = float(fisher.isf(probability, *degrees))
-    return float(fisher.sf(limit / scale, degrees[0] / mark.scatter, degrees[1]))
+    limit = fisher_quantile(1.0 - probability, degrees)
+    return fisher_above(limit / scale, (degrees[0] / mark.scatter, degrees[1]))
 
 
 def gain_detection(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labctl import checks
+from labctl.calibration.distributions import fisher_quantile
 from labctl.calibration.shot_noise import ReceiverCalibration
 from labctl.protocols.leakage import (
     Assumptions,
@@ -22,6 +23,7 @@ from labctl.protocols.receiver import Homodyne
 from labctl.protocols.settings import VerificationSettings
 from labctl.protocols.verification.bounds import Clones, bounds_of
 from labctl.protocols.verification.channel import shot_noise_at_server
+from labctl.protocols.verification.noise_ratio import normal_isf
 from labctl.protocols.verification.verdict import Estimate, Expectation
 
 # One honest session in 20 misses its bound, and is repeated.
@@ -111,19 +113,16 @@ def bound_after(
     In 95 of 100 sessions it is no higher. `calibration_samples`: of the shot-noise unit, None for
     as many as samples are pooled.
     """
-    from scipy.stats import f as fisher
-    from scipy.stats import norm
-
     checks.at_least("images", images, 1)
     samples = max(images * evidence.samples_per_image, 2)
     calibration = _calibration(evidence.verifier, calibration_samples or samples)
     unit = shot_noise_at_server(calibration)
-    unlucky = float(fisher.isf(1.0 - ASSURANCE, samples - 1, calibration.samples - 1))
+    unlucky = fisher_quantile(ASSURANCE, (samples - 1, calibration.samples - 1))
     ratio = (1.0 + evidence.expectation.excess_noise / unit) * unlucky
     blocked = calibration.blocked_variance
     slope = math.sqrt(evidence.expectation.transmittance * blocked / unit)
     slope_error = math.sqrt(ratio * blocked / (2.0 * evidence.mean_photons * samples))
-    lower = max(slope - float(norm.isf(1.0 - ASSURANCE)) * slope_error, 0.0)
+    lower = max(slope - normal_isf(1.0 - ASSURANCE) * slope_error, 0.0)
     estimate = Estimate(
         transmittance=lower**2 * unit / blocked,
         transmittance_error=2.0 * lower * slope_error * unit / blocked,
