@@ -24,6 +24,7 @@ from labctl.protocols.leakage.multipliers import (
     bends_at_top,
     is_attack,
 )
+from labctl.protocols.leakage.ridge import Ridge
 from labctl.protocols.leakage.uphill import Domain, Whole, climb, shifted
 
 # The top of a mixture is this close, of what it gains.
@@ -98,12 +99,39 @@ class Mixture:
     def best(self, start: Doubles, prices: Prices) -> Doubles:
         """Return the place near `start`, (numbers, 1), that gains most at these prices."""
 
-        def evaluate(place: Doubles, which: Whole) -> tuple[Doubles, Doubles]:
-            shared = self.at(place, prices)
-            return shared.gain[:1], shared.slopes
+        ridges = [
+            (rows, Ridge.of(variance, prices.pooled_amplitude))
+            for rows, variance in self._attacks(start)
+        ]
 
+        def true(straight: Doubles) -> Doubles:
+            place = straight.copy()
+            for rows, ridge in ridges:
+                place[rows] = ridge.true(straight[rows])
+            return place
+
+        def evaluate(straight: Doubles, which: Whole) -> tuple[Doubles, Doubles]:
+            place = true(straight)
+            shared = self.at(place, prices)
+            slopes = shared.slopes
+            for rows, ridge in ridges:
+                slopes[rows] = ridge.slopes(slopes[rows], place[rows])
+            return shared.gain[:1], slopes
+
+        straight = start.copy()
+        for rows, ridge in ridges:
+            straight[rows] = ridge.straight(start[rows])
         scale = np.abs(self.at(start, prices).gain) + 1e-300
-        return climb(evaluate, start, self._range(), steps=_STEPS, enough=_ENOUGH * scale)
+        tops = climb(evaluate, straight, self._range(), steps=_STEPS, enough=_ENOUGH * scale)
+        return true(tops.place)
+
+    def _attacks(self, place: Doubles) -> list[tuple[slice, Doubles]]:
+        """Return the rows of a place that are an attack, and the variance of its directions."""
+        if self.kinds is Kinds.ALIKE:
+            return [(slice(0, 4), np.array([self.mean]))]
+        if self.kinds is Kinds.DARK_AND_LIT:
+            return [(slice(2, 6), np.exp(place[1]))]
+        return [(slice(1, 5), np.exp(place[0])), (slice(6, 10), np.exp(place[5]))]
 
     def bend_of_prices(self, place: Doubles, prices: Prices) -> Doubles:
         """Return second derivatives (3, 3) of the largest gain by the three prices."""

@@ -11,7 +11,8 @@ beta) eps for each direction, at any prices: a bad choice of prices, or a search
 early, makes that bound higher and never wrong. In the moments t, A + lambda t^2, tau and B the gain
 J is concave (a client that tosses a coin between two attacks learns no more than by the Gaussian
 attack of the mean moments), so that a place without slope is the largest J. It is found by damped
-Newton steps in the logarithms of r = sqrt(A), theta, phi and v/phi.
+Newton steps in the logarithms of r = sqrt(A), theta, phi and v/phi, or of t in place of r where the
+light is bright (`ridge`).
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from labctl.protocols.leakage.direction import Doubles, entropy_slope, held
+from labctl.protocols.leakage.direction import Doubles, entropy_bits, entropy_slope, held
 from labctl.protocols.leakage.downhill import PricePoint
+from labctl.protocols.leakage.ridge import Ridge
 from labctl.protocols.leakage.uphill import Domain, Whole, climb, differences, shifted
 
 # Logarithms of r, theta, phi and v/phi stay where no value overflows. Below the least v the mixing
@@ -102,15 +104,17 @@ class PricedAttack:
 class Best:
     """The best attack of each direction.
 
-    `place`: logarithms of r, theta, phi and v/phi, shape (4, directions).
+    `place`: logarithms of r, theta, phi and v/phi, shape (4, directions). `most`: the largest J of
+    each direction; where the search for it did not come to a top, what no J exceeds.
     """
 
     place: Doubles
     attack: PricedAttack
+    most: Doubles
 
     @property
     def gain(self) -> Doubles:
-        """The largest J of each direction, in bits."""
+        """The largest J found of each direction, in bits."""
         return self.attack.gain
 
 
@@ -201,18 +205,39 @@ def best_attacks(
     60 steps away.
     """
 
-    def evaluate(place: Doubles, which: Whole) -> tuple[Doubles, Doubles]:
-        attack = attack_at(variance[which], place, prices, gains=len(variance))
-        return attack.gain, attack.slopes[1:]
+    ridge = Ridge.of(variance, prices.pooled_amplitude)
 
-    place = climb(
+    def evaluate(straight: Doubles, which: Whole) -> tuple[Doubles, Doubles]:
+        place = ridge.true(straight, which)
+        attack = attack_at(variance[which], place, prices, gains=len(variance))
+        return attack.gain, ridge.slopes(attack.slopes[1:], place, which)
+
+    tops = climb(
         evaluate,
-        first_place(len(variance), prices) if start is None else start,
+        ridge.straight(first_place(len(variance), prices) if start is None else start),
         Domain(LEAST, MOST, is_attack),
         steps=_STEPS,
         enough=np.broadcast_to(np.asarray(enough, np.float64), variance.shape),
     )
-    return Best(place, attack_at(variance, place, prices))
+    place = ridge.true(tops.place)
+    attack = attack_at(variance, place, prices)
+    most = (
+        attack.gain
+        if tops.found.all()
+        else np.where(tops.found, attack.gain, largest_gain(variance, prices))
+    )
+    return Best(place, attack, most)
+
+
+def largest_gain(variance: Doubles, prices: Prices) -> Doubles:
+    """Return what no attack of directions of this variance (SNU) gains more than, in bits.
+
+    Nothing tells more than the entropy of what was sent; since A B is 1 or more, the noises cost
+    2 sqrt(alpha beta) - alpha - beta or more; and misfit and amplitude are a parabola in t - s.
+    """
+    dark = (math.sqrt(prices.along) - math.sqrt(prices.across)) ** 2
+    misfit = prices.amplitude**2 / (4.0 * (prices.along + prices.across))
+    return entropy_bits(variance) + dark + misfit * variance
 
 
 def bends_of_prices(variance: Doubles, place: Doubles, prices: Prices) -> Doubles:

@@ -183,7 +183,7 @@ class _Search:
         return bound_at(
             prices,
             excess_noise=self._noise,
-            gain=_mean(best.gain, self._counts),
+            gain=_mean(best.most, self._counts),
             taken=np.array([_mean(each, self._counts) for each in best.attack.taken]),
             bends=np.einsum("n,nij->ij", self._counts / self._counts.sum(), bends),
             place=best.place,

@@ -151,7 +151,7 @@ class _Dual:
         gains = np.concatenate([[dark], gains])
         dim = variances <= self._mean * (1.0 + 1e-9)
         low, high = variances[dim][:, None], variances[~dim][None, :]
-        # In place: these tables are large, and made anew at each price.
+        # In place: these tables are large, and each price has its own.
         share = high - low
         np.divide(self._mean - low, share, out=share)
         chords = 1.0 - share

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.intp]
-# Slopes (axes, places) at places (axes, places), and heights of the first places, one for each hill.
-# The second argument says of which hill, counted from 0, each place is.
+# Heights of the first places, one for each hill, and slopes (axes, places) at all places (axes,
+# places). The second argument says of which hill, counted from 0, each place is.
 Evaluate = Callable[[Doubles, Whole], tuple[Doubles, Doubles]]
 Allowed = Callable[[Doubles], npt.NDArray[np.bool_]]
 
@@ -26,6 +26,8 @@ DIFFERENCE = 1e-6
 # In logarithms a factor of 4.5: farther off the parabola says little.
 _LONGEST_STEP = 1.5
 _LEAST_DAMPING = 1e-2
+# Rounding keeps a few hills from the last steps.
+_NEAR = 1e3
 
 
 def shifted(place: Doubles) -> Doubles:
@@ -49,6 +51,17 @@ def differences(values: Doubles, axes: int) -> Doubles:
 
 
 @dataclass(frozen=True)
+class Tops:
+    """Where a climb ended, (axes, hills), and for which hills that is a top: `found` (hills,).
+
+    There the top is less than a thousand times `enough` of `climb` higher.
+    """
+
+    place: Doubles
+    found: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Domain:
     """Where the hills are: each axis from `least` to `most` (axes, 1), and what `allowed` says."""
 
@@ -63,8 +76,8 @@ class Domain:
 
 def climb(
     evaluate: Evaluate, start: Doubles, inside: Domain, *, steps: int, enough: Doubles
-) -> Doubles:
-    """Return places (axes, hills) near the tops of all hills, from `start` on.
+) -> Tops:
+    """Return places near the tops of all hills, from `start` (axes, hills) on.
 
     A step goes no farther than the box of `inside`, and is refused where it is not allowed. At most
     `steps`; done before where each top is less than `enough` higher.
@@ -79,8 +92,10 @@ def climb(
 
     place, damping = inside.clipped(start), np.full(hills, _LEAST_DAMPING)
     height, slopes, bends = look(place)
+    found = np.zeros(hills, bool)
     for _ in range(steps):
         step, ahead = _step(slopes, bends, damping)
+        found = ahead <= _NEAR * enough
         if np.all(ahead <= enough):
             break
         tried = inside.clipped(place + step)
@@ -88,9 +103,12 @@ def climb(
         reached, steep, bent = look(np.where(allowed, tried, place))
         better = allowed & (reached >= height)
         place, height = np.where(better, tried, place), np.where(better, reached, height)
-        slopes, bends = np.where(better, steep, slopes), np.where(better[:, None, None], bent, bends)
+        slopes, bends = (
+            np.where(better, steep, slopes),
+            np.where(better[:, None, None], bent, bends),
+        )
         damping = np.where(better, 0.1 * damping, 10.0 * np.maximum(damping, _LEAST_DAMPING))
-    return place
+    return Tops(place, found)
 
 
 def _step(slopes: Doubles, bends: Doubles, damping: Doubles) -> tuple[Doubles, Doubles]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from labctl.data.models import load_network
 from labctl.protocols.leakage import holevo_bits_per_mode, prior_free_bits_per_mode
+from labctl.protocols.leakage.direction import entropy_bits, learned_bits
 from labctl.protocols.leakage.network import (
     Spectrum,
     layer_variances,
@@ -78,6 +80,33 @@ def test_dead_rows_and_alike_rows_leave_few_directions() -> None:
     variances = layer_variances(weights)
     assert np.count_nonzero(variances > 1e-9) == 2
     assert variances.max() == pytest.approx(12.0)
+
+
+@pytest.mark.parametrize(
+    ("mean_photons", "transmittance", "noise"),
+    [
+        *[(mean_photons, 0.9, 1.0) for mean_photons in (0.001, 0.1, 0.5)],
+        *[(mean_photons, 1.0, 0.05) for mean_photons in (1e3, 1e5, 1e7, 1e9)],
+    ],
+)
+def test_noise_as_strong_as_vacuum_and_light_as_bright_as_allowed_are_bounded_too(
+    mean_photons: float, transmittance: float, noise: float
+) -> None:
+    """A client that mixes the same noise into every direction learns no more; nobody all of it.
+
+    It returns sqrt(T) of each amplitude with variance A = B = 1 + eps, so that v = 0,
+    cos(theta) = sqrt(T/A) and cos(phi) = 1/A. The prior: 200 directions, of lognormal variances,
+    and 20 dark ones.
+    """
+    variances = np.exp(2.0 * np.random.default_rng(1).normal(size=200))
+    spectrum = Spectrum(variances / variances.mean(), 220)
+    light = 2.0 * mean_photons * spectrum.variances
+    returned = 1.0 + noise
+    tap, back = math.acos(math.sqrt(transmittance / returned)), math.acos(1.0 / returned)
+    learned = learned_bits(light, np.full(200, tap), np.full(200, back))
+    bound = network_bits_per_mode(spectrum, mean_photons, transmittance, noise)
+    lit = 200 / 220
+    assert 2.0 * lit * learned.mean() <= bound <= 2.0 * lit * entropy_bits(light * 1.031).mean()
 
 
 def test_directions_that_are_alike_give_the_bound_of_white_weights() -> None:
