@@ -24,7 +24,6 @@ from labctl import checks
 from labctl.calibration.distributions import Shape, student_quantile
 from labctl.calibration.quantity import Quantity
 from labctl.errors import SettingError
-from labctl.protocols.verification.noise_ratio import normal_isf
 
 # Where doubts are compared with each other: the usual failure probability of a bound.
 _FAR_OUT = 1e-10
@@ -85,7 +84,7 @@ def reach_of(sources: Iterable[Source], probability: float) -> float:
     if not groups:
         return sum(limits)
     share = probability / groups
-    reach = math.hypot(*known) * normal_isf(share) if known else 0.0
+    reach = math.hypot(*known) * -student_quantile(share, math.inf) if known else 0.0
     each = (one.relative * -student_quantile(share, one.degrees_of_freedom) for one in few)
     return sum(limits) + reach + sum(each)
 

@@ -97,7 +97,7 @@ def test_a_tap_and_a_squeezer_on_light_of_one_quadrature_come_close(
 def test_light_ten_times_as_bright_tells_the_logarithm_of_ten_more_up_to_the_brightest(
     transmittance: float, noise: float
 ) -> None:
-    """Far above vacuum the entropy of a mode grows by log2 of its variance, whoever holds it."""
+    """Far above vacuum the entropy of a mode grows by log2 of its variance."""
     bits = [prior_free_bits_per_mode(photons, transmittance, noise) for photons in (1e5, 1e7, 1e9)]
     assert np.diff(bits) == pytest.approx(2.0 * math.log2(10.0), abs=0.1)
 
