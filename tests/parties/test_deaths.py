@@ -67,7 +67,7 @@ def queries(site: Site) -> float:
 
 
 def asks_again(site: Site, port: int) -> None:
-    """One more query is served and counted, whatever was before."""
+    """One more query is served and counted, after any death."""
     before = queries(site)
     found, err = results(site.client(port, "--images", "1"))
     assert found.get("accepted") is True, err
