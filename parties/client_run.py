@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from labctl.data.session_record import SessionRecord
 from labctl.errors import AbortedError, ProtocolError
 from labctl.parties.client_session import ClientSession
 from labctl.parties.offer import LINK, facts_of, frame_sha256
+from labctl.parties.seals import Ticket
 from labctl.parties.talk import Talk, ended_by_errors
 from labctl.party import Party
 from labctl.protocols.client.bench_receiver import BenchReceiver
@@ -62,7 +63,8 @@ class ClientRun:
 
     runs: folder of its run files. station_text: of its station file, secrets masked. seed: of the
     places of modes. on_step: called with the name of each step of an alignment; on_batch: with how
-    many images a batch had, and the server's verdict after it.
+    many images a batch had, and the server's verdict after it. again: connects once more for a
+    session that was lost between two queries; None: it is over then.
     """
 
     equipment: ClientEquipment
@@ -73,6 +75,7 @@ class ClientRun:
     seed: int = field(default_factory=lambda: secrets.randbits(63))
     on_step: Callable[[str], None] = lambda step: None
     on_batch: Callable[[int, Verdict], None] = lambda images, verdict: None
+    again: Callable[[Ticket], AbstractContextManager[Talk]] | None = None
 
     def classify(
         self, talk: Talk, images: LabelledImages, *, batch_images: int = 1
@@ -81,10 +84,13 @@ class ClientRun:
 
         A verdict that rejects ends the session after its batch. Any error has ended it first.
         """
-        with ended_by_errors(talk, Party.CLIENT, on_budget="the client's own budget is spent"):
-            return self._classify(talk, images, batch_images)
+        with ExitStack() as talks:
+            talks.enter_context(_ended_by_errors(talk))
+            return self._classify(talk, images, batch_images, talks)
 
-    def _classify(self, talk: Talk, images: LabelledImages, batch_images: int) -> ClientResult:
+    def _classify(
+        self, talk: Talk, images: LabelledImages, batch_images: int, talks: ExitStack
+    ) -> ClientResult:
         session = self._begun(talk)
         agreed = session.machine.agreed
         with self._run_file(agreed) as writer:
@@ -104,6 +110,7 @@ class ClientRun:
             books = ClientBooks(self.ledger, leakage, agreed.shapes[0].rows, str(writer.path))
             for first in range(0, len(images.labels), batch_images):
                 part = slice(first, first + batch_images)
+                self._mend(session, talks)
                 batch = books.reserve(images.images[part])
                 try:
                     batch.noted()(len(images.labels[part]))
@@ -118,13 +125,23 @@ class ClientRun:
                 self.on_batch(len(labels), verdict)
                 if verdict.accepted is False:
                     with suppress(AbortedError):
-                        talk.receive()  # the server ends the session now, for this reason
+                        session.talk.receive()  # the server ends the session now, for this reason
                     break
             else:
+                self._mend(session, talks)
                 session.close()
-            result.transcript = talk.transcript.hex()
-            writer.set_session(self._about(talk))
+            result.transcript = session.talk.transcript.hex()
+            writer.set_session(self._about(session.talk))
         return result
+
+    def _mend(self, session: ClientSession, talks: ExitStack) -> None:
+        """Go on over another talk where the server was lost since the last query."""
+        ticket = session.talk.ticket() if session.talk.gone else None
+        if ticket is None or self.again is None:
+            return
+        self.on_step("the server was lost between two queries: connect again")
+        session.talk = talks.enter_context(self.again(ticket))
+        talks.enter_context(_ended_by_errors(session.talk))
 
     def _about(self, talk: Talk) -> SessionRecord:
         return SessionRecord(
@@ -174,6 +191,11 @@ class ClientRun:
             raise ProtocolError("client", "greeted", "the server does not say which gain it wants")
         receiver = BenchReceiver(self.equipment, self.frame, gain=gain, seed=self.seed)
         return ClientSession(machine, receiver, talk, self.on_step)
+
+
+def _ended_by_errors(talk: Talk) -> AbstractContextManager[None]:
+    spent = "the client's own budget is spent"
+    return ended_by_errors(talk, Party.CLIENT, on_budget=spent)
 
 
 def leakage_to_server(agreed: Welcome, constants: ClientConstants) -> Leakage:

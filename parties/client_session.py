@@ -28,9 +28,9 @@ from labctl.protocols.messages import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class ClientSession:
-    """Has one server classify images, batch by batch.
+    """Has one server classify images, batch by batch; over another talk if one is lost in between.
 
     machine: welcomed. on_step: called with the name of each step of an alignment, and while others
     have the light.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from labctl.protocols.messages import AbortCode
 
 CONNECT_S = 10.0
 """How long a server may take to let a client in."""
+RETURN_S = 60.0
+"""How long to try for a session that was lost, in s: a network that is away for longer is down."""
+_AGAIN_S = 1.0
 
 
 @contextmanager
@@ -58,6 +62,26 @@ def connect(
             wire.close()
             # The last words go out before the line is cut.
             reader.join(1.0)
+
+
+@contextmanager
+def connect_again(
+    address: str, folder: Path, ticket: Ticket, *, patience_s: float = RETURN_S
+) -> Iterator[PartyChannel]:
+    """Yield a channel that goes on with a lost session, tried for `patience_s`; as `connect`."""
+    until_s = time.monotonic() + patience_s
+    with ExitStack() as stack:
+        while True:
+            try:
+                channel = stack.enter_context(connect(address, folder, ticket=ticket))
+                break
+            except AbortedError as error:
+                # Refused for now: the server has not seen yet that the first connection is gone.
+                again = error.code in (AbortCode.PEER_LOST, AbortCode.OTHER_SESSION)
+                if not again or time.monotonic() > until_s:
+                    raise
+                time.sleep(_AGAIN_S)
+        yield channel
 
 
 def _called(line: Any, wire: QueueWire, timeout_s: float) -> Any:

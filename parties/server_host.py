@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 from labctl.calibration.knowledge import NOTHING, Knowledge
 from labctl.data.run_writer import RunFileWriter
 from labctl.data.session_record import SessionRecord
-from labctl.errors import IdentityError, ProtocolError
+from labctl.errors import AbortedError, IdentityError, ProtocolError
 from labctl.parties.lease import Lease, Turn
 from labctl.parties.offer import LINK, Offer, new_seed, require_same_bench
+from labctl.parties.parked import ParkedSessions, Served
 from labctl.parties.server_session import ServerSession
 from labctl.parties.talk import Talk, ended_by_errors
 from labctl.party import Party
@@ -23,7 +25,7 @@ from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.server_books import ServerBatch, ServerBooks
-from labctl.protocols.messages import Hello
+from labctl.protocols.messages import AbortCode, Hello
 from labctl.protocols.server.bench_sender import BenchSender
 from labctl.protocols.server.disguised import honest_server
 from labctl.protocols.server.machine import ServerMachine
@@ -69,26 +71,53 @@ class ServerHost:
     station_text: str | None = None
     knowledge: Knowledge = NOTHING
     lease: Lease = field(default_factory=Lease)
+    _parked: ParkedSessions = field(default_factory=ParkedSessions, init=False)
     on_step: Callable[[str], None] = lambda step: None
     on_batch: Callable[[str, int, VerificationReport], None] = lambda client, queries, report: None
 
     def serve(self, client: Caller, talk: Talk) -> Path:
         """Serve one session of a client; return its run file.
 
-        Any error has ended the session first, with what the client may know of it.
+        Any error has ended the session first, with what the client may know of it; but one that was
+        lost between two queries is kept, for a talk that resumes it.
         """
         with ended_by_errors(talk, Party.SERVER):
             self._require_own_key(client)
-            turn = self.lease.turn(client.name)
+            served = self._parked.take(talk.session) if talk.resumes else self._begun(client, talk)
+            if served is None:
+                raise ProtocolError("server", "lost", "the session is not kept any more")
+            served.session.talk = talk
             try:
-                return self._serve(client, talk, turn)
+                return self._run(served)
             finally:
-                # What others do with the light is not this session's to end.
-                if turn.use():
-                    try:
-                        self.equipment.laser.set_emission(False)
-                    finally:
-                        turn.leave()
+                self._dark(served.session.turn)
+
+    def close(self) -> None:
+        """End all sessions that were lost and not resumed."""
+        self._parked.close()
+
+    def _run(self, served: Served) -> Path:
+        try:
+            served.session.run()
+        except AbortedError as lost:
+            if lost.code == AbortCode.PEER_LOST and served.session.talk.ticket() is not None:
+                self._parked.keep(served)
+            else:
+                served.end(lost)
+            raise
+        except BaseException as error:
+            served.end(error)
+            raise
+        served.end(None)
+        return served.path
+
+    def _dark(self, turn: Turn) -> None:
+        """Switch emission off and give the light back; it is left to others who have it by now."""
+        if turn.use():
+            try:
+                self.equipment.laser.set_emission(False)
+            finally:
+                turn.leave()
 
     def _require_own_key(self, client: Caller) -> None:
         """Raise IdentityError where the ledger knows the name by another key."""
@@ -99,44 +128,50 @@ class ServerHost:
                 f"certificate has {client.fingerprint[:16]}"
             )
 
-    def _serve(self, client: Caller, talk: Talk, turn: Turn) -> Path:
+    def _begun(self, client: Caller, talk: Talk) -> Served:
+        """Greet a client, and return its session."""
         hello = talk.receive()
         if not isinstance(hello, Hello):
             raise ProtocolError("server", "new", f"{type(hello).__name__} came before Hello")
         facts = require_same_bench(hello, self.frame)
         settings = self.offer.settings(self.equipment.constants, facts)
-        with self._run_file(settings) as writer:
-            machine, books = self._begun(client, settings, writer.path)
+        writer = self._run_file(settings)
+        try:
+            machine, books = self._accounted(client, settings, writer.path)
             answer = machine.receive(hello)
             assert answer is not None
             talk.send(answer)
-            booking = _Booking(self, client.name, machine, books, writer)
-            session = ServerSession(
-                machine,
-                turn,
-                booking.new_turn,
-                talk,
-                booking,
-                lo_excess_noise=lo_excess_noise(self.knowledge),
-                on_step=self.on_step,
-            )
-            try:
-                session.run()
-            finally:
+        except BaseException as error:
+            writer.__exit__(type(error), error, error.__traceback__)
+            raise
+        booking = _Booking(self, client.name, machine, books, writer)
+        session = ServerSession(
+            machine,
+            self.lease.turn(client.name),
+            booking.new_turn,
+            talk,
+            booking,
+            lo_excess_noise=lo_excess_noise(self.knowledge),
+            on_step=self.on_step,
+        )
+
+        def end(error: BaseException | None) -> None:
+            with writer if error is None else _ending(writer, error):
                 booking.close()
                 writer.set_session(
                     SessionRecord(
-                        id=talk.session.hex(),
+                        id=session.talk.session.hex(),
                         kind="two-party",
                         client=client.name,
                         client_identity="certificate",
                         client_fingerprint=client.fingerprint,
                         account=account_record(books.state()),
                         server_ledger_head=self.ledger.head().hash,
-                        transcript_sha256=talk.transcript.hex(),
+                        transcript_sha256=session.talk.transcript.hex(),
                     )
                 )
-        return writer.path
+
+        return Served(session, writer.path, end)
 
     def _run_file(self, settings: SessionSettings) -> RunFileWriter:
         about = {**asdict(settings), "link": LINK}
@@ -151,7 +186,7 @@ class ServerHost:
             party=Party.SERVER,
         )
 
-    def _begun(
+    def _accounted(
         self, client: Caller, settings: SessionSettings, run_file: Path
     ) -> tuple[ServerMachine, ServerBooks]:
         """Return the session's machine, and what books it on the client's account."""
@@ -206,6 +241,15 @@ class ServerHost:
             else max(limit - balance.taken.value(Meter.WEIGHT_BITS), 0.0),
             deadline_s=IDLE_S,
         )
+
+
+@contextmanager
+def _ending(writer: RunFileWriter, error: BaseException) -> Iterator[None]:
+    """End a run file with what ended the session, after the block."""
+    try:
+        yield
+    finally:
+        writer.__exit__(type(error), error, error.__traceback__)
 
 
 class _Booking:

@@ -60,7 +60,7 @@ class Booking(Protocol):
 
 @dataclass
 class ServerSession:
-    """Serves one client until it closes.
+    """Serves one client until it closes; `run` again, with another talk, after a loss in between.
 
     machine: of this session, greeted. turn: its place among those who want the light. new_turn:
     called when it has the light, before each alignment; returns the sender to use from then on.

@@ -13,6 +13,7 @@ from labctl.errors import (
     LabctlError,
     ProtocolError,
 )
+from labctl.parties.seals import Ticket
 from labctl.party import Party
 from labctl.protocols.messages import AbortCode, Message
 
@@ -28,6 +29,20 @@ class Talk(Protocol):
     @property
     def transcript(self) -> bytes:
         """SHA-256 of all that was said."""
+        ...
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it goes on with a session that another one began."""
+        ...
+
+    @property
+    def gone(self) -> bool:
+        """Whether the other side is known to be gone."""
+        ...
+
+    def ticket(self) -> Ticket | None:
+        """Return what to go on with over another one; None unless between two queries."""
         ...
 
     def send(self, message: Message, *, more: bool = False) -> None:

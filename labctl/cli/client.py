@@ -52,7 +52,7 @@ def client(
     file. Exit code 3: the server's verdict was a rejection.
     """
     from labctl.parties.client_run import ClientRun
-    from labctl.parties.grpc_client import connect
+    from labctl.parties.grpc_client import connect, connect_again
     from labctl.station import Station
     from labctl.station.equipment import client_equipment_of, require_roles
 
@@ -83,6 +83,7 @@ def client(
             masked(station.read_text(encoding="utf-8")),
             on_step=step,
             on_batch=answered,
+            again=lambda ticket: connect_again(server, identity, ticket),
         )
 
         def once() -> ClientResult:

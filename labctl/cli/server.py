@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -123,7 +124,7 @@ def server(
             finally:
                 end.count()
 
-        with ChannelServer(listen, identity, handler) as channels:
+        with closing(host), ChannelServer(listen, identity, handler) as channels:
             said.listens(channels.port)
             service.ready()
             while not end.is_reached(_LOOK_S):
