@@ -63,7 +63,7 @@ class ClientRun:
 
     runs: folder of its run files. station_text: of its station file, secrets masked. seed: of the
     places of modes. on_step: called with the name of each step of an alignment; on_batch: with how
-    many images a batch had, and the server's verdict after it. again: connects once more for a
+    many images a batch had, and the server's verdict after it. again: connects again for a
     session that was lost between two queries; None: it is over then.
     """
 

@@ -26,6 +26,7 @@ CONNECT_S = 10.0
 """How long a server may take to let a client in."""
 RETURN_S = 60.0
 """How long to try for a session that was lost, in s: a network that is away for longer is down."""
+# Between two tries, in s: a server notices a cut connection within some milliseconds.
 _AGAIN_S = 1.0
 
 

@@ -72,7 +72,7 @@ def test_what_was_said_in_one_session_says_nothing_in_another(folders: PartyFold
             assert "other-session" in str(two_parties.decoded(call.say(begun)))
 
 
-QUICK = {**DEADLINES_S, PartyState.NEW: 0.4, PartyState.AGREED: 0.4}
+QUICK = {**DEADLINES_S, PartyState.NEW: 1.0, PartyState.AGREED: 1.0}
 
 
 def test_a_silent_client_is_cut_off_by_name_and_others_are_not(folders: PartyFolders) -> None:
