@@ -96,8 +96,8 @@ class Mixture:
             lambda place: is_attack(place[1:5]) & is_attack(place[6:]),
         )
 
-    def best(self, start: Doubles, prices: Prices) -> Doubles:
-        """Return the place near `start`, (numbers, 1), that gains most at these prices."""
+    def best(self, start: Doubles, prices: Prices) -> tuple[Doubles, bool]:
+        """Return the place near `start`, (numbers, 1), that gains most; whether it is a top."""
 
         ridges = [
             (rows, Ridge.of(variance, prices.pooled_amplitude))
@@ -123,7 +123,7 @@ class Mixture:
             straight[rows] = ridge.straight(start[rows])
         scale = np.abs(self.at(start, prices).gain) + 1e-300
         tops = climb(evaluate, straight, self._range(), steps=_STEPS, enough=_ENOUGH * scale)
-        return true(tops.place)
+        return true(tops.place), bool(tops.found[0])
 
     def _attacks(self, place: Doubles) -> list[tuple[slice, Doubles]]:
         """Return the rows of a place that are an attack, and the variance of its directions."""

@@ -31,6 +31,7 @@ from labctl.protocols.leakage.multipliers import (
     best_attacks,
     between,
     bound_at,
+    largest_gain,
     prices_of,
 )
 
@@ -132,16 +133,20 @@ class _Dual:
         enough = self._enough(self._variances, _LOOSE)
         best = best_attacks(self._variances, prices, start, enough=enough)
         mixture, place = self._worst(best, prices)
-        place = mixture.best(place, prices)
+        place, found = mixture.best(place, prices)
         shared = mixture.at(place, prices)
         return bound_at(
             prices,
             excess_noise=self._noise,
-            gain=float(shared.gain[0]),
+            gain=float(shared.gain[0]) if found else self._most(prices),
             taken=shared.taken[:, 0],
             bends=mixture.bend_of_prices(place, prices),
             place=best.place,
         )
+
+    def _most(self, prices: Prices) -> float:
+        """Return what no measure gains more than: the bound of a direction is concave."""
+        return float(largest_gain(np.array([self._mean]), prices)[0])
 
     def _worst(self, best: Best, prices: Prices) -> tuple[Mixture, Doubles]:
         """Return the mixture that the concave envelope at the mean variance rests on."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from labctl.protocols.leakage import multipliers
 from labctl.protocols.leakage.direction import entropy_bits, learned_bits
 from labctl.protocols.leakage.multipliers import (
     LEAST,
@@ -17,6 +18,7 @@ from labctl.protocols.leakage.multipliers import (
     attack_at,
     best_attacks,
     is_attack,
+    largest_gain,
 )
 
 
@@ -98,6 +100,20 @@ def test_no_random_attack_of_a_direction_gains_more_than_the_one_found(prices: P
         tried = tried[:, is_attack(tried)]
         gains = attack_at(np.full(tried.shape[1], variance), tried, prices).gain
         assert gains.max() <= gain + 1e-6 * abs(gain) + 1e-12
+    assert np.all(best.gain <= largest_gain(VARIANCES, prices) + 1e-12)
+    found = best_attacks(VARIANCES, prices, enough=1e-9)
+    assert np.array_equal(found.most, found.gain), "every top is found"
+
+
+@pytest.mark.parametrize("prices", PRICES)
+def test_a_search_that_is_cut_short_counts_what_no_attack_exceeds(
+    prices: Prices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = best_attacks(VARIANCES, prices).gain
+    monkeypatch.setattr(multipliers, "_STEPS", 1)
+    cut = best_attacks(VARIANCES, prices)
+    assert np.any(cut.gain < true - 1e-6 * np.abs(true))
+    assert np.all(cut.most >= true - 1e-9 * np.abs(true) - 1e-12)
 
 
 @pytest.mark.parametrize("prices", PRICES)
