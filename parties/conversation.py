@@ -149,11 +149,6 @@ class Conversation:
         return self._phase is _Phase.CLOSING
 
     @property
-    def peer_certificate(self) -> bytes | None:
-        """The other side's certificate (DER), once it came."""
-        return self._peer_certificate
-
-    @property
     def deadline_s(self) -> float | None:
         """How long to wait for the other side's next message; None if it is not its turn."""
         if self.over or self.my_turn:
