@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from labctl.dsp.dsp import Sync, synchronise
+from labctl.dsp.dsp import Sync, read_slots, synchronise
 from labctl.dsp.layout import FrameLayout
 from labctl.dsp.recorder import FIRST_RANGE_V, RECORD_MARGIN_S, Recorder
 from labctl.dsp.sender import frame_layout
@@ -108,6 +108,16 @@ class BenchSide:
         self._clock = pooled_clock(self._clocks)
         wanted = LARGEST_ERROR_SLOTS / layout.symbol_rate_hz / trace.interval_s
         return self._clock.error_samples <= wanted
+
+    def noise(self, layer: int, trace: Trace) -> tuple[float, int]:
+        """Return the sum of squares in V^2, and its degrees of freedom, of all that is in a record.
+
+        Of the slots of the layer's frame, at any place of it, less their mean.
+        """
+        layout = self.layouts[layer]
+        slots = read_slots(trace, layout, trace.start_s, 0, layout.slots)
+        centred = slots - slots.mean(dtype=np.float64).astype(np.float32)
+        return float(np.vdot(centred, centred)), len(slots) - 1
 
     def sync(self, layer: int, trace: Trace) -> Sync:
         """Find the frame in a record; raises SynchronisationError."""

@@ -19,8 +19,10 @@ from pydantic import BaseModel, ValidationError
 from labctl.errors import StationFileError
 from labctl.quantities import handed_out, public_methods, quantities_of, unit_of
 from labctl.station import drivers
+from labctl.station.arriving import CLIENT, KEY
 from labctl.station.drivers import CHANNEL_METHODS, DriverClass
 from labctl.station.file import SIMULATED, StationFile, library_of, split_watched
+from labctl.station.watched import watched_readings
 from labctl.toml_file import place
 
 
@@ -107,7 +109,14 @@ def _watch(
     station: StationFile, path: Path, found: Mapping[str, type[DriverClass]]
 ) -> Iterator[str]:
     """Yield the watched limits that nothing would be read for, or that limit nothing."""
-    for key, limit in station.watch.limits.items() if station.watch else ():
+    if station.watch is None:
+        return
+    if not station.watch.limits and not any(watched_readings(station, path)):
+        yield (
+            f"{place(path, 'watch')}: nothing is watched: expected limits here, or "
+            f"{KEY} and an arrival meter of {CLIENT} that is not simulated"
+        )
+    for key, limit in station.watch.limits.items():
         where = place(path, "watch", "limits", key)
         try:
             name, channel, quantity = split_watched(key)

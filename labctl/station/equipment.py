@@ -22,6 +22,7 @@ from labctl.instruments.capabilities import (
     WaveformGenerator,
 )
 from labctl.instruments.transports.opening import open_clock
+from labctl.station.arriving import CLIENT, KEY, ArrivingLimit, arriving_within
 from labctl.station.check import can_serve
 from labctl.station.file import (
     SIMULATED,
@@ -140,7 +141,7 @@ class ServerEquipment:
 
 @dataclass(frozen=True)
 class ClientEquipment:
-    """The client's bench."""
+    """The client's bench. `arriving`: the most light that may come, None where none is stated."""
 
     rotation: IQDrive
     lo_phase: LimitedVoltage
@@ -149,6 +150,7 @@ class ClientEquipment:
     channel: int
     arrival_meter: FibreMeter | None
     constants: ClientConstants
+    arriving: ArrivingLimit | None = None
 
 
 ROLES: dict[str, type] = {
@@ -257,7 +259,16 @@ def client_equipment_of(station: Station) -> ClientEquipment:
         channel=client.digitizer.channel,
         arrival_meter=_meter(station, client.arrival_meter),
         constants=client.constants,
+        arriving=_arriving(station),
     )
+
+
+def _arriving(station: Station) -> ArrivingLimit | None:
+    maximum_w = station.table.client.maximum_arriving_power_w
+    if maximum_w is None:
+        return None
+    allowed = arriving_within(maximum_w, place(station.path, CLIENT, KEY))
+    return ArrivingLimit(allowed, station.stop_emission)
 
 
 def clock_of(station: Station) -> Clock:

@@ -255,13 +255,17 @@ class ServerRoles(_Table):
 
 
 class ClientRoles(_Table):
-    """Which instrument does what for the client; `arrival_meter` sees what arrives there."""
+    """Which instrument does what for the client; `arrival_meter` sees what arrives there.
+
+    `maximum_arriving_power_w`: in the fibre at the client; more stops all emission of this station.
+    """
 
     rotation: PairRole
     lo_phase: OutputRole
     gain: OutputRole
     digitizer: InputRole
     arrival_meter: MeterRole | None = None
+    maximum_arriving_power_w: Positive | None = None
     constants: ClientConstants
 
 
@@ -311,7 +315,7 @@ class WatchTable(_Table):
 
     every_s: Positive = 0.5
     blind_s: Positive = 10.0
-    limits: Annotated[dict[str, WatchLimit], Field(min_length=1)]
+    limits: dict[str, WatchLimit] = {}
 
 
 class WatchdogTable(_Table):

@@ -19,13 +19,13 @@ from labctl.station.turns import Turns
 class Allowed:
     """What is allowed of one quantity, in the unit of its name; `where`: the file and line.
 
-    `key`: under which key of the file it stands.
+    `key`: under which key of the file it stands, where that is not "limits.QUANTITY".
     """
 
     low: float
     high: float
     where: str
-    key: str = "limits"
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,14 @@ class Limits:
         """Return in words what is allowed of a quantity, and where the file says so."""
         limit = self.allowed[quantity]
         unit = unit_of(quantity) or ""
+        key = limit.key or f"limits.{quantity}"
         if math.isinf(limit.low):
             within = f"at most {limit.high:.9g}"
         elif math.isinf(limit.high):
             within = f"at least {limit.low:.9g}"
         else:
             within = f"{limit.low:.9g} to {limit.high:.9g}"
-        return f"{within} {unit}".rstrip() + f" by {limit.key}.{quantity} at {limit.where}"
+        return f"{within} {unit}".rstrip() + f" by {key} at {limit.where}"
 
 
 def _numbers(value: Any) -> Iterator[float]:

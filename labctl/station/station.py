@@ -29,11 +29,11 @@ from labctl.station.exits import holds, keep, leave_at_exit, leave_first, left, 
 from labctl.station.file import (
     SIMULATED,
     StationFile,
+    WatchTable,
     library_of,
     read_station_file,
     record_of,
     split_reference,
-    split_watched,
     transport_of,
 )
 from labctl.station.gate import Gate
@@ -46,6 +46,7 @@ from labctl.station.snapshot import settings_of
 from labctl.station.teardown import Leaving, Left, darken, leave_safe
 from labctl.station.turns import Turns
 from labctl.station.watch import LimitsWatch, Watched
+from labctl.station.watched import WatchedReading, watched_readings
 from labctl.toml_file import place
 from labctl.visible import visible_logger
 
@@ -78,6 +79,7 @@ class Station:
         self._leaving = threading.RLock()
         self._heartbeat: Heartbeat | None = None
         self._ownership = Ownership()
+        self._watched: list[WatchedReading] = []
         self._turns: dict[str, Turns] = {}
         self._watch: LimitsWatch | None = None
 
@@ -95,8 +97,8 @@ class Station:
         if self._opened:
             raise UsageError(f"station {self.table.name!r} is open already")
         self._gate, self._known_limits = Gate(), {}
-        watched = self.table.watch.limits if self.table.watch else ()
-        self._turns = {split_watched(key)[0]: Turns() for key in watched}
+        self._watched = list(watched_readings(self.table, self.path))
+        self._turns = {each.instrument: Turns() for each in self._watched}
         try:
             with self._recording():
                 self._open_all()
@@ -293,25 +295,22 @@ class Station:
 
     def _start_watch(self) -> None:
         """Begin to read what is watched."""
-        if self.table.watch is None:
+        if not self._watched:
             return
         watched = []
-        for key, limit in self.table.watch.limits.items():
-            name, channel, quantity = split_watched(key)
-            source = unguarded(self[name] if channel is None else self[f"{name}/{channel}"])
-            allowed = Allowed(
-                limit.low, limit.high, place(self.path, "watch", "limits", key), "watch.limits"
+        for each in self._watched:
+            read = getattr(unguarded(self[each.reference]), each.method)
+            turns = self._turns[each.instrument]
+            watched.append(
+                Watched(each.shown, each.quantity, read, each.allowed, turns, each.ratio)
             )
-            shown = key.removesuffix(f".{quantity}")
-            turns = self._turns[name]
-            read = getattr(source, quantity)
-            watched.append(Watched(shown, quantity, read, allowed, turns, limit.ratio))
-        every_s, blind_s = self.table.watch.every_s, self.table.watch.blind_s
+        times = self.table.watch or WatchTable()
         self._watch = LimitsWatch(
-            watched, every_s=every_s, blind_s=blind_s, stop=self.stop_emission
+            watched, every_s=times.every_s, blind_s=times.blind_s, stop=self.stop_emission
         )
         self._watch.start()
-        _log.info("watched every %g s: %s", every_s, ", ".join(self.table.watch.limits))
+        names = [f"{each.shown}.{each.quantity}" for each in self._watched]
+        _log.info("watched every %g s: %s", times.every_s, ", ".join(names))
 
     def _addresses(self) -> list[str]:
         """Return the addresses that other programs could reach too."""

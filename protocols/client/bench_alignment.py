@@ -35,7 +35,7 @@ class ClientAlignment:
                 if frame.last:
                     receiver.align(self._syncs)
             case AlignmentPurpose.DARK:
-                receiver.learn_offset(trace)
+                receiver.learn_dark(frame.layer, trace)
                 receiver.amplify()
             case AlignmentPurpose.CLOCK:
                 return receiver.learn_clock(frame.layer, trace)

@@ -30,6 +30,7 @@ from labctl.protocols.leakage import LayerShape
 from labctl.protocols.streams import party_stream
 from labctl.station.equipment import ClientEquipment
 from labctl.station.file import FrameTable
+from labctl.units import photon_energy_j, wavelength_to_frequency_hz
 
 # Length of the mean of unit vectors: exp(-s^2/2) is 0.7 where phases scatter by s = 0.84 rad.
 _LEAST_COHERENCE = 0.7
@@ -53,6 +54,10 @@ _SIGMAS = 5.0
 _MOST_CARRIER = 0.3
 # Pulses of the slots beside it reach into the guard.
 _GUARD_EDGE = 2
+# Of the noise that is seen with it: of uniform rounding beyond, the variance is not step^2/12.
+_COARSEST_STEP = 2.0
+# Photons are counted at 1550 nm; the station's limit needs no better.
+_FREQUENCY_HZ = wavelength_to_frequency_hz(1550e-9)
 _ROTATION_NAME = "ROTATION"
 
 
@@ -72,6 +77,7 @@ class BenchReceiver(BenchSide):
         self._aligned_v = 0.0
         self._aligned_noise_v = math.inf
         self._phase_rad = 0.0
+        self._shot_noise_v2: float | None = None
 
     def expect(self, shapes: dict[int, LayerShape]) -> None:
         """Lay out frames of these shapes; raises SettingError if the unit cannot hold a block."""
@@ -136,15 +142,46 @@ class BenchReceiver(BenchSide):
         self._arrival_s = start_s - self._equipment.constants.detector_delay_s
         self._turn(float(np.angle(phasor)))
 
+    def learn_dark(self, layer: int, trace: Trace) -> None:
+        """Learn offset and shot noise from a record to which the clone passed no light on.
+
+        Raises StoppedError if the light that the layer was aligned by is more than may arrive,
+        SignalError if it is so bright that a record in its range does not show the shot noise.
+        """
+        self.learn_offset(trace)
+        if self._equipment.arriving is None:
+            return
+        squares, count = self.noise(layer, trace)
+        in_snu = 1.0 + self._equipment.constants.electronic_noise
+        self._shot_noise_v2 = (1.0 - _share_of_rounding(trace)) * squares / count / in_snu
+        self._check_arriving(self._aligned_v)
+
+    def arriving_power_w(self, amplitude_v: float) -> float:
+        """Return the power in W in the fibre while a preamble of this amplitude in V lasts.
+
+        A^2 = 4 S N eta (G - 1), with the shot noise S in V^2, N photons of a symbol before the
+        clone, whose measured arm has G - 1 times as many, and the receiver's efficiency eta
+        (`calibration.routines.bright_frame`). At 1550 nm: 4 % off at the ends of the C and L bands.
+        Infinite where no shot noise was seen; raises SettingError before it is learnt.
+        """
+        if self._shot_noise_v2 is None:
+            raise SettingError("shot noise", None, "learnt before a power is found")
+        passed = self._equipment.constants.efficiency * (self._gain - 1.0)
+        unit_v2 = 4.0 * self._shot_noise_v2 * passed
+        photons = amplitude_v**2 / unit_v2 if unit_v2 > 0.0 else math.inf
+        return photons * photon_energy_j(_FREQUENCY_HZ) * self._frame.symbol_rate_hz
+
     def values(self, layer: int, trace: Trace) -> Floats:
         """Return a value in V per turn and block (turns, rows * blocks).
 
         Keeps the phase of later frames at zero. Raises SignalError where the preamble is far
-        brighter than when the layer was aligned. Likewise where it is far dimmer, or pilots show
+        brighter than when the layer was aligned, StoppedError where more arrives than the station
+        allows. Likewise where it is far dimmer, or pilots show
         that nothing rotated the modes: values would be noise, and look like any others.
         """
         layout = self.layouts[layer]
         lowered, sync, clock = self._found(layer, trace)
+        self._check_arriving(sync.amplitude)
         self._check_amplitude(sync)
         self._check_noise(sync)
         rows = layout.rows * layout.row_slots
@@ -157,6 +194,11 @@ class BenchReceiver(BenchSide):
         _check_carrier(guard[_GUARD_EDGE:-_GUARD_EDGE], sync)
         _check_rotated(by_row[:, layout.pilot_offsets], layout.pilot_symbols.real, sync)
         return by_row[:, layout.readout_offsets].T.astype(np.float32)
+
+    def _check_arriving(self, amplitude_v: float) -> None:
+        limit = self._equipment.arriving
+        if limit is not None:
+            limit.check(self.arriving_power_w(amplitude_v))
 
     def _check_amplitude(self, sync: Sync) -> None:
         if sync.amplitude < _LEAST_AMPLITUDE * self._aligned_v:
@@ -184,6 +226,23 @@ class BenchReceiver(BenchSide):
         self._phase_rad = math.remainder(self._phase_rad - error_rad, 2.0 * math.pi)
         v_pi_v = self._equipment.constants.phase_shifter_v_pi_v
         self._equipment.lo_phase.set(self._phase_rad / math.pi * v_pi_v)
+
+
+def _share_of_rounding(dark: Trace) -> float:
+    """Return how much of a record's variance is from the digitizer's steps; raises SignalError.
+
+    Uniform rounding adds step^2/12, for steps up to twice the noise. All of it is taken off, though
+    the matched filter passes less of it than of the noise: the power is rather found too large.
+    """
+    levels = np.unique(dark.voltage_v)
+    variance_v2 = float(np.var(dark.voltage_v, dtype=np.float64))
+    step_v = float(np.min(np.diff(levels))) if len(levels) > 1 else math.inf
+    if step_v > _COARSEST_STEP * math.sqrt(variance_v2):
+        raise SignalError(
+            f"client's digitizer has steps of {step_v:.3g} V in the range of this light, its shot "
+            f"noise {math.sqrt(variance_v2):.3g} V: arriving light is too bright to tell its power"
+        )
+    return step_v**2 / 12.0 / variance_v2
 
 
 def _check_carrier(guard: Floats, sync: Sync) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from labctl.dsp.dsp import read_slots
 from labctl.dsp.layout import PEAK, Complexes
 from labctl.dsp.phase import track_phase
 from labctl.errors import SignalError
@@ -138,16 +137,6 @@ class BenchSender(BenchSide):
         """Return how many records of a layer's frame the shot-noise unit takes."""
         wanted = math.ceil(_BLOCKED_SAMPLES / self.layouts[layer].slots)
         return min(max(wanted, _BLOCKED_RECORDS), _MOST_RECORDS)
-
-    def noise(self, layer: int, trace: Trace) -> tuple[float, int]:
-        """Return the sum of squares in V^2, and its degrees of freedom, of all that is in a record.
-
-        Of the slots of the layer's frame, at any place of it, less their mean.
-        """
-        layout = self.layouts[layer]
-        slots = read_slots(trace, layout, trace.start_s, 0, layout.slots)
-        centred = slots - slots.mean(dtype=np.float64).astype(np.float32)
-        return float(np.vdot(centred, centred)), len(slots) - 1
 
     def values(self, light: LayerLight, trace: Trace) -> ReturnedLight:
         """Return the quadratures of all modes, with the phase that the whole frame shows.

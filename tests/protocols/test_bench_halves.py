@@ -10,7 +10,8 @@ import pytest
 
 from labctl.data import shipped_station_path
 from labctl.data.models import Network
-from labctl.errors import SettingError
+from labctl.errors import SettingError, SignalError
+from labctl.instruments.capabilities import Trace
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.client.bench_receiver import BenchReceiver
 from labctl.protocols.disguise import PLAIN
@@ -141,6 +142,24 @@ def test_what_was_not_found_out_is_not_used(
     receiver.expect({0: LayerShape(rows=3, modes=4, inputs=8)})
     with pytest.raises(SettingError, match="found before a rotation is loaded"):
         receiver.load(0, np.ones((1, 8), np.float32))
+
+
+def test_a_record_that_shows_no_shot_noise_tells_no_power(
+    halves: tuple[BenchSender, BenchReceiver],
+) -> None:
+    """Steps beyond twice the noise that is seen; where nothing is seen, any step is."""
+    _, receiver = halves
+    with pytest.raises(SettingError, match="learnt before a power is found"):
+        receiver.arriving_power_w(1.0)
+    receiver.expect({0: LayerShape(rows=3, modes=4, inputs=8)})
+    noise = np.random.default_rng(3).normal(0.0, 1e-3, 20_000)
+    for step_v in (1e-2, 3e-3):
+        coarse = (np.round(noise / step_v) * step_v).astype(np.float32)
+        with pytest.raises(SignalError, match="arriving light is too bright to tell its power"):
+            receiver.learn_dark(0, Trace(0.0, 1.0 / 160e6, coarse))
+    for step_v in (1e-6, 5e-4):
+        fine = (np.round(noise / step_v) * step_v).astype(np.float32)
+        receiver.learn_dark(0, Trace(0.0, 1.0 / 160e6, fine))
 
 
 def test_both_halves_lay_out_the_same_frames_by_themselves(

@@ -18,7 +18,7 @@ from labctl.data.mnist import load_test_images
 from labctl.data.models import Network, load_network
 from labctl.dsp.layout import Complexes, FrameLayout
 from labctl.dsp.sender import FrameSender
-from labctl.errors import SettingError, SynchronisationError
+from labctl.errors import SettingError, StoppedError, SynchronisationError
 from labctl.instruments.simulated import bench_file
 from labctl.instruments.simulated.bench import LinkBench
 from labctl.protocols.bench_link import BenchLink
@@ -32,9 +32,10 @@ from labctl.protocols.settings import Channel, Light, Sampling, SessionSettings
 from labctl.protocols.verification.collective_noise import collective_noise
 from labctl.protocols.verification.collective_record import collective_sums
 from labctl.station import Station
+from labctl.station.arriving import ArrivingLimit
 from labctl.station.equipment import equipment_of
 from labctl.station.file import StationFile
-from labctl.units import ratio_to_db
+from labctl.units import photon_energy_j, ratio_to_db
 
 ROWS, INPUTS, IMAGES = 200, 64, 40
 
@@ -197,6 +198,51 @@ def test_blocked_light_is_named(tmp_path: Path, benches: list[LinkBench]) -> Non
     with pytest.raises(SynchronisationError, match="light not blocked"):
         over_instruments(small_network(), some_images(), station, mean_photons=4.0, gain=2.0)
     assert benches[0].optics.laser.emitted_power_w() == 0.0
+
+
+def test_light_brighter_than_the_station_allows_stops_emission_by_its_own_noise(
+    tmp_path: Path, benches: list[LinkBench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 dB of the fixed attenuation are missing: bright from the first frame, and steadily so.
+
+    What the receiver finds against its own shot noise is the server's figure and 12 dB, to 10 %:
+    mode matching of the pulse, 257 symbols. The preamble has 9.5 times the modes' RMS field.
+    """
+    seen: list[float] = []
+    check = ArrivingLimit.check
+
+    def noted(limit: ArrivingLimit, power_w: float) -> None:
+        seen.append(power_w)
+        check(limit, power_w)
+
+    monkeypatch.setattr(ArrivingLimit, "check", noted)
+    station = station_with(tmp_path, fixed_db="28.0")
+    text = station.read_text(encoding="utf-8")
+    station.write_text(text.replace("power_w = 1e-7 ", "power_w = 5e-9 "), encoding="utf-8")
+    with Station.read(station) as opened:
+        settings = settings_for(opened.table, mean_photons=4.0, gain=2.0)
+        link = BenchLink(equipment_of(opened), settings)
+        session = Session(small_network(), settings, link)
+        with pytest.raises(StoppedError) as stopped:
+            link.prepare(list(session.server.templates))
+        assert benches[0].optics.laser.emitted_power_w() == 0.0
+    assert stopped.value.reason == (
+        f"client.arriving_power_w = {seen[0]:.6g} in a frame's preamble, must be at most 5e-09 W "
+        f"by client.maximum_arriving_power_w at {station}:103"
+    )
+    photons = 4.0 * 9.5**2 / 2.0 * 10.0**1.2
+    photons *= math.sqrt(opened.table.server.constants.transmittance)
+    power_w = photons * photon_energy_j(193.4e12) * opened.table.frame.symbol_rate_hz
+    assert seen == [pytest.approx(power_w, rel=0.10)]
+
+
+def test_light_that_saturates_the_receiver_is_more_than_the_shipped_station_allows(
+    tmp_path: Path,
+) -> None:
+    """A thousand times as bright as it is said to be: 0.45 uW, of which half shows."""
+    station = station_with(tmp_path, fixed_db="10.0")
+    with pytest.raises(StoppedError, match=r"client\.arriving_power_w = .* at most 1e-07 W by"):
+        over_instruments(small_network(), some_images(), station, mean_photons=4.0, gain=2.0)
 
 
 def test_mean_photon_number_out_of_the_attenuators_reach_is_refused(tmp_path: Path) -> None:

@@ -121,6 +121,70 @@ def test_beyond_it_emission_stops_and_the_next_call_says_why(
     assert lab.events[-2:] == ["close", "close"]
 
 
+# The client's own file, with its roles. What arrives is 10 times what its meter reads.
+CLIENT = """
+watchdog = { enabled = false }
+[watch]
+every_s = 0.02
+[instruments.lamp]
+driver = "lamp"
+address = "GPIB0::1::INSTR"
+[instruments.meter]
+driver = "meter"
+address = "GPIB0::2::INSTR"
+[frame]
+symbol_rate_hz = 20e6
+sample_rate_hz = 160e6
+preamble_symbols = 257
+guard_symbols = 16
+longest_delay_s = 100e-6
+[client]
+rotation = { instrument = "lamp", i_channel = 1, q_channel = 2 }
+lo_phase = "lamp"
+gain = "lamp"
+digitizer = { instrument = "lamp", channel = 1 }
+arrival_meter = { instrument = "meter", channel = 2, ratio = 10.0, ratio_uncertainty = 0.03 }
+maximum_arriving_power_w = 0.02
+[client.constants]
+phase_shifter_v_pi_v = 2.0
+gain_per_v = 0.25
+emission_factor = 1.0
+efficiency = 0.8
+electronic_noise = 0.07
+detector_delay_s = 3e-9
+"""
+
+
+@pytest.mark.parametrize("text", [CLIENT, CLIENT.replace("[watch]\nevery_s = 0.02\n", "")])
+def test_light_that_arrives_at_the_client_is_within_what_its_file_allows(
+    lab: Lab, tmp_path: Path, text: str
+) -> None:
+    """At the stated rate, or twice a second where none is stated."""
+    with station_of(tmp_path, text) as station:
+        lamp = station["lamp"]
+        lamp.set_emission(True)
+        lab.power_w = 1.9e-3
+        assert not lab.dark.wait(0.1)
+        lab.power_w = 2.1e-3
+        assert lab.dark.wait(5.0)
+        with pytest.raises(StoppedError) as stopped:
+            lamp.set_emission(True)
+        line = 1 + text.splitlines().index("maximum_arriving_power_w = 0.02")
+        assert stopped.value.reason == (
+            "client.arriving_power_w = 0.021, must be at most 0.02 W by "
+            f"client.maximum_arriving_power_w at {station.path}:{line}"
+        )
+
+
+def test_a_watch_of_nothing_is_refused(lab: Lab, tmp_path: Path) -> None:
+    """No limits, and an arrival meter that is simulated in this process, or no maximum."""
+    simulated = 'library = "@labctl"\n' + CLIENT
+    without = CLIENT.replace("maximum_arriving_power_w = 0.02\n", "")
+    for text in (simulated, without):
+        with pytest.raises(StationFileError, match="nothing is watched: expected limits here"):
+            station_of(tmp_path, text)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
