@@ -63,10 +63,16 @@ class StationFileError(UsageError):
 
 
 class BenchHeldError(UsageError):
-    """Another program holds an instrument; names it, its process, host, since when and for what."""
+    """A program holds an instrument; names it, its process, host, since when and for what.
 
-    def __init__(self, address: str, owner: str) -> None:
-        super().__init__(f"{owner} (`labctl safe STATION` switches the bench off from outside)")
+    here: whether it is this very process, by a station that was opened before.
+    """
+
+    def __init__(self, address: str, owner: str, *, here: bool = False) -> None:
+        advice = "`labctl safe STATION` switches the bench off from outside"
+        if here:
+            advice = "this process itself, by a station that is open: call its `close()` first"
+        super().__init__(f"{owner} ({advice})")
         self.address = address
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from labctl.errors import StationFileError
+from labctl.instruments.capabilities import VoltageSource
 from labctl.quantities import handed_out, public_methods, quantities_of, unit_of
 from labctl.station import drivers
 from labctl.station.arriving import CLIENT, KEY
@@ -39,6 +40,7 @@ def check_station(station: StationFile, path: Path) -> dict[str, type[DriverClas
             continue
         faults += _options(station, path, name, found[name])
         faults += _limits(station, path, name, found[name])
+        faults += _ways_out(station, path, name, found[name])
     faults += _watch(station, path, found)
     if faults:
         raise StationFileError("\n".join(faults))
@@ -103,6 +105,28 @@ def _limits(
             f"{where}: {name}.limits.{quantity}{unit}: {driver_name} sets no such quantity; "
             f"{_hint(quantity, known)}"
         )
+
+
+def _ways_out(
+    station: StationFile, path: Path, name: str, driver: type[DriverClass]
+) -> Iterator[str]:
+    """Yield the shutter and the ramps that an instrument has no output for.
+
+    What is left to a teardown would be found out with the light on.
+    """
+    table = station.instruments[name]
+    wanted: list[tuple[str, int | None]] = []
+    if table.shutter is not None:
+        wanted.append(("shutter", table.shutter.channel))
+    if table.ramp is not None:
+        wanted += [("ramp", channel) for channel in table.ramp.channels or (None,)]
+    for key, channel in wanted:
+        if not can_serve(driver, channel, VoltageSource):
+            which = name if channel is None else f"{name}/{channel}"
+            yield (
+                f"{place(path, 'instruments', name, key)}: {which!r} ({table.driver}) has no "
+                f"voltage output for a {key}"
+            )
 
 
 def _watch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labctl.clock import Clock
-from labctl.errors import StationFileError
+from labctl.errors import LimitError, StationFileError
 from labctl.instruments.capabilities import (
     Attenuator,
     Digitizer,
@@ -33,6 +33,7 @@ from labctl.station.file import (
     PairRole,
     ServerConstants,
     library_of,
+    split_reference,
 )
 from labctl.station.station import Station
 from labctl.toml_file import place
@@ -297,8 +298,62 @@ def require_roles(station: Station, parties: Sequence[str] = ("server", "client"
                 f"{place(path, *role.split('.'))}: role {role}: {which!r} ({driver}) "
                 f"cannot serve as {wanted.__name__}"
             )
+    faults += [*_shared_outputs(station), *_forbidden_light(station)]
     if faults:
         raise StationFileError("\n".join(faults))
+
+
+def _shared_outputs(station: Station) -> Iterator[str]:
+    """Yield the roles that set an output which another role sets too.
+
+    A shutter that shares its output opens whenever the other role is set.
+    """
+    taken: dict[tuple[str, int], str] = {}
+    for role, name, channel in _outputs(station):
+        other = taken.setdefault((name, 1 if channel is None else channel), role)
+        if other != role:
+            where = place(station.path, *role.split(".")[:2])
+            output = name if channel is None else f"{name}/{channel}"
+            yield f"{where}: role {role}: {output!r} is the output of role {other} already"
+
+
+def _outputs(station: Station) -> Iterator[tuple[str, str, int | None]]:
+    """Yield what sets an output: role, instrument, channel; None is the only one."""
+    table = station.table
+    for party in sorted({"server", "client"} & _given(station)):
+        roles = getattr(table, party)
+        for key in type(roles).model_fields:
+            value = getattr(roles, key)
+            if isinstance(value, PairRole):
+                yield f"{party}.{key}.i_channel", value.instrument, value.i_channel
+                yield f"{party}.{key}.q_channel", value.instrument, value.q_channel
+            elif isinstance(value, OutputRole) and ROLES[f"{party}.{key}"] is VoltageSource:
+                yield f"{party}.{key}", value.instrument, value.channel
+            elif ROLES.get(f"{party}.{key}") is ModulatorBias:
+                yield f"{party}.{key}", *split_reference(value)
+
+
+def _given(station: Station) -> Set[str]:
+    return station.table.model_fields_set
+
+
+def _forbidden_light(station: Station) -> Iterator[str]:
+    """Yield what the role of the laser asks for beyond the limits of the same file."""
+    if "server" not in _given(station):
+        return
+    server = station.table.server
+    for key, quantity, value in (
+        ("laser_power_dbm", "power_w", dbm_to_w(server.laser_power_dbm)),
+        (
+            "laser_wavelength_nm",
+            "frequency_hz",
+            wavelength_to_frequency_hz(server.laser_wavelength_nm * 1e-9),
+        ),
+    ):
+        try:
+            station.check(server.laser, quantity, value)
+        except LimitError as refusal:
+            yield f"{place(station.path, 'server', key)}: {refusal}"
 
 
 def _library(station: Station) -> str:

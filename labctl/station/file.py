@@ -346,7 +346,9 @@ class StationFile(_Table):
     record: Annotated[str, Field(min_length=1)] | None = None
     watchdog: WatchdogTable = WatchdogTable()
     watch: WatchTable | None = None
-    instruments: Annotated[dict[str, InstrumentTable], Field(min_length=1)]
+    instruments: Annotated[
+        dict[Annotated[str, Field(min_length=1)], InstrumentTable], Field(min_length=1)
+    ]
     frame: FrameTable = Field(default_factory=lambda: cast("FrameTable", _Absent("frame")))
     server: ServerRoles = Field(default_factory=lambda: cast("ServerRoles", _Absent("server")))
     client: ClientRoles = Field(default_factory=lambda: cast("ClientRoles", _Absent("client")))
@@ -378,6 +380,7 @@ def read_station_file(path: Path) -> StationFile:
     limits limit something and are ordered.
     """
     station = read_toml(path, StationFile)
+    _require_record_here(station, path)
     if not station.name:
         station = station.model_copy(update={"name": path.stem})
     for role, instrument in station.roles():
@@ -410,7 +413,8 @@ def _check_limit(path: Path, name: str, quantity: str, limit: LimitTable) -> Non
     where = place(path, "instruments", name, "limits", quantity)
     if not limit.low <= limit.high:
         raise StationFileError(
-            f"{where}: {name}.limits.{quantity}: low {limit.low} is above high {limit.high}"
+            f"{where}: {name}.limits.{quantity}: expected low not above high, got low "
+            f"{limit.low} and high {limit.high}"
         )
     if limit.low == -math.inf and limit.high == math.inf:
         raise StationFileError(f"{where}: {name}.limits.{quantity}: expected low, high or both")
@@ -454,14 +458,21 @@ def record_of(station: StationFile, path: Path) -> Path | None:
     """Return the file that a station's next wire record goes to, None if it keeps none."""
     if station.record is None:
         return None
-    folder = path.parent.resolve()
-    wanted = free = (folder / station.record).resolve()
-    if folder not in wanted.parents:
-        raise StationFileError(
-            f"{path}: record: expected a file in the station file's folder, got {station.record!r}"
-        )
+    wanted = free = _require_record_here(station, path)
     number = 1
     while free.exists():
         number += 1
         free = wanted.with_stem(f"{wanted.stem}-{number}")
     return free
+
+
+def _require_record_here(station: StationFile, path: Path) -> Path:
+    """Return where a record goes; raises StationFileError outside the station file's folder."""
+    folder = path.parent.resolve()
+    wanted = (folder / (station.record or "none")).resolve()
+    if folder not in wanted.parents:
+        raise StationFileError(
+            f"{place(path, 'record')}: record: expected a file in the station file's folder, got "
+            f"{station.record!r}"
+        )
+    return wanted

@@ -66,6 +66,12 @@ class Owner:
         return self.host != socket.gethostname() or runs(self.process_id, self.started)
 
     @property
+    def is_this_process(self) -> bool:
+        """Whether it is the program that asks."""
+        here = self.host == socket.gethostname() and self.process_id == os.getpid()
+        return here and self.started == start_of(os.getpid())
+
+    @property
     def is_being_made_safe(self) -> bool:
         """Whether the watchdog of a program that ended is still at work."""
         return bool(self.watchdog_id) and runs(self.watchdog_id, self.watchdog_started)
@@ -86,7 +92,7 @@ class Ownership:
         deadline_s = time.monotonic() + _WATCHDOG_S
         while (found := self._taken(addresses, purpose)) is not None:
             if found.is_alive or time.monotonic() > deadline_s:
-                raise BenchHeldError(found.address, str(found))
+                raise BenchHeldError(found.address, str(found), here=found.is_this_process)
             time.sleep(_LOOK_S)
 
     def name_watchdog(self, process_id: int) -> None:

@@ -87,7 +87,15 @@ class Station:
     def read(cls, path: str | Path) -> Self:
         """Read and check a station file; nothing is opened. Raises StationFileError."""
         path = Path(path)
-        return cls(path, read_station_file(path))
+        station = cls(path, read_station_file(path))
+        for name in station.table.instruments:
+            # As `station.close` it would be the method, which switches everything off.
+            if name in object.__dir__(station):
+                where = place(path, "instruments", name)
+                raise StationFileError(
+                    f"{where}: {name!r} is a word of every station: call the instrument otherwise"
+                )
+        return station
 
     def open(self) -> Self:
         """Open all instruments, in the file's order; those already open are left safe if one fails.

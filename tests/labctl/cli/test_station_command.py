@@ -195,7 +195,7 @@ def test_without_opening_no_visa_library_is_loaded(command: str, tmp_path: Path)
         ('driver = "thorlabs_pm100d"', 'driver = "pm100"', "'monitor': unknown driver 'pm100'"),
         ('monitor = "monitor"', 'monitor = "eye"', "names instrument 'eye'; there are: "),
         ('name = "demo"', "name = ", "not valid TOML"),
-        ("low = 0.0, high = 0.0225", "low = 1.0, high = 0.0225", "low 1.0 is above high 0.0225"),
+        ("low = 0.0, high = 0.0225", "low = 1.0, high = 0.0225", "got low 1.0 and high 0.0225"),
         (
             "power_w =",
             "power_dbm =",

@@ -99,6 +99,81 @@ def test_an_instrument_that_cannot_play_its_role_is_told(
     ]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            'shutter = { instrument = "server_phase", channel = 2 }',
+            'shutter = { instrument = "server_phase", channel = 1 }',
+            "role server.shutter: 'server_phase/1' is the output of role server.lo_phase already",
+        ),
+        (
+            "i_channel = 1, q_channel = 2",
+            "i_channel = 2, q_channel = 2",
+            "role server.drive.q_channel: 'server_generator/2' is the output of role "
+            "server.drive.i_channel already",
+        ),
+        (
+            "laser_power_dbm = 13.0",
+            "laser_power_dbm = 17.0",
+            "limits.power_w",
+        ),
+    ],
+)
+def test_roles_that_contradict_each_other_or_the_limits_are_told(
+    old: str, new: str, told: str, faults: Callable[..., list[str]]
+) -> None:
+    (said,) = faults(LAB, (old, new))
+    assert told in said
+    assert said.startswith("s.toml:")
+
+
+METER = """
+[instruments.meter]
+driver = "thorlabs_pm100d"
+address = "USB0::0x1313::0x8078::P0012345::INSTR"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "shutter = { channel = 2, closed_v = 4.5 }",
+            "s.toml:5: 'meter/2' (thorlabs_pm100d) has no voltage output for a shutter",
+        ),
+        (
+            "ramp = { v_per_s = 1.0 }",
+            "s.toml:5: 'meter' (thorlabs_pm100d) has no voltage output for a ramp",
+        ),
+    ],
+)
+def test_a_shutter_or_a_ramp_without_an_output_is_told(
+    line: str, told: str, faults: Callable[..., list[str]]
+) -> None:
+    assert faults(METER + line) == [told]
+
+
+@pytest.mark.parametrize("name", ["close", "path", "snapshot", "names"])
+def test_an_instrument_is_not_called_by_a_word_of_the_station(
+    name: str, faults: Callable[..., list[str]]
+) -> None:
+    (said,) = faults(METER.replace("meter", name))
+    assert said.endswith(f"{name!r} is a word of every station: call the instrument otherwise")
+
+
+def test_an_instrument_has_a_name(faults: Callable[..., list[str]]) -> None:
+    (said,) = faults(METER.replace("meter", '""'))
+    assert "at least 1 character" in said
+
+
+def test_a_record_elsewhere_is_told_before_anything_is_opened(
+    faults: Callable[..., list[str]],
+) -> None:
+    (said,) = faults('record = "../../x.jsonl"\n' + METER)
+    assert said.startswith("s.toml:1: record: expected a file in the station file's folder")
+
+
 def test_a_station_without_roles_is_refused_by_the_experiment_alone(
     faults: Callable[..., list[str]],
 ) -> None:

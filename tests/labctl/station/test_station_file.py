@@ -155,7 +155,10 @@ def test_two_instruments_at_one_address_are_refused(tmp_path: Path) -> None:
 
 def test_reversed_limits_are_refused(tmp_path: Path) -> None:
     said = refusal(tmp_path, "low = 0.0, high = 0.0225", "low = 0.03, high = 0.0225")
-    assert "server_laser.limits.power_w: low 0.03 is above high 0.0225" in said
+    assert (
+        "server_laser.limits.power_w: expected low not above high, got low 0.03 and high 0.0225"
+        in said
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_reversed_limits_are_refused(tmp_path: Path) -> None:
     [
         ("{}", "expected low, high or both"),
         ("{ low = -inf, high = inf }", "expected low, high or both"),
-        ("{ low = nan }", "low nan is above high inf"),
+        ("{ low = nan }", "got low nan and high inf"),
         ("{ low = 0.0, hihg = 1.0 }", "did you mean 'high'?"),
     ],
 )
