@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from labctl.data.models import Network, load_network
     from labctl.data.run_file import Run
     from labctl.errors import (
+        BenchHeldError,
         BudgetError,
         CalibrationError,
         ConnectionFailedError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         LabctlError,
         LimitError,
         ModelError,
+        OtherInstrumentError,
         ProtocolError,
         RecordError,
         ReplyError,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         SettingError,
         SignalError,
         StationFileError,
+        StoppedError,
         SynchronisationError,
         UnknownInstrumentError,
         UsageError,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from labctl.station import Station
 
 __all__ = [
+    "BenchHeldError",
     "BudgetError",
     "CalibrationError",
     "ConnectionFailedError",
@@ -68,6 +72,7 @@ __all__ = [
     "LimitError",
     "ModelError",
     "Network",
+    "OtherInstrumentError",
     "ProtocolError",
     "RecordError",
     "ReplyError",
@@ -78,6 +83,7 @@ __all__ = [
     "SignalError",
     "Station",
     "StationFileError",
+    "StoppedError",
     "SynchronisationError",
     "UnknownInstrumentError",
     "UsageError",

@@ -230,8 +230,10 @@ def _conveniences(kind: type) -> dict[str, Any]:
     """Return methods in nm and dBm beside those in SI that a class has, where it has none."""
     found: dict[str, Any] = {}
 
-    def add(needs: str, name: str, method: Callable[..., Any]) -> None:
-        if hasattr(kind, needs) and not hasattr(kind, name) and name not in found:
+    def add(needs: str, name: str, method: Callable[..., Any], takes: str = "") -> None:
+        there = hasattr(kind, needs) and not hasattr(kind, name) and name not in found
+        # An amplifier's `set_power(on)` switches its supply.
+        if there and (not takes or takes in signature(getattr(kind, needs)).parameters):
             found[name] = method
 
     def set_power_dbm(self: Any, power_dbm: float) -> None:
@@ -259,10 +261,10 @@ def _conveniences(kind: type) -> dict[str, Any]:
         """Return the wavelength in nm for which the responsivity is corrected."""
         return 1e9 * float(self.wavelength_m())
 
-    add("set_power", "set_power_dbm", set_power_dbm)
+    add("set_power", "set_power_dbm", set_power_dbm, "power_w")
     add("power_w", "power_dbm", power_dbm)
-    add("set_frequency", "set_wavelength_nm", tune_nm)
+    add("set_frequency", "set_wavelength_nm", tune_nm, "frequency_hz")
     add("frequency_hz", "wavelength_nm", tuned_nm)
-    add("set_wavelength", "set_wavelength_nm", correct_nm)
+    add("set_wavelength", "set_wavelength_nm", correct_nm, "wavelength_m")
     add("wavelength_m", "wavelength_nm", corrected_nm)
     return found

@@ -249,6 +249,13 @@ def test_what_the_fleet_hands_out_is_what_was_asked_for(fleet: Station) -> None:
                 assert isinstance(fleet[name], kind) == isinstance(plain, kind), (name, kind)
 
 
+def test_a_supply_that_is_switched_has_no_power_in_dbm(fleet: Station) -> None:
+    amplifier = fleet.modulator_bias.amplifier
+    assert hasattr(amplifier, "set_power")
+    assert not hasattr(amplifier, "set_power_dbm")
+    assert "set_power_dbm" not in dir(amplifier)
+
+
 def test_nm_and_dbm_stand_beside_si(fleet: Station) -> None:
     laser, meter = fleet.tunable_laser, fleet["meter/2"]
     laser.set_wavelength_nm(1550.0)
