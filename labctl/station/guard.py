@@ -20,8 +20,8 @@ from inspect import signature
 from typing import Any
 
 from labctl.quantities import Setter, public_methods, setter, unit_of
+from labctl.station.conveniences import conveniences
 from labctl.station.limits import Limits
-from labctl.units import dbm_to_w, frequency_to_wavelength_m, w_to_dbm, wavelength_to_frequency_hz
 
 _SPECIAL = ("__len__", "__iter__", "__contains__", "__getitem__", "__call__", "__enter__")
 _VALUES = (int, float, complex, str, bytes, bytearray, memoryview, Enum, BaseException, type)
@@ -86,7 +86,7 @@ def guarded(target: object, limits: Limits) -> Any:
             members[name] = _checked(name, getattr(kind, name), None)
     if _defines(kind, "__exit__"):
         members["__exit__"] = lambda self, *error: self._guarded_target.__exit__(*error)
-    members.update(_conveniences(kind))
+    members.update(conveniences(kind))
     guard: Any = object.__new__(type(kind.__name__, (Guard,), members))
     object.__setattr__(guard, "_guarded_target", target)
     object.__setattr__(guard, "_guarded_limits", limits)
@@ -224,47 +224,3 @@ def _package(kind: type) -> str:
 def _defines(kind: type, name: str) -> bool:
     """Tell whether a class has a special method itself, which its metaclass does not count for."""
     return any(name in vars(base) for base in kind.__mro__)
-
-
-def _conveniences(kind: type) -> dict[str, Any]:
-    """Return methods in nm and dBm beside those in SI that a class has, where it has none."""
-    found: dict[str, Any] = {}
-
-    def add(needs: str, name: str, method: Callable[..., Any], takes: str = "") -> None:
-        there = hasattr(kind, needs) and not hasattr(kind, name) and name not in found
-        # An amplifier's `set_power(on)` switches its supply.
-        if there and (not takes or takes in signature(getattr(kind, needs)).parameters):
-            found[name] = method
-
-    def set_power_dbm(self: Any, power_dbm: float) -> None:
-        """Set the power in dBm."""
-        self.set_power(dbm_to_w(power_dbm))
-
-    def power_dbm(self: Any) -> float:
-        """Return the power in dBm; -inf for no light, NaN for a reading below darkness."""
-        power_w = self.power_w()
-        return w_to_dbm(power_w) if power_w >= 0.0 else float("nan")
-
-    def tune_nm(self: Any, wavelength_nm: float) -> None:
-        """Tune to a vacuum wavelength in nm."""
-        self.set_frequency(wavelength_to_frequency_hz(wavelength_nm * 1e-9))
-
-    def tuned_nm(self: Any) -> float:
-        """Return the vacuum wavelength in nm."""
-        return 1e9 * frequency_to_wavelength_m(self.frequency_hz())
-
-    def correct_nm(self: Any, wavelength_nm: float) -> None:
-        """Set the wavelength in nm for which the responsivity is corrected."""
-        self.set_wavelength(wavelength_nm * 1e-9)
-
-    def corrected_nm(self: Any) -> float:
-        """Return the wavelength in nm for which the responsivity is corrected."""
-        return 1e9 * float(self.wavelength_m())
-
-    add("set_power", "set_power_dbm", set_power_dbm, "power_w")
-    add("power_w", "power_dbm", power_dbm)
-    add("set_frequency", "set_wavelength_nm", tune_nm, "frequency_hz")
-    add("frequency_hz", "wavelength_nm", tuned_nm)
-    add("set_wavelength", "set_wavelength_nm", correct_nm, "wavelength_m")
-    add("wavelength_m", "wavelength_nm", corrected_nm)
-    return found

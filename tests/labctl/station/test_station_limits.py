@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -25,6 +26,7 @@ from labctl.instruments.capabilities import (
 from labctl.instruments.codecs.itla import Request
 from labctl.instruments.lasers.itla_registers import Register
 from labctl.station import Station
+from labctl.station.conveniences import conveniences
 from labctl.station.guard import guarded, unguarded
 from labctl.station.limits import Allowed, Limits
 
@@ -266,6 +268,47 @@ def test_nm_and_dbm_stand_beside_si(fleet: Station) -> None:
     laser.set_emission(True)
     assert laser.power_dbm() == pytest.approx(3.0, abs=0.05)
     laser.set_emission(False)
+
+
+def test_nm_and_dbm_stand_only_beside_a_power_or_a_wavelength(fleet: Station) -> None:
+    amplifier = fleet.modulator_bias.amplifier
+    assert hasattr(amplifier, "set_power"), "which takes on or off"
+    assert not any(name.endswith(("_dbm", "_nm")) for name in dir(amplifier))
+    with pytest.raises(AttributeError):
+        amplifier.set_power_dbm(-30.0)
+
+
+def test_a_method_of_the_same_name_that_takes_something_else_has_no_counterpart() -> None:
+    class Switch:
+        def set_power(self, on: bool) -> None: ...
+        def power_w(self, channel: int) -> float: ...
+        def set_frequency(self, frequency_hz: float, channel: int) -> None: ...
+        def set_wavelength(self, *, wavelength_m: float) -> None: ...
+
+        frequency_hz = 1e14
+
+    assert conveniences(Switch) == {}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e6, -1e9, "3", None])
+def test_a_power_in_dbm_that_is_none_is_refused_like_any_other(value: Any, fleet: Station) -> None:
+    with pytest.raises(LimitError, match=r"power_(dbm|w) = "):
+        fleet.tunable_laser.set_power_dbm(value)
+
+
+@pytest.mark.parametrize("value", [0.0, -1550.0, math.nan, math.inf, 1e-320, "1550", None])
+@pytest.mark.parametrize("name", ["tunable_laser", "meter/2"])
+def test_a_wavelength_in_nm_that_is_none_is_refused(name: str, value: Any, fleet: Station) -> None:
+    with pytest.raises(LimitError):
+        fleet[name].set_wavelength_nm(value)
+
+
+def test_a_laser_that_reads_0_hz_has_no_finite_wavelength() -> None:
+    class Dark:
+        def frequency_hz(self) -> float:
+            return 0.0
+
+    assert guarded(Dark(), V).wavelength_nm() == math.inf
 
 
 def test_a_file_in_which_nothing_may_be_sent_sends_nothing(tmp_path: Path) -> None:
