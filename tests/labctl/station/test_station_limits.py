@@ -251,13 +251,6 @@ def test_what_the_fleet_hands_out_is_what_was_asked_for(fleet: Station) -> None:
                 assert isinstance(fleet[name], kind) == isinstance(plain, kind), (name, kind)
 
 
-def test_a_supply_that_is_switched_has_no_power_in_dbm(fleet: Station) -> None:
-    amplifier = fleet.modulator_bias.amplifier
-    assert hasattr(amplifier, "set_power")
-    assert not hasattr(amplifier, "set_power_dbm")
-    assert "set_power_dbm" not in dir(amplifier)
-
-
 def test_nm_and_dbm_stand_beside_si(fleet: Station) -> None:
     laser, meter = fleet.tunable_laser, fleet["meter/2"]
     laser.set_wavelength_nm(1550.0)
@@ -281,7 +274,7 @@ def test_nm_and_dbm_stand_only_beside_a_power_or_a_wavelength(fleet: Station) ->
 def test_a_method_of_the_same_name_that_takes_something_else_has_no_counterpart() -> None:
     class Switch:
         def set_power(self, on: bool) -> None: ...
-        def power_w(self, channel: int) -> float: ...
+        def power_w(self, channel: int) -> None: ...
         def set_frequency(self, frequency_hz: float, channel: int) -> None: ...
         def set_wavelength(self, *, wavelength_m: float) -> None: ...
 
