@@ -129,6 +129,7 @@ def server(
             service.ready()
             while not end.is_reached(_LOOK_S):
                 check()
+                said.check()
                 service.alive()
     if end.failure is not None:
         raise end.failure
@@ -168,6 +169,12 @@ class _Events:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._lock = threading.Lock()
+        self._lost: OSError | None = None
+
+    def check(self) -> None:
+        """Raise OSError once nobody can read any more what is said."""
+        if self._lost is not None:
+            raise self._lost
 
     def listens(self, port: int) -> None:
         """Say where clients are accepted."""
@@ -199,7 +206,11 @@ class _Events:
 
     def _say(self, event: str, text: str, **values: object) -> None:
         with self._lock:
-            if self._as_json:
-                output.print_json({"event": event, **values})
-            else:
-                print(f"{event}: {text}", flush=True)
+            try:
+                if self._as_json:
+                    output.print_json({"event": event, **values})
+                else:
+                    print(f"{event}: {text}", flush=True)
+            except OSError as error:
+                # Of a session's thread: the main one ends the server, the session is left in order.
+                self._lost = error

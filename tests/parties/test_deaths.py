@@ -127,3 +127,18 @@ def test_a_bench_that_is_killed(at: str, site: Site) -> None:
         settle(site, party)
         assert is_closed(site, party)
     assert queries(site) >= (at == "Taken")
+
+
+def test_a_server_that_nobody_listens_to_ends_and_leaves_the_laser_dark(site: Site) -> None:
+    with site.server() as (server, port):
+        client = site.client(port, "--images", "50")
+        until(server, "batch")
+        assert server.stdout is not None
+        server.stdout.close()
+        _, err = results(client)
+        assert server.wait(PATIENCE_S) == 1
+        assert not site.emits()
+        assert client.returncode == 1
+        assert "session" in err
+    assert is_closed(site, Party.SERVER)
+    assert is_closed(site, Party.CLIENT)
