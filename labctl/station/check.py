@@ -17,7 +17,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from labctl.errors import StationFileError
-from labctl.instruments.capabilities import VoltageSource
 from labctl.quantities import handed_out, public_methods, quantities_of, unit_of
 from labctl.station import drivers
 from labctl.station.arriving import CLIENT, KEY
@@ -116,6 +115,11 @@ def _ways_out(
     """
     table = station.instruments[name]
     wanted: list[tuple[str, int | None]] = []
+    if table.shutter is None and table.ramp is None:
+        return
+    # It loads NumPy, which most station files are read without.
+    from labctl.instruments.capabilities import VoltageSource
+
     if table.shutter is not None:
         wanted.append(("shutter", table.shutter.channel))
     if table.ramp is not None:
