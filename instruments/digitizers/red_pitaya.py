@@ -61,6 +61,10 @@ class RedPitayaOptions(DriverOptions):
     max_output_v: float = Field(default=1.0, gt=0)
     max_pin_v: float = Field(default=1.8, gt=0)
 
+    def channel_range(self) -> range:
+        """Return the numbers of the channels."""
+        return range(1, self.channels + 1)
+
 
 @dataclass(frozen=True)
 class _Record:
@@ -83,7 +87,7 @@ class RedPitaya:
         self.name = transport.name
         self._scpi = RedPitayaSession(transport)
         self._options = options or RedPitayaOptions()
-        self._channels = range(1, self._options.channels + 1)
+        self._channels = self._options.channel_range()
         outputs, max_output_v = self._options.outputs, self._options.max_output_v
         self.generator = RedPitayaGenerator(self._scpi, outputs, max_output_v)
         self.pins = RedPitayaPins(self._scpi, self._options.max_pin_v)

@@ -46,6 +46,10 @@ class Keysight33512BOptions(DriverOptions):
     max_name_length: int = Field(default=12, ge=1)
     filter: Literal["NORM", "STEP", "OFF"] = "NORM"
 
+    def channel_range(self) -> range:
+        """Return the numbers of the channels."""
+        return CHANNELS
+
 
 class ArbitraryWaveforms:
     """The memories of both channels, and what is played from them."""

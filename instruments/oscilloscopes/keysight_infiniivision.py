@@ -47,6 +47,10 @@ class InfiniiVisionOptions(DriverOptions):
     channels: int = Field(default=4, ge=1, le=4)
     input_impedance: Literal["FIFT", "ONEM"] | None = None
 
+    def channel_range(self) -> range:
+        """Return the numbers of the channels."""
+        return range(1, self.channels + 1)
+
 
 class KeysightInfiniiVision:
     """A Digitizer."""
@@ -60,7 +64,7 @@ class KeysightInfiniiVision:
         self.name = transport.name
         self._scpi = ScpiSession(transport)
         self._options = options or InfiniiVisionOptions()
-        self._channels = range(1, self._options.channels + 1)
+        self._channels = self._options.channel_range()
 
     @classmethod
     def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:

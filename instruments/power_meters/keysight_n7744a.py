@@ -33,7 +33,7 @@ class KeysightN7744A:
         self._options = options or N7744AOptions()
         self._channels = tuple(
             PowerMeterPort(self._scpi, number, self._options)
-            for number in range(1, self._options.channels + 1)
+            for number in self._options.channel_range()
         )
 
     @classmethod
@@ -50,7 +50,7 @@ class KeysightN7744A:
 
     def channel(self, number: int) -> PowerMeterPort:
         """Return a port, counting from 1; raises LimitError."""
-        require_channel(self.name, number, range(1, len(self._channels) + 1))
+        require_channel(self.name, number, self._options.channel_range())
         return self._channels[number - 1]
 
     def restarted(self) -> bool:

@@ -38,6 +38,10 @@ class N7744AOptions(DriverOptions):
     max_wavelength_m: float = Field(default=1650e-9, gt=0)
     max_samples: int = Field(default=1_000_000, ge=1)
 
+    def channel_range(self) -> range:
+        """Return the numbers of the channels."""
+        return range(1, self.channels + 1)
+
 
 class PowerMeterPort:
     """One port of the instrument as a PowerMeter that can also log."""

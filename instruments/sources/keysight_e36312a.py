@@ -44,6 +44,10 @@ class E36312AOptions(DriverOptions):
     max_voltages_v: list[float] = Field(default=[6.0, 25.0, 25.0], min_length=3, max_length=3)
     max_currents_a: list[float] = Field(default=[5.0, 1.0, 1.0], min_length=3, max_length=3)
 
+    def channel_range(self) -> range:
+        """Return the numbers of the channels."""
+        return _CHANNELS
+
 
 class KeysightE36312A:
     """Three SourceMeters, one for each output (`dc_output`)."""

@@ -48,6 +48,10 @@ class Q8ivOptions(DriverOptions):
     max_voltage_v: float | None = Field(default=None, gt=0)
     max_current_a: float | None = Field(default=None, gt=0)
 
+    def channel_range(self) -> range:
+        """Return the numbers of the channels."""
+        return range(self.channels)
+
 
 class QontrolQ8iv:
     """SourceMeters, one for each channel (`dc_output`); voltages are 0 or positive."""
@@ -62,7 +66,7 @@ class QontrolQ8iv:
         self._lines = QontrolLines(transport, self._forget_limits)
         self._full_scale: tuple[float, float] | None = None
         self._limited: set[int] = set()
-        self._channels = range(self._options.channels)
+        self._channels = self._options.channel_range()
 
     @classmethod
     def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:

@@ -25,6 +25,13 @@ class DriverOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    def channel_range(self) -> range | None:
+        """Return the numbers of the channels; None for an instrument that has none to number.
+
+        With it a station file that names any other channel is refused before anything is opened.
+        """
+        return None
+
 
 def read_options(model: type[_O], instrument: str, options: Mapping[str, object]) -> _O:
     """Return the options as the driver's model; raises SettingError naming the first wrong one."""

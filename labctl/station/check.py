@@ -20,6 +20,7 @@ from labctl.errors import StationFileError
 from labctl.quantities import handed_out, public_methods, quantities_of, unit_of
 from labctl.station import drivers
 from labctl.station.arriving import CLIENT, KEY
+from labctl.station.channels import absent_channel, absent_in_roles
 from labctl.station.drivers import CHANNEL_METHODS, DriverClass
 from labctl.station.file import SIMULATED, StationFile, library_of, split_watched
 from labctl.station.watched import watched_readings
@@ -41,6 +42,7 @@ def check_station(station: StationFile, path: Path) -> dict[str, type[DriverClas
         faults += _limits(station, path, name, found[name])
         faults += _ways_out(station, path, name, found[name])
     faults += _watch(station, path, found)
+    faults += absent_in_roles(station, path, dict(found))
     if faults:
         raise StationFileError("\n".join(faults))
     return found
@@ -131,6 +133,8 @@ def _ways_out(
                 f"{place(path, 'instruments', name, key)}: {which!r} ({table.driver}) has no "
                 f"voltage output for a {key}"
             )
+        elif absent := absent_channel(table, driver, name, channel):
+            yield f"{place(path, 'instruments', name, key)}: {key}: {absent}"
 
 
 def _watch(
@@ -156,9 +160,18 @@ def _watch(
         elif name in found and not _reads(found[name], channel, quantity):
             driver = station.instruments[name].driver
             yield f"{where}: {driver} has no reading {quantity!r} that takes no argument"
+        elif name in found and (absent := _absent(station, found[name], name, channel)):
+            yield f"{where}: {absent}"
         nothing = math.isinf(limit.low) and math.isinf(limit.high)
         if nothing or not limit.low <= limit.high:
             yield f"{where}: {key}: expected low, high or both, low not above high"
+
+
+def _absent(station: StationFile, driver: type, name: str, channel: int | None) -> str:
+    """Return in words that a watched channel is not there; "" if it is, or may be."""
+    if not channel_methods(driver):
+        return "" if channel in (None, 1) else f"{name} has one channel only, got {channel}"
+    return absent_channel(station.instruments[name], driver, name, channel)
 
 
 def _reads(driver: type, channel: int | None, quantity: str) -> bool:

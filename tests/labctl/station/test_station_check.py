@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,16 +15,23 @@ from labctl.data import (
     shipped_fleet_station_path,
     shipped_station_path,
 )
-from labctl.errors import LabctlError, StationFileError
+from labctl.errors import LabctlError, LimitError, StationFileError
 from labctl.instruments import drivers
 from labctl.instruments.capabilities import PowerMeter, VoltageSource, WaveformGenerator
 from labctl.quantities import quantities_of
 from labctl.station import Station, can_serve
+from labctl.station.check import channel_methods
 from labctl.station.equipment import ROLES, equipment_of, require_roles
 from labctl.station.file import read_station_file
+from labctl.testing.wires import SilentWire
 
 FLEET = shipped_fleet_station_path().read_text(encoding="utf-8")
 LAB = shipped_station_path().read_text(encoding="utf-8")
+
+
+def watched(reading: str) -> str:
+    """Return the text that begins the client's table, with a limit of a reading before it."""
+    return f'[watch.limits]\n"{reading}" = {{ high = 1.0 }}\n\n[client]'
 
 
 @pytest.fixture
@@ -237,3 +246,46 @@ def test_a_power_meter_input_and_a_single_channel_head_play_each_others_roles(
         assert arrival is not None
         assert arrival.input == station["monitor"]
         assert equipment.server.monitor == station["link_meter/4"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('monitor = "monitor"', 'monitor = "link_meter/9"', "channel = 9: link_meter has no"),
+        ("q_channel = 2", "q_channel = 3", "q_channel = 3: .* has no channel 3; .* 1 to 2"),
+        ("[client]", watched("link_meter/9.power_w"), "has no channel 9; valid here: 1 to 4"),
+        ("[client]", watched("monitor/2.power_w"), "has one channel only, got 2"),
+    ],
+)
+def test_a_channel_that_is_not_there_is_told(
+    old: str, new: str, told: str, faults: Callable[..., list[str]]
+) -> None:
+    (said,) = faults(LAB, (old, new))
+    assert re.search(told, said)
+    assert re.match(r"s\.toml:\d+: ", said)
+
+
+def test_a_digitizer_and_a_shutter_have_the_channels_that_are_named(
+    faults: Callable[..., list[str]],
+) -> None:
+    found = re.search(r"digitizer = \{[^}]*channel = \d", LAB)
+    assert found is not None
+    (said,) = faults(LAB, (found[0], f"{found[0][:-1]}7"))
+    assert "channel = 7" in said
+    supply = '[instruments.supply]\ndriver = "keysight_e36312a"\naddress = "X"\n'
+    (said,) = faults(f"{supply}shutter = {{ channel = 4, closed_v = 4.5 }}\n")
+    assert said.endswith("shutter: supply has no channel 4; valid here: 1 to 3")
+
+
+@pytest.mark.parametrize("name", drivers.names())
+def test_channels_that_options_state_are_those_that_a_driver_hands_out(name: str) -> None:
+    driver: Any = drivers.load(name)
+    stated = driver.Options().channel_range()
+    for method in channel_methods(driver):
+        assert stated is not None
+        made = driver(SilentWire())
+        for number in stated:
+            assert getattr(made, method)(number) is not None
+        for number in (stated[0] - 1, stated[-1] + 1):
+            with pytest.raises(LimitError):
+                getattr(made, method)(number)
