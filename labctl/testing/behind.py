@@ -57,7 +57,7 @@ def what_the_panel_changes_is_no_wrong_value(bench: OnBench) -> None:
                 _check_reading(name, read, before[name])
         bench.panel_write(f"{header} {shown}")
     for header, value in _changes(bench, _OF_SOURCES):
-        for source in bench.get(VoltageSource):
+        for source in bench.first(VoltageSource):
             source.set_voltage(_VOLTAGE_V)
             shown = bench.panel_reply(f"{header}?")
             bench.panel_write(f"{header} {value}")

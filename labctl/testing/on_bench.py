@@ -26,6 +26,8 @@ from labctl.testing.shape import channels_of
 _NO_VALUE = b"987654321"
 _MOST_FRAME_DATA = 0x7FFF
 _MOST_READS = 100
+# More than any instrument of this kind has.
+_MOST_CHANNELS = 100
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,40 @@ class OnBench:
         return self.panel.read(1 << 20)[0].decode("latin-1").strip()
 
     def get(self, capability: type[Any]) -> list[Any]:
-        """Return all that has the capability: the instrument, and its first channel."""
+        """Return all that has the capability: the instrument, its first and its last channel."""
         return [
             each for each in (self.instrument, *self.channels()) if isinstance(each, capability)
         ]
 
     def channels(self) -> list[Any]:
-        """Return the first channel of each kind that the instrument has."""
+        """Return the first and the last channel of each kind that the instrument has."""
+        return [
+            getattr(self.instrument, method)(number)
+            for method in channels_of(type(self.instrument))
+            for number in self.ends(method)
+        ]
+
+    def first(self, capability: type[Any]) -> list[Any]:
+        """Return what `get` does without last channels: what a header without a number means."""
         methods = channels_of(type(self.instrument))
-        return [getattr(self.instrument, method)(1) for method in methods]
+        firsts = [getattr(self.instrument, method)(self.ends(method)[0]) for method in methods]
+        return [each for each in (self.instrument, *firsts) if isinstance(each, capability)]
+
+    def ends(self, method: str) -> list[int]:
+        """Return the numbers of the first and of the last channel that a method hands out.
+
+        They are counted from 0 or 1 until one is refused.
+        """
+        found = []
+        for number in range(_MOST_CHANNELS):
+            with suppress(LimitError):
+                getattr(self.instrument, method)(number)
+                found.append(number)
+                continue
+            if number:
+                break
+        assert found, f"{method} hands out no channel 0 or 1"
+        return sorted({found[0], found[-1]})
 
 
 @contextmanager

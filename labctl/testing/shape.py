@@ -123,37 +123,63 @@ def questions_of(part: object) -> list[Callable[[], object]]:
 def properties_of(part: object) -> Iterator[tuple[str, Any, Any, tuple[Any, ...]]]:
     """Yield what `set_<noun>` sets and `<noun>` or `<noun>_<unit>` returns, with values to try.
 
-    Each as (name of the setter, setter, getter, values). What belongs to a capability has a check
-    itself and is left out.
+    Each as (name of the setter, setter, getter, values).
     """
-    covered = set().union(*(CAPABILITIES[each] for each in capabilities_of(type(part))))
     methods = public_methods(type(part))
     for setter in methods:
         noun = setter.removeprefix("set_")
         getters = [noun, *(f"{noun}_{unit}" for unit in UNITS)]
         getter = next((each for each in getters if each in methods), None)
         needed = inspect.signature(getattr(part, setter)).parameters if noun != setter else {}
-        if getter is None or setter in covered or len(needed) != 1:
+        if getter is None or len(needed) != 1:
             continue
         hints = typing.get_type_hints(getattr(type(part), setter))
         argument = next(iter(needed))
-        values = _values_of(hints[argument], argument)
+        values = _values_of(hints.get(argument), argument)
         if values:
             yield setter, getattr(part, setter), getattr(part, getter), values
 
 
+def own_properties_of(part: object) -> Iterator[tuple[str, Any, Any, tuple[Any, ...]]]:
+    """Yield what `properties_of` does without what a capability has: that has a check itself."""
+    covered = set().union(*(CAPABILITIES[each] for each in capabilities_of(type(part))))
+    return (each for each in properties_of(part) if each[0] not in covered)
+
+
+# Numbers of each unit that instruments of this kind take, in SI: short and long times, powers from
+# nW to W, wavelengths of telecom light and lengths, frequencies from MHz to those of light.
+_OF_UNIT: dict[str, tuple[float, ...]] = {
+    "m": (1.31e-6, 1.55e-6, 1.5505e-6, 1e-3, 1.0),
+    "w": (1e-9, 1e-6, 1e-4, 1e-3, 5e-3, 1e-2, 1e-1),
+    "s": (0.0, 1e-6, 1e-4, 2e-3, 5e-3, 0.1, 0.2, 1.0),
+    "a": (1e-6, 1e-4, 5e-3, 8e-3, 1e-2, 0.1),
+    "v": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0),
+    "hz": (0.0, 1e6, 2e6, 1e8, 2e8, 1e9, 1.935e14, 1.94e14),
+    "db": (0.0, 0.25, 1.0, 2.0, 5.0, 20.0, 50.0),
+    "dbm": (-30.0, -10.0, 0.0, 5.0, 7.0, 10.0),
+    "rad": (0.0, 0.25, 1.0, 2.0, 3.0),
+    "k": (290.0, 295.0, 298.15, 300.0),
+    "c": (15.0, 20.0, 25.0, 30.0),
+    "ohm": (50.0, 75.0, 1e3, 1e6),
+}
+_WITHOUT_UNIT = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0, 50.0)
+
+
 def _values_of(kind: Any, argument: str) -> tuple[Any, ...]:
-    """Return values of a type to set and read back; none if it is no plain value."""
+    """Return values of a type and a unit to set and read back; none if it is no plain value."""
     if inspect.isclass(kind) and issubclass(kind, Enum):
         return tuple(kind)
     if kind is bool:
         return (True, False, True)
+    if typing.get_origin(kind) is typing.Literal:
+        return typing.get_args(kind)
     if kind is int:
         return (1, 2, 4, 7)
     if kind not in (float, float | None):
         return ()
-    numbers = (0.0, 0.25, 1.0, 2.0, 5.0, 50.0, 1e9, -1.5)
-    return tuple(1e8 * number for number in numbers) if argument.endswith("_hz") else numbers
+    unit = argument.rpartition("_")[2] if "_" in argument else ""
+    numbers = _OF_UNIT.get(unit, _WITHOUT_UNIT)
+    return (*numbers, 1e9 * max(numbers), -1.5 * max(numbers))
 
 
 def documentation(kind: type[object], method: str) -> str:

@@ -28,7 +28,7 @@ from labctl.testing.alone import about
 from labctl.testing.behind import what_the_panel_changes_is_no_wrong_value
 from labctl.testing.lost_settings import what_is_read_back_is_found_when_it_is_lost
 from labctl.testing.on_bench import OnBench
-from labctl.testing.shape import parts_of, properties_of
+from labctl.testing.shape import channels_of, own_properties_of, parts_of, properties_of
 
 
 def it_finds_its_instrument_and_leaves_it_safe_twice(bench: OnBench) -> None:
@@ -45,12 +45,47 @@ def it_finds_its_instrument_and_leaves_it_safe_twice(bench: OnBench) -> None:
 
 
 def each_further_property_is_read_back(bench: OnBench) -> None:
-    """`set_<noun>` and `<noun>` or `<noun>_<unit>` agree on at least two values."""
+    """`set_<noun>` and `<noun>` or `<noun>_<unit>` agree on at least two values of its unit."""
     for part in (*parts_of(bench.instrument), *bench.channels()):
-        for what, put, get, values in properties_of(part):
+        for what, put, get, values in own_properties_of(part):
             outcomes = [_read_back(what, put, get, value) for value in values]
-            missing = set(outcomes) <= {"refused by the instrument", "out of range"}
-            assert outcomes.count("read back") >= 2 or missing, f"{what}: {outcomes}"
+            assert outcomes.count("read back") >= 2, f"{what}: {outcomes} of {values}"
+
+
+def each_channel_is_one_of_its_own(bench: OnBench) -> None:
+    """What is set at the last channel is not at the first, nor the other way round."""
+    instrument = bench.instrument
+    for method in channels_of(type(instrument)):
+        first, *others = (getattr(instrument, method)(number) for number in bench.ends(method))
+        for last in others:
+            for here, there in ((first, last), (last, first)):
+                _check_apart(here, there)
+    instrument.safe_state()
+
+
+def _check_apart(here: object, there: object) -> None:
+    """Set each property of a channel to two values; another channel keeps its own."""
+    elsewhere = {what: (put, get) for what, put, get, _ in properties_of(there)}
+    for what, put, _, values in properties_of(here):
+        with about(f"{type(here).__name__}.{what} of two channels"):
+            taken = [value for value in values if _is_taken(put, value)]
+            different = [value for value in taken if value != taken[0]]
+            if not different:
+                continue
+            put_there, get_there = elsewhere[what]
+            put_there(taken[0])
+            before = get_there()
+            put(different[-1])
+            assert get_there() == before, f"{what} of one channel changes the other channel"
+
+
+def _is_taken(put: Callable[[Any], object], value: Any) -> bool:
+    """Tell whether a channel takes a value."""
+    try:
+        put(value)
+    except (LimitError, InstrumentReportedError):
+        return False
+    return True
 
 
 def _read_back(what: str, put: Callable[[Any], object], get: Callable[[], Any], value: Any) -> str:
@@ -62,6 +97,10 @@ def _read_back(what: str, put: Callable[[Any], object], get: Callable[[], Any], 
     except InstrumentReportedError:
         return "refused by the instrument"
     found = get()
+    if what.endswith("_range"):
+        # The instrument takes the narrowest range that holds what was asked for.
+        assert found >= 0.999 * value, f"{what}({value}): {found}"
+        return "read back"
     wanted = value if isinstance(value, Enum) else pytest.approx(value, rel=1e-3, abs=1e-9)
     assert found == wanted, what
     return "read back"
@@ -157,6 +196,7 @@ def sets_and_reads_back(capability: type[Any]) -> Callable[[OnBench], None]:
 WITH_PANEL: tuple[Callable[[OnBench], None], ...] = (
     it_finds_its_instrument_and_leaves_it_safe_twice,
     each_further_property_is_read_back,
+    each_channel_is_one_of_its_own,
     after_a_time_out_no_old_answer_is_taken_for_a_new_one,
     a_connection_that_is_lost_is_told_and_found_again,
     another_instrument_in_its_place_is_refused,
