@@ -22,6 +22,7 @@ from labctl.instruments.driver_rules import asked_again, require_range
 from labctl.instruments.transports.opening import DriverOptions, read_options, verified
 from labctl.instruments.transports.transport import LinesTransport
 from labctl.instruments.transports.visa_lines import open_visa_lines
+from labctl.quantities import sets
 
 _DONE = "Done"
 _ERROR = "ERROR"
@@ -44,6 +45,14 @@ class DD100Options(DriverOptions):
     timeout_s: float = Field(default=10.0, gt=0)
     terminator: Literal["\r", "\r\n"] = "\r"
     model: str = Field(default="DD100", min_length=1)
+
+
+def _unknown(loss_db: float) -> float:
+    """Return the attenuation in dB after another insertion loss: none that a limit could allow.
+
+    The number stays within the limit while the light that passes does not.
+    """
+    return math.nan
 
 
 class OzOpticsDD100:
@@ -115,8 +124,12 @@ class OzOpticsDD100:
             raise ReplyError(self.name, f"position {position:g} is no number of steps", "D")
         return int(position)
 
+    @sets(attenuation_db=_unknown)
     def set_insertion_loss(self, loss_db: float) -> None:
-        """Set the insertion loss that the unit counts with, in dB, 0 or more (else LimitError)."""
+        """Set the insertion loss that the unit counts with, in dB, 0 or more (else LimitError).
+
+        It moves what attenuations count from: a station that limits `attenuation_db` refuses it.
+        """
         if not 0 <= loss_db < math.inf:
             raise LimitError(self.name, "loss_db", loss_db, "0 dB or more")
         self._command(f"L{abs(loss_db):.2f}")

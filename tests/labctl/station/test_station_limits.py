@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from labctl.data import shipped_fleet_station_path
-from labctl.errors import LimitError
+from labctl.errors import InstrumentTimeoutError, LimitError
 from labctl.instruments import capabilities
+from labctl.instruments.attenuators.oz_optics_dd100 import OzOpticsDD100
 from labctl.instruments.capabilities import (
     Instrument,
     PowerMeter,
@@ -29,6 +30,7 @@ from labctl.station import Station
 from labctl.station.conveniences import conveniences
 from labctl.station.guard import guarded, unguarded
 from labctl.station.limits import Allowed, Limits
+from labctl.testing.wires import SilentWire
 
 V = Limits("box", {"voltage_v": Allowed(-1.0, 1.0, "lab.toml:7")})
 
@@ -321,3 +323,16 @@ def test_a_laser_that_was_left_while_switching_on_can_be_used_at_once(fleet: Sta
     fleet.link_laser.set_power(10e-3)
     assert fleet.link_laser.emission()
     fleet.link_laser.safe_state()
+
+
+@pytest.mark.parametrize("loss_db", [0.0, 20.0])
+def test_what_a_limited_attenuation_counts_from_is_not_moved(loss_db: float) -> None:
+    wire = SilentWire()
+    limited = Limits("att", {"attenuation_db": Allowed(10.0, math.inf, "lab.toml:7")})
+    attenuator = guarded(OzOpticsDD100(wire), limited)
+    with pytest.raises(LimitError, match=r"limits\.attenuation_db at lab\.toml:7"):
+        attenuator.set_insertion_loss(loss_db)
+    assert wire.said == []
+    with pytest.raises(InstrumentTimeoutError):
+        guarded(OzOpticsDD100(wire), Limits("att", {})).set_insertion_loss(loss_db)
+    assert wire.said == [f"L{loss_db:.2f}"]
