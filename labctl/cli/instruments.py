@@ -20,8 +20,10 @@ from labctl.addresses import canonical
 from labctl.cli import options, output
 from labctl.data import shipped_station_path
 from labctl.errors import ConnectionFailedError, InstrumentError, SettingError
+from labctl.quantities import handed_out
 from labctl.safety import interruptible
 from labctl.station import Station, describe
+from labctl.station.check import channel_methods
 from labctl.station.drivers import Openable
 from labctl.station.file import library_of
 from labctl.visible import visible_line
@@ -212,7 +214,7 @@ def _driver_row(name: str) -> dict[str, object]:
     return {
         "driver": name,
         "kind": _kind(driver),
-        "capabilities": capabilities_of(driver),
+        "capabilities": _capabilities_with_channels(driver),
         "doc": said.partition("\n")[0],
     }
 
@@ -221,6 +223,15 @@ def _kind(driver: type[object]) -> str:
     """Return the folder of a driver's module, as words."""
     folders = driver.__module__.split(".")[:-1]
     return folders[-1].replace("_", " ") if folders else ""
+
+
+def _capabilities_with_channels(driver: type[object]) -> list[str]:
+    """Return the capabilities of a driver class and of the channels that it hands out, sorted."""
+    found = set(capabilities_of(driver))
+    for method in channel_methods(driver):
+        channel = handed_out(getattr(driver, method))
+        found.update(() if channel is None else capabilities_of(channel))
+    return sorted(found)
 
 
 def capabilities_of(driver: type[object]) -> list[str]:

@@ -74,6 +74,9 @@ def test_every_installed_driver_is_listed_with_what_it_can_do(
     assert found["thorlabs_pm100d"]["capabilities"] == ["PowerMeter", "Restartable"]
     assert found["purephotonics_ppcl550"]["capabilities"] == ["Laser", "TunableLaser"]
     assert found["thorlabs_mx10b"]["capabilities"] == ["Attenuator", "ModulatorBias"]
+    # Those of the channels that it hands out count.
+    assert found["keysight_n7744a"]["capabilities"] == ["PowerMeter", "Restartable"]
+    assert found["qontrol_q8iv"]["capabilities"] == ["SourceMeter", "VoltageSource"]
 
 
 def test_the_list_for_people_names_every_driver(run_here: Callable[..., Result]) -> None:
