@@ -6,14 +6,14 @@ A check takes the driver on its panel, and the instrument or channel that has th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 
-from labctl.errors import InstrumentTimeoutError, LimitError
+from labctl.errors import InstrumentError, InstrumentTimeoutError, LimitError
 from labctl.instruments.capabilities import (
     Attenuator,
     BiasPoint,
@@ -30,10 +30,11 @@ from labctl.instruments.capabilities import (
     WaveformGenerator,
 )
 from labctl.instruments.simulated.panel import PowerCycledPanel
-from labctl.testing.on_bench import OnBench, refused, refused_by_panel
+from labctl.testing.on_bench import OnBench, numbers_of, refused, refused_by_panel
 from labctl.units import frequency_to_wavelength_m
 
 NO_NUMBERS = (math.nan, math.inf, -math.inf)
+_MOST_INPUTS = 64
 
 
 def check_attenuator(bench: OnBench, each: Attenuator) -> None:
@@ -138,43 +139,81 @@ def check_modulator_bias(bench: OnBench, each: ModulatorBias) -> None:
 
 
 def check_waveform_generator(bench: OnBench, each: WaveformGenerator) -> None:
-    """A waveform is stored, played, triggered and forgotten on channel 1."""
-    each.forget(1)
-    empty = each.stored(1)
-    free = each.memory_free(1)
+    """A waveform is stored, played, triggered and forgotten on the first and the last channel."""
+    numbers = numbers_of(each.stored)
+    for channel in {numbers[0], numbers[-1]}:
+        others = {number: each.stored(number) for number in numbers if number != channel}
+        _check_generator_channel(bench, each, channel, others)
+
+
+def _check_generator_channel(
+    bench: OnBench, each: WaveformGenerator, channel: int, others: Mapping[int, tuple[str, ...]]
+) -> None:
+    each.forget(channel)
+    empty = each.stored(channel)
+    free = each.memory_free(channel)
     samples = np.linspace(-1.0, 1.0, 4000)
-    each.upload(1, "ramp", samples)
-    assert any("ramp" in name.lower() for name in set(each.stored(1)) - set(empty))
-    assert each.memory_free(1) < free
+    each.upload(channel, "ramp", samples)
+    assert any("ramp" in name.lower() for name in set(each.stored(channel)) - set(empty))
+    assert {number: each.stored(number) for number in others} == others
+    assert each.memory_free(channel) < free
 
     def play(rate_hz: float = 1e6, amplitude_v: float = 0.5, offset_v: float = 0.0) -> None:
-        each.play(1, "ramp", sample_rate_hz=rate_hz, amplitude_v=amplitude_v, offset_v=offset_v)
+        each.play(
+            channel, "ramp", sample_rate_hz=rate_hz, amplitude_v=amplitude_v, offset_v=offset_v
+        )
 
     play()
-    each.burst(1, cycles=2, trigger=TriggerSource.SOFTWARE, delay_s=1e-6)
-    each.set_output(1, True)
+    each.burst(channel, cycles=2, trigger=TriggerSource.SOFTWARE, delay_s=1e-6)
+    each.set_output(channel, True)
     each.trigger()
     each.wait_for_bursts()
-    refused(bench, lambda peak: each.upload(1, "wrong", peak * samples), 1.5, math.nan, math.inf)
+    refused(
+        bench, lambda peak: each.upload(channel, "wrong", peak * samples), 1.5, math.nan, math.inf
+    )
     refused(bench, lambda rate_hz: play(rate_hz=rate_hz), 0.0, -1.0, 1e15, *NO_NUMBERS)
     refused(bench, lambda amplitude_v: play(amplitude_v=amplitude_v), 0.0, 1e3, *NO_NUMBERS)
     refused(bench, lambda offset_v: play(offset_v=offset_v), 1e3, *NO_NUMBERS)
     refused(
         bench,
-        lambda delay_s: each.burst(1, cycles=1, trigger=TriggerSource.SOFTWARE, delay_s=delay_s),
+        lambda delay_s: each.burst(
+            channel, cycles=1, trigger=TriggerSource.SOFTWARE, delay_s=delay_s
+        ),
         -1.0,
         *NO_NUMBERS,
     )
-    refused(bench, lambda channel: each.set_output(int(channel), True), 0, -1, 99)
-    each.forget(1)
-    assert set(each.stored(1)) == set(empty)
+    refused(bench, lambda number: each.set_output(int(number), True), 0, -1, 99)
+    each.forget(channel)
+    assert set(each.stored(channel)) == set(empty)
 
 
 def check_digitizer(bench: OnBench, each: Digitizer) -> None:
-    """A record without its trigger times out; settings out of range are refused."""
+    """A record without its trigger times out; settings out of range are refused.
 
+    On the first and on the last channel that the panel has.
+    """
+    numbers = _digitizer_channels(each)
+    for number in {numbers[0], numbers[-1]}:
+        _check_digitizer_channel(bench, each, number)
+
+
+def _digitizer_channels(each: Digitizer) -> list[int]:
+    """Return the channels that can be configured, on a panel that may have fewer than the model."""
+    found = []
+    with suppress(InstrumentError):
+        for number in range(1, _MOST_INPUTS + 1):
+            each.configure_channel(number, range_v=1.0, offset_v=0.0)
+            found.append(number)
+    assert found, "has a channel 1"
+    return found
+
+
+def _check_digitizer_channel(bench: OnBench, each: Digitizer, input_number: int) -> None:
     def channel(range_v: float = 1.0, offset_v: float = 0.0) -> None:
-        each.configure_channel(1, range_v=range_v, offset_v=offset_v)
+        each.configure_channel(input_number, range_v=range_v, offset_v=offset_v)
+
+    def level(level_v: float) -> None:
+        each.configure_trigger(input_number, level_v=level_v)
 
     def length(duration_s: float) -> None:
         each.configure_record(start_s=0.0, duration_s=duration_s)
@@ -182,14 +221,16 @@ def check_digitizer(bench: OnBench, each: Digitizer) -> None:
     channel()
     length(10e-6)
     each.configure_trigger("external", level_v=0.5)
-    each.arm([1])
+    each.arm([input_number])
     assert each.complete() is False
     with pytest.raises(InstrumentTimeoutError, match="trigger"):
-        each.read(1)
+        each.read(input_number)
     refused(bench, lambda range_v: channel(range_v=range_v), 0.0, -1.0, *NO_NUMBERS)
     refused(bench, lambda offset_v: channel(offset_v=offset_v), *NO_NUMBERS)
     refused(bench, length, 0.0, -1.0, *NO_NUMBERS)
-    refused(bench, lambda level_v: each.configure_trigger(1, level_v=level_v), *NO_NUMBERS)
+    refused(
+        bench, lambda level_v: each.configure_trigger(input_number, level_v=level_v), *NO_NUMBERS
+    )
     refused(bench, lambda number: each.arm([int(number)]), 0, -1, 99)
 
 

@@ -6,6 +6,7 @@ Each check takes the driver class and fails with an AssertionError that says wha
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from labctl.errors import (
     ReplyError,
     SettingError,
 )
+from labctl.hazards import Hazard
 from labctl.instruments.capabilities import Instrument
 from labctl.instruments.transports import visa_link
 from labctl.testing.shape import (
@@ -32,6 +34,8 @@ from labctl.testing.shape import (
     capabilities_of,
     channels_of,
     documentation,
+    hint,
+    may_hand_out_a_channel,
     options_of,
     parts_of,
     public_methods,
@@ -72,6 +76,32 @@ def every_public_method_says_what_it_does_and_in_which_units(driver: _Driver) ->
 def it_has_a_capability_that_callers_can_ask_for(driver: _Driver) -> None:
     """The driver, a channel of it or both have a capability."""
     assert capabilities_of(driver) or channels_of(driver), "no capability"
+
+
+def what_it_declares_is_of_its_kind(driver: _Driver) -> None:
+    """`hazard`, `leaving_s`, `Options` and `reads_back` are what stations and checks take them for.
+
+    What a method with one whole number hands out is annotated, or no one can tell a channel.
+    """
+    declared = getattr(driver, "hazard", Hazard.NONE)
+    assert isinstance(declared, Hazard), f"hazard: expected one of Hazard, got {declared!r}"
+    leaving_s = getattr(driver, "leaving_s", 1.0)
+    number = isinstance(leaving_s, int | float) and not isinstance(leaving_s, bool)
+    assert number, f"leaving_s: expected a duration in s, got {leaving_s!r}"
+    assert 0 < leaving_s < math.inf, f"leaving_s: expected a duration in s, got {leaving_s!r}"
+    options, model = getattr(driver, "Options", None), options_of(driver)
+    assert options in (None, model), f"Options: expected {model}, got {options!r}"
+    for kind in {type(part) for part in parts_of(driver(SilentWire()))} | set(
+        channels_of(driver).values()
+    ):
+        names: object = getattr(kind, "reads_back", frozenset())
+        expected = f"{kind.__name__}.reads_back: expected a frozenset of its setters"
+        assert isinstance(names, frozenset), f"{expected}, got {names!r}"
+        for name in names:
+            assert name in public_methods(kind), f"{expected}, got {name!r}"
+        for method in public_methods(kind).values():
+            if may_hand_out_a_channel(method):
+                hint(method, "return")
 
 
 def what_looks_like_a_capability_can_be_called_like_it(driver: _Driver) -> None:
@@ -242,6 +272,7 @@ ALONE: tuple[Callable[[_Driver], None], ...] = (
     it_is_an_instrument_with_its_words,
     every_public_method_says_what_it_does_and_in_which_units,
     it_has_a_capability_that_callers_can_ask_for,
+    what_it_declares_is_of_its_kind,
     what_looks_like_a_capability_can_be_called_like_it,
     a_channel_that_is_not_there_is_refused_before_the_wire,
     it_is_opened_like_every_other,

@@ -39,6 +39,7 @@ _READINGS: dict[type[Any], tuple[str, ...]] = {
     VoltageSource: ("voltage_v",),
 }
 _VOLTAGE_V = 1.25
+_FIRST = 1
 # Readings of light scatter; a unit is wrong by far more.
 _RELATIVE, _ABSOLUTE = 0.5, 1e-8
 
@@ -49,15 +50,18 @@ def what_the_panel_changes_is_no_wrong_value(bench: OnBench) -> None:
         source.set_voltage(_VOLTAGE_V)
     readings = list(_readings(bench))
     before = {name: read() for name, read in readings}
-    for header, value in _changes(bench, _OF_READINGS):
+    for header, value in _changes(bench, _OF_READINGS, _FIRST):
         shown = bench.panel_reply(f"{header}?")
         bench.panel_write(f"{header} {value}")
         for name, read in readings:
             with about(f"{name} after {header} {value}"):
                 _check_reading(name, read, before[name])
         bench.panel_write(f"{header} {shown}")
-    for header, value in _changes(bench, _OF_SOURCES):
-        for source in bench.first(VoltageSource):
+    channels = [(_FIRST, bench.instrument), *bench.numbered_channels()]
+    for number, source in channels:
+        if not isinstance(source, VoltageSource):
+            continue
+        for header, value in _changes(bench, _OF_SOURCES, number):
             source.set_voltage(_VOLTAGE_V)
             shown = bench.panel_reply(f"{header}?")
             bench.panel_write(f"{header} {value}")
@@ -73,14 +77,15 @@ def _readings(bench: OnBench) -> Iterator[tuple[str, Callable[[], float]]]:
                 yield f"{type(each).__name__}.{name}", getattr(each, name)
 
 
-def _changes(bench: OnBench, pattern: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    """Yield settings of the panel that it takes, of the first channel."""
+def _changes(bench: OnBench, pattern: re.Pattern[str], number: int) -> Iterator[tuple[str, str]]:
+    """Yield settings of the panel that it takes, of one channel."""
     for core in scpi_cores(bench.panel):
         for command in core.declared:
             if command.do is None or command.ask is None or not pattern.search(command.pattern):
                 continue
-            header = re.sub(r"[\[\]a-z]", "", re.sub(r"\[[^\]]*\]", "", command.pattern))
-            header = header.replace("#", "1")
+            # Optional words go, but for the one with the channel's number.
+            header = re.sub(r"[\[\]a-z]", "", re.sub(r"\[[^\]#]*\]", "", command.pattern))
+            header = header.replace("#", str(number))
             for value in _values(command):
                 bench.panel_write("*CLS")
                 shown = bench.panel_reply(f"{header}?")

@@ -39,13 +39,15 @@ def driver_checks(
     address: str | None = None,
     options: Mapping[str, object] | None = None,
     questions: tuple[bytes, ...] = (),
+    values: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> tuple[Check, ...]:
     """Return all checks of a driver; nothing is opened before one is called.
 
     driver: the class, or the name of its entry point. bench: a bench file with the driver's front
     panel, which adds the checks that need one; address: of the panel there; options: what the
     driver is opened with. questions: messages without a question mark that set nothing, without
-    their terminator, where the instrument has such.
+    their terminator, where the instrument has such. values: of properties, by the name of the
+    setter, where drawn ones do not fit; `()` for a property that the panel lacks.
 
     Parts and channels of the driver are checked with it. Raises SettingError if there is no such
     driver, ValueError for a bench without an address.
@@ -56,7 +58,9 @@ def driver_checks(
         return tuple(alone)
     if address is None:
         raise ValueError("address: expected the panel's address in the bench file, got None")
-    place = PanelPlace(Path(bench).resolve(), address, dict(options or {}), questions)
+    place = PanelPlace(
+        Path(bench).resolve(), address, dict(options or {}), questions, dict(values or {})
+    )
     with_panel = (*WITH_PANEL, *map(sets_and_reads_back, capabilities_to_check(kind)))
     return (
         *alone,

@@ -15,25 +15,22 @@ import pytest
 from labctl.errors import InstrumentError, InstrumentTimeoutError, ReplyError
 from labctl.testing.alone import about
 from labctl.testing.on_bench import OnBench
-
-# Two values of each quantity that every shipped model takes, in V, A and W.
-_VALUES: dict[str, tuple[float, float]] = {
-    "set_voltage": (1.0, 2.0),
-    "set_current_limit": (5e-3, 8e-3),
-    "set_power": (5e-3, 8e-3),
-}
+from labctl.testing.properties import only_argument, two_values
+from labctl.testing.shape import parts_of
 
 
 def what_is_read_back_is_found_when_it_is_lost(bench: OnBench) -> None:
     """Lost once it is sent again; lost or changed each time it is an error with both values."""
-    for part in (bench.instrument, *bench.channels()):
+    for part in (*parts_of(bench.instrument), *bench.channels()):
         for name in sorted(getattr(type(part), "reads_back", ())):
             with about(f"{type(part).__name__}.{name}"):
-                _check(bench, getattr(part, name), *_VALUES[name])
+                each = only_argument(part, name, bench.place.values)
+                new, old = two_values(each)
+                _check(bench, each.put, old, new)
     bench.instrument.safe_state()
 
 
-def _check(bench: OnBench, put: Callable[[float], object], old: float, new: float) -> None:
+def _check(bench: OnBench, put: Callable[[Any], object], old: Any, new: Any) -> None:
     put(new)  # what is set up the first time is set up
     before, after = _settings(bench, put, old), _settings(bench, put, new)
     carrying = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
@@ -56,7 +53,7 @@ def _check(bench: OnBench, put: Callable[[float], object], old: float, new: floa
     put(new)
 
 
-def _settings(bench: OnBench, put: Callable[[float], object], value: float) -> list[bytes]:
+def _settings(bench: OnBench, put: Callable[[Any], object], value: Any) -> list[bytes]:
     """Return what is sent that asks nothing."""
     bench.sent.clear()
     put(value)

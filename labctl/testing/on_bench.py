@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +19,33 @@ from labctl.instruments.codecs.itla import Request
 from labctl.instruments.simulated.panel import FrontPanel
 from labctl.instruments.transports.transport import FrameTransport
 from labctl.instruments.transports.visa_link import close_library, resource_manager
-from labctl.testing.shape import channels_of
+from labctl.testing.shape import channels_of, hint
 
 # A number that is out of range for every quantity, in any power of ten of its unit.
 _NO_VALUE = b"987654321"
 _MOST_FRAME_DATA = 0x7FFF
 _MOST_READS = 100
-# More than any instrument of this kind has.
-_MOST_CHANNELS = 100
+_MOST_CHANNELS = 1000
 
 
 @dataclass(frozen=True)
 class PanelPlace:
     """Where a driver has a front panel: a bench file, the address in it, options of the driver.
 
-    `questions`: messages without a question mark that set nothing, as they are sent.
+    `questions`: messages without a question mark that set nothing, as they are sent. `values`: of
+    properties, by the name of their setter, instead of drawn ones.
     """
 
     bench: Path
     address: str
     options: Mapping[str, object]
     questions: tuple[bytes, ...] = ()
+    values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 @dataclass
 class OnBench:
-    """A driver opened on its panel: with what it sent, over the transport that it declares."""
+    """A driver opened on its panel: what it sent and heard, over the transport that it declares."""
 
     instrument: Any
     place: PanelPlace
@@ -53,6 +53,7 @@ class OnBench:
     transport: type[Any]
     sessions: list[Any]
     library: Any
+    heard: list[bytes] = field(default_factory=list)
 
     def settings(self) -> list[bytes]:
         """Return what was sent that asks nothing: frames that write, or lines."""
@@ -102,33 +103,31 @@ class OnBench:
 
     def channels(self) -> list[Any]:
         """Return the first and the last channel of each kind that the instrument has."""
-        return [
-            getattr(self.instrument, method)(number)
-            for method in channels_of(type(self.instrument))
-            for number in self.ends(method)
-        ]
+        return [channel for _, channel in self.numbered_channels()]
 
-    def first(self, capability: type[Any]) -> list[Any]:
-        """Return what `get` does without last channels: what a header without a number means."""
-        methods = channels_of(type(self.instrument))
-        firsts = [getattr(self.instrument, method)(self.ends(method)[0]) for method in methods]
-        return [each for each in (self.instrument, *firsts) if isinstance(each, capability)]
-
-    def ends(self, method: str) -> list[int]:
-        """Return the numbers of the first and of the last channel that a method hands out.
-
-        They are counted from 0 or 1 until one is refused.
-        """
+    def numbered_channels(self) -> list[tuple[int, Any]]:
+        """Return the same, each with its number."""
         found = []
-        for number in range(_MOST_CHANNELS):
-            with suppress(LimitError):
-                getattr(self.instrument, method)(number)
-                found.append(number)
-                continue
-            if number:
+        for method in channels_of(type(self.instrument)):
+            numbers = numbers_of(getattr(self.instrument, method))
+            for number in numbers[:1] + numbers[1:][-1:]:
+                found.append((number, getattr(self.instrument, method)(number)))
+        return found
+
+
+def numbers_of(use: Callable[[int], object]) -> list[int]:
+    """Return the numbers of channels, in one run, by trying them; fails if there are none."""
+    found: list[int] = []
+    for number in range(_MOST_CHANNELS):
+        try:
+            use(number)
+        except LimitError:
+            if found:
                 break
-        assert found, f"{method} hands out no channel 0 or 1"
-        return sorted({found[0], found[-1]})
+        else:
+            found.append(number)
+    assert found, f"{use}: expected channels within 0 to {_MOST_CHANNELS - 1}, got none"
+    return found
 
 
 @contextmanager
@@ -137,8 +136,9 @@ def opened(driver: type[Any], place: PanelPlace) -> Iterator[OnBench]:
     library_name = f"{place.bench}@labctl"
     close_library(library_name)
     library: Any = resource_manager(library_name).visalib
-    write = library.write
+    write, read = library.write, library.read
     sent: list[bytes] = []
+    heard: list[bytes] = []
     sessions: list[Any] = []
 
     def noted(session: Any, data: bytes) -> Any:
@@ -146,14 +146,20 @@ def opened(driver: type[Any], place: PanelPlace) -> Iterator[OnBench]:
         sessions.append(session)
         return write(session, data)
 
+    def listened(session: Any, count: int) -> Any:
+        answer = read(session, count)
+        heard.append(bytes(answer[0]))
+        return answer
+
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(library, "write", noted)
+            patch.setattr(library, "read", listened)
             instrument = driver.open(
                 "dut", place.address, library=library_name, options=place.options
             )
-            transport = typing.get_type_hints(driver.__init__)["transport"]
-            yield OnBench(instrument, place, sent, transport, sessions, library)
+            transport = hint(driver.__init__, "transport")
+            yield OnBench(instrument, place, sent, transport, sessions, library, heard)
             instrument.close()
     finally:
         close_library(library_name)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Iterator
-from enum import Enum
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ _DRIVER_FOLDERS = tuple(
 
 def options_of(driver: type[Any]) -> type[DriverOptions]:
     """Return the options model that a driver's constructor declares."""
-    declared = typing.get_type_hints(driver.__init__)["options"]
+    declared = hint(driver.__init__, "options")
     models = [kind for kind in typing.get_args(declared) if kind is not type(None)]
     assert len(models) == 1, f"options: {declared} must be one model, or None"
     model = models[0]
@@ -75,12 +74,19 @@ def channels_of(kind: type[object]) -> dict[str, type[object]]:
     """Return the methods that hand out one channel as a separate object, with its class."""
     found = {}
     for name, member in public_methods(kind).items():
-        parameters = list(inspect.signature(member).parameters.values())[1:]
-        hints = typing.get_type_hints(member) if inspect.isfunction(member) else {}
-        one_number = len(parameters) == 1 and hints.get(parameters[0].name) is int
-        if one_number and inspect.isclass(hints["return"]) and capabilities_of(hints["return"]):
-            found[name] = hints["return"]
+        if may_hand_out_a_channel(member):
+            result = typing.get_type_hints(member).get("return")
+            if inspect.isclass(result) and capabilities_of(result):
+                found[name] = result
     return found
+
+
+def may_hand_out_a_channel(member: Any) -> bool:
+    """Tell whether a method takes one whole number, as what hands out a channel does."""
+    if not inspect.isfunction(member):
+        return False
+    parameters = list(inspect.signature(member).parameters)[1:]
+    return len(parameters) == 1 and typing.get_type_hints(member).get(parameters[0]) is int
 
 
 def parts_of(instrument: object) -> list[Any]:
@@ -120,66 +126,12 @@ def questions_of(part: object) -> list[Callable[[], object]]:
     return found
 
 
-def properties_of(part: object) -> Iterator[tuple[str, Any, Any, tuple[Any, ...]]]:
-    """Yield what `set_<noun>` sets and `<noun>` or `<noun>_<unit>` returns, with values to try.
-
-    Each as (name of the setter, setter, getter, values).
-    """
-    methods = public_methods(type(part))
-    for setter in methods:
-        noun = setter.removeprefix("set_")
-        getters = [noun, *(f"{noun}_{unit}" for unit in UNITS)]
-        getter = next((each for each in getters if each in methods), None)
-        needed = inspect.signature(getattr(part, setter)).parameters if noun != setter else {}
-        if getter is None or len(needed) != 1:
-            continue
-        hints = typing.get_type_hints(getattr(type(part), setter))
-        argument = next(iter(needed))
-        values = _values_of(hints.get(argument), argument)
-        if values:
-            yield setter, getattr(part, setter), getattr(part, getter), values
-
-
-def own_properties_of(part: object) -> Iterator[tuple[str, Any, Any, tuple[Any, ...]]]:
-    """Yield what `properties_of` does without what a capability has: that has a check itself."""
-    covered = set().union(*(CAPABILITIES[each] for each in capabilities_of(type(part))))
-    return (each for each in properties_of(part) if each[0] not in covered)
-
-
-# Numbers of each unit that instruments of this kind take, in SI: short and long times, powers from
-# nW to W, wavelengths of telecom light and lengths, frequencies from MHz to those of light.
-_OF_UNIT: dict[str, tuple[float, ...]] = {
-    "m": (1.31e-6, 1.55e-6, 1.5505e-6, 1e-3, 1.0),
-    "w": (1e-9, 1e-6, 1e-4, 1e-3, 5e-3, 1e-2, 1e-1),
-    "s": (0.0, 1e-6, 1e-4, 2e-3, 5e-3, 0.1, 0.2, 1.0),
-    "a": (1e-6, 1e-4, 5e-3, 8e-3, 1e-2, 0.1),
-    "v": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0),
-    "hz": (0.0, 1e6, 2e6, 1e8, 2e8, 1e9, 1.935e14, 1.94e14),
-    "db": (0.0, 0.25, 1.0, 2.0, 5.0, 20.0, 50.0),
-    "dbm": (-30.0, -10.0, 0.0, 5.0, 7.0, 10.0),
-    "rad": (0.0, 0.25, 1.0, 2.0, 3.0),
-    "k": (290.0, 295.0, 298.15, 300.0),
-    "c": (15.0, 20.0, 25.0, 30.0),
-    "ohm": (50.0, 75.0, 1e3, 1e6),
-}
-_WITHOUT_UNIT = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0, 50.0)
-
-
-def _values_of(kind: Any, argument: str) -> tuple[Any, ...]:
-    """Return values of a type and a unit to set and read back; none if it is no plain value."""
-    if inspect.isclass(kind) and issubclass(kind, Enum):
-        return tuple(kind)
-    if kind is bool:
-        return (True, False, True)
-    if typing.get_origin(kind) is typing.Literal:
-        return typing.get_args(kind)
-    if kind is int:
-        return (1, 2, 4, 7)
-    if kind not in (float, float | None):
-        return ()
-    unit = argument.rpartition("_")[2] if "_" in argument else ""
-    numbers = _OF_UNIT.get(unit, _WITHOUT_UNIT)
-    return (*numbers, 1e9 * max(numbers), -1.5 * max(numbers))
+def hint(function: Any, name: str) -> Any:
+    """Return the type of a parameter, or of what is returned; fails if it is not annotated."""
+    hints = typing.get_type_hints(function)
+    what = "what it returns" if name == "return" else f"its parameter {name}"
+    assert name in hints, f"{function.__qualname__}: expected a type for {what}, got none"
+    return hints[name]
 
 
 def documentation(kind: type[object], method: str) -> str:

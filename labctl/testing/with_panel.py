@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +16,7 @@ from pyvisa.constants import StatusCode
 from labctl.errors import (
     ConnectionFailedError,
     InstrumentError,
-    InstrumentReportedError,
     InstrumentTimeoutError,
-    LimitError,
     OtherInstrumentError,
 )
 from labctl.instruments.capabilities import Identity
@@ -26,9 +25,11 @@ from labctl.instruments.transports.transport import FrameTransport
 from labctl.testing.abilities import CHECKS
 from labctl.testing.alone import about
 from labctl.testing.behind import what_the_panel_changes_is_no_wrong_value
+from labctl.testing.channels import each_channel_is_set_alone, no_two_channels_send_the_same
 from labctl.testing.lost_settings import what_is_read_back_is_found_when_it_is_lost
-from labctl.testing.on_bench import OnBench
-from labctl.testing.shape import channels_of, own_properties_of, parts_of, properties_of
+from labctl.testing.on_bench import OnBench, refused
+from labctl.testing.properties import Property, further, none_taken, properties_of, put_if_valid
+from labctl.testing.shape import parts_of
 
 
 def it_finds_its_instrument_and_leaves_it_safe_twice(bench: OnBench) -> None:
@@ -45,65 +46,40 @@ def it_finds_its_instrument_and_leaves_it_safe_twice(bench: OnBench) -> None:
 
 
 def each_further_property_is_read_back(bench: OnBench) -> None:
-    """`set_<noun>` and `<noun>` or `<noun>_<unit>` agree on at least two values of its unit."""
+    """`set_<noun>` and `<noun>` or `<noun>_<unit>` agree on two values at least; NaN is refused."""
+    given = bench.place.values
     for part in (*parts_of(bench.instrument), *bench.channels()):
-        for what, put, get, values in own_properties_of(part):
-            outcomes = [_read_back(what, put, get, value) for value in values]
-            assert outcomes.count("read back") >= 2, f"{what}: {outcomes} of {values}"
+        for each in further(part, properties_of(part, given)):
+            with about(f"{type(part).__name__}.{each.name}"):
+                _check_property(bench, each)
 
 
-def each_channel_is_one_of_its_own(bench: OnBench) -> None:
-    """What is set at the last channel is not at the first, nor the other way round."""
-    instrument = bench.instrument
-    for method in channels_of(type(instrument)):
-        first, *others = (getattr(instrument, method)(number) for number in bench.ends(method))
-        for last in others:
-            for here, there in ((first, last), (last, first)):
-                _check_apart(here, there)
-    instrument.safe_state()
+def _check_property(bench: OnBench, each: Property) -> None:
+    outcomes: list[tuple[Any, str]] = []
+    kept: list[tuple[Any, Any]] = []
+    for value in each.values():
+        refusal = put_if_valid(each, value)
+        if refusal is None:
+            kept.append((value, _check_read_back(each, value)))
+        outcomes.append((value, refusal or "read back"))
+    assert any(found != kept[0][1] for _, found in kept), none_taken(each, outcomes)
+    each.put(kept[0][0])  # an end of a range may narrow what other properties take
+    if each.kind is float:
+        refused(bench, each.put, math.nan)
 
 
-def _check_apart(here: object, there: object) -> None:
-    """Set each property of a channel to two values; another channel keeps its own."""
-    elsewhere = {what: (put, get) for what, put, get, _ in properties_of(there)}
-    for what, put, _, values in properties_of(here):
-        with about(f"{type(here).__name__}.{what} of two channels"):
-            taken = [value for value in values if _is_taken(put, value)]
-            different = [value for value in taken if value != taken[0]]
-            if not different:
-                continue
-            put_there, get_there = elsewhere[what]
-            put_there(taken[0])
-            before = get_there()
-            put(different[-1])
-            assert get_there() == before, f"{what} of one channel changes the other channel"
-
-
-def _is_taken(put: Callable[[Any], object], value: Any) -> bool:
-    """Tell whether a channel takes a value."""
-    try:
-        put(value)
-    except (LimitError, InstrumentReportedError):
-        return False
-    return True
-
-
-def _read_back(what: str, put: Callable[[Any], object], get: Callable[[], Any], value: Any) -> str:
-    """Set one value and compare; return what came of it."""
-    try:
-        put(value)
-    except LimitError:
-        return "out of range"
-    except InstrumentReportedError:
-        return "refused by the instrument"
-    found = get()
-    if what.endswith("_range"):
-        # The instrument takes the narrowest range that holds what was asked for.
-        assert found >= 0.999 * value, f"{what}({value}): {found}"
-        return "read back"
-    wanted = value if isinstance(value, Enum) else pytest.approx(value, rel=1e-3, abs=1e-9)
-    assert found == wanted, what
-    return "read back"
+def _check_read_back(each: Property, value: Any) -> Any:
+    """Check what is read after a value was set, and return it."""
+    found = each.get()
+    if each.name == "set_range" and each.kind is float:
+        # A range covers what was asked for; what it says of itself is the same range again.
+        assert found >= value * (1 - 1e-3), f"expected at least {value}, got {found}"
+        each.put(found)
+        value, found = found, each.get()
+    exact = isinstance(value, bool | str | Enum)
+    wanted = value if exact else pytest.approx(value, rel=1e-3, abs=1e-12)
+    assert found == wanted, f"expected {value}, got {found}"
+    return found
 
 
 def after_a_time_out_no_old_answer_is_taken_for_a_new_one(bench: OnBench) -> None:
@@ -196,7 +172,8 @@ def sets_and_reads_back(capability: type[Any]) -> Callable[[OnBench], None]:
 WITH_PANEL: tuple[Callable[[OnBench], None], ...] = (
     it_finds_its_instrument_and_leaves_it_safe_twice,
     each_further_property_is_read_back,
-    each_channel_is_one_of_its_own,
+    each_channel_is_set_alone,
+    no_two_channels_send_the_same,
     after_a_time_out_no_old_answer_is_taken_for_a_new_one,
     a_connection_that_is_lost_is_told_and_found_again,
     another_instrument_in_its_place_is_refused,

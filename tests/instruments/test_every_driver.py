@@ -19,6 +19,7 @@ from labctl.testing.abilities import CHECKS
 from labctl.testing.shape import CAPABILITIES
 
 QUESTIONS = {"oz_optics_dd100": (b"CD", b"D")}
+VALUES = {"qontrol_q8iv": {"set_voltages": ((0.5,) * 8, (1.0, 2.0) * 4)}}
 
 
 @cache
@@ -47,6 +48,7 @@ def all_checks() -> list[object]:
                 address=table.address,
                 options=table.options,
                 questions=QUESTIONS.get(name, ()),
+                values=VALUES.get(name),
             )
         else:
             checks = driver_checks(name)

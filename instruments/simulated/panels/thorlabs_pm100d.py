@@ -42,6 +42,7 @@ CURRENT_RANGES_A = (50e-9, 500e-9, 5e-6, 50e-6, 500e-6, 5e-3)
 OVERLOAD = 1.1
 CALIBRATING = 1
 STYLE = "{:.6E}"
+_ROUNDED = 1e-6
 BEAM_LIMITS_MM, BEAM_MM = (0.1, 30.0), 9.5
 POWER, CURRENT, DENSITY = "POW", "CURR", "PDEN"
 QUANTITIES = {POWER: "POWer", CURRENT: "CURRent[:DC]", DENSITY: "PDENsity"}
@@ -63,8 +64,11 @@ class CurrentRange:
         """Return the smallest range that holds the value asked for; raises ScpiError."""
         limits = self.limits()
         smallest = parameter.text()[:3].upper() == "MIN"
-        wanted = limits.low if smallest else replace(limits, low=0.0).parse(parameter)
-        wanted_a = wanted / self.per_ampere() * (1.0 - 1e-9)
+        # A range is taken as it is shown, rounded to the digits of STYLE.
+        highest = limits.high * (1.0 + _ROUNDED)
+        allowed = replace(limits, low=0.0, high=highest)
+        wanted = limits.low if smallest else allowed.parse(parameter)
+        wanted_a = wanted / self.per_ampere() * (1.0 - 2.0 * _ROUNDED)
         return next(i for i, limit_a in enumerate(CURRENT_RANGES_A) if limit_a >= wanted_a)
 
 
