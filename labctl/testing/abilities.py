@@ -34,6 +34,7 @@ from labctl.testing.on_bench import OnBench, numbers_of, refused, refused_by_pan
 from labctl.units import frequency_to_wavelength_m
 
 NO_NUMBERS = (math.nan, math.inf, -math.inf)
+# More than any digitizer has.
 _MOST_INPUTS = 64
 
 

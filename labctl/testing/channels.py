@@ -33,6 +33,7 @@ from labctl.testing.shape import (
 
 # A reading is what was set if it is this much nearer to it than to the other value.
 _OF_A_STEP = 0.1
+# As many channels as are tried of a method that takes their number.
 _MOST_NUMBERS = 64
 
 
@@ -71,7 +72,7 @@ def each_channel_is_set_alone(bench: OnBench) -> None:
 
 
 def no_two_channels_send_the_same(bench: OnBench) -> None:
-    """What one channel is told, measured and set, is not word for word what another one is.
+    """What one channel is sent, is not word for word what another one is.
 
     A question may be the same if its reply has the values of several channels.
     """
@@ -162,13 +163,13 @@ def _said(bench: OnBench, call: Callable[[], object], channels: int) -> tuple[by
     """Return what a call sends; nothing if a reply has as many values as there are channels."""
     for _ in range(2):  # what is set up the first time is set up
         bench.sent.clear()
-        bench.heard.clear()
+        bench.received.clear()
         with suppress(InstrumentError):
             call()
     if bench.settings():
         return tuple(bench.settings())
-    most = max((len(re.split(rb"[,;\s]+", each.strip())) for each in bench.heard), default=0)
-    block = any(each.startswith(b"#") for each in bench.heard)
+    most = max((len(re.split(rb"[,;\s]+", each.strip())) for each in bench.received), default=0)
+    block = any(each.startswith(b"#") for each in bench.received)
     return () if block or most >= channels else tuple(bench.sent)
 
 

@@ -45,7 +45,7 @@ class PanelPlace:
 
 @dataclass
 class OnBench:
-    """A driver opened on its panel: what it sent and heard, over the transport that it declares."""
+    """A driver opened on its panel: what it sent and received, over the transport that it declares."""
 
     instrument: Any
     place: PanelPlace
@@ -53,7 +53,7 @@ class OnBench:
     transport: type[Any]
     sessions: list[Any]
     library: Any
-    heard: list[bytes] = field(default_factory=list)
+    received: list[bytes] = field(default_factory=list)
 
     def settings(self) -> list[bytes]:
         """Return what was sent that asks nothing: frames that write, or lines."""
@@ -138,7 +138,7 @@ def opened(driver: type[Any], place: PanelPlace) -> Iterator[OnBench]:
     library: Any = resource_manager(library_name).visalib
     write, read = library.write, library.read
     sent: list[bytes] = []
-    heard: list[bytes] = []
+    received: list[bytes] = []
     sessions: list[Any] = []
 
     def noted(session: Any, data: bytes) -> Any:
@@ -148,7 +148,7 @@ def opened(driver: type[Any], place: PanelPlace) -> Iterator[OnBench]:
 
     def listened(session: Any, count: int) -> Any:
         answer = read(session, count)
-        heard.append(bytes(answer[0]))
+        received.append(bytes(answer[0]))
         return answer
 
     try:
@@ -159,7 +159,7 @@ def opened(driver: type[Any], place: PanelPlace) -> Iterator[OnBench]:
                 "dut", place.address, library=library_name, options=place.options
             )
             transport = hint(driver.__init__, "transport")
-            yield OnBench(instrument, place, sent, transport, sessions, library, heard)
+            yield OnBench(instrument, place, sent, transport, sessions, library, received)
             instrument.close()
     finally:
         close_library(library_name)
