@@ -45,7 +45,7 @@ class PanelPlace:
 
 @dataclass
 class OnBench:
-    """A driver opened on its panel: what it sent and received, over the transport that it declares."""
+    """A driver opened on its panel: what it sent and received over its declared transport."""
 
     instrument: Any
     place: PanelPlace
