@@ -71,8 +71,8 @@ def each_channel_is_set_alone(bench: OnBench) -> None:
     bench.instrument.safe_state()
 
 
+def no_two_channels_send_the_same(bench: OnBench) -> None:
     """What is sent to one channel is not word for word what is sent to another one.
-    """What one channel is sent, is not word for word what another one is.
 
     A question may be the same if its reply has the values of several channels.
     """
