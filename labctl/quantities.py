@@ -9,6 +9,7 @@ parameters, in any driver; `sets` declares what only the driver itself can know.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin
 
-from labctl.units import SPEED_OF_LIGHT_M_S
+from labctl.units import SPEED_OF_LIGHT_M_S, dbm_to_w
 
 UNITS = {
     "v": "V",
@@ -70,7 +71,19 @@ RULES = (
     Rule("wavelength_m", ("frequency_hz",), lambda f: (_colour(f),), "set_frequency"),
     Rule("wavelength_m", ("start_m", "stop_m"), lambda start, stop: (start, stop)),
     Rule("frequency_hz", ("start_m", "stop_m"), lambda a, b: (_colour(a), _colour(b))),
+    # A driver may itself have setters in the units that people speak in.
+    Rule("power_w", ("power_dbm",), lambda p: (_watts(p),)),
+    Rule("wavelength_m", ("wavelength_nm",), lambda nm: (nm * 1e-9,)),
+    Rule("frequency_hz", ("wavelength_nm",), lambda nm: (_colour(nm * 1e-9),)),
 )
+
+
+def _watts(power_dbm: float) -> float:
+    """Return a power in W; infinite where no float holds it."""
+    try:
+        return dbm_to_w(power_dbm)
+    except OverflowError:
+        return math.inf
 
 
 def _colour(value: float) -> float:

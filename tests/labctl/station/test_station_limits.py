@@ -26,6 +26,7 @@ from labctl.instruments.capabilities import (
 )
 from labctl.instruments.codecs.itla import Request
 from labctl.instruments.lasers.itla_registers import Register
+from labctl.quantities import quantities_of
 from labctl.station import Station
 from labctl.station.conveniences import conveniences
 from labctl.station.guard import guarded, unguarded
@@ -296,6 +297,38 @@ def test_a_power_in_dbm_that_is_none_is_refused_like_any_other(value: Any, fleet
 def test_a_wavelength_in_nm_that_is_none_is_refused(name: str, value: Any, fleet: Station) -> None:
     with pytest.raises(LimitError):
         fleet[name].set_wavelength_nm(value)
+
+
+class InDbm:
+    """A laser whose driver takes dBm and nm itself; notes what reaches it."""
+
+    def __init__(self) -> None:
+        self.sent: list[float] = []
+
+    def set_power_dbm(self, power_dbm: float) -> None:
+        self.sent.append(power_dbm)
+
+    def set_wavelength_nm(self, wavelength_nm: float) -> None:
+        self.sent.append(wavelength_nm)
+
+
+def test_a_drivers_own_methods_in_dbm_and_nm_are_bound_by_limits_in_si_units() -> None:
+    laser = InDbm()
+    allowed = {
+        "power_w": Allowed(0.0, 0.01, "lab.toml:7"),
+        "frequency_hz": Allowed(193e12, 194e12, "lab.toml:8"),
+    }
+    behind = guarded(laser, Limits("laser", allowed))
+    behind.set_power_dbm(10.0)
+    behind.set_wavelength_nm(1550.0)
+    assert laser.sent == [10.0, 1550.0]
+    for power_dbm in (10.1, 1e6):
+        with pytest.raises(LimitError, match=r"power_w = .*at most 0\.01|0 to 0\.01 W"):
+            behind.set_power_dbm(power_dbm)
+    with pytest.raises(LimitError, match="frequency_hz"):
+        behind.set_wavelength_nm(1560.0)
+    assert laser.sent == [10.0, 1550.0]
+    assert quantities_of(InDbm) >= {"power_w", "wavelength_m", "frequency_hz"}
 
 
 def test_a_laser_that_reads_0_hz_has_no_finite_wavelength() -> None:
