@@ -284,8 +284,9 @@ class _Booking:
         """Reserve for a batch; raises BudgetError."""
         # Known now that the light is set: what nobody looks at counts as it was at most.
         facts, failure = self._books.facts, self._machine.settings.verification.failure_probability
-        factor = light_factor(self._doubts(), failure)
-        self._books.facts = replace(facts, light_factor=factor)
+        doubts = self._doubts()
+        factor = light_factor(doubts, failure)
+        self._books.facts = replace(facts, light_factor=factor, doubts=doubts)
         self._batch = self._books.reserve(queries)
         self._noted = self._batch.noted()
 

@@ -235,6 +235,7 @@ def run_facts(
         failure_probability=settings.verification.failure_probability,
         copies=booked_means(network, settings, probation),
         light_factor=light_factor(doubts, settings.verification.failure_probability),
+        doubts=doubts,
     )
 
 

@@ -18,6 +18,7 @@ from labctl.protocols.ledger.charges import (
 from labctl.protocols.ledger.collective_store import LightTerms
 from labctl.protocols.ledger.copy_account import CopyMeans
 from labctl.protocols.ledger.further import QueryTerms
+from labctl.protocols.verification.doubts import EXACT, Doubts
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,11 @@ class RunFacts:
     `worst_case`: what is reserved of the weights, everything or an honest client's share; the
     latter may turn out to be less than what is booked, which can overdraw an account by a batch.
     `carriers`: quadratures of a query that carry one weight, at most. `technical_noise` of the link
-    in SNU, `link_transmittance` as calibrated: what the bounds may trust. `doubts` of a bench are
-    known when light was sent: `ServerBatch.book` takes them.
+    in SNU, `link_transmittance` as calibrated: what the bounds may trust. Of a bench, all
+    doubts are known when light was sent: `ServerBatch.book` takes them.
     `light_factor`: true over stated light, at most, of light that nobody looks at; that of light
-    that is looked at follows from the doubts.
+    that is looked at follows from the doubts. `doubts`: as far as they are known before light is
+    sent; what the account keeps of light of the same terms will be as doubtful once it joins.
     `copies`: what a query leaves to a thief of copies, None if nobody can say.
     """
 
@@ -47,6 +49,7 @@ class RunFacts:
     failure_probability: float = 1e-10
     copies: CopyMeans | None = None
     light_factor: float = 1.0
+    doubts: Doubts = EXACT
 
     def __post_init__(self) -> None:
         if self.worst_case is Basis.COLLECTIVE:

@@ -69,9 +69,19 @@ class ServerBooks:
         return self.store.load(self.account, self.facts.terms)
 
     def cumulative(self) -> CumulativeAccount:
-        """Return the bound of the account's light as what came back shows it so far."""
-        kept = self.store.kept(self.account)
-        return CumulativeAccount(kept, self.facts.failure_probability)
+        """Return the bound of the account's light as what came back shows it so far.
+
+        Light of the run's terms is taken as doubtful as the run's own constants make it when it
+        joins: a reservation has to hold what that lifts the bound by.
+        """
+        kept, facts = self.store.kept(self.account), self.facts
+        joined = tuple(
+            replace(each, terms=replace(each.terms, doubts=each.terms.doubts.worse(facts.doubts)))
+            if each.terms.key == facts.terms.key
+            else each
+            for each in kept
+        )
+        return CumulativeAccount(joined, facts.failure_probability)
 
     def worst(self, balance: Balance, queries: int) -> WeightCharge:
         """Return what `queries` more queries have to reserve, given the state of the account."""

@@ -25,8 +25,8 @@ from labctl.calibration.distributions import Shape, student_quantile
 from labctl.calibration.quantity import Quantity
 from labctl.errors import SettingError
 
-# Where doubts are compared with each other: the usual failure probability of a bound.
-_FAR_OUT = 1e-10
+# Where doubts are compared with each other: shares of all failure probabilities that bounds have.
+_COMPARED = (0.25, 0.05, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9, 1e-11, 1e-15, 1e-20, 1e-50, 1e-100)
 _HARD_LIMIT = {Shape.RECTANGULAR: math.sqrt(3.0), Shape.ARCSINE: math.sqrt(2.0)}
 
 
@@ -131,15 +131,13 @@ class Doubts:
         return _most(reach_of(self.light, probability))
 
     def worse(self, other: Doubts) -> Doubts:
-        """Return the larger of each, as far out as a bound of 1e-10 looks."""
-        larger = {
-            one.name: max(
-                getattr(self, one.name), getattr(other, one.name),
-                key=lambda sources: reach_of(sources, _FAR_OUT),
-            )
-            for one in fields(self)
-        }  # fmt: skip
-        return Doubts(**larger)
+        """Return doubts that reach as far as each, at any probability."""
+        return Doubts(
+            **{
+                one.name: _wider(getattr(self, one.name), getattr(other, one.name))
+                for one in fields(self)
+            }
+        )
 
     def as_json(self) -> dict[str, list[dict[str, Any]]]:
         """Return plain values; None for degrees of freedom without end."""
@@ -170,6 +168,20 @@ def _source(values: Mapping[str, Any]) -> Source:
         math.inf if degrees is None else float(degrees),
         Shape(values["shape"]),
     )
+
+
+def _wider(one: tuple[Source, ...], two: tuple[Source, ...]) -> tuple[Source, ...]:
+    """Return the sources that reach further, or those of both where that depends on how far out.
+
+    Few readings reach further far out, many of a larger scatter nearby. Both together reach no less
+    than either: each has a smaller share of the probability then.
+    """
+    reaches = [(reach_of(one, p), reach_of(two, p)) for p in _COMPARED]
+    if all(first >= second for first, second in reaches):
+        return one
+    if all(first <= second for first, second in reaches):
+        return two
+    return one + two
 
 
 def _most(reach: float) -> float:

@@ -91,8 +91,6 @@ def test_eight_clients_of_twenty_queries_each_have_ledgers_of_their_own_that_are
     assert server.returncode == 0
     events = [json.loads(line) for line in out.splitlines()]
     batches = [each["client"] for each in events if each["event"] == "batch"]
-    # Nobody has all its turns before another one has any.
-    assert len({*batches[: len(batches) // 2]}) == CLIENTS
     ledger = site.ledger(Party.SERVER)
     assert ledger.open_queries() == {}
     for each in clients:

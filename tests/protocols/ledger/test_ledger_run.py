@@ -26,6 +26,8 @@ from labctl.protocols.ledger.entries import Committed, Reserved
 from labctl.protocols.ledger.run import Ledgers, RunLedger
 from labctl.protocols.mode_link import ModeLink
 from labctl.protocols.session import Session
+from labctl.protocols.verification.collective_bounds import LIGHT_SHARE
+from labctl.protocols.verification.doubts import Doubts, Source
 
 BITS, QUERIES = Meter.WEIGHT_BITS, Meter.QUERIES
 # So large that a few hundred readings bound anything.
@@ -443,3 +445,35 @@ def test_light_that_nobody_looked_at_counts_as_it_was_at_most(
     spent = ledgers.server.balance(books.account).spent
     assert spent.value(Meter.PHOTONS) == pytest.approx(7 * MU)
     assert spent.value(BITS) == pytest.approx(books.server.cumulative().bits(7 * MU), abs=1e-9)
+
+
+def test_a_run_of_doubtful_constants_reserves_what_they_lift_the_bound_of_earlier_light_by(
+    run: Callable[..., RunLedger], ledgers: Ledgers
+) -> None:
+    """As after a poor calibration: all light of an account is then known as poorly."""
+    books = run()
+    send(books, session_of(4), IMAGES[:6])
+    before = ledgers.server.balance(books.account)
+    well_known = books.server.worst(before, 2).values()[BITS]
+    poor = (Source("readings", 0.05),)
+    doubtful = Doubts(light=poor, unit=poor, share=poor, client_noise=poor)
+    factor = doubtful.light_factor(LIGHT_SHARE * FAILURE)
+    books, session = run(doubts=doubtful, light_factor=factor), session_of(5)
+    session.history = books.server.history()
+    with books.sending(IMAGES[6:8]) as batch:
+        reserved = ledgers.server.balance(books.account).reserved.value(BITS)
+        list(session.run(IMAGES[6:8]))
+        verdict = session.verdict(figures=False)
+        batch.book(verdict, session.record(), session.server.evidence, doubtful)
+    spent = ledgers.server.balance(books.account).spent
+    charged = spent.value(BITS) - before.spent.value(BITS)
+    assert well_known < charged <= reserved + 1e-9
+    assert spent.value(BITS) == pytest.approx(books.server.cumulative().bits(8 * MU), abs=1e-9)
+    # A budget between the two refuses it before light is sent.
+    limit = (
+        spent.value(BITS)
+        + 0.5 * books.server.worst(ledgers.server.balance(books.account), 1).values()[BITS]
+    )
+    ledgers.server.set_budget(books.account, {BITS: limit}, operator=ledgers.server.operator())
+    with pytest.raises(BudgetError), books.sending(IMAGES[:1]):
+        pytest.fail("light was sent")

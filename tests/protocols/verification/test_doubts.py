@@ -91,3 +91,18 @@ def test_an_uncertainty_that_is_none_is_refused() -> None:
         Source("mu", -0.1)
     with pytest.raises(SettingError, match="degrees of freedom of mu = 0"):
         Source("mu", 0.1, 0.0)
+
+
+@pytest.mark.parametrize("probability", [0.25, 0.05, 1e-3, 1e-4, 1e-10, 1e-30])
+def test_the_worse_of_two_doubts_reaches_as_far_as_each_at_any_probability(
+    probability: float,
+) -> None:
+    """Few readings reach further far out, a larger scatter of many nearby."""
+    few = Doubts(light=(Source("few", 0.01, 3.0),))
+    many = Doubts(light=(Source("many", 0.02),))
+    assert few.light_factor(0.05) < many.light_factor(0.05)
+    assert few.light_factor(1e-4) > many.light_factor(1e-4)
+    for worse in (few.worse(many), many.worse(few), few.worse(many).worse(few)):
+        factor = worse.light_factor(probability)
+        assert factor >= max(few.light_factor(probability), many.light_factor(probability))
+        assert len(worse.light) == 2
