@@ -8,11 +8,12 @@ all in bits per SNU, the best attack of a direction of variance lambda (`directi
 
 What all directions learn under the constraints is at most the sum of the largest J plus (alpha +
 beta) eps for each direction, at any prices: a bad choice of prices, or a search for them that stops
-early, makes that bound higher and never wrong. In the moments t, A + lambda t^2, tau and B the gain
+early, makes that bound higher. In the moments t, A + lambda t^2, tau and B the gain
 J is concave (a client that tosses a coin between two attacks learns no more than by the Gaussian
 attack of the mean moments), so that a place without slope is the largest J. It is found by damped
-Newton steps in the logarithms of r = sqrt(A), theta, phi and v/phi, or of t in place of r where the
-light is bright (`ridge`).
+Newton steps in the logarithms of t/s, theta, phi and v/phi, or of sqrt(A)/s in place of t/s where
+the light is dim (`ridge`). The misfit of bright light is counted from t/s itself: from sqrt(A) and
+the angles its rounding, times lambda, would hide what is gained by the angles.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ import numpy.typing as npt
 from labctl.protocols.leakage.direction import Doubles, entropy_bits, entropy_slope, held
 from labctl.protocols.leakage.downhill import PricePoint
 from labctl.protocols.leakage.ridge import Ridge
-from labctl.protocols.leakage.uphill import Domain, Whole, climb, differences, shifted
+from labctl.protocols.leakage.uphill import Domain, Whole, climb, differences, evened, shifted
 
-# Logarithms of r, theta, phi and v/phi stay where no value overflows. Below the least v the mixing
-# is worth less than rounding of what is learned.
-LEAST = np.array([[-12.0], [-30.0], [-30.0], [-20.0]])
-MOST = np.array([[12.0], [math.log(math.pi / 2.0)], [math.log(math.pi / 2.0)], [6.0]])
+# Logarithms of t/s, theta, phi and v/phi stay where no value overflows. Below the least v mixing is
+# worth less than rounding of what is learned.
+LEAST = np.array([[-30.0], [-30.0], [-30.0], [-20.0]])
+MOST = np.array([[30.0], [math.log(math.pi / 2.0)], [math.log(math.pi / 2.0)], [6.0]])
 _AXES = len(LEAST)
 # From a place nearby 5 to 20 do.
 _STEPS = 60
@@ -43,6 +44,8 @@ _WIDEST = math.pi / 2.0 - 1e-4
 # goes like alpha^(-1/4) and phi like alpha^(-1/2).
 _TAP_AT_1, _BACK_ACTION_AT_1 = 0.65, 0.2
 _WIDEST_START = 1.4
+# Mixing is of little use in most light: its logarithm beside the back-action's to begin from.
+_FIRST_RATIO = -4.0
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ class PricedAttack:
 class Best:
     """The best attack of each direction.
 
-    `place`: logarithms of r, theta, phi and v/phi, shape (4, directions). `most`: the largest J of
-    each direction; where the search for it did not come to a top, what no J exceeds.
+    `place`: logarithms of t/s, theta, phi and v/phi, shape (4, directions). `most`: the largest J
+    of each direction; where the search for it did not come to a top, what no J exceeds.
     """
 
     place: Doubles
@@ -125,12 +128,14 @@ def attack_at(
 
     `gains`: the number of directions, from the first on, whose gain is wanted; None for all.
     """
-    root, tap, back_action, ratio = np.exp(place)
+    tap, back_action, ratio = np.exp(place[1:])
     mixing = ratio * back_action
+    amplitude = prices.pooled_amplitude * np.exp(place[0])
+    root = amplitude / np.cos(tap + mixing)
     has = held(variance, tap, back_action, mixing)
     larger, smaller, alone = has.modes
     noise = 1.0 + alone
-    misfit = root * np.cos(tap + mixing) - prices.pooled_amplitude
+    misfit = prices.pooled_amplitude * np.expm1(place[0])
     pulled, bent = variance * misfit, variance * misfit**2
     along = root**2 - 1.0 + bent
     across = noise / root**2 - 1.0 + bent
@@ -153,16 +158,16 @@ def attack_at(
     common = by_log_product / np.tan(both + mixing)
     price = prices.along + prices.across
     pull = (2.0 * price * misfit + prices.amplitude) * variance
-    off = pull * root * np.sin(tap + mixing)
-    by_tap = turned + by_log_product / np.tan(tap) + common + off
+    # Where t stays, log sqrt(A) rises by tan(theta + v) with theta + v.
+    by_root = 2.0 * (prices.across * noise / root**2 - prices.along * root**2)
+    follows = by_root * np.tan(tap + mixing)
+    by_tap = turned + by_log_product / np.tan(tap) + common + follows
     by_back_action = turned + squeezed + by_log_product / np.tan(back_action) + common
-    by_mixing = (squeezed + by_log_product / np.tan(mixing) + common + off) * mixing
+    by_mixing = (squeezed + by_log_product / np.tan(mixing) + common + follows) * mixing
     slopes = np.array(
         [
             by_sum * seen + by_log_product - price * bent - prices.amplitude * pulled,
-            2.0 * prices.across * noise / root**2
-            - 2.0 * prices.along * root**2
-            - pull * root * np.cos(tap + mixing),
+            by_root - pull * amplitude,
             by_tap * tap,
             by_back_action * back_action + by_mixing,
             by_mixing,
@@ -178,13 +183,17 @@ def is_attack(place: Doubles) -> npt.NDArray[np.bool_]:
     return np.asarray((tap + mixing < _WIDEST) & (back_action + mixing < _WIDEST), bool)
 
 
-def first_place(directions: int, prices: Prices) -> Doubles:
-    """Return a place to begin from at these prices, the same for each direction."""
+def first_place(variance: Doubles, prices: Prices) -> Doubles:
+    """Return places to begin from at these prices, for directions of this variance (SNU)."""
     lost = math.acos(min(prices.pooled_amplitude, 1.0))
     tap = min(max(_TAP_AT_1 * prices.along**-0.25, lost), _WIDEST_START)
     back_action = min(_BACK_ACTION_AT_1 * prices.along**-0.5, 0.3 * (math.pi / 2.0 - tap))
-    place = [0.0, math.log(tap), math.log(back_action), -4.0]
-    return np.repeat(np.array(place)[:, None], directions, axis=1)
+    mixing = math.exp(_FIRST_RATIO) * back_action
+    angles = np.array([[math.log(tap)], [math.log(back_action)], [_FIRST_RATIO]])
+    # Bright directions return their amplitude, dim ones their noise: t = s, or A = 1.
+    dim = Ridge.of(variance, prices.pooled_amplitude).dim
+    returned = dim * math.log(math.cos(tap + mixing) / prices.pooled_amplitude)
+    return np.concatenate([returned[None, :], np.repeat(angles, len(variance), axis=1)])
 
 
 def between(place: Doubles, known: Doubles, wanted: Doubles) -> Doubles:
@@ -214,7 +223,7 @@ def best_attacks(
 
     tops = climb(
         evaluate,
-        ridge.straight(first_place(len(variance), prices) if start is None else start),
+        ridge.straight(first_place(variance, prices) if start is None else start),
         Domain(LEAST, MOST, is_attack),
         steps=_STEPS,
         enough=np.broadcast_to(np.asarray(enough, np.float64), variance.shape),
@@ -258,5 +267,7 @@ def bends_at_top(slopes: Doubles, taken: Doubles, axes: int) -> Doubles:
     it is convex in the prices.
     """
     bends, taken = differences(slopes, axes), differences(taken, axes)
-    inverse = np.linalg.pinv(0.5 * (bends + bends.transpose(0, 2, 1)), rcond=_ROUNDING)
+    even, units = evened(bends)
+    taken = taken * units[:, None, :]
+    inverse = np.linalg.pinv(even, rcond=_ROUNDING)
     return np.asarray(-taken @ inverse @ taken.transpose(0, 2, 1), np.float64)

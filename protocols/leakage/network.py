@@ -163,7 +163,7 @@ class _Search:
         # direction. Noise of 0 counts as 1e-9 here, for a finite start.
         start = math.log(0.25 * self._scale / max(self._noise, 1e-9))
         logs = np.array([start, start, 0.0])
-        places = first_place(len(self._variances), prices_of(logs, self._amplitude))
+        places = first_place(self._variances, prices_of(logs, self._amplitude))
         return self._least_from(logs, places)
 
     def least_near(self, other: PricePoint, variances: Doubles) -> PricePoint:

@@ -7,8 +7,10 @@ constraints: light, noise along, noise across, amplitude. Its dual has a price f
 prices the sum of the constraints at their prices and of the largest that a direction then gains
 (`multipliers`) bounds every measure, and so any network, any split of noise, any mixture of
 attacks. The price of light is the slope of the concave envelope over brightness (`mixture`); the
-other three are found here: the bound is convex in them, and Newton's steps go down. A search that
-stops early gives a higher bound and never a wrong one.
+other three are found here: the bound is convex in them, and Newton's steps go down. A search for
+prices that stops early gives a higher bound. One for attacks that stops early would give a lower
+one: it counts as what no attack exceeds, and no mixture found counts less than one tried
+(docs/decisions/0057-tops-of-the-leakage-bounds.md).
 
 `tests/protocols/leakage/test_prior_free.py` finds mixtures by a general optimiser that come up to
 the bound, and none above it.
@@ -138,45 +140,41 @@ class _Dual:
         return bound_at(
             prices,
             excess_noise=self._noise,
-            gain=float(shared.gain[0]) if found else self._most(prices),
+            gain=self._most(float(shared.gain[0]), best, prices) if found else self._any(prices),
             taken=shared.taken[:, 0],
             bends=mixture.bend_of_prices(place, prices),
             place=best.place,
         )
 
-    def _most(self, prices: Prices) -> float:
+    def _any(self, prices: Prices) -> float:
         """Return what no measure gains more than: the bound of a direction is concave."""
         return float(largest_gain(np.array([self._mean]), prices)[0])
 
+    def _most(self, found: float, best: Best, prices: Prices) -> float:
+        """Return the gain of the mixture that was found, or a larger one of brightnesses tried."""
+        tried = _with_dark(self._variances, best.gain, prices)
+        return max(found, float(_chords(*tried, self._mean).max()))
+
     def _worst(self, best: Best, prices: Prices) -> tuple[Mixture, Doubles]:
         """Return the mixture that the concave envelope at the mean variance rests on."""
-        dark = (math.sqrt(prices.along) - math.sqrt(prices.across)) ** 2
         logs, gains = _cubics(self._logs, best)
-        variances = np.concatenate([[0.0], np.exp(logs)])
-        gains = np.concatenate([[dark], gains])
-        dim = variances <= self._mean * (1.0 + 1e-9)
-        low, high = variances[dim][:, None], variances[~dim][None, :]
-        # In place: these tables are large, and each price has its own.
-        share = high - low
-        np.divide(self._mean - low, share, out=share)
-        chords = 1.0 - share
-        chords *= gains[dim][:, None]
-        share *= gains[~dim][None, :]
-        chords += share
+        variances, gains = _with_dark(np.exp(logs), gains, prices)
+        chords = _chords(variances, gains, self._mean)
         row, column = np.unravel_index(int(np.argmax(chords)), chords.shape)
-        bright = float(np.log(high[0, column]))
+        low, high = np.split(variances, [len(chords)])
+        bright = float(np.log(high[column]))
         if row == 0:
             squeeze = 0.5 * math.log(prices.along / prices.across)
             place = np.concatenate([[squeeze, bright], self._attack(best, bright)])
             return Mixture(Kinds.DARK_AND_LIT, self._mean), place[:, None]
-        faint, mean = float(np.log(low[row, 0])), math.log(self._mean)
+        faint, mean = float(np.log(low[row])), math.log(self._mean)
         if mean - faint < _SAME:
             # Few bright directions take little light from all others: by the tangent at the mean.
             slope = np.interp(mean, self._logs, best.attack.slopes[0]) / self._mean
             here = np.interp(mean, self._logs, best.gain)
-            above = gains[~dim] - here - slope * (variances[~dim] - self._mean)
-            far = int(np.argmax(above / variances[~dim]))
-            faint, bright = mean - _SAME, float(np.log(high[0, far]))
+            above = gains[len(low) :] - here - slope * (high - self._mean)
+            far = int(np.argmax(above / high))
+            faint, bright = mean - _SAME, float(np.log(high[far]))
             if not above[far] > 0.0:
                 bright = faint
         if bright - faint < _ALIKE:
@@ -186,6 +184,29 @@ class _Dual:
 
     def _attack(self, best: Best, log_variance: float) -> Doubles:
         return between(best.place, self._logs, np.array([log_variance]))[:, 0]
+
+
+def _with_dark(variances: Doubles, gains: Doubles, prices: Prices) -> tuple[Doubles, Doubles]:
+    """Return the variances and gains with those of dark directions before them."""
+    dark = (math.sqrt(prices.along) - math.sqrt(prices.across)) ** 2
+    return np.concatenate([[0.0], variances]), np.concatenate([[dark], gains])
+
+
+def _chords(variances: Doubles, gains: Doubles, mean: float) -> Doubles:
+    """Return what two kinds of directions gain that share the light, (dim ones, bright ones).
+
+    `variances` rise; dim ones are up to the `mean`, which may be among them, and bright ones above.
+    """
+    dims = int(np.searchsorted(variances, mean * (1.0 + 1e-9), side="right"))
+    low, high = variances[:dims, None], variances[None, dims:]
+    # In place: these tables are large, and each price has its own.
+    share = high - low
+    np.divide(mean - low, share, out=share)
+    chords = 1.0 - share
+    chords *= gains[:dims, None]
+    share *= gains[None, dims:]
+    chords += share
+    return chords
 
 
 def _cubics(logs: Doubles, best: Best) -> tuple[Doubles, Doubles]:

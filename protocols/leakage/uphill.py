@@ -26,6 +26,8 @@ DIFFERENCE = 1e-6
 # In logarithms a factor of 4.5: farther off the parabola says little.
 _LONGEST_STEP = 1.5
 _LEAST_DAMPING = 1e-2
+# An axis that bends by less, of the most, counts as bending by that.
+_FLAT = 1e-20
 # Rounding keeps a few hills from the last steps.
 _NEAR = 1e3
 
@@ -116,11 +118,28 @@ def _step(slopes: Doubles, bends: Doubles, damping: Doubles) -> tuple[Doubles, D
 
     That is by the parabola of the slopes and bends here, without damping.
     """
-    sizes, axes = np.linalg.eigh(0.5 * (bends + bends.transpose(0, 2, 1)))
+    even, scale = evened(bends)
+    sizes, axes = np.linalg.eigh(even)
     sizes = np.abs(sizes)
     # A flat direction gets a long step, which is clipped, and no division by 0.
     sizes = np.maximum(sizes, 1e-12 * sizes.max(axis=1, keepdims=True) + 1e-300)
-    turned = np.einsum("nij,in->nj", axes, slopes)
-    step = np.einsum("nij,nj->in", axes, turned / (sizes * (1.0 + damping[:, None])))
+    turned = np.einsum("nij,ni->nj", axes, slopes.T * scale)
+    step = np.einsum("nij,nj->ni", axes, turned / (sizes * (1.0 + damping[:, None])))
     ahead = 0.5 * np.sum(turned**2 / sizes, axis=1)
-    return np.clip(step, -_LONGEST_STEP, _LONGEST_STEP), ahead
+    return np.clip((step * scale).T, -_LONGEST_STEP, _LONGEST_STEP), ahead
+
+
+def evened(bends: Doubles) -> tuple[Doubles, Doubles]:
+    """Return second derivatives (..., axes, axes) where each axis bends by 1, and the axes' units.
+
+    Bright light bends 1e13 times more along one axis than along another: of the whole matrix the
+    other would be rounding. `units` (..., axes) are what the axes count in there.
+    """
+    even = 0.5 * (bends + np.swapaxes(bends, -1, -2))
+    own = np.abs(np.diagonal(even, axis1=-2, axis2=-1))
+    own = np.maximum(own, _FLAT * own.max(axis=-1, keepdims=True) + 1e-200)
+    # Of a flat axis rounding may leave more beside the diagonal than on it.
+    own = np.maximum(own, (even**2 / own[..., None, :]).max(axis=-1))
+    units = 1.0 / np.sqrt(own)
+    even *= units[..., :, None] * units[..., None, :]
+    return np.asarray(even, np.float64), np.asarray(units, np.float64)
