@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from labctl.calibration.knowledge import NOTHING, Knowledge
-from labctl.data.run_writer import RunFileWriter
+from labctl.data.run_writer import RunFileWriter, ending
 from labctl.data.session_record import SessionRecord
 from labctl.errors import AbortedError, IdentityError, ProtocolError
 from labctl.parties.lease import Lease, Turn
@@ -142,7 +141,7 @@ class ServerHost:
             assert answer is not None
             talk.send(answer)
         except BaseException as error:
-            writer.__exit__(type(error), error, error.__traceback__)
+            writer.end(*ending(error))
             raise
         booking = _Booking(self, client.name, machine, books, writer)
         session = ServerSession(
@@ -156,22 +155,28 @@ class ServerHost:
         )
 
         def end(error: BaseException | None) -> None:
-            with writer if error is None else _ending(writer, error):
+            try:
                 booking.close()
-                writer.set_session(
-                    SessionRecord(
-                        id=session.talk.session.hex(),
-                        kind="two-party",
-                        client=client.name,
-                        client_identity="certificate",
-                        client_fingerprint=client.fingerprint,
-                        account=account_record(books.state()),
-                        server_ledger_head=self.ledger.head().hash,
-                        transcript_sha256=session.talk.transcript.hex(),
-                    )
-                )
+                writer.set_session(self._record(client, session, books))
+            except BaseException as last:
+                error = error or last
+                raise
+            finally:
+                writer.end(*ending(error))
 
         return Served(session, writer.path, end)
+
+    def _record(self, client: Caller, session: ServerSession, books: ServerBooks) -> SessionRecord:
+        return SessionRecord(
+            id=session.talk.session.hex(),
+            kind="two-party",
+            client=client.name,
+            client_identity="certificate",
+            client_fingerprint=client.fingerprint,
+            account=account_record(books.state()),
+            server_ledger_head=self.ledger.head().hash,
+            transcript_sha256=session.talk.transcript.hex(),
+        )
 
     def _run_file(self, settings: SessionSettings) -> RunFileWriter:
         about = {**asdict(settings), "link": LINK}
@@ -241,15 +246,6 @@ class ServerHost:
             else max(limit - balance.taken.value(Meter.WEIGHT_BITS), 0.0),
             deadline_s=IDLE_S,
         )
-
-
-@contextmanager
-def _ending(writer: RunFileWriter, error: BaseException) -> Iterator[None]:
-    """End a run file with what ended the session, after the block."""
-    try:
-        yield
-    finally:
-        writer.__exit__(type(error), error, error.__traceback__)
 
 
 class _Booking:

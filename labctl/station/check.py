@@ -14,7 +14,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from labctl.errors import StationFileError
 from labctl.quantities import handed_out, public_methods, quantities_of, unit_of
@@ -75,8 +75,8 @@ def _options(
     station: StationFile, path: Path, name: str, driver: type[DriverClass]
 ) -> Iterator[str]:
     """Yield what is wrong with an instrument's options; a driver need not say what it takes."""
-    model = getattr(driver, "Options", None)
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+    model = drivers.options_model(driver)
+    if model is None:
         return
     try:
         model.model_validate(station.instruments[name].options)

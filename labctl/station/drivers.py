@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Protocol, Self
 
+from pydantic import BaseModel
+
 from labctl.entry_points import entry_points
 from labctl.errors import StationFileError
 
@@ -44,6 +46,12 @@ class DriverClass(Openable, Protocol):
     def open(cls, name: str, address: str, *, library: str, options: Mapping[str, object]) -> Self:
         """Connect to a VISA address and identify the instrument."""
         ...
+
+
+def options_model(driver: type) -> type[BaseModel] | None:
+    """Return the model of a driver's options; None where it does not say what it takes."""
+    model = getattr(driver, "Options", None)
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
 
 
 def find_driver(name: str) -> type[DriverClass]:

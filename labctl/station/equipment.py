@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
@@ -33,7 +33,6 @@ from labctl.station.file import (
     PairRole,
     ServerConstants,
     library_of,
-    split_reference,
 )
 from labctl.station.station import Station
 from labctl.toml_file import place
@@ -319,27 +318,16 @@ def _shared_outputs(station: Station) -> Iterator[str]:
 
 def _outputs(station: Station) -> Iterator[tuple[str, str, int | None]]:
     """Yield what sets an output: role, instrument, channel; None is the only one."""
-    table = station.table
-    for party in sorted({"server", "client"} & _given(station)):
-        roles = getattr(table, party)
-        for key in type(roles).model_fields:
-            value = getattr(roles, key)
-            if isinstance(value, PairRole):
-                yield f"{party}.{key}.i_channel", value.instrument, value.i_channel
-                yield f"{party}.{key}.q_channel", value.instrument, value.q_channel
-            elif isinstance(value, OutputRole) and ROLES[f"{party}.{key}"] is VoltageSource:
-                yield f"{party}.{key}", value.instrument, value.channel
-            elif ROLES.get(f"{party}.{key}") is ModulatorBias:
-                yield f"{party}.{key}", *split_reference(value)
-
-
-def _given(station: Station) -> Set[str]:
-    return station.table.model_fields_set
+    for role, key, name, channel in station.table.channels():
+        if ROLES[role] is WaveformGenerator:
+            yield f"{role}.{key}", name, channel
+        elif ROLES[role] in (VoltageSource, ModulatorBias):
+            yield role, name, channel
 
 
 def _forbidden_light(station: Station) -> Iterator[str]:
     """Yield what the role of the laser asks for beyond the limits of the same file."""
-    if "server" not in _given(station):
+    if "server" not in station.table.model_fields_set:
         return
     server = station.table.server
     for key, quantity, value in (

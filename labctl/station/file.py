@@ -360,17 +360,33 @@ class StationFile(_Table):
 
     def references(self) -> Iterator[tuple[str, str, int | None]]:
         """Yield each role with its instrument, and the channel if that is to play it alone."""
+        for role, value in self._played():
+            if isinstance(value, InputRole | PairRole):
+                yield role, value.instrument, None
+            else:
+                yield role, value.instrument, value.channel
+
+    def channels(self) -> Iterator[tuple[str, str, str, int | None]]:
+        """Yield each role with the key, the instrument and the number of each channel it uses."""
+        for role, value in self._played():
+            if isinstance(value, PairRole):
+                yield role, "i_channel", value.instrument, value.i_channel
+                yield role, "q_channel", value.instrument, value.q_channel
+            else:
+                yield role, "channel", value.instrument, value.channel
+
+    def _played(self) -> Iterator[tuple[str, OutputRole | InputRole | PairRole]]:
+        """Yield each role of the tables that are there with what plays it."""
         for party, table in (("server", self.server), ("client", self.client)):
             if party not in self.model_fields_set:
                 continue
             for role in type(table).model_fields:
                 value = getattr(table, role)
-                if isinstance(value, OutputRole):
-                    yield f"{party}.{role}", value.instrument, value.channel
-                elif isinstance(value, InputRole | PairRole):
-                    yield f"{party}.{role}", value.instrument, None
-                elif isinstance(value, str):
-                    yield f"{party}.{role}", *split_reference(value)
+                if isinstance(value, str):
+                    instrument, channel = split_reference(value)
+                    value = OutputRole(instrument=instrument, channel=channel)
+                if isinstance(value, OutputRole | InputRole | PairRole):
+                    yield f"{party}.{role}", value
 
 
 def read_station_file(path: Path) -> StationFile:
@@ -380,7 +396,8 @@ def read_station_file(path: Path) -> StationFile:
     limits limit something and are ordered.
     """
     station = read_toml(path, StationFile)
-    _require_record_here(station, path)
+    if station.record is not None:
+        _record_here(station.record, path)
     if not station.name:
         station = station.model_copy(update={"name": path.stem})
     for role, instrument in station.roles():
@@ -458,7 +475,7 @@ def record_of(station: StationFile, path: Path) -> Path | None:
     """Return the file that a station's next wire record goes to, None if it keeps none."""
     if station.record is None:
         return None
-    wanted = free = _require_record_here(station, path)
+    wanted = free = _record_here(station.record, path)
     number = 1
     while free.exists():
         number += 1
@@ -466,13 +483,13 @@ def record_of(station: StationFile, path: Path) -> Path | None:
     return free
 
 
-def _require_record_here(station: StationFile, path: Path) -> Path:
+def _record_here(record: str, path: Path) -> Path:
     """Return where a record goes; raises StationFileError outside the station file's folder."""
     folder = path.parent.resolve()
-    wanted = (folder / (station.record or "none")).resolve()
+    wanted = (folder / record).resolve()
     if folder not in wanted.parents:
         raise StationFileError(
             f"{place(path, 'record')}: record: expected a file in the station file's folder, got "
-            f"{station.record!r}"
+            f"{record!r}"
         )
     return wanted

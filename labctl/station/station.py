@@ -88,9 +88,10 @@ class Station:
         """Read and check a station file; nothing is opened. Raises StationFileError."""
         path = Path(path)
         station = cls(path, read_station_file(path))
+        words = set(object.__dir__(station))
         for name in station.table.instruments:
             # As `station.close` it would be the method, which switches everything off.
-            if name in object.__dir__(station):
+            if name in words:
                 where = place(path, "instruments", name)
                 raise StationFileError(
                     f"{where}: {name!r} is a word of every station: call the instrument otherwise"
