@@ -31,13 +31,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from small_sites import emits, hand_out_keys, save_small_network
 
-from labctl.data.models import Network, load_network, save_network
-from labctl.instruments.codecs.itla import FRAME_BYTES
-from labctl.instruments.lasers.itla_registers import ItlaRegisters, Register
-from labctl.instruments.transports.visa_transport import open_visa_frames
-from labctl.parties.authority import Authority, request
+from labctl.data.models import load_network
 from labctl.party import Party
 from labctl.protocols.ledger.accounts import weights_account
 from labctl.protocols.ledger.amounts import Meter
@@ -45,13 +41,9 @@ from labctl.protocols.ledger.book import Ledger
 from labctl.station.file import read_station_file
 
 STATIONS = Path(__file__).resolve().parents[1] / "data" / "stations"
-# Few rows: a frame lasts 0.2 ms of light.
-SIZES = (784, 8, 10)
 # The watchdog's 3 s after a kill, and what a busy machine adds.
 MOST_LIT_S = 5.0
 PATIENCE_S = 120.0
-# SENA of the register RES_ENA: the output is enabled.
-SENA = 0x0008
 # Of a session of a few images on this machine: its moments are all met.
 LONGEST_WAIT_S = 15.0
 FATES = ("client SIGKILL", "client SIGTERM", "server SIGKILL", "server SIGTERM")
@@ -101,23 +93,6 @@ def start_server(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def emits(address: str) -> bool:
-    """Ask the laser."""
-    frames = open_visa_frames(
-        "asked",
-        address,
-        library="@py",
-        timeout_s=2.0,
-        frame_bytes=FRAME_BYTES,
-        filler=b"\0",
-        baud_rate=9600,
-    )
-    try:
-        return bool(ItlaRegisters(frames, 2.0).read(Register.RES_ENA) & SENA)
-    finally:
-        frames.close()
-
-
 def dark_after_s(address: str) -> float:
     """Return after how long the laser is seen dark, at most 20 s."""
     began_s = time.monotonic()
@@ -164,17 +139,8 @@ def one_client(sites: Sites, draw: random.Random, address: str) -> None:
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Sites]:
     """Make keys and a network, and start bench and server."""
-    authority = Authority.make(folder / "authority", "soak")
-    for party in Party:
-        hosts = ("127.0.0.1",) if party is Party.SERVER else ()
-        asked = request(folder / party, party, f"soak-{party}", hosts)
-        authority.hand_over(authority.issue(asked), folder / party)
-    draw = np.random.default_rng(4)
-    layers = [
-        draw.normal(size=shape).astype(np.float32)
-        for shape in zip(SIZES[1:], SIZES[:-1], strict=True)
-    ]
-    save_network(Network(tuple(layers), "small", {}), folder / "small.safetensors")
+    hand_out_keys(folder, {party: f"soak-{party}" for party in Party})
+    save_small_network(folder)
     bench_file = str(STATIONS / "two_sites_bench.toml")
     bench = labctl("sim", "serve", bench_file, "--json", stdout=subprocess.PIPE)
     try:

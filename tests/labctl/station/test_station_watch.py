@@ -60,13 +60,7 @@ class Lamp(Meter):
             self.lab.dark.set()
 
 
-FILE = """
-watchdog = { enabled = false }
-[watch]
-every_s = 0.02
-blind_s = 0.2
-[watch.limits]
-"meter/2.power_w" = { high = 0.02, ratio = 10.0 }
+INSTRUMENTS = """
 [instruments.lamp]
 driver = "lamp"
 address = "GPIB0::1::INSTR"
@@ -74,6 +68,17 @@ address = "GPIB0::1::INSTR"
 driver = "meter"
 address = "GPIB0::2::INSTR"
 """
+FILE = (
+    """
+watchdog = { enabled = false }
+[watch]
+every_s = 0.02
+blind_s = 0.2
+[watch.limits]
+"meter/2.power_w" = { high = 0.02, ratio = 10.0 }
+"""
+    + INSTRUMENTS
+)
 
 
 @pytest.fixture
@@ -122,16 +127,14 @@ def test_beyond_it_emission_stops_and_the_next_call_says_why(
 
 
 # The client's own file, with its roles. What arrives is 10 times what its meter reads.
-CLIENT = """
+CLIENT = (
+    """
 watchdog = { enabled = false }
 [watch]
 every_s = 0.02
-[instruments.lamp]
-driver = "lamp"
-address = "GPIB0::1::INSTR"
-[instruments.meter]
-driver = "meter"
-address = "GPIB0::2::INSTR"
+"""
+    + INSTRUMENTS
+    + """
 [frame]
 symbol_rate_hz = 20e6
 sample_rate_hz = 160e6
@@ -153,6 +156,7 @@ efficiency = 0.8
 electronic_noise = 0.07
 detector_delay_s = 3e-9
 """
+)
 
 
 @pytest.mark.parametrize("text", [CLIENT, CLIENT.replace("[watch]\nevery_s = 0.02\n", "")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from labctl.instruments.power_meters.keysight_n7744a import KeysightN7744A
 from labctl.instruments.power_meters.keysight_n7744a_port import PowerMeterPort
 from labctl.instruments.power_meters.thorlabs_pm100d import ThorlabsPM100D
 from labctl.instruments.sources import keysight_e36312a
+from labctl.instruments.sources.keysight_e36312a import KeysightE36312A
 from labctl.station.file import SIMULATED, library_of, read_station_file
 from labctl.testing import Check, driver_checks
 from labctl.testing.properties import Property
@@ -35,6 +37,12 @@ def checks_of(driver: str, **more: Any) -> dict[str, Check]:
     bench = Path(library_of(station, path, name).removesuffix(SIMULATED))
     found = driver_checks(driver, bench=bench, address=table.address, options=table.options, **more)
     return {check.name: check for check in found}
+
+
+def check_of(driver: str, name: str) -> Check:
+    """Return the one check of a driver of the fleet whose name has `name` in it."""
+    [check] = [check for each, check in checks_of(driver).items() if name in each]
+    return check
 
 
 def first_port_for_all(patch: pytest.MonkeyPatch) -> None:
@@ -57,12 +65,13 @@ def inner_port_is_another(patch: pytest.MonkeyPatch) -> None:
 def spoilt(channel: Any, other: Callable[[int], int]) -> Any:
     """Return a method that hands out another channel, and refuses numbers as before."""
 
-    def found(self: Any, number: int) -> PowerMeterPort:
+    def method(self: Any, number: int) -> PowerMeterPort:
         channel(self, number)
-        return channel(self, other(number))  # type: ignore[no-any-return]
+        found: PowerMeterPort = channel(self, other(number))
+        return found
 
-    found.__annotations__ = {"number": int, "return": PowerMeterPort}
-    return found
+    method.__annotations__ = {"number": int, "return": PowerMeterPort}
+    return method
 
 
 def replaced(kind: type, name: str, put: Callable[..., Any]) -> Spoiled:
@@ -201,9 +210,65 @@ def test_a_driver_with_wrong_channels_or_properties_fails(
 ) -> None:
     driver, name, spoil = SPOILT[how]
     spoil(monkeypatch)
-    [check] = [check for each, check in checks_of(driver).items() if name in each]
+    check = check_of(driver, name)
     with pytest.raises((AssertionError, InstrumentError, pytest.fail.Exception)):
         check()
+
+
+@pytest.mark.parametrize(
+    ("driver", "owner", "method"),
+    [
+        ("keysight_n7744a", KeysightN7744A, "channel"),
+        ("keysight_e36312a", KeysightE36312A, "dc_output"),
+    ],
+)
+def test_channels_that_all_act_on_the_first_are_found(
+    driver: str, owner: type, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = getattr(owner, method)
+
+    @wraps(whole)
+    def first(self: Any, number: int) -> Any:
+        whole(self, number)
+        return whole(self, 1)
+
+    check_of(driver, ALONE)()
+    monkeypatch.setattr(owner, method, first)
+    with pytest.raises(AssertionError, match=r"channel \d \w+: expected"):
+        check_of(driver, ALONE)()
+
+
+@pytest.mark.parametrize("factor", [0.0, 2.0])
+def test_a_setting_that_the_last_channel_alone_gets_wrong_is_found(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = PowerMeterPort.set_wavelength
+
+    def wrong(self: Any, wavelength_m: float) -> None:
+        if self._sense == "SENS1" or not 1e-6 < wavelength_m < 2e-6:
+            whole(self, wavelength_m)
+        elif factor:
+            self._scpi.set(f"{self._sense}:POW:WAV {factor * wavelength_m:.10E}")
+
+    check_of("keysight_n7744a", "as_PowerMeter")()
+    monkeypatch.setattr(PowerMeterPort, "set_wavelength", wrong)
+    with pytest.raises(Exception, match=r"[Cc]omparison failed|refus|-222|range"):
+        check_of("keysight_n7744a", "as_PowerMeter")()
+
+
+def test_a_property_that_takes_no_value_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = PowerMeterPort.set_averaging
+
+    @wraps(whole)
+    def none(self: Any, duration_s: float) -> None:
+        whole(self, -1.0)
+
+    check_of("keysight_n7744a", FURTHER)()
+    monkeypatch.setattr(PowerMeterPort, "set_averaging", none)
+    with pytest.raises(AssertionError, match=r"set_averaging.*out of range"):
+        check_of("keysight_n7744a", FURTHER)()
 
 
 def test_a_property_can_be_given_its_values_or_left_out() -> None:
