@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def counted(number: int, one: str, many: str, shown: str = "d") -> str:
     """Return a number of things in words, the number as the format `shown` has it.
@@ -12,3 +14,14 @@ def counted(number: int, one: str, many: str, shown: str = "d") -> str:
     '1.23e+06 images'
     """
     return f"{number:{shown}} {one if number == 1 else many}"
+
+
+def at_most_percent(share: float, digits: int = 1) -> str:
+    """Return a maximum, as a share of 1, in percent: rounded up, for a bound is never rounded down.
+
+    >>> at_most_percent(0.97306), at_most_percent(0.976), at_most_percent(0.5, 0)
+    ('97.4%', '97.6%', '50%')
+    """
+    scale = 10.0**digits
+    # 0.976 is a little more than that in binary; a millionth of the last digit is no rounding down.
+    return f"{math.ceil(100.0 * share * scale - 1e-6) / scale:.{digits}f}%"

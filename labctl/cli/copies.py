@@ -40,7 +40,7 @@ from labctl.studies.attacks.copies.copy_measure import Plan, measure_table
 from labctl.studies.attacks.copies.features import Features
 from labctl.studies.attacks.copies.stolen import PublicImages
 from labctl.studies.attacks.copies.thieves import THIEVES, Thief
-from labctl.wording import counted
+from labctl.wording import at_most_percent, counted
 
 app = typer.Typer(help="What a stolen copy of the network is worth.", no_args_is_help=True)
 
@@ -413,7 +413,9 @@ def show(
                 str(row["queries"]),
                 row["noise"],
                 row["attack"],
-                *(f"{row[key]:.1%}" for key in ("accuracy", "at_most", "classes_alone")),
+                f"{row['accuracy']:.1%}",
+                at_most_percent(row["at_most"]),
+                f"{row['classes_alone']:.1%}",
                 f"{row['beyond_classes_alone']:.1%}",
             ]
             for row in rows

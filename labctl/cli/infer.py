@@ -35,7 +35,7 @@ from labctl.protocols.settings import Light, Sampling, VerificationSettings
 from labctl.run.report import Report
 from labctl.run.request import Asked, Common, LinkLevel, Stale
 from labctl.shares import share_in_words
-from labctl.wording import counted
+from labctl.wording import at_most_percent, counted
 
 
 def infer(
@@ -306,7 +306,7 @@ def _hidden(report: Report) -> dict[str, str]:
             f"{price['label_cap']:.0%} of labels and makes the weights {bits}"
         }
     return {
-        "label": f"any reader names at most {report.label_cap:.1%} of labels: "
+        "label": f"any reader names at most {at_most_percent(report.label_cap)} of labels: "
         f"{counted(hiding.decoys, 'decoy', 'decoys')} that the server does not hold, classes "
         f"equally frequent, the same image sent again the very same; weights then {bits}"
     }
@@ -414,8 +414,13 @@ def _best_copy(report: Report) -> dict[str, str]:
     """Say what a stolen copy is worth beside what any service gives away."""
     if report.best_copy is None:
         return {}
-    words = report.best_copy.in_words()
-    return {"best copy": words + (", of the account" if report.ledger is not None else "")}
+    counts = (
+        "this run's queries alone, judged together"
+        if report.ledger is None
+        else "all queries of this client's account, each with the noise that hides in a session of "
+        "one: sessions may have been that short"
+    )
+    return {"best copy": f"{report.best_copy.in_words()}; counts {counts}"}
 
 
 def _booked(report: Report) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 from labctl import checks
 from labctl.data.mnist import LabelledImages
 from labctl.protocols.hiding.decoys import Decoys, decoy_key_of_seed
+from labctl.wording import at_most_percent
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +50,9 @@ class HiddenImages:
             else f"{pictures} public images of known label, none of those sent"
         )
         return [
-            f"any reader at all: at most {self.decoys.cap:.1%} of labels of classes that are "
-            f"equally frequent, with {self.decoys.decoys} decoys of which the server knows no more "
-            f"than the law (public guess wrong of {self.decoys.guess_error:.1%})",
+            f"any reader at all: at most {at_most_percent(self.decoys.cap)} of labels of classes "
+            f"that are equally frequent, with {self.decoys.decoys} decoys of which the server "
+            f"knows no more than the law (public guess wrong of {self.decoys.guess_error:.1%})",
             "honest client, server that only looks: the light it sends is as agreed",
             held,
             "sets of input and decoys by Bayes' rule, all directions, kick and mismatch together, "

@@ -19,7 +19,7 @@ from labctl.studies.planner.option import Option, PlanLimits
 from labctl.studies.planner.plan import Plan, Planner, Setting
 from labctl.studies.planner.pooling import ASSURANCE, Pool, SentBefore
 from labctl.studies.planner.throughput import Throughput
-from labctl.wording import counted
+from labctl.wording import at_most_percent, counted
 
 # A terminal's page with the sentences around; --json has the whole front.
 _ROWS = 14
@@ -268,7 +268,8 @@ def _labels(planner: Planner, setting: Setting) -> str:
     if setting.label_success is None or search.labels is None:
         return "not asked for"
     text = (
-        f"at most {setting.label_success:.1%} from one query by {search.labels.receiver}; "
+        f"at most {at_most_percent(setting.label_success)} from one query by "
+        f"{search.labels.receiver}; "
         f"{in_words(search.mismatch)}"
     )
     if not search.mismatch.matched:
@@ -278,7 +279,9 @@ def _labels(planner: Planner, setting: Setting) -> str:
         return text
     counter = replace(search, labels=load_curves().curve(Detection.COUNTING))
     evidence = counter.label_evidence(option.gain, option.signal_to_noise)
-    return f"{text}; by photon counting at most {counter.label_success(evidence):.0%}"
+    return (
+        f"{text}; by photon counting at most {at_most_percent(counter.label_success(evidence), 0)}"
+    )
 
 
 def _false_alarms(planner: Planner, setting: Setting) -> str:

@@ -33,7 +33,7 @@ from labctl.protocols.disguise import Disguise
 from labctl.protocols.encoding import modes_of
 from labctl.protocols.leakage import Trust
 from labctl.protocols.settings import Sampling, SessionSettings
-from labctl.wording import counted
+from labctl.wording import at_most_percent, counted
 
 # Beyond any spend that was measured a copy is as good as the network, by any amount.
 _MOST_SPEND = 1e5
@@ -129,7 +129,7 @@ class CopyFigure:
         if self.accuracy is None or self.classes_alone is None or self.distance is None:
             return f"after {sent}: no figure: {self.reason}"
         return (
-            f"best copy after {sent}: at most {self.accuracy:.1%} ({self.attack}), "
+            f"best copy after {sent}: at most {at_most_percent(self.accuracy)} ({self.attack}), "
             f"classes alone {self.classes_alone:.1%}, {100.0 * self.distance:.1f} points between"
         )
 

@@ -1,4 +1,4 @@
-"""Bits that the README and pages print are those that labctl works out."""
+"""Bits that the README and pages print are those that labctl works out, bounds rounded up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from functools import cache
 
 import pytest
-from printed_tables import assert_printed, table_of
+from printed_tables import Bound, assert_printed, bounds, table_of, text_of
 
 from labctl.data.models import load_network
 from labctl.protocols.carried import carried
@@ -46,6 +46,11 @@ def leaked(name: str, mu: float, gain: float, noise: float, queries: int = 1) ->
     )
 
 
+def network_bound(found: Leakage) -> Bound:
+    assert found.weights_bits_network is not None
+    return Bound(found.weights_bits_network)
+
+
 def with_decoys(name: str, mu: float, gain: float, noise: float, decoys: int) -> Leakage:
     layers = tuple(
         LayerShape(len(one), modes_of(one.shape[1]), one.shape[1], None, clones=decoys + 1)
@@ -76,13 +81,59 @@ def test_bits_of_one_query_are_those_of_the_readme() -> None:
         found = leaked(*named(row, mu, gain)).one
         values = {
             "honest": (honest, found.weights_bits_per_real),
-            "network": (network, found.weights_bits_network),
-            "prior-free": (prior_free, found.weights_bits_prior_free),
+            "network": (network, network_bound(found)),
+            "prior-free": (prior_free, Bound(found.weights_bits_prior_free)),
         }
         for kind, (cell, value) in values.items():
-            assert value is not None
             cells[f"{row} {mu} {kind}"] = cell, (value,)
     assert_printed(cells)
+
+
+def test_bits_of_one_query_are_those_of_the_decision() -> None:
+    cells = {}
+    table = table_of("docs/decisions/0029-weight-bounds.md", "bit per real weight and query, T = 1")
+    for row, honest, network, prior_free in table:
+        told = re.fullmatch(r"([\w-]+), μ ([\d.]+), G ([\d.]+)(?:, .*)?", row)
+        assert told is not None, row
+        found = leaked(*named(f"`{told.group(1)}`", told.group(2), told.group(3))).one
+        cells[f"{row} honest"] = honest, [found.weights_bits_per_real]
+        cells[f"{row} network"] = network, [network_bound(found)]
+        cells[f"{row} prior-free"] = prior_free, bounds(found.weights_bits_prior_free)
+    assert_printed(cells)
+
+
+def test_the_page_for_whoever_signs_prints_the_same_bits() -> None:
+    """Three settings of one query, two of a hundred; each bound rounded up."""
+    page = re.sub(r"\s+", " ", text_of("docs/protection.md"))
+    settings = [("noise-aware", 0.57, 1.3), ("noise-aware", 8.91, 1.0128), ("reference", 4.0, 2.0)]
+    ones = [leaked(*setting, 0.0).one for setting in settings]
+    ((first, second, third),) = re.findall(
+        r"([\d.]+) bit per weight at μ = 0\.57, G = 1\.3; ([\d.]+) at 8\.91, 1\.0128; "
+        r"([\d.]+) at 4, 2 \(\[decision 29\]",
+        page,
+    )
+    ((network,),) = (re.findall(r"network's own bound \| ([\d., ]+) \|", page),)
+    ((honest,),) = (re.findall(r"an honest client \| closed form \| ([\d., ]+) \|", page),)
+    (many,) = re.findall(
+        r"after 100 queries ([\d.]+) bit per weight at 0\.57, 1\.3; ([\d.]+) at 8\.91, 1\.0128",
+        page,
+    )
+    collective = [
+        upper
+        for setting in settings[:2]
+        if (upper := leaked(*setting, 0.0, queries=100).together.collective_upper) is not None
+    ]
+    assert_printed(
+        {
+            "prior-free": (
+                " ".join((first, second, third)),
+                bounds(*(one.weights_bits_prior_free for one in ones)),
+            ),
+            "network": (network, [network_bound(one) for one in ones]),
+            "honest": (honest, [one.weights_bits_per_real for one in ones]),
+            "collective": (" ".join(many), bounds(*collective)),
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,7 +152,8 @@ def test_bits_after_100_and_1000_queries_are_those_of_the_page(
         for name, cell in zip(
             ("additive", "memory_unchecked", "collective", "collective_upper"), printed, strict=True
         ):
-            cells[f"{row} {name}"] = cell, [getattr(one, name) for one in both]
+            values = [getattr(one, name) for one in both]
+            cells[f"{row} {name}"] = cell, values if name == "collective" else bounds(*values)
     assert_printed(cells)
 
 
@@ -120,6 +172,6 @@ def test_the_price_of_decoys_is_the_one_that_is_printed(
     for row in table_of(page, *head):
         for decoys, column in columns.items():
             found = with_decoys(*of_row(row[0]), decoys)
-            values = found.weights_bits_per_real, found.weights_bits_prior_free
+            values = found.weights_bits_per_real, Bound(found.weights_bits_prior_free)
             cells[f"{row[0]} J = {decoys}"] = row[column], values
     assert_printed(cells)
