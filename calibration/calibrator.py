@@ -23,7 +23,7 @@ from labctl.calibration.store import About, Store
 from labctl.errors import CalibrationError, LabctlError, RecordError, SettingError
 from labctl.station import Station, describe
 from labctl.station.equipment import Equipment
-from labctl.station.file import InputRole, MeterRole, OutputRole, PairRole, split_reference
+from labctl.station.references import InputRole, MeterRole, OutputRole, PairRole, split_reference
 
 # Errors fall as its root: a hundred times the readings for a tenth of the error.
 _MOST_EFFORT = 100.0
@@ -60,6 +60,12 @@ class Calibrator:
     ) -> None:
         checks.above("effort", effort, 0.0, _MOST_EFFORT)
         checks.at_least("seed", seed, 0)
+        if equipment.client.local_oscillator is not None:
+            raise SettingError(
+                "client.local_oscillator",
+                "a laser of the client's own",
+                "left out to calibrate: routines read records of a homodyne receiver",
+            )
         self._station = station
         self._equipment = equipment
         self._store = store

@@ -45,3 +45,13 @@ def shipped_two_sites_server_path() -> Path:
 def shipped_two_sites_client_path() -> Path:
     """Return the station file of the client's site, at the doors of that bench."""
     return _STATIONS / "two_sites_client.toml"
+
+
+def shipped_own_laser_bench_path() -> Path:
+    """Return the bench file of two sites whose client has its own laser as local oscillator."""
+    return _STATIONS / "own_laser_bench.toml"
+
+
+def shipped_own_laser_client_path() -> Path:
+    """Return the station file of that client's site, at the doors of that bench."""
+    return _STATIONS / "own_laser_client.toml"

@@ -21,8 +21,8 @@ from labctl.parties.offer import LINK, facts_of, frame_sha256
 from labctl.parties.seals import Ticket
 from labctl.parties.talk import Talk, ended_by_errors
 from labctl.party import Party
-from labctl.protocols.client.bench_receiver import BenchReceiver
 from labctl.protocols.client.machine import ClientMachine
+from labctl.protocols.client.own_laser_receiver import bench_receiver
 from labctl.protocols.leakage import Assumptions, Leakage, Trust, leakage_of
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.ledger.client_books import ClientBooks
@@ -189,7 +189,7 @@ class ClientRun:
         gain = machine.agreed.gain
         if gain is None:
             raise ProtocolError("client", "greeted", "the server does not say which gain it wants")
-        receiver = BenchReceiver(self.equipment, self.frame, gain=gain, seed=self.seed)
+        receiver = bench_receiver(self.equipment, self.frame, gain=gain, seed=self.seed)
         return ClientSession(machine, receiver, talk, self.on_step)
 
 

@@ -203,6 +203,8 @@ def _at_receivers(equipment: Equipment) -> Iterator[str]:
     bright_v2 = _bright(equipment, *ends["client"]) if "client" in lit else math.inf
     found = False
     server.laser.set_emission(False)
+    if client.local_oscillator is not None:
+        client.local_oscillator.laser.set_emission(False)
     for party, lit_v2 in lit.items():
         dark_v2 = _mean_square(equipment, *ends[party])
         if lit_v2 < _LEAST_NOISE_RATIO * dark_v2:
@@ -212,7 +214,9 @@ def _at_receivers(equipment: Equipment) -> Iterator[str]:
                 f"{dark_v2:.2g} V^2 with it off): its local oscillator, its detector or the "
                 "detector's supply"
             )
-    if not found and bright_v2 < _LEAST_BRIGHT_RATIO * lit.get("client", 0.0):
+    # The beat of an own laser may be beyond the detector's band, with any clone.
+    own = client.local_oscillator is not None
+    if not found and not own and bright_v2 < _LEAST_BRIGHT_RATIO * lit.get("client", 0.0):
         yield (
             f"bright light changes the client's record from {lit['client']:.2g} to "
             f"{bright_v2:.2g} V^2: the clone passes none on, or its gain is lost"

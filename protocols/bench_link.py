@@ -27,7 +27,7 @@ from labctl.instruments.capabilities import Trace
 from labctl.protocols.alignment import AlignmentFrame
 from labctl.protocols.bench_causes import causes_of
 from labctl.protocols.client.bench_alignment import ClientAlignment
-from labctl.protocols.client.bench_receiver import BenchReceiver
+from labctl.protocols.client.own_laser_receiver import bench_receiver
 from labctl.protocols.encoding import Floats
 from labctl.protocols.hiding.turns import check_turns
 from labctl.protocols.leakage import LayerShape
@@ -72,7 +72,7 @@ class BenchLink:
             on_raw=on_raw,
             on_step=on_step,
         )
-        self.receiver = BenchReceiver(
+        self.receiver = bench_receiver(
             equipment.client, equipment.frame, gain=settings.receiver.gain, seed=settings.seed
         )
         self._alignment = ServerAlignment(

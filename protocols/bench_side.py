@@ -101,9 +101,9 @@ class BenchSide:
         Return whether the last slot is placed well enough by all frames so far.
         """
         layout = self.layouts[layer]
-        sync = self.sync(layer, trace)
+        seen, sync = self._timed(layer, trace)
         self._clocks.append(
-            recover_clock(trace, layout, sync, largest_error_slots=_ROUGH_CLOCK_SLOTS)
+            recover_clock(seen, layout, sync, largest_error_slots=_ROUGH_CLOCK_SLOTS)
         )
         self._clock = pooled_clock(self._clocks)
         wanted = LARGEST_ERROR_SLOTS / layout.symbol_rate_hz / trace.interval_s
@@ -123,6 +123,10 @@ class BenchSide:
         """Find the frame in a record; raises SynchronisationError."""
         return synchronise(trace, self.layouts[layer], self._frame.longest_delay_s)
 
+    def _timed(self, layer: int, trace: Trace) -> tuple[Trace, Sync]:
+        """Return a record in which pulses are seen as they were sent, and its frame's begin."""
+        return trace, self.sync(layer, trace)
+
     def _check_clipping(self, trace: Trace) -> None:
         """Raise SignalError where much of a record is near its largest value."""
         size_v = np.abs(trace.voltage_v)
@@ -136,9 +140,8 @@ class BenchSide:
 
     def check_clock(self, layer: int, trace: Trace) -> None:
         """Raise SignalError if the digitizer runs otherwise against the generator than learnt."""
-        found = recover_clock(
-            trace, self.layouts[layer], self.sync(layer, trace), largest_error_slots=math.inf
-        )
+        seen, sync = self._timed(layer, trace)
+        found = recover_clock(seen, self.layouts[layer], sync, largest_error_slots=math.inf)
         known = self._clock
         if known is None:
             return

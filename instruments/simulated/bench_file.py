@@ -28,6 +28,7 @@ from labctl.instruments.simulated.physics.detection import (
     SensorParameters,
 )
 from labctl.instruments.simulated.physics.drive import DriveOutput, DriveParameters
+from labctl.instruments.simulated.physics.free_laser import FreeLaser, FrequencyError
 from labctl.instruments.simulated.physics.grid import Seeds
 from labctl.instruments.simulated.physics.laser import Laser, LaserParameters
 from labctl.instruments.simulated.physics.modulator import (
@@ -135,6 +136,7 @@ def _rotation_unit(
             arm_phase_rad=rotation.arm_phase_rad,
             net_gain_drift_rth=rotation.net_gain_drift_rth,
             arm_phase_drift_rad_rth=rotation.arm_phase_drift_rad_rth,
+            pilots_measured=rotation.pilots_measured,
         ),
         drives["rotation_real"],
         drives["rotation_imaginary"],
@@ -186,6 +188,20 @@ def _optics(
         },
         vacuum=seeds.noise("vacuum"),
         taps={name: tap.fraction for name, tap in table.taps.items()},
+        client_laser=_client_laser(table, clock, seeds),
+    )
+
+
+def _client_laser(table: BenchFile, clock: BenchClock, seeds: Seeds) -> FreeLaser | None:
+    laser = table.client_laser
+    if laser is None:
+        return None
+    return FreeLaser(
+        LaserParameters(laser.linewidth_hz, laser.rin_db_hz),
+        table.grid_hz,
+        seeds.noise("client laser"),
+        error=FrequencyError(laser.frequency_error_hz, laser.drift_hz_s),
+        now_s=clock.now_s,
     )
 
 

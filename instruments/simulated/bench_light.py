@@ -18,6 +18,7 @@ from labctl.instruments.simulated.physics.detection import (
     SensorParameters,
 )
 from labctl.instruments.simulated.physics.drive import DriveOutput
+from labctl.instruments.simulated.physics.free_laser import FreeLaser
 from labctl.instruments.simulated.physics.grid import (
     Field,
     Instants,
@@ -63,6 +64,7 @@ class Optics:
     """All optical and electrical components of the link, by what they are.
 
     `taps`: the shares that the splitters "launch", "arrival" and "return" take; 0 without one.
+    `client_laser`: the client's own local oscillator, None where the server's light is.
     """
 
     laser: Laser
@@ -82,6 +84,7 @@ class Optics:
     receivers: Mapping[str, Receiver]
     vacuum: Noise
     taps: Mapping[str, float] = field(default_factory=dict)
+    client_laser: FreeLaser | None = None
 
     def past_tap(self, name: str) -> float:
         """Return the power transmittance of a tap's through path."""
@@ -130,6 +133,7 @@ class Light:
         oscillators = {
             name: window.shifted(-round(optics.receivers[name].lo_delay_s * self._grid_hz))
             for name, window in windows.items()
+            if self._own(name) is None
         }
         emitted = touched.shifted(-forward)
         span = union(emitted, *oscillators.values())
@@ -149,7 +153,12 @@ class Light:
             arm = (returned if name == "server" else measured)[at_client[name].within(touched)]
             self._arrive(name, arm)
             optics.receivers[name].polarisation.mix(arm, window)
-            lo_phase = phase[oscillators[name].within(span)]
+            own = self._own(name)
+            if own is None:
+                lo_phase = phase[oscillators[name].within(span)]
+            else:
+                lo_phase = own.phase_over(window, optics.laser.frequency_hz)
+                arm = self._beating(own, arm)
             lo_phase = lo_phase + optics.receivers[name].drift.phase(window)
             voltages[name] = optics.receivers[name].detector.voltage(
                 arm, *self._oscillator(name, lo_phase)
@@ -173,7 +182,10 @@ class Light:
             instants = (instants[:, None] + np.arange(1 - stretch, 1)).ravel()
         else:
             instants = instants - round(delay)
+        own = self._own(name)
         oscillator = instants - round(receiver.lo_delay_s * self._grid_hz)
+        if own is not None:
+            oscillator = oscillator[:0]
         lo_phase = np.empty(0, np.float32)
 
         def light(at_client: Instants) -> Field:
@@ -199,6 +211,9 @@ class Light:
         arm = returned if name == "server" else measured
         self._arrive(name, arm)
         receiver.polarisation.mix_at(arm, instants)
+        if own is not None:
+            lo_phase = own.phase_against(instants, optics.laser.frequency_hz)
+            arm = self._beating(own, arm)
         lo_phase += receiver.drift.phase_at(instants)
         arriving = self._oscillator(name, lo_phase)
         if stretch > 1:
@@ -234,7 +249,19 @@ class Light:
 
     def _oscillator(self, name: str, lo_phase: Real) -> tuple[Real, float, float, float]:
         """Return phase, power, optical frequency and intensity noise at a receiver."""
-        receiver, laser = self.optics.receivers[name], self.optics.laser
+        receiver, own = self.optics.receivers[name], self._own(name)
+        laser = self.optics.laser if own is None else own
+        rin_db_hz = self.optics.rin_db_hz if own is None else own.rin_db_hz
         lo_phase += np.float32(receiver.phase_shifter.phase_rad())
         power_w = laser.emitted_power_w() * receiver.lo_fraction
-        return lo_phase, power_w, laser.frequency_hz, self.optics.rin_db_hz
+        return lo_phase, power_w, laser.frequency_hz, rin_db_hz
+
+    def _beating(self, own: FreeLaser, arm: Field) -> Field:
+        """Return what a detector sees of light beside its local oscillator: vacuum, if too far."""
+        if own.beats_within(self.optics.laser.frequency_hz):
+            return arm
+        return self.optics.vacuum.vacuum(len(arm))
+
+    def _own(self, name: str) -> FreeLaser | None:
+        """Return the laser that is a receiver's own local oscillator, None for the server's."""
+        return self.optics.client_laser if name == "client" else None

@@ -171,8 +171,10 @@ class PanelBuilder:
         bench, optics = self._bench, self._bench.optics
         match table:
             case ItlaTable():
+                head = optics.laser if table.laser == "link" else optics.client_laser
+                assert head is not None  # `check_wiring` refuses a panel without its laser
                 return ITLAPanel(
-                    name, bench.clock, optics.laser, serial=table.serial, turn_on_s=table.turn_on_s
+                    name, bench.clock, head, serial=table.serial, turn_on_s=table.turn_on_s
                 )
             case GeneratorTable():
                 return Keysight33500Panel(

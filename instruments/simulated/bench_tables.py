@@ -26,6 +26,20 @@ class LaserTable(_Table):
     signal_fraction: Fraction
 
 
+class ClientLaserTable(_Table):
+    """The client's own laser, its local oscillator instead of the server's light.
+
+    Its light is `frequency_error_hz` off the frequency that is set at time zero, and `drift_hz_s`
+    further each second. `client.lo_fraction` is the share of its power at the detector, and
+    `client.lo_delay_s` means nothing.
+    """
+
+    linewidth_hz: NotNegative
+    rin_db_hz: Annotated[float, Field(lt=-100.0)]
+    frequency_error_hz: float = 0.0
+    drift_hz_s: float = 0.0
+
+
 class DriveTable(_Table):
     """Output stages of all generators; `gain` and `offset_v` by what an output drives: 1 and 0."""
 
@@ -102,9 +116,10 @@ class RotationTable(_Table):
     fixed amounts with the standard deviations `coupler_error_rad` and `phase_error_rad`. A unit
     built for blocks of `block_modes` splits each generator cycle into them; without, a cycle is one
     block. A block's light is turned round `turns` times, another mode being collected in each turn.
-    What the clone returns has net amplitude 1 + `net_gain_error` (relative) and phase
-    `arm_phase_rad`; both walk, `net_gain_drift_rth` and `arm_phase_drift_rad_rth` being standard
-    deviations per square root of an hour.
+    With `pilots_measured` a block's first slot, its pilot, passes the clone, so that the detector
+    sees it; without, it goes straight back. What the clone returns has net amplitude 1 +
+    `net_gain_error` (relative) and phase `arm_phase_rad`; both walk, `net_gain_drift_rth` and
+    `arm_phase_drift_rad_rth` being standard deviations per square root of an hour.
     """
 
     gain_per_v: Positive
@@ -120,6 +135,7 @@ class RotationTable(_Table):
     arm_phase_rad: Annotated[float, Field(ge=-math.pi, le=math.pi)] = 0.0
     net_gain_drift_rth: NotNegative = 0.0
     arm_phase_drift_rad_rth: NotNegative = 0.0
+    pilots_measured: bool = False
 
 
 class ReceiverTable(_Table):
@@ -232,6 +248,7 @@ class BenchFile(_Table):
     shutter: ShutterTable
     client: ReceiverTable
     server: ReceiverTable
+    client_laser: ClientLaserTable | None = None
     taps: dict[TapName, TapTable] = {}
     spread: SpreadTable = SpreadTable()
     probes: dict[str, ProbeTable] = {}

@@ -26,6 +26,8 @@ _LEAST_SLOT = 4
 # Grid samples in a filter's response: all light is folded with it.
 _LONGEST_RESPONSE = 1000
 _SHARES = (("laser", "signal_fraction"), ("client", "lo_fraction"), ("server", "lo_fraction"))
+# Of the client's own laser, if it has one.
+_CLIENT_SHARE = _SHARES[1]
 _AT_MOST_ONE = frozenset({"signal_fraction", "lo_fraction", "tap_fraction", "efficiency"})
 _PAIRS = (("modulator_i", "modulator_q"), ("rotation_real", "rotation_imaginary"))
 
@@ -52,6 +54,17 @@ def check_parts(table: BenchFile, path: Path) -> None:
     _check_spreads(table, path)
     _check_taps(table, path)
     _check_shares(table, path)
+    _check_pilots(table, path)
+
+
+def _check_pilots(table: BenchFile, path: Path) -> None:
+    """Refuse measured pilots in a unit that turns light round: they would pass it in each turn."""
+    if table.rotation.pilots_measured and table.rotation.turns > 1:
+        raise refusal(
+            path,
+            ("rotation", "pilots_measured"),
+            f": must be false for a unit of {table.rotation.turns} turns",
+        )
 
 
 def _check_bandwidths(table: BenchFile, path: Path) -> None:
@@ -117,10 +130,12 @@ def _check_taps(table: BenchFile, path: Path) -> None:
 
 def _check_shares(table: BenchFile, path: Path) -> None:
     """Refuse splitters that give more light than the laser has."""
-    total = sum(getattr(getattr(table, part), name) for part, name in _SHARES)
+    own = table.client_laser is not None
+    shares = [share for share in _SHARES if not (own and share == _CLIENT_SHARE)]
+    total = sum(getattr(getattr(table, part), name) for part, name in shares)
     most = 1.0 / (1.0 + CUT_OFF * table.spread.splitters)
     if total > most + 1e-9:
-        names = " + ".join(f"{part}.{name}" for part, name in _SHARES)
+        names = " + ".join(f"{part}.{name}" for part, name in shares)
         raise refusal(
             path,
             _SHARES[0],
@@ -144,6 +159,28 @@ def check_wiring(table: BenchFile, path: Path) -> None:
             used[what] = keys
     _check_electrodes(table, path)
     _check_partners(table, path, used)
+    _check_client_laser(table, path)
+
+
+def _check_client_laser(table: BenchFile, path: Path) -> None:
+    """Refuse a panel for a laser that is not there, and a laser that nothing switches on."""
+    panels = [
+        name
+        for name, panel in table.panels.items()
+        if isinstance(panel, ItlaTable) and panel.laser == "client"
+    ]
+    if panels and table.client_laser is None:
+        raise refusal(
+            path,
+            ("panels", panels[0], "laser"),
+            " = 'client': there is no such laser; add a table [client_laser]",
+        )
+    if table.client_laser is not None and not panels:
+        raise refusal(
+            path,
+            ("client_laser",),
+            ': no panel switches it on; add one of type "itla" with laser = "client"',
+        )
 
 
 def _check_electrodes(table: BenchFile, path: Path) -> None:
@@ -167,7 +204,7 @@ def _connections(name: str, table: InstrumentTable) -> Iterator[tuple[Keys, str]
     here = ("panels", name)
     yield (*here, "address"), f"address {table.address!r}"
     if isinstance(table, ItlaTable):
-        yield here, "the link's laser"
+        yield here, f"the {table.laser}'s laser"
     if isinstance(table, BiasTable):
         yield (*here, "bias"), f"the controller of electrode {table.bias!r}"
         if table.attenuator:

@@ -26,10 +26,11 @@ DriveName = Literal[
 
 
 class ItlaTable(InstrumentTable):
-    """An ITLA laser module."""
+    """An ITLA laser module: the link's laser, or the client's own local oscillator."""
 
     type: Literal["itla"]
     address: str
+    laser: Literal["link", "client"] = "link"
     serial: str = "CRTN0001"
     turn_on_s: NotNegative = 2.0
 

@@ -139,7 +139,7 @@ def opened(
     # What cannot be run is refused before anything is switched on.
     require_roles(station)
     check_turns(request.hiding, station.table.frame.turns)
-    request.settings(station.table.server.constants, station.table.client.constants)
+    request.settings(station.table.server.constants, station.table.client.receiver_constants)
     number = run_number(request)
     with simulated_run(number), station:
         on_station(station)

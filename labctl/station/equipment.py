@@ -28,12 +28,10 @@ from labctl.station.file import (
     SIMULATED,
     ClientConstants,
     FrameTable,
-    MeterRole,
-    OutputRole,
-    PairRole,
     ServerConstants,
     library_of,
 )
+from labctl.station.references import MeterRole, OutputRole, PairRole
 from labctl.station.station import Station
 from labctl.toml_file import place
 from labctl.units import dbm_to_w, wavelength_to_frequency_hz
@@ -118,6 +116,22 @@ class IQDrive:
 
 
 @dataclass(frozen=True)
+class ClientLaser:
+    """A laser of the client's own as local oscillator, and what is known of it and of the signal.
+
+    `signal_frequency_hz`: where the signal is said to be; this laser is to be `beat_hz` above.
+    """
+
+    laser: TunableLaser
+    power_w: float
+    signal_frequency_hz: float
+    beat_hz: float
+    highest_beat_hz: float
+    linewidth_hz: float
+    signal_linewidth_hz: float
+
+
+@dataclass(frozen=True)
 class ServerEquipment:
     """The server's bench."""
 
@@ -141,7 +155,11 @@ class ServerEquipment:
 
 @dataclass(frozen=True)
 class ClientEquipment:
-    """The client's bench. `arriving`: the most light that may come, None where none is stated."""
+    """The client's bench.
+
+    `arriving`: the most light that may come, None where none is stated. `local_oscillator`: None
+    where the server's light is. `constants`: see `ClientRoles.receiver_constants`.
+    """
 
     rotation: IQDrive
     lo_phase: LimitedVoltage
@@ -151,6 +169,7 @@ class ClientEquipment:
     arrival_meter: FibreMeter | None
     constants: ClientConstants
     arriving: ArrivingLimit | None = None
+    local_oscillator: ClientLaser | None = None
 
 
 ROLES: dict[str, type] = {
@@ -171,6 +190,7 @@ ROLES: dict[str, type] = {
     "client.gain": VoltageSource,
     "client.digitizer": Digitizer,
     "client.arrival_meter": PowerMeter,
+    "client.local_oscillator": TunableLaser,
 }
 """The capability that each role needs of its instrument, or of the channel that it names."""
 
@@ -200,6 +220,8 @@ class Equipment:
                     part = part.source
                 elif isinstance(part, FibreMeter):
                     part = part.input
+                elif isinstance(part, ClientLaser):
+                    part = part.laser
                 if f"{party}.{each.name}" in ROLES and part is not None:
                     found[f"{party}.{each.name}"] = part
         return found
@@ -258,8 +280,26 @@ def client_equipment_of(station: Station) -> ClientEquipment:
         digitizer=station.instrument(client.digitizer.instrument, Digitizer),
         channel=client.digitizer.channel,
         arrival_meter=_meter(station, client.arrival_meter),
-        constants=client.constants,
+        constants=client.receiver_constants,
         arriving=_arriving(station),
+        local_oscillator=_own_laser(station),
+    )
+
+
+def _own_laser(station: Station) -> ClientLaser | None:
+    role = station.table.client.local_oscillator
+    if role is None:
+        return None
+    signal_hz = wavelength_to_frequency_hz(role.wavelength_nm * 1e-9)
+    station.check(role.instrument, "frequency_hz", signal_hz + role.beat_hz)
+    return ClientLaser(
+        laser=station.instrument(role.reference, TunableLaser),
+        power_w=station.check(role.instrument, "power_w", dbm_to_w(role.power_dbm)),
+        signal_frequency_hz=signal_hz,
+        beat_hz=role.beat_hz,
+        highest_beat_hz=role.highest_beat_hz,
+        linewidth_hz=role.linewidth_hz,
+        signal_linewidth_hz=role.signal_linewidth_hz,
     )
 
 
@@ -326,22 +366,29 @@ def _outputs(station: Station) -> Iterator[tuple[str, str, int | None]]:
 
 
 def _forbidden_light(station: Station) -> Iterator[str]:
-    """Yield what the role of the laser asks for beyond the limits of the same file."""
-    if "server" not in station.table.model_fields_set:
-        return
-    server = station.table.server
-    for key, quantity, value in (
-        ("laser_power_dbm", "power_w", dbm_to_w(server.laser_power_dbm)),
-        (
-            "laser_wavelength_nm",
-            "frequency_hz",
-            wavelength_to_frequency_hz(server.laser_wavelength_nm * 1e-9),
-        ),
-    ):
+    """Yield what the role of a laser asks for beyond the limits of the same file."""
+    for laser, keys, quantity, value in _asked_of_lasers(station):
         try:
-            station.check(server.laser, quantity, value)
+            station.check(laser, quantity, value)
         except LimitError as refusal:
-            yield f"{place(station.path, 'server', key)}: {refusal}"
+            yield f"{place(station.path, *keys)}: {refusal}"
+
+
+def _asked_of_lasers(station: Station) -> Iterator[tuple[str, tuple[str, ...], str, float]]:
+    """Yield what each role of a laser sets: instrument, key of the file, quantity, value."""
+    if "server" in station.table.model_fields_set:
+        server = station.table.server
+        frequency_hz = wavelength_to_frequency_hz(server.laser_wavelength_nm * 1e-9)
+        power_w = dbm_to_w(server.laser_power_dbm)
+        yield server.laser, ("server", "laser_power_dbm"), "power_w", power_w
+        yield server.laser, ("server", "laser_wavelength_nm"), "frequency_hz", frequency_hz
+    given = station.table.model_fields_set
+    own = station.table.client.local_oscillator if "client" in given else None
+    if own is not None:
+        keys = ("client", "local_oscillator")
+        frequency_hz = wavelength_to_frequency_hz(own.wavelength_nm * 1e-9) + own.beat_hz
+        yield own.instrument, (*keys, "power_dbm"), "power_w", dbm_to_w(own.power_dbm)
+        yield own.instrument, (*keys, "wavelength_nm"), "frequency_hz", frequency_hz
 
 
 def _library(station: Station) -> str:

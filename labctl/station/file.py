@@ -8,16 +8,29 @@ them. Reading a file opens nothing.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field
 
 from labctl.addresses import canonical
 from labctl.errors import StationFileError
 from labctl.station.heartbeat import COMPUTING_S, FROZEN_AFTER_S
+from labctl.station.references import (
+    STRICT,
+    Channel,
+    Fraction,
+    InputRole,
+    LocalOscillatorRole,
+    MeterRole,
+    NotNegative,
+    OutputRole,
+    PairRole,
+    Positive,
+    Reference,
+    split_reference,
+)
 from labctl.toml_file import place, read_toml
 
 SIMULATED = "@labctl"
@@ -25,10 +38,6 @@ SIMULATED = "@labctl"
 # shared library, or a package that is imported.
 KNOWN_LIBRARIES = ("", "@py", "@ivi", SIMULATED)
 
-Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NotNegative = Annotated[float, Field(ge=0.0)]
-Channel = Annotated[int, Field(ge=0)]
 Bound = Annotated[float, Field(allow_inf_nan=True)]
 
 
@@ -42,11 +51,9 @@ def _known(library: str) -> str:
 
 Library = Annotated[str, AfterValidator(_known)]
 
-_REFERENCE = re.compile(r"(?P<instrument>[^/]+)(?:/(?P<channel>[0-9]{1,4}))?")
-
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = STRICT
 
 
 class LimitTable(_Table):
@@ -91,82 +98,6 @@ class InstrumentTable(_Table):
     budget_s: Positive | None = None
     shutter: ShutterTable | None = None
     ramp: RampTable | None = None
-
-
-def split_reference(reference: str) -> tuple[str, int | None]:
-    """Return instrument and channel of "meter/3"; no channel for "meter".
-
-    Raises ValueError if it is neither.
-    """
-    found = _REFERENCE.fullmatch(reference)
-    if found is None:
-        raise ValueError(
-            f"expected an instrument, or one of its channels as 'meter/3', got {reference!r}"
-        )
-    channel = found["channel"]
-    return found["instrument"], None if channel is None else int(channel)
-
-
-def _checked_reference(reference: str) -> str:
-    split_reference(reference)
-    return reference
-
-
-Reference = Annotated[str, AfterValidator(_checked_reference)]
-"""An instrument, or one of its channels as "meter/3"."""
-
-
-class _Reference(_Table):
-    """An instrument, which may be written "meter/3" for its channel 3."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split(cls, given: Any) -> Any:
-        table = {"instrument": given} if isinstance(given, str) else given
-        if not isinstance(table, dict) or "/" not in str(table.get("instrument")):
-            return table
-        instrument, channel = split_reference(table["instrument"])
-        if table.get("channel", channel) != channel:
-            raise ValueError(f"two channels: {table['instrument']!r} and {table['channel']!r}")
-        return table | {"instrument": instrument, "channel": channel}
-
-
-class OutputRole(_Reference):
-    """One channel of an instrument; a single-channel instrument needs none."""
-
-    instrument: str
-    channel: Channel | None = None
-
-    @property
-    def reference(self) -> str:
-        """The instrument with its channel, as "meter/3"."""
-        return self.instrument if self.channel is None else f"{self.instrument}/{self.channel}"
-
-
-class InputRole(_Reference):
-    """One channel of a digitizer."""
-
-    instrument: str
-    channel: Annotated[int, Field(ge=1)]
-
-
-class PairRole(_Table):
-    """Two channels of a generator for the two parts of a complex waveform."""
-
-    instrument: str
-    i_channel: Annotated[int, Field(ge=1)]
-    q_channel: Annotated[int, Field(ge=1)]
-
-
-class MeterRole(OutputRole):
-    """One input of a power meter that sees a known share of a fibre's light.
-
-    `ratio`: power in the fibre over power at the input, with its relative standard uncertainty
-    (that of the meter's own calibration included).
-    """
-
-    ratio: Positive
-    ratio_uncertainty: Annotated[float, Field(gt=0.0, lt=0.5)]
 
 
 class ServerConstants(_Table):
@@ -258,6 +189,7 @@ class ClientRoles(_Table):
     """Which instrument does what for the client; `arrival_meter` sees what arrives there.
 
     `maximum_arriving_power_w`: in the fibre at the client; more stops all emission of this station.
+    `local_oscillator`: the client's own laser, left out where the server's light is.
     """
 
     rotation: PairRole
@@ -266,7 +198,16 @@ class ClientRoles(_Table):
     digitizer: InputRole
     arrival_meter: MeterRole | None = None
     maximum_arriving_power_w: Positive | None = None
+    local_oscillator: LocalOscillatorRole | None = None
     constants: ClientConstants
+
+    @property
+    def receiver_constants(self) -> ClientConstants:
+        """The constants, with the efficiency that each quadrature of the receiver has."""
+        if self.local_oscillator is None:
+            return self.constants
+        half = self.constants.efficiency / 2.0
+        return self.constants.model_copy(update={"efficiency": half})
 
 
 class FrameTable(_Table):

@@ -33,7 +33,6 @@ from labctl.station.file import (
     library_of,
     read_station_file,
     record_of,
-    split_reference,
     transport_of,
 )
 from labctl.station.gate import Gate
@@ -42,6 +41,7 @@ from labctl.station.heartbeat import Heartbeat
 from labctl.station.leaving import leaving_of
 from labctl.station.limits import Allowed, Limits
 from labctl.station.owner import Ownership
+from labctl.station.references import split_reference
 from labctl.station.snapshot import settings_of
 from labctl.station.teardown import Leaving, Left, darken, leave_safe
 from labctl.station.turns import Turns

@@ -31,7 +31,9 @@ class ClientAlignment:
             case AlignmentPurpose.RANGE:
                 receiver.fit_range(trace)
             case AlignmentPurpose.PHASE:
-                self._syncs.append(receiver.sync(frame.layer, trace))
+                sync = receiver.found(frame.layer, trace)
+                if sync is not None:
+                    self._syncs.append(sync)
                 if frame.last:
                     receiver.align(self._syncs)
             case AlignmentPurpose.DARK:

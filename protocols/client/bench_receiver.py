@@ -128,6 +128,10 @@ class BenchReceiver(BenchSide):
             delay_s=self._arrival_s + layout.rows_start_s,
         )
 
+    def found(self, layer: int, trace: Trace) -> Sync | None:
+        """Return where a frame to align by is in its record, None where it is not to be used."""
+        return self.sync(layer, trace)
+
     def align(self, syncs: Sequence[Sync]) -> None:
         """Turn the phase to zero, and learn when frames arrive; raises SignalError if it jumps."""
         phasor = np.mean([np.exp(1j * sync.phase_rad) for sync in syncs])
@@ -136,11 +140,15 @@ class BenchReceiver(BenchSide):
                 f"client's phase jumps between frames (coherence {abs(phasor):.2f}): are laser "
                 "linewidth and path drift small over a frame, the local-oscillator path matched?"
             )
+        self._learn(syncs)
+        self._turn(float(np.angle(phasor)))
+
+    def _learn(self, syncs: Sequence[Sync]) -> None:
+        """Learn when frames arrive, and how bright and how noisy they are."""
         start_s = float(np.median([sync.start_s for sync in syncs]))
         self._aligned_v = float(np.median([sync.amplitude for sync in syncs]))
         self._aligned_noise_v = float(np.median([sync.noise for sync in syncs]))
         self._arrival_s = start_s - self._equipment.constants.detector_delay_s
-        self._turn(float(np.angle(phasor)))
 
     def learn_dark(self, layer: int, trace: Trace) -> None:
         """Learn offset and shot noise from a record to which the clone passed no light on.

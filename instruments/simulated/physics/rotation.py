@@ -3,12 +3,12 @@
 The unit takes one voltage for the real and one for the imaginary part of each slot's coefficient
 and is clocked by the generator that plays them: one cycle is one row. A unit built for blocks of
 `block_modes` counts the slots from the cycle's start: a block ends after that many modes and two
-slots more, or with the cycle. Slot 0 of a block (pilot) passes untouched; the last slot carries the
-collected mode out to the measured arm; those between are rotated. Coefficients are sampled at the
-slot's middle and have unit norm over the block, since the unit is passive; a block whose levels all
-stay below 10 mV, a generator's noise, is not rotated. Without a running cycle, or in one that is
-not made of whole blocks or has more than 2^20 grid samples, light passes through the clone slot by
-slot.
+slots more, or with the cycle. Slot 0 of a block (pilot) passes untouched, or passes the clone in a
+unit that shows pilots to its detector; the last slot carries the collected mode out to the measured
+arm; those between are rotated. Coefficients are sampled at the slot's middle and have unit norm
+over the block, since the unit is passive; a block whose levels all stay below 10 mV, a generator's
+noise, is not rotated. Without a running cycle, or in one that is not made of whole blocks or has
+more than 2^20 grid samples, light passes through the clone slot by slot.
 
 The b modes of a block are collected by a line of b elements: element k turns by the angle whose
 sine is |c_k| over the norm of c_1 ... c_k, and shifts mode k's phase. Errors of angles and phases
@@ -57,9 +57,10 @@ class RotationParameters:
 
     Each element loses `loss_db_per_mode` of the light; its angle and phase are off by fixed amounts
     of the given standard deviations in rad. Without `block_modes` a cycle is one block. A block
-    takes `turns` times its slots. What the
-    clone returns has net amplitude 1 + `net_gain_error` and phase `arm_phase_rad` at time zero;
-    their drifts are standard deviations per square root of an hour.
+    takes `turns` times its slots. With `pilots_measured` a block's first slot passes the clone and
+    reaches the measured arm. What the clone returns has net amplitude 1 + `net_gain_error` and
+    phase `arm_phase_rad` at time zero; their drifts are standard deviations per square root of an
+    hour.
     """
 
     gain_per_v: float
@@ -75,6 +76,7 @@ class RotationParameters:
     net_gain_drift_rth: float = 0.0
     arm_phase_drift_rad_rth: float = 0.0
     turns: int = 1
+    pilots_measured: bool = False
 
     def blocks(self, slots: int) -> int | None:
         """Return how many blocks a cycle of that many slots holds, or None if not whole ones."""
@@ -256,9 +258,13 @@ class RotationUnit:
         collected = np.matmul(coefficients.conj()[None, :, None, :], light)[:, :, 0, :]
         arm = self._noise.vacuum(light.size).reshape(light.shape)
         arm[:, lit, -1, :] = collected[:, lit]
+        if self.parameters.pilots_measured:
+            arm[:, :, 0, :] = light[:, :, 0, :]
         measured, after = self._clone(arm.reshape(-1))
         change = after.reshape(arm.shape)[:, :, -1, :] - arm[:, :, -1, :]
         light = light + coefficients[None, :, :, None] * change[:, :, None, :]
+        if self.parameters.pilots_measured:
+            light[:, :, 0, :] = after.reshape(arm.shape)[:, :, 0, :]
         return measured.reshape(arm.shape), self._lost(light, passing)
 
     def _lost(self, light: Field, passing: npt.NDArray[np.bool_]) -> Field:

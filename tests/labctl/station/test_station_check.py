@@ -13,6 +13,7 @@ from labctl.data import (
     shipped_bench_path,
     shipped_fleet_path,
     shipped_fleet_station_path,
+    shipped_own_laser_client_path,
     shipped_station_path,
 )
 from labctl.errors import LabctlError, LimitError, StationFileError
@@ -193,7 +194,9 @@ def test_a_station_without_roles_is_refused_by_the_experiment_alone(
 
 
 def test_roles_are_those_of_the_file() -> None:
-    assert set(ROLES) == {role for role, _ in read_station_file(shipped_station_path()).roles()}
+    files = shipped_station_path(), shipped_own_laser_client_path()
+    used = {role for path in files for role, _ in read_station_file(path).roles()}
+    assert set(ROLES) == used
 
 
 @pytest.mark.parametrize(

@@ -440,3 +440,29 @@ def test_net_gain_and_phase_walk_as_they_are_told() -> None:
     assert made.unit.net_amplitude() == pytest.approx(1.01 * np.exp(-0.02j))
     walked[:] = [0.02, 0.05]
     assert made.unit.net_amplitude() == pytest.approx(1.03 * np.exp(0.03j))
+
+
+def test_pilots_pass_the_clone_where_the_unit_shows_them() -> None:
+    """3,000 rows of 6 modes, seeds 2 to 4: the slot of a pilot has the closed forms of any clone.
+
+    Readout and returned modes are what they are without; five standard errors.
+    """
+    rows, modes, gain = 3000, 6, 2.0
+    unit = client(gain=gain, seed=2)
+    unit.unit.parameters = replace(unit.unit.parameters, pilots_measured=True)
+    cycles = unit.rotate(random_coefficients(modes, seed=3), rows)
+    field, means = coherent_rows(rows, modes, seed=4)
+    measured, returned = unit.unit.pass_through(field, cycles.window, cycles)
+    shape = (rows, modes + 2, SLOT)
+    sent = means[0]
+    seen, back = (part.reshape(shape)[:, :1] for part in (measured, returned))
+    noise = seen - math.sqrt(gain - 1.0) * sent
+    for found, expected in (
+        (noise, (2.0 * gain**2 - 3.0 * gain + 2.0) / gain),
+        (back - sent, 1.0 + 2.0 * (1.0 - 1.0 / gain)),
+    ):
+        tolerance = variance_tolerance(expected, 2 * rows * SLOT)
+        assert np.mean(np.abs(found) ** 2) / 2.0 == pytest.approx(expected, abs=tolerance)
+    others = returned.reshape(shape)[:, 1:-1] - field.reshape(shape)[:, 1:-1]
+    added = np.mean(np.abs(others) ** 2) / 2.0 * modes
+    assert added == pytest.approx(2.0 * (1.0 - 1.0 / gain), rel=0.03)
