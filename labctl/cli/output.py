@@ -1,4 +1,9 @@
-"""How commands speak: one JSON object on stdout, or tables for people; progress on stderr."""
+"""How commands speak: one JSON object on stdout, or tables for people; progress on stderr.
+
+On a terminal a table has a box as wide as the terminal, or, where words would have to be broken,
+one block of lines for each row: a path, a name, an address or a hash is always whole, to be copied.
+Anywhere else, in a pipe or a file, each row is one line with tabs between.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -36,6 +41,13 @@ class PlainConsole(Console):
         """Return a string as it is printed, control characters written out."""
         return super().render_str(visible(text), **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as Console does; outside a terminal no line is broken, and no word anywhere."""
+        words = _longest_word(*(each for each in objects if isinstance(each, str)))
+        if not self.is_terminal or words > self.width:
+            options.setdefault("soft_wrap", True)
+        super().print(*objects, **options)
+
 
 people = PlainConsole(highlight=False, markup=False, emoji=False)
 aside = PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
@@ -48,9 +60,19 @@ def print_json(values: Mapping[str, Any]) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[str]], *, numeric: bool = False) -> None:
     """Print a table for people; `numeric` aligns all columns but the first to the right."""
+    if not people.is_terminal:
+        people.print(title)
+        for row in (columns, *rows) if any(columns) else rows:
+            _print_cells(row)
+        return
+    words = [_longest_word(*column) for column in zip(columns, *rows, strict=True)]
+    if not _fit(words):
+        _blocks(title, columns, rows)
+        return
     grid = Table(title=title, title_justify="left", title_style="bold")
-    for index, column in enumerate(columns):
-        grid.add_column(column, justify="right" if index and numeric else "left", overflow="fold")
+    for index, (column, least) in enumerate(zip(columns, words, strict=True)):
+        justify: JustifyMethod = "right" if index and numeric else "left"
+        grid.add_column(column, justify=justify, min_width=least, overflow="fold")
     for row in rows:
         grid.add_row(*row)
     people.print(grid)
@@ -58,12 +80,52 @@ def table(title: str, columns: list[str], rows: list[list[str]], *, numeric: boo
 
 def facts(title: str, values: Mapping[str, str]) -> None:
     """Print named values, one a line."""
+    if not people.is_terminal:
+        people.print(title)
+        for name, value in values.items():
+            for line in value.splitlines() or [""]:
+                _print_cells([name, line])
+        return
+    word = _longest_word(*values.values())
+    if not _fit([max(map(len, values), default=1), word]):
+        people.print(title, style="bold")
+        for name, value in values.items():
+            people.print(f"{name}: {value}")
+        return
     grid = Table(title=title, title_justify="left", title_style="bold", show_header=False)
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid.add_column(min_width=word, overflow="fold")
     for name, value in values.items():
         grid.add_row(name, value)
     people.print(grid)
+
+
+def _fit(columns: list[int]) -> bool:
+    """Tell whether columns of these widths fit the terminal, with a box around each."""
+    return sum(columns) + 3 * len(columns) + 1 <= people.width
+
+
+def _blocks(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print each row as a block of lines, its first value before the others."""
+    people.print(title, style="bold")
+    wide = max(len(column) for column in columns)
+    for row in rows:
+        people.print(row[0], style="bold")
+        for column, value in zip(columns[1:], row[1:], strict=True):
+            people.print(f"  {column:<{wide}}  {value}")
+
+
+def _print_cells(values: list[str]) -> None:
+    """Print one line with tabs between the values; what separates cells or lines within is a space.
+
+    Not by the console, which makes spaces of tabs.
+    """
+    line = "\t".join(" ".join(visible(value).split()) for value in values)
+    print(line, file=people.file)
+
+
+def _longest_word(*texts: str) -> int:
+    return max((len(visible(word)) for text in texts for word in text.split()), default=1)
 
 
 @contextmanager

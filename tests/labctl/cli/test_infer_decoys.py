@@ -22,7 +22,7 @@ def found_by(run_here: Callable[..., Result], *options: str) -> dict[str, Any]:
 
 def words_of(result: Result) -> str:
     """Return what was printed without the table's lines."""
-    return " ".join(result.stdout.replace("│", " ").split())
+    return " ".join(result.stdout.split())
 
 
 def test_a_plain_run_says_what_three_decoys_would_bring_and_cost(

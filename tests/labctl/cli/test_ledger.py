@@ -270,7 +270,7 @@ def test_what_a_killed_process_reserved_is_settled(run_ledger: Run, books: Ledge
     assert reservation["booked"] == {ALICE: {"bits_per_weight": 0.08, "queries": 2.0}}
     assert (reservation["queries_reserved"], reservation["queries_sent_at_most"]) == (2.0, None)
     assert len(books.open_queries()) == 1
-    text = " ".join(run_ledger("settle").replace("│", " ").split())
+    text = " ".join(run_ledger("settle").split())
     assert "nothing was noted of what was sent: all counts" in text
     assert "2 queries, 0.08 bit per real weight: client alice on model" in text
     assert books.open_queries() == {}
@@ -282,5 +282,5 @@ def test_what_a_process_that_runs_has_reserved_is_left_open(run_ledger: Run, boo
     (reservation,) = json.loads(run_ledger("settle", "--presume-ended", "--json"))["reservations"]
     assert (reservation["settled"], reservation["booked"]) == (False, None)
     assert reservation["process"]["process_id"] == os.getpid()
-    assert f"process {os.getpid()} on" in " ".join(run_ledger("settle").replace("│", " ").split())
+    assert f"process {os.getpid()} on" in " ".join(run_ledger("settle").split())
     assert len(books.open_queries()) == 1

@@ -207,7 +207,7 @@ def test_every_figure_of_the_weights_says_which_of_the_three_it_is(
         "--accuracy-curve", curve, "--figure", str(tmp_path / "front.png"),
     ).stdout  # fmt: skip
     assert drawn[0] == f"leakage to the client, {kind}: bit per real weight and query"
-    words = re.sub(r"[\s│]+", " ", shown)
+    words = re.sub(r"\s+", " ", shown)
     assert words.count("bit per weight (") == words.count(f"bit per weight ({kind})") >= 3
     assert re.search(r"bit per weight(?! \()", words) is None
     assert f"without the limits; weights: {kind} " in words
@@ -218,7 +218,7 @@ def test_people_get_setting_front_and_reasons(run_here: Callable[..., Result], c
                       "--weights-bits", "0.006", "--lo-power-dbm", "10",
                       "--figure", "front.png")  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
-    said = " ".join(result.stdout.replace("│", " ").split())
+    said = " ".join(result.stdout.split())
     for words in (
         "noise-aware: weights least",
         "inferences per s",
