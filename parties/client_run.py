@@ -19,7 +19,7 @@ from labctl.errors import AbortedError, ProtocolError
 from labctl.parties.client_session import ClientSession
 from labctl.parties.offer import LINK, facts_of, frame_sha256
 from labctl.parties.seals import Ticket
-from labctl.parties.talk import Talk, ended_by_errors
+from labctl.parties.talk import Talk, batch_too_long, ended_by_errors
 from labctl.party import Party
 from labctl.protocols.client.machine import ClientMachine
 from labctl.protocols.client.own_laser_receiver import bench_receiver
@@ -93,6 +93,9 @@ class ClientRun:
     ) -> ClientResult:
         session = self._begun(talk)
         agreed = session.machine.agreed
+        longest, terms = min(batch_images, len(images.labels)), agreed.terms
+        if terms is not None and longest > terms.batch_queries:
+            raise batch_too_long(Party.CLIENT, longest, terms)
         with self._run_file(agreed) as writer:
             result = ClientResult(agreed, writer.path)
             session.prepare()

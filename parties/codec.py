@@ -39,13 +39,12 @@ from labctl.protocols.messages import (
     Verdict,
     Welcome,
 )
+from labctl.protocols.terms import MOST_QUERIES
 
 # Chunks for more: what one message may cost the other side.
 MOST_BYTES = 1_000_000
 # Sessions that wait: more than any server has.
 _MOST_AHEAD = 2**20
-# Queries of one batch.
-MOST_QUERIES = 2**31 - 1
 
 _CODES = members(AbortCode, schema.AbortCode)
 _PURPOSES = members(AlignmentPurpose, schema.AlignmentPurpose)

@@ -12,7 +12,7 @@ from labctl.protocols.encoding import MOST_PHOTONS
 from labctl.protocols.leakage import Assumptions, LayerShape, Trust
 from labctl.protocols.messages import Hello, ReceiverFacts, Welcome
 from labctl.protocols.settings import MOST_SAMPLES, Sampling, VerificationSettings
-from labctl.protocols.terms import MOST_NAME, Terms
+from labctl.protocols.terms import MOST_NAME, MOST_QUERIES, Terms
 
 # Layers of a network in one session.
 MOST_LAYERS = 64
@@ -167,6 +167,7 @@ def _put_terms(terms: Terms) -> schema.Terms:
         queries_left=terms.queries_left,
         bits_per_weight_left=terms.bits_per_weight_left,
         deadline_s=terms.deadline_s,
+        batch_queries=terms.batch_queries,
     )
 
 
@@ -185,6 +186,7 @@ def _take_terms(fields: Fields) -> Terms:
         queries_left=fields.integer(queries, 0, MOST_SAMPLES) if fields.has(queries) else None,
         bits_per_weight_left=fields.real(bits) if fields.has(bits) else None,
         deadline_s=fields.real("deadline_s"),
+        batch_queries=fields.integer("batch_queries", 1, MOST_QUERIES),
     )
 
 

@@ -7,6 +7,7 @@ import json
 import secrets
 from dataclasses import dataclass
 
+from labctl import checks
 from labctl.data.models import Network
 from labctl.errors import ProtocolError
 from labctl.protocols.leakage import Assumptions
@@ -17,11 +18,16 @@ from labctl.protocols.settings import (
     SessionSettings,
     VerificationSettings,
 )
+from labctl.protocols.terms import MOST_QUERIES
 from labctl.run.request import bench_settings
 from labctl.station.file import ClientConstants, FrameTable, ServerConstants
 
 LINK = "two parties"
 """The link of a session between two programs, as run files and ledgers name it."""
+
+BATCH_QUERIES = 100
+"""What a batch may have unless a server says otherwise: nobody else gets the light within one, and
+who waits for it is refused after 10 minutes (`lease`), for 6 s a query."""
 
 # Seeds of a session: nobody else may foresee what the server reads, or in which order it sends.
 _SEED_BITS = 63
@@ -29,13 +35,21 @@ _SEED_BITS = 63
 
 @dataclass(frozen=True)
 class Offer:
-    """A network and how its light is sent. gain: G that a client's amplifier is to have."""
+    """A network and how its light is sent.
+
+    gain: G that a client's amplifier is to have. batch_queries: that a client may ask for between
+    two verdicts, 1 or more.
+    """
 
     network: Network
     light: Light
     gain: float
     assumptions: Assumptions
     verification: VerificationSettings
+    batch_queries: int = BATCH_QUERIES
+
+    def __post_init__(self) -> None:
+        checks.within("batch_queries", self.batch_queries, 1, MOST_QUERIES)
 
     def settings(self, constants: ServerConstants, facts: ReceiverFacts) -> SessionSettings:
         """Return a session's settings with a client that has such a receiver; raises SettingError.

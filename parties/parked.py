@@ -54,6 +54,12 @@ class ParkedSessions:
         _end(ended)
         return served
 
+    def expire(self) -> None:
+        """End what has been kept too long."""
+        with self._lock:
+            ended = self._spent(MOST_PARKED)
+        _end(ended)
+
     def close(self) -> None:
         """End all."""
         with self._lock:

@@ -59,7 +59,8 @@ class ServerHost:
     ledger: the server's own. runs: folder of its run files. station_text: of its station file,
     secrets masked. knowledge: of its constants, by calibration. lease: who has the light. on_step:
     called with the name of each step of an alignment; on_batch: with client, how many queries a
-    batch had, and the verdict after it.
+    batch had, and the verdict after it; on_end: when a session is over that had a run file; one
+    that is lost and kept is not.
     """
 
     offer: Offer
@@ -73,6 +74,7 @@ class ServerHost:
     _parked: ParkedSessions = field(default_factory=ParkedSessions, init=False)
     on_step: Callable[[str], None] = lambda step: None
     on_batch: Callable[[str, int, VerificationReport], None] = lambda client, queries, report: None
+    on_end: Callable[[], None] = lambda: None
 
     def serve(self, client: Caller, talk: Talk) -> Path:
         """Serve one session of a client; return its run file.
@@ -90,6 +92,10 @@ class ServerHost:
                 return self._run(served)
             finally:
                 self._dark(served.session.turn)
+
+    def expire(self) -> None:
+        """End the sessions that were lost and not resumed in time."""
+        self._parked.expire()
 
     def close(self) -> None:
         """End all sessions that were lost and not resumed."""
@@ -142,6 +148,7 @@ class ServerHost:
             talk.send(answer)
         except BaseException as error:
             writer.end(*ending(error))
+            self.on_end()
             raise
         booking = _Booking(self, client.name, machine, books, writer)
         session = ServerSession(
@@ -163,6 +170,7 @@ class ServerHost:
                 raise
             finally:
                 writer.end(*ending(error))
+                self.on_end()
 
         return Served(session, writer.path, end)
 
@@ -245,6 +253,7 @@ class ServerHost:
             if limit is None
             else max(limit - balance.taken.value(Meter.WEIGHT_BITS), 0.0),
             deadline_s=IDLE_S,
+            batch_queries=self.offer.batch_queries,
         )
 
 

@@ -14,7 +14,8 @@ from typing import Protocol, TypeVar
 from labctl.errors import AbortedError, ProtocolError, VerificationError
 from labctl.instruments.capabilities import Trace
 from labctl.parties.lease import Turn
-from labctl.parties.talk import Talk
+from labctl.parties.talk import Talk, batch_too_long
+from labctl.party import Party
 from labctl.protocols.alignment import AlignmentFrame
 from labctl.protocols.link import LayerLight
 from labctl.protocols.messages import (
@@ -114,7 +115,13 @@ class ServerSession:
                     raise VerificationError(report.reason)
 
     def _begin(self, batch: Queries) -> None:
-        """Book a batch if the light is still this session's; else the machine has to realign."""
+        """Book a batch if the light is still this session's; else the machine has to realign.
+
+        Raises AbortedError for one that is longer than the terms allow: no light, nothing booked.
+        """
+        terms = self.machine.terms
+        if terms is not None and batch.count > terms.batch_queries:
+            raise batch_too_long(Party.SERVER, batch.count, terms)
         if self._sender is None:
             raise ProtocolError("server", str(self.machine.state), "no alignment before a batch")
         if self.turn.use():

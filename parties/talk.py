@@ -16,6 +16,8 @@ from labctl.errors import (
 from labctl.parties.seals import Ticket
 from labctl.party import Party
 from labctl.protocols.messages import AbortCode, Message
+from labctl.protocols.terms import Terms
+from labctl.wording import counted
 
 
 class Talk(Protocol):
@@ -60,6 +62,13 @@ class Talk(Protocol):
     def close(self) -> None:
         """End a session that was closed by its client, once both have signed what was said."""
         ...
+
+
+def batch_too_long(by: Party, count: int, terms: Terms) -> AbortedError:
+    """Return what ends a session whose client asks for a batch that the terms do not allow."""
+    asked = counted(count, "query", "queries")
+    reason = f"a batch of {asked}; expected at most {terms.batch_queries}"
+    return AbortedError(str(by), str(AbortCode.BATCH_TOO_LONG), reason)
 
 
 @contextmanager

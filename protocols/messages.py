@@ -17,7 +17,7 @@ from labctl.protocols.leakage import LayerShape
 from labctl.protocols.terms import Terms
 
 # Of the messages of this file: another once one of them changes.
-VERSION = 2
+VERSION = 3
 
 
 class AbortCode(StrEnum):
@@ -44,6 +44,7 @@ class AbortCode(StrEnum):
     SIGNATURE = "signature"
     CERTIFICATE = "certificate"
     TOO_MANY = "too-many"
+    BATCH_TOO_LONG = "batch-too-long"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ MOST_SIGNAL_TO_NOISE = 2.0 * MOST_PHOTONS
 MOST_DEADLINE_S = 86_400.0
 # More bits than a weight has.
 MOST_BITS = 64.0
+# Of one batch, in any session: a number of 31 bits, as in the schema.
+MOST_QUERIES = 2**31 - 1
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -34,7 +36,8 @@ class Terms:
     model: the network's name, with the SHA-256 of its weights. signal_to_noise: F of one inner
     product. disguise: what is drawn again for each query. sampling: how much of the returned light
     is verified. queries_left, bits_per_weight_left: of the client's budget on this network, None
-    without a limit. deadline_s: how long a session may be idle.
+    without a limit. deadline_s: how long a session may be idle. batch_queries: at most, of
+    one batch.
 
     Raises SettingError for values out of range.
     """
@@ -49,6 +52,7 @@ class Terms:
     queries_left: int | None
     bits_per_weight_left: float | None
     deadline_s: float
+    batch_queries: int
 
     def __post_init__(self) -> None:
         checks.require(
@@ -63,3 +67,4 @@ class Terms:
         if self.bits_per_weight_left is not None:
             checks.within("bits_per_weight_left", self.bits_per_weight_left, 0.0, MOST_BITS)
         checks.above("deadline_s", self.deadline_s, 0.0, MOST_DEADLINE_S)
+        checks.within("batch_queries", self.batch_queries, 1, MOST_QUERIES)

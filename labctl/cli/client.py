@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Between two tries for the light, in s: others may need seconds for a batch.
 _AGAIN_S = 1.0
+# Between two lines that say what is waited for, in s: for people to read.
+_SAY_AGAIN_S = 5.0
 
 
 def client(
@@ -42,6 +45,10 @@ def client(
     wait_s: Annotated[
         float, typer.Option("--wait", min=0.0, help="Seconds to wait while others have the light.")
     ] = 600.0,
+    server_wait_s: Annotated[
+        float,
+        typer.Option("--server-wait-s", min=0.0, help="Seconds to wait for a server that starts."),
+    ] = 30.0,
     ledger: options.Ledger = Path("labctl-client-ledger"),
     runs: options.Runs = Path("labctl-client-runs"),
     json: options.Json = False,
@@ -52,7 +59,8 @@ def client(
     file. Exit code 3: the server's verdict was a rejection.
     """
     from labctl.parties.client_run import ClientRun
-    from labctl.parties.grpc_client import connect, connect_again
+    from labctl.parties.grpc_client import connect_again
+    from labctl.parties.server_wait import connect_when_there
     from labctl.station import Station
     from labctl.station.equipment import client_equipment_of, require_roles
 
@@ -87,7 +95,9 @@ def client(
         )
 
         def once() -> ClientResult:
-            with connect(server, identity) as channel:
+            with connect_when_there(
+                server, identity, patience_s=server_wait_s, on_wait=_Waiting(server)
+            ) as channel:
                 return run.classify(channel, wanted, batch_images=batch)
 
         while True:
@@ -103,6 +113,21 @@ def client(
     show(result, json=json)
     if result.verdict is not None and result.verdict.accepted is False:
         raise typer.Exit(REJECTED)
+
+
+class _Waiting:
+    """Says, now and then, that no server is there yet."""
+
+    def __init__(self, address: str) -> None:
+        self._address, self._said_s = address, -math.inf
+
+    def __call__(self, why: str, left_s: float) -> None:
+        """Say it, unless it was said a short while ago."""
+        service.alive()
+        now_s = time.monotonic()
+        if now_s - self._said_s >= _SAY_AGAIN_S:
+            self._said_s = now_s
+            output.say_step(f"no server at {self._address} yet ({why}); {left_s:.0f} s to go")
 
 
 def show(result: ClientResult, *, json: bool) -> None:

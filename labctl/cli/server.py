@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,15 +29,24 @@ from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.leakage import Trust
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.settings import Light, VerificationSettings
+from labctl.protocols.terms import MOST_QUERIES
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.protocols.weight_search import look_at, require_not_told_apart
 from labctl.safety import interruptible
 from labctl.wording import counted
 
+if TYPE_CHECKING:
+    from labctl.parties.server_host import ServerHost
+
 # What a client can cause: the server goes on with others.
 _OF_CLIENTS = (AbortedError, BudgetError, IdentityError, ProtocolError, VerificationError)
 # How often the main thread looks whether it has to end, in s: far below the watchdog's limits.
 _LOOK_S = 0.2
+
+
+_BatchLimit = Annotated[
+    int, typer.Option(min=1, max=MOST_QUERIES, help="Images that a client may ask for in a batch.")
+]
 
 
 def server(
@@ -58,6 +68,7 @@ def server(
         float,
         typer.Option(min=0.0, help="Seconds that a client keeps the light while others wait."),
     ] = 60.0,
+    batch_limit: _BatchLimit = 100,
     end_after: Annotated[
         int | None,
         typer.Option(min=1, help="Number of sessions after which to end (default: Ctrl-C ends)."),
@@ -96,6 +107,7 @@ def server(
             false_alarm_probability=false_alarm_probability,
             weights_bits_limit=weights_bits_limit,
         ),
+        batch_limit,
     )
     site = Station.read(station)
     require_roles(site, ("server",))
@@ -111,6 +123,7 @@ def server(
             lease=Lease(turn_s=turn),
             on_step=output.say_step,
             on_batch=said.batch,
+            on_end=end.count,
         )
 
         def handler(peer: Peer, channel: PartyChannel) -> None:
@@ -122,24 +135,32 @@ def server(
                 said.ends(peer.name, "aborted", str(error))
                 end.fail(error)
             finally:
-                end.count()
+                end.look()
 
         with closing(host), ChannelServer(listen, identity, handler) as channels:
             said.listens(channels.port)
             service.ready()
-            while not end.is_reached(_LOOK_S):
-                check()
-                said.check()
-                service.alive()
+            _watch(end, said, host, check)
     if end.failure is not None:
         raise end.failure
+
+
+def _watch(end: _End, said: _Events, host: ServerHost, check: Callable[[], None]) -> None:
+    """Look, until the end, whether what the sessions' threads cannot raise has happened."""
+    while not end.is_reached(_LOOK_S):
+        check()
+        said.check()
+        host.expire()
+        end.look()
+        service.alive()
 
 
 class _End:
     """When the server ends by itself: after a number of sessions, or once its bench has failed."""
 
     def __init__(self, after: int | None) -> None:
-        self._left = after
+        self._after, self._over = after, 0
+        self._noted = threading.local()
         self._reached = threading.Event()
         self._lock = threading.Lock()
         self.failure: LabctlError | None = None
@@ -149,12 +170,16 @@ class _End:
         return self._reached.wait(timeout_s)
 
     def count(self) -> None:
-        """Count a session that has ended."""
+        """Note a session that is over, in the thread that says so; `look` counts it there."""
+        self._noted.over = getattr(self._noted, "over", 0) + 1
+
+    def look(self) -> None:
+        """Count what this thread noted, once it has said all of it; end if that is enough."""
         with self._lock:
-            if self._left is not None:
-                self._left -= 1
-                if self._left <= 0:
-                    self._reached.set()
+            self._over += getattr(self._noted, "over", 0)
+            self._noted.over = 0
+            if self._after is not None and self._over >= self._after:
+                self._reached.set()
 
     def fail(self, error: LabctlError) -> None:
         """End for an error, unless it is one that a client can cause."""

@@ -51,6 +51,7 @@ class AbortCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ABORT_CODE_SIGNATURE: _ClassVar[AbortCode]
     ABORT_CODE_CERTIFICATE: _ClassVar[AbortCode]
     ABORT_CODE_TOO_MANY: _ClassVar[AbortCode]
+    ABORT_CODE_BATCH_TOO_LONG: _ClassVar[AbortCode]
 TRUST_UNSPECIFIED: Trust
 TRUST_TRUSTED: Trust
 TRUST_UNTRUSTED: Trust
@@ -84,6 +85,7 @@ ABORT_CODE_OUT_OF_PLACE: AbortCode
 ABORT_CODE_SIGNATURE: AbortCode
 ABORT_CODE_CERTIFICATE: AbortCode
 ABORT_CODE_TOO_MANY: AbortCode
+ABORT_CODE_BATCH_TOO_LONG: AbortCode
 
 class Envelope(_message.Message):
     __slots__ = ("session", "sequence", "transcript", "body", "more", "nonce", "certificate", "signature")
@@ -220,7 +222,7 @@ class LayerShape(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., modes: _Optional[int] = ..., inputs: _Optional[int] = ..., block_modes: _Optional[int] = ..., clones: _Optional[int] = ...) -> None: ...
 
 class Terms(_message.Message):
-    __slots__ = ("model", "model_sha256", "signal_to_noise", "fresh_order", "fresh_signs", "sampling", "verification", "loss", "technical_noise", "queries_left", "bits_per_weight_left", "deadline_s")
+    __slots__ = ("model", "model_sha256", "signal_to_noise", "fresh_order", "fresh_signs", "sampling", "verification", "loss", "technical_noise", "queries_left", "bits_per_weight_left", "deadline_s", "batch_queries")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_SHA256_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_TO_NOISE_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +235,7 @@ class Terms(_message.Message):
     QUERIES_LEFT_FIELD_NUMBER: _ClassVar[int]
     BITS_PER_WEIGHT_LEFT_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    BATCH_QUERIES_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_sha256: bytes
     signal_to_noise: float
@@ -245,7 +248,8 @@ class Terms(_message.Message):
     queries_left: int
     bits_per_weight_left: float
     deadline_s: float
-    def __init__(self, model: _Optional[str] = ..., model_sha256: _Optional[bytes] = ..., signal_to_noise: _Optional[float] = ..., fresh_order: _Optional[bool] = ..., fresh_signs: _Optional[bool] = ..., sampling: _Optional[_Union[Sampling, str]] = ..., verification: _Optional[_Union[VerificationSettings, _Mapping]] = ..., loss: _Optional[_Union[Trust, str]] = ..., technical_noise: _Optional[_Union[Trust, str]] = ..., queries_left: _Optional[int] = ..., bits_per_weight_left: _Optional[float] = ..., deadline_s: _Optional[float] = ...) -> None: ...
+    batch_queries: int
+    def __init__(self, model: _Optional[str] = ..., model_sha256: _Optional[bytes] = ..., signal_to_noise: _Optional[float] = ..., fresh_order: _Optional[bool] = ..., fresh_signs: _Optional[bool] = ..., sampling: _Optional[_Union[Sampling, str]] = ..., verification: _Optional[_Union[VerificationSettings, _Mapping]] = ..., loss: _Optional[_Union[Trust, str]] = ..., technical_noise: _Optional[_Union[Trust, str]] = ..., queries_left: _Optional[int] = ..., bits_per_weight_left: _Optional[float] = ..., deadline_s: _Optional[float] = ..., batch_queries: _Optional[int] = ...) -> None: ...
 
 class VerificationSettings(_message.Message):
     __slots__ = ("failure_probability", "false_alarm_probability", "calibration_samples", "weights_bits_limit", "monitor_samples")

@@ -17,7 +17,7 @@ pytest.importorskip("google.protobuf", reason="needs labctl[parties]")
 
 from labctl.errors import ProtocolError
 from labctl.parties.channel_messages import Closed, Resume, Resumed, Said
-from labctl.parties.codec import ENTRIES, MOST_BYTES, MOST_QUERIES, decode, encode
+from labctl.parties.codec import ENTRIES, MOST_BYTES, decode, encode
 from labctl.parties.envelope import MOST_BODY_BYTES, Envelope
 from labctl.parties.greetings import MOST_SIZE
 from labctl.parties.schema import session_pb2 as schema
@@ -49,7 +49,7 @@ from labctl.protocols.messages import (
     Welcome,
 )
 from labctl.protocols.settings import Sampling, VerificationSettings
-from labctl.protocols.terms import Terms
+from labctl.protocols.terms import MOST_QUERIES, Terms
 
 DIGEST = "ab" * 32
 TERMS = Terms(
@@ -63,6 +63,7 @@ TERMS = Terms(
     queries_left=7,
     bits_per_weight_left=0.5,
     deadline_s=600.0,
+    batch_queries=100,
 )
 WELCOME = Welcome(
     1,
@@ -118,6 +119,7 @@ terms = st.builds(
     queries_left=st.none() | st.integers(0, 10**15),
     bits_per_weight_left=st.none() | st.floats(0.0, 64.0),
     deadline_s=st.floats(0.001, 86_400.0),
+    batch_queries=counts,
 )
 welcomes = st.builds(
     Welcome,
@@ -277,6 +279,8 @@ def welcome(**changes: Any) -> schema.Welcome:
         ({"terms__model": "x" * 201}, "length of model = 201: must be at most 200"),
         ({"terms__model_sha256": b"ab"}, "length of model_sha256 = 2: must be 32 bytes"),
         ({"terms__deadline_s": math.inf}, "deadline_s = inf"),
+        ({"terms__batch_queries": 0}, "batch_queries = 0: must be 1 to"),
+        ({"terms__batch_queries": None}, "batch_queries is missing"),
         ({"terms__verification": None}, "verification is missing"),
         ({"terms__verification__failure_probability": 2.0}, "failure_probability = 2"),
     ],

@@ -84,7 +84,7 @@ def test_a_session_that_is_cut_between_two_queries_goes_on(site: Site) -> None:
     steps: list[str] = []
     with (
         Station.read(site.folder / "client.toml") as station,
-        site.server("--end-after", "2") as (server, port),
+        site.server("--end-after", "1") as (server, port),
     ):
         fibre = Fibre(port)
         address, identity = f"127.0.0.1:{fibre.port}", site.folder / "client"

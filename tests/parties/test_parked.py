@@ -74,6 +74,18 @@ def test_what_is_kept_too_long_ends(parked: ParkedSessions, clock: Clock) -> Non
     assert parked.take(b"\x02") is not None
 
 
+def test_what_is_kept_too_long_ends_without_another_session(
+    parked: ParkedSessions, clock: Clock
+) -> None:
+    kept = Kept()
+    parked.keep(kept.session(1))
+    parked.expire()
+    assert kept.ended == []
+    clock.time_s = 601.0
+    parked.expire()
+    assert kept.ended == [b"\x01"]
+
+
 def test_the_oldest_ends_where_there_are_too_many(parked: ParkedSessions) -> None:
     kept = Kept()
     for number in range(MOST_PARKED + 2):

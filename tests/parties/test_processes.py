@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +30,15 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def test_three_processes_do_a_whole_secure_inference(site: Site) -> None:
-    with site.server("--end-after", "1") as (server, port):
-        found, err = results(site.client(port, "--images", str(IMAGES), "--batch", "2"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # The client is there first, and waits for its server.
+    client = site.client(port, "--images", str(IMAGES), "--batch", "2", "--server-wait-s", "100")
+    assert client.stderr is not None
+    said = f"no server at 127.0.0.1:{port} yet (connection refused)"
+    assert any(said in line for line in client.stderr)
+    with site.server("--end-after", "1", "--listen", f"127.0.0.1:{port}") as (server, _):
+        found, err = results(client)
         out, _ = server.communicate(timeout=PATIENCE_S)
     events = [json.loads(line) for line in out.splitlines()]
     assert [each["event"] for each in events] == ["session", "batch", "batch", "end"], err

@@ -22,6 +22,7 @@ from labctl.errors import (
     AbortedError,
     BudgetError,
     ProtocolError,
+    SettingError,
     SignalError,
     VerificationError,
 )
@@ -42,6 +43,7 @@ from labctl.protocols.messages import (
     AbortCode,
     AlignArmed,
     Armed,
+    Hello,
     LayerOpen,
     Message,
     Queries,
@@ -254,6 +256,89 @@ def test_a_verdict_that_rejects_ends_the_session_and_both_know_it(
     assert len(session.result.classes) == 2
     assert ledgers[SERVER].balance(ALICE).spent.value(Meter.QUERIES) == 2
     assert ledgers[CLIENT].open_queries() == {}
+
+
+def limited(session: Session, batch_queries: int) -> None:
+    """Have the server take that many queries in a batch at most."""
+    offer = replace(session.host.offer, batch_queries=batch_queries)
+    session.host = replace(session.host, offer=offer)
+
+
+def test_a_batch_as_long_as_the_server_takes_is_served(session: Session) -> None:
+    limited(session, 2)
+    assert session.run(batch_images=2) == {}
+
+
+def test_a_client_asks_for_no_batch_that_is_longer_than_agreed(
+    session: Session, ledgers: dict[Party, Ledger]
+) -> None:
+    limited(session, 1)
+    errors = session.run(batch_images=2)
+    for error in (errors[SERVER], errors[CLIENT]):
+        assert (aborted(error).code, aborted(error).by) == (AbortCode.BATCH_TOO_LONG, "client")
+        assert "a batch of 2 queries; expected at most 1" in str(error)
+    # Before anything was lit.
+    assert [type(each) for each in session.sites.said] == [Hello, Welcome]
+    assert not ledgers[CLIENT].exists
+    assert ALICE not in (ledgers[SERVER].balances() if ledgers[SERVER].exists else {})
+
+
+def test_a_server_refuses_a_batch_that_is_longer_than_agreed(
+    session: Session, ledgers: dict[Party, Ledger]
+) -> None:
+    limited(session, 1)
+    talk = session.sites.talks[CLIENT]
+    receive = talk.receive
+
+    def widened() -> Message:
+        """Be a client that takes the terms for others."""
+        message = receive()
+        if not isinstance(message, Welcome) or message.terms is None:
+            return message
+        return replace(message, terms=replace(message.terms, batch_queries=2))
+
+    talk.receive = widened  # type: ignore[method-assign]
+    errors = session.run(batch_images=2)
+    for error in (errors[SERVER], errors[CLIENT]):
+        assert (aborted(error).code, aborted(error).by) == (AbortCode.BATCH_TOO_LONG, "server")
+    assert not any(isinstance(each, LayerOpen) for each in session.sites.said)
+    if ledgers[SERVER].exists:
+        assert ledgers[SERVER].balance(ALICE).spent.value(Meter.QUERIES) == 0
+        assert ledgers[SERVER].open_queries() == {}
+    assert ledgers[CLIENT].open_queries() == {}
+
+
+@pytest.mark.parametrize("batch_queries", [0, 2**31])
+def test_a_limit_of_batches_is_a_number_that_can_be_said(
+    session: Session, batch_queries: int
+) -> None:
+    with pytest.raises(SettingError, match=f"batch_queries = {batch_queries}"):
+        limited(session, batch_queries)
+
+
+def test_a_session_is_over_once(session: Session) -> None:
+    over: list[int] = []
+    session.host = replace(session.host, on_end=lambda: over.append(len(session.sites.said)))
+    assert session.run() == {}
+    assert over == [len(session.sites.said)]
+
+
+def test_a_session_that_is_lost_and_kept_is_not_over(session: Session) -> None:
+    over: list[int] = []
+    session.host = replace(session.host, on_end=lambda: over.append(1))
+
+    def lose(images: int, verdict: Verdict) -> None:
+        raise AbortedError("server", str(AbortCode.PEER_LOST), "the cable was cut")
+
+    session.run_of_client = replace(session.run_of_client, on_batch=lose)
+    # A lost connection says nothing more.
+    session.sites.talks[CLIENT].abort = lambda code, reason: None  # type: ignore[method-assign]
+    errors = session.run()
+    assert aborted(errors[SERVER]).code == AbortCode.PEER_LOST
+    session.host.expire()
+    assert over == []
+    session.host.close()
+    assert over == [1]
 
 
 def test_who_waits_for_the_light_is_told_and_touches_no_instrument(
