@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import re
 
+from labctl.haste import in_haste
+from labctl.said_in_time import sayer
+
 # Controls (C0 but tab and newline, DEL, C1), the soft hyphen, and what is invisible or turns the
 # direction of writing (Unicode categories Cf, Zl and Zp of general punctuation; surrogates).
 _HIDDEN = re.compile(
@@ -45,15 +48,35 @@ class _VisibleRecords(logging.Filter):
         return True
 
 
-_VISIBLE_RECORDS = _VisibleRecords()
+class _RecordsInTime(_VisibleRecords):
+    """Has the handlers take records in another thread, where nothing may be held up by them.
+
+    always: for what has to do with safety; otherwise only where light must go off: in haste.
+    """
+
+    def __init__(self, *, always: bool) -> None:
+        super().__init__()
+        self._always = always
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Put the visible text in the record's place; False for one that the sayer takes over."""
+        super().filter(record)
+        if not (self._always or in_haste()):
+            return True
+        sayer.say(lambda: logging.getLogger(record.name).callHandlers(record))
+        return False
+
+
+_IN_HASTE = _RecordsInTime(always=False)
+_ALWAYS = _RecordsInTime(always=True)
 
 
 def visible_logger(name: str) -> logging.Logger:
     """Return the logger of this name, whose records cannot act on a terminal.
 
     Identities, replies and errors of instruments go into it; where they are written to is for the
-    program that uses labctl to say.
+    program that uses labctl to say. No handler of it holds up the way to the safe state.
     """
     logger = logging.getLogger(name)
-    logger.addFilter(_VISIBLE_RECORDS)
+    logger.addFilter(_ALWAYS if name.startswith("labctl.station.") else _IN_HASTE)
     return logger

@@ -88,10 +88,7 @@ class ServerHost:
             if served is None:
                 raise ProtocolError("server", "lost", "the session is not kept any more")
             served.session.talk = talk
-            try:
-                return self._run(served)
-            finally:
-                self._dark(served.session.turn)
+            return self._run(served)
 
     def expire(self) -> None:
         """End the sessions that were lost and not resumed in time."""
@@ -102,8 +99,12 @@ class ServerHost:
         self._parked.close()
 
     def _run(self, served: Served) -> Path:
+        """Run a session; emission is off before its run file and account are ended."""
         try:
-            served.session.run()
+            try:
+                served.session.run()
+            finally:
+                self._dark(served.session.turn)
         except AbortedError as lost:
             if lost.code == AbortCode.PEER_LOST and served.session.talk.ticket() is not None:
                 self._parked.keep(served)

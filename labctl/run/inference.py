@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -115,7 +116,7 @@ def _carried_out(
     check: Callable[[], None],
 ) -> _Done:
     """Classify, judge and write the run's files."""
-    with _run_files(request, run) as files:
+    with _run_files(request, run) as files, _dark_before_the_files(run.station):
         paths = files.paths
         run.raw.writer = files.server
         books = books_of(request, run, paths, ledgers)
@@ -145,6 +146,17 @@ def _carried_out(
     return _Done(
         run, paths, done, books, state, leakage, verification, under_trust, parameters, together
     )
+
+
+@contextmanager
+def _dark_before_the_files(station: Station | None) -> Iterator[None]:
+    """Switch emission off on an error, before the files are ended: their disk may be slow."""
+    try:
+        yield
+    except BaseException:
+        if station is not None:
+            station.darken()
+        raise
 
 
 def _report(

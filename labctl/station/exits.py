@@ -32,12 +32,13 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
 from labctl.errors import InstrumentError, StillLitError
 from labctl.safety import ENDING_SIGNALS, UNWINDS, interruption, last_words, unwinding
+from labctl.said_in_time import sayer
 from labctl.station.insistence import Insistence, in_ipython
 from labctl.station.sentinel import Sentinel
 from labctl.visible import visible_line, visible_logger
@@ -73,6 +74,8 @@ _met: set[int] = set()
 # How long the main thread has to come to the way out before its light is switched off without it:
 # with the half second that a silent wire may take, within 1 s of the signal.
 _GRACE_S = 0.4
+# How long a reader that lags behind is waited for in s, once all is done.
+_LAST_WORDS_S = 2.0
 # Further signals that end a program unless somebody handles them.
 _FATAL = tuple(
     getattr(signal, name)
@@ -137,10 +140,12 @@ def _say_last_words() -> None:
     lit = [name for names in _lit.values() for name in names]
     if not lit:
         return
-    logging.shutdown()
-    with suppress(OSError, ValueError):  # nobody may be left to read it
-        print(visible_line(f"labctl: {last_words(lit)}"), file=sys.stderr, flush=True)
-        sys.stdout.flush()
+    line = visible_line(f"labctl: {last_words(lit)}")
+    sayer.say(logging.shutdown)
+    sayer.say(lambda: print(line, file=sys.stderr, flush=True))
+    if sys.stdout is not None:
+        sayer.say(sys.stdout.flush)
+    sayer.finish(_LAST_WORDS_S)
     # Nothing but this sets the code of a program that ends in any other way.
     os._exit(StillLitError.exit_code)
 
@@ -151,7 +156,8 @@ def leave_all() -> None:
         try:
             station.close()
         except InstrumentError as error:
-            print(visible_line(f"labctl: {error}"), file=sys.stderr)
+            line = visible_line(f"labctl: {error}")
+            sayer.say(partial(print, line, file=sys.stderr, flush=True))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -171,8 +177,9 @@ vars(_interrupt)[UNWINDS] = True
 
 def _refuse(number: int, frame: FrameType | None) -> None:
     # Not by `print`: the signal may have come in the middle of one, and the terminal may be gone.
-    with suppress(OSError):
-        os.write(2, _NOT_STOPPED)
+    # Without a standard error the number is that of some other file.
+    if sys.stderr is not None:
+        sayer.say(partial(os.write, 2, _NOT_STOPPED))
 
 
 def _hear(number: int) -> None:

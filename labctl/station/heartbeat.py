@@ -152,10 +152,10 @@ class Heartbeat:
         process = self._process
         if process is None or process.poll() is None or self._stop.is_set():
             return
-        _log.warning("the watchdog ended with code %s and is started again", process.returncode)
         self._let_go(process)
         with suppress(OSError):
             self._process = self._launched()
+        _log.warning("the watchdog ended with code %s and is started again", process.returncode)
 
 
 def _pipe(process: subprocess.Popen[bytes]) -> int:

@@ -369,9 +369,17 @@ class Station:
         Returns after half a second at most; what did not go dark by then is still worked on.
         The next use of the station raises StoppedError with the `reason`.
         """
-        if self._gate.reason is None:
-            _log.warning("%s: emission is stopped: %s", self.table.name, reason)
+        is_first = self._gate.reason is None
         self._gate.close(reason)
+        self.darken()
+        if is_first:
+            _log.warning("%s: emission is stopped: %s", self.table.name, reason)
+
+    def darken(self) -> None:
+        """Switch off all that emits, from any thread; the station can still be used.
+
+        Returns after half a second at most; what did not go dark by then is still worked on.
+        """
         darken([self._way_out(name) for name in reversed(self._opened)], self._crew)
 
     def _way_out(self, name: str) -> Leaving:

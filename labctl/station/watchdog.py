@@ -11,6 +11,9 @@ in a separate session, so that no terminal reaches it. Its standard input is the
   cannot be reached because the frozen program holds the wire, that program is killed.
 - a farewell: the program left its station safe itself.
 
+The station file is read once, at the start: what was opened by it is what is made safe, whatever
+becomes of the file.
+
 Time in which the watchdog itself did not get the processor (a suspended computer) does not count:
 the program did not get it either.
 """
@@ -27,6 +30,7 @@ from pathlib import Path
 
 from labctl.errors import LabctlError
 from labctl.safety import ENDING_SIGNALS
+from labctl.said_in_time import sayer
 from labctl.station.heartbeat import FAREWELL
 from labctl.station.rescue import make_safe
 from labctl.station.station import Station
@@ -37,6 +41,8 @@ _LOOK_S = 0.1
 # been talking to it.
 _ATTEMPTS = 10
 _PAUSE_S = 0.5
+# How long a reader that lags behind is waited for in s, once all is done.
+_LAST_WORDS_S = 2.0
 # Later than this after the time asked for, the watchdog itself stood still.
 _STOOD_STILL_S = 0.5
 
@@ -61,14 +67,15 @@ def main(arguments: list[str]) -> int:
     if left.lit and os.getppid() == program:
         _say(f"{left}; process {program} may hold the wire and is killed")
         _send(program, signal.SIGKILL)
-        left = make_safe(Station.read(path))
+        left = make_safe(station)
     for attempt in range(_ATTEMPTS):
         if not left.lit:
             break
         _say(f"{left}; attempt {attempt + 2}")
         time.sleep(_PAUSE_S)
-        left = make_safe(Station.read(path))
+        left = make_safe(station)
     _say(f"station {station.table.name!r}: {left}" if left else "all is safe")
+    sayer.finish(_LAST_WORDS_S)
     return 4 if left.lit else 0
 
 
@@ -124,8 +131,8 @@ def _send(program: int, number: int) -> None:
 
 
 def _say(what: str) -> None:
-    with suppress(OSError, ValueError):  # nobody may be left to read it
-        print(visible_line(f"labctl watchdog: {what}"), file=sys.stderr, flush=True)
+    line = visible_line(f"labctl watchdog: {what}")
+    sayer.say(lambda: print(line, file=sys.stderr, flush=True))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from labctl.errors import (
 from labctl.parties.client_run import ClientResult, ClientRun
 from labctl.parties.lease import Lease
 from labctl.parties.offer import Offer
-from labctl.parties.server_host import Caller, ServerHost
+from labctl.parties.server_host import Caller, ServerHost, _Booking
 from labctl.protocols.client.bench_receiver import BenchReceiver
 from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.encoding import Floats
@@ -200,6 +200,29 @@ def test_a_side_that_fails_in_a_batch_ends_the_session_and_the_batch_counts_whol
     assert spent.value(Meter.QUERIES) == 2
     taken = [balance.spent.value(Meter.QUERIES) for balance in ledgers[CLIENT].balances().values()]
     assert taken == [1, 1]
+
+
+@pytest.mark.parametrize("dies", [None, *Party])
+def test_the_laser_is_dark_before_the_run_file_and_the_account_are_ended(
+    dies: Party | None, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lit: list[bool] = []
+    own = _Booking.close
+
+    def close(booking: _Booking) -> None:
+        lit.append(session.host.equipment.laser.emission())
+        own(booking)
+
+    def fail(message: Message) -> None:
+        if isinstance(message, LayerOpen if dies is SERVER else Armed):
+            lit.append(session.host.equipment.laser.emission())
+            raise SignalError("the fibre is cut")
+
+    monkeypatch.setattr(_Booking, "close", close)
+    if dies is not None:
+        session.sites.talks[dies].before_send = fail
+    session.run()
+    assert lit == ([False] if dies is None else [True, False])
 
 
 def test_stations_that_disagree_on_the_timing_do_not_begin(session: Session) -> None:

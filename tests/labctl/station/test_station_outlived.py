@@ -74,6 +74,52 @@ def test_the_watchdog_darkens_the_bench_of_a_program_that_cannot(
             assert station["laser"].emission() is False
 
 
+# A terminal that was stopped, a connection that stalls: nothing more can be written to stderr.
+STUCK = """
+import fcntl, logging
+logging.basicConfig(level=logging.INFO)
+reading, writing = os.pipe()
+os.dup2(writing, 2)
+os.set_blocking(2, False)
+for size in (4096, 1):
+    try:
+        while True:
+            os.write(2, bytes(size))
+    except BlockingIOError:
+        pass
+os.set_blocking(2, True)
+print("stuck", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_terminal_that_takes_nothing_does_not_keep_the_light_on(
+    served_bench: ServedBench, program: Run, tmp_path: Path, number: int
+) -> None:
+    # The watchdog has this error stream too, once it is started again.
+    again = (
+        "os.kill(station._heartbeat.process_id, signal.SIGKILL)\n"
+        "ended = station._heartbeat.process_id\n"
+        "while station._heartbeat.process_id == ended:\n    time.sleep(0.05)\n"
+        "station._heartbeat.await_ready()\nprint('watched', flush=True)\n"
+    )
+    running = program(served_bench.station(tmp_path), STUCK + again + MEASURE)
+    assert running.stdout is not None
+    assert [running.stdout.readline() for _ in range(2)] == ["stuck\n", "watched\n"]
+    os.kill(running.pid, number)
+    served_bench.goes_dark_within_s(AFTER_KILL_S + SLACK_S)
+
+
+def test_the_watchdog_needs_no_station_file_any_more(
+    served_bench: ServedBench, program: Run, tmp_path: Path
+) -> None:
+    path = served_bench.station(tmp_path)
+    running = program(path, MEASURE)
+    path.write_text("nonsense", encoding="utf-8")
+    os.kill(running.pid, signal.SIGKILL)
+    served_bench.goes_dark_within_s(AFTER_KILL_S + SLACK_S)
+
+
 def test_a_main_thread_in_a_long_call_does_not_keep_the_light_on(
     served_bench: ServedBench, program: Run, tmp_path: Path
 ) -> None:
