@@ -15,6 +15,9 @@ import shutil
 import sys
 from pathlib import Path
 
+SPARE_BYTES = 1 << 21
+"""What closing a run file writes, and what a block takes beside its values and the chunks that it
+begins: the file's own tables."""
 # linux/falloc.h: allocate beyond the end of the file and leave its length as it is.
 _KEEP_SIZE = 1
 _NOT_OFFERED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -37,6 +40,12 @@ def reserve(descriptor: int, path: Path, size: int) -> None:
         if problem not in _NOT_OFFERED:
             raise OSError(problem, f"{os.strerror(problem)}: no room for {size} more bytes")
     require_free(path.parent, size)
+
+
+def require_room_to_begin(folder: Path, size: int) -> None:
+    """Raise OSError without room for a run file of `size` bytes before its first block."""
+    _check_limit(size + SPARE_BYTES)
+    require_free(folder, size + SPARE_BYTES)
 
 
 def require_free(folder: Path, size: int) -> None:

@@ -26,7 +26,7 @@ from typing import Any, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labctl.data.disk_room import require_free, reserve
+from labctl.data.disk_room import SPARE_BYTES, require_free, reserve
 from labctl.data.file_locks import lock
 from labctl.data.models import Network, PublicModel
 from labctl.data.run_contents import require_model, require_raw, require_results
@@ -48,9 +48,6 @@ from labctl.errors import RunFileError
 from labctl.party import Party
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-# What closing writes, and what a block takes beside its values and the chunks that it begins: the
-# file's own tables.
-_SPARE_BYTES = 1 << 21
 # A run holds the weights and what was measured of the data: nobody else's to read.
 _OWNER_ONLY = 0o600
 
@@ -110,16 +107,17 @@ class RunFileWriter:
             raise RunFileError(f"peer_file {peer_file!r}: a file of both parties has none")
         writer = cls(path, len(model.sizes) - 1, party)
         with explained(path, "cannot be created"):
-            layers = model.layers if isinstance(model, Network) else ()
-            require_free(path.parent, sum(layer.nbytes for layer in layers) + _SPARE_BYTES)
+            laid_out = _laid_out(header, model, party)
+            require_free(path.parent, len(laid_out) + SPARE_BYTES)
             taken = _created(path)
             try:
-                with _replacement(path) as part:
-                    with _open(part, "w") as file:
-                        lay_out(file, header, model, party)
+                with _replacement(path) as (part, descriptor):
+                    reserve(descriptor, part, len(laid_out) + SPARE_BYTES)
+                    part.write_bytes(laid_out)
                     os.replace(part, path)
                 writer._resume()
             except BaseException:
+                writer._close()
                 path.unlink()
                 raise
             finally:
@@ -315,7 +313,7 @@ class RunFileWriter:
         begun: int = sum(
             math.prod(self._dataset(key).chunks) * values.itemsize for key, values in block.items()
         )
-        return sum(values.nbytes for values in block.values()) + begun + _SPARE_BYTES
+        return sum(values.nbytes for values in block.values()) + begun + SPARE_BYTES
 
     def _dataset(self, key: str) -> Any:
         if key not in self._datasets:
@@ -340,11 +338,12 @@ class RunFileWriter:
         """Add a dataset in a copy that replaces the file at once, then continue writing there."""
         self._require_present()
         size = self._path.stat().st_size
-        require_free(self._path.parent, size + like.nbytes + _SPARE_BYTES)
+        require_free(self._path.parent, size + like.nbytes + SPARE_BYTES)
         self._close()
         try:
-            with _replacement(self._path) as part:
+            with _replacement(self._path) as (part, descriptor):
                 shutil.copyfile(self._path, part)
+                reserve(descriptor, part, like.nbytes + SPARE_BYTES)
                 with _open(part, "r+") as file:
                     add_stream(file, key, {key: like})
                 os.replace(part, self._path)
@@ -358,7 +357,7 @@ class RunFileWriter:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         lock(self._descriptor)
         # Closing needs room also where no block was ever written.
-        reserve(self._descriptor, self._path, _SPARE_BYTES)
+        reserve(self._descriptor, self._path, SPARE_BYTES)
         self._file.swmr_mode = True
 
     def _close(self) -> None:
@@ -377,6 +376,19 @@ def _open(path: Path, mode: str) -> Any:
     return h5py.File(path, mode, libver="latest", locking="best-effort")
 
 
+def _laid_out(
+    header: Mapping[str, str], model: Network | PublicModel, party: Party | None
+) -> bytes:
+    """Return a run file before its first block, made in memory: HDF5 must not meet a full disk."""
+    import h5py
+
+    with h5py.File("laid out", "w", libver="latest", driver="core", backing_store=False) as file:
+        lay_out(file, header, model, party)
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
+
+
 def _created(path: Path) -> int:
     """Create a file that was not there, for its owner alone; return its locked descriptor."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _OWNER_ONLY)
@@ -385,13 +397,13 @@ def _created(path: Path) -> int:
 
 
 @contextmanager
-def _replacement(path: Path) -> Iterator[Path]:
-    """Give an empty file beside the path for a new version of it, and leave nothing there."""
+def _replacement(path: Path) -> Iterator[tuple[Path, int]]:
+    """Give an empty, open file beside the path for a new version of it, and leave nothing there."""
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     taken = _created(part)
     try:
-        yield part
+        yield part, taken
     finally:
         os.close(taken)
         part.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from labctl.data.disk_room import require_room_to_begin
 from labctl.data.file_locks import in_use
 from labctl.errors import RunFileError, SettingError
 from labctl.party import Party
@@ -66,8 +67,11 @@ def at_free_paths(
                 raise
 
 
-def require_runs_folder(folder: Path) -> None:
-    """Raise RunFileError if no run file can be written to a folder; creates nothing."""
+def require_runs_folder(folder: Path, size: int = 0) -> None:
+    """Raise RunFileError if no run file can be written to a folder; creates nothing.
+
+    size: bytes that it has before its first block, beside its tables: the network's.
+    """
     there = folder.absolute()
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -75,6 +79,10 @@ def require_runs_folder(folder: Path) -> None:
         raise RunFileError(f"{folder}: cannot be created ({there} is no folder)")
     if not os.access(there, os.W_OK | os.X_OK):
         raise RunFileError(f"{there}: cannot be written to; must be a folder that you may write to")
+    try:
+        require_room_to_begin(there, size)
+    except OSError as problem:
+        raise RunFileError(f"{folder}: no room for a run file ({problem.strerror})") from problem
 
 
 def make_folder(folder: Path) -> None:

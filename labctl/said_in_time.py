@@ -38,7 +38,7 @@ class Sayer:
         """Call `write` in the sayer's thread; return once it has, or after a while in s.
 
         While an earlier one has not ended this one is not waited for. Where the system lets no
-        thread start, it is called here. What it raises of a lost reader or a closed file is dropped.
+        thread start, it is called here. That its reader is gone is no error.
         """
         if self._process != os.getpid():  # a fork has no threads of its parent
             self._start()

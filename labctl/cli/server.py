@@ -95,7 +95,7 @@ def server(
 
     network = load_network(model)
     require_not_told_apart(look_at(network, mu), accepted=accept_discrete_weights)
-    require_runs_folder(runs)
+    require_runs_folder(runs, sum(each.nbytes for each in network.layers))
     said = _Events(as_json=json)
     offer = Offer(
         network,

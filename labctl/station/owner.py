@@ -133,8 +133,8 @@ class Ownership:
                 self._token,
             )
             for address, path in paths.items():
+                self._held.append(path)
                 _write(path, replace(own, address=address))
-            self._held = list(paths.values())
         return None
 
 
@@ -147,7 +147,10 @@ def owner_of(address: str) -> Owner | None:
 def _folder() -> Path:
     folder = Path(os.environ.get(LOCKS) or Path(tempfile.gettempdir()) / "labctl-locks")
     if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _no_lock(folder, error) from error
         with suppress(OSError):  # another user's folder, which everybody may use already
             folder.chmod(0o1777)
     return folder
@@ -167,7 +170,7 @@ def _alone() -> Iterator[Path]:
     try:
         descriptor = os.open(folder / _GATE, flags, 0o666)
     except OSError as error:
-        raise UsageError(f"{folder / _GATE}: no lock can be taken ({error.strerror})") from error
+        raise _no_lock(folder / _GATE, error) from error
     try:
         with suppress(OSError):
             os.fchmod(descriptor, 0o666)
@@ -194,6 +197,18 @@ def _read(path: Path) -> Owner | None:
 def _write(path: Path, owner: Owner) -> None:
     # A new file, of a name that nobody knows before: never one that a link leads to.
     fresh = path.with_suffix(f".{secrets.token_hex(8)}")
-    with fresh.open("x", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(owner), indent=1))
-    os.replace(fresh, path)
+    try:
+        with fresh.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(owner), indent=1))
+        os.replace(fresh, path)
+    except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
+        raise _no_lock(path, error) from error
+
+
+def _no_lock(path: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"{path}: no lock can be taken ({error.strerror}); must be in a folder that you may write "
+        f"to, with room ({LOCKS} names another)"
+    )

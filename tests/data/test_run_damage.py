@@ -335,6 +335,39 @@ def test_a_limit_on_the_length_of_files_ends_the_run_with_its_blocks_safe(tmp_pa
     assert "ulimit -f" in problem
 
 
+@pytest.mark.parametrize("blocks", [0, 1, 2, 20, 40, 1000])
+def test_a_limit_that_a_new_run_file_meets_is_one_error_and_leaves_nothing(
+    tmp_path: Path, blocks: int
+) -> None:
+    """In blocks of 512 bytes: from none to less than the end of a run needs."""
+    program = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from labctl.data.models import Network
+from labctl.data.run_writer import RunFileWriter
+from labctl.data.runs_folder import require_runs_folder
+network = Network((np.ones((8, 784), np.float32), np.ones((10, 8), np.float32)), "small", {})
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+for begin in (lambda: require_runs_folder(folder, 25_408), lambda: RunFileWriter.create(
+        folder / "run.h5", settings={}, station_text=None, model=network, versions={}, seed=1)):
+    try:
+        begin()
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path), str(512 * blocks)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert first.startswith("RunFileError")
+    assert "no room for a run file (files may be" in first
+    assert second.startswith("RunFileError")
+    assert "ulimit -f" in second
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_file_that_nobody_writes_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -72,6 +73,36 @@ def test_a_link_in_place_of_a_lock_is_replaced_and_not_followed(locks: Path, own
     assert found is not None
     assert found.process_id == os.getpid()
     held.give_back()
+    assert [each.name for each in locks.iterdir()] == [".gate"]
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_file_in_place_of_the_folder_is_named(
+    own: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    monkeypatch.setenv(LOCKS, str(own / below if below else own))
+    with pytest.raises(UsageError, match=f"no lock can be taken.*{LOCKS} names another"):
+        taken()
+    assert unharmed(own)
+
+
+def test_a_lock_that_cannot_be_written_is_named_and_leaves_nothing(
+    locks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    own_replace, done = os.replace, list[object]()
+
+    def replace(source: Path, target: Path) -> None:
+        done.append(target)
+        if len(done) == 2:
+            raise full
+        own_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    ownership = Ownership()
+    with pytest.raises(UsageError, match="No space left on device"):
+        ownership.take([ADDRESS, "ASRL2::INSTR"], "a test")
+    ownership.give_back()
     assert [each.name for each in locks.iterdir()] == [".gate"]
 
 
