@@ -11,8 +11,8 @@ in a separate session, so that no terminal reaches it. Its standard input is the
   cannot be reached because the frozen program holds the wire, that program is killed.
 - a farewell: the program left its station safe itself.
 
-The station file is read once, at the start: what was opened by it is what is made safe, whatever
-becomes of the file.
+The station file is read once, at the start: what was opened by it is what is made safe, also where
+the file has changed or is gone.
 
 Time in which the watchdog itself did not get the processor (a suspended computer) does not count:
 the program did not get it either.
