@@ -20,11 +20,13 @@ SIZES = (784, 8, 10)
 _ENABLED = 0x0008
 
 
-def hand_out_keys(folder: Path, names: Mapping[Party, str]) -> None:
+def hand_out_keys(
+    folder: Path, names: Mapping[Party, str], *, server_host: str = "127.0.0.1"
+) -> None:
     """Make a key and a certificate for each party, under the folder, by an authority of theirs."""
     authority = Authority.make(folder / "authority", "trial")
     for party, name in names.items():
-        hosts = ("127.0.0.1",) if party is Party.SERVER else ()
+        hosts = (server_host,) if party is Party.SERVER else ()
         certificate = authority.issue(request(folder / party, party, name, hosts))
         authority.hand_over(certificate, folder / party)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -29,7 +33,34 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield opened
 
 
-def test_three_processes_do_a_whole_secure_inference(site: Site) -> None:
+@contextmanager
+def notices(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[bytes]]:
+    """Be the service manager of what is started; yields how often it was sent each notice."""
+    found: Counter[bytes] = Counter()
+    name = f"labctl-{uuid4().hex}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0{name}")
+
+        def read() -> None:
+            while notice := manager.recv(64):
+                found[notice] += 1
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
+        try:
+            yield found
+        finally:
+            monkeypatch.delenv("NOTIFY_SOCKET")
+            # An empty notice ends the reader, which has read all before it then.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+                last.sendto(b"", f"\0{name}")
+            reader.join(PATIENCE_S)
+
+
+def test_three_processes_do_a_whole_secure_inference(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     # The client is there first, and waits for its server.
@@ -37,7 +68,10 @@ def test_three_processes_do_a_whole_secure_inference(site: Site) -> None:
     assert client.stderr is not None
     said = f"no server at 127.0.0.1:{port} yet (connection refused)"
     assert any(said in line for line in client.stderr)
-    with site.server("--end-after", "1", "--listen", f"127.0.0.1:{port}") as (server, _):
+    with (
+        notices(monkeypatch) as said_to_manager,
+        site.server("--end-after", "1", "--listen", f"127.0.0.1:{port}") as (server, _),
+    ):
         found, err = results(client)
         out, _ = server.communicate(timeout=PATIENCE_S)
     events = [json.loads(line) for line in out.splitlines()]
@@ -45,6 +79,9 @@ def test_three_processes_do_a_whole_secure_inference(site: Site) -> None:
     assert (found["accepted"], len(found["classes"]), server.returncode) == (True, IMAGES, 0)
     assert found["model_sha256"] == site.model
     assert not site.emits()
+    # What systemd's WatchdogSec waits for: the work took longer than a beat of 0.2 s.
+    assert said_to_manager[b"READY=1"] == 1
+    assert said_to_manager[b"WATCHDOG=1"] > 2
 
     ours, theirs = (next((site.folder / f"{each}-runs").iterdir()) for each in Party)
     server_run, client_run = read_run(ours), read_run(theirs)
