@@ -12,6 +12,9 @@ from numbers import Integral
 
 from labctl.errors import SettingError
 
+# Quantiles further out than that are infinite in double precision.
+LEAST_PROBABILITY = 1e-100
+
 
 def finite(name: str, value: float, note: str = "") -> None:
     """Refuse what is infinite or not a number."""
@@ -81,6 +84,18 @@ def below(name: str, value: float, least: float, high: float, note: str = "") ->
     """Refuse what is not `least` or more and below `high`."""
     valid = f"{_shown(least)} or more, below {_shown(high)}{note}"
     require(least <= value < high, name, value, valid)
+
+
+def probability(name: str, value: float) -> None:
+    """Refuse what is no probability of an error: 1e-100 to below 1.
+
+    >>> probability("failure_probability", 1.0)
+    Traceback (most recent call last):
+    ...
+    labctl.errors.SettingError: failure_probability = 1.0: must be 1e-100 to below 1
+    """
+    valid = f"{LEAST_PROBABILITY:g} to below 1"
+    require(LEAST_PROBABILITY <= value < 1.0, name, value, valid)
 
 
 def one_of(name: str, value: object, known: Iterable[object], note: str = "") -> None:

@@ -48,12 +48,11 @@ class BlockQuestion:
             checks.within(name, getattr(self, name), 1, _MOST_MODES)
         checks.within("loss_db", self.loss_db, 0.0, MOST_LOSS_DB, note=" dB")
         checks.not_negative("technical_noise", self.technical_noise, ", in SNU")
-        if (self.mean_photons is None) == (self.signal_to_noise is None):
-            raise SettingError(
-                "mean_photons and signal_to_noise",
-                (self.mean_photons, self.signal_to_noise),
-                "one of the two, not both",
-            )
+        if self.mean_photons is None and self.signal_to_noise is None:
+            raise SettingError("mean_photons", None, "given, or F in its place")
+        if self.mean_photons is not None and self.signal_to_noise is not None:
+            valid = f"left out where F is given ({self.signal_to_noise:g})"
+            raise SettingError("mean_photons", self.mean_photons, valid)
         if self.mean_photons is not None and (
             not LEAST_PHOTONS <= self.mean_photons <= MOST_PHOTONS
         ):

@@ -29,10 +29,6 @@ class Sampling(StrEnum):
     ALL = "all"
 
 
-# Quantiles further out than that are infinite in double precision.
-LEAST_PROBABILITY = 1e-100
-
-
 @dataclass(frozen=True)
 class VerificationSettings:
     """How the server decides.
@@ -53,9 +49,7 @@ class VerificationSettings:
 
     def __post_init__(self) -> None:
         for name in ("failure_probability", "false_alarm_probability"):
-            chance = getattr(self, name)
-            holds = LEAST_PROBABILITY <= chance < 1.0
-            checks.require(holds, name, chance, f"{LEAST_PROBABILITY:g} to below 1")
+            checks.probability(name, getattr(self, name))
         checks.within("calibration_samples", self.calibration_samples, 2, MOST_SAMPLES)
         holds = 0 <= self.monitor_samples <= MOST_SAMPLES and self.monitor_samples != 1
         checks.require(

@@ -235,6 +235,7 @@ def learned_json(learned: Learned) -> dict[str, Any]:
             "weights_wrong": learned.weights_wrong,
             "weights_bits_discrete": learned.weights_bits_discrete,
             "weights_bits_holevo": learned.weights_bits_holevo,
+            "remark": learned.remark,
         }
     )
 
@@ -342,12 +343,18 @@ def _network_words(learned: Learned) -> str:
     return f", {output.number(bits, 3)} under the network's own Gaussian prior"
 
 
+def _decided_words(learned: Learned, wrong: float) -> str:
+    if learned.remark is not None:
+        return f"nothing of levels or words: {learned.remark}"
+    return (
+        f"share {wrong:.3g} of all {learned.samples} weights mistaken, "
+        f"{output.number(learned.weights_bits_discrete, 3)} bit each"
+    )
+
+
 def _learned_words(learned: Learned) -> str:
     if learned.weights_wrong is not None:
-        return (
-            f"{learned.weights_wrong:.3g} of all {learned.samples} weights mistaken, "
-            f"{output.number(learned.weights_bits_discrete, 3)} bit each"
-        )
+        return _decided_words(learned, learned.weights_wrong)
     if learned.weights_correlation is not None:
         return (
             f"correlation {learned.weights_correlation:.4f} with all {learned.samples} weights "

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from labctl.cli.said import read
 from labctl.errors import SettingError
 from labctl.protocols.disguise import PLAIN
 from labctl.protocols.leakage import Assumptions, Trust
@@ -122,7 +123,7 @@ def setting_words(settings: SessionSettings) -> str:
 def numbers(name: str, text: str) -> list[float]:
     """Return comma-separated finite numbers."""
     try:
-        found = [float(part) for part in text.split(",")]
+        found = [read(part) for part in text.split(",")]
     except ValueError as error:
         raise SettingError(name, text, "numbers with commas between, as 1e3,1e4") from error
     if not all(math.isfinite(each) for each in found):

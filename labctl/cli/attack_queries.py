@@ -132,6 +132,9 @@ def _show(
         said = "REJECTED" if row.point.outcome.caught else "accepted"
         sent = counted(row.point.queries, "query", "queries")
         output.people.print(f"{sent}, {said}: {verdict.reason}")
+    for remark in dict.fromkeys(row.point.outcome.learned.remark for row in rows):
+        if remark is not None:
+            output.people.print(f"nothing of levels or words: {remark}")
     for sentence in (*ASSUMES, *settings.assumptions.sentences()):
         output.people.print(sentence, style="dim")
 

@@ -48,6 +48,7 @@ class QueriesRow:
                 "weights_bits_holevo": learned.weights_bits_holevo,
                 "weights_wrong": learned.weights_wrong,
                 "copy_accuracy": learned.copy_accuracy,
+                "remark": learned.remark,
                 "printed": asdict(self.printed),
             }
         )

@@ -173,7 +173,7 @@ def coverage(
         ),
     ] = None,
     benches: Annotated[
-        int, typer.Option(min=1, help="Number of benches to draw, 1 or more.")
+        int, typer.Option(min=1, max=10**6, help="Number of benches to draw, 1 to 1000000.")
     ] = 200,
     first_seed: options.FirstSeed = 1000,
     effort: options.Effort = 0.05,

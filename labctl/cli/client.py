@@ -40,10 +40,11 @@ def client(
     data: options.OptionalData = None,
     batch: Annotated[
         int,
-        typer.Option("--batch", min=1, help="Images between two verdicts.", show_default=True),
+        typer.Option("--batch", min=1, help="Images between two verdicts, 1 or more."),
     ] = 1,
     wait_s: Annotated[
-        float, typer.Option("--wait", min=0.0, help="Seconds to wait while others have the light.")
+        float,
+        typer.Option("--wait", min=0.0, help="Seconds to wait for the light, 0 or more."),
     ] = 600.0,
     server_wait_s: Annotated[
         float,

@@ -14,6 +14,9 @@ from typing import Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from labctl.cli.said import as_option, given, read, unread
+from labctl.errors import SettingError
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -137,7 +140,36 @@ class WholeSentences(TyperGroup):
 
 
 class Sections(TyperCommand):
-    """A command whose help shows its options by section, the command's own first."""
+    """A command whose help shows its options by section, and whose errors name them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; what cannot be read is named with its value and the option's help.
+
+        Numbers that are 0 to a computer and not to a person keep their text.
+        """
+        texts = given(self.params, args)
+        try:
+            rest: list[str] = super().parse_args(ctx, args)
+        except Exception as error:
+            parameter: Any = getattr(error, "param", None)
+            text = None if parameter is None else texts.get(parameter.name)
+            if text is None or parameter.param_type_name != "option":
+                raise
+            raise unread(parameter, text) from error
+        for name, text in texts.items():
+            if isinstance(ctx.params.get(name), float):
+                ctx.params[name] = read(text)
+        return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a setting that it refuses is named as the option that gave it."""
+        try:
+            return super().invoke(ctx)
+        except SettingError as error:
+            said = as_option(error, self.params, ctx.params)
+            if said is None:
+                raise
+            raise said from error
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then options by section in the order of their first option."""

@@ -157,8 +157,9 @@ def measure(
     output.require_png(figure)
     checks.at_least("--seeds", seeds, 1)
     counts = ask.whole_numbers("--query-counts", queries)
-    network, settings = load_network(model), _settings(mu, gain, seed, fresh_order, decoys)
+    network = load_network(model)
     require_decoys(decoys, network.sizes[-1])
+    settings = _settings(mu, gain, seed, fresh_order, decoys)
     thieves = [_thief(name) for name in dict.fromkeys(attack or THIEVES)]
     images = _images(data, public, judged, features)
     hidden_among = images.decoys(decoys, seed)
@@ -378,8 +379,9 @@ def show(
     that of --decoys more clones.
     """
     counts = ask.whole_numbers("--query-counts", queries)
-    network, settings = load_network(model), _settings(mu, gain, 0, fresh_order, decoys)
+    network = load_network(model)
     require_decoys(decoys, network.sizes[-1])
+    settings = _settings(mu, gain, 0, fresh_order, decoys)
     known = load_copies(table_file)
     order = Order.FRESH if fresh_order else Order.FIXED
     refused = known.refusal(network, order)

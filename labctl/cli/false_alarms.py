@@ -34,6 +34,8 @@ def false_alarms(
     """Run honest sessions from light to verdict and count those that are rejected."""
     stated = ask.numbers("--false-alarm-probabilities", probabilities)
     checks.at_least("--seed", seed, 0)
+    for name, number in (("--inputs", inputs), ("--hidden-neurons", hidden)):
+        checks.at_least(name, number, 1)
     settings = replace(HONEST, seed=seed)
     with interruptible() as check, output.progress("honest", sessions, "sessions") as advance:
 

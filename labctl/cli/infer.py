@@ -11,9 +11,9 @@ from labctl.cli import link_options, options, output
 from labctl.cli.choices import (
     assumptions,
     images_of,
-    pictures_besides,
     refuse_given,
 )
+from labctl.cli.decoy_pictures import pictures_for
 from labctl.cli.infer_request import (
     LinkOptions,
     Reserve,
@@ -26,7 +26,7 @@ from labctl.cli.verdicts import end_if_rejected, reported
 from labctl.data.models import load_network
 from labctl.errors import BudgetError
 from labctl.protocols.disguise import Disguise
-from labctl.protocols.hiding.hiding import OPEN
+from labctl.protocols.hiding.hiding import OPEN, require_decoys
 from labctl.protocols.labels.figures import in_words
 from labctl.protocols.leakage import MEAN_OVER_SESSION, Trust
 from labctl.protocols.leakage.cumulative import IN_WORDS
@@ -190,9 +190,11 @@ def infer(
         refuse_given(given, "the bench link: the station and its light decide")
     else:
         refuse_given({"--station": station}, "the mode link: it has no instruments")
+    network = load_network(model)
+    require_decoys(decoys or 0, network.sizes[-1])
     hiding = hiding_of(decoys, decoy_images, return_modes, hidden_return_modes)
     common = Common(
-        network=load_network(model),
+        network=network,
         images=images_of(data, images),
         runs=runs,
         light=Light(mu, Disguise(permute, signs)),
@@ -204,7 +206,9 @@ def infer(
             weights_bits_limit=weights_bits_limit,
         ),
         hiding=hiding,
-        pictures=None if hiding == OPEN else pictures_besides(data, images, decoy_images),
+        pictures=None
+        if hiding == OPEN
+        else pictures_for(data, images, decoy_images, hiding=hiding, inputs=network.sizes[0]),
         ledger=ledger_of(
             ledger, client, budget_bits, reserve, client_key=client_key, operator_keys=operator_keys
         ),
@@ -303,7 +307,7 @@ def _hidden(report: Report) -> dict[str, str]:
     if report.label_cap is None:
         return {
             "label, with decoys": f"--decoys {price['decoys']} keeps any reader to "
-            f"{price['label_cap']:.0%} of labels and makes the weights {bits}"
+            f"{at_most_percent(price['label_cap'])} of labels and makes the weights {bits}"
         }
     return {
         "label": f"any reader names at most {at_most_percent(report.label_cap)} of labels: "

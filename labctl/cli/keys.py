@@ -31,7 +31,10 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Argument(help="Folder of the party.")]
 OfAuthority = Annotated[Path, typer.Option("--authority", help="Folder of the authority.")]
 Days = Annotated[
-    int, typer.Option(min=1, max=authorities.AUTHORITY_DAYS, help="Days that it is valid.")
+    int,
+    typer.Option(
+        min=1, max=authorities.AUTHORITY_DAYS, help="Number of days that it is valid, 1 to 3650."
+    ),
 ]
 
 

@@ -26,6 +26,7 @@ from labctl.protocols.encoding import (
     modes_of,
     require_block_modes,
 )
+from labctl.protocols.hiding.hiding import require_decoys
 from labctl.protocols.labels.curve import load_curves
 from labctl.protocols.labels.figures import in_words, mode_overlap
 from labctl.protocols.labels.reading import Detection, Reading
@@ -176,6 +177,7 @@ def label_attack(
     if by_rows and mean_photons is not None:
         readings = _seen_by_rows(readings, 0.5 * mean_photons, network, attacked)
     attacked, public = _fed(inputs, attacked), _fed(inputs, public)
+    require_decoys(decoys, network.sizes[-1])
     hidden = _hidden(data, inputs, images, decoys, seed, candidates=candidates, curve=curve)
     public = _gallery(hidden, public, templates, candidates, given=bool(data or fetch))
     if curve is not None:
@@ -325,7 +327,7 @@ def _light(
     if mismatch.matched:
         return None
     if mean_photons is None:
-        raise SettingError("mean_photons", None, "given, with a mismatch: photons per mode")
+        raise SettingError("mean_photons", None, f"given with a mismatch, {PHOTON_RANGE}")
     if rows is not None:
         raise SettingError("rows", rows, "not given, with a mismatch: those of the network")
     return Server(network, mean_photons, block_modes).light(0)

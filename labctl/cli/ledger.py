@@ -24,7 +24,7 @@ from labctl.cli.ledger_shown import (
     settlement_json,
 )
 from labctl.data.models import load_network
-from labctl.errors import RecordError, SettingError
+from labctl.errors import RecordError, SettingError, UsageError
 from labctl.protocols.copies.figure import load_once
 from labctl.protocols.copies.table import Order
 from labctl.protocols.ledger.accounts import (
@@ -82,7 +82,7 @@ def show(
             draw(figure, book, accounts)
             found["figure"] = str(figure)
     if figure is not None and "figure" not in found:
-        raise RecordError(f"no server ledger in {ledger}: nothing to draw")
+        raise UsageError(f"no server ledger in {ledger}: nothing to draw")
     if json:
         output.print_json(found)
         return
@@ -164,6 +164,8 @@ def set_budget(
         if number is not None:
             # Before it becomes a float: a whole number may have any number of digits.
             checks.within(name, number, 0, MOST)
+    if copy_accuracy is not None:
+        checks.inside("--copy-accuracy", copy_accuracy, 0.0, 1.0)
     weights = {
         Meter.WEIGHT_BITS: bits_per_weight,
         Meter.TOTAL_BITS: bits_in_total,
@@ -206,7 +208,6 @@ def set_budget(
 
 def _check_copies(accuracy: float, account: str, model: str | None) -> None:
     """Refuse a budget in accuracy that could not be held."""
-    checks.inside("--copy-accuracy", accuracy, 0.0, 1.0)
     if account == ANY or model is None:
         valid = "given with --client and --model: what a copy is worth was measured per network"
         raise SettingError("--copy-accuracy", accuracy, valid)
@@ -312,7 +313,7 @@ def _existing(folder: Path, keys: Path | None, operator_keys: Path | None = None
     ]
     existing = [book for book in books if book.exists]
     if not existing:
-        raise RecordError(
+        raise UsageError(
             f"no ledger in {folder}: labctl infer --ledger, or labctl ledger set-budget, starts one"
         )
     return existing

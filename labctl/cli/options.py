@@ -121,8 +121,8 @@ AcceptDiscreteWeights = Annotated[
 _DECOYS = shared(
     "--decoys",
     CLIENT,
-    "Inputs of other classes that the client clones besides its own, 0 or more: any reader of the "
-    "returned light names 1 label in DECOYS + 1.",
+    "Inputs of other classes that the client clones besides its own, 0 to the number of other "
+    "classes (9 for digits): any reader of the returned light names 1 label in DECOYS + 1.",
 )
 Decoys = Annotated[int, _DECOYS]
 OptionalDecoys = Annotated[int | None, _DECOYS]
@@ -209,7 +209,7 @@ FalseAlarmProbability = Annotated[
     shared(
         "--false-alarm-probability",
         STATISTICS,
-        "Probability that the verdict rejects an honest session, between 0 and 1.",
+        "Probability that the verdict rejects an honest session, 1e-100 to below 1.",
     ),
 ]
 FalseAlarmProbabilities = Annotated[
@@ -217,7 +217,8 @@ FalseAlarmProbabilities = Annotated[
     shared(
         "--false-alarm-probabilities",
         STATISTICS,
-        "Probabilities that the verdict rejects an honest session, with commas between.",
+        "Probabilities that the verdict rejects an honest session, with commas between, each "
+        "1e-100 to below 1.",
     ),
 ]
 FailureProbability = Annotated[
@@ -225,7 +226,7 @@ FailureProbability = Annotated[
     shared(
         "--failure-probability",
         STATISTICS,
-        "Probability that a stated bound does not hold, between 0 and 1.",
+        "Probability that a stated bound does not hold, 1e-100 to below 1.",
     ),
 ]
 Effort = Annotated[

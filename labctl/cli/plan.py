@@ -143,7 +143,9 @@ def plan(
     guard_symbols: Annotated[
         int, typer.Option(help="Number of empty time slots at each end of a row.")
     ] = 16,
-    frequency_thz: Annotated[float, typer.Option(help="Optical frequency in THz.")] = 193.4,
+    frequency_thz: Annotated[
+        float, typer.Option(help="Optical frequency in THz, above 0, to 10,000.")
+    ] = 193.4,
     lo_power_dbm: Annotated[
         float | None,
         typer.Option(
@@ -206,7 +208,7 @@ def plan(
         symbol_rate_hz=symbol_rate_hz,
         preamble_symbols=preamble_symbols,
         guard_symbols=guard_symbols,
-        frequency_hz=frequency_thz * 1e12,
+        frequency_hz=_hertz(frequency_thz),
         local_oscillator_w=_power_w(lo_power_dbm),
     )
     # What cannot be run is refused before accuracy is measured.
@@ -334,6 +336,11 @@ def _say_to_people(step: str) -> None:
     """Say on a terminal what takes its time; a script's stderr is for errors."""
     if output.aside.is_terminal:
         output.say_step(step)
+
+
+def _hertz(terahertz: float) -> float:
+    checks.above("--frequency-thz", terahertz, 0.0, 1e4)
+    return terahertz * 1e12
 
 
 def _power_w(power_dbm: float | None) -> float | None:

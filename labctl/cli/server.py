@@ -66,12 +66,16 @@ def server(
     accept_discrete_weights: options.AcceptDiscreteWeights = False,
     turn: Annotated[
         float,
-        typer.Option(min=0.0, help="Seconds that a client keeps the light while others wait."),
+        typer.Option(
+            min=0.0, help="Seconds that a client keeps the light while others wait, 0 or more."
+        ),
     ] = 60.0,
     batch_limit: _BatchLimit = 100,
     end_after: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of sessions after which to end (default: Ctrl-C ends)."),
+        typer.Option(
+            min=1, help="Number of sessions after which to end, 1 or more (default: Ctrl-C ends)."
+        ),
     ] = None,
     ledger: options.Ledger = Path("labctl-server-ledger"),
     runs: options.Runs = Path("labctl-server-runs"),

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from labctl import checks
 from labctl.data.models import Network
 from labctl.data.run_pair import RunFiles, RunPair
 from labctl.data.run_writer import RunFileWriter
-from labctl.errors import BudgetError
+from labctl.errors import BudgetError, SettingError
 from labctl.protocols.encoding import Floats
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.ledger.run import Ledgers, RunLedger, SentBatch
@@ -242,9 +241,29 @@ def run_facts(
 def light_factor(doubts: Doubts, failure_probability: float) -> float:
     """Return true over stated light, at most; raises SettingError where nothing bounds it."""
     factor = doubts.light_factor(LIGHT_SHARE * failure_probability)
-    valid = "larger: so far out the bench's calibration does not bound its light"
-    checks.require(math.isfinite(factor), "failure_probability", failure_probability, valid)
+    if not math.isfinite(factor):
+        least = _least_probability(doubts, failure_probability)
+        valid = "larger" if least is None else f"{least:.2g} or more"
+        valid += ": so far out the bench's calibration does not bound its light"
+        raise SettingError("failure_probability", failure_probability, valid)
     return factor
+
+
+def _least_probability(doubts: Doubts, refused: float) -> float | None:
+    """Return the smallest failure probability at which the light is bounded, rounded up."""
+    low, high = math.log10(refused), -1e-9
+
+    def bounded(exponent: float) -> bool:
+        return math.isfinite(doubts.light_factor(LIGHT_SHARE * 10.0**exponent))
+
+    if not bounded(high):
+        return None
+    # Halved until it is known to a thousandth of a power of ten, less than what is shown.
+    while high - low > 1e-3:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if bounded(middle) else (middle, high)
+    power = 10.0 ** math.floor(high)
+    return float(math.ceil(10.0 * 10.0**high / power) / 10.0 * power)
 
 
 def _booked_settings(link: str, settings: SessionSettings) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from labctl.data.mnist import LabelledImages
 from labctl.errors import DatasetError
 from labctl.protocols.encoding import Blocks, Floats
 from labctl.protocols.hiding.collection import Collected
-from labctl.protocols.hiding.hiding import reading_cap
+from labctl.protocols.hiding.hiding import reading_cap, require_decoys
 from labctl.protocols.hiding.orthogonal import collected_together
 from labctl.protocols.hiding.public_guess import PublicGuess
 from labctl.protocols.keys import require_key
@@ -56,7 +56,8 @@ class Decoys:
         self.guess_error = float(np.mean(guessed != self.store.labels))
         self._classes = self.guess.classes
         self._places = [np.flatnonzero(guessed == one) for one in self._classes]
-        checks.within("decoys", decoys, 1, len(self._classes) - 1, note=", one per class")
+        require_decoys(decoys, len(self._classes))
+        checks.at_least("decoys", decoys, 1)
         if not all(len(places) for places in self._places):
             raise DatasetError("no picture of the store looks like one of the classes: more needed")
 

@@ -23,7 +23,7 @@ _MOST_FOR_COMPONENTS = 2000
 # Of all classes' covariance in each one's: classes of few pictures show no covariance.
 _COMMON = 0.1
 # A variance of four is known to 1/sqrt(6) = 41 %; `_COMMON` of all classes' makes up for it.
-_LEAST_OF_A_CLASS = 4
+LEAST_OF_A_CLASS = 4
 # Added variance, far below the 2.8e-3 of MNIST's 40th component: alike pictures have an inverse.
 _FLOOR = 1e-6
 
@@ -34,10 +34,10 @@ class PublicGuess:
     def __init__(self, images: Floats, labels: Labels) -> None:
         self.classes, members = np.unique(labels, return_inverse=True)
         counts = np.bincount(members)
-        if len(counts) < 2 or counts.min() < _LEAST_OF_A_CLASS:
+        if len(counts) < 2 or counts.min() < LEAST_OF_A_CLASS:
             raise DatasetError(
                 f"{len(counts)} classes, of {counts.min()} pictures at least: must be 2 classes or "
-                f"more, of {_LEAST_OF_A_CLASS} pictures or more, to guess by"
+                f"more, of {LEAST_OF_A_CLASS} pictures or more, to guess by"
             )
         unit = unit_norm(images)
         some = unit[:: -(-len(unit) // _MOST_FOR_COMPONENTS)]

@@ -67,7 +67,7 @@ class PowerLimit:
     def __post_init__(self) -> None:
         checks.positive("mean_photons", self.mean_photons)
         checks.at_least("peak_ratio", self.peak_ratio, 1.0)
-        checks.inside("false_alarm_probability", self.false_alarm_probability, 0.0, 1.0)
+        checks.probability("false_alarm_probability", self.false_alarm_probability)
 
 
 class ClientGuard:

@@ -60,7 +60,7 @@ class Learned:
     `weights_bits_holevo`: most that any reading of the light taken from one query tells, in bits
     per real weight of the worst layer, rows being taken as equally bright, which is no less.
     `copy_accuracy`: share of test images that the stolen network classifies correctly, without
-    noise.
+    noise. `remark`: what the attack lacked in this network, and what it did instead.
     """
 
     samples: int
@@ -72,6 +72,7 @@ class Learned:
     weights_wrong: float | None = None
     weights_bits_discrete: float | None = None
     weights_bits_holevo: float | None = None
+    remark: str | None = None
 
     @property
     def weights_bits_per_real(self) -> float | None:

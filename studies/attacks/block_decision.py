@@ -41,6 +41,12 @@ Indices = npt.NDArray[np.intp]
 _ROWS_KEY = 9
 
 
+_NO_WORDS = (
+    "no codebook is known of this network, so there is nothing to decide: the client let all light "
+    "pass as an honest one"
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Format:
     """What a client knows of a layer before: the words, where blocks lie, which inputs are sent.
@@ -264,6 +270,7 @@ class BlockClient(BesideHonestServer):
             network_size(network),
             pearson(_row(truth), [_row(said)]),
             weights_wrong=wrong / size,
+            remark=None if any(self.reader.formats) else _NO_WORDS,
             weights_bits_discrete=bits / size if any(self.reader.formats) else None,
         )
 

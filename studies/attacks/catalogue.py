@@ -373,4 +373,10 @@ def attack_of(name: str, strength: float | None = None) -> Attack:
         close = difflib.get_close_matches(name, ATTACKS, 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise SettingError("attack", name, f"one of {', '.join(ATTACKS)}{hint}")
-    return kind.make(kind.default if strength is None else strength)
+    if strength is None:
+        return kind.make(kind.default)
+    try:
+        return kind.make(strength)
+    except SettingError as error:
+        valid = f"{error.valid} ({kind.parameter}, {kind.unit or 'no unit'})"
+        raise SettingError("strength", strength, valid) from error

@@ -228,7 +228,7 @@ def _power(
     repeated: bool,
 ) -> Detectability:
     checks.at_least("modes", modes, 2)
-    checks.inside("false_alarm_probability", probability, 0.0, 1.0)
+    checks.probability("false_alarm_probability", probability)
     of_all = shares_in_use(monitored=monitored, repeated=repeated)
     of_noise, low, high = (
         probability * SHARES[name] / of_all for name in ("pooled noise", "low gain", "high gain")

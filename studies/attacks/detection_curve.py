@@ -273,5 +273,7 @@ def _require(modes: Sequence[int], sessions: int, probabilities: Sequence[float]
     checks.within("sessions", sessions, 1, MOST_SESSIONS)
     if not modes or min(modes) < 2 or max(modes) > MOST_SESSION_MODES:
         raise SettingError("modes", tuple(modes), f"one or more, 2 to {MOST_SESSION_MODES:.0e}")
-    if not probabilities or not all(0.0 < each < 1.0 for each in probabilities):
-        raise SettingError("false-alarm probabilities", tuple(probabilities), "above 0 and below 1")
+    if not probabilities:
+        raise SettingError("false-alarm probabilities", (), "one or more")
+    for each in probabilities:
+        checks.probability("false_alarm_probability", each)

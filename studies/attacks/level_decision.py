@@ -39,6 +39,12 @@ from labctl.studies.attacks.weights_estimate import Complex, Mask, network_size,
 _SETTLED = 4000
 
 
+_NO_LEVELS = (
+    "this network's weights are no levels, so there is nothing to decide: the client read its "
+    "modes, fitted a grid to the readings, and resent the nearest value of the grid"
+)
+
+
 @dataclass(frozen=True)
 class LevelDecision(OfAShare):
     """Decides a share of the modes, drawn once for the session, and is honest behind that."""
@@ -191,11 +197,13 @@ class LevelClient(BesideHonestServer):
             decided.append(estimate.astype(np.float64).ravel())
             steps.append(np.full(weights.size, step))
         true, said = np.concatenate(truth), np.concatenate(decided)
+        told = _told(truth, decided)
         return Learned(
             network_size(network),
             pearson(true, [said]),
             weights_wrong=float(np.mean(np.abs(said - true) > 0.5 * np.concatenate(steps))),
-            weights_bits_discrete=_told(truth, decided),
+            weights_bits_discrete=told,
+            remark=_NO_LEVELS if told is None else None,
         )
 
     def stolen(self, network: Network) -> tuple[Floats, ...]:

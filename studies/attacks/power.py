@@ -148,4 +148,4 @@ def _limit(expected: float, degrees: float, sign: float, probability: float) -> 
 def _require(modes: int, calibration_samples: int, probability: float) -> None:
     for name, value in (("modes", modes), ("calibration_samples", calibration_samples)):
         checks.at_least(name, value, 2)
-    checks.inside("false_alarm_probability", probability, 0.0, 1.0)
+    checks.probability("false_alarm_probability", probability)

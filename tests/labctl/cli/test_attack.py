@@ -11,8 +11,7 @@ import pytest
 from long_tests import long
 from typer.testing import CliRunner
 
-from labctl.cli import attack, attack_curve
-from labctl.cli.attack import app
+from labctl.cli import app, attack, attack_curve
 from labctl.errors import LabctlError, SettingError, UsageError
 from labctl.studies.attacks.attack import Attack
 from labctl.studies.attacks.catalogue import ATTACKS
@@ -25,7 +24,7 @@ EACH_KIND = ("tap", "hidden-tap", "chosen-inputs", "label-reading")
 
 
 def invoked(*arguments: str) -> str:
-    result = CliRunner().invoke(app, list(arguments))
+    result = CliRunner().invoke(app, ["attack", *arguments])
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -205,7 +204,7 @@ def test_a_failure_on_the_way_leaves_no_figure(
 
 
 def _fail(*arguments: str) -> None:
-    result = CliRunner().invoke(app, list(arguments))
+    result = CliRunner().invoke(app, ["attack", *arguments])
     assert result.exception is not None
     raise result.exception
 
@@ -217,9 +216,9 @@ def _fail(*arguments: str) -> None:
         (("run", "over-gain", "--strength", "1.1"), "at least the agreed gain"),
         (("run", "tap", "--strength", "2"), "share"),
         (("run", "tap", "--images", "0"), "images"),
-        (("run", "tap", "--mu", "-1"), "mean_photons"),
-        (("run", "tap", "--false-alarm-probability", "0"), "false_alarm"),
-        (("run", "hidden-tap"), "loss_db"),
+        (("run", "tap", "--mu", "-1"), "--mu = -1.0: must be"),
+        (("run", "tap", "--false-alarm-probability", "0"), "--false-alarm-probability = 0.0"),
+        (("run", "hidden-tap"), "loss"),
         (("run", "label-reading", "--images", "100000"), "the server knows the others"),
         (("run", "tap", "--seed", "-1"), "seed"),
         (("curve", "label-reading", "--sizes", "784,2"), "server's own"),
@@ -229,7 +228,10 @@ def _fail(*arguments: str) -> None:
         (("curve", "tap", "--pooled-modes", "5"), "12 or more"),
         (("curve", "tap", "--pooled-modes", "1e12", "--sizes", "4,4"), "modes"),
         (("curve", "tap", "--sessions", "0", *SMALL[:4]), "sessions"),
-        (("curve", "tap", "--false-alarm-probabilities", "2", *SMALL), "false-alarm"),
+        (
+            ("curve", "tap", "--false-alarm-probabilities", "2", *SMALL),
+            "--false-alarm-probabilities = 2.0",
+        ),
         (("curve", "tap", "--sizes", "4"), "two or more"),
         (("agreement", "--case", "x"), f"one of {next(iter(CASES))}"),
         (("agreement", "--sessions-factor", "0"), "--sessions-factor"),

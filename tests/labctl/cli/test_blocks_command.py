@@ -34,9 +34,9 @@ def test_an_ideal_rotation_takes_whole_rows(run_here: Callable[..., Result]) -> 
     ("arguments", "complaint"),
     [
         ([], "one of the two"),
-        (["--f", "0.3", "--mu", "1"], "one of the two"),
+        (["--f", "0.3", "--mu", "1"], "left out where F is given"),
         (["--mu", "1", "--weights-bits-honest", "1e-9"], "within reach of some block size"),
-        (["--mu", "1", "--rotation-loss-db-per-mode", "-1"], "loss_db_per_mode"),
+        (["--mu", "1", "--rotation-loss-db-per-mode", "-1"], "--rotation-loss-db-per-mode = "),
     ],
 )
 def test_what_cannot_be_had_is_a_usage_error(

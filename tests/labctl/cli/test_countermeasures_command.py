@@ -45,9 +45,9 @@ def test_effects_as_json_and_a_figure(run_here: Callable[..., Result], tmp_path:
         (["--images", "0"], "images"),
         (["--images", "9999"], "images"),
         (["--gain", "1"], "gain"),
-        (["--mu", "0"], "mean_photons"),
+        (["--mu", "0"], "--mu = "),
         (["--images", "1", "--correlation-limit", "1"], "correlation"),
-        (["--images", "1", "--bits-limit", "0"], "bits_limit"),
+        (["--images", "1", "--bits-limit", "0"], "--bits-limit = "),
         (["--seed", "-1"], "seed"),
     ],
 )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 Result = subprocess.CompletedProcess[str]
 QUICK = ("infer", "--images", "4", "--sample", "measured", "--mu", "8.91", "--gain", "1.0128")
@@ -46,6 +50,43 @@ def test_a_plain_run_says_what_three_decoys_would_bring_and_cost(
     assert 0.25 < price["label_cap"] <= offer["label_cap"] < 0.28
 
 
+def _idx(path: Path, values: NDArray[np.uint8]) -> None:
+    head = struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
+    path.write_bytes(head + values.tobytes())
+
+
+def _pictures(folder: Path, labels: Sequence[int], side: int = 28, light: int = 200) -> None:
+    folder.mkdir()
+    _idx(folder / "t10k-labels.idx1-ubyte", np.array(labels, np.uint8))
+    images = np.full((len(labels), side, side), light, np.uint8)
+    _idx(folder / "t10k-images.idx3-ubyte", images)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("absent", "no such folder, nor a task"),
+        ("empty", "no images file; must hold one of"),
+        ("small", "must be pictures of 784 values, as the network has inputs; these have 64"),
+        ("dark", "must be pictures that all show something; 80 of 80 are dark"),
+        ("alike", "must be pictures of 4 classes or more, 8 or more of each; there are 1 classes"),
+        ("few", "must be pictures of 4 classes or more, 8 or more of each; there are 10 classes"),
+    ],
+)
+def test_pictures_that_cannot_be_decoys_are_refused_by_the_options_name(
+    name: str, said: str, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    tens = [*range(10)]
+    _pictures(tmp_path / "small", 8 * tens, side=8)
+    _pictures(tmp_path / "dark", 8 * tens, light=0)
+    _pictures(tmp_path / "alike", [3] * 80)
+    _pictures(tmp_path / "few", [label for label in tens for _ in range(4)])
+    line = refused(*QUICK, "--decoys", "3", "--decoy-images", str(tmp_path / name))
+    assert f"--decoy-images = '{tmp_path / name}': " in line
+    assert said in line
+
+
 def test_decoy_images_alone_mean_three_decoys(run_here: Callable[..., Result]) -> None:
     assert found_by(run_here, "--decoy-images", "mnist")["decoys"] == 3
     public = found_by(run_here, "--decoy-images", "mnist", "--return-modes", "20")
@@ -58,7 +99,7 @@ def test_decoy_images_alone_mean_three_decoys(run_here: Callable[..., Result]) -
 def test_people_see_both_figures_side_by_side(run_here: Callable[..., Result]) -> None:
     plain = words_of(run_here(*QUICK))
     assert "label, with decoys" in plain
-    assert "--decoys 3 keeps any reader to 27% of labels" in plain
+    assert "--decoys 3 keeps any reader to 27.4% of labels" in plain
     hidden = words_of(run_here(*QUICK, "--decoys", "3"))
     assert "any reader names at most" in hidden
     assert re.search(r"weights then 0\.37\d* bit .* 0\.012\d* honest", hidden)

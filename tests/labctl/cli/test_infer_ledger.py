@@ -171,6 +171,19 @@ def test_copies_have_a_figure_or_a_reason(infer: Callable[..., Result]) -> None:
     assert "nobody looked at their light" in booked["reason"]
 
 
+def test_people_read_which_queries_the_best_copy_counts(run_here: Callable[..., Result]) -> None:
+    """The same run: alone its light is judged together, an account may be of single queries."""
+
+    def told(*arguments: str) -> str:
+        result = run_here("infer", "--images", "2", "--sample", "measured", *arguments)
+        assert result.returncode == 0, result.stderr
+        return " ".join(result.stdout.replace("│", " ").split())
+
+    assert "counts this run's queries alone, judged together" in told()
+    booked = told("--ledger", "books", "--client", "alice")
+    assert "counts all queries of this client's account" in booked
+
+
 def test_a_weight_that_rides_twice_in_a_query_counts_twice(infer: Callable[..., Result]) -> None:
     found = json.loads(infer(*KEPT, "--signs").stdout)
     kept = everything_bits(12 * 2 * 0.57)

@@ -60,10 +60,10 @@ def test_a_models_name_is_printed_as_it_is(
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("--mu", "0", "mean_photons = 0.0: must be 1e-12 to 1e+09"),
-        ("--mu", "-1", "mean_photons = -1.0: must be 1e-12 to 1e+09"),
-        ("--mu", "nan", "mean_photons = nan: must be 1e-12 to 1e+09"),
-        ("--mu", "inf", "mean_photons = inf: must be"),
+        ("--mu", "0", "--mu = 0.0: must be 1e-12 to 1e+09"),
+        ("--mu", "-1", "--mu = -1.0: must be 1e-12 to 1e+09"),
+        ("--mu", "nan", "--mu = nan: must be 1e-12 to 1e+09"),
+        ("--mu", "inf", "--mu = inf: must be"),
         ("--gain", "1", "gain = 1.0: must be above 1"),
         ("--gain", "0.5", "gain = 0.5: must be above 1"),
         ("--gain", "-2", "gain = -2.0: must be above 1"),
@@ -72,21 +72,21 @@ def test_a_models_name_is_printed_as_it_is(
         ("--images", "0", "images = 0: must be 1 to 12"),
         ("--images", "-5", "images = -5: must be 1 to 12"),
         ("--images", "13", "images = 13: must be 1 to 12"),
-        ("--loss-db", "-1", "loss_db = -1.0: must be 0 "),
-        ("--loss-db", "nan", "loss_db = nan: must be 0 "),
-        ("--loss-db", "inf", "loss_db = inf: must be 0 "),
-        ("--technical-noise", "-0.1", "technical_noise = -0.1: must be 0 to 1e+06, in SNU"),
-        ("--technical-noise", "nan", "technical_noise = nan: must be 0 to 1e+06, in SNU"),
+        ("--loss-db", "-1", "--loss-db = -1.0: must be 0 "),
+        ("--loss-db", "nan", "--loss-db = nan: must be 0 "),
+        ("--loss-db", "inf", "--loss-db = inf: must be 0 "),
+        ("--technical-noise", "-0.1", "--technical-noise = -0.1: must be 0 to 1e+06, in SNU"),
+        ("--technical-noise", "nan", "--technical-noise = nan: must be 0 to 1e+06, in SNU"),
         ("--seed", "-1", "seed = -1: must be 0 or more"),
         ("--efficiency", "0", "efficiency = 0.0: must be 1e-6 to 1"),
         ("--efficiency", "1.1", "efficiency = 1.1: must be 1e-6 to 1"),
-        ("--electronic-noise", "-1", "electronic_noise = -1.0: must be 0 to 1e+06"),
-        ("--noise-figure-db", "0", "noise_figure_db = 0.0: must be at least"),
-        ("--failure-probability", "0", "failure_probability = 0.0: must be 1e-100 to below 1"),
-        ("--false-alarm-probability", "1", "false_alarm_probability = 1.0: must be 1e-100 to"),
-        ("--weights-bits-limit", "0", "weights_bits_limit = 0.0: must be above 0 bits"),
-        ("--weights-bits-limit", "inf", "weights_bits_limit = inf: must be above 0 bits"),
-        ("--return-modes", "393", "return_modes = 393: must be 1 to 392"),
+        ("--electronic-noise", "-1", "--electronic-noise = -1.0: must be 0 to 1e+06"),
+        ("--noise-figure-db", "0", "--noise-figure-db = 0.0: must be at least"),
+        ("--failure-probability", "0", "--failure-probability = 0.0: must be 1e-100 to below 1"),
+        ("--false-alarm-probability", "1", "--false-alarm-probability = 1.0: must be 1e-100 to"),
+        ("--weights-bits-limit", "0", "--weights-bits-limit = 0.0: must be above 0 bits"),
+        ("--weights-bits-limit", "inf", "--weights-bits-limit = inf: must be above 0 bits"),
+        ("--return-modes", "393", "--return-modes = 393: must be 1 to 392"),
         ("--data", "absent", "absent: no such folder"),
         ("--model", "noiseaware", "did you mean 'noise-aware'?"),
         ("--model", "absent.npz", "absent.npz: no such file"),
@@ -124,7 +124,7 @@ def test_the_shipped_images_are_10000(
     tiny_network: str,
 ) -> None:
     result = run_here("infer", "--model", tiny_network, "--images", images)
-    assert is_refusal(result) == f"error: images = {images}: must be 1 to 10000"
+    assert is_refusal(result) == f"error: --images = {images}: must be 1 to 10000"
 
 
 def layers(*shapes: tuple[int, ...]) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
@@ -229,7 +229,7 @@ def test_a_folder_for_run_files_that_cannot_be_is_a_failure(
         (("--station", "absent.toml"), "absent.toml: cannot be read"),
         (("--station", "wrong.toml"), "wrong.toml:1: unknown key 'nam'; did you mean 'name'?"),
         (("--gain", "1"), "gain = 1.0: must be above 1"),
-        (("--mu", "0"), "mean_photons = 0.0: must be 1e-12 to 1e+09"),
+        (("--mu", "0"), "--mu = 0.0: must be 1e-12 to 1e+09"),
     ],
 )
 def test_what_a_bench_cannot_do_is_refused_before_it_is_opened(

@@ -66,10 +66,13 @@ def test_the_ledger_charges_the_server_for_real_queries_and_the_client_for_every
     [
         (("--probation", "5"), "--stand-in = None: must be a network"),
         (("--stand-in", "reference"), "given with --probation or --real-share"),
-        (("--real-share", "0", "--stand-in", "reference"), "real_share = 0.0: must be 0.0001 to 1"),
-        (("--probation", "-1", "--stand-in", "reference"), "probation queries = -1"),
+        (
+            ("--real-share", "0", "--stand-in", "reference"),
+            "--real-share = 0.0: must be 0.0001 to 1",
+        ),
+        (("--probation", "-1", "--stand-in", "reference"), "--probation = -1"),
         (("--probation", "9999999999", "--stand-in", "reference"), "0 to 1000000"),
-        (("--real-share", "1e-9", "--stand-in", "reference"), "real_share = 1e-09"),
+        (("--real-share", "1e-9", "--stand-in", "reference"), "--real-share = 1e-09"),
         (("--probation", "5", "--stand-in", "reference"), "of the network's own layers: 8 x 784"),
     ],
 )

@@ -119,8 +119,8 @@ def test_people_get_a_table_with_the_assumptions(run_here: Callable[..., Result]
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("--mu", "0", "mean_photons = 0.0: must be 1e-12 to 1e+09"),
-        ("--mu", "-1", "mean_photons = -1.0: must be 1e-12 to 1e+09"),
+        ("--mu", "0", "--mu = 0.0: must be 1e-12 to 1e+09"),
+        ("--mu", "-1", "--mu = -1.0: must be 1e-12 to 1e+09"),
         ("--mu", "nan", "mu = nan: must be a finite number"),
         ("--mu", "inf", "mu = inf: must be a finite number"),
         ("--gain", "1", "gain = 1.0: must be above 1"),
@@ -131,11 +131,11 @@ def test_people_get_a_table_with_the_assumptions(run_here: Callable[..., Result]
         ("--rows", "-1", "rows = -1: must be 1 to 1000000"),
         ("--queries", "0", "queries = 0: must be 1 to 1e+12"),
         ("--queries", "10" * 10, "must be 1 to 1e+12"),
-        ("--loss-db", "-1", "loss_db = -1.0: must be 0 or more, below 200 dB"),
-        ("--loss-db", "nan", "loss_db = nan: must be 0 or more"),
-        ("--loss-db", "1e6", "loss_db = 1000000.0: must be 0 or more, below 200 dB"),
-        ("--technical-noise", "-0.1", "technical_noise = -0.1: must be 0 to 1e+06, in SNU"),
-        ("--technical-noise", "inf", "technical_noise = inf: must be 0 to 1e+06, in SNU"),
+        ("--loss-db", "-1", "--loss-db = -1.0: must be 0 or more, below 200 dB"),
+        ("--loss-db", "nan", "--loss-db = nan: must be 0 or more"),
+        ("--loss-db", "1e6", "--loss-db = 1000000.0: must be 0 or more, below 200 dB"),
+        ("--technical-noise", "-0.1", "--technical-noise = -0.1: must be 0 to 1e+06, in SNU"),
+        ("--technical-noise", "inf", "--technical-noise = inf: must be 0 to 1e+06, in SNU"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(

@@ -83,7 +83,7 @@ def test_a_budget_is_taken_away(run_ledger: Run) -> None:
         ((*ACCOUNT, "--max-repeats", "3"), "any input"),
         (("--bits-per-weight", "-1"), "0 to 1e"),
         (("--bits-per-weight", "nan"), "0 to 1e"),
-        (("--bits-per-symbol", "1000"), "bits_per_symbol"),
+        (("--bits-per-symbol", "1000"), "--bits-per-symbol"),
         (("--max-queries", "-1"), "queries"),
         (("--max-queries", "1" + "0" * 400), "max-queries"),
         (("--max-repeats", "1" + "0" * 400), "max-repeats"),
@@ -164,7 +164,7 @@ def test_a_figure_that_cannot_be_written_is_refused(
 
 @pytest.mark.parametrize("name", ["show", "verify"])
 def test_where_there_is_no_ledger_none_is_made(name: str, run_ledger: Run, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="no ledger in labctl-ledger"):
+    with pytest.raises(UsageError, match="no ledger in labctl-ledger"):
         run_ledger(name)
     assert list(tmp_path.iterdir()) == []
 

@@ -139,11 +139,11 @@ def test_no_command_at_all_is_answered_with_help_as_a_usage_error(
         (["leakage", "--mu", "4"], "'--gain'", "labctl leakage --help"),
         (["leakage", "--mu", "4", "--gain", "2", "more"], "(more)", "labctl leakage --help"),
         (["infer", "--mu"], "--mu", "requires an argument"),
-        (["infer", "--images", "many"], "'--images'", "valid integer"),
-        (["infer", "--mu", "much"], "'--mu'", "valid number"),
-        (["infer", "--link", "cable"], "'--link'", "'mode', 'bench'"),
-        (["infer", "--loss", "maybe"], "'--loss'", "'trusted', 'untrusted'"),
-        (["infer", "--sample", "some"], "'--sample'", "'measured', 'all'"),
+        (["infer", "--images", "many"], "--images = 'many'", "a whole number"),
+        (["infer", "--mu", "much"], "--mu = 'much'", "a number"),
+        (["infer", "--link", "cable"], "--link = 'cable'", "one of mode, bench"),
+        (["infer", "--loss", "maybe"], "--loss = 'maybe'", "one of trusted, untrusted"),
+        (["infer", "--sample", "some"], "--sample = 'some'", "one of measured, all"),
         (["station", "check"], "'FILE'", "labctl station check --help"),
     ],
 )
@@ -170,7 +170,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(
     result = run_here(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("Traceback")
-    assert result.stderr.splitlines()[-1].startswith("error: mean_photons = 0.0: ")
+    assert result.stderr.splitlines()[-1].startswith("error: --mu = 0.0: ")
 
 
 def test_a_surprise_is_one_line_with_a_hint_and_exits_with_1(

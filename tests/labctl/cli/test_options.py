@@ -2,64 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, get_args, get_origin
 
-import typer
-from typer.models import ArgumentInfo, OptionInfo
+from declared_options import DECLARED
 
 from labctl.cli import link_options, options
 from labctl.cli.commands import COMMANDS
 
-
-@dataclass(frozen=True)
-class Declared:
-    """One option of one command: its name, its type without None, and its declaration."""
-
-    command: str
-    name: str
-    kind: str
-    info: OptionInfo
-
-    @property
-    def meaning(self) -> tuple[object, ...]:
-        """What must be the same in all uses of the name."""
-        return self.kind, self.info.help, self.info.min, self.info.max
-
-
-def _functions() -> Iterator[tuple[str, Callable[..., Any]]]:
-    for name, entry in COMMANDS.items():
-        found = getattr(import_module(f"labctl.cli.{entry.module}"), entry.attribute)
-        if not isinstance(found, typer.Typer):
-            yield name, found
-            continue
-        for command in found.registered_commands:
-            assert command.callback is not None
-            yield f"{name} {command.name or command.callback.__name__}", command.callback
-
-
-def _declared() -> Iterator[Declared]:
-    for command, function in _functions():
-        hints = get_type_hints(function, include_extras=True)
-        for parameter in inspect.signature(function).parameters:
-            assert get_origin(hints[parameter]) is Annotated, f"{command}: {parameter}"
-            kind, info = get_args(hints[parameter])
-            if isinstance(info, ArgumentInfo):
-                continue
-            # The first positional of an option in Annotated is a name, kept as `default`.
-            given = (info.default, *(info.param_decls or ()))
-            names = [each for each in given if isinstance(each, str) and each.startswith("--")]
-            name = names[0] if names else "--" + parameter.replace("_", "-")
-            shown = " | ".join(
-                sorted(repr(each) for each in get_args(kind) or (kind,) if each is not type(None))
-            )
-            yield Declared(command, name, shown, info)
-
-
-DECLARED = tuple(_declared())
 NAMES = sorted({each.name for each in DECLARED})
 
 

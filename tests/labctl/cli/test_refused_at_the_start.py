@@ -25,7 +25,7 @@ from labctl.errors import SettingError
             ["leakage", "--mu", "1", "--gain", "2", "--model", "reference", "--modes", "10"],
             "modes = 10: must be left out with a model",
         ),
-        (["infer", "--mu", "1e-300", "--images", "1"], "mean_photons = 1e-300: must be 1e-12 to"),
+        (["infer", "--mu", "1e-300", "--images", "1"], "--mu = 1e-300: must be 1e-12 to"),
         (["infer", "--station", "x.toml"], "--station = 'x.toml'"),
         (["ledger", "client-key", "nosuch/dir/a.pem"], "client key = 'nosuch/dir/a.pem': must be"),
         (

@@ -189,7 +189,7 @@ def test_what_cannot_be_counted_is_refused() -> None:
         ((10**12,), 1, (0.1,), "modes"),
         ((100,), 0, (0.1,), "sessions"),
         ((100,), 1, (), "false-alarm"),
-        ((100,), 1, (1.5,), "false-alarm"),
+        ((100,), 1, (1.5,), "false_alarm"),
     ):
         with pytest.raises(SettingError, match=said):
             detection_curve(attack, network, IDEAL, modes, sessions, alarms)

@@ -94,6 +94,9 @@ def test_weights_that_are_no_levels_are_no_prey() -> None:
     outcome = carry_out(attack, network, SETTINGS, some(2))
     assert outcome.caught
     assert outcome.learned.weights_bits_discrete is None
+    assert outcome.learned.remark is not None
+    assert "no levels, so there is nothing to decide" in outcome.learned.remark
+    assert carry_out(attack, NETWORK, SETTINGS, some(2)).learned.remark is None
 
 
 def readings(noise: float, count: int) -> tuple[NDArray[np.float32], Levels]:
