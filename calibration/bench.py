@@ -56,8 +56,10 @@ class CalibrationBench:
         self.draw = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(7,)))
         self.recorders: dict[Party, Recorder] = {
             "server": Recorder(equipment.server.digitizer, equipment.server.channel),
-            "client": Recorder(equipment.client.digitizer, equipment.client.channel),
         }
+        if equipment.has_client:
+            client = equipment.client
+            self.recorders["client"] = Recorder(client.digitizer, client.channel)
         self.learn(knowledge)
 
     def learn(self, knowledge: Knowledge) -> None:
@@ -78,15 +80,16 @@ class CalibrationBench:
 
     def light_on(self) -> None:
         """Laser on at the station's power, biases locked, nothing driven, light on its way."""
-        server, client = self.equipment.server, self.equipment.client
+        server = self.equipment.server
         if not self._lit:
             self.sender.switch_on()
             self._lit = True
         self.sender.rest()
-        self.rest_rotation()
         server.shutter.set(0.0)
         server.lo_phase.set(0.0)
-        client.lo_phase.set(0.0)
+        if self.equipment.has_client:
+            self.rest_rotation()
+            self.equipment.client.lo_phase.set(0.0)
 
     def light_changed(self) -> None:
         """Have the next `light_on` switch laser and biases on again."""

@@ -60,7 +60,7 @@ class Calibrator:
     ) -> None:
         checks.above("effort", effort, 0.0, _MOST_EFFORT)
         checks.at_least("seed", seed, 0)
-        if equipment.client.local_oscillator is not None:
+        if equipment.has_client and equipment.client.local_oscillator is not None:
             raise SettingError(
                 "client.local_oscillator",
                 "a laser of the client's own",

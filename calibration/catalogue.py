@@ -20,6 +20,12 @@ from labctl.calibration.routines.photon_number import PhotonNumber
 from labctl.calibration.routines.rotation import RotationFidelity
 from labctl.calibration.routines.shot_noise import ShotNoise
 
+SERVERS_OWN = ("half_wave_voltage", "bias_points", "attenuator", "photon_number")
+"""What a server's site measures without the client's: by meters in front of the fibre.
+
+The others look at light that passed the client's amplifier and rotation, or at its receiver.
+"""
+
 ROUTINES: tuple[Routine, ...] = (
     Electronics(),
     HalfWaveVoltage(),

@@ -62,11 +62,10 @@ class Knowledge:
         Raises CalibrationError for a value that such a constant cannot have.
         """
         server, client = equipment.server, equipment.client
-        return replace(
-            equipment,
-            server=replace(server, constants=self._updated("server", server.constants)),
-            client=replace(client, constants=self._updated("client", client.constants)),
-        )
+        here = replace(server, constants=self._updated("server", server.constants))
+        if equipment.has_client:
+            client = replace(client, constants=self._updated("client", client.constants))
+        return replace(equipment, server=here, client=client)
 
     def _updated(self, party: Party, constants: Constants) -> Constants:
         measured = {field: constant(party, field) for field in type(constants).model_fields}

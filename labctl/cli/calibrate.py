@@ -21,11 +21,11 @@ from labctl.cli.calibration import (
     record_json,
     write_report,
 )
+from labctl.cli.sites import own_routines, site_of
 from labctl.data import shipped_lab_path
 from labctl.errors import LabctlError, SettingError
 from labctl.safety import interruptible
 from labctl.station import Station
-from labctl.station.equipment import equipment_of
 
 
 def calibrate(
@@ -46,12 +46,14 @@ def calibrate(
 ) -> None:
     """Calibrate a station: run routines in order, keep a record of each, leave all safe.
 
-    The report is one HTML file of all that is known.
+    The report is one HTML file of all that is known. A server's site of two runs what needs no
+    light from the client's; a client's site has nothing to run by itself.
     """
     path = _station_path(station, routines or ())
     if report is not None:
         check_output(report, ".html")
     table = Station.read(path)
+    own = own_routines(table, ROUTINES, routines or ())
     kept = Store(store)
     records: list[Record] | None = None
     late: BaseException | None = None
@@ -63,7 +65,7 @@ def calibrate(
                 output.say_step(what)
 
             calibrator = Calibrator(
-                table, equipment_of(table), kept, ROUTINES, effort=effort, seed=seed, on_step=step
+                table, site_of(table), kept, own, effort=effort, seed=seed, on_step=step
             )
             records = _measured(calibrator, routines or calibrator.names, stale)
     except BaseException as error:

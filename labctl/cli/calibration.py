@@ -29,11 +29,11 @@ from labctl.calibration.record import Record
 from labctl.calibration.report import ReportEntry, report_html
 from labctl.calibration.store import Store
 from labctl.cli import options, output
+from labctl.cli.sites import own_routines, site_of
 from labctl.data import shipped_station_path
 from labctl.errors import RecordError, SettingError
 from labctl.safety import interruptible
 from labctl.station import Station
-from labctl.station.equipment import equipment_of
 
 if TYPE_CHECKING:
     from labctl.studies.coverage.count import Coverage
@@ -352,7 +352,8 @@ def _calibrator(store: Store, file: Path) -> tuple[str, Calibrator]:
     """Open a station, see who is there, leave it safe; return its name and what judges for it."""
     station = Station.read(file)
     with interruptible(), station:
-        return station.table.name, Calibrator(station, equipment_of(station), store, ROUTINES)
+        own = own_routines(station, ROUTINES)
+        return station.table.name, Calibrator(station, site_of(station), store, own)
 
 
 def _by_station(store: Store) -> dict[str, list[Record]]:

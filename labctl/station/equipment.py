@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TypeVar
+from pathlib import Path
+from typing import NoReturn, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -199,7 +200,8 @@ ROLES: dict[str, type] = {
 class Equipment:
     """Both benches, the timing that the parties agree on, and the instruments' time.
 
-    `names`: the instrument of each role, for messages.
+    `names`: the instrument of each role, for messages. `has_client`: False for the server's site
+    alone, where any use of `client` raises StationFileError.
     """
 
     server: ServerEquipment
@@ -207,11 +209,15 @@ class Equipment:
     frame: FrameTable
     clock: Clock
     names: Mapping[str, str] = field(default_factory=dict)
+    has_client: bool = True
 
     def parts(self) -> dict[str, object]:
         """Return what plays each role, by the role's name."""
         found: dict[str, object] = {}
-        for party, table in (("server", self.server), ("client", self.client)):
+        halves: list[tuple[str, ServerEquipment | ClientEquipment]] = [("server", self.server)]
+        if self.has_client:
+            halves.append(("client", self.client))
+        for party, table in halves:
             for each in fields(table):
                 part = getattr(table, each.name)
                 if isinstance(part, IQDrive):
@@ -240,6 +246,29 @@ def equipment_of(station: Station) -> Equipment:
         frame=station.table.frame,
         clock=clock_of(station),
         names=dict(station.table.roles()),
+    )
+
+
+class _Elsewhere:
+    """The client's half of a bench at another site: each use of it is refused by name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __getattr__(self, role: str) -> NoReturn:
+        raise StationFileError(f"{self._path}: no [client]: client.{role} is at the client's site")
+
+
+def server_site_of(station: Station) -> Equipment:
+    """Return the instruments of a station that has the server's roles; raises as `equipment_of`."""
+    require_roles(station, ("server",))
+    return Equipment(
+        server=server_equipment_of(station),
+        client=cast(ClientEquipment, _Elsewhere(station.path)),
+        frame=station.table.frame,
+        clock=clock_of(station),
+        names=dict(station.table.roles()),
+        has_client=False,
     )
 
 
