@@ -23,6 +23,7 @@ from pydantic import (
 from labctl.calibration.distributions import Shape
 from labctl.calibration.quantity import Quantity
 from labctl.errors import CalibrationError
+from labctl.wording import plain_fault
 
 SettingValue = str | int | float | bool
 
@@ -184,5 +185,5 @@ def first_complaint(error: ValidationError) -> str:
     """Return the first thing that is wrong, with its place, on one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    what = first["msg"].removeprefix("Value error, ")
+    what = plain_fault(first["msg"])
     return f"{place}: {what}" if place else what

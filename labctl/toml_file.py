@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from labctl.errors import StationFileError
 from labctl.plain_file import read_plain_text
+from labctl.wording import plain_fault
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -80,7 +81,7 @@ def _explain(
     elif fault["type"] == "missing":
         message = f"key {name!r} is missing"
     else:
-        message = f"{name} = {_shown(fault['input'])}: {fault['msg']}"
+        message = f"{name} = {_shown(fault['input'])}: {plain_fault(fault['msg'])}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{path}:{_line_of(text, keys)}: {message}{more}"
 

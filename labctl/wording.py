@@ -25,3 +25,16 @@ def at_most_percent(share: float, digits: int = 1) -> str:
     scale = 10.0**digits
     # 0.976 is a little more than that in binary; a millionth of the last digit is no rounding down.
     return f"{math.ceil(100.0 * share * scale - 1e-6) / scale:.{digits}f}%"
+
+
+def plain_fault(message: str) -> str:
+    """Return what a model of pydantic says is wrong in the words of all other errors.
+
+    >>> plain_fault("Input should be a valid number")
+    'must be a valid number'
+    >>> plain_fault("Value error, expected base64, got '%'")
+    "expected base64, got '%'"
+    """
+    message = message.removeprefix("Value error, ")
+    model = "Input should be "
+    return f"must be {message.removeprefix(model)}" if message.startswith(model) else message

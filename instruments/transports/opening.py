@@ -14,6 +14,7 @@ from labctl.instruments.capabilities import Identity, Instrument
 from labctl.instruments.transports.masking import conceal
 from labctl.instruments.transports.recognition import Recognition, wires_asked
 from labctl.instruments.transports.taps import tapped_clock
+from labctl.wording import plain_fault
 
 _CLOCK = "clock"
 _I = TypeVar("_I", bound=Instrument)
@@ -43,7 +44,7 @@ def read_options(model: type[_O], instrument: str, options: Mapping[str, object]
         if first["type"] == "extra_forbidden":
             valid = "one of the options " + ", ".join(sorted(model.model_fields))
         else:
-            valid = str(first["msg"]).removeprefix("Input should be ")
+            valid = plain_fault(first["msg"]).removeprefix("must be ")
         raise SettingError(f"{instrument} option {key}", first["input"], valid) from error
     conceal(read.model_dump())
     return read

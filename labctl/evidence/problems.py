@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from labctl.wording import plain_fault
+
 # A value in a line of error: enough to see which it is.
 _SHOWN_CHARACTERS = 60
 
@@ -17,7 +19,8 @@ def first_problem(error: ValueError) -> str:
         return str(error)
     found = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in found["loc"])
-    return f"{place}: {found['msg']}" if place else found["msg"]
+    problem = plain_fault(found["msg"])
+    return f"{place}: {problem}" if place else problem
 
 
 def differences(expected: Any, found: Any, place: str = "") -> Iterator[str]:

@@ -22,9 +22,10 @@ from labctl.station import drivers
 from labctl.station.arriving import CLIENT, KEY
 from labctl.station.channels import absent_channel, absent_in_roles
 from labctl.station.drivers import CHANNEL_METHODS, DriverClass
-from labctl.station.file import SIMULATED, StationFile, library_of, split_watched
+from labctl.station.file import SIMULATED, LimitTable, StationFile, library_of, split_watched
 from labctl.station.watched import watched_readings
 from labctl.toml_file import place
+from labctl.wording import plain_fault
 
 
 def check_station(station: StationFile, path: Path) -> dict[str, type[DriverClass]]:
@@ -87,7 +88,8 @@ def _options(
             if fault["type"] == "extra_forbidden":
                 yield f"{where}: {name}: unknown option {key!r}; {_hint(key, model.model_fields)}"
             else:
-                yield f"{where}: {name} option {key} = {fault['input']!r}: {fault['msg']}"
+                problem = plain_fault(fault["msg"])
+                yield f"{where}: {name} option {key} = {fault['input']!r}: {problem}"
 
 
 def _limits(
@@ -124,6 +126,12 @@ def _ways_out(
 
     if table.shutter is not None:
         wanted.append(("shutter", table.shutter.channel))
+        allowed, closed_v = table.limits.get("voltage_v", LimitTable()), table.shutter.closed_v
+        if not allowed.low <= closed_v <= allowed.high:
+            yield (
+                f"{place(path, 'instruments', name, 'shutter')}: closed_v = {closed_v:g}: "
+                f"{name}.limits.voltage_v allows {allowed.low:g} to {allowed.high:g} V"
+            )
     if table.ramp is not None:
         wanted += [("ramp", channel) for channel in table.ramp.channels or (None,)]
     for key, channel in wanted:

@@ -366,7 +366,11 @@ def require_roles(station: Station, parties: Sequence[str] = ("server", "client"
                 f"{place(path, *role.split('.'))}: role {role}: {which!r} ({driver}) "
                 f"cannot serve as {wanted.__name__}"
             )
-    faults += [*_shared_outputs(station), *_forbidden_light(station)]
+    faults += [
+        *_shared_outputs(station),
+        *_forbidden_light(station),
+        *_forbidden_voltages(station),
+    ]
     if faults:
         raise StationFileError("\n".join(faults))
 
@@ -392,6 +396,23 @@ def _outputs(station: Station) -> Iterator[tuple[str, str, int | None]]:
             yield f"{role}.{key}", name, channel
         elif ROLES[role] in (VoltageSource, ModulatorBias):
             yield role, name, channel
+
+
+def _forbidden_voltages(station: Station) -> Iterator[str]:
+    """Yield the voltages that must always be had, and that limits of the same file forbid."""
+    table = station.table
+    for party, role, key in (
+        ("server", "shutter", "shutter_closed_v"),
+        ("client", "gain", "gain_off_v"),
+    ):
+        if party not in table.model_fields_set:
+            continue
+        roles = getattr(table, party)
+        name, value_v = getattr(roles, role).instrument, getattr(roles.constants, key)
+        try:
+            station.check(name, "voltage_v", value_v)
+        except LimitError as error:
+            yield f"{place(station.path, party, 'constants', key)}: {error}"
 
 
 def _forbidden_light(station: Station) -> Iterator[str]:

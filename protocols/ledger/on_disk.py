@@ -36,6 +36,7 @@ from labctl.protocols.ledger.lines import Line, chained, why_not
 from labctl.protocols.ledger.signing import SigningKey
 from labctl.protocols.ledger.state import Head, LedgerState, stored_state
 from labctl.safety import uninterrupted
+from labctl.wording import plain_fault
 
 # Bytes, one line of them at a time, and what a line says.
 _GROWS = 2
@@ -100,7 +101,7 @@ class LedgerFiles:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise SettingError(where, first.get("input"), first["msg"]) from error
+            raise SettingError(where, first.get("input"), plain_fault(first["msg"])) from error
         return entry
 
     def _append(

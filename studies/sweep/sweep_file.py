@@ -25,6 +25,7 @@ from labctl.studies.sweep.point import Point, point_of
 from labctl.studies.sweep.task import Scalar, SweepTask
 from labctl.studies.sweep.tasks import TASKS
 from labctl.toml_file import place, read_toml, toml_text
+from labctl.wording import plain_fault
 
 # Three weeks at two seconds each; a slip beyond.
 MOST_POINTS = 1_000_000
@@ -89,7 +90,7 @@ def _axis(given: Any) -> list[_Value]:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name = ".".join(map(str, fault["loc"])) or "range"
-        wrong = {"name": name, "problem": fault["msg"]}
+        wrong = {"name": name, "problem": plain_fault(fault["msg"])}
         raise PydanticCustomError("axis", "{name}: {problem}", wrong) from error
 
 
@@ -227,7 +228,8 @@ def _checked(path: Path, table: SweepFile, task: SweepTask, settings: Mapping[st
                 f"{where}: setting {name!r} of {task.name} is missing"
             ) from error
         raise StationFileError(
-            f"{_place_of(path, table, name)}: {name} = {fault['input']!r}: {fault['msg']}"
+            f"{_place_of(path, table, name)}: {name} = {fault['input']!r}: "
+            f"{plain_fault(fault['msg'])}"
         ) from error
     except LabctlError as error:
         name = error.name if isinstance(error, SettingError) else ""

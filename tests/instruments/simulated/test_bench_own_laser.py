@@ -61,7 +61,7 @@ def test_its_power_is_not_taken_from_the_servers_laser(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('laser = "client"', 'laser = "server"', "Input should be 'link' or 'client'"),
+        ('laser = "client"', 'laser = "server"', "must be 'link' or 'client'"),
         ('laser = "client"', 'laser = "link"', "the link's laser is taken by"),
         ("linewidth_hz = 100.0\nrin_db_hz = -150.0\nf", "rin_db_hz = -150.0\nf", "linewidth_hz"),
         ("pilots_measured = true", "pilots_measured = true\nturns = 2", "a unit of 2 turns"),

@@ -66,7 +66,7 @@ def faults(tmp_path: Path) -> Callable[..., list[str]]:
         (
             "[6.0, 12.0, 12.0]",
             '[6.0, 12.0, "12"]',
-            "s.toml:52: supply option max_voltages_v = '12': Input should be a valid number",
+            "s.toml:52: supply option max_voltages_v = '12': must be a valid number",
         ),
         (
             "power_w = { high = 0.0225 }",
@@ -128,6 +128,8 @@ def test_an_instrument_that_cannot_play_its_role_is_told(
             "laser_power_dbm = 17.0",
             "limits.power_w",
         ),
+        ("shutter_closed_v = 4.5", "shutter_closed_v = 45.0", "limits.voltage_v"),
+        ("gain_off_v = -0.1", "gain_off_v = -45.0", "limits.voltage_v"),
     ],
 )
 def test_roles_that_contradict_each_other_or_the_limits_are_told(
@@ -278,6 +280,9 @@ def test_a_digitizer_and_a_shutter_have_the_channels_that_are_named(
     supply = '[instruments.supply]\ndriver = "keysight_e36312a"\naddress = "X"\n'
     (said,) = faults(f"{supply}shutter = {{ channel = 4, closed_v = 4.5 }}\n")
     assert said.endswith("shutter: supply has no channel 4; valid here: 1 to 3")
+    limits = "limits = { voltage_v = { low = 0.0, high = 4.0 } }\n"
+    (said,) = faults(f"{supply}{limits}shutter = {{ channel = 3, closed_v = 4.5 }}\n")
+    assert said == "s.toml:5: closed_v = 4.5: supply.limits.voltage_v allows 0 to 4 V"
 
 
 @pytest.mark.parametrize("name", drivers.names())

@@ -81,7 +81,7 @@ def test_a_range_goes_one_way_from_first_to_last(
         (HEAD + "repeats = 2\n" + MU + "gain = 2.0\n", 3, "leakage draws nothing"),
         (HEAD + "[settings]\nmean_photon = 4.0\n", 4, "did you mean 'mean_photons'?"),
         (HEAD + MU, 3, "setting 'gain' of leakage is missing"),
-        (HEAD + MU + "gain = '2'\n", 5, "gain = '2': Input should be a valid number"),
+        (HEAD + MU + "gain = '2'\n", 5, "gain = '2': must be a valid number"),
         (HEAD + MU + "gain = inf\n", 5, "gain = inf: must be finite"),
         (HEAD + MU + "[axes]\ngian = [2.0]\n", 6, "did you mean 'gain'?"),
         (HEAD + MU + "gain = 2020-01-01\n", 5, "must be a number, a text, true or false"),
@@ -105,7 +105,7 @@ def test_a_range_goes_one_way_from_first_to_last(
         (
             HEAD + MU + "gain = 2.0\n[axes]\nmodes = { first = 1, last = 2, points = 3 }\n",
             7,
-            "modes = 1.5: Input should be a valid integer",
+            "modes = 1.5: must be a valid integer",
         ),
         (HEAD + 'zip = ["gian"]\n' + MU + "[axes]\ngain = [2.0]\n", 3, "did you mean 'gain'?"),
         (
