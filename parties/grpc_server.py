@@ -7,6 +7,7 @@ number of sessions. A refusal is logged with its reason, and said to who is refu
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -67,7 +68,7 @@ class ChannelServer:
         self._tickets = Tickets(self._limits.deadlines_s[PartyState.AGREED])
         self._lock = threading.Lock()
         self._open: set[PartyChannel] = set()
-        self._taken = 0
+        self._taken: Counter[str] = Counter()
         self._stopping = False
         limit = self._limits
         threads = limit.sessions + _SPARE_THREADS
@@ -124,7 +125,7 @@ class ChannelServer:
     @property
     def sessions(self) -> int:
         """Sessions that are open."""
-        return self._taken
+        return self._taken.total()
 
     def _renewed(self) -> Any:
         """Return what the next handshake shows and trusts; None for what the last one did."""
@@ -185,10 +186,14 @@ class ChannelServer:
             if self._stopping:
                 unavailable = grpc.StatusCode.UNAVAILABLE
                 raise _RefusedError(unavailable, AbortCode.OPERATOR, "the server stops")
-            if self._taken >= self._limits.sessions:
-                reason = f"{self._taken} sessions are open, the maximum"
+            if self.sessions >= self._limits.sessions:
+                reason = f"{self.sessions} sessions are open, the maximum"
                 raise _RefusedError(status, AbortCode.TOO_MANY, reason)
-            self._taken += 1
+            own = self._taken[peer.fingerprint]
+            if own >= self._limits.sessions_per_client:
+                reason = f"{own} sessions of this client are open, the maximum for one"
+                raise _RefusedError(status, AbortCode.TOO_MANY, reason)
+            self._taken[peer.fingerprint] = own + 1
 
     def _read(self, wire: QueueWire, peer: Peer, requests: Iterator[bytes]) -> None:
         """Hand in what comes, no faster than a client may speak."""
@@ -224,7 +229,9 @@ class ChannelServer:
         finally:
             wire.close()
             with self._lock:
-                self._taken -= 1
+                self._taken[peer.fingerprint] -= 1
+                if not self._taken[peer.fingerprint]:
+                    del self._taken[peer.fingerprint]
                 if channel is not None:
                     self._open.discard(channel)
                     ticket = channel.ticket() if channel.gone and channel.ended is None else None

@@ -16,13 +16,15 @@ from labctl.protocols.states import PartyState
 class ServerLimits:
     """ServerLimits of a server.
 
-    sessions: open at a time. messages_per_s: of one client, over all its sessions, kept to by
-    reading no faster; twice as many may come at once. deadlines_s: of silence, by state.
-    handshake_s: from a connection to the end of its handshake. idle_s: of a connection without a
-    session. connections: at a time.
+    sessions: open at a time; sessions_per_client: of them, so that one client leaves places to
+    others. messages_per_s: of one client, over all its sessions, kept to by reading no faster;
+    twice as many may come at once. deadlines_s: of silence, by state. handshake_s: from a
+    connection to the end of its handshake. idle_s: of a connection without a session.
+    connections: at a time.
     """
 
     sessions: int = 16
+    sessions_per_client: int = 4
     messages_per_s: float = 100.0
     deadlines_s: Mapping[PartyState, float] = field(default_factory=lambda: DEADLINES_S)
     handshake_s: float = 5.0
@@ -31,6 +33,7 @@ class ServerLimits:
 
     def __post_init__(self) -> None:
         checks.within("sessions", self.sessions, 1, 1024)
+        checks.at_least("sessions_per_client", self.sessions_per_client, 1)
         checks.positive("messages_per_s", self.messages_per_s)
         checks.positive("handshake_s", self.handshake_s)
         checks.positive("idle_s", self.idle_s)

@@ -126,7 +126,7 @@ def _program(command: list[str]) -> list[str]:
     if not program:
         raise SettingError("COMMAND", "", "the program to run and its options, after --")
     if program[0] == "labctl":
-        return [sys.executable, "-m", "labctl", *program[1:]]
+        return [sys.executable, "-P", "-m", "labctl", *program[1:]]
     return program
 
 

@@ -113,7 +113,7 @@ class Heartbeat:
     def _launched(self) -> subprocess.Popen[bytes]:
         environment = {k: v for k, v in os.environ.items() if k not in (RECORD, REPLAY)}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-        command = [sys.executable, "-m", "labctl.station.watchdog", str(self._station)]
+        command = [sys.executable, "-P", "-m", "labctl.station.watchdog", str(self._station)]
         process = subprocess.Popen(
             [*command, str(os.getpid()), *self._limits_s],
             stdin=subprocess.PIPE,

@@ -20,7 +20,7 @@ if find_spec("grpc") is None:
     pytest.skip("needs labctl[parties]", allow_module_level=True)
 
 import two_parties
-from bank import LIMIT_S, Bank, greet, hello, serving, wait_for
+from bank import CLIENT, LIMIT_S, Bank, greet, hello, serving, wait_for
 from party_folders import PartyFolders
 from raw_clients import RawCall, http2_request, tls, until_closed
 
@@ -93,7 +93,7 @@ def test_a_silent_client_is_cut_off_by_name_and_others_are_not(folders: PartyFol
 
 def test_calls_that_say_nothing_hold_no_place_for_long(folders: PartyFolders) -> None:
     bank = Bank()
-    limits = ServerLimits(deadlines_s=QUICK, sessions=8)
+    limits = ServerLimits(deadlines_s=QUICK, sessions=8, sessions_per_client=8)
     with serving(folders, bank.handle, limits) as server, ExitStack() as stack:
         slow = [stack.enter_context(RawCall(server.port, folders.hospital)) for _ in range(8)]
         for call in slow:
@@ -195,6 +195,30 @@ def test_more_sessions_than_the_limit_are_refused_by_name(
             pass
         assert error.value.code == AbortCode.TOO_MANY
         assert "(too-many): 2 sessions are open" in warnings()
+        stack.close()
+        wait_for(lambda: server.sessions == 0)
+        greet(server.port, folders.hospital)
+
+
+def test_one_client_cannot_take_the_places_of_all(
+    folders: PartyFolders, warnings: Callable[[], str]
+) -> None:
+    bank, other = Bank(), folders.party("clinic", CLIENT)
+    limits = ServerLimits(sessions=4, sessions_per_client=2)
+    with serving(folders, bank.handle, limits) as server, ExitStack() as stack:
+        address = f"localhost:{server.port}"
+        for _ in range(2):
+            channel = stack.enter_context(connect(address, folders.hospital))
+            channel.send(ClientMachine().hello())
+            channel.receive()
+        with (
+            pytest.raises(AbortedError, match="2 sessions of this client are open") as error,
+            connect(address, folders.hospital),
+        ):
+            pass
+        assert error.value.code == AbortCode.TOO_MANY
+        assert "(too-many): 2 sessions of this client are open" in warnings()
+        assert greet(server.port, other).name == "bank"
         stack.close()
         wait_for(lambda: server.sessions == 0)
         greet(server.port, folders.hospital)

@@ -71,6 +71,18 @@ def test_an_open_station_that_can_emit_beats_for_the_service_manager(
             assert [manager.recv(64) for _ in range(3)] == 3 * [b"WATCHDOG=1"]
 
 
+def test_the_watchdog_of_a_program_in_a_folder_with_another_labctl_is_the_right_one(
+    served_bench: ServedBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clone has a folder of that name, and anybody may put one where a program is started."""
+    (tmp_path / "labctl").mkdir()
+    other = tmp_path / "labctl" / "__init__.py"
+    other.write_text("raise SystemExit('another labctl')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with open_station(served_bench.station(tmp_path)) as station:
+        assert station.is_open
+
+
 @pytest.mark.parametrize("side", SITES)
 def test_a_site_has_its_own_roles_as_the_demo_has_them(side: str) -> None:
     ours, demo = read_station_file(SITES[side]()), read_station_file(shipped_station_path())
