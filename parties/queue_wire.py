@@ -17,7 +17,11 @@ class QueueWire:
     """Bytes that came and bytes to be sent, and who ended it."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        # One lock, and a condition for each that waits: a thread is woken for its own matter alone.
+        lock = threading.RLock()
+        self._arrival, self._room, self._departure, self._end = (
+            threading.Condition(lock) for _ in range(4)
+        )
         self._came: deque[bytes] = deque()
         self._to_go: deque[bytes] = deque()
         self._lost: WireLostError | None = None
@@ -30,67 +34,71 @@ class QueueWire:
 
     def send(self, data: bytes) -> None:
         """Give a message on its way; nothing goes after the end."""
-        with self._changed:
+        with self._departure:
             if not self._closed:
                 self._to_go.append(data)
-            self._changed.notify_all()
+            self._departure.notify()
 
     def receive(self, timeout_s: float) -> bytes:
         """Return the next message; raises TimeoutError, WireLostError."""
-        with self._changed:
-            ready = self._changed.wait_for(
+        with self._arrival:
+            ready = self._arrival.wait_for(
                 lambda: self._came or self._lost or self._closed, timeout_s
             )
             if not ready:
                 raise TimeoutError
             if self._came:
                 data = self._came.popleft()
-                self._changed.notify_all()
+                self._room.notify()
                 return data
             raise self._lost or WireLostError(AbortCode.OPERATOR, "ended here")
 
     def first(self, timeout_s: float) -> bytes:
         """Return the next message and leave it there; raises as `receive` does."""
-        with self._changed:
+        with self._arrival:
             data = self.receive(timeout_s)
             self._came.appendleft(data)
             return data
 
     def close(self) -> None:
         """Let what was sent go, then end."""
-        with self._changed:
+        with self._end:
             self._closed = True
-            self._changed.notify_all()
+            self._wake_all()
 
     def offer(self, data: bytes) -> bool:
         """Hand in a message that came, once there is room; False after the end."""
-        with self._changed:
-            self._changed.wait_for(
+        with self._room:
+            self._room.wait_for(
                 lambda: len(self._came) < _MOST_WAITING or self._closed or self._lost
             )
             if self._closed or self._lost:
                 return False
             self._came.append(data)
-            self._changed.notify_all()
+            self._arrival.notify()
             return True
 
     def lose(self, code: AbortCode, reason: str) -> None:
         """Say that the other side is gone; what came before is still read."""
-        with self._changed:
+        with self._end:
             self._lost = self._lost or WireLostError(code, reason)
-            self._changed.notify_all()
+            self._wake_all()
 
     def pause(self, duration_s: float) -> None:
         """Wait, unless the wire ends meanwhile."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._lost, duration_s)
+        with self._end:
+            self._end.wait_for(lambda: self._closed or self._lost, duration_s)
 
     def outgoing(self) -> Iterator[bytes]:
         """Yield what is sent until the wire ends."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._to_go or self._closed or self._lost)
+            with self._departure:
+                self._departure.wait_for(lambda: self._to_go or self._closed or self._lost)
                 if not self._to_go:
                     return
                 data = self._to_go.popleft()
             yield data
+
+    def _wake_all(self) -> None:
+        for waits in (self._arrival, self._room, self._departure, self._end):
+            waits.notify_all()
