@@ -109,7 +109,7 @@ def client(
                 passed_s = time.monotonic() - began_s
                 if refused.code != AbortCode.TOO_MANY or passed_s > wait_s:
                     raise
-                output.say_step("others have the light")
+                output.say_step(f"not now: {refused.reason}")
                 time.sleep(_AGAIN_S)
     show(result, json=json)
     if result.verdict is not None and result.verdict.accepted is False:
