@@ -81,7 +81,7 @@ def test_a_script_that_knows_pyvisa_alone_talks_to_it(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(bench.parent)
-    exec(compile(blocks("panels.md", "python")[1], "panels.md", "exec"), {})
+    exec(compile(blocks("panels.md", "python")[2], "panels.md", "exec"), {})
     pyvisa.ResourceManager("bench.toml@labctl").close()
     assert capsys.readouterr().out == 'Example,VS1,0001,1.0 +0,"No error"\n'
 
@@ -105,13 +105,62 @@ def test_the_model_limits_what_it_takes(bench: Path, monkeypatch: pytest.MonkeyP
     source.close()
 
 
+TWO_LOADS = """
+[loads.left]
+resistance_ohm = 1000.0
+noise_v = 0.0
+[loads.right]
+resistance_ohm = 1000.0
+noise_v = 0.0
+[panels.two]
+type = "example_vs2"
+address = "TCPIP0::192.0.2.52::inst0::INSTR"
+output_1 = "left"
+output_2 = "right"
+"""
+
+
+def test_each_of_two_channels_has_its_own_settings_and_load(
+    bench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = "\n".join(blocks("panels.md", "python")[:2])
+    module_of(monkeypatch, "example_vs2_panel", both)
+    points = (
+        EntryPoint("example_vs1", "example_vs1_panel:VS1Panel", own_panels.GROUP),
+        EntryPoint("example_vs2", "example_vs2_panel:VS2Panel", own_panels.GROUP),
+    )
+    monkeypatch.setattr(own_panels, "entry_points", lambda group: points)
+    with bench.open("a", encoding="utf-8") as file:
+        file.write(TWO_LOADS)
+    panel: Any = load_bench(bench).panels["TCPIP0::192.0.2.52::inst0::INSTR"]
+
+    def asked(message: bytes) -> bytes:
+        panel.write(message + b"\n", end=True)
+        reply: bytes = panel.read(1000)[0]
+        return reply
+
+    def held_v() -> list[float]:
+        return [panel._outputs[number].held_v() for number in (1, 2)]
+
+    panel.write(b":SOUR2:VOLT 2.5;:OUTP2 1\n", end=True)
+    assert held_v() == [0.0, 2.5]
+    panel.write(b":SOUR:VOLT 1;:OUTP1 1;:OUTP2 0\n", end=True)
+    assert held_v() == [1.0, 0.0]
+    assert float(asked(b":SOUR2:VOLT?")) == 2.5
+    panel.write(b":SOUR3:VOLT 4\n", end=True)
+    assert asked(b":SYST:ERR?").startswith(b"-114")
+    assert held_v() == [1.0, 0.0]
+    panel.write(b"*RST\n", end=True)
+    assert held_v() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
         ('"resistor"', '"heater"', r"output = 'heater': no such load; there are: .*resistor"),
         ('output = "resistor"', "", "output: Field required"),
         ('output = "resistor"', 'output = "resistor"\ncolour = 1', "colour: Extra inputs"),
-        ('"example_vs1"', '"example_vs2"', "example_vs2"),
+        ('"example_vs1"', '"example_vs3"', "example_vs3"),
     ],
 )
 def test_a_table_that_is_wrong_is_refused_with_its_line(
