@@ -22,14 +22,10 @@ import numpy as np
 
 from labctl.dsp.heterodyne import amplitude_and_noise
 from labctl.dsp.layout import Complexes, Indices
-from labctl.dsp.pilot_variance import RowPhase
+from labctl.dsp.pilot_variance import LARGEST_RESIDUAL_RAD2, MOST_PREDICTED_RAD2, RowPhase
 from labctl.dsp.pulses import Doubles
 from labctl.errors import SettingError, SignalError
 
-# A phase that is known to this variance before its pilot is seen is off by half a turn at 6 sigma.
-MOST_PREDICTED_RAD2 = 0.25
-# As for phases of one quadrature (phase.py): beyond, F has lost a fifth and more.
-LARGEST_RESIDUAL_RAD2 = 0.2
 # Steps until the phases have settled; more mean that they do not.
 _ROUNDS = 30
 # A phase has settled when it moves by less than this share of its error.

@@ -25,6 +25,11 @@ from dataclasses import dataclass
 
 from labctl import checks
 
+MOST_PREDICTED_RAD2 = 0.25
+"""A phase that is known to this variance before its pilot is seen is half a turn off at 6 sigma."""
+LARGEST_RESIDUAL_RAD2 = 0.2
+"""As for phases of one quadrature (phase.py): beyond, F has lost a fifth and more."""
+
 
 @dataclass(frozen=True)
 class RowPhase:

@@ -40,7 +40,9 @@ class ClientResult:
     """What a session came to at the client.
 
     classes: of the images, in order. right: how many of them are as labelled. verdict: the server's
-    last one. transcript: SHA-256 of all that was said, once both have signed it.
+    last one. transcript: SHA-256 of all that was said, once both have signed it. phase_rad2: to
+    what variance a client with its own laser knew the phases of its values; None with the server's
+    light.
     """
 
     agreed: Welcome
@@ -49,6 +51,7 @@ class ClientResult:
     right: int = 0
     verdict: Verdict | None = None
     transcript: str = ""
+    phase_rad2: float | None = None
 
     def add(self, labels: Labels, classes: Labels, verdict: Verdict) -> None:
         """Count a batch."""
@@ -125,6 +128,7 @@ class ClientRun:
                 writer.append_results(first, labels, answers.classes, answers.measured)
                 writer.set_verification(finite(asdict(verdict)))
                 result.add(labels, answers.classes, verdict)
+                result.phase_rad2 = session.receiver.phase_rad2()
                 self.on_batch(len(labels), verdict)
                 if verdict.accepted is False:
                     with suppress(AbortedError):

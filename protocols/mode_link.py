@@ -32,6 +32,8 @@ _CALIBRATION_STREAM = 0
 _LAYER_STREAM = 1
 # Streams of layers count upwards from theirs.
 _MONITOR_STREAM = 2**31
+# Streams of phases count upwards from theirs; networks have fewer layers than are between.
+_PHASE_STREAM = 2**30
 # Few enough that their light stays in the cache and its thin matrix products on one thread.
 _ROWS_AT_ONCE = 112
 
@@ -73,7 +75,7 @@ class ModeLink:
         collected = self._settings.channel.rotation.collected(
             coefficients, light.blocks, self._settings.seed
         )
-        measured = _products(light, collected)
+        measured = self._turned(light, collected, _products(light, collected))
         leg = self._settings.leg_transmittance_of(light.modes)
         measured *= np.float32(math.sqrt(leg) * self._settings.receiver.amplitude_gain)
         if self._settings.sampling is Sampling.ALL:
@@ -85,6 +87,24 @@ class ModeLink:
         noise *= np.float32(math.sqrt(self._settings.receiver.measured_noise))
         measured += noise
         return Exchange(measured, (), self._arriving(light))
+
+    def _turned(self, light: LayerLight, collected: Floats, products: Floats) -> Floats:
+        """Return X of modes b as a client with its own laser sees it: X cos d + P sin d.
+
+        d is the error of the row's phase. The clone's noise is the same in all quadratures; only
+        what it has in common with the returned light is not turned along.
+        """
+        if self._settings.oscillator is None:
+            return products
+        spread = math.sqrt(self._settings.phase_rad2_of(light.modes))
+        generator = self._streams.of(_PHASE_STREAM + light.layer)
+        error = np.float32(spread) * generator.standard_normal(products.shape, dtype=np.float32)
+        # P of b is X of the mode with coefficients i c.
+        crossed = np.empty_like(collected)
+        crossed[..., 0::2], crossed[..., 1::2] = -collected[..., 1::2], collected[..., 0::2]
+        across = _products(light, crossed)
+        turned: Floats = products * np.cos(error) + across * np.sin(error)
+        return turned
 
     def exchange_reordered(self, reordered: Reordered, coefficients: Floats) -> Exchange:
         """Send light to all images at once, of which each gets its own order.

@@ -71,6 +71,10 @@ class Homodyne:
         checks.require(holds, "efficiency", self.efficiency, "1e-6 to 1")
         checks.within("electronic_noise", self.electronic_noise, 0.0, MOST_NOISE, note=", in SNU")
 
+    def heterodyne(self) -> Homodyne:
+        """Return what each quadrature has where both are read: half of the efficiency."""
+        return Homodyne(self.efficiency / 2.0, self.electronic_noise)
+
 
 IDEAL_HOMODYNE = Homodyne(efficiency=1.0, electronic_noise=0.0)
 

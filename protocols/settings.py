@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from labctl import checks
+from labctl.dsp.pilot_variance import signal_to_noise_left
 from labctl.errors import SettingError
 from labctl.protocols.disguise import FRESH_ORDER, Disguise
 from labctl.protocols.encoding import LEAST_PHOTONS, MOST_PHOTONS, PHOTON_RANGE, Blocks
 from labctl.protocols.hiding.hiding import OPEN, Hiding
 from labctl.protocols.leakage import Assumptions, LayerShape, Leakage, Spectrum, leakage_of
 from labctl.protocols.mismatch import MATCHED_CLONE, CloneMismatch
-from labctl.protocols.receiver import MOST_NOISE, Homodyne, Receiver
+from labctl.protocols.own_oscillator import OwnOscillator
+from labctl.protocols.receiver import MOST_NOISE, CloneReceiver, Homodyne, Receiver
 from labctl.protocols.rotation import IDEAL_ROTATION, MOST_LOSS_DB, Rotation
 from labctl.units import db_to_ratio
 
@@ -112,7 +114,9 @@ class SessionSettings:
 
     light: what the server sends. channel: what is between the parties. receiver: the client's.
     verifier: the server's. hiding: modes that the client collects so that its input does not show.
-    What hides an assumption has no default.
+    oscillator: the client's own laser, whose receiver then is a heterodyne one (half of the
+    efficiency in each quadrature); None where the server's light is its local oscillator. What
+    hides an assumption has no default.
     """
 
     light: Light
@@ -124,14 +128,42 @@ class SessionSettings:
     seed: int
     verification: VerificationSettings = VerificationSettings()
     hiding: Hiding = OPEN
+    oscillator: OwnOscillator | None = None
 
     def __post_init__(self) -> None:
         checks.at_least("seed", self.seed, 0)
+        self._check_oscillator()
         rotation = self.channel.rotation
         if self.hiding.return_modes is not None and rotation != IDEAL_ROTATION:
             raise SettingError(
                 "rotation", rotation, "ideal where a public subspace is returned: not modelled"
             )
+
+    def _check_oscillator(self) -> None:
+        """Refuse what needs a phase before it is known: a displacement, or several modes a row."""
+        if self.oscillator is None:
+            return
+        if not isinstance(self.receiver, CloneReceiver):
+            raise SettingError(
+                "receiver", "tap", "an amplifier where the local oscillator is the client's own"
+            )
+        if self.hiding != OPEN:
+            raise SettingError(
+                "hiding", self.hiding, "none where the local oscillator is the client's own"
+            )
+
+    def phase_rad2_of(self, modes: int) -> float:
+        """Return the variance of the client's phases for rows of `modes` modes, in rad^2.
+
+        Raises SettingError where they cannot be followed.
+        """
+        if self.oscillator is None:
+            return 0.0
+        return self.oscillator.phase_rad2(
+            self.block_of(modes),
+            arriving_photons=self.light.mean_photons * self.leg_transmittance,
+            referred_noise=self.receiver.referred_noise,
+        )
 
     def clones_of(self, layer: int) -> int:
         """Return how many modes of each block of a layer the client collects, if it has as many."""
@@ -183,7 +215,11 @@ class SessionSettings:
         return db_to_ratio(-self.channel.loss_db - 2.0 * self._rotation_db(modes))
 
     def signal_to_noise_of(self, modes: int) -> float:
-        """Return F of one inner product over `modes` modes, rotation loss and errors included."""
+        """Return F of one inner product over `modes` modes.
+
+        Rotation loss and errors, and phases that are not known, are included.
+        """
         leg = self.leg_transmittance_of(modes)
         ideal = self.receiver.signal_to_noise(self.light.mean_photons, leg)
-        return self.channel.rotation.signal_to_noise(ideal, self.block_of(modes))
+        found = self.channel.rotation.signal_to_noise(ideal, self.block_of(modes))
+        return signal_to_noise_left(found, self.phase_rad2_of(modes))

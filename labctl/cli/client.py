@@ -14,6 +14,7 @@ from labctl.cli import options, output
 from labctl.cli.choices import images_of
 from labctl.cli.verdicts import REJECTED
 from labctl.data.runs_folder import require_runs_folder
+from labctl.dsp.pilot_variance import signal_to_noise_left
 from labctl.errors import AbortedError
 from labctl.instruments.transports.masking import masked
 from labctl.party import Party
@@ -147,6 +148,7 @@ def show(result: ClientResult, *, json: bool) -> None:
                 "mu": agreed.mean_photons,
                 "gain": agreed.gain,
                 "F": agreed.terms.signal_to_noise,
+                "phase_rad2": result.phase_rad2,
                 "accepted": verdict.accepted,
                 "reason": verdict.reason,
                 "run_file": str(result.run_file),
@@ -161,9 +163,21 @@ def show(result: ClientResult, *, json: bool) -> None:
             "accuracy": f"{share_in_words(result.right / count, count, 2)}, interval of 95 %",
             "setting": f"μ = {agreed.mean_photons:g}, G = {agreed.gain:g}, "
             f"F = {agreed.terms.signal_to_noise:.3g}",
+            **_phases(result, agreed.terms.signal_to_noise),
             "server's verdict": f"{'accepted' if verdict.accepted else 'REJECTED'}: "
             f"{verdict.reason}",
             "run file": str(result.run_file),
             "transcript, SHA-256": result.transcript,
         },
     )
+
+
+def _phases(result: ClientResult, signal_to_noise: float) -> dict[str, str]:
+    """Say how well a client with its own laser knew its phases, and what that left of F."""
+    if result.phase_rad2 is None:
+        return {}
+    left = signal_to_noise_left(signal_to_noise, result.phase_rad2)
+    return {
+        "local oscillator": f"its own laser: phases known to {result.phase_rad2:.3g} rad², which "
+        f"leaves F = {left:.3g}"
+    }

@@ -127,6 +127,9 @@ def infer(
     ] = None,
     clone_gain_error: options.OptionalCloneGainError = None,
     clone_phase_rad: options.OptionalClonePhase = None,
+    local_oscillator: link_options.OptionalLocalOscillator = None,
+    linewidth_hz: options.OptionalLinewidth = None,
+    signal_linewidth_hz: options.OptionalSignalLinewidth = None,
     calibrations: options.Calibrations = options.DEFAULT_CALIBRATIONS,
     stale: Annotated[
         Stale,
@@ -184,6 +187,9 @@ def infer(
         phase_error_rad=phase_error_rad,
         clone_gain_error=clone_gain_error,
         clone_phase_rad=clone_phase_rad,
+        local_oscillator=local_oscillator,
+        linewidth_hz=linewidth_hz,
+        signal_linewidth_hz=signal_linewidth_hz,
     )
     if link is LinkLevel.BENCH:
         given = {**modes.by_option(), "--return-modes": return_modes}
@@ -216,9 +222,8 @@ def infer(
         accept_discrete_weights=accept_discrete_weights,
         seed=seed,
     )
-    asked: Asked
     if link is LinkLevel.BENCH:
-        asked = bench_run(common, receiver, station, calibrations, gain, stale)
+        asked: Asked = bench_run(common, receiver, station, calibrations, gain, stale)
     else:
         asked = modes.run(common, receiver, gain)
     with output.progress("inference", images, "images") as advance:
@@ -260,6 +265,7 @@ def show(report: Report) -> None:
             **_prediction(report),
             "setting": f"μ = {values['mu']:g}, G = {values['gain']:g}, F = {values['F']:.3g}",
             **_parameters(report),
+            **_phases(report),
             "calibration": _rests_on(report),
             "weights": weights_line(leak) + _unless_discrete(report),
             "weights, bound": f"{output.number(verdict['weights_bits_prior_free_upper'])} bit per "
@@ -387,6 +393,17 @@ def _parameters(report: Report) -> dict[str, str]:
     return {
         _NAMES[name]: f"{quantity} (standard uncertainty)"
         for name, quantity in report.parameters.known().items()
+    }
+
+
+def _phases(report: Report) -> dict[str, str]:
+    """Say how well a client with its own laser knows the phases of its values."""
+    own, phase_rad2 = report.settings.oscillator, report.phase_rad2
+    if own is None or phase_rad2 is None:
+        return {}
+    return {
+        "local oscillator": f"the client's own laser, {own.linewidth_hz:g} Hz (signal "
+        f"{own.signal_linewidth_hz:g} Hz): phases known to {phase_rad2:.3g} rad²; F includes it"
     }
 
 

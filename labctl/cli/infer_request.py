@@ -14,6 +14,7 @@ from labctl.protocols.hiding.hiding import DEFAULT_DECOYS, OPEN, Hiding
 from labctl.protocols.ledger.accounts import checked_client
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.mismatch import CloneMismatch
+from labctl.protocols.own_oscillator import LocalOscillatorKind, OwnOscillator
 from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import (
     Homodyne,
@@ -31,6 +32,9 @@ from labctl.run.request import (
     ProbationRequest,
     Stale,
 )
+
+# Of the shipped benches' lasers.
+_LINEWIDTH_HZ = 100.0
 
 
 class Reserve(StrEnum):
@@ -79,6 +83,9 @@ class LinkOptions:
     phase_error_rad: float | None
     clone_gain_error: float | None
     clone_phase_rad: float | None
+    local_oscillator: LocalOscillatorKind | None
+    linewidth_hz: float | None
+    signal_linewidth_hz: float | None
 
     def by_option(self) -> dict[str, object]:
         """Return each value by the option that gives it."""
@@ -97,7 +104,23 @@ class LinkOptions:
             channel=self._channel(),
             receiver=receiver_of(receiver, gain, factor, homodyne),
             verifier=homodyne,
+            oscillator=self._oscillator(),
         )
+
+    def _oscillator(self) -> OwnOscillator | None:
+        """Return the client's own laser; both lasers have 100 Hz, the demo's, unless they say."""
+        if self.local_oscillator is not LocalOscillatorKind.OWN:
+            given = {
+                "--linewidth-hz": self.linewidth_hz,
+                "--signal-linewidth-hz": self.signal_linewidth_hz,
+            }
+            refuse_given(given, "the server's light as local oscillator (--local-oscillator own)")
+            return None
+        own, signal = (
+            _LINEWIDTH_HZ if each is None else each
+            for each in (self.linewidth_hz, self.signal_linewidth_hz)
+        )
+        return OwnOscillator(own, signal)
 
     def _channel(self) -> Channel:
         rotation = Rotation(

@@ -7,6 +7,7 @@ from typing import Annotated
 from labctl.cli.options import LIGHT, SUBJECT, TRUST, shared
 from labctl.protocols.labels.reading import Detection
 from labctl.protocols.leakage import Trust
+from labctl.protocols.own_oscillator import LocalOscillatorKind
 from labctl.protocols.receiver import ReceiverKind
 
 LossTrust = Annotated[
@@ -20,6 +21,15 @@ NoiseTrust = Annotated[
 Receiver = Annotated[
     ReceiverKind,
     shared("--receiver", LIGHT, "Client's receiver: how it clones the mode that it measures."),
+]
+OptionalLocalOscillator = Annotated[
+    LocalOscillatorKind | None,
+    shared(
+        "--local-oscillator",
+        LIGHT,
+        "Client's local oscillator: sent by the server (default), or its own laser, tracked by "
+        "pilots.",
+    ),
 ]
 Detections = Annotated[
     list[Detection] | None,

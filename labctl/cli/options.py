@@ -66,6 +66,16 @@ _PHASE_ERROR = shared(
     LIGHT,
     "Standard deviation of the errors of the rotation's phases in rad, 0 or more.",
 )
+_LINEWIDTH = shared(
+    "--linewidth-hz",
+    LIGHT,
+    "Lorentzian linewidth of the client's own laser in Hz, 0 or more (default: 100).",
+)
+_SIGNAL_LINEWIDTH = shared(
+    "--signal-linewidth-hz",
+    LIGHT,
+    "Lorentzian linewidth of the server's laser in Hz, with --local-oscillator own (default: 100).",
+)
 _CLONE_GAIN_ERROR = shared(
     "--clone-gain-error",
     LIGHT,
@@ -96,6 +106,8 @@ CouplerError = Annotated[float, _COUPLER_ERROR]
 OptionalCouplerError = Annotated[float | None, _COUPLER_ERROR]
 PhaseError = Annotated[float, _PHASE_ERROR]
 OptionalPhaseError = Annotated[float | None, _PHASE_ERROR]
+OptionalLinewidth = Annotated[float | None, _LINEWIDTH]
+OptionalSignalLinewidth = Annotated[float | None, _SIGNAL_LINEWIDTH]
 CloneGainError = Annotated[float, _CLONE_GAIN_ERROR]
 OptionalCloneGainError = Annotated[float | None, _CLONE_GAIN_ERROR]
 ClonePhase = Annotated[float, _CLONE_PHASE]

@@ -174,6 +174,7 @@ def _report(
         seconds=seconds,
         run_files=found.paths,
         signal_to_noise=run.signal_to_noise(),
+        phase_rad2=run.phase_rad2(),
         calibration=None if run.knowledge is None else calibration_json(run.knowledge),
         predicted_accuracy=None if run.knowledge is None else predicted_accuracy(request, run),
         parameters=found.parameters,

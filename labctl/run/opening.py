@@ -111,6 +111,16 @@ class OpenRun:
         shapes = self.session.server.shapes
         return min(self.settings.signal_to_noise_of(shape.modes) for shape in shapes)
 
+    def phase_rad2(self) -> float | None:
+        """Return the largest phase variance of all layers, None without the client's own laser.
+
+        Raises SettingError for linewidths that the rows do not allow.
+        """
+        if self.settings.oscillator is None:
+            return None
+        shapes = self.session.server.shapes
+        return max(self.settings.phase_rad2_of(shape.modes) for shape in shapes)
+
 
 @contextmanager
 def opened(
@@ -131,7 +141,9 @@ def opened(
             guard=_guard_of(settings),
             collection=collection,
         )
-        yield OpenRun(settings, session, None, Raw(), collection=collection)
+        run = OpenRun(settings, session, None, Raw(), collection=collection)
+        run.phase_rad2()  # refused before anything is reserved
+        yield run
         return
     from labctl.station.equipment import equipment_of, require_roles
 

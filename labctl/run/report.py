@@ -62,6 +62,7 @@ class Report:
     `run_files`: each party's file; `run_file` is the client's, which has the classes.
     `best_copy`: what the best copy known is worth after the run's queries; with a ledger, after all
     of the account.
+    `phase_rad2`: variance of the phases of a client with its own laser, the largest of all layers.
     """
 
     accuracy: float
@@ -87,6 +88,7 @@ class Report:
     labels: tuple[LabelFigure, ...] = ()
     distribution: WeightDistribution | None = None
     best_copy: CopyFigure | None = None
+    phase_rad2: float | None = None
 
     @property
     def run_file(self) -> Path:
@@ -109,6 +111,9 @@ class Report:
                 "mu": self.settings.light.mean_photons,
                 "gain": self.settings.receiver.gain,
                 "F": self.signal_to_noise,
+                "local_oscillator": None
+                if self.settings.oscillator is None
+                else {**asdict(self.settings.oscillator), "phase_rad2": self.phase_rad2},
                 "block_modes": self.settings.channel.block_modes,
                 "decoys": self.settings.hiding.decoys,
                 "return_modes": self.settings.hiding.return_modes,

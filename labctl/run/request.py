@@ -7,7 +7,7 @@ other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Required, TypedDict
@@ -21,6 +21,7 @@ from labctl.protocols.hiding.hiding import (
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.ledger.charges import Basis
 from labctl.protocols.messages import ReceiverFacts
+from labctl.protocols.own_oscillator import OwnOscillator
 from labctl.protocols.probation.schedule import Probation
 from labctl.protocols.receiver import IDEAL_HOMODYNE, CloneReceiver, Homodyne, Receiver
 from labctl.protocols.rotation import Rotation
@@ -133,22 +134,29 @@ class _AnyRun:
 class ModeRun(_AnyRun):
     """A run at mode level, over a channel and with receivers as they are said here.
 
-    receiver: the client's, amplifier or tap. verifier: the server's homodyne receiver.
+    receiver: the client's, amplifier or tap. verifier: the server's homodyne receiver. oscillator:
+    the client's own laser as local oscillator, None for the server's light; each quadrature of the
+    receiver then has half of the efficiency that is stated.
     """
 
     channel: Channel = IDEAL_CHANNEL
     receiver: Receiver = IDEAL_RECEIVER
     verifier: Homodyne = IDEAL_HOMODYNE
+    oscillator: OwnOscillator | None = None
 
     link: ClassVar[LinkLevel] = LinkLevel.MODE
 
     @property
     def settings(self) -> SessionSettings:
         """Settings of the run's sessions; raises SettingError."""
+        receiver = self.receiver
+        if self.oscillator is not None:
+            receiver = replace(receiver, homodyne=receiver.homodyne.heterodyne())
         return SessionSettings(
             light=self.light,
             channel=self.channel,
-            receiver=self.receiver,
+            receiver=receiver,
+            oscillator=self.oscillator,
             verifier=self.verifier,
             assumptions=self.assumptions,
             sampling=self.sampling,

@@ -128,6 +128,10 @@ class BenchReceiver(BenchSide):
             delay_s=self._arrival_s + layout.rows_start_s,
         )
 
+    def phase_rad2(self) -> float | None:
+        """Return the variance of the phases of the last values, None where none is tracked."""
+        return None
+
     def found(self, layer: int, trace: Trace) -> Sync | None:
         """Return where a frame to align by is in its record, None where it is not to be used."""
         return self.sync(layer, trace)

@@ -194,6 +194,16 @@ class OwnLaserReceiver(BenchReceiver):
                 "expected): was the rotation loaded, does its generator get the trigger?"
             )
 
+    def phase_rad2(self) -> float | None:
+        """Return the largest of all layers' variances in rad^2, the spread of modes included."""
+        return max(
+            (
+                found.residual_variance_rad2 + self.row(self.layouts[layer]).within_rad2
+                for layer, found in self.tracked.items()
+            ),
+            default=None,
+        )
+
     def row(self, layout: FrameLayout) -> RowPhase:
         """Return what the lasers' phases do in a row of a frame, by their stated linewidths."""
         return RowPhase.of(

@@ -9,6 +9,7 @@ import pytest
 from scipy import constants, stats
 
 from labctl.calibration.shot_noise import ReceiverCalibration
+from labctl.dsp.pilot_variance import signal_to_noise_left
 from labctl.protocols.receiver import emission_factor_of_noise_figure
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "bench-physics.md"
@@ -34,6 +35,11 @@ def test_the_phase_of_two_lasers(
     assert said(words)
     assert variance == pytest.approx(symbol, rel=5e-3)
     assert 784 * variance == pytest.approx(row, rel=6e-3)
+
+
+def test_what_a_phase_error_leaves_of_f() -> None:
+    assert said("at F = 2 and v = 0.05 it is 1.73")
+    assert signal_to_noise_left(2.0, 0.05) == pytest.approx(1.73, abs=0.005)
 
 
 def test_what_is_left_of_the_local_oscillators_intensity_noise() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 pytest.importorskip("google.protobuf", reason="needs labctl[parties]")
 
+from own_laser import own_laser_station
 from two_sites import CLIENT, SERVER, BatonTalk, Sites, two_sites
 
 from labctl.data.mnist import LabelledImages
@@ -54,6 +56,7 @@ from labctl.protocols.messages import (
     Verdict,
     Welcome,
 )
+from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.settings import Light, VerificationSettings
 from labctl.station.equipment import client_equipment_of, server_equipment_of
 
@@ -93,13 +96,15 @@ def ledgers(tmp_path: Path) -> dict[Party, Ledger]:
 class Session:
     """One session between the two sites, and what came of it."""
 
-    def __init__(self, sites: Sites, ledgers: dict[Party, Ledger], folder: Path) -> None:
+    def __init__(
+        self, sites: Sites, ledgers: dict[Party, Ledger], folder: Path, *, gain: float = 1.3
+    ) -> None:
         server, client = (sites.stations[party] for party in (SERVER, CLIENT))
         self.host = ServerHost(
             Offer(
                 NETWORK,
                 Light(MU, FRESH_ORDER),
-                1.3,
+                gain,
                 Assumptions(Trust.UNTRUSTED, Trust.UNTRUSTED),
                 VerificationSettings(),
             ),
@@ -461,3 +466,29 @@ def test_a_client_that_is_silent_with_the_light_that_others_wait_for_is_cut_off(
     assert ledgers[SERVER].balance(ALICE).spent.value(Meter.QUERIES) == 2
     waiting.join(20.0)
     assert not waiting.is_alive()
+
+
+def test_a_client_with_its_own_laser_needs_nothing_of_the_server(
+    ledgers: dict[Party, Ledger], tmp_path: Path
+) -> None:
+    """The server's F is that of a heterodyne receiver; what the phases leave, the client says.
+
+    At G = 2 that is 8.0, as for the homodyne client at 1.3.
+    """
+    demo = tmp_path / "demo"
+    demo.mkdir()
+    with two_sites(tmp_path, demo=own_laser_station(demo, frequency_error_hz=9e6)) as opened:
+        session = Session(opened, ledgers, tmp_path, gain=2.0)
+        assert session.run() == {}
+    result = session.result
+    assert result is not None
+    assert (result.classes, result.right) == (CLASSES, len(PLAIN))
+    assert [verdict.accepted for verdict in session.verdicts] == [True, True]
+    assert result.phase_rad2 is not None
+    assert 1e-4 < result.phase_rad2 < 0.02
+    terms = result.agreed.terms
+    assert terms is not None
+    heterodyne = CloneReceiver(2.0, 1.0, Homodyne(0.826 / 2.0, 0.068)).referred_noise
+    expected = 2.0 * MU * math.sqrt(0.894) / heterodyne
+    assert terms.signal_to_noise == pytest.approx(expected, rel=1e-3)
+    assert expected == pytest.approx(8.0, abs=0.1)

@@ -18,6 +18,7 @@ from own_laser import BEAT_HZ, own_laser_station
 from labctl.calibration.calibrator import Calibrator
 from labctl.calibration.store import Store
 from labctl.data.models import Network
+from labctl.dsp.layout import PEAK
 from labctl.dsp.pilot_variance import signal_to_noise_left
 from labctl.errors import LabctlError, SettingError, SignalError, SynchronisationError
 from labctl.protocols.bench_link import BenchLink
@@ -128,8 +129,8 @@ def test_values_are_as_good_as_linewidth_and_light_say(
         row = run.receiver.row(run.link.sender.layouts[0])
         report = run.session.verdict()
         assert report.accepted
-    closed = row.residual_rad2(tracked.pilot_rad2)
-    assert tracked.residual_variance_rad2 == pytest.approx(closed, rel=0.15)
+    closed = row.residual_rad2(tracked.pilot_rad2 / PEAK**2)
+    assert tracked.residual_variance_rad2 == pytest.approx(closed, rel=0.1)
     expected = signal_to_noise_left(run.leg_signal_to_noise(), closed + row.within_rad2)
     assert found == pytest.approx(expected, rel=0.2)
     assert found < run.leg_signal_to_noise()

@@ -87,6 +87,8 @@ def test_a_models_name_is_printed_as_it_is(
         ("--weights-bits-limit", "0", "--weights-bits-limit = 0.0: must be above 0 bits"),
         ("--weights-bits-limit", "inf", "--weights-bits-limit = inf: must be above 0 bits"),
         ("--return-modes", "393", "--return-modes = 393: must be 1 to 392"),
+        ("--linewidth-hz", "100", "left out for the server's light as local oscillator"),
+        ("--signal-linewidth-hz", "100", "left out for the server's light as local oscillator"),
         ("--data", "absent", "absent: no such folder"),
         ("--model", "noiseaware", "did you mean 'noise-aware'?"),
         ("--model", "absent.npz", "absent.npz: no such file"),
@@ -105,6 +107,34 @@ def test_what_cannot_be_is_refused_by_name_before_anything_is_written(
     options = {"--model": tiny_network, "--data": pictures, "--images": "12", option: value}
     line = refused("infer", *(part for pair in options.items() for part in pair), "--json")
     assert expected in line
+    assert not list(tmp_path.glob("labctl-runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--linewidth-hz", "-1"), "--linewidth-hz = -1.0: must be 0 or more"),
+        (("--linewidth-hz", "inf"), "--linewidth-hz = inf: must be 0 or more"),
+        (("--signal-linewidth-hz", "nan"), "--signal-linewidth-hz = nan: must be 0 or more"),
+        (
+            ("--linewidth-hz", "1e6"),
+            "--linewidth-hz = 1000000.0: must be narrow enough for rows of",
+        ),
+        (("--receiver", "tap"), "receiver = 'tap': must be an amplifier"),
+        (("--decoys", "1"), "hiding"),
+    ],
+)
+def test_an_own_laser_that_cannot_be_is_refused_before_anything_is_written(
+    options: tuple[str, ...],
+    expected: str,
+    refused: Callable[..., str],
+    tiny_network: str,
+    pictures: str,
+    tmp_path: Path,
+) -> None:
+    given = ("--model", tiny_network, "--data", pictures, "--images", "12")
+    own = ("--local-oscillator", "own", *options)
+    assert expected in refused("infer", *given, *own)
     assert not list(tmp_path.glob("labctl-runs/*"))
 
 
@@ -226,6 +256,7 @@ def test_a_folder_for_run_files_that_cannot_be_is_a_failure(
         (("--loss-db", "nan"), "left out for the bench link"),
         (("--technical-noise", "0.1"), "left out for the bench link"),
         (("--coupler-error-rad", "0.1"), "left out for the bench link"),
+        (("--local-oscillator", "own"), "left out for the bench link"),
         (("--station", "absent.toml"), "absent.toml: cannot be read"),
         (("--station", "wrong.toml"), "wrong.toml:1: unknown key 'nam'; did you mean 'name'?"),
         (("--gain", "1"), "gain = 1.0: must be above 1"),

@@ -28,7 +28,7 @@ NETWORK = Network((np.eye(3, 8, dtype=np.float32) + np.float32(0.1),), "request"
 IMAGES = LabelledImages(np.ones((2, 8), np.float32), np.zeros(2, np.uint8))
 COMMON: dict[str, Any] = {"network": NETWORK, "images": IMAGES, "runs": Path("runs")}
 OF_A_BENCH = {"station", "calibrations", "gain", "stale", "effort"}
-OF_A_MODE_LINK = {"channel", "receiver", "verifier"}
+OF_A_MODE_LINK = {"channel", "receiver", "verifier", "oscillator"}
 
 
 def test_a_run_needs_no_argument_that_it_does_not_use() -> None:
