@@ -113,7 +113,7 @@ def test_what_infer_writes_of_weights_and_data_is_in_no_evidence(
     [
         (("run.h5", "--format", "in-toto"), "--key FILE with a private key is needed to sign"),
         (("run.h5", "--format", "ocsf", "--key", "k.pem"), "OCSF events are not signed"),
-        (("run.h5", "--format", "sarif"), "'ocsf', 'in-toto'"),
+        (("run.h5", "--format", "sarif"), "must be one of ocsf, in-toto"),
         (("run.h5", "--format", "ocsf", "--earlier"), "--earlier: only with --follow"),
         (("run.h5", "--format", "ocsf", "--follow"), "no such folder; --follow looks at a folder"),
         ((".", "--format", "ocsf", "--follow", "--out", "x"), "--out: not with --follow"),
