@@ -7,6 +7,7 @@ them. Reading a file opens nothing.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -365,6 +366,16 @@ def read_station_file(path: Path) -> StationFile:
         for quantity, limit in table.limits.items():
             _check_limit(path, name, quantity, limit)
     return station
+
+
+def as_line(station: StationFile) -> str:
+    """Return what a station file says as one line of JSON; `from_line` reads it."""
+    return json.dumps(station.model_dump(mode="json", exclude_unset=True))
+
+
+def from_line(line: str | bytes) -> StationFile:
+    """Return the station file that `as_line` wrote."""
+    return StationFile.model_validate_json(line)
 
 
 def _check_limit(path: Path, name: str, quantity: str, limit: LimitTable) -> None:

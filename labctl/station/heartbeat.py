@@ -47,8 +47,11 @@ _log = visible_logger(__name__)
 class Heartbeat:
     """A watchdog process over one station file, and the beats that keep it quiet."""
 
-    def __init__(self, station: Path, frozen_after_s: float, computing_s: float) -> None:
-        self._station = station.absolute()
+    def __init__(
+        self, station: Path, *, content: str, frozen_after_s: float, computing_s: float
+    ) -> None:
+        """Take what is needed to start; `content` is what the file said, as one line of JSON."""
+        self._station, self._content = station.absolute(), content
         self._limits_s = str(frozen_after_s), str(computing_s)
         self._process: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
@@ -122,6 +125,8 @@ class Heartbeat:
             env=environment,
             bufsize=0,
         )
+        with suppress(OSError):  # it ended at once: who waits for it says so
+            _write_all(_pipe(process), self._content.encode() + b"\n")
         os.set_blocking(_pipe(process), False)
         return process
 
@@ -161,3 +166,8 @@ class Heartbeat:
 def _pipe(process: subprocess.Popen[bytes]) -> int:
     assert process.stdin is not None
     return process.stdin.fileno()
+
+
+def _write_all(pipe: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(pipe, data) :]

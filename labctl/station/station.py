@@ -30,6 +30,7 @@ from labctl.station.file import (
     SIMULATED,
     StationFile,
     WatchTable,
+    as_line,
     library_of,
     read_station_file,
     record_of,
@@ -338,7 +339,10 @@ class Station:
         )
         if table.watchdog.enabled and not os.environ.get(REPLAY) and any(emitting):
             self._heartbeat = Heartbeat(
-                self.path, table.watchdog.frozen_after_s, table.watchdog.computing_s
+                self.path,
+                content=as_line(table),
+                frozen_after_s=table.watchdog.frozen_after_s,
+                computing_s=table.watchdog.computing_s,
             )
             self._heartbeat.start()
             if self._heartbeat.process_id is not None:

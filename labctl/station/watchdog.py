@@ -11,8 +11,8 @@ in a separate session, so that no terminal reaches it. Its standard input is the
   cannot be reached because the frozen program holds the wire, that program is killed.
 - a farewell: the program left its station safe itself.
 
-The station file is read once, at the start: what was opened by it is what is made safe, also where
-the file has changed or is gone.
+The first line on the pipe is what the station file said when the program read it: what was opened
+by it is what is made safe, also where the file has changed or is gone.
 
 Time in which the watchdog itself did not get the processor (a suspended computer) does not count:
 the program did not get it either.
@@ -31,6 +31,7 @@ from pathlib import Path
 from labctl.errors import LabctlError
 from labctl.safety import ENDING_SIGNALS
 from labctl.said_in_time import sayer
+from labctl.station.file import from_line, library_of
 from labctl.station.heartbeat import FAREWELL
 from labctl.station.rescue import make_safe
 from labctl.station.station import Station
@@ -53,7 +54,9 @@ def main(arguments: list[str]) -> int:
     frozen_after_s, computing_s = map(float, arguments[2:4])
     for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    station = Station.read(path)
+    station, farewell = _received(sys.stdin.fileno(), path)
+    if farewell:
+        return 0
     _load_libraries(station)
     with suppress(OSError):  # the program may be gone by now
         os.write(sys.stdout.fileno(), b"r")
@@ -77,6 +80,21 @@ def main(arguments: list[str]) -> int:
     _say(f"station {station.table.name!r}: {left}" if left else "all is safe")
     sayer.finish(_LAST_WORDS_S)
     return 4 if left.lit else 0
+
+
+def _received(pipe: int, path: Path) -> tuple[Station, bool]:
+    """Return the station that the program opened, and whether it has said farewell already.
+
+    From the file if the program died before it could tell.
+    """
+    said = b""
+    while b"\n" not in said:
+        more = os.read(pipe, 1 << 16)
+        if not more:
+            return Station.read(path), False
+        said += more
+    line, _, beats = said.partition(b"\n")
+    return Station(path, from_line(line)), FAREWELL in beats
 
 
 def watch(pipe: int, program: int, frozen_after_s: float, computing_s: float) -> str | None:
@@ -112,8 +130,6 @@ def _computes(program: int) -> bool:
 
 def _load_libraries(station: Station) -> None:
     """Load what opening an instrument would load, while there is time."""
-    from labctl.station.file import library_of
-
     for name in station.names:
         address = station.table.instruments[name].address.upper()
         library = library_of(station.table, station.path, name)

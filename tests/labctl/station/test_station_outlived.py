@@ -90,6 +90,14 @@ for size in (4096, 1):
 os.set_blocking(2, True)
 print("stuck", flush=True)
 """
+AGAIN = """
+os.kill(station._heartbeat.process_id, signal.SIGKILL)
+ended = station._heartbeat.process_id
+while station._heartbeat.process_id == ended:
+    time.sleep(0.05)
+station._heartbeat.await_ready()
+print("watched", flush=True)
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -97,13 +105,7 @@ def test_a_terminal_that_takes_nothing_does_not_keep_the_light_on(
     served_bench: ServedBench, program: Run, tmp_path: Path, number: int
 ) -> None:
     # The watchdog has this error stream too, once it is started again.
-    again = (
-        "os.kill(station._heartbeat.process_id, signal.SIGKILL)\n"
-        "ended = station._heartbeat.process_id\n"
-        "while station._heartbeat.process_id == ended:\n    time.sleep(0.05)\n"
-        "station._heartbeat.await_ready()\nprint('watched', flush=True)\n"
-    )
-    running = program(served_bench.station(tmp_path), STUCK + again + MEASURE)
+    running = program(served_bench.station(tmp_path), STUCK + AGAIN + MEASURE)
     assert running.stdout is not None
     assert [running.stdout.readline() for _ in range(2)] == ["stuck\n", "watched\n"]
     os.kill(running.pid, number)
@@ -116,6 +118,18 @@ def test_the_watchdog_needs_no_station_file_any_more(
     path = served_bench.station(tmp_path)
     running = program(path, MEASURE)
     path.write_text("nonsense", encoding="utf-8")
+    os.kill(running.pid, signal.SIGKILL)
+    served_bench.goes_dark_within_s(AFTER_KILL_S + SLACK_S)
+
+
+def test_a_watchdog_that_was_killed_is_started_again_without_the_station_file(
+    served_bench: ServedBench, program: Run, tmp_path: Path
+) -> None:
+    path = served_bench.station(tmp_path)
+    spoilt = f"open({str(path)!r}, 'w').write('nonsense')\n"
+    running = program(path, spoilt + AGAIN + MEASURE)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "watched\n"
     os.kill(running.pid, signal.SIGKILL)
     served_bench.goes_dark_within_s(AFTER_KILL_S + SLACK_S)
 
