@@ -315,7 +315,9 @@ def stored_state(path: Path) -> Iterator[LedgerState]:
             connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
         # The disk or its rights, not the content: taking the head away would help nobody.
-        raise RecordError(f"{path}: the head of the ledger cannot be kept ({error})") from error
+        # SQLite has words of its own where the file was removed under it.
+        why = error if path.exists() else "it or its folder was removed meanwhile"
+        raise RecordError(f"{path}: the head of the ledger cannot be kept ({why})") from error
     except sqlite3.Error as error:
         raise RecordError(
             f"{path}: not readable as the head of a ledger ({error}); take it away and run "

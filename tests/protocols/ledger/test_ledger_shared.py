@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from booked_amounts import ALICE, BITS, bits
 from labctl.errors import RecordError, UsageError
 from labctl.protocols.ledger.amounts import Meter
 from labctl.protocols.ledger.book import Ledger
+from labctl.protocols.ledger.entries import Entry
+from labctl.protocols.ledger.state import Head, LedgerState
 
 
 def test_a_ledger_whose_making_was_cut_short_is_made_by_the_next(ledger: Ledger) -> None:
@@ -131,3 +134,28 @@ def test_an_entry_is_plain_json_that_other_programs_can_check(ledger: Ledger) ->
         assert entry["hash"] == hashlib.sha256(text.encode()).hexdigest()
         before = entry["hash"]
     assert before == ledger.head().hash
+
+
+def _without_folder(ledger: Ledger) -> None:
+    shutil.rmtree(ledger.keys)
+
+
+def _without_head(ledger: Ledger) -> None:
+    (ledger.keys / "server.head").unlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps the files that are open")
+@pytest.mark.parametrize("remove", [_without_folder, _without_head])
+def test_a_head_that_is_removed_while_it_is_kept_is_named_so(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, remove: Callable[[Ledger], None]
+) -> None:
+    ledger.set_budget(ALICE, {BITS: 1.0})
+    as_before = LedgerState.apply
+
+    def removed(state: LedgerState, entry: Entry, head: Head) -> None:
+        remove(ledger)
+        as_before(state, entry, head)
+
+    monkeypatch.setattr(LedgerState, "apply", removed)
+    with pytest.raises(RecordError, match=r"server.head: .*or its folder was removed meanwhile"):
+        ledger.reserve({ALICE: bits(0.25)}, {})
