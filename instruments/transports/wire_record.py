@@ -38,9 +38,9 @@ from labctl.instruments.transports.transport import (
     LinesTransport,
     MessageTransport,
 )
+from labctl.record_header import FORMAT, require_record
 from labctl.version import __version__
 
-FORMAT = "labctl wire record 1"
 KEEP = "keep"
 HASH = "hash"
 
@@ -108,6 +108,8 @@ class WireRecorder:
         self.keep_blocks = keep_blocks
         if not path.exists():
             start_record(path, sys.argv, KEEP if keep_blocks else HASH)
+        elif path.is_file():
+            require_record(path)
         self._lock = threading.Lock()
         self._descriptor: int | None = self._opened()
 

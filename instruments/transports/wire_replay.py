@@ -32,8 +32,9 @@ from labctl.errors import (
     RunFileError,
 )
 from labctl.instruments.transports.masking import masked
-from labctl.instruments.transports.wire_record import FORMAT, block_entry
+from labctl.instruments.transports.wire_record import block_entry
 from labctl.plain_file import SMALL_BYTES, parsed_json, read_plain_text, within_memory
+from labctl.record_header import FORMAT
 
 if TYPE_CHECKING:
     from labctl.instruments.transports.transport import Complete

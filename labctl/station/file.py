@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, Field
 
 from labctl.addresses import canonical
-from labctl.errors import StationFileError
+from labctl.errors import RunFileError, StationFileError
+from labctl.record_header import require_record
 from labctl.station.heartbeat import COMPUTING_S, FROZEN_AFTER_S
 from labctl.station.references import (
     STRICT,
@@ -278,7 +279,7 @@ class StationFile(_Table):
 
     `library` is the VISA library: "" for the system's, "@py", or "FILE@labctl" for a simulated
     bench, FILE being relative to the station file. `record`: a file in the station file's folder,
-    to which all messages with the instruments are written; if it exists, the next free of
+    to which all messages with the instruments are written; if it is one already, the next free of
     FILE-2, FILE-3 and so on. `frame`, `server` and `client` are the tables of an experiment; asking
     one that is not in the file for anything raises StationFileError.
     """
@@ -424,10 +425,18 @@ def transport_of(station: StationFile, path: Path, instrument: str) -> str:
 
 
 def record_of(station: StationFile, path: Path) -> Path | None:
-    """Return the file that a station's next wire record goes to, None if it keeps none."""
+    """Return the file that a station's next wire record goes to, None if it keeps none.
+
+    Raises StationFileError where the file is there and is no wire record.
+    """
     if station.record is None:
         return None
     wanted = free = _record_here(station.record, path)
+    if wanted.is_file():
+        try:
+            require_record(wanted)
+        except RunFileError as error:
+            raise StationFileError(f"{place(path, 'record')}: record: {error}") from error
     number = 1
     while free.exists():
         number += 1

@@ -58,6 +58,26 @@ def test_each_session_has_a_record_of_its_own(recorded_station: Path) -> None:
     assert names == ["wire.jsonl", "wire-2.jsonl", "wire-3.jsonl"]
 
 
+def test_a_record_named_as_a_file_that_is_none_opens_nothing(recorded_station: Path) -> None:
+    other = recorded_station.with_name("wire.jsonl")
+    other.write_text('{"weights": [1, 2]}\n', "utf-8")
+    with pytest.raises(StationFileError, match=r"demo.toml:\d+: record: .*is no wire record"):
+        Station.read(recorded_station).open()
+    assert other.read_text("utf-8") == '{"weights": [1, 2]}\n'
+    assert [path.name for path in recorded_station.parent.glob("*.jsonl")] == ["wire.jsonl"]
+
+
+def test_no_process_appends_its_record_to_another_kind_of_file(
+    recorded_station: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = recorded_station.with_name("notes.txt")
+    other.write_text("gain 3\n", "utf-8")
+    monkeypatch.setenv("LABCTL_RECORD", str(other))
+    with pytest.raises(RunFileError, match="is no wire record"):
+        Station.read(recorded_station).open()
+    assert other.read_text("utf-8") == "gain 3\n"
+
+
 def test_a_station_that_asks_for_none_has_none(tmp_path: Path) -> None:
     shutil.copy(shipped_bench_path(), tmp_path)
     with Station.read(Path(shutil.copy(shipped_station_path(), tmp_path))) as station:
