@@ -27,7 +27,8 @@ def group() -> None:
 @app.command()
 def serve(
     bench: Annotated[
-        Path | None, typer.Argument(help="Bench file (default: the demo's).", show_default=False)
+        Path | None,
+        typer.Argument(help="Bench file (default: every shipped instrument).", show_default=False),
     ] = None,
     faults: Annotated[
         Path | None, typer.Option("--faults", help="Fault plan, TOML: what breaks meanwhile.")
