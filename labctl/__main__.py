@@ -14,6 +14,9 @@ def main() -> None:
     own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if own:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from labctl.streams import occupy
+
+    occupy()
     from labctl.cli import main as run
 
     try:

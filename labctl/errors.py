@@ -26,6 +26,7 @@ LabctlError
 ├── VerificationError         the server refuses to continue                  (exit code 1)
 ├── ProtocolError             a party's message or event is out of place   (exit code 1)
 ├── AbortedError              a session of two parties ended early; has a code (exit code 1)
+├── OutputError               what is printed does not arrive              (exit code 1)
 ├── RunFileError              a run file cannot be written or read         (exit code 1)
 └── EvidenceError             evidence was changed, or a run holds none    (exit code 1)
 """
@@ -212,6 +213,15 @@ class AbortedError(LabctlError):
         self.by = by
         self.code = code
         self.reason = reason
+
+
+class OutputError(LabctlError, OSError):
+    """What is printed does not arrive; the work itself is done, its files and accounts are kept."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"standard output cannot be written ({reason}); files and accounts are kept"
+        )
 
 
 class RunFileError(LabctlError):

@@ -7,7 +7,6 @@ Errors are one line on stderr.
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
@@ -16,8 +15,10 @@ from typing import Annotated, Any
 
 import typer
 
+from labctl import streams
 from labctl.cli.commands import Commands
-from labctl.errors import LabctlError, UsageError
+from labctl.errors import LabctlError, OutputError, UsageError
+from labctl.exhausted import limit_met
 from labctl.visible import visible
 
 _DEBUG = "--debug"
@@ -49,35 +50,46 @@ def main(interrupts: bool = False) -> None:
 
     interrupts: Ctrl-C ended the process until now, and is from here on for the command to answer.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A stream that lacks a character (a C locale, a pipe of Windows) must not cost a result
-            # that was measured, written and charged.
-            stream.reconfigure(errors="replace")
+    streams.guard()
     debug = _DEBUG in sys.argv[1:]
-    arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
-    if "--version" in arguments[:1]:
-        from labctl.version import __version__
+    code = _ended(interrupts, debug)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        streams.give_up_output()
+        code = code or LabctlError.exit_code
+    except OutputError as error:
+        code = code or _explain(error, debug)
+        streams.give_up_output()
+    sys.exit(code)
 
-        print(f"labctl {__version__}")
-        sys.exit(0)
+
+def _ended(interrupts: bool, debug: bool) -> int:
+    """Run the command and return the exit code, once what went wrong has been said."""
+    arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
     try:
         if interrupts:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        _run(arguments)
+        if "--version" in arguments[:1]:
+            _print_version()
+        else:
+            _run(arguments)
     except typer.Exit as ended:
-        sys.exit(ended.exit_code)
+        return ended.exit_code
     except LabctlError as error:
+        if isinstance(error, OutputError):
+            streams.give_up_output()
         _explain(error, debug)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt as error:
         print(visible(f"interrupted{_notes(error)}"), file=sys.stderr)
-        sys.exit(128 + getattr(error, "number", signal.SIGINT))
+        return 128 + int(getattr(error, "number", signal.SIGINT))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        streams.give_up_output()
+        return LabctlError.exit_code
     except Exception as error:
-        sys.exit(_explain_usage(error, debug) or _explain(error, debug))
+        return _explain_usage(error, debug) or _explain(error, debug)
+    return 0
 
 
 def _run(arguments: list[str]) -> None:
@@ -87,7 +99,12 @@ def _run(arguments: list[str]) -> None:
         command.main(prog_name=app.info.name)
     with command.make_context(app.info.name, arguments) as context:
         command.invoke(context)
-    sys.stdout.flush()
+
+
+def _print_version() -> None:
+    from labctl.version import __version__
+
+    print(f"labctl {__version__}")
 
 
 def _explain_usage(error: Any, debug: bool) -> int:
@@ -108,8 +125,9 @@ def _explain(error: Exception, debug: bool) -> int:
     """Say on one line of stderr what went wrong; return the exit code."""
     if debug:
         print(visible(traceback.format_exc()), file=sys.stderr)
-    known = isinstance(error, LabctlError)
-    what = str(error) if known else f"unexpected {type(error).__name__}: {error}"
+    met = None if isinstance(error, LabctlError) else limit_met(error)
+    known = isinstance(error, LabctlError) or met is not None
+    what = met or (str(error) if known else f"unexpected {type(error).__name__}: {error}")
     hint = "" if known or debug else f" (run with {_DEBUG} to see where)"
     line = " ".join(f"{what}{_notes(error)}{hint}".split())
     print(f"error: {visible(line)}", file=sys.stderr)

@@ -35,6 +35,7 @@ from labctl.station.file import from_line, library_of
 from labctl.station.heartbeat import FAREWELL
 from labctl.station.rescue import make_safe
 from labctl.station.station import Station
+from labctl.streams import occupy
 from labctl.visible import visible_line
 
 _LOOK_S = 0.1
@@ -50,6 +51,7 @@ _STOOD_STILL_S = 0.5
 
 def main(arguments: list[str]) -> int:
     """Watch, act if need be, and return the exit code: 4 if something may still emit."""
+    occupy()
     path, program = Path(arguments[0]), int(arguments[1])
     frozen_after_s, computing_s = map(float, arguments[2:4])
     for number in ENDING_SIGNALS:
