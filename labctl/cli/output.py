@@ -53,9 +53,9 @@ people = PlainConsole(highlight=False, markup=False, emoji=False)
 aside = PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def print_json(values: Mapping[str, Any]) -> None:
+def print_json(values: Mapping[str, Any], *, flush: bool = False) -> None:
     """Print one JSON object on one line of stdout."""
-    print(json.dumps(values, allow_nan=False))
+    print(json.dumps(values, allow_nan=False), flush=flush)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], *, numeric: bool = False) -> None:

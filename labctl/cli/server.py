@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +33,7 @@ from labctl.protocols.terms import MOST_QUERIES
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.protocols.weight_search import look_at, require_not_told_apart
 from labctl.safety import interruptible
+from labctl.said_in_time import sayer
 from labctl.wording import counted
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 _OF_CLIENTS = (AbortedError, BudgetError, IdentityError, ProtocolError, VerificationError)
 # How often the main thread looks whether it has to end, in s: far below the watchdog's limits.
 _LOOK_S = 0.2
+# How long a reader that lags behind is waited for at the end, in s.
+_LAST_WORDS_S = 2.0
 
 
 _BatchLimit = Annotated[
@@ -125,7 +128,7 @@ def server(
             runs,
             masked(station.read_text(encoding="utf-8")),
             lease=Lease(turn_s=turn),
-            on_step=output.say_step,
+            on_step=lambda step: sayer.say(lambda: output.say_step(step)),
             on_batch=said.batch,
             on_end=end.count,
         )
@@ -145,6 +148,8 @@ def server(
             said.listens(channels.port)
             service.ready()
             _watch(end, said, host, check)
+    sayer.finish(_LAST_WORDS_S)
+    said.check()
     if end.failure is not None:
         raise end.failure
 
@@ -197,7 +202,6 @@ class _Events:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._lock = threading.Lock()
         self._lost: OSError | None = None
 
     def check(self) -> None:
@@ -234,12 +238,15 @@ class _Events:
         self._say("end", f"{client}: {how}, {about}", client=client, how=how, about=about)
 
     def _say(self, event: str, text: str, **values: object) -> None:
-        with self._lock:
-            try:
-                if self._as_json:
-                    output.print_json({"event": event, **values})
-                else:
-                    print(f"{event}: {text}", flush=True)
-            except OSError as error:
-                # Of a session's thread: the main one ends the server, the session is left in order.
-                self._lost = error
+        # By the sayer: a terminal that takes nothing must not hold a session, which has the light.
+        sayer.say(lambda: self._write(event, text, values))
+
+    def _write(self, event: str, text: str, values: Mapping[str, object]) -> None:
+        try:
+            if self._as_json:
+                output.print_json({"event": event, **values}, flush=True)
+            else:
+                print(f"{event}: {text}", flush=True)
+        except OSError as error:
+            # Of the sayer's thread: the main one ends the server, the session is left in order.
+            self._lost = error
