@@ -122,11 +122,17 @@ class Best:
 
 
 def attack_at(
-    variance: Doubles, place: Doubles, prices: Prices, *, gains: int | None = None
+    variance: Doubles,
+    place: Doubles,
+    prices: Prices,
+    *,
+    gains: int | None = None,
+    paying: Doubles | None = None,
 ) -> PricedAttack:
     """Return the attacks at `place` (see `Best`) of directions of this `variance` (SNU).
 
     `gains`: the number of directions, from the first on, whose gain is wanted; None for all.
+    `paying`: the variance by which misfit and amplitude count, where it is another one.
     """
     tap, back_action, ratio = np.exp(place[1:])
     mixing = ratio * back_action
@@ -136,7 +142,8 @@ def attack_at(
     larger, smaller, alone = has.modes
     noise = 1.0 + alone
     misfit = prices.pooled_amplitude * np.expm1(place[0])
-    pulled, bent = variance * misfit, variance * misfit**2
+    paying = variance if paying is None else paying
+    pulled, bent = paying * misfit, paying * misfit**2
     along = root**2 - 1.0 + bent
     across = noise / root**2 - 1.0 + bent
     cost = np.array([along, across, pulled])
@@ -157,7 +164,7 @@ def attack_at(
     squeezed += 2.0 * tangent * by_log_product - prices.across / root**2 * by_noise
     common = by_log_product / np.tan(both + mixing)
     price = prices.along + prices.across
-    pull = (2.0 * price * misfit + prices.amplitude) * variance
+    pull = (2.0 * price * misfit + prices.amplitude) * paying
     # Where t stays, log sqrt(A) rises by tan(theta + v) with theta + v.
     by_root = 2.0 * (prices.across * noise / root**2 - prices.along * root**2)
     follows = by_root * np.tan(tap + mixing)
@@ -207,18 +214,24 @@ def best_attacks(
     start: Doubles | None = None,
     *,
     enough: Doubles | float = 1e-16,
+    paying: Doubles | None = None,
 ) -> Best:
     """Return the best attack at these prices of directions of this prior variance (SNU).
 
     `start`: a place to begin from, (4, directions). The best is less than `enough` bits higher, or
-    60 steps away.
+    60 steps away. With `paying`, a lower variance, misfit and amplitude count by that: what is
+    learned grows with the variance, what is paid for them may be more or less, so that no variance
+    between the two gains more than the larger of the best with and without.
     """
+    counted = variance if paying is None else paying
 
     ridge = Ridge.of(variance, prices.pooled_amplitude)
 
     def evaluate(straight: Doubles, which: Whole) -> tuple[Doubles, Doubles]:
         place = ridge.true(straight, which)
-        attack = attack_at(variance[which], place, prices, gains=len(variance))
+        attack = attack_at(
+            variance[which], place, prices, gains=len(variance), paying=counted[which]
+        )
         return attack.gain, ridge.slopes(attack.slopes[1:], place, which)
 
     tops = climb(
@@ -229,16 +242,16 @@ def best_attacks(
         enough=np.broadcast_to(np.asarray(enough, np.float64), variance.shape),
     )
     place = ridge.true(tops.place)
-    attack = attack_at(variance, place, prices)
+    attack = attack_at(variance, place, prices, paying=counted)
     most = (
         attack.gain
         if tops.found.all()
-        else np.where(tops.found, attack.gain, largest_gain(variance, prices))
+        else np.where(tops.found, attack.gain, largest_gain(variance, prices, counted))
     )
     return Best(place, attack, most)
 
 
-def largest_gain(variance: Doubles, prices: Prices) -> Doubles:
+def largest_gain(variance: Doubles, prices: Prices, paying: Doubles | None = None) -> Doubles:
     """Return what no attack of directions of this variance (SNU) gains more than, in bits.
 
     Nothing tells more than the entropy of what was sent; since A B is 1 or more, the noises cost
@@ -246,7 +259,7 @@ def largest_gain(variance: Doubles, prices: Prices) -> Doubles:
     """
     dark = (math.sqrt(prices.along) - math.sqrt(prices.across)) ** 2
     misfit = prices.amplitude**2 / (4.0 * (prices.along + prices.across))
-    return entropy_bits(variance) + dark + misfit * variance
+    return entropy_bits(variance) + dark + misfit * (variance if paying is None else paying)
 
 
 def bends_of_prices(variance: Doubles, place: Doubles, prices: Prices) -> Doubles:

@@ -31,9 +31,10 @@ from labctl.protocols.leakage.multipliers import (
 )
 from labctl.protocols.leakage.prior_free import prior_free_bits_per_mode
 
-# Variances are counted in bins and each bin counts as its upper edge: the bound grows by less than
-# the width. The search for prices does with wide bins.
-_WIDTH, _SEARCH_WIDTH = 0.03, 0.25
+# Variances are counted in bins. The search for prices counts each as its upper edge, and does with
+# wide bins; at the prices found each bin counts as what no variance within gains more than. The
+# bound grows by less than the width.
+_WIDTH, _SEARCH_WIDTH, _LOOK_WIDTH = 0.01, 0.03, 0.25
 # Directions darker than this share of the brightest count as that bright.
 _DARKEST = 1e-9
 # Prices tried for each width of bins: 5 to 10 do.
@@ -62,6 +63,15 @@ class Spectrum:
         dark = self.directions - len(self.variances)
         variances = np.concatenate([[0.0], top * np.exp(width * edges)])
         return variances, np.concatenate([[float(dark)], counts.astype(np.float64)])
+
+    def least_of_bins(self, width: float) -> Doubles:
+        """Return the least variance in each of `bins`."""
+        top = float(self.variances.max())
+        logs = np.log(np.maximum(self.variances / top, _DARKEST))
+        _, which = np.unique(np.ceil(logs / width), return_inverse=True)
+        least = np.full(which.max() + 1, np.inf)
+        np.minimum.at(least, which, self.variances)
+        return np.concatenate([[0.0], least])
 
 
 def rows_alike(weights: npt.NDArray[np.float32]) -> tuple[Doubles, Doubles]:
@@ -126,12 +136,16 @@ def network_bits_per_mode(
     if most == 0.0:
         return 0.0
     brightness = 2.0 * mean_photons
-    wide, wide_counts = spectrum.bins(_SEARCH_WIDTH)
-    look = _Search(brightness * wide, wide_counts, transmittance, excess_noise, most).least()
-    fine, counts = spectrum.bins(_WIDTH)
-    search = _Search(brightness * fine, counts, transmittance, excess_noise, most)
-    bound = search.least_near(look, brightness * wide).bound
-    whole = _mean(entropy_bits(brightness * fine), counts)
+
+    def search(width: float) -> _Search:
+        edges, counts = spectrum.bins(width)
+        return _Search(brightness * edges, counts, transmittance, excess_noise, most)
+
+    wide, middle, fine = (search(width) for width in (_LOOK_WIDTH, _SEARCH_WIDTH, _WIDTH))
+    found = middle.least_near(wide.least(), wide)
+    bound = fine.of_bins(found, middle, brightness * spectrum.least_of_bins(_WIDTH))
+    edges, counts = spectrum.bins(_WIDTH)
+    whole = _mean(entropy_bits(brightness * edges), counts)
     return min(2.0 * bound, 2.0 * whole, most)
 
 
@@ -166,12 +180,30 @@ class _Search:
         places = first_place(self._variances, prices_of(logs, self._amplitude))
         return self._least_from(logs, places)
 
-    def least_near(self, other: PricePoint, variances: Doubles) -> PricePoint:
-        """Return the best point found from that of another search, of these `variances`."""
+    def least_near(self, point: PricePoint, other: _Search) -> PricePoint:
+        """Return the best point found from that of another search."""
+        return self._least_from(point.logs, self._places(point, other))
+
+    def _places(self, point: PricePoint, other: _Search) -> Doubles:
         # Dark directions, of variance 0, have a logarithm too.
-        known = np.log(np.maximum(variances, 1e-30))
+        known = np.log(np.maximum(other._variances, 1e-30))
         wanted = np.log(np.maximum(self._variances, 1e-30))
-        return self._least_from(other.logs, between(other.place, known, wanted))
+        return between(point.place, known, wanted)
+
+    def of_bins(self, point: PricePoint, other: _Search, least: Doubles) -> float:
+        """Return the bound at the prices of a point that another search found.
+
+        For any variances from `least` to those of this search, one in each bin.
+
+        Bright directions of a bin may gain less than dim ones: what an amplitude beside the pooled
+        one costs or yields grows with the variance too.
+        """
+        prices, start = prices_of(point.logs, self._amplitude), self._places(point, other)
+        enough = _ENOUGH * self._scale
+        above = best_attacks(self._variances, prices, start, enough=enough)
+        below = best_attacks(self._variances, prices, above.place, enough=enough, paying=least)
+        most = np.maximum(above.most, below.most)
+        return (prices.along + prices.across) * self._noise + _mean(most, self._counts)
 
     def _least_from(self, logs: Doubles, places: Doubles) -> PricePoint:
         return Descent(self._at, most_tried=_MOST_TRIED).least(self._at(logs, places))

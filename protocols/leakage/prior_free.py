@@ -37,9 +37,12 @@ from labctl.protocols.leakage.multipliers import (
     prices_of,
 )
 
-# Logarithms of the brightness beside the mean one, 0 among them: dimmer ones than 1 % of the mean
-# count as dark, and bright ones reach 1e4 times the mean or 1e5 SNU. Wide steps for a first look.
-_DIMMEST, _WIDE, _STEP = -4.8, 1.2, 0.4
+# Logarithms of the brightness beside the mean one, 0 among them: bright ones reach 1e4 times the
+# mean or 1e5 SNU. Wide steps for a first look, and for faint ones: what a squeezed direction gains
+# rises steeply from the dark on, like x log(1/x), so that some faint ones beat dark ones. Below
+# 1e-7 of the mean that is worth less than 1e-6 of the bound.
+_DIM, _WIDE, _STEP = -4.8, 1.2, 0.4
+_FAINT = np.array([-16.0, -14.0, -12.0, -10.0, -8.0, -7.0, -6.2, -5.4])
 _BRIGHTEST, _BRIGHTEST_SNU = 1e4, 1e5
 # Points between two brightnesses, where the gain is the cubic through both values and slopes. The
 # mixture found there is improved before its gain counts.
@@ -102,8 +105,9 @@ class _Dual:
         self._scale = 0.5 * honest + 1e-300
         self._everything = 0.5 * everything
         top = math.log(max(_BRIGHTEST, _BRIGHTEST_SNU / mean))
-        self._wide = mean * np.exp(np.arange(_DIMMEST, top + _WIDE, _WIDE))
-        self._variances = mean * np.exp(_STEP * np.arange(round(_DIMMEST / _STEP), top / _STEP))
+        self._wide = mean * np.exp(np.arange(_DIM, top + _WIDE, _WIDE))
+        steps = _STEP * np.arange(round(_DIM / _STEP), top / _STEP)
+        self._variances = mean * np.exp(np.concatenate([_FAINT, steps]))
         self._logs = np.log(self._variances)
 
     def least(self) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from labctl.data.models import load_network
-from labctl.protocols.leakage import holevo_bits_per_mode, prior_free_bits_per_mode
+from labctl.protocols.leakage import holevo_bits_per_mode, network, prior_free_bits_per_mode
 from labctl.protocols.leakage.direction import entropy_bits, learned_bits
 from labctl.protocols.leakage.network import (
     Spectrum,
@@ -23,11 +23,11 @@ from labctl.protocols.leakage.network import (
 @pytest.mark.parametrize(
     ("name", "mean_photons", "gain", "noise", "per_real"),
     [
-        ("reference", 4.0, 2.0, 0.0, 0.4142),
-        ("noise-aware", 0.57, 1.3, 0.0, 0.0395),
+        ("reference", 4.0, 2.0, 0.0, 0.41257),
+        ("noise-aware", 0.57, 1.3, 0.0, 0.03939),
         ("noise-aware", 8.91, 1.0128, 0.0, 0.05785),
         ("noise-aware", 21.0, 1.0048, 0.0, 0.06538),
-        ("many-rows", 2.35, 1.024, 0.001, 0.05834),
+        ("many-rows", 2.35, 1.024, 0.001, 0.05820),
     ],
 )
 def test_shipped_networks(
@@ -151,3 +151,39 @@ def test_readings_of_the_principal_modes_of_trained_rows_learn_less(
     learned = attack.learned(prior) / 16
     assert learned > 1.3 * holevo_bits_per_mode(mean_photons, 1.0, excess)
     assert learned < network_bits_per_mode(spectrum, mean_photons, 1.0, excess)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "photons", "noise", "attack"),
+    [
+        # What mixtures of attacks learn that a linear programme found, bit per direction.
+        (
+            [(0.77219850, 517), (1.01242073, 9482)],
+            0.3534235696847952,
+            9.567497056277891e-05,
+            0.0025013,
+        ),
+        ([(0.8711286, 807), (1.0113129, 9193)], 1.27667, 1.01827e-05, 0.0015004),
+    ],
+)
+def test_bright_directions_that_gain_less_than_dim_ones_do_not_lower_the_bound(
+    kinds: list[tuple[float, int]], photons: float, noise: float, attack: float
+) -> None:
+    """Where an amplitude has a price, a bin's brightest variance is not its worst."""
+    variances = np.concatenate([np.full(count, variance) for variance, count in kinds])
+    spectrum = Spectrum(variances, len(variances))
+    bound = network_bits_per_mode(spectrum, photons, 1.0, noise) / 2.0
+    assert attack <= bound <= 1.03 * attack
+
+
+def test_wide_bins_give_a_higher_bound_than_narrow_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(5)
+    for _ in range(12):
+        variances = np.repeat(np.exp(draw.normal(0.0, 0.4, 5)), draw.integers(1, 2000, 5))
+        spectrum = Spectrum(variances / variances.mean(), len(variances))
+        at = 10.0 ** draw.uniform(-1.5, 1.5), 1.0, 10.0 ** draw.uniform(-5.0, -2.0)
+        monkeypatch.setattr(network, "_WIDTH", 1e-6)
+        exact = network_bits_per_mode.__wrapped__(spectrum, *at)
+        monkeypatch.setattr(network, "_WIDTH", 0.05)
+        wide = network_bits_per_mode.__wrapped__(spectrum, *at)
+        assert exact * (1.0 - 1e-6) <= wide
