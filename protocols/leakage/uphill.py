@@ -29,7 +29,7 @@ _LEAST_DAMPING = 1e-2
 # An axis that bends by less, of the most, counts as bending by that.
 _FLAT = 1e-20
 # Rounding keeps a few hills from the last steps.
-_NEAR = 1e3
+_NEAR, _MOST_IDLE = 1e3, 5
 
 
 def shifted(place: Doubles) -> Doubles:
@@ -82,7 +82,8 @@ def climb(
     """Return places near the tops of all hills, from `start` (axes, hills) on.
 
     A step goes no farther than the box of `inside`, and is refused where it is not allowed. At most
-    `steps`; done before where each top is less than `enough` higher.
+    `steps`; done before where each top is less than `enough` higher, or found while five
+    steps in turn gain nothing, each a tenth as long: what is then ahead is rounding.
     """
     axes, hills = start.shape
     moves, which = _moves(axes)[:, :, None], np.tile(np.arange(hills), 1 + 2 * axes)
@@ -94,16 +95,17 @@ def climb(
 
     place, damping = inside.clipped(start), np.full(hills, _LEAST_DAMPING)
     height, slopes, bends = look(place)
-    found = np.zeros(hills, bool)
+    found, idle = np.zeros(hills, bool), np.zeros(hills)
     for _ in range(steps):
         step, ahead = _step(slopes, bends, damping)
         found = ahead <= _NEAR * enough
-        if np.all(ahead <= enough):
+        if np.all((ahead <= enough) | (found & (idle >= _MOST_IDLE))):
             break
         tried = inside.clipped(place + step)
         allowed = inside.allowed(tried)
         reached, steep, bent = look(np.where(allowed, tried, place))
         better = allowed & (reached >= height)
+        idle = np.where(allowed & (reached > height), 0.0, idle + 1.0)
         place, height = np.where(better, tried, place), np.where(better, reached, height)
         slopes, bends = (
             np.where(better, steep, slopes),

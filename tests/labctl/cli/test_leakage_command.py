@@ -110,7 +110,7 @@ def test_the_worst_case_is_assumed_unless_said_otherwise(
 def test_people_get_a_table_with_the_assumptions(run_here: Callable[..., Result]) -> None:
     result = run_here("leakage", "--mu", "4", "--gain", "2")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "0.47833 bit per real weight" in result.stdout
+    assert "0.47834 bit per real weight" in result.stdout
     assert "0.043692 bit per real weight" in result.stdout
     assert "give --model" in result.stdout
     assert "loss untrusted" in result.stdout
