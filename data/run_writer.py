@@ -16,6 +16,7 @@ import math
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -382,7 +383,9 @@ def _laid_out(
     """Return a run file before its first block, made in memory: HDF5 must not meet a full disk."""
     import h5py
 
-    with h5py.File("laid out", "w", libver="latest", driver="core", backing_store=False) as file:
+    # HDF5 refuses a name that another thread has open, in memory too.
+    name = uuid.uuid4().hex
+    with h5py.File(name, "w", libver="latest", driver="core", backing_store=False) as file:
         lay_out(file, header, model, party)
         file.flush()
         image: bytes = file.id.get_file_image()

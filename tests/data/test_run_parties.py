@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,20 @@ SESSION = SessionRecord(
 
 def started(folder: Path, party: Party | None) -> RunFileWriter:
     return RunFileWriter.start(folder, "infer", model=MODELS[party], party=party, **PLAIN)
+
+
+def test_sessions_that_begin_at_once_have_a_file_each(tmp_path: Path) -> None:
+    """Threads of one process, as a server's sessions are."""
+
+    def begin(_: int) -> Path:
+        with started(tmp_path, Party.SERVER) as run:
+            run.append_queries(0, 1)
+        return run.path
+
+    with ThreadPoolExecutor(8) as sessions:
+        paths = list(sessions.map(begin, range(64)))
+    assert len({*paths}) == 64
+    assert all(read_run(path).complete for path in paths)
 
 
 def test_a_server_s_file_has_the_network_and_the_light_and_counts_queries(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from labctl.cli import label_curve as cli_curve
 from labctl.protocols.labels.curve import load_curves
 from labctl.protocols.labels.reading import Detection
 from labctl.studies.attacks import label_curve
+from labctl.wording import at_most_percent
 
 Result = subprocess.CompletedProcess[str]
 QUICK = ("--images", "60", "--templates", "600", "--dimensions", "16", "--gain", "1.2")
@@ -141,7 +142,8 @@ def test_decoys_are_read_all_together_and_the_cap_is_said(run_here: Callable[...
     for one in found["results"]:
         # 20 images: 4 standard errors about the cap.
         assert one["label_success"] < found["label_cap"] + 0.4
-    assert any(f"{found['label_cap']:.1%}" in sentence for sentence in found["assumptions"])
+    cap = at_most_percent(found["label_cap"])
+    assert any(cap in sentence for sentence in found["assumptions"])
     held = json.loads(run_here(*options, "--candidates", "--json").stdout)
     assert held["templates"] > 2000
     assert held["label_cap"] == found["label_cap"]
