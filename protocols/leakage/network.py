@@ -45,6 +45,19 @@ _ENOUGH = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
+class Bins:
+    """Directions by variance: each bin's upper edge, least variance and number of directions."""
+
+    edges: Doubles
+    least: Doubles
+    counts: Doubles
+
+    def times(self, factor: float) -> Bins:
+        """Return the same directions with variances so many times as large."""
+        return Bins(factor * self.edges, factor * self.least, self.counts)
+
+
+@dataclass(frozen=True, eq=False)
 class Spectrum:
     """Variances of the light's principal directions, all rows and layers, their mean being 1.
 
@@ -55,23 +68,24 @@ class Spectrum:
     variances: Doubles
     directions: int
 
-    def bins(self, width: float) -> tuple[Doubles, Doubles]:
-        """Return upper edges, `width` apart in the logarithm, and the directions below each."""
-        top = float(self.variances.max())
-        logs = np.log(np.maximum(self.variances / top, _DARKEST))
-        edges, counts = np.unique(np.ceil(logs / width), return_counts=True)
-        dark = self.directions - len(self.variances)
-        variances = np.concatenate([[0.0], top * np.exp(width * edges)])
-        return variances, np.concatenate([[float(dark)], counts.astype(np.float64)])
+    def bins(self, width: float) -> Bins:
+        """Return the directions by their variance, `width` apart in the logarithm, dark ones first.
 
-    def least_of_bins(self, width: float) -> Doubles:
-        """Return the least variance in each of `bins`."""
+        `_DARKEST` of the brightest is the least upper edge but 0.
+        """
         top = float(self.variances.max())
         logs = np.log(np.maximum(self.variances / top, _DARKEST))
-        _, which = np.unique(np.ceil(logs / width), return_inverse=True)
-        least = np.full(which.max() + 1, np.inf)
+        edges, which, counts = np.unique(
+            np.ceil(logs / width), return_inverse=True, return_counts=True
+        )
+        least = np.full(len(edges), np.inf)
         np.minimum.at(least, which, self.variances)
-        return np.concatenate([[0.0], least])
+        dark = float(self.directions - len(self.variances))
+        return Bins(
+            np.concatenate([[0.0], top * np.exp(width * edges)]),
+            np.concatenate([[0.0], least]),
+            np.concatenate([[dark], counts.astype(np.float64)]),
+        )
 
 
 def rows_alike(weights: npt.NDArray[np.float32]) -> tuple[Doubles, Doubles]:
@@ -137,16 +151,13 @@ def network_bits_per_mode(
         return 0.0
     brightness = 2.0 * mean_photons
 
-    def search(width: float) -> _Search:
-        edges, counts = spectrum.bins(width)
-        return _Search(brightness * edges, counts, transmittance, excess_noise, most)
-
-    wide, middle, fine = (search(width) for width in (_LOOK_WIDTH, _SEARCH_WIDTH, _WIDTH))
+    wide, middle, fine = (
+        _Search(spectrum.bins(width).times(brightness), transmittance, excess_noise, most)
+        for width in (_LOOK_WIDTH, _SEARCH_WIDTH, _WIDTH)
+    )
     found = middle.least_near(wide.least(), wide)
-    bound = fine.of_bins(found, middle, brightness * spectrum.least_of_bins(_WIDTH))
-    edges, counts = spectrum.bins(_WIDTH)
-    whole = _mean(entropy_bits(brightness * edges), counts)
-    return min(2.0 * bound, 2.0 * whole, most)
+    bound = min(fine.of_all_in_bins(found, middle), fine.whole_bits())
+    return min(2.0 * bound, most)
 
 
 def _mean(values: Doubles, counts: Doubles) -> float:
@@ -159,15 +170,8 @@ class _Search:
     scale: the size of the bound, in bits per mode.
     """
 
-    def __init__(
-        self,
-        variances: Doubles,
-        counts: Doubles,
-        transmittance: float,
-        excess_noise: float,
-        scale: float,
-    ) -> None:
-        self._variances, self._counts = variances, counts
+    def __init__(self, bins: Bins, transmittance: float, excess_noise: float, scale: float) -> None:
+        self._variances, self._least, self._counts = bins.edges, bins.least, bins.counts
         self._amplitude, self._noise = math.sqrt(transmittance), excess_noise
         self._scale = scale
 
@@ -190,10 +194,12 @@ class _Search:
         wanted = np.log(np.maximum(self._variances, 1e-30))
         return between(point.place, known, wanted)
 
-    def of_bins(self, point: PricePoint, other: _Search, least: Doubles) -> float:
-        """Return the bound at the prices of a point that another search found.
+    def whole_bits(self) -> float:
+        """Return what a client learns who keeps all light, in bits per direction."""
+        return _mean(entropy_bits(self._variances), self._counts)
 
-        For any variances from `least` to those of this search, one in each bin.
+    def of_all_in_bins(self, point: PricePoint, other: _Search) -> float:
+        """Return the bound at the prices of another search's point, for any variances in the bins.
 
         Bright directions of a bin may gain less than dim ones: what an amplitude beside the pooled
         one costs or yields grows with the variance too.
@@ -201,7 +207,9 @@ class _Search:
         prices, start = prices_of(point.logs, self._amplitude), self._places(point, other)
         enough = _ENOUGH * self._scale
         above = best_attacks(self._variances, prices, start, enough=enough)
-        below = best_attacks(self._variances, prices, above.place, enough=enough, paying=least)
+        below = best_attacks(
+            self._variances, prices, above.place, enough=enough, paying=self._least
+        )
         most = np.maximum(above.most, below.most)
         return (prices.along + prices.across) * self._noise + _mean(most, self._counts)
 

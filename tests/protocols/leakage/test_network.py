@@ -69,9 +69,10 @@ def test_spectrum_counts_all_directions_of_all_modes_and_all_light() -> None:
     spectrum = spectrum_of(load_network("reference"))
     assert spectrum.directions == 2 * (784 * 392 + 10 * 392)
     assert spectrum.variances.sum() == pytest.approx(spectrum.directions, rel=1e-6)
-    edges, counts = spectrum.bins(0.03)
-    assert counts.sum() == spectrum.directions
-    assert 1.0 <= float(edges @ counts) / spectrum.directions < 1.03
+    bins = spectrum.bins(0.03)
+    assert bins.counts.sum() == spectrum.directions
+    assert 1.0 <= float(bins.edges @ bins.counts) / spectrum.directions < 1.03
+    assert (bins.least <= bins.edges).all()
 
 
 def test_dead_rows_and_alike_rows_leave_few_directions() -> None:
