@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from own_laser import found_signal_to_noise, own_laser_station
 
-from labctl.data import shipped_bench_path, shipped_station_path
 from labctl.data.models import Network
 from labctl.dsp.layout import PEAK
 from labctl.dsp.pilot_variance import signal_to_noise_left
@@ -22,7 +22,6 @@ from labctl.errors import LabctlError
 from labctl.protocols.bench_link import BenchLink
 from labctl.protocols.client.own_laser_receiver import OwnLaserReceiver
 from labctl.protocols.disguise import PLAIN
-from labctl.protocols.encoding import Floats
 from labctl.protocols.leakage import Assumptions, Trust
 from labctl.protocols.receiver import CloneReceiver, Homodyne
 from labctl.protocols.session import Session
@@ -32,43 +31,8 @@ from labctl.station.equipment import equipment_of
 from labctl.units import ratio_to_db
 
 ROWS, GAIN = 100, 1.3
-BENCH = """
-[client_laser]
-linewidth_hz = {linewidth_hz}
-rin_db_hz = -150.0
-
-[panels.client_laser]
-type = "itla"
-address = "ASRL9::INSTR"
-laser = "client"
-"""
-STATION = """
-[instruments.client_laser]
-driver = "purephotonics_ppcl550"
-address = "ASRL9::INSTR"
-
-[client.local_oscillator]
-instrument = "client_laser"
-power_dbm = 13.0
-wavelength_nm = 1550.0
-linewidth_hz = {linewidth_hz}
-signal_linewidth_hz = {linewidth_hz}
-beat_hz = 34e6
-highest_beat_hz = 55e6
-"""
-
-
-def own_laser_station(folder: Path, linewidth_hz: float) -> Path:
-    """Write the demo's bench and station with a laser for the client; return the station's."""
-    text = shipped_bench_path().read_text(encoding="utf-8")
-    text = text.replace("[rotation]", "[rotation]\npilots_measured = true")
-    text = text.replace("linewidth_hz = 100.0", f"linewidth_hz = {linewidth_hz}", 1)
-    bench = folder / "demo_bench.toml"
-    bench.write_text(text + BENCH.format(linewidth_hz=linewidth_hz), encoding="utf-8")
-    station = folder / "demo.toml"
-    text = shipped_station_path().read_text(encoding="utf-8")
-    station.write_text(text + STATION.format(linewidth_hz=linewidth_hz), encoding="utf-8")
-    return station
+# Of a narrower detector than the tests': the table's.
+HIGHEST_BEAT_HZ = 55e6
 
 
 def network(modes: int) -> Network:
@@ -79,20 +43,14 @@ def network(modes: int) -> Network:
     return Network((first, second), "small", {})
 
 
-def measured_f(net: Network, pictures: Floats, values: Floats) -> float:
-    """Return F of the first layer's values: squared slope over residual variance."""
-    weights = net.layers[0].astype(np.float64)
-    weights /= np.sqrt(np.mean(weights**2))
-    inputs = pictures.astype(np.float64)
-    inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
-    x, y = (inputs @ weights.T).ravel(), values.astype(np.float64).ravel()
-    slope, offset = np.polyfit(x, y, 1)
-    return float(slope**2 / np.var(y - slope * x - offset))
-
-
 def cell(folder: Path, *, linewidth_hz: float, modes: int, mu: float, images: int) -> str:
     """Return one row of the table."""
-    path = own_laser_station(folder, linewidth_hz)
+    path = own_laser_station(
+        folder,
+        linewidth_hz=linewidth_hz,
+        signal_linewidth_hz=linewidth_hz,
+        highest_beat_hz=HIGHEST_BEAT_HZ,
+    )
     net = network(modes)
     pictures = np.random.default_rng(12).random((images, 2 * modes), dtype=np.float32)
     with Station.read(path) as station:
@@ -118,7 +76,7 @@ def cell(folder: Path, *, linewidth_hz: float, modes: int, mu: float, images: in
     before = settings.signal_to_noise
     closed = row.residual_rad2(tracked.pilot_rad2 / PEAK**2)
     left = signal_to_noise_left(before, closed + row.within_rad2)
-    seen = measured_f(net, pictures, np.concatenate(found))
+    seen = found_signal_to_noise(net, pictures, np.concatenate(found))
     return (
         f"| {linewidth_hz:g} | {modes} | {row.walk_rad2:.3f} | {closed:.4f} | "
         f"{tracked.residual_variance_rad2:.4f} | {row.within_rad2:.4f} | {before:.3f} | "

@@ -86,6 +86,11 @@ class Network:
         """Inputs, then the outputs of every layer, such as (784, 784, 10)."""
         return (self.layers[0].shape[1], *(layer.shape[0] for layer in self.layers))
 
+    @property
+    def size_bytes(self) -> int:
+        """What all weights take."""
+        return sum(layer.nbytes for layer in self.layers)
+
     @cached_property
     def sha256(self) -> str:
         """Hex digest over each layer's shape (two uint64) and values (float32), little-endian."""

@@ -19,6 +19,10 @@ WITHIN_S = 0.2
 1 s of a signal, and only the first that is late costs this time."""
 
 
+LAST_WORDS_S = 2.0
+"""How long a reader that lags behind is waited for in s, once all is done."""
+
+
 class Sayer:
     """One thread of this process that writes, started when it is first needed."""
 
@@ -51,7 +55,7 @@ class Sayer:
         if not behind:
             done.wait(within_s)
 
-    def finish(self, within_s: float) -> None:
+    def finish(self, within_s: float = LAST_WORDS_S) -> None:
         """Wait until all has been written, for a while in s at most."""
         if self._process == os.getpid():
             self._last.wait(within_s)

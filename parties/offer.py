@@ -18,16 +18,12 @@ from labctl.protocols.settings import (
     SessionSettings,
     VerificationSettings,
 )
-from labctl.protocols.terms import MOST_QUERIES
+from labctl.protocols.terms import BATCH_QUERIES, MOST_QUERIES
 from labctl.run.request import bench_settings
 from labctl.station.file import ClientConstants, FrameTable, ServerConstants
 
 LINK = "two parties"
 """The link of a session between two programs, as run files and ledgers name it."""
-
-BATCH_QUERIES = 100
-"""What a batch may have unless a server says otherwise: nobody else gets the light within one, and
-who waits for it is refused after 10 minutes (`lease`), for 6 s a query."""
 
 # Seeds of a session: nobody else may foresee what the server reads, or in which order it sends.
 _SEED_BITS = 63

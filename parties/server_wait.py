@@ -18,8 +18,6 @@ from labctl.parties.channel import PartyChannel
 from labctl.parties.grpc_client import connect
 from labctl.protocols.messages import AbortCode
 
-SERVER_WAIT_S = 30.0
-"""By default, in s: a server opens its instruments before it listens."""
 # Between two tries, in s: short beside what a server takes to start.
 _AGAIN_S = 0.5
 # For a bare connection, in s: on any network that light is sent beside.
@@ -30,7 +28,7 @@ Waits = Callable[[str, float], None]
 
 @contextmanager
 def connect_when_there(
-    address: str, folder: Path, *, patience_s: float = SERVER_WAIT_S, on_wait: Waits | None = None
+    address: str, folder: Path, *, patience_s: float, on_wait: Waits | None = None
 ) -> Iterator[PartyChannel]:
     """Yield a channel as `connect`, tried for `patience_s` while nobody is at the address.
 

@@ -25,6 +25,9 @@ MOST_DEADLINE_S = 86_400.0
 MOST_BITS = 64.0
 # Of one batch, in any session: a number of 31 bits, as in the schema.
 MOST_QUERIES = 2**31 - 1
+BATCH_QUERIES = 100
+"""What a batch may have unless a server says otherwise: nobody else gets the light within one, and
+who waits for it is refused after 10 minutes (`parties/lease.py`), for 6 s a query."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

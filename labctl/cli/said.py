@@ -73,7 +73,7 @@ def read(text: str) -> float:
 
 def given(parameters: Iterable[Any], arguments: Sequence[str]) -> dict[str, str]:
     """Return the texts given to the options of a command, by the parser's name of each."""
-    names = {name: one.name for one in parameters for name in one.opts if name.startswith("--")}
+    names = _names_of(parameters)
     found: dict[str, str] = {}
     for place, argument in enumerate(arguments):
         if argument == "--":
@@ -86,6 +86,11 @@ def given(parameters: Iterable[Any], arguments: Sequence[str]) -> dict[str, str]
         elif place + 1 < len(arguments):
             found[names[option]] = arguments[place + 1]
     return found
+
+
+def _names_of(parameters: Iterable[Any]) -> dict[str, str]:
+    """Return the parser's name of each option, by the option's long names."""
+    return {name: one.name for one in parameters for name in one.opts if name.startswith("--")}
 
 
 def unread(parameter: Any, text: str) -> SettingError:
@@ -135,12 +140,7 @@ def as_option(
     `values`: of the parser's parameters. A file, or the images themselves, may have a setting of
     the same name: it is the option's only where the values are the same.
     """
-    options = {
-        name: one.name
-        for one in parameters
-        for name in getattr(one, "opts", ())
-        if name.startswith("--")
-    }
+    options = _names_of(parameters)
     own = "--" + error.name.replace("_", "-").replace(" ", "-")
     option = next(
         (

@@ -29,7 +29,7 @@ from labctl.protocols.disguise import FRESH_ORDER
 from labctl.protocols.leakage import Trust
 from labctl.protocols.ledger.book import Ledger
 from labctl.protocols.settings import Light, VerificationSettings
-from labctl.protocols.terms import MOST_QUERIES
+from labctl.protocols.terms import BATCH_QUERIES, MOST_QUERIES
 from labctl.protocols.verification.verdict import VerificationReport
 from labctl.protocols.weight_search import look_at, require_not_told_apart
 from labctl.safety import interruptible
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 _OF_CLIENTS = (AbortedError, BudgetError, IdentityError, ProtocolError, VerificationError)
 # How often the main thread looks whether it has to end, in s: far below the watchdog's limits.
 _LOOK_S = 0.2
-# How long a reader that lags behind is waited for at the end, in s.
-_LAST_WORDS_S = 2.0
 
 
 _BatchLimit = Annotated[
@@ -73,7 +71,7 @@ def server(
             min=0.0, help="Seconds that a client keeps the light while others wait, 0 or more."
         ),
     ] = 60.0,
-    batch_limit: _BatchLimit = 100,
+    batch_limit: _BatchLimit = BATCH_QUERIES,
     end_after: Annotated[
         int | None,
         typer.Option(
@@ -102,7 +100,7 @@ def server(
 
     network = load_network(model)
     require_not_told_apart(look_at(network, mu), accepted=accept_discrete_weights)
-    require_runs_folder(runs, sum(each.nbytes for each in network.layers))
+    require_runs_folder(runs, network.size_bytes)
     said = _Events(as_json=json)
     offer = Offer(
         network,
@@ -148,7 +146,7 @@ def server(
             said.listens(channels.port)
             service.ready()
             _watch(end, said, host, check)
-    sayer.finish(_LAST_WORDS_S)
+    sayer.finish()
     said.check()
     if end.failure is not None:
         raise end.failure

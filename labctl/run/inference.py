@@ -75,7 +75,7 @@ def run_inference(
     distribution = look_at(request.network, request.light.mean_photons)
     require_not_told_apart(distribution, accepted=request.accept_discrete_weights)
     # A folder that cannot be written to is found before a bench is calibrated and light is sent.
-    require_runs_folder(request.runs, sum(each.nbytes for each in request.network.layers))
+    require_runs_folder(request.runs, request.network.size_bytes)
     ledgers = ledgers_of(request)
     done: _Done | None = None
     try:

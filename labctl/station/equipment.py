@@ -200,8 +200,8 @@ ROLES: dict[str, type] = {
 class Equipment:
     """Both benches, the timing that the parties agree on, and the instruments' time.
 
-    `names`: the instrument of each role, for messages. `has_client`: False for the server's site
-    alone, where any use of `client` raises StationFileError.
+    `names`: the instrument of each role, for messages. `client`: in the server's site alone any use
+    of it raises StationFileError; see `has_client`.
     """
 
     server: ServerEquipment
@@ -209,7 +209,11 @@ class Equipment:
     frame: FrameTable
     clock: Clock
     names: Mapping[str, str] = field(default_factory=dict)
-    has_client: bool = True
+
+    @property
+    def has_client(self) -> bool:
+        """Whether the client's half is here too."""
+        return not isinstance(self.client, _Elsewhere)
 
     def parts(self) -> dict[str, object]:
         """Return what plays each role, by the role's name."""
@@ -268,7 +272,6 @@ def server_site_of(station: Station) -> Equipment:
         frame=station.table.frame,
         clock=clock_of(station),
         names=dict(station.table.roles()),
-        has_client=False,
     )
 
 

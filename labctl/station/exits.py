@@ -74,8 +74,6 @@ _met: set[int] = set()
 # How long the main thread has to come to the way out before its light is switched off without it:
 # with the half second that a silent wire may take, within 1 s of the signal.
 _GRACE_S = 0.4
-# How long a reader that lags behind is waited for in s, once all is done.
-_LAST_WORDS_S = 2.0
 # Further signals that end a program unless somebody handles them.
 _FATAL = tuple(
     getattr(signal, name)
@@ -145,7 +143,7 @@ def _say_last_words() -> None:
     sayer.say(lambda: print(line, file=sys.stderr, flush=True))
     if sys.stdout is not None:
         sayer.say(sys.stdout.flush)
-    sayer.finish(_LAST_WORDS_S)
+    sayer.finish()
     # Nothing but this sets the code of a program that ends in any other way.
     os._exit(StillLitError.exit_code)
 

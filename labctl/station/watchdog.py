@@ -43,8 +43,6 @@ _LOOK_S = 0.1
 # been talking to it.
 _ATTEMPTS = 10
 _PAUSE_S = 0.5
-# How long a reader that lags behind is waited for in s, once all is done.
-_LAST_WORDS_S = 2.0
 # Later than this after the time asked for, the watchdog itself stood still.
 _STOOD_STILL_S = 0.5
 
@@ -80,7 +78,7 @@ def main(arguments: list[str]) -> int:
         time.sleep(_PAUSE_S)
         left = make_safe(station)
     _say(f"station {station.table.name!r}: {left}" if left else "all is safe")
-    sayer.finish(_LAST_WORDS_S)
+    sayer.finish()
     return 4 if left.lit else 0
 
 

@@ -177,6 +177,24 @@ def test_two_hundred_connections_a_million_random_bytes_and_half_a_handshake_dis
     assert bank.ends == ["closed", "closed"]
 
 
+def open_two(stack: ExitStack, address: str, folders: PartyFolders) -> None:
+    """Have the hospital begin two sessions that last as long as the stack."""
+    for _ in range(2):
+        channel = stack.enter_context(connect(address, folders.hospital))
+        channel.send(ClientMachine().hello())
+        channel.receive()
+
+
+def assert_too_many(address: str, folders: PartyFolders, words: str) -> None:
+    """Have the hospital refused one session more, in these words."""
+    with (
+        pytest.raises(AbortedError, match=words) as error,
+        connect(address, folders.hospital),
+    ):
+        pass
+    assert error.value.code == AbortCode.TOO_MANY
+
+
 def test_more_sessions_than_the_limit_are_refused_by_name(
     folders: PartyFolders, warnings: Callable[[], str]
 ) -> None:
@@ -184,16 +202,8 @@ def test_more_sessions_than_the_limit_are_refused_by_name(
     limits = ServerLimits(sessions=2)
     with serving(folders, bank.handle, limits) as server, ExitStack() as stack:
         address = f"localhost:{server.port}"
-        for _ in range(2):
-            channel = stack.enter_context(connect(address, folders.hospital))
-            channel.send(ClientMachine().hello())
-            channel.receive()
-        with (
-            pytest.raises(AbortedError, match="2 sessions are open, the maximum") as error,
-            connect(address, folders.hospital),
-        ):
-            pass
-        assert error.value.code == AbortCode.TOO_MANY
+        open_two(stack, address, folders)
+        assert_too_many(address, folders, "2 sessions are open, the maximum")
         assert "(too-many): 2 sessions are open" in warnings()
         stack.close()
         wait_for(lambda: server.sessions == 0)
@@ -207,16 +217,8 @@ def test_one_client_cannot_take_the_places_of_all(
     limits = ServerLimits(sessions=4, sessions_per_client=2)
     with serving(folders, bank.handle, limits) as server, ExitStack() as stack:
         address = f"localhost:{server.port}"
-        for _ in range(2):
-            channel = stack.enter_context(connect(address, folders.hospital))
-            channel.send(ClientMachine().hello())
-            channel.receive()
-        with (
-            pytest.raises(AbortedError, match="2 sessions of this client are open") as error,
-            connect(address, folders.hospital),
-        ):
-            pass
-        assert error.value.code == AbortCode.TOO_MANY
+        open_two(stack, address, folders)
+        assert_too_many(address, folders, "2 sessions of this client are open")
         assert "(too-many): 2 sessions of this client are open" in warnings()
         assert greet(server.port, other).name == "bank"
         stack.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_laser import BEAT_HZ, own_laser_station
+from own_laser import BEAT_HZ, found_signal_to_noise, own_laser_station
 
 from labctl.calibration.calibrator import Calibrator
 from labctl.calibration.store import Store
@@ -99,17 +99,6 @@ def opened(path: Path, *, mean_photons: float, net: Network | None = None) -> It
         own = equipment.client.local_oscillator
         assert own is not None
         yield Run(session, link, settings, own, server.transmittance)
-
-
-def found_signal_to_noise(net: Network, pictures: Floats, measured: Floats) -> float:
-    """F of measured values: squared slope over residual variance, for weights of unit RMS."""
-    weights = net.layers[0].astype(np.float64)
-    weights /= np.sqrt(np.mean(weights**2))
-    inputs = pictures.astype(np.float64)
-    inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
-    x, y = (inputs @ weights.T).ravel(), measured.astype(np.float64).ravel()
-    slope, offset = np.polyfit(x, y, 1)
-    return float(slope**2 / np.var(y - slope * x - offset))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from own_laser import found_signal_to_noise
 
 from labctl.data.mnist import LabelledImages, load_test_images
 from labctl.data.models import Network, load_network
@@ -70,22 +71,13 @@ def measured(agreed: SessionSettings, count: int = 60) -> Floats:
     )
 
 
-def found_signal_to_noise(values: Floats) -> float:
-    weights = network().layers[0].astype(np.float64)
-    weights /= np.sqrt(np.mean(weights**2))
-    inputs = images(len(values)).astype(np.float64)
-    inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
-    x, y = (inputs @ weights.T).ravel(), values.astype(np.float64).ravel()
-    slope, offset = np.polyfit(x, y, 1)
-    return float(slope**2 / np.var(y - slope * x - offset))
-
-
 @pytest.mark.parametrize("sampling", Sampling)
 @pytest.mark.parametrize("linewidth_hz", [100.0, 8000.0])
 def test_values_have_the_f_that_is_stated(linewidth_hz: float, sampling: Sampling) -> None:
     """24,000 values: five standard errors of F near 1.8 are 6 %."""
     agreed = settings(OwnOscillator(linewidth_hz, 100.0), sampling=sampling, block_modes=32)
-    found = found_signal_to_noise(measured(agreed))
+    values = measured(agreed)
+    found = found_signal_to_noise(network(), images(len(values)), values)
     stated = agreed.signal_to_noise_of(INPUTS // 2)
     assert found == pytest.approx(stated, rel=0.06)
     assert stated < agreed.signal_to_noise
