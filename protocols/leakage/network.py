@@ -53,7 +53,7 @@ class Bins:
     counts: Doubles
 
     def times(self, factor: float) -> Bins:
-        """Return the same directions with variances so many times as large."""
+        """Return the same directions with their variances multiplied by a factor."""
         return Bins(factor * self.edges, factor * self.least, self.counts)
 
 
